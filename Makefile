@@ -1,0 +1,38 @@
+# The front door. Everything of substance is in CMakeLists.txt and the scripts called here.
+#
+#   make demo      install what is missing, build, run real programs in the sandbox
+#   make test      install what is missing, build, run the whole suite
+#   make           build (after `make deps`); make install PREFIX=/usr/local
+PREFIX ?= /usr/local
+PRESET ?= release
+ENGINE ?= kvm
+JOBS ?= $(shell nproc)
+BUILD := build/$(PRESET)
+
+.PHONY: all deps configure demo test install clean
+
+all: configure
+	cmake --build $(BUILD) --parallel $(JOBS)
+
+configure:
+	cmake --preset $(PRESET)
+
+deps:
+	.ci/deps build demo test
+
+demo:
+	.ci/deps build demo
+	$(MAKE) configure
+	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox
+	DUNEBOX=$(BUILD)/dunebox tests/demo/run $(ENGINE)
+
+test:
+	.ci/deps build demo test
+	$(MAKE) all
+	tests/suite $(BUILD) --parallel $(JOBS)
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build

@@ -1,0 +1,169 @@
+#include "hostcalls/dispatch/arguments.h"
+
+#include <limits.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+namespace dunebox::hostcalls {
+namespace {
+
+constexpr std::uint64_t kMostIovecs = 1024;  // UIO_MAXIOV [linux]
+
+// How many bytes the kernel may touch behind a pointer argument.
+struct Extent {
+  std::uint64_t bytes = 0;
+  bool overflow = false;
+};
+
+Extent ArrayExtent(std::uint64_t element_size, std::uint64_t count) {
+  Extent extent;
+  extent.overflow = __builtin_mul_overflow(element_size, count, &extent.bytes);
+  return extent;
+}
+
+// A length or count at the width of its own argument: the kernel ignores the upper half of an int.
+std::uint64_t LengthOf(const Row& row, const ArgumentValues& values, const Argument& argument) {
+  const auto index = static_cast<std::size_t>(argument.length_argument);
+  switch (row.arguments[index].kind) {
+    case ArgumentKind::kInt:
+    case ArgumentKind::kUnsigned:
+      return values[index] & 0xffff'ffff;
+    default:
+      return values[index];
+  }
+}
+
+Extent Sum(std::uint64_t left, std::uint64_t right) {
+  Extent extent;
+  extent.overflow = __builtin_add_overflow(left, right, &extent.bytes);
+  return extent;
+}
+
+// An fd_set of n bits, in whole longs; a negative n is the kernel's EINVAL.
+Extent FdSetExtent(std::uint64_t count) {
+  const auto bits = static_cast<std::int32_t>(count);
+  return {.bytes = bits <= 0 ? 0 : (static_cast<std::uint64_t>(bits) + 63) / 64 * 8};
+}
+
+// The bytes behind argument `index`, or nothing when the kind has no directly checked memory.
+std::optional<Extent> ExtentOf(const Row& row, const ArgumentValues& values, std::size_t index) {
+  const Argument& argument = row.arguments[index];
+  const auto length = [&] { return LengthOf(row, values, argument); };
+  switch (argument.kind) {
+    case ArgumentKind::kBufferIn:
+    case ArgumentKind::kBufferOut:
+      return Sum(length(), argument.size);  // msgsnd's buffers have a header before them
+    case ArgumentKind::kFdSet:
+      return FdSetExtent(length());
+    case ArgumentKind::kSockaddrIn:
+      return Extent{.bytes = length()};
+    case ArgumentKind::kStructIn:
+    case ArgumentKind::kStructOut:
+    case ArgumentKind::kStructInOut:
+      return Extent{.bytes = argument.size};
+    case ArgumentKind::kArrayIn:
+    case ArgumentKind::kArrayOut:
+    case ArgumentKind::kArrayInOut:
+      return ArrayExtent(argument.size, length());
+    case ArgumentKind::kSockaddrOut:
+      // The kernel reads the length itself, but never writes more than this.
+      return Extent{.bytes = sizeof(sockaddr_storage)};
+    case ArgumentKind::kMessageIn:
+    case ArgumentKind::kMessageOut:
+      return Extent{.bytes = sizeof(msghdr)};
+    case ArgumentKind::kPath:
+    case ArgumentKind::kString:
+    case ArgumentKind::kStringArray:
+      return Extent{.bytes = 1};
+    case ArgumentKind::kNone:
+    case ArgumentKind::kInt:
+    case ArgumentKind::kUnsigned:
+    case ArgumentKind::kHex:
+    case ArgumentKind::kFlags:
+    case ArgumentKind::kFd:
+    case ArgumentKind::kDirFd:
+    case ArgumentKind::kPid:
+    case ArgumentKind::kSize:
+    case ArgumentKind::kOffset:
+    case ArgumentKind::kMode:
+    case ArgumentKind::kSignal:
+    case ArgumentKind::kAddress:
+    case ArgumentKind::kIovecIn:   // checked when it is copied
+    case ArgumentKind::kIovecOut:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+SyscallResult CheckArguments(const Caller& caller, const Row& row, const ArgumentValues& values) {
+  for (std::size_t i = 0; i < row.arguments.size(); ++i) {
+    const ArgumentKind kind = row.arguments[i].kind;
+    if (kind == ArgumentKind::kFd || kind == ArgumentKind::kDirFd) {
+      if (caller.reserved.Contains(values[i])) return Errno{EBADF};
+      continue;
+    }
+    const std::optional<Extent> extent = ExtentOf(row, values, i);
+    if (!extent || values[i] == 0) continue;
+    if (extent->overflow || !caller.memory.Contains(values[i], extent->bytes)) {
+      return Errno{EFAULT};
+    }
+  }
+  return kSuccess;
+}
+
+CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
+                                           std::uint64_t count) {
+  if (count > kMostIovecs) return Errno{EINVAL};
+  std::vector<iovec> elements(count);
+  if (!memory.Read(address, std::as_writable_bytes(std::span(elements)))) return Errno{EFAULT};
+  for (const iovec& element : elements) {
+    if (static_cast<std::int64_t>(element.iov_len) < 0) return Errno{EINVAL};
+    const auto base = reinterpret_cast<std::uint64_t>(element.iov_base);
+    if (!memory.Contains(base, element.iov_len)) return Errno{EFAULT};
+  }
+  return elements;
+}
+
+SyscallResult PreparedArguments::CopyNested(const GuestMemory& memory, const Row& row, int index) {
+  const auto i = static_cast<std::size_t>(index);
+  const Argument& argument = row.arguments[i];
+  switch (argument.kind) {
+    case ArgumentKind::kPath:
+    case ArgumentKind::kString: {
+      if (values_[i] == 0) return kSuccess;
+      CopyResult<std::string> text =
+          memory.CopyInString(values_[i], PATH_MAX - 1, Errno{ENAMETOOLONG});
+      if (!text.ok()) return text.error();
+      strings_[i] = *std::move(text);
+      values_[i] = reinterpret_cast<std::uint64_t>(strings_[i].c_str());
+      return kSuccess;
+    }
+    case ArgumentKind::kIovecIn:
+    case ArgumentKind::kIovecOut: {
+      const std::uint64_t count = LengthOf(row, values_, argument);
+      CopyResult<std::vector<iovec>> elements = CopyInIovec(memory, values_[i], count);
+      if (!elements.ok()) return elements.error();
+      iovecs_ = *std::move(elements);
+      values_[i] = reinterpret_cast<std::uint64_t>(iovecs_.data());
+      return kSuccess;
+    }
+    default:
+      return kSuccess;
+  }
+}
+
+SyscallResult PreparedArguments::Prepare(const Caller& caller, const Row& row,
+                                         const ArgumentValues& values) {
+  if (SyscallResult checked = CheckArguments(caller, row, values); !checked.ok()) return checked;
+  values_ = values;
+  for (int i = 0; i < kMaxArguments; ++i) {
+    SyscallResult copied = CopyNested(caller.memory, row, i);
+    if (!copied.ok()) return copied;
+  }
+  return kSuccess;
+}
+
+}  // namespace dunebox::hostcalls

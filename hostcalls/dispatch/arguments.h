@@ -1,0 +1,48 @@
+// From what the guest passed to what the host kernel may see, by the kinds in the row.
+//
+// Owns the copies (paths, iovec arrays) that the host call then uses, so that the guest
+// cannot change what was checked. Plain buffers are passed as checked addresses: the
+// kernel copies them itself, once, and any address in the window is the guest's own.
+//
+//   PreparedArguments prepared;
+//   if (auto error = prepared.Prepare(caller, row, request.arguments); !error.ok()) return error;
+//   return HostCall(caller, row.number, prepared.values());
+#ifndef DUNEBOX_HOSTCALLS_DISPATCH_ARGUMENTS_H_
+#define DUNEBOX_HOSTCALLS_DISPATCH_ARGUMENTS_H_
+
+#include <sys/uio.h>
+
+#include <string>
+#include <vector>
+
+#include "hostcalls/dispatch/caller.h"
+#include "hostcalls/result.h"
+
+namespace dunebox::hostcalls {
+
+// Checks descriptors, pointers and lengths of `row`; copies nothing. Kernel errno on refusal.
+// A null pointer always passes: nothing is ever mapped there, so the kernel's own answer to it
+// is the right one.
+SyscallResult CheckArguments(const Caller& caller, const Row& row, const ArgumentValues& values);
+
+// An iovec array copied from the guest, each element checked against the window.
+CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
+                                           std::uint64_t count);
+
+class PreparedArguments {
+ public:
+  // CheckArguments, then copies what has to be copied.
+  SyscallResult Prepare(const Caller& caller, const Row& row, const ArgumentValues& values);
+  const ArgumentValues& values() const { return values_; }
+
+ private:
+  SyscallResult CopyNested(const GuestMemory& memory, const Row& row, int index);
+
+  ArgumentValues values_{};
+  std::array<std::string, kMaxArguments> strings_;
+  std::vector<iovec> iovecs_;
+};
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_DISPATCH_ARGUMENTS_H_

@@ -1,0 +1,73 @@
+// Who makes a system call, as far as hostcalls may know: its memory, its file
+// descriptors' limits, its trace sink. The runtime's thread derives from this.
+//
+// The registers are by value: a handler works on `arguments`, never on live ones.
+#ifndef DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
+#define DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "hostcalls/memory/guest_memory.h"
+#include "hostcalls/table/table.h"
+
+namespace dunebox::hostcalls {
+
+using ArgumentValues = std::array<std::uint64_t, kMaxArguments>;
+
+// One system call as the guest made it.
+struct Request {
+  std::uint64_t number;
+  ArgumentValues arguments;
+};
+
+// The descriptors that belong to the runtime: [first, first + count). [DESIGN D10]
+struct ReservedDescriptors {
+  int first;
+  int count;
+  constexpr bool Contains(std::uint64_t fd) const {
+    const auto value = static_cast<std::int32_t>(fd);
+    return value >= first && value < first + count;
+  }
+};
+
+// What a process knows about itself that file services show the guest (/proc/self/...).
+class ProcessView {
+ public:
+  virtual std::string executable_path() const = 0;
+  // The text of /proc/self/maps with the guest's own mappings only.
+  virtual std::string FormatMaps() const = 0;
+
+ protected:
+  ~ProcessView() = default;
+};
+
+class VirtualLimits;  // hostcalls/services/limits.h
+
+struct Caller {
+  const GuestMemory& memory;
+  const ProcessView& process;
+  VirtualLimits& limits;
+  const ReservedDescriptors reserved;
+  // Non-zero when a signal was taken and waits for delivery to the guest; written by host signal
+  // handlers of this thread, read by the interruptible system-call stub.
+  std::atomic<std::uint32_t> signal_pending{0};
+
+  Caller(const GuestMemory& guest_memory, const ProcessView& process_view,
+         VirtualLimits& virtual_limits, ReservedDescriptors reserved_descriptors)
+      : memory(guest_memory),
+        process(process_view),
+        limits(virtual_limits),
+        reserved(reserved_descriptors) {}
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+
+ protected:
+  ~Caller() = default;
+};
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_

@@ -1,0 +1,70 @@
+// Copies between the runtime and guest memory that may fault in the middle.
+//
+// Every instruction that can touch guest memory has a row in the fixup table below;
+// the host's SIGSEGV/SIGBUS handler continues at the row's second address, and the
+// routine reports the fault. No stack use, so the handler needs to change RIP only.
+
+        .text
+
+// Entered from: CopyBytes() in guest_memory.cc, ordinary call.
+// Registers in: RDI destination, RSI source, RDX bytes.
+// Stack: return address only.
+// Leaves to: caller, RAX = bytes NOT copied (0 on success).
+        .globl  dunebox_copy_bytes
+        .type   dunebox_copy_bytes, @function
+dunebox_copy_bytes:
+        movq    %rdx, %rcx
+.Lcopy_rep:
+        rep movsb
+.Lcopy_done:
+        movq    %rcx, %rax
+        ret
+        .size   dunebox_copy_bytes, . - dunebox_copy_bytes
+
+// Entered from: CopyInString(). RDI destination, RSI source, RDX most bytes to copy.
+// Stack: return address only.
+// Leaves to: caller, RAX = bytes copied before the NUL, RDX when there was none, or -1 after
+// a fault.
+        .globl  dunebox_copy_string
+        .type   dunebox_copy_string, @function
+dunebox_copy_string:
+        xorl    %eax, %eax
+1:      cmpq    %rdx, %rax
+        je      2f
+.Lstring_load:
+        movzbl  (%rsi,%rax), %ecx
+        testb   %cl, %cl
+        jz      2f
+        movb    %cl, (%rdi,%rax)
+        incq    %rax
+        jmp     1b
+2:      ret
+.Lstring_fault:
+        movq    $-1, %rax
+        ret
+        .size   dunebox_copy_string, . - dunebox_copy_string
+
+// Entered from: Probe(). RDI address. Leaves to: caller, RAX = 0 readable, 1 fault.
+        .globl  dunebox_probe_byte
+        .type   dunebox_probe_byte, @function
+dunebox_probe_byte:
+        xorl    %eax, %eax
+.Lprobe_load:
+        movzbl  (%rdi), %ecx
+        ret
+.Lprobe_fault:
+        movl    $1, %eax
+        ret
+        .size   dunebox_probe_byte, . - dunebox_probe_byte
+
+        .section .data.rel.ro, "aw"
+        .globl  dunebox_copy_fixups
+        .balign 8
+// Pairs: address of the instruction that may fault, address to continue at.
+dunebox_copy_fixups:
+        .quad   .Lcopy_rep, .Lcopy_done
+        .quad   .Lstring_load, .Lstring_fault
+        .quad   .Lprobe_load, .Lprobe_fault
+        .quad   0, 0
+
+        .section .note.GNU-stack, "", @progbits

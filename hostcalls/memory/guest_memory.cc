@@ -1,0 +1,91 @@
+#include "hostcalls/memory/guest_memory.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace dunebox::hostcalls {
+namespace {
+
+struct Fixup {
+  std::uint64_t fault_rip;
+  std::uint64_t continue_rip;
+};
+
+extern "C" {
+std::uint64_t dunebox_copy_bytes(void* to, const void* from, std::uint64_t bytes);
+std::int64_t dunebox_copy_string(char* to, const void* from, std::uint64_t limit);
+int dunebox_probe_byte(const void* address);
+extern const Fixup dunebox_copy_fixups[];
+}
+
+}  // namespace
+
+bool GuestMemory::Contains(std::uint64_t address, std::uint64_t size) const {
+  // Linux accepts any address below the limit with size 0, NULL included.
+  if (size == 0) return address <= window_.limit;
+  return address >= window_.lowest && address < window_.limit && size <= window_.limit - address;
+}
+
+bool GuestMemory::Contains(const GuestRange& range) const {
+  return range.start <= range.end && Contains(range.start.value, range.size());
+}
+
+void* GuestMemory::HostAddress(std::uint64_t address, std::uint64_t size) const {
+  if (!Contains(address, size)) return nullptr;
+  return reinterpret_cast<void*>(window_.base + address);
+}
+
+GuestVirt GuestMemory::GuestAddress(const void* host) const {
+  return {reinterpret_cast<std::uint64_t>(host) - window_.base};
+}
+
+bool GuestMemory::Read(std::uint64_t from, std::span<std::byte> to) const {
+  if (to.empty()) return true;
+  const void* source = HostAddress(from, to.size());
+  return source != nullptr && dunebox_copy_bytes(to.data(), source, to.size()) == 0;
+}
+
+bool GuestMemory::Write(std::uint64_t to, std::span<const std::byte> from) const {
+  if (from.empty()) return true;
+  void* target = HostAddress(to, from.size());
+  return target != nullptr && dunebox_copy_bytes(target, from.data(), from.size()) == 0;
+}
+
+CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_t limit,
+                                                  Errno too_long) const {
+  if (!Contains(from, 1)) return Errno{EFAULT};
+  // A string that runs out of the window faults there; the NUL has to come before.
+  const std::uint64_t room = std::min<std::uint64_t>(limit + 1, window_.limit - from);
+  // Most paths are short: do not pay for clearing the limit's worth of bytes.
+  std::string text;
+  std::uint64_t capacity = std::min<std::uint64_t>(room, 256);
+  for (;;) {
+    text.resize(capacity);
+    const std::uint64_t start = window_.base + from;
+    const std::int64_t copied =
+        dunebox_copy_string(text.data(), reinterpret_cast<const void*>(start), capacity);
+    if (copied < 0) return Errno{EFAULT};
+    const auto length = static_cast<std::uint64_t>(copied);
+    if (length < capacity) {
+      text.resize(length);
+      return text;
+    }
+    if (capacity == room) break;
+    capacity = room;  // second and last pass; the copy that ends is the one used
+  }
+  return room == limit + 1 ? too_long : Errno{EFAULT};
+}
+
+bool GuestMemory::Probe(std::uint64_t address) const {
+  const void* host = HostAddress(address, 1);
+  return host != nullptr && dunebox_probe_byte(host) == 0;
+}
+
+std::uint64_t CopyFixupFor(std::uint64_t rip) {
+  for (const Fixup* row = dunebox_copy_fixups; row->fault_rip != 0; ++row) {
+    if (row->fault_rip == rip) return row->continue_rip;
+  }
+  return 0;
+}
+
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,110 @@
+// The only place that turns a guest address into one of ours: checks it against
+// the window, adds the base, and copies with a fault-fixup table.
+//
+// A copy may hit a page that a sibling thread unmaps in the middle, or a file
+// page past the end: the fault becomes EFAULT, whoever's fault it was. No lock
+// of the runtime may be held during a copy.
+//
+//   GuestMemory memory(Window::WholeProgram());
+//   auto ts = memory.CopyIn(GuestPtr<timespec>{arg});   // std::expected-like
+//   if (!ts.ok()) return ts.error();
+#ifndef DUNEBOX_HOSTCALLS_MEMORY_GUEST_MEMORY_H_
+#define DUNEBOX_HOSTCALLS_MEMORY_GUEST_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "hostcalls/memory/address.h"
+#include "hostcalls/result.h"
+
+namespace dunebox::hostcalls {
+
+// Where guest addresses live in this process: host = base + guest, and only
+// guest addresses in [lowest, limit) exist.
+struct Window {
+  std::uint64_t base = 0;
+  std::uint64_t lowest = 0;
+  std::uint64_t limit = 0;
+
+  // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr). [DESIGN D2]
+  static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x4000'0000'0000}; }
+};
+
+// A value copied from the guest, or the Errno that goes back to it.
+template <typename T>
+class [[nodiscard]] CopyResult {
+ public:
+  CopyResult(T value) : value_(std::move(value)) {}  // NOLINT
+  CopyResult(Errno error) : error_(error) {}         // NOLINT
+  bool ok() const { return value_.has_value(); }
+  Errno error() const { return error_; }
+  T& operator*() & { return *value_; }
+  T&& operator*() && { return *std::move(value_); }
+  const T& operator*() const& { return *value_; }
+  T* operator->() { return &*value_; }
+
+ private:
+  std::optional<T> value_;
+  Errno error_{0};
+};
+
+class GuestMemory {
+ public:
+  explicit constexpr GuestMemory(Window window) : window_(window) {}
+
+  const Window& window() const { return window_; }
+
+  // True when all of [address, address + size) is inside the window. Size 0 is inside when
+  // the address is one the kernel would accept (anything up to the limit).
+  bool Contains(std::uint64_t address, std::uint64_t size) const;
+  bool Contains(const GuestRange& range) const;
+
+  // The host pointer for a range already known to be inside; nullptr when it is not. The result
+  // is for the kernel and for the copy routines only: never dereference it.
+  void* HostAddress(std::uint64_t address, std::uint64_t size) const;
+  // The guest address of a host address inside the window.
+  GuestVirt GuestAddress(const void* host) const;
+
+  // Raw copies. True on success; false (EFAULT) when the range leaves the window or faults. A
+  // failed copy may have transferred a prefix.
+  [[nodiscard]] bool Read(std::uint64_t from, std::span<std::byte> to) const;
+  [[nodiscard]] bool Write(std::uint64_t to, std::span<const std::byte> from) const;
+
+  template <typename T>
+  CopyResult<T> CopyIn(GuestPtr<T> pointer) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T value;
+    if (!Read(pointer.value, std::as_writable_bytes(std::span(&value, 1)))) return Errno{EFAULT};
+    return value;
+  }
+  template <typename T>
+  SyscallResult CopyOut(GuestPtr<T> pointer, const T& value) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (!Write(pointer.value, std::as_bytes(std::span(&value, 1)))) return Errno{EFAULT};
+    return kSuccess;
+  }
+  // A NUL-terminated string of at most `limit` bytes without its NUL; `too_long` (ENAMETOOLONG
+  // for paths, E2BIG for argv) when there is no NUL within limit + 1 bytes.
+  CopyResult<std::string> CopyInString(std::uint64_t from, std::size_t limit,
+                                       Errno too_long) const;
+
+  // Touches one byte without changing it: does the page have memory behind it right now?
+  // (False past the end of a file, for PROT_NONE, for unmapped addresses.)
+  bool Probe(std::uint64_t address) const;
+
+ private:
+  Window window_;
+};
+
+// For the host's SIGSEGV/SIGBUS handler, async-signal-safe: when `rip` is inside a copy
+// routine, the address to continue at (the copy then reports a fault); 0 when it is not.
+std::uint64_t CopyFixupFor(std::uint64_t rip);
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_MEMORY_GUEST_MEMORY_H_

@@ -1,0 +1,107 @@
+// The freestanding ring-0 image: vector stubs, system-call entry, hypercall stubs, ways back.
+//
+// Position-independent but for nothing: it holds no absolute address and no data it writes. The
+// host reads the header to find the entry points. No policy and no call numbers here.
+
+#include "hostcalls/abi/ring0_abi.h"
+
+        .section .image, "ax"
+image:
+        .quad   DUNE_IMAGE_MAGIC
+        .quad   vectors - image
+        .quad   trap_out - image
+        .quad   trap_return - image
+        .quad   trap_return_end - image
+        .quad   syscall_entry - image
+        .quad   syscall_return - image
+        .quad   syscall_return_end - image
+        .quad   probe_ring0 - image
+        .quad   probe_out - image
+        .quad   probe_sysret - image
+        .quad   probe_user - image
+        .quad   probe_user_end - image
+
+// Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
+// Registers in: the guest's, but for RSP.
+// Stack: RSP0 (IST1 for #DB, NMI, #DF, #MC): [error code,] RIP, CS, RFLAGS, RSP, SS.
+// Leaves to: trap, with vector and error code pushed: a TrapFrame at RSP.
+        .balign DUNE_VECTOR_STRIDE
+vectors:
+        .set    n, 0
+        .rept   DUNE_VECTOR_COUNT
+        .balign DUNE_VECTOR_STRIDE
+        // #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP push an error code of their own.
+        .if     n != 8 && n != 10 && n != 11 && n != 12 && n != 13 && n != 14 && n != 17 && n != 21
+        pushq   $0
+        .endif
+        pushq   $n
+        jmp     trap
+        .set    n, n + 1
+        .endr
+
+// Entered from: a vector stub.
+// Registers in: the guest's; the host reads and writes them while the vCPU is out.
+// Stack: TrapFrame at RSP.
+// Leaves to: trap_return, which the host names as RIP.
+        .balign 16
+trap:
+trap_out:
+        outb    %al, $DUNE_PORT_TRAP
+// Stack: TrapFrame at RSP, as the host wants ring 3 to continue.
+trap_return:
+        addq    $16, %rsp
+// Stack: RIP, CS, RFLAGS, RSP, SS.
+        iretq
+trap_return_end:
+
+// Entered from: SYSCALL in ring 3, where the CPU enters ring 0 for it.
+// Registers in: the guest's; RCX = its next RIP, R11 = its RFLAGS.
+// Stack: RSP is still the guest's and is not used: nothing is pushed, no trap can happen here.
+// Leaves to: syscall_return or trap_return, as the host chooses.
+        .balign 16
+syscall_entry:
+        outb    %al, $DUNE_PORT_SYSCALL
+// SYSRETQ to a non-canonical RCX would raise #GP in ring 0 with the guest's RSP. The host refuses
+// such addresses; clearing bits 63..47 makes it impossible even for a wrong host.
+syscall_return:
+        shlq    $17, %rcx
+        shrq    $17, %rcx
+        sysretq
+syscall_return_end:
+
+// ---- The probe guest ----------------------------------------------------------------------------
+// Entered from: the host sets RIP here, CPL 0. RSI = iterations, RSP = a trap stack.
+// Leaves to: the host with RAX = cycles for RSI rounds of a two-instruction loop.
+        .balign 16
+probe_ring0:
+        rdtsc
+        movl    %eax, %r8d
+1:      decq    %rsi
+        jnz     1b
+        rdtsc
+        subl    %r8d, %eax
+probe_out:
+        outb    %al, $DUNE_PORT_PROBE
+        hlt
+
+// Entered from: the host sets RIP here, CPL 0. RCX = ring-3 address, R11 = RFLAGS.
+// Leaves to: ring 3 at RCX if SYSRETQ works.
+        .balign 16
+probe_sysret:
+        sysretq
+
+// Copied to a user page. Entered from: IRETQ or SYSRETQ, or state set by the host, CPL 3.
+// Registers in: RSI = iterations. Leaves to: SYSCALL with R8 = cycles for the loop; then OUT.
+        .balign 16
+probe_user:
+        rdtsc
+        movl    %eax, %r8d
+1:      decq    %rsi
+        jnz     1b
+        rdtsc
+        subl    %r8d, %eax
+        movl    %eax, %r8d
+        syscall
+        outb    %al, $DUNE_PORT_TRAP
+        ud2
+probe_user_end:

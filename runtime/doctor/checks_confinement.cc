@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <linux/seccomp.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/doctor/checks.h"
+#include "runtime/doctor/text_file.h"
+
+namespace dunebox::doctor {
+
+Check CheckProtectionKeys(const Host& host) {
+  Check check{.name = "protection keys"};
+  const int result = host.protection_key();
+  if (result == 0) {
+    check.found = "available";
+    return check;
+  }
+  check.state = State::kWarning;
+  check.found = result == -ENOSPC ? "all taken" : "not offered by this processor and kernel";
+  check.advice = "nothing to do: engine kvm does not need them";
+  return check;
+}
+
+Check CheckLandlock(const Host& host) {
+  Check check{.name = "Landlock"};
+  const int abi = host.landlock_abi();
+  if (abi > 0) {
+    check.found = fmt::format("ABI version {}", abi);
+    return check;
+  }
+  check.state = State::kWarning;
+  if (abi == -EOPNOTSUPP) {
+    check.found = "in the kernel, but not enabled";
+    check.advice = "add landlock to the list of 'lsm=' on the kernel command line";
+  } else {
+    check.found = fmt::format("not in the kernel: {}", std::strerror(-abi));
+    check.advice = "use Linux 5.13 or newer built with CONFIG_SECURITY_LANDLOCK";
+  }
+  return check;
+}
+
+Check CheckUserNamespaces(const Host& host) {
+  Check check{.name = "user namespaces"};
+  const int result = host.user_namespace();
+  if (result == 0) {
+    check.found = "this user can make one";
+    return check;
+  }
+  check.state = State::kWarning;
+  check.found = fmt::format("this user cannot make one: {}", std::strerror(-result));
+  const std::string& sysctl = host.sysctl_directory;
+  if (ReadNumberFile(sysctl + "/kernel/unprivileged_userns_clone") == 0) {
+    check.advice = "as root: sysctl -w kernel.unprivileged_userns_clone=1";
+  } else if (ReadNumberFile(sysctl + "/user/max_user_namespaces") == 0) {
+    check.advice = "as root: sysctl -w user.max_user_namespaces=10000";
+  } else if (ReadNumberFile(sysctl + "/kernel/apparmor_restrict_unprivileged_userns") == 1) {
+    check.advice = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+  } else {
+    check.advice = "a container's seccomp profile or a security module forbids it: relax that";
+  }
+  return check;
+}
+
+Check CheckSeccomp(const Host& host) {
+  struct Action {
+    std::string_view name;
+    std::uint32_t value;
+  };
+  constexpr std::array<Action, 4> kActions = {{
+      {"kill_process", SECCOMP_RET_KILL_PROCESS},
+      {"trap", SECCOMP_RET_TRAP},
+      {"errno", SECCOMP_RET_ERRNO},
+      {"user_notif", SECCOMP_RET_USER_NOTIF},
+  }};
+  std::vector<std::string_view> present;
+  std::vector<std::string_view> absent;
+  for (const Action& action : kActions) {
+    (host.seccomp_action(action.value) == 0 ? present : absent).push_back(action.name);
+  }
+  Check check{.name = "seccomp", .found = fmt::format("filters: {}", fmt::join(present, " "))};
+  if (present.empty()) {
+    check.found = "no filters";
+    check.advice = "use a kernel built with CONFIG_SECCOMP_FILTER";
+  } else if (!absent.empty()) {
+    check.found += fmt::format("; absent: {}", fmt::join(absent, " "));
+    check.advice = "use Linux 5.0 or newer";
+  }
+  if (!absent.empty()) check.state = State::kWarning;
+  return check;
+}
+
+Check CheckDefaultRights() {
+  return {.name = "default rights",
+          .state = State::kWarning,
+          .found = "those of the caller (--allow=all): this version has no policy",
+          .advice = "run only programs that you would run without Dunebox, too"};
+}
+
+}  // namespace dunebox::doctor

@@ -1,0 +1,99 @@
+// An execution engine runs ring-3 code until something happens; everything that happens then
+// (system calls, signals, threads, policy) is the supervisor's, which is the same for all engines.
+//
+//   Exit exit = thread.Run(registers);
+//   std::visit(Overloaded{[&](const SystemCall&) {...}, ...}, exit);
+#ifndef DUNEBOX_RUNTIME_ENGINE_H_
+#define DUNEBOX_RUNTIME_ENGINE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hostcalls/memory/address.h"
+#include "libdune/x86/control.h"
+
+namespace dunebox::runtime {
+
+// The integer state of a ring-3 thread. Vector and x87 state stays in the engine.
+struct Registers {
+  std::uint64_t rax = 0, rbx = 0, rcx = 0, rdx = 0;
+  std::uint64_t rsi = 0, rdi = 0, rsp = 0, rbp = 0;
+  std::uint64_t r8 = 0, r9 = 0, r10 = 0, r11 = 0;
+  std::uint64_t r12 = 0, r13 = 0, r14 = 0, r15 = 0;
+  std::uint64_t rip = 0;
+  std::uint64_t rflags = dune::x86::rflags::kReserved1 | dune::x86::rflags::kInterrupt;
+  std::uint64_t fs_base = 0;
+  std::uint64_t gs_base = 0;
+};
+
+// SYSCALL was executed. The registers are as after it on Linux: RIP behind the instruction and
+// equal to RCX, RFLAGS equal to R11, the number in RAX.
+struct SystemCall {};
+
+// An exception that the guest has to hear of. RIP is where the CPU would report it.
+struct Fault {
+  dune::x86::Vector vector;
+  std::uint64_t error_code;
+  std::uint64_t address;    // CR2; for memory_error the byte that has no memory behind it
+  bool memory_error;        // the mapping allows it, but nothing is behind it: SIGBUS
+};
+
+// Kick() or a host signal came; the registers are exact, nothing else happened.
+struct Interrupted {};
+
+// The engine cannot go on; nothing the guest did may lead here. Ends the process with 125.
+struct EngineFailure {
+  std::string reason;
+};
+
+using Exit = std::variant<SystemCall, Fault, Interrupted, EngineFailure>;
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+template <typename... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+// The engine's half of one guest thread. Used by one host thread at a time, but for Kick.
+class EngineThread {
+ public:
+  virtual ~EngineThread() = default;
+  // Continues at `registers` and returns when something happens, with `registers` exact.
+  virtual Exit Run(Registers& registers) = 0;
+  // Async-signal-safe, from a handler on this very thread: the current or next Run returns
+  // Interrupted soon, unless it returns for another reason first.
+  virtual void Kick() = 0;
+  // Takes a pending Kick back; called when its cause has been dealt with.
+  virtual void Unkick() = 0;
+
+  // The extended state in XSAVE's standard format; `area` has extended_state_size() bytes.
+  virtual std::size_t extended_state_size() const = 0;
+  virtual absl::Status SaveExtendedState(std::span<std::byte> area) = 0;
+  // The area has been validated: no reserved bits, only components of extended_features().
+  virtual absl::Status LoadExtendedState(std::span<const std::byte> area) = 0;
+  // XCR0 as the guest sees it.
+  virtual std::uint64_t extended_features() const = 0;
+};
+
+// The engine's half of one process.
+class ExecutionEngine {
+ public:
+  virtual ~ExecutionEngine() = default;
+  // "kvm (hardware)", "kvm (emulated)", ... for doctor and status.
+  virtual std::string name() const = 0;
+  virtual absl::StatusOr<std::unique_ptr<EngineThread>> CreateThread() = 0;
+  // Shows the guest host pages read-only at a range where the host has other (or no) memory: the
+  // vDSO's clock data. Once per engine, before the first guest instruction.
+  virtual absl::Status AliasHostPages(const GuestRange& at, const void* host) = 0;
+};
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_ENGINE_H_

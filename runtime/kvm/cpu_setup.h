@@ -1,0 +1,46 @@
+// What a vCPU starts with: CPUID, control registers, MSRs, descriptor tables. Pure functions from
+// what KVM offers to what the guest gets; vcpu.cc does the ioctls.
+#ifndef DUNEBOX_RUNTIME_KVM_CPU_SETUP_H_
+#define DUNEBOX_RUNTIME_KVM_CPU_SETUP_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hostcalls/memory/address.h"
+#include "runtime/kvm/kvm_structs.h"
+#include "runtime/kvm/probe.h"
+
+namespace dunebox::kvm {
+
+// x87, SSE, AVX and the three AVX-512 components: what a guest may enable in XCR0. Not MPX (gone),
+// not PKRU (the keys would be the runtime's), not AMX (needs a permission per process).
+inline constexpr std::uint64_t kExtendedFeatureMask = 0xe7;
+
+struct CpuFeatures {
+  std::uint64_t xcr0 = 0;
+  std::size_t xsave_size = 0;  // bytes of the standard-format area for xcr0
+  bool fsgsbase = false;
+  bool smep = false;
+  bool smap = false;
+  bool umip = false;
+};
+
+// What of the offered features Dunebox uses.
+CpuFeatures FeaturesOf(const CpuidTable& supported);
+// The guest's CPUID: the host's minus what is not kept (virtualization, performance counters,
+// protection keys, transactional memory, control-flow enforcement, AMX, user wait, ...).
+CpuidTable GuestCpuid(const CpuidTable& supported, const CpuFeatures& features);
+
+// Segment, control and table registers for ring 0 at a vCPU's block; RIP is set elsewhere.
+void SetSystemRegisters(kvm_sregs& registers, const CpuFeatures& features, Ring0 ring0,
+                        GuestPhys page_table_root, GuestVirt block);
+MsrTable SystemMsrs(GuestVirt syscall_entry);
+
+// Fills a vCPU's page: GDT, TSS. `block` is the host's view, `address` the guest's.
+void WriteVcpuBlock(std::byte* block, GuestVirt address);
+// Fills the IDT page, all vectors to the image's stubs.
+void WriteIdt(std::byte* page, GuestVirt vectors);
+
+}  // namespace dunebox::kvm
+
+#endif  // DUNEBOX_RUNTIME_KVM_CPU_SETUP_H_

@@ -1,0 +1,57 @@
+// From a kvm_run to what it means. Pure: every exit reason is tested with no guest.
+//
+// A hypercall is authenticated here: it counts only from CPL 0 with RIP at the stub that
+// belongs to its port. [DESIGN D9]
+//
+//   VmExit exit = DecodeKvmExit(*run, stubs);
+#ifndef DUNEBOX_RUNTIME_KVM_EXIT_DECODER_H_
+#define DUNEBOX_RUNTIME_KVM_EXIT_DECODER_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "hostcalls/memory/address.h"
+#include "runtime/kvm/kvm_structs.h"
+
+namespace dunebox::kvm {
+
+// Guest-virtual addresses of the image's entry points.
+struct Stubs {
+  GuestVirt trap_out, trap_return, trap_return_end;
+  GuestVirt syscall_entry, syscall_return, syscall_return_end;
+  // Resolved from the image's header for the image at `base`.
+  static Stubs At(GuestVirt base);
+};
+
+// A trap frame is at RSP, an exception wants to be handled.
+struct TrapExit {};
+// SYSCALL entered ring 0; the registers are the guest's.
+struct SyscallExit {};
+// Ring 3 executed a port instruction and KVM let it. The guest sees #GP.
+struct UserPortExit {
+  std::uint16_t port;
+  bool out;
+};
+// Ring 3 executed something KVM could not emulate, or HLT.
+struct UserInvalidExit {
+  bool privileged;  // #GP rather than #UD
+};
+// KVM_RUN came back without the guest's doing.
+struct InterruptedExit {};
+struct FailedExit {
+  std::string reason;
+};
+
+using VmExit = std::variant<TrapExit, SyscallExit, UserPortExit, UserInvalidExit, InterruptedExit,
+                            FailedExit>;
+
+// Needs synchronised general and system registers in `run`.
+VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs);
+
+// The privilege level a kvm_run's synchronised registers show.
+int PrivilegeOf(const kvm_run& run);
+
+}  // namespace dunebox::kvm
+
+#endif  // DUNEBOX_RUNTIME_KVM_EXIT_DECODER_H_

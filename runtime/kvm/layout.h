@@ -1,0 +1,52 @@
+// Guest-physical memory and memslot numbers of one VM, one sentence per constant.
+#ifndef DUNEBOX_RUNTIME_KVM_LAYOUT_H_
+#define DUNEBOX_RUNTIME_KVM_LAYOUT_H_
+
+#include <cstdint>
+
+#include "hostcalls/abi/ring0_abi.h"
+#include "hostcalls/memory/address.h"
+
+namespace dunebox::kvm::layout {
+
+// The arena (ring-0 image, vCPU blocks, page tables) is at guest-physical 0.
+inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
+// It gets its memslots in chunks of this size, as it grows.
+inline constexpr std::uint64_t kArenaChunk = std::uint64_t{64} << 20;
+// Its first pages: ring-0 image, IDT, then one page a vCPU; page tables follow.
+inline constexpr std::uint64_t kImageOffset = 0;
+inline constexpr std::uint64_t kIdtOffset = kPageSize;
+inline constexpr std::uint64_t kVcpuBlocksOffset = 2 * kPageSize;
+inline constexpr unsigned kMostVcpus = 1024;
+inline constexpr std::uint64_t kTablesOffset = kVcpuBlocksOffset + kMostVcpus * kPageSize;
+
+// Host pages shown to the guest read-only (vvar).
+inline constexpr GuestPhys kAliasPhys{kArenaBytes};
+inline constexpr std::uint64_t kAliasBytes = std::uint64_t{2} << 20;
+
+// Three pages that Intel's KVM needs below 4 GiB, used by nobody else.
+inline constexpr std::uint64_t kTssAddress = 0xfffb'd000;
+
+// The window's granules, densely, from here on.
+inline constexpr GuestPhys kWindowPhys{std::uint64_t{4} << 30};
+
+// Slot numbers: arena chunks, alias, then the window's granules.
+inline constexpr std::uint32_t kArenaSlot = 0;
+inline constexpr std::uint32_t kAliasSlot = kArenaBytes / kArenaChunk;
+inline constexpr std::uint32_t kWindowSlot = kAliasSlot + 1;
+
+// Memslot granules of the window. [DESIGN D5]
+inline constexpr unsigned kShadowGranuleShift = 26;          // 64 MiB
+inline constexpr unsigned kTwoDimensionalGranuleShift = 30;  // 1 GiB
+
+// Inside a vCPU's page: descriptors, TSS and two stacks that hold one trap frame each.
+inline constexpr std::uint64_t kBlockGdt = 0;
+inline constexpr std::uint64_t kBlockTss = 0x100;
+inline constexpr std::uint64_t kBlockTrapStackTop = 0xc00;
+inline constexpr std::uint64_t kBlockIstStackTop = 0x1000;
+
+constexpr GuestVirt ArenaVirt(std::uint64_t offset) { return {DUNE_ARENA_VIRT + offset}; }
+
+}  // namespace dunebox::kvm::layout
+
+#endif  // DUNEBOX_RUNTIME_KVM_LAYOUT_H_

@@ -1,0 +1,115 @@
+#include "runtime/kvm/mmu.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "libdune/x86/control.h"
+#include "runtime/kvm/layout.h"
+
+namespace dunebox::kvm {
+
+using dune::x86::PageTableEntry;
+namespace page_fault = dune::x86::page_fault;
+
+namespace {
+
+constexpr std::uint64_t kSpan = dune::x86::EntrySpan(2);
+
+PageTableEntry RightsOf(memory::Protection protection) {
+  return PageTableEntry{}
+      .set_user(true)
+      .set_writable(protection.write)
+      .set_no_execute(!protection.execute);
+}
+
+bool Allows(memory::Protection protection, std::uint64_t error_code) {
+  if ((error_code & page_fault::kWrite) != 0) return protection.write;
+  if ((error_code & page_fault::kInstruction) != 0) return protection.execute;
+  return protection.any();  // write and execute imply read on x86
+}
+
+}  // namespace
+
+Mmu::Mmu(Vm& vm, memory::AddressSpace& space, Paging paging)
+    : vm_(vm), space_(space), tables_(vm) {
+  vm.set_granule_shift(paging == Paging::kShadow ? layout::kShadowGranuleShift
+                                                 : layout::kTwoDimensionalGranuleShift);
+}
+
+absl::Status Mmu::Initialize() { return tables_.Initialize(); }
+
+absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
+  if (alias_.Contains(range.start)) {
+    return tables_.MapSpan(range, layout::kAliasPhys + (range.start - alias_.start),
+                           rights.set_writable(false).set_no_execute(true));
+  }
+  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
+  return frame.ok() ? tables_.MapSpan(range, *frame, rights) : frame.status();
+}
+
+absl::Status Mmu::StartOver() {
+  tables_.Reset();
+  return vm_.DropGranules();
+}
+
+Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
+  const GuestVirt span_start{address.value & ~(kSpan - 1)};
+  const GuestRange part{std::max(span_start, vma.range.start),
+                        std::min(span_start + kSpan, vma.range.end)};
+  std::lock_guard lock(mutex_);
+  const PageTableEntry rights = RightsOf(vma.protection);
+  absl::Status filled = FillOnce(part, rights);
+  if (absl::IsResourceExhausted(filled) && StartOver().ok()) filled = FillOnce(part, rights);
+  return filled.ok() ? Resolution::kMapped : Resolution::kFailed;
+}
+
+Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
+  // Probed before the lock is taken: touching guest memory may block. What changes meanwhile
+  // shows as another fault.
+  const bool backed =
+      check == BackingCheck::kAssume || space_.memory().Probe(address) ||
+      alias_.Contains(GuestVirt{address});
+  return space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
+    if (vma == nullptr) return Resolution::kNoMapping;
+    if (!Allows(vma->protection, error_code)) return Resolution::kForbidden;
+    if (!backed) return Resolution::kNothingBehind;
+    return Fill(*vma, GuestVirt{address});
+  });
+}
+
+std::size_t Mmu::DropUnbacked() {
+  std::vector<GuestRange> candidates;
+  space_.ForEachVma([&](const memory::Vma& vma) {
+    if (vma.file_backed && vma.protection.any()) candidates.push_back(vma.range);
+    return true;
+  });
+  std::vector<GuestVirt> present;
+  {
+    std::lock_guard lock(mutex_);
+    for (const GuestRange& range : candidates) {
+      tables_.ForEachPresent(range, [&](GuestVirt page) { present.push_back(page); });
+    }
+  }
+  std::size_t dropped = 0;
+  for (const GuestVirt page : present) {
+    if (space_.memory().Probe(page.value)) continue;
+    std::lock_guard lock(mutex_);
+    tables_.Clear({page, page + kPageSize});
+    ++dropped;
+  }
+  return dropped;
+}
+
+absl::Status Mmu::Alias(const GuestRange& at, const void* host) {
+  std::lock_guard lock(mutex_);
+  absl::Status status = vm_.AliasHostPages(host, at.size());
+  if (status.ok()) alias_ = at;
+  return status;
+}
+
+void Mmu::Forget(const GuestRange& range) {
+  std::lock_guard lock(mutex_);
+  tables_.Clear(range);
+}
+
+}  // namespace dunebox::kvm

@@ -1,0 +1,66 @@
+// Keeps the guest page tables a subset of what the VMA map allows.
+//
+// A present guest PTE never grants more than its VMA; tables fill lazily: one fault fills the
+// VMA's part of its 2 MiB span. Thread-safe. Lock order: AddressSpace, then the Mmu's mutex.
+//
+//   switch (mmu.Resolve(address, error_code, Backing::kAssume)) { case Resolution::kMapped: ...
+#ifndef DUNEBOX_RUNTIME_KVM_MMU_H_
+#define DUNEBOX_RUNTIME_KVM_MMU_H_
+
+#include <cstdint>
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "runtime/kvm/page_tables.h"
+#include "runtime/kvm/probe.h"
+#include "runtime/kvm/vm.h"
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::kvm {
+
+enum class Resolution : std::uint8_t {
+  kMapped,        // the access will work now: resume
+  kNoMapping,     // no VMA there: SIGSEGV, SEGV_MAPERR
+  kForbidden,     // the VMA does not allow it: SIGSEGV, SEGV_ACCERR
+  kNothingBehind, // the VMA allows it but no memory can be had: SIGBUS
+  kFailed,        // the VM ran out of slots or tables and could not be cleaned up
+};
+
+// Whether Resolve first makes sure that there is memory behind the page.
+enum class BackingCheck : std::uint8_t { kAssume, kProbe };
+
+class Mmu final : public memory::MappingObserver {
+ public:
+  Mmu(Vm& vm, memory::AddressSpace& space, Paging paging);
+  absl::Status Initialize();
+
+  PageTables& tables() { return tables_; }
+  const hostcalls::GuestMemory& memory() const { return space_.memory(); }
+
+  // A #PF from ring 3: `error_code` is the CPU's.
+  Resolution Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check);
+  // KVM could not reach the memory behind some present PTE. Takes the PTEs away of all pages with
+  // nothing behind them, so that the access faults with its exact address. Returns how many.
+  std::size_t DropUnbacked();
+  // Shows host pages read-only at `at` (vvar). Once per VM.
+  absl::Status Alias(const GuestRange& at, const void* host);
+
+  void Forget(const GuestRange& range) override;
+  bool NeedsHostInvalidation() const override { return true; }
+
+ private:
+  Resolution Fill(const memory::Vma& vma, GuestVirt address);
+  absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights);
+  // Everything starts over with empty tables and no granules. No other vCPU may be in the guest.
+  absl::Status StartOver();
+
+  Vm& vm_;
+  memory::AddressSpace& space_;
+  std::mutex mutex_;
+  PageTables tables_;
+  GuestRange alias_;
+};
+
+}  // namespace dunebox::kvm
+
+#endif  // DUNEBOX_RUNTIME_KVM_MMU_H_

@@ -1,0 +1,64 @@
+// The guest's 4-level page tables, in arena memory.
+//
+// Pure memory work plus arena growth; knows nothing of VMAs. Tables once linked stay linked:
+// a shadow-paging host does not notice a relinked table. Leaves are 4 KiB. Entries are
+// written with one atomic store, since vCPUs set accessed and dirty bits meanwhile. Not
+// thread-safe: Mmu's lock.
+#ifndef DUNEBOX_RUNTIME_KVM_PAGE_TABLES_H_
+#define DUNEBOX_RUNTIME_KVM_PAGE_TABLES_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hostcalls/memory/address.h"
+#include "libdune/x86/page_table_entry.h"
+#include "runtime/kvm/vm.h"
+
+namespace dunebox::kvm {
+
+class PageTables {
+ public:
+  // `vm` outlives this. Call Initialize before anything else.
+  explicit PageTables(Vm& vm) : vm_(vm) {}
+  absl::Status Initialize();
+
+  GuestPhys root() const { return root_; }
+
+  // Maps one supervisor page (image, IDT, vCPU block). Supervisor tables survive Reset.
+  absl::Status MapSupervisor(GuestVirt address, GuestPhys frame, bool writable, bool execute);
+  // Maps [range) to consecutive frames; the range lies in one 2 MiB span. `rights` carries user,
+  // writable and no_execute; present is implied. ResourceExhausted: no memory for tables.
+  absl::Status MapSpan(const GuestRange& range, GuestPhys first_frame,
+                       dune::x86::PageTableEntry rights);
+  // Makes every leaf of the range not present.
+  void Clear(const GuestRange& range);
+  // Calls back for each page of the range that has a present leaf.
+  void ForEachPresent(const GuestRange& range,
+                      const std::function<void(GuestVirt)>& visit) const;
+  // Forgets all user-half tables and reuses their memory. The caller has dropped every shadow
+  // entry and no vCPU is inside the guest.
+  void Reset();
+
+ private:
+  std::uint64_t* Table(GuestPhys table) const;
+  absl::StatusOr<GuestPhys> NewTable();
+  // The page table (level 1) for an address, made when absent.
+  absl::StatusOr<std::uint64_t*> LeafTable(GuestVirt address, bool user);
+  // Calls back with each existing level-1 table that meets the range: its entries, the first
+  // address of its span.
+  void ForEachLeafTable(const GuestRange& range,
+                        const std::function<void(std::uint64_t*, GuestVirt)>& visit) const;
+  void WalkLevel(GuestPhys table, int level, GuestVirt start, const GuestRange& range,
+                 const std::function<void(std::uint64_t*, GuestVirt)>& visit) const;
+
+  Vm& vm_;
+  GuestPhys root_;
+  std::uint64_t next_ = 0;              // arena offset of the next table
+  std::uint64_t supervisor_end_ = 0;    // tables below this are the supervisor's
+};
+
+}  // namespace dunebox::kvm
+
+#endif  // DUNEBOX_RUNTIME_KVM_PAGE_TABLES_H_

@@ -1,0 +1,362 @@
+#include "runtime/kvm/vcpu.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "libdune/ring0/image.h"
+#include "runtime/kvm/layout.h"
+#include "runtime/kvm/port_instruction.h"
+
+namespace dunebox::kvm {
+
+namespace x86 = dune::x86;
+using runtime::EngineFailure;
+using runtime::Exit;
+using runtime::Fault;
+using runtime::Interrupted;
+using runtime::Registers;
+using runtime::SystemCall;
+
+namespace {
+
+constexpr std::uint64_t kSyncedRegisters = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+// An EFAULT that finds nothing to repair is a race with a mapping change; this many in a row are
+// something else.
+constexpr unsigned kMostFruitlessRepairs = 10'000;
+constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
+
+constexpr std::uint64_t kTrapFrameOffset = layout::kBlockTrapStackTop - sizeof(abi::TrapFrame);
+constexpr std::uint64_t kIstFrameOffset = layout::kBlockIstStackTop - sizeof(abi::TrapFrame);
+
+bool IsIn(std::uint64_t rip, GuestVirt start, GuestVirt end) {
+  return rip >= start.value && rip < end.value;
+}
+
+Fault GeneralProtection() {
+  return {.vector = x86::Vector::kGeneralProtection, .error_code = 0, .address = 0,
+          .memory_error = false};
+}
+
+}  // namespace
+
+Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index)
+    : vm_(vm),
+      mmu_(mmu),
+      probe_(probe),
+      index_(index),
+      stubs_(Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
+      features_(FeaturesOf(vm.supported_cpuid())),
+      frame_offset_(kTrapFrameOffset) {}
+
+absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, Mmu& mmu, const Probe& probe,
+                                                   unsigned index) {
+  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, mmu, probe, index));
+  if (absl::Status status = vcpu->Initialize(); !status.ok()) return status;
+  return vcpu;
+}
+
+absl::Status Vcpu::Initialize() {
+  KvmApi& api = vm_.api();
+  const int fd = api.Ioctl(vm_.fd(), KVM_CREATE_VCPU, std::uintptr_t{index_});
+  if (fd < 0) return KvmError("KVM_CREATE_VCPU", fd);
+  vcpu_ = KvmFd(&api, fd);
+  int error = 0;
+  void* area = api.MapRunArea(fd, vm_.run_area_size(), &error);
+  if (area == nullptr) return KvmError("cannot map a vCPU's run area", -error);
+  run_area_ = RunArea(&api, area, vm_.run_area_size());
+  run().kvm_valid_regs = kSyncedRegisters;
+
+  const std::uint64_t block_offset = layout::kVcpuBlocksOffset + index_ * kPageSize;
+  block_ = vm_.arena(block_offset);
+  block_address_ = layout::ArenaVirt(block_offset);
+  absl::Status mapped = mmu_.tables().MapSupervisor(block_address_, GuestPhys{block_offset},
+                                                    /*writable=*/true, /*execute=*/false);
+  if (!mapped.ok()) return mapped;
+  WriteVcpuBlock(block_, block_address_);
+
+  CpuidTable cpuid = GuestCpuid(vm_.supported_cpuid(), features_);
+  if (int result = api.Ioctl(fd, KVM_SET_CPUID2, &cpuid); result < 0) {
+    return KvmError("KVM_SET_CPUID2", result);
+  }
+  kvm_sregs sregs;
+  if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
+    return KvmError("KVM_GET_SREGS", result);
+  }
+  SetSystemRegisters(sregs, features_, probe_.ring0, mmu_.tables().root(), block_address_);
+  if (int result = api.Ioctl(fd, KVM_SET_SREGS, &sregs); result < 0) {
+    return KvmError("KVM_SET_SREGS", result);
+  }
+  run().s.regs.sregs = sregs;
+  MsrTable msrs = SystemMsrs(stubs_.syscall_entry);
+  const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
+  if (set < 0) return KvmError("KVM_SET_MSRS", set);
+  if (set != static_cast<int>(msrs.count)) {
+    return absl::UnimplementedError("this KVM does not let SYSCALL's registers be set");
+  }
+  if (features_.xcr0 != 0) {
+    kvm_xcrs xcrs{.nr_xcrs = 1};
+    xcrs.xcrs[0] = {.xcr = 0, .value = features_.xcr0};
+    if (int result = api.Ioctl(fd, KVM_SET_XCRS, &xcrs); result < 0) {
+      return KvmError("KVM_SET_XCRS", result);
+    }
+  }
+  // The x87 and SSE state a Linux process starts with; a reset CPU's differs. [abi §3.4.1]
+  kvm_fpu fpu{.fcw = 0x37f, .mxcsr = 0x1f80};
+  if (int result = api.Ioctl(fd, KVM_SET_FPU, &fpu); result < 0) {
+    return KvmError("KVM_SET_FPU", result);
+  }
+  return absl::OkStatus();
+}
+
+abi::TrapFrame& Vcpu::frame() const {
+  return *reinterpret_cast<abi::TrapFrame*>(block_ + frame_offset_);
+}
+
+void Vcpu::Kick() {
+  // A plain byte in shared memory: KVM reads it after this thread's signal handler returned.
+  __atomic_store_n(&run().immediate_exit, 1, __ATOMIC_RELAXED);
+}
+
+void Vcpu::Unkick() { __atomic_store_n(&run().immediate_exit, 0, __ATOMIC_RELAXED); }
+
+// ---- into the guest -----------------------------------------------------------------------------
+
+void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
+  const bool plain_return = at_syscall_ && registers.rcx == registers.rip &&
+                            registers.r11 == registers.rflags &&
+                            (registers.rflags & (x86::rflags::kTrap | x86::rflags::kResume)) == 0;
+  if (plain_return) {
+    regs.rip = stubs_.syscall_return.value;
+    regs.rsp = registers.rsp;
+    return;
+  }
+  frame() = {.vector = 0,
+             .error_code = 0,
+             .rip = registers.rip,
+             .cs = DUNE_SELECTOR_USER_CODE,
+             .rflags = x86::rflags::ForUser(registers.rflags),
+             .rsp = registers.rsp,
+             .ss = DUNE_SELECTOR_USER_DATA};
+  regs.rip = stubs_.trap_return.value;
+  regs.rsp = (block_address_ + frame_offset_).value;
+}
+
+// Preconditions: the vCPU is out of the guest; registers.rip is canonical.
+void Vcpu::Enter(const Registers& registers) {
+  kvm_regs& regs = run().s.regs.regs;
+  regs.rax = registers.rax, regs.rbx = registers.rbx, regs.rcx = registers.rcx;
+  regs.rdx = registers.rdx, regs.rsi = registers.rsi, regs.rdi = registers.rdi;
+  regs.rbp = registers.rbp, regs.r8 = registers.r8, regs.r9 = registers.r9;
+  regs.r10 = registers.r10, regs.r11 = registers.r11, regs.r12 = registers.r12;
+  regs.r13 = registers.r13, regs.r14 = registers.r14, regs.r15 = registers.r15;
+  if (place_ == Place::kRing3) {
+    regs.rip = registers.rip;
+    regs.rsp = registers.rsp;
+    regs.rflags = x86::rflags::ForUser(registers.rflags);
+  } else {
+    regs.rflags = x86::rflags::kReserved1;
+    EnterRing0(registers, regs);
+  }
+  run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  kvm_sregs& sregs = run().s.regs.sregs;
+  if (sregs.fs.base != registers.fs_base || sregs.gs.base != registers.gs_base) {
+    sregs.fs.base = registers.fs_base;
+    sregs.gs.base = registers.gs_base;
+    run().kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+  }
+}
+
+// ---- out of the guest ---------------------------------------------------------------------------
+
+void Vcpu::ReadGeneral(Registers& registers) const {
+  const kvm_regs& regs = run().s.regs.regs;
+  registers.rax = regs.rax, registers.rbx = regs.rbx, registers.rcx = regs.rcx;
+  registers.rdx = regs.rdx, registers.rsi = regs.rsi, registers.rdi = regs.rdi;
+  registers.rbp = regs.rbp, registers.r8 = regs.r8, registers.r9 = regs.r9;
+  registers.r10 = regs.r10, registers.r11 = regs.r11, registers.r12 = regs.r12;
+  registers.r13 = regs.r13, registers.r14 = regs.r14, registers.r15 = regs.r15;
+  registers.fs_base = run().s.regs.sregs.fs.base;
+  registers.gs_base = run().s.regs.sregs.gs.base;
+}
+
+// Stopped in ring 3: everything is in the CPU's registers.
+void Vcpu::ReadUserState(Registers& registers) const {
+  ReadGeneral(registers);
+  registers.rip = run().s.regs.regs.rip;
+  registers.rsp = run().s.regs.regs.rsp;
+  registers.rflags = run().s.regs.regs.rflags;
+}
+
+Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
+  const std::uint64_t address = run().s.regs.sregs.cr2;
+  if (address == stubs_.syscall_entry.value && registers.rip == address) {
+    // SYSCALL that stayed in ring 3 (emulated KVM), or a jump to LSTAR, which is as good as one.
+    registers.rip = registers.rcx;
+    registers.rflags = registers.r11 = x86::rflags::ForUser(registers.r11);
+    return Exit{SystemCall{}};
+  }
+  const BackingCheck check = std::exchange(next_check_, BackingCheck::kAssume);
+  const auto fault = [&](bool behind, std::uint64_t code) {
+    return Exit{Fault{.vector = x86::Vector::kPageFault,
+                      .error_code = code,
+                      .address = address,
+                      .memory_error = behind}};
+  };
+  switch (mmu_.Resolve(address, error_code, check)) {
+    case Resolution::kMapped:
+      return Resume{};
+    case Resolution::kNoMapping:
+      return fault(false, error_code & ~x86::page_fault::kPresent);
+    case Resolution::kForbidden:
+      return fault(false, error_code | x86::page_fault::kPresent);
+    case Resolution::kNothingBehind:
+      return fault(true, error_code);
+    case Resolution::kFailed:
+      break;
+  }
+  return Exit{EngineFailure{
+      absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)}};
+}
+
+Vcpu::Step Vcpu::OnTrap(Registers& registers) {
+  const std::uint64_t rsp = run().s.regs.regs.rsp;
+  if (rsp == (block_address_ + kTrapFrameOffset).value) {
+    frame_offset_ = kTrapFrameOffset;
+  } else if (rsp == (block_address_ + kIstFrameOffset).value) {
+    frame_offset_ = kIstFrameOffset;
+  } else {
+    return Exit{EngineFailure{absl::StrFormat("trap frame at unexpected stack 0x%x", rsp)}};
+  }
+  const abi::TrapFrame trap = frame();  // the guest cannot reach it, but copy once all the same
+  if ((trap.cs & 3) != 3) {
+    return Exit{EngineFailure{absl::StrFormat("exception %d (error 0x%x) in ring 0 at rip 0x%x",
+                                              trap.vector, trap.error_code, trap.rip)}};
+  }
+  place_ = Place::kRing0;
+  at_syscall_ = false;
+  ReadGeneral(registers);
+  registers.rip = trap.rip;
+  registers.rsp = trap.rsp;
+  registers.rflags = trap.rflags;
+  const auto vector = static_cast<x86::Vector>(trap.vector);
+  if (vector == x86::Vector::kPageFault) return OnPageFault(registers, trap.error_code);
+  return Exit{Fault{.vector = vector,
+                    .error_code = trap.error_code,
+                    .address = 0,
+                    .memory_error = false}};
+}
+
+Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
+  const std::uint64_t rip = run().s.regs.regs.rip;
+  if (PrivilegeOf(run()) != 0 && rip != stubs_.syscall_entry.value) {
+    place_ = Place::kRing3;
+    ReadUserState(registers);
+    return Exit{Interrupted{}};
+  }
+  const bool returning = IsIn(rip, stubs_.trap_return, stubs_.trap_return_end) ||
+                         IsIn(rip, stubs_.syscall_return, stubs_.syscall_return_end);
+  if (returning) {
+    // `registers` is what ring 3 would have continued with: still exact.
+    place_ = Place::kRing0;
+    return Exit{Interrupted{}};
+  }
+  // On the way in: run on to the hypercall. Whoever kicked is served after that exit.
+  Unkick();
+  return Resume{};
+}
+
+Vcpu::Step Vcpu::OnMemoryError(Registers& registers) {
+  if (PrivilegeOf(run()) != 0) {
+    place_ = Place::kRing3;
+    ReadUserState(registers);
+  }
+  if (mmu_.DropUnbacked() != 0) {
+    fruitless_repairs_ = 0;
+    next_check_ = BackingCheck::kProbe;
+    return Resume{};
+  }
+  if (++fruitless_repairs_ < kMostFruitlessRepairs) return Resume{};
+  return Exit{EngineFailure{
+      absl::StrFormat("KVM cannot reach the guest's memory at rip 0x%x", registers.rip)}};
+}
+
+Vcpu::Step Vcpu::OnUserPort(const UserPortExit& exit, Registers& registers) {
+  place_ = Place::kRing3;
+  ReadUserState(registers);
+  registers.rip = PortInstructionStart(mmu_.memory(), registers.rip, exit.out, exit.port);
+  return Exit{GeneralProtection()};
+}
+
+Vcpu::Step Vcpu::OnUserInvalid(const UserInvalidExit& exit, Registers& registers) {
+  place_ = Place::kRing3;
+  ReadUserState(registers);
+  if (!exit.privileged) {
+    return Exit{Fault{.vector = x86::Vector::kInvalidOpcode,
+                      .error_code = 0,
+                      .address = 0,
+                      .memory_error = false}};
+  }
+  registers.rip -= 1;  // KVM reports HLT behind the one-byte instruction
+  return Exit{GeneralProtection()};
+}
+
+Vcpu::Step Vcpu::RunOnce(Registers& registers) {
+  const int result = vm_.api().Run(vcpu_.get());
+  run().kvm_dirty_regs = 0;
+  if (result == -EINTR || result == -EAGAIN) return OnInterrupted(registers);
+  if (result == -EFAULT) return OnMemoryError(registers);
+  if (result < 0) {
+    return Exit{EngineFailure{absl::StrFormat("KVM_RUN: %s", strerror(-result))}};
+  }
+  fruitless_repairs_ = 0;
+  return std::visit(
+      runtime::Overloaded{
+          [&](const TrapExit&) { return OnTrap(registers); },
+          [&](const SyscallExit&) -> Step {
+            place_ = Place::kRing0;
+            at_syscall_ = true;
+            ReadGeneral(registers);
+            registers.rsp = run().s.regs.regs.rsp;
+            registers.rip = registers.rcx;
+            registers.rflags = registers.r11;
+            return Exit{SystemCall{}};
+          },
+          [&](const UserPortExit& exit) { return OnUserPort(exit, registers); },
+          [&](const UserInvalidExit& exit) { return OnUserInvalid(exit, registers); },
+          [&](const InterruptedExit&) { return OnInterrupted(registers); },
+          [&](const FailedExit& exit) -> Step { return Exit{EngineFailure{exit.reason}}; },
+      },
+      DecodeKvmExit(run(), stubs_));
+}
+
+Exit Vcpu::Run(Registers& registers) {
+  // Neither IRETQ nor SYSRETQ may see such an address: the CPU would fault in ring 0.
+  if (registers.rip >= kLowestNonCanonical) return GeneralProtection();
+  Enter(registers);
+  for (;;) {
+    Step step = RunOnce(registers);
+    if (auto* exit = std::get_if<Exit>(&step)) return std::move(*exit);
+  }
+}
+
+// ---- extended state -----------------------------------------------------------------------------
+
+absl::Status Vcpu::SaveExtendedState(std::span<std::byte> area) {
+  kvm_xsave xsave;
+  const int result = vm_.api().Ioctl(vcpu_.get(), KVM_GET_XSAVE, &xsave);
+  if (result < 0) return KvmError("KVM_GET_XSAVE", result);
+  std::memcpy(area.data(), &xsave, std::min(area.size(), sizeof(xsave)));
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::LoadExtendedState(std::span<const std::byte> area) {
+  kvm_xsave xsave{};
+  std::memcpy(&xsave, area.data(), std::min(area.size(), sizeof(xsave)));
+  const int result = vm_.api().Ioctl(vcpu_.get(), KVM_SET_XSAVE, &xsave);
+  return result < 0 ? KvmError("KVM_SET_XSAVE", result) : absl::OkStatus();
+}
+
+}  // namespace dunebox::kvm

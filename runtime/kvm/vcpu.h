@@ -1,0 +1,90 @@
+// One vCPU: enters ring 3 with a thread's registers and comes back with an Exit.
+//
+// Between two Run calls the vCPU is either at a stub in ring 0 (after a trap or SYSCALL) or was
+// stopped in ring 3; Enter knows both. When KVM_RUN is interrupted inside the ring-0 image, an
+// entry runs on to its hypercall, and a return is undone: ring 3 has not executed anything since
+// the registers were written, so they are still exact.
+//
+// Used by one host thread at a time; Kick is async-signal-safe.
+#ifndef DUNEBOX_RUNTIME_KVM_VCPU_H_
+#define DUNEBOX_RUNTIME_KVM_VCPU_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hostcalls/abi/ring0_abi.h"
+#include "runtime/engine.h"
+#include "runtime/kvm/cpu_setup.h"
+#include "runtime/kvm/descriptor.h"
+#include "runtime/kvm/exit_decoder.h"
+#include "runtime/kvm/mmu.h"
+#include "runtime/kvm/probe.h"
+#include "runtime/kvm/vm.h"
+
+namespace dunebox::kvm {
+
+class Vcpu final : public runtime::EngineThread {
+ public:
+  // `index` < layout::kMostVcpus names the vCPU's block in the arena. Vm and Mmu outlive it.
+  static absl::StatusOr<std::unique_ptr<Vcpu>> Create(Vm& vm, Mmu& mmu, const Probe& probe,
+                                                      unsigned index);
+
+  runtime::Exit Run(runtime::Registers& registers) override;
+  void Kick() override;
+  void Unkick() override;
+  std::size_t extended_state_size() const override { return features_.xsave_size; }
+  std::uint64_t extended_features() const override { return features_.xcr0; }
+  absl::Status SaveExtendedState(std::span<std::byte> area) override;
+  absl::Status LoadExtendedState(std::span<const std::byte> area) override;
+
+ private:
+  // Where the vCPU stands between two Runs.
+  enum class Place : std::uint8_t { kRing0, kRing3 };
+  // What one KVM_RUN meant: go on as the vCPU stands, or something for the supervisor.
+  struct Resume {};
+
+  Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index);
+  absl::Status Initialize();
+
+  void Enter(const runtime::Registers& registers);
+  void EnterRing0(const runtime::Registers& registers, kvm_regs& regs);
+  void ReadGeneral(runtime::Registers& registers) const;
+  void ReadUserState(runtime::Registers& registers) const;
+
+  using Step = std::variant<Resume, runtime::Exit>;
+  Step RunOnce(runtime::Registers& registers);
+  Step OnTrap(runtime::Registers& registers);
+  Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
+  Step OnInterrupted(runtime::Registers& registers);
+  Step OnMemoryError(runtime::Registers& registers);
+  Step OnUserPort(const UserPortExit& exit, runtime::Registers& registers);
+  Step OnUserInvalid(const UserInvalidExit& exit, runtime::Registers& registers);
+
+  kvm_run& run() const { return *static_cast<kvm_run*>(run_area_.get()); }
+  abi::TrapFrame& frame() const;
+
+  Vm& vm_;
+  Mmu& mmu_;
+  const Probe& probe_;
+  const unsigned index_;
+  const Stubs stubs_;
+  const CpuFeatures features_;
+  KvmFd vcpu_;
+  RunArea run_area_;
+  std::byte* block_ = nullptr;
+  GuestVirt block_address_;
+  Place place_ = Place::kRing0;
+  bool at_syscall_ = false;        // in ring 0 by SYSCALL: SYSRET may be the way back
+  std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
+  BackingCheck next_check_ = BackingCheck::kAssume;
+  unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
+};
+
+}  // namespace dunebox::kvm
+
+#endif  // DUNEBOX_RUNTIME_KVM_VCPU_H_

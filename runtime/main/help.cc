@@ -1,0 +1,53 @@
+#include "runtime/main/help.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace dunebox::cli {
+namespace {
+
+// Widest "--option=value|value" of the table plus two columns of air.
+constexpr int kOptionColumn = 25;
+
+std::string OptionLine(const OptionRow& option) {
+  std::string usage(option.name);
+  if (!option.values.empty()) usage += fmt::format("={}", fmt::join(option.values, "|"));
+  std::string line = fmt::format("  {:<{}}{}", usage, kOptionColumn, option.help);
+  if (!option.default_value.empty()) line += fmt::format(" (default: {})", option.default_value);
+  return line + "\n";
+}
+
+}  // namespace
+
+std::string TopLevelHelp() {
+  std::string text =
+      "Usage: dunebox COMMAND [ARGS...]\n"
+      "\n"
+      "Runs ordinary Linux programs, unmodified, in a sandbox: a KVM guest that has no guest\n"
+      "operating system, only a small supervisor.\n"
+      "\n"
+      "Commands:\n";
+  for (const CommandRow& command : Commands()) {
+    text += fmt::format("  {:<11}{}\n", command.name, command.summary);
+  }
+  text +=
+      "\n"
+      "Options:\n"
+      "  --help     print this text\n"
+      "  --version  print the version\n"
+      "\n"
+      "'dunebox COMMAND --help' says more about a command.\n"
+      "This version has no policy yet: a program has every right of its caller (--allow=all).\n";
+  return text;
+}
+
+std::string CommandHelp(const CommandRow& command) {
+  std::string text = fmt::format("Usage: dunebox {} {}\n\n{}.\n\nOptions:\n", command.name,
+                                 command.synopsis, command.summary);
+  for (const OptionRow& option : command.options) text += OptionLine(option);
+  return text + fmt::format("\n{}", command.details);
+}
+
+std::string VersionText() { return "dunebox " DUNEBOX_VERSION "\n"; }
+
+}  // namespace dunebox::cli

@@ -1,0 +1,19 @@
+// The texts of --help and --version, made from the option table.
+//
+//   std::fputs(CommandHelp(*FindCommand("run")).c_str(), stdout);
+#ifndef DUNEBOX_RUNTIME_MAIN_HELP_H_
+#define DUNEBOX_RUNTIME_MAIN_HELP_H_
+
+#include <string>
+
+#include "runtime/main/option_table.h"
+
+namespace dunebox::cli {
+
+std::string TopLevelHelp();
+std::string CommandHelp(const CommandRow& command);
+std::string VersionText();
+
+}  // namespace dunebox::cli
+
+#endif  // DUNEBOX_RUNTIME_MAIN_HELP_H_

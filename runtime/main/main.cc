@@ -1,0 +1,41 @@
+// The command line: parse, then hand over. Nothing is decided here.
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "runtime/doctor/doctor.h"
+#include "runtime/main/options.h"
+#include "runtime/session.h"
+
+namespace dunebox::cli {
+namespace {
+
+// A visitor: one overload for each alternative of Command.
+struct Execute {
+  int operator()(const RunCommand& command) const { return runtime::RunSession(command.session); }
+
+  int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
+
+  int operator()(const PrintText& print) const {
+    if (std::fputs(print.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+    std::fprintf(stderr, "dunebox: cannot write to standard output: %s\n", std::strerror(errno));
+    return runtime::kExitRuntimeError;
+  }
+
+  int operator()(const UsageError& error) const {
+    std::fprintf(stderr, "dunebox: %s\n", error.message.c_str());
+    return runtime::kExitRuntimeError;
+  }
+};
+
+}  // namespace
+}  // namespace dunebox::cli
+
+int main(int argc, char** argv) {
+  // argc can be 0: an exec with an empty argv.
+  const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  return std::visit(dunebox::cli::Execute{}, dunebox::cli::ParseCommandLine(arguments));
+}

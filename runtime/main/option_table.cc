@@ -1,0 +1,85 @@
+#include "runtime/main/option_table.h"
+
+#include <algorithm>
+#include <array>
+
+namespace dunebox::cli {
+namespace {
+
+constexpr std::array<std::string_view, 3> kEngines = {"auto", "kvm", "jit"};
+constexpr std::array<std::string_view, 2> kRings = {"3", "0"};
+constexpr std::array<std::string_view, 1> kAllowed = {"all"};
+
+constexpr OptionRow kHelpOption = {
+    .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
+
+constexpr std::array<OptionRow, 5> kRunOptions = {{
+    {.id = OptionId::kEngine,
+     .name = "--engine",
+     .values = kEngines,
+     .default_value = "auto",
+     .help = "what runs the program (this version has kvm only)"},
+    {.id = OptionId::kRing,
+     .name = "--ring",
+     .values = kRings,
+     .default_value = "3",
+     .help = "privilege level the program runs at inside the guest"},
+    {.id = OptionId::kAllow,
+     .name = "--allow",
+     .values = kAllowed,
+     .default_value = "all",
+     .help = "'all': the program has every right of its caller"},
+    {.id = OptionId::kTrace,
+     .name = "--trace",
+     .help = "print one line for each system call to standard error"},
+    kHelpOption,
+}};
+
+constexpr std::array<OptionRow, 2> kDoctorOptions = {{
+    {.id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"},
+    kHelpOption,
+}};
+
+constexpr std::array<CommandRow, 2> kCommands = {{
+    {.name = "run",
+     .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
+     .summary = "Run the program PROG, unmodified, in the sandbox",
+     .details =
+         R"(PROG is searched in PATH when it has no slash. Everything after PROG belongs to the
+program, options included; '--' may stand before PROG.
+
+This version has no policy yet: a program may do whatever its caller may, with or
+without --allow=all. Say --allow=all where you rely on that, because later
+versions deny by default.
+
+Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
+itself failed; 126 when PROG cannot be executed; 127 when it was not found.
+)",
+     .options = kRunOptions},
+    {.name = "doctor",
+     .synopsis = "[OPTIONS]",
+     .summary = "Report what this machine offers and what to do about the rest",
+     .details =
+         R"(Exit status: 0 when some engine can run programs here, 1 when none can.
+)",
+     .options = kDoctorOptions},
+}};
+
+}  // namespace
+
+std::span<const CommandRow> Commands() { return kCommands; }
+
+const CommandRow* FindCommand(std::string_view name) {
+  const auto* row = std::ranges::find(kCommands, name, &CommandRow::name);
+  return row == kCommands.end() ? nullptr : row;
+}
+
+const OptionRow* FindOption(const CommandRow& command, std::string_view name) {
+  if (name == "-h") name = "--help";
+  for (const OptionRow& option : command.options) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+}  // namespace dunebox::cli

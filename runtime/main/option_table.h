@@ -1,0 +1,49 @@
+// The commands of `dunebox` and their options, as data.
+//
+// The parser, --help and the shell completions all read this one table, so an option cannot be
+// accepted and undocumented, or documented and unknown. It refuses nothing by itself.
+//
+//   for (const OptionRow& option : FindCommand("run")->options) Print(option.name);
+#ifndef DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_
+#define DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_
+
+#include <span>
+#include <string_view>
+
+namespace dunebox::cli {
+
+// What an option means; options.cc has one case for each, found by the compiler when missing.
+enum class OptionId : unsigned char {
+  kEngine,
+  kRing,
+  kAllow,
+  kTrace,
+  kJson,
+  kHelp,
+};
+
+struct OptionRow {
+  OptionId id;
+  std::string_view name;                       // "--engine"
+  std::span<const std::string_view> values{};  // what it takes; empty: a flag without a value
+  std::string_view default_value{};            // shown by --help when not empty
+  std::string_view help{};                     // one line, no full stop
+};
+
+struct CommandRow {
+  std::string_view name;      // "run"
+  std::string_view synopsis;  // what follows the name in the usage line
+  std::string_view summary;   // one line, no full stop
+  std::string_view details;   // paragraphs below the options of --help, wrapped, "\n" at the end
+  std::span<const OptionRow> options;
+};
+
+std::span<const CommandRow> Commands();
+
+// Null when there is no such command or option. "-h" is found as --help.
+const CommandRow* FindCommand(std::string_view name);
+const OptionRow* FindOption(const CommandRow& command, std::string_view name);
+
+}  // namespace dunebox::cli
+
+#endif  // DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_

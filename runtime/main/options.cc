@@ -1,0 +1,187 @@
+// This file is compiled with exceptions: the command-line library reports errors by throwing.
+// None leaves ParseOptions().
+#include "runtime/main/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "runtime/main/help.h"
+#include "runtime/main/option_table.h"
+
+namespace dunebox::cli {
+namespace {
+
+using Words = std::span<const std::string>;
+
+// Our words in front, the program's behind; the split is done here and not by the library, which
+// would interpret words of the program ("[a,b]", "--", "++") that must arrive as they are.
+struct SplitWords {
+  Words ours;
+  Words programs;
+};
+
+// Everything the options of any command can set.
+struct Settings {
+  RunCommand run;
+  DoctorCommand doctor;
+};
+
+UsageError Usage(const CommandRow& command, std::string_view message) {
+  return {fmt::format("{}; see 'dunebox {} --help'", message, command.name)};
+}
+
+bool LooksLikeOption(std::string_view word) { return word.size() > 1 && word.front() == '-'; }
+
+std::string_view NameOf(std::string_view word) { return word.substr(0, word.find('=')); }
+
+// How many words the option takes that starts at the first of `words`; 0 and a message when it is
+// unknown or not written as it must be.
+struct OptionWords {
+  std::size_t count = 0;
+  std::string error{};
+};
+
+OptionWords MeasureOption(const CommandRow& command, Words words) {
+  const std::string_view word = words.front();
+  const std::string_view name = NameOf(word);
+  const OptionRow* option = FindOption(command, name);
+  if (option == nullptr) return {.error = fmt::format("unknown option '{}'", name)};
+  const bool has_equals_sign = name.size() < word.size();
+  if (option->values.empty()) {
+    if (!has_equals_sign) return {.count = 1};
+    return {.error = fmt::format("option '{}' takes no value", name)};
+  }
+  const bool value_is_there = has_equals_sign ? name.size() + 1 < word.size() : words.size() > 1;
+  if (value_is_there) return {.count = has_equals_sign ? std::size_t{1} : std::size_t{2}};
+  return {.error =
+              fmt::format("option '{}' needs a value: {}", name, fmt::join(option->values, ", "))};
+}
+
+// Ours end at "--" or at the first word that is neither an option nor an option's value.
+std::variant<SplitWords, UsageError> Split(const CommandRow& command, Words words) {
+  std::size_t index = 0;
+  while (index < words.size() && LooksLikeOption(words[index])) {
+    if (words[index] == "--") return SplitWords{words.first(index), words.subspan(index + 1)};
+    const OptionWords option = MeasureOption(command, words.subspan(index));
+    if (option.count == 0) return Usage(command, option.error);
+    index += option.count;
+  }
+  return SplitWords{words.first(index), words.subspan(index)};
+}
+
+runtime::EngineChoice EngineFrom(std::string_view value) {
+  if (value == "kvm") return runtime::EngineChoice::kKvm;
+  if (value == "jit") return runtime::EngineChoice::kJit;
+  return runtime::EngineChoice::kAuto;
+}
+
+// `value` is one of the row's values; empty for a flag.
+void Apply(OptionId id, std::string_view value, Settings& settings) {
+  switch (id) {
+    case OptionId::kEngine:
+      settings.run.session.engine = EngineFrom(value);
+      return;
+    case OptionId::kRing:
+      settings.run.session.ring = value == "0" ? 0 : 3;
+      return;
+    case OptionId::kAllow:
+      settings.run.rights = Rights::kAllowAll;
+      return;
+    case OptionId::kTrace:
+      settings.run.session.trace = runtime::TraceFormat::kText;
+      return;
+    case OptionId::kJson:
+      settings.doctor.format = doctor::ReportFormat::kJson;
+      return;
+    case OptionId::kHelp:
+      return;
+  }
+}
+
+CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
+  const std::string name(row.name);
+  if (row.values.empty()) {
+    return parser.add_flag(name)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  const auto check_value = [&row](const std::string& value) -> std::string {
+    if (std::ranges::find(row.values, value) != row.values.end()) return {};  // no error
+    return fmt::format("'{}' is not one of {}", value, fmt::join(row.values, ", "));
+  };
+  return parser.add_option(name)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->check(check_value);
+}
+
+// Parses our words into `settings`; nothing on success.
+std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, Settings& settings) {
+  CLI::App parser;
+  parser.set_help_flag();  // --help is a row of the table like any other
+  try {
+    std::vector<std::pair<const OptionRow*, CLI::Option*>> options;
+    for (const OptionRow& row : command.options) {
+      options.emplace_back(&row, Register(parser, row));
+    }
+    std::vector<std::string> reversed(words.rbegin(), words.rend());  // the library's order
+    parser.parse(std::move(reversed));
+    for (const auto& [row, option] : options) {
+      if (option->count() == 0) continue;
+      Apply(row->id, row->values.empty() ? "" : option->as<std::string>(), settings);
+    }
+  } catch (const CLI::Error& error) {
+    return Usage(command, error.what());
+  }
+  return std::nullopt;
+}
+
+Command FinishRun(const CommandRow& command, Words program, Settings settings) {
+  if (program.empty()) return Usage(command, "no program given");
+  settings.run.session.program = program.front();
+  settings.run.session.arguments.assign(program.begin(), program.end());
+  return std::move(settings.run);
+}
+
+Command FinishDoctor(const CommandRow& command, Words rest, const Settings& settings) {
+  if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
+  return settings.doctor;
+}
+
+bool AsksForHelp(Words words) {
+  return std::ranges::any_of(
+      words, [](const std::string& word) { return word == "--help" || word == "-h"; });
+}
+
+Command ParseCommand(const CommandRow& command, Words words) {
+  const auto split = Split(command, words);
+  if (const auto* error = std::get_if<UsageError>(&split)) return *error;
+  const auto& [ours, programs] = std::get<SplitWords>(split);
+  if (AsksForHelp(ours)) return PrintText{CommandHelp(command)};
+  Settings settings;
+  if (auto error = ParseOptions(command, ours, settings)) return *std::move(error);
+  return command.name == "run" ? FinishRun(command, programs, std::move(settings))
+                               : FinishDoctor(command, programs, settings);
+}
+
+}  // namespace
+
+Command ParseCommandLine(const std::vector<std::string>& arguments) {
+  constexpr std::string_view kSee = "see 'dunebox --help'";
+  if (arguments.empty()) return UsageError{fmt::format("no command given; {}", kSee)};
+  const std::string& first = arguments.front();
+  if (first == "--help" || first == "-h") return PrintText{TopLevelHelp()};
+  if (first == "--version") return PrintText{VersionText()};
+  if (const CommandRow* command = FindCommand(first)) {
+    return ParseCommand(*command, Words(arguments).subspan(1));
+  }
+  return UsageError{fmt::format("unknown {} '{}'; {}",
+                                LooksLikeOption(first) ? "option" : "command", first, kSee)};
+}
+
+}  // namespace dunebox::cli

@@ -1,0 +1,50 @@
+// From argv to a typed command.
+//
+// Owns the grammar of the command line: which words are ours, and where those of the program
+// begin. Everything from PROG on is handed over byte for byte; whatever is not in the option
+// table is refused with one line that says where to look.
+//
+//   Command command = ParseCommandLine({{"run", "--engine=kvm", "ls", "-l"}});
+//   std::get<RunCommand>(command).session.arguments   // {"ls", "-l"}
+#ifndef DUNEBOX_RUNTIME_MAIN_OPTIONS_H_
+#define DUNEBOX_RUNTIME_MAIN_OPTIONS_H_
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "runtime/doctor/doctor.h"
+#include "runtime/session.h"
+
+namespace dunebox::cli {
+
+// What a program may do. There is no policy yet: both mean the rights of the caller.
+enum class Rights : unsigned char { kDefault, kAllowAll };
+
+struct RunCommand {
+  runtime::SessionOptions session;
+  Rights rights = Rights::kDefault;
+};
+
+struct DoctorCommand {
+  doctor::ReportFormat format = doctor::ReportFormat::kText;
+};
+
+// --help and --version: the text goes to stdout and the exit status is 0.
+struct PrintText {
+  std::string text;
+};
+
+// One line without "dunebox: " and without "\n", for stderr; the exit status is 125.
+struct UsageError {
+  std::string message;
+};
+
+using Command = std::variant<RunCommand, DoctorCommand, PrintText, UsageError>;
+
+// `arguments` is argv without argv[0].
+Command ParseCommandLine(const std::vector<std::string>& arguments);
+
+}  // namespace dunebox::cli
+
+#endif  // DUNEBOX_RUNTIME_MAIN_OPTIONS_H_

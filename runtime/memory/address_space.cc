@@ -1,0 +1,448 @@
+#include "runtime/memory/address_space.h"
+
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+namespace dunebox::memory {
+
+using hostcalls::Errno;
+using hostcalls::kSuccess;
+using hostcalls::SyscallResult;
+
+namespace {
+
+constexpr std::uint64_t kHugePage = 2 * 1024 * 1024;
+constexpr GuestRange kLow2GiB{GuestVirt{0x1'0000}, GuestVirt{0x8000'0000}};
+
+// Flags that say where; we place every mapping ourselves.
+constexpr int kPlacementFlags =
+    MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_GROWSDOWN | MAP_STACK;
+
+SyscallResult FromErrno() { return Errno{errno}; }
+
+SyscallResult FromAddress(GuestVirt address) {
+  return SyscallResult(static_cast<std::int64_t>(address.value));
+}
+
+// What /proc/self/maps will say of a file mapping, read from the descriptor that was mapped.
+std::shared_ptr<const Backing> DescribeFile(int fd) {
+  auto backing = std::make_shared<Backing>();
+  struct stat info;
+  if (fstat(fd, &info) == 0) {
+    backing->device = info.st_dev;
+    backing->inode = info.st_ino;
+  }
+  char path[4096];
+  const std::string link = absl::StrFormat("/proc/self/fd/%d", fd);
+  const ssize_t length = readlink(link.c_str(), path, sizeof(path));
+  if (length > 0) backing->name.assign(path, static_cast<std::size_t>(length));
+  return backing;
+}
+
+std::shared_ptr<const Backing> Named(std::string name) {
+  if (name.empty()) return nullptr;
+  auto backing = std::make_shared<Backing>();
+  backing->name = std::move(name);
+  return backing;
+}
+
+// The page-aligned range of a call, or nothing when it is empty, unaligned or wraps.
+std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length) {
+  const std::uint64_t bytes = PageUp(length);
+  if (!IsPageAligned(address) || bytes < length || address + bytes < address) return std::nullopt;
+  return GuestRange{GuestVirt{address}, GuestVirt{address + bytes}};
+}
+
+}  // namespace
+
+AddressSpace::AddressSpace(const hostcalls::GuestMemory& memory, const Layout& layout)
+    : memory_(memory), layout_(layout) {}
+
+void AddressSpace::Forget(const GuestRange& range) const {
+  if (observer_ != nullptr) observer_->Forget(range);
+}
+
+// Makes the host drop its secondary mappings of the range although its own rights stay the same.
+// A sibling that faults in between finds the VMA's rights unchanged and is retried by the engine.
+void AddressSpace::BounceHost(const GuestRange& range, Protection protection) const {
+  void* address = memory_.HostAddress(range.start.value, range.size());
+  mprotect(address, range.size(), PROT_NONE);
+  mprotect(address, range.size(), protection.ToHostProt());
+}
+
+// ---- mmap --------------------------------------------------------------------------------------
+
+std::optional<GuestVirt> AddressSpace::Place(std::uint64_t hint, std::uint64_t length,
+                                             int flags) const {
+  const GuestRange wanted{GuestVirt{PageDown(hint)}, GuestVirt{PageDown(hint) + length}};
+  if (hint != 0 && memory_.Contains(wanted) && !map_.Overlaps(wanted)) return wanted.start;
+  const std::uint64_t alignment = (flags & MAP_HUGETLB) != 0 ? kHugePage : kPageSize;
+  if ((flags & MAP_32BIT) != 0) return map_.FindGapTopDown(kLow2GiB, length, alignment);
+  const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
+  // Big mappings start on a huge-page boundary, so that the host can back them with huge pages.
+  if (length >= kHugePage) {
+    if (auto aligned = map_.FindGapTopDown(area, length, kHugePage)) return aligned;
+  }
+  return map_.FindGapTopDown(area, length, alignment);
+}
+
+SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string name) {
+  const std::uint64_t length = PageUp(request.length);
+  if (request.length == 0) return Errno{EINVAL};
+  if (length < request.length) return Errno{ENOMEM};
+
+  const bool replace = (request.flags & MAP_FIXED) != 0;
+  const bool exact = replace || (request.flags & MAP_FIXED_NOREPLACE) != 0;
+  GuestVirt start{request.address};
+  if (exact) {
+    if (!IsPageAligned(request.address)) return Errno{EINVAL};
+    if (request.address < memory_.window().lowest) return Errno{EPERM};
+    if (!memory_.Contains(request.address, length)) return Errno{ENOMEM};
+  } else if (const auto place = Place(request.address, length, request.flags)) {
+    start = *place;
+  } else {
+    return Errno{ENOMEM};
+  }
+
+  const GuestRange range{start, start + length};
+  if (replace) {
+    if (map_.AnySealed(range)) return Errno{EPERM};
+    Forget(range);
+  } else if (map_.Overlaps(range)) {
+    return Errno{EEXIST};
+  }
+
+  const Protection protection = Protection::FromProt(request.prot);
+  const int flags = (request.flags & ~kPlacementFlags) | (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE);
+  const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
+  void* wanted = memory_.HostAddress(start.value, length);
+  void* mapped = mmap(wanted, length, protection.ToHostProt(), flags, anonymous ? -1 : request.fd,
+                      static_cast<off_t>(request.offset));
+  if (mapped == MAP_FAILED) return FromErrno();
+
+  const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
+  map_.Replace({.range = range,
+                .protection = protection,
+                .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
+                .file_backed = !anonymous,
+                .offset = anonymous ? 0 : request.offset,
+                .backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd)});
+  return FromAddress(start);
+}
+
+SyscallResult AddressSpace::Map(const MapRequest& request) {
+  std::unique_lock lock(mutex_);
+  return MapLocked(request, "");
+}
+
+SyscallResult AddressSpace::MapNamed(GuestVirt address, std::uint64_t length, int prot,
+                                     const std::string& name) {
+  std::unique_lock lock(mutex_);
+  return MapLocked({.address = address.value,
+                    .length = length,
+                    .prot = prot,
+                    .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE},
+                   name);
+}
+
+void AddressSpace::AddSealed(const GuestRange& range, Protection protection,
+                             const std::string& name) {
+  std::unique_lock lock(mutex_);
+  map_.Replace({.range = range, .protection = protection, .sealed = true, .backing = Named(name)});
+}
+
+GuestVirt AddressSpace::FindFree(std::uint64_t length, std::uint64_t alignment) const {
+  std::shared_lock lock(mutex_);
+  const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
+  return map_.FindGapTopDown(area, PageUp(length), alignment).value_or(GuestVirt{0});
+}
+
+// ---- munmap, mprotect, madvise ------------------------------------------------------------------
+
+SyscallResult AddressSpace::UnmapLocked(const GuestRange& range) {
+  if (map_.AnySealed(range)) return Errno{EPERM};
+  if (!map_.Overlaps(range)) return kSuccess;
+  Forget(range);
+  if (munmap(memory_.HostAddress(range.start.value, range.size()), range.size()) != 0) {
+    return FromErrno();
+  }
+  map_.Erase(range);
+  return kSuccess;
+}
+
+SyscallResult AddressSpace::Unmap(std::uint64_t address, std::uint64_t length) {
+  const auto range = PageRange(address, length);
+  if (!range || range->empty() || address + range->size() > memory_.window().limit) {
+    return Errno{EINVAL};
+  }
+  // Linux unmaps page 0 gladly; below our window there is nothing to unmap.
+  const std::uint64_t lowest = memory_.window().lowest;
+  if (range->end.value <= lowest) return kSuccess;
+  std::unique_lock lock(mutex_);
+  return UnmapLocked({GuestVirt{std::max(address, lowest)}, range->end});
+}
+
+SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length, int prot) {
+  constexpr int kKnown = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN | PROT_GROWSUP;
+  constexpr int kProtSem = 0x8;
+  const auto range = PageRange(address, length);
+  if ((prot & ~(kKnown | kProtSem)) != 0 || !IsPageAligned(address)) return Errno{EINVAL};
+  if (!range) return Errno{ENOMEM};
+  if (range->empty()) return kSuccess;
+  if (!memory_.Contains(*range)) return Errno{ENOMEM};
+  const Protection wanted = Protection::FromProt(prot);
+
+  std::unique_lock lock(mutex_);
+  if (map_.AnySealed(*range)) return Errno{EPERM};
+  // VMA by VMA, as Linux does: what lies before a hole is changed all the same.
+  GuestVirt next = range->start;
+  if ((prot & PROT_GROWSDOWN) != 0) {
+    if (const Vma* vma = map_.Find(next)) next = vma->range.start;
+  }
+  while (next < range->end) {
+    const Vma* vma = map_.Find(next);
+    if (vma == nullptr) return Errno{ENOMEM};
+    const GuestRange part{next, std::min(vma->range.end, range->end)};
+    const Protection old = vma->protection;
+    next = part.end;
+    if (old == wanted) continue;
+    Forget(part);
+    void* host = memory_.HostAddress(part.start.value, part.size());
+    const bool host_keeps_rights = old.ToHostProt() == wanted.ToHostProt();
+    if (!host_keeps_rights && mprotect(host, part.size(), wanted.ToHostProt()) != 0) {
+      return FromErrno();
+    }
+    if (host_keeps_rights && old.execute && !wanted.execute && observer_ != nullptr &&
+        observer_->NeedsHostInvalidation()) {
+      BounceHost(part, wanted);
+    }
+    map_.SetProtection(part, wanted);
+  }
+  return kSuccess;
+}
+
+SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, int advice) {
+  constexpr int kSoftOffline = 101;
+  constexpr int kGuardInstall = 102;
+  const auto range = PageRange(address, length);
+  if (!range || !memory_.Contains(*range)) return Errno{IsPageAligned(address) ? ENOMEM : EINVAL};
+  switch (advice) {
+    case MADV_HWPOISON:
+    case kSoftOffline:
+      return Errno{EPERM};
+    case kGuardInstall:      // a fault in a guard page could not be told from one past a file's end
+    case kGuardInstall + 1:
+      return Errno{EINVAL};
+    default:
+      break;
+  }
+  std::shared_lock lock(mutex_);
+  if (map_.AnySealed(*range)) return Errno{EPERM};
+  void* host = memory_.HostAddress(address, range->size());
+  return madvise(host, range->size(), advice) == 0 ? kSuccess : FromErrno();
+}
+
+// ---- mremap -------------------------------------------------------------------------------------
+
+SyscallResult AddressSpace::GrowInPlaceLocked(const RemapRequest& request, const Vma& vma) {
+  const GuestRange tail{GuestVirt{request.old_address + request.old_length},
+                        GuestVirt{request.old_address + request.new_length}};
+  if (vma.range.end != tail.start || !memory_.Contains(tail) || map_.Overlaps(tail)) {
+    return Errno{ENOMEM};
+  }
+  void* host = memory_.HostAddress(request.old_address, request.old_length);
+  if (mremap(host, request.old_length, request.new_length, 0) == MAP_FAILED) return FromErrno();
+  Vma grown = vma;
+  grown.range = tail;
+  if (grown.file_backed) grown.offset += tail.start - vma.range.start;
+  map_.Replace(std::move(grown));
+  return FromAddress(GuestVirt{request.old_address});
+}
+
+SyscallResult AddressSpace::MoveLocked(const RemapRequest& request, const Vma& vma) {
+  const GuestRange old{GuestVirt{request.old_address},
+                       GuestVirt{request.old_address + request.old_length}};
+  GuestVirt target{request.new_address};
+  if ((request.flags & MREMAP_FIXED) == 0) {
+    const auto place = Place(0, request.new_length, 0);
+    if (!place) return Errno{ENOMEM};
+    target = *place;
+  }
+  const GuestRange fresh{target, target + request.new_length};
+  if (!memory_.Contains(fresh) || fresh.Overlaps(old)) return Errno{EINVAL};
+  if (map_.AnySealed(fresh)) return Errno{EPERM};
+
+  Forget(old);
+  Forget(fresh);
+  const int flags = (request.flags & MREMAP_DONTUNMAP) | MREMAP_MAYMOVE | MREMAP_FIXED;
+  // Not HostAddress(old): its size may be zero, which duplicates a shared mapping.
+  void* host = memory_.HostAddress(request.old_address, std::max<std::uint64_t>(old.size(), 1));
+  void* moved = mremap(host, request.old_length, request.new_length, flags,
+                       memory_.HostAddress(target.value, request.new_length));
+  if (moved == MAP_FAILED) return FromErrno();
+
+  Vma result = vma;
+  if (result.file_backed) result.offset += old.start - vma.range.start;
+  result.range = fresh;
+  if ((request.flags & MREMAP_DONTUNMAP) == 0) map_.Erase(old);
+  map_.Replace(std::move(result));
+  return FromAddress(target);
+}
+
+SyscallResult AddressSpace::Remap(const RemapRequest& original) {
+  constexpr int kKnown = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  RemapRequest request = original;
+  if ((request.flags & ~kKnown) != 0 || !IsPageAligned(request.old_address)) return Errno{EINVAL};
+  const bool fixed = (request.flags & MREMAP_FIXED) != 0;
+  const bool may_move = (request.flags & MREMAP_MAYMOVE) != 0;
+  const bool keep_old = (request.flags & MREMAP_DONTUNMAP) != 0;
+  if ((fixed || keep_old) && !may_move) return Errno{EINVAL};
+  if (fixed && !IsPageAligned(request.new_address)) return Errno{EINVAL};
+  if (request.new_length == 0) return Errno{EINVAL};
+  if (PageUp(request.new_length) < request.new_length ||
+      PageUp(request.old_length) < request.old_length) {
+    return Errno{EINVAL};
+  }
+  request.old_length = PageUp(request.old_length);
+  request.new_length = PageUp(request.new_length);
+  if (keep_old && request.old_length != request.new_length) return Errno{EINVAL};
+  if (!memory_.Contains(request.old_address, std::max(request.old_length, kPageSize))) {
+    return Errno{EFAULT};
+  }
+
+  std::unique_lock lock(mutex_);
+  const GuestRange old{GuestVirt{request.old_address},
+                       GuestVirt{request.old_address + request.old_length}};
+  const Vma* found = map_.Find(old.start);
+  if (found == nullptr || found->range.end < old.end) return Errno{EFAULT};
+  const Vma vma = *found;  // by value: the map changes below
+  if (vma.sealed) return Errno{EPERM};
+
+  if (fixed || keep_old) return MoveLocked(request, vma);
+  if (request.new_length <= request.old_length && request.old_length != 0) {
+    if (request.new_length < request.old_length) {
+      const GuestRange tail{old.start + request.new_length, old.end};
+      if (SyscallResult cut = UnmapLocked(tail); !cut.ok()) return cut;
+    }
+    return FromAddress(old.start);
+  }
+  if (request.old_length != 0) {
+    const SyscallResult grown = GrowInPlaceLocked(request, vma);
+    if (grown.ok() || !may_move) return grown;
+  }
+  return may_move ? MoveLocked(request, vma) : SyscallResult(Errno{ENOMEM});
+}
+
+// ---- heap ---------------------------------------------------------------------------------------
+
+void AddressSpace::SetHeapStart(GuestVirt start) {
+  std::unique_lock lock(mutex_);
+  heap_start_ = heap_end_ = GuestVirt{PageUp(start.value)};
+}
+
+// brk never fails: it returns where the heap ends now.
+SyscallResult AddressSpace::Break(std::uint64_t address) {
+  std::unique_lock lock(mutex_);
+  if (address < heap_start_.value || !memory_.Contains(address, 0)) return FromAddress(heap_end_);
+  const GuestVirt old_end{PageUp(heap_end_.value)};
+  const GuestVirt new_end{PageUp(address)};
+  if (new_end < old_end) {
+    if (!UnmapLocked({new_end, old_end}).ok()) return FromAddress(heap_end_);
+  } else if (new_end > old_end) {
+    const SyscallResult grown =
+        MapLocked({.address = old_end.value,
+                   .length = new_end - old_end,
+                   .prot = PROT_READ | PROT_WRITE,
+                   .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE},
+                  "[heap]");
+    if (!grown.ok()) return FromAddress(heap_end_);
+  }
+  heap_end_ = GuestVirt{address};
+  return FromAddress(heap_end_);
+}
+
+// ---- System V shared memory ---------------------------------------------------------------------
+
+SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flags) {
+  // SHM_REMAP would replace mappings behind the map's back; SHM_EXEC means nothing to the host.
+  if ((flags & SHM_REMAP) != 0) return Errno{EINVAL};
+  shmid_ds info;
+  if (shmctl(id, IPC_STAT, &info) != 0) return FromErrno();
+  const std::uint64_t length = PageUp(info.shm_segsz);
+  if ((flags & SHM_RND) != 0) address = PageDown(address);
+  if (!IsPageAligned(address)) return Errno{EINVAL};
+
+  std::unique_lock lock(mutex_);
+  if (address == 0) {
+    const auto place = Place(0, length, 0);
+    if (!place) return Errno{ENOMEM};
+    address = place->value;
+  }
+  const GuestRange range{GuestVirt{address}, GuestVirt{address + length}};
+  if (!memory_.Contains(range) || map_.Overlaps(range)) return Errno{EINVAL};
+  const void* attached =
+      shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
+  if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
+  attached_[address] = length;
+  map_.Replace({.range = range,
+                .protection = {.read = true,
+                               .write = (flags & SHM_RDONLY) == 0,
+                               .execute = (flags & SHM_EXEC) != 0},
+                .sharing = Sharing::kShared,
+                .backing = Named("/SYSV")});
+  return FromAddress(range.start);
+}
+
+SyscallResult AddressSpace::DetachShared(std::uint64_t address) {
+  std::unique_lock lock(mutex_);
+  const auto found = attached_.find(address);
+  if (found == attached_.end()) return Errno{EINVAL};
+  const GuestRange range{GuestVirt{address}, GuestVirt{address + found->second}};
+  Forget(range);
+  if (shmdt(memory_.HostAddress(address, range.size())) != 0) return FromErrno();
+  attached_.erase(found);
+  map_.Erase(range);
+  return kSuccess;
+}
+
+// ---- views --------------------------------------------------------------------------------------
+
+void AddressSpace::ForEachVma(const std::function<bool(const Vma&)>& visit) const {
+  std::shared_lock lock(mutex_);
+  map_.ForEach(visit);
+}
+
+std::string AddressSpace::FormatMaps() const {
+  std::string text;
+  ForEachVma([&](const Vma& vma) {
+    const Backing none;
+    const Backing& backing = vma.backing != nullptr ? *vma.backing : none;
+    std::string line = absl::StrFormat(
+        "%08x-%08x %c%c%c%c %08x %02x:%02x %d ", vma.range.start.value, vma.range.end.value,
+        vma.protection.read ? 'r' : '-', vma.protection.write ? 'w' : '-',
+        vma.protection.execute ? 'x' : '-', vma.sharing == Sharing::kShared ? 's' : 'p', vma.offset,
+        major(backing.device), minor(backing.device), backing.inode);
+    if (!backing.name.empty()) {
+      if (line.size() < 73) line.resize(73, ' ');  // the kernel's column for names
+      line += backing.name;
+    }
+    text += line + "\n";
+    return true;
+  });
+  return text;
+}
+
+}  // namespace dunebox::memory

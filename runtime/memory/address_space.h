@@ -1,0 +1,120 @@
+// The guest's address space: the VMA map, the host mappings behind it, and the engine's
+// translations of it, changed in the one order that is safe for all of them:
+// engine first (guest PTEs, translated code), then the host mapping, then the map.
+//
+// Places fresh mappings itself (own randomisation, user half only), keeps the heap, refuses
+// anything outside its window and any change to sealed ranges (vDSO).
+// Thread-safe: changes take the lock exclusively, fault handling shares it. No guest memory is
+// touched while it is held.
+//
+//   AddressSpace space(GuestMemory(Window::WholeProgram()), Layout::Random());
+//   SyscallResult at = space.Map({.length = 4096, .prot = PROT_READ, .flags = MAP_PRIVATE|...});
+#ifndef DUNEBOX_RUNTIME_MEMORY_ADDRESS_SPACE_H_
+#define DUNEBOX_RUNTIME_MEMORY_ADDRESS_SPACE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <shared_mutex>
+#include <string>
+
+#include "hostcalls/memory/guest_memory.h"
+#include "hostcalls/result.h"
+#include "runtime/memory/layout.h"
+#include "runtime/memory/vma_map.h"
+
+namespace dunebox::memory {
+
+// An engine that keeps translations of guest memory. Called with the address space locked
+// exclusively, so it must not call back.
+class MappingObserver {
+ public:
+  virtual ~MappingObserver() = default;
+  // Everything the engine knows about the range stops being true now: forget it. The host mapping
+  // changes right after this returns.
+  virtual void Forget(const GuestRange& range) = 0;
+  // Removing a right that only guest PTEs carry (execute) needs a host-side invalidation too.
+  virtual bool NeedsHostInvalidation() const = 0;
+};
+
+struct MapRequest {
+  std::uint64_t address = 0;
+  std::uint64_t length = 0;
+  int prot = 0;
+  int flags = 0;
+  int fd = -1;
+  std::uint64_t offset = 0;
+};
+
+struct RemapRequest {
+  std::uint64_t old_address = 0;
+  std::uint64_t old_length = 0;
+  std::uint64_t new_length = 0;
+  int flags = 0;
+  std::uint64_t new_address = 0;
+};
+
+class AddressSpace {
+ public:
+  AddressSpace(const hostcalls::GuestMemory& memory, const Layout& layout);
+  AddressSpace(const AddressSpace&) = delete;
+  AddressSpace& operator=(const AddressSpace&) = delete;
+
+  // At most one engine; null detaches. Not thread-safe: before the first guest instruction.
+  void SetObserver(MappingObserver* observer) { observer_ = observer; }
+
+  const hostcalls::GuestMemory& memory() const { return memory_; }
+  const Layout& layout() const { return layout_; }
+
+  // The memory system calls, with Linux's results.
+  hostcalls::SyscallResult Map(const MapRequest& request);
+  hostcalls::SyscallResult Unmap(std::uint64_t address, std::uint64_t length);
+  hostcalls::SyscallResult Protect(std::uint64_t address, std::uint64_t length, int prot);
+  hostcalls::SyscallResult Remap(const RemapRequest& request);
+  hostcalls::SyscallResult Advise(std::uint64_t address, std::uint64_t length, int advice);
+  hostcalls::SyscallResult Break(std::uint64_t address);
+  hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
+  hostcalls::SyscallResult DetachShared(std::uint64_t address);
+
+  // Where the heap begins; the loader sets it once, after the program's image.
+  void SetHeapStart(GuestVirt start);
+  // Anonymous memory with a name ("[stack]"), anywhere below `below`.
+  hostcalls::SyscallResult MapNamed(GuestVirt address, std::uint64_t length, int prot,
+                                    const std::string& name);
+  // Enters a mapping that already exists on the host and that the guest may not change.
+  void AddSealed(const GuestRange& range, Protection protection, const std::string& name);
+  // A free place of `length` bytes in the mmap area; 0 when there is none.
+  GuestVirt FindFree(std::uint64_t length, std::uint64_t alignment = kPageSize) const;
+
+  // Calls `visit` with the VMA at `address`, or null, while the map cannot change.
+  template <typename Visit>
+  auto WithVma(GuestVirt address, Visit visit) const {
+    std::shared_lock lock(mutex_);
+    return visit(map_.Find(address));
+  }
+  void ForEachVma(const std::function<bool(const Vma&)>& visit) const;
+  // The text of /proc/self/maps as the guest should see it.
+  std::string FormatMaps() const;
+
+ private:
+  hostcalls::SyscallResult MapLocked(const MapRequest& request, std::string name);
+  hostcalls::SyscallResult UnmapLocked(const GuestRange& range);
+  hostcalls::SyscallResult MoveLocked(const RemapRequest& request, const Vma& vma);
+  hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
+  std::optional<GuestVirt> Place(std::uint64_t hint, std::uint64_t length, int flags) const;
+  void Forget(const GuestRange& range) const;
+  void BounceHost(const GuestRange& range, Protection protection) const;
+
+  const hostcalls::GuestMemory& memory_;
+  const Layout layout_;
+  MappingObserver* observer_ = nullptr;
+  mutable std::shared_mutex mutex_;
+  VmaMap map_;
+  GuestVirt heap_start_;
+  GuestVirt heap_end_;
+  std::map<std::uint64_t, std::uint64_t> attached_;  // System V segments: address -> bytes
+};
+
+}  // namespace dunebox::memory
+
+#endif  // DUNEBOX_RUNTIME_MEMORY_ADDRESS_SPACE_H_

@@ -1,0 +1,35 @@
+#include "runtime/memory/layout.h"
+
+namespace dunebox::memory {
+namespace {
+
+constexpr std::uint64_t kUserHalfEnd = 0x4000'0000'0000;
+constexpr std::uint64_t kPieBase = 0x2aaa'aaaa'a000;
+constexpr unsigned kStackBits = 22;  // pages: 16 GiB of positions
+constexpr unsigned kMmapBits = 26;   // pages: 256 GiB
+constexpr unsigned kPieBits = 26;
+constexpr unsigned kHeapBits = 13;   // pages: 32 MiB
+
+// Takes `bits` bits of `random` as a number of pages, in bytes.
+std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
+  const std::uint64_t pages = random & ((std::uint64_t{1} << bits) - 1);
+  // Mix so that later fields do not depend on the bits used here.
+  random = (random >> bits) ^ (random * 0x9e37'79b9'7f4a'7c15);
+  return pages * kPageSize;
+}
+
+}  // namespace
+
+Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size) {
+  Layout layout;
+  // The last page stays free: a struct at the very end never straddles the limit.
+  layout.stack_top = GuestVirt{kUserHalfEnd - kPageSize - TakePages(random, kStackBits)};
+  const std::uint64_t below_stack = PageUp(stack_size) + kStackGuardGap;
+  layout.mmap_top = layout.stack_top - below_stack - TakePages(random, kMmapBits);
+  layout.mmap_bottom = GuestVirt{0x1'0000};
+  layout.pie_base = GuestVirt{kPieBase + TakePages(random, kPieBits)};
+  layout.heap_gap = kPageSize + TakePages(random, kHeapBits);
+  return layout;
+}
+
+}  // namespace dunebox::memory

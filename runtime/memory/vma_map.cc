@@ -1,0 +1,163 @@
+#include "runtime/memory/vma_map.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace dunebox::memory {
+
+Protection Protection::FromProt(int prot) {
+  return {.read = (prot & PROT_READ) != 0,
+          .write = (prot & PROT_WRITE) != 0,
+          .execute = (prot & PROT_EXEC) != 0};
+}
+
+int Protection::ToProt() const {
+  return (read ? PROT_READ : 0) | (write ? PROT_WRITE : 0) | (execute ? PROT_EXEC : 0);
+}
+
+int Protection::ToHostProt() const {
+  return (any() ? PROT_READ : 0) | (write ? PROT_WRITE : 0);
+}
+
+const Vma* VmaMap::FindFrom(GuestVirt address) const {
+  auto after = vmas_.upper_bound(address.value);
+  if (after != vmas_.begin()) {
+    const Vma& before = std::prev(after)->second;
+    if (before.range.end > address) return &before;
+  }
+  return after == vmas_.end() ? nullptr : &after->second;
+}
+
+const Vma* VmaMap::Find(GuestVirt address) const {
+  const Vma* vma = FindFrom(address);
+  return vma != nullptr && vma->range.Contains(address) ? vma : nullptr;
+}
+
+bool VmaMap::Overlaps(const GuestRange& range) const {
+  const Vma* vma = FindFrom(range.start);
+  return vma != nullptr && vma->range.Overlaps(range);
+}
+
+bool VmaMap::Covers(const GuestRange& range) const {
+  GuestVirt next = range.start;
+  while (next < range.end) {
+    const Vma* vma = Find(next);
+    if (vma == nullptr) return false;
+    next = vma->range.end;
+  }
+  return true;
+}
+
+bool VmaMap::AnySealed(const GuestRange& range) const {
+  bool sealed = false;
+  ForEachIn(range, [&](const Vma& vma) {
+    sealed = vma.sealed;
+    return !sealed;
+  });
+  return sealed;
+}
+
+void VmaMap::SplitAt(GuestVirt address) {
+  auto after = vmas_.upper_bound(address.value);
+  if (after == vmas_.begin()) return;
+  Vma& left = std::prev(after)->second;
+  if (left.range.start >= address || left.range.end <= address) return;
+  Vma right = left;
+  right.range.start = address;
+  if (right.file_backed) right.offset += address - left.range.start;
+  left.range.end = address;
+  vmas_.emplace(address.value, std::move(right));
+}
+
+bool VmaMap::CanMerge(const Vma& left, const Vma& right) {
+  if (left.range.end != right.range.start || left.protection != right.protection ||
+      left.sharing != right.sharing || left.file_backed != right.file_backed ||
+      left.sealed != right.sealed) {
+    return false;
+  }
+  const bool same_backing =
+      left.backing == right.backing ||
+      (left.backing != nullptr && right.backing != nullptr && *left.backing == *right.backing);
+  if (!same_backing) return false;
+  return !left.file_backed || left.offset + left.range.size() == right.offset;
+}
+
+void VmaMap::MergeAround(const GuestRange& range) {
+  auto current = vmas_.lower_bound(range.start.value);
+  if (current != vmas_.begin()) --current;
+  while (current != vmas_.end() && current->second.range.start <= range.end) {
+    auto next = std::next(current);
+    if (next == vmas_.end()) return;
+    if (CanMerge(current->second, next->second)) {
+      current->second.range.end = next->second.range.end;
+      vmas_.erase(next);
+    } else {
+      current = next;
+    }
+  }
+}
+
+void VmaMap::Erase(const GuestRange& range) {
+  SplitAt(range.start);
+  SplitAt(range.end);
+  vmas_.erase(vmas_.lower_bound(range.start.value), vmas_.lower_bound(range.end.value));
+}
+
+void VmaMap::Replace(Vma vma) {
+  Erase(vma.range);
+  const GuestRange range = vma.range;
+  vmas_.insert_or_assign(range.start.value, std::move(vma));
+  MergeAround(range);
+}
+
+void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
+  SplitAt(range.start);
+  SplitAt(range.end);
+  for (auto it = vmas_.lower_bound(range.start.value);
+       it != vmas_.end() && it->first < range.end.value; ++it) {
+    it->second.protection = protection;
+  }
+  MergeAround(range);
+}
+
+std::optional<GuestVirt> VmaMap::FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
+                                                std::uint64_t alignment) const {
+  // Walk the holes downwards from the top of the bounds.
+  std::uint64_t hole_end = bounds.end.value;
+  auto next_below = vmas_.lower_bound(bounds.end.value);
+  for (;;) {
+    const Vma* below = next_below == vmas_.begin() ? nullptr : &std::prev(next_below)->second;
+    std::uint64_t hole_start = bounds.start.value;
+    if (below != nullptr && below->range.end.value > hole_start) {
+      hole_start = below->range.end.value;
+    }
+    if (hole_end > hole_start && hole_end - hole_start >= size) {
+      const std::uint64_t start = (hole_end - size) & ~(alignment - 1);
+      if (start >= hole_start) return GuestVirt{start};
+    }
+    if (below == nullptr || below->range.start.value <= bounds.start.value) return std::nullopt;
+    hole_end = std::min(hole_end, below->range.start.value);
+    --next_below;
+  }
+}
+
+void VmaMap::ForEach(const std::function<bool(const Vma&)>& visit) const {
+  for (const auto& [start, vma] : vmas_) {
+    if (!visit(vma)) return;
+  }
+}
+
+void VmaMap::ForEachIn(const GuestRange& range,
+                       const std::function<bool(const Vma&)>& visit) const {
+  const Vma* vma = FindFrom(range.start);
+  if (vma == nullptr) return;
+  for (auto it = vmas_.find(vma->range.start.value);
+       it != vmas_.end() && it->first < range.end.value; ++it) {
+    if (!visit(it->second)) return;
+  }
+}
+
+}  // namespace dunebox::memory

@@ -1,0 +1,95 @@
+// The guest's memory map as values: which ranges exist, with which rights, backed by what.
+//
+// Pure bookkeeping, no system call, no lock; AddressSpace keeps it equal to what the host has.
+// Neighbours that differ in nothing are merged, so a million small mmaps stay cheap.
+//
+//   VmaMap map;
+//   map.Replace({.range = {...}, .protection = {.read = true}});
+//   if (const Vma* vma = map.Find(address)) ...
+#ifndef DUNEBOX_RUNTIME_MEMORY_VMA_MAP_H_
+#define DUNEBOX_RUNTIME_MEMORY_VMA_MAP_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "hostcalls/memory/address.h"
+
+namespace dunebox::memory {
+
+// What the guest may do with a page. On x86 each of write and execute implies read.
+struct Protection {
+  bool read = false;
+  bool write = false;
+  bool execute = false;
+
+  static Protection FromProt(int prot);
+  int ToProt() const;
+  // The protection of the host mapping behind it: never executable. [DESIGN D5]
+  int ToHostProt() const;
+  bool any() const { return read || write || execute; }
+  bool operator==(const Protection&) const = default;
+};
+
+enum class Sharing : std::uint8_t { kPrivate, kShared };
+
+// What is behind a range, as /proc/self/maps shows it.
+struct Backing {
+  std::string name;  // path, "[heap]", "[stack]", "" for anonymous memory
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  bool operator==(const Backing&) const = default;
+};
+
+struct Vma {
+  GuestRange range;
+  Protection protection;
+  Sharing sharing = Sharing::kPrivate;
+  bool file_backed = false;  // an access can fail with SIGBUS
+  bool sealed = false;       // may not be changed (vvar, vDSO)
+  std::uint64_t offset = 0;  // of range.start in the file
+  std::shared_ptr<const Backing> backing;  // null: anonymous
+};
+
+class VmaMap {
+ public:
+  const Vma* Find(GuestVirt address) const;
+  // The first VMA that ends after `address`; nullptr when there is none.
+  const Vma* FindFrom(GuestVirt address) const;
+  bool Overlaps(const GuestRange& range) const;
+  // No hole in the range.
+  bool Covers(const GuestRange& range) const;
+  bool AnySealed(const GuestRange& range) const;
+
+  // Puts `vma` in place of whatever was in its range.
+  void Replace(Vma vma);
+  void Erase(const GuestRange& range);
+  // Changes the rights of the VMAs in the range; holes stay holes.
+  void SetProtection(const GuestRange& range, Protection protection);
+
+  // The highest free place of `size` bytes inside `bounds`, at a multiple of `alignment`.
+  std::optional<GuestVirt> FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
+                                          std::uint64_t alignment) const;
+
+  // In ascending order; the callback returns false to stop.
+  void ForEach(const std::function<bool(const Vma&)>& visit) const;
+  void ForEachIn(const GuestRange& range, const std::function<bool(const Vma&)>& visit) const;
+  std::size_t size() const { return vmas_.size(); }
+
+ private:
+  using Vmas = std::map<std::uint64_t, Vma>;  // by start
+
+  // Makes `address` a boundary between two VMAs if it is inside one.
+  void SplitAt(GuestVirt address);
+  void MergeAround(const GuestRange& range);
+  static bool CanMerge(const Vma& left, const Vma& right);
+
+  Vmas vmas_;
+};
+
+}  // namespace dunebox::memory
+
+#endif  // DUNEBOX_RUNTIME_MEMORY_VMA_MAP_H_

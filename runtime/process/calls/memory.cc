@@ -1,0 +1,124 @@
+// mmap and its family, over the address space. Shared memory segments are attached where the
+// address space finds room, like any other mapping.
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+
+#include "hostcalls/dispatch/host_call.h"
+#include "runtime/process/calls/calls.h"
+#include "runtime/process/guest_thread.h"
+#include "runtime/process/process.h"
+
+namespace dunebox::process {
+namespace {
+
+using hostcalls::ArgumentValues;
+using hostcalls::Caller;
+using hostcalls::Errno;
+using hostcalls::HostCall;
+using hostcalls::SyscallResult;
+
+memory::AddressSpace& SpaceOf(Caller& caller) { return GuestThread::From(caller).owner.space(); }
+
+SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
+  if (!IsPageAligned(a[5])) return Errno{EINVAL};
+  return SpaceOf(caller).Map({.address = a[0],
+                              .length = a[1],
+                              .prot = static_cast<int>(a[2]),
+                              .flags = static_cast<int>(a[3]),
+                              .fd = static_cast<int>(a[4]),
+                              .offset = a[5]});
+}
+
+SyscallResult HandleMunmap(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).Unmap(a[0], a[1]);
+}
+
+SyscallResult HandleMprotect(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).Protect(a[0], a[1], static_cast<int>(a[2]));
+}
+
+SyscallResult HandleMremap(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).Remap({.old_address = a[0],
+                                .old_length = a[1],
+                                .new_length = a[2],
+                                .flags = static_cast<int>(a[3]),
+                                .new_address = a[4]});
+}
+
+SyscallResult HandleMadvise(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).Advise(a[0], a[1], static_cast<int>(a[2]));
+}
+
+SyscallResult HandleBrk(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).Break(a[0]);
+}
+
+// Calls whose first two arguments are a range of the guest's and which change no mapping.
+template <std::uint64_t Number>
+SyscallResult HandleRange(Caller& caller, const ArgumentValues& a) {
+  if (a[1] != 0 && !caller.memory.Contains(a[0], a[1])) return Errno{ENOMEM};
+  return HostCall(caller, Number, a);
+}
+
+// The whole process would mean the runtime as well; a program wants its own pages locked.
+SyscallResult HandleMlockall(Caller&, const ArgumentValues&) { return Errno{EPERM}; }
+SyscallResult HandleMunlockall(Caller&, const ArgumentValues&) { return hostcalls::kSuccess; }
+
+SyscallResult HandleShmget(Caller& caller, const ArgumentValues& a) {
+  return HostCall(caller, SYS_shmget, a);
+}
+
+SyscallResult HandleShmat(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).AttachShared(static_cast<int>(a[0]), a[1], static_cast<int>(a[2]));
+}
+
+SyscallResult HandleShmdt(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).DetachShared(a[0]);
+}
+
+// The commands with what they point to. [shmctl(2)]
+struct ShmCommand {
+  int command;
+  std::uint32_t bytes;
+};
+constexpr ShmCommand kShmCommands[] = {
+    {IPC_STAT, sizeof(shmid_ds)},  {IPC_SET, sizeof(shmid_ds)},      {IPC_RMID, 0},
+    {IPC_INFO, sizeof(shminfo)},   {SHM_INFO, sizeof(struct shm_info)}, {SHM_STAT, sizeof(shmid_ds)},
+    {SHM_LOCK, 0},                 {SHM_UNLOCK, 0},                  {15 /* SHM_STAT_ANY */,
+                                                                      sizeof(shmid_ds)},
+};
+
+SyscallResult HandleShmctl(Caller& caller, const ArgumentValues& a) {
+  for (const ShmCommand& row : kShmCommands) {
+    if (row.command != static_cast<int>(a[1])) continue;
+    if (row.bytes != 0 && !caller.memory.Contains(a[2], row.bytes)) return Errno{EFAULT};
+    return HostCall(caller, SYS_shmctl, {a[0], a[1], row.bytes == 0 ? 0 : a[2]});
+  }
+  return Errno{EINVAL};
+}
+
+}  // namespace
+
+void RegisterMemoryHandlers(hostcalls::HandlerTable& handlers) {
+  handlers.Bind("mmap", HandleMmap);
+  handlers.Bind("munmap", HandleMunmap);
+  handlers.Bind("mprotect", HandleMprotect);
+  handlers.Bind("mremap", HandleMremap);
+  handlers.Bind("madvise", HandleMadvise);
+  handlers.Bind("brk", HandleBrk);
+  handlers.Bind("mincore", HandleRange<SYS_mincore>);
+  handlers.Bind("msync", HandleRange<SYS_msync>);
+  handlers.Bind("mlock", HandleRange<SYS_mlock>);
+  handlers.Bind("mlock2", HandleRange<SYS_mlock2>);
+  handlers.Bind("munlock", HandleRange<SYS_munlock>);
+  handlers.Bind("mlockall", HandleMlockall);
+  handlers.Bind("munlockall", HandleMunlockall);
+  handlers.Bind("shmget", HandleShmget);
+  handlers.Bind("shmat", HandleShmat);
+  handlers.Bind("shmdt", HandleShmdt);
+  handlers.Bind("shmctl", HandleShmctl);
+}
+
+}  // namespace dunebox::process

@@ -1,0 +1,64 @@
+#include "runtime/process/guest_thread.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "runtime/process/process.h"
+#include "runtime/process/signal_delivery.h"
+
+namespace dunebox::process {
+namespace {
+
+constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
+
+void OnSystemCall(GuestThread& thread) {
+  runtime::Registers& registers = thread.registers;
+  const hostcalls::Request request{
+      .number = registers.rax,
+      .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8,
+                    registers.r9}};
+  const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  if (result.is_registers_set()) return;
+  if (result.is_restart()) {
+    // Executed again, number still in RAX, once the pending signal's handler has returned.
+    registers.rip -= kSyscallLength;
+    return;
+  }
+  registers.rax = result.ToRegister();
+}
+
+[[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
+  fprintf(stderr, "dunebox: engine failure: %s\n", failure.reason.c_str());
+  _exit(125);
+}
+
+}  // namespace
+
+GuestThread::GuestThread(Process& process, std::unique_ptr<runtime::EngineThread> engine_thread)
+    : Caller(process.space().memory(), process, process.limits(), process.reserved()),
+      owner(process),
+      engine(std::move(engine_thread)) {
+  signal.pending.Attach(
+      &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },
+      engine.get());
+  signals::SetCurrentPending(&signal.pending);
+}
+
+GuestThread::~GuestThread() { signals::SetCurrentPending(nullptr); }
+
+void RunGuest(GuestThread& thread) {
+  for (;;) {
+    if (thread.signal_pending.load(std::memory_order_relaxed) != 0) DeliverPending(thread);
+    std::visit(runtime::Overloaded{
+                   [&](const runtime::SystemCall&) { OnSystemCall(thread); },
+                   [&](const runtime::Fault& fault) { DeliverFault(thread, fault); },
+                   [](const runtime::Interrupted&) {},
+                   [](const runtime::EngineFailure& failure) { OnEngineFailure(failure); },
+               },
+               thread.engine->Run(thread.registers));
+  }
+}
+
+}  // namespace dunebox::process

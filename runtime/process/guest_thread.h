@@ -1,0 +1,51 @@
+// One thread of the guest: its registers, its signal state, its half of the engine, and the
+// process it belongs to. The host thread that runs it is its kernel thread: same tid.
+//
+// Used by its own host thread only.
+#ifndef DUNEBOX_RUNTIME_PROCESS_GUEST_THREAD_H_
+#define DUNEBOX_RUNTIME_PROCESS_GUEST_THREAD_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "hostcalls/dispatch/caller.h"
+#include "runtime/engine.h"
+#include "runtime/signals/frame.h"
+#include "runtime/signals/host_signals.h"
+
+namespace dunebox::process {
+
+class Process;
+
+struct SignalState {
+  signals::PendingSignals pending;
+  std::uint64_t mask = 0;
+  // Set while a call (sigsuspend, ppoll, ...) has replaced the mask: what comes back after it, or
+  // after the handler of the signal that ends it.
+  std::optional<std::uint64_t> mask_to_restore;
+  signals::AlternateStack alternate_stack;
+};
+
+class GuestThread final : public hostcalls::Caller {
+ public:
+  // Attaches itself as the target of the calling host thread's signals.
+  GuestThread(Process& process, std::unique_ptr<runtime::EngineThread> engine);
+  ~GuestThread();
+
+  static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
+
+  Process& owner;
+  const std::unique_ptr<runtime::EngineThread> engine;
+  runtime::Registers registers;
+  SignalState signal;
+  std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
+  std::uint64_t robust_list = 0;
+};
+
+// Runs the guest from the thread's registers until the process ends.
+[[noreturn]] void RunGuest(GuestThread& thread);
+
+}  // namespace dunebox::process
+
+#endif  // DUNEBOX_RUNTIME_PROCESS_GUEST_THREAD_H_

@@ -1,0 +1,130 @@
+#include "runtime/process/guest_vdso.h"
+
+#include <elf.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "runtime/text_file.h"
+
+namespace dunebox::process {
+namespace {
+
+struct MapsLine {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  absl::string_view name;
+};
+
+std::optional<MapsLine> ParseMapsLine(absl::string_view line) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(line, absl::MaxSplits(' ', 1));
+  const std::pair<absl::string_view, absl::string_view> bounds =
+      absl::StrSplit(parts.first, absl::MaxSplits('-', 1));
+  MapsLine result;
+  if (!absl::SimpleHexAtoi(bounds.first, &result.start) ||
+      !absl::SimpleHexAtoi(bounds.second, &result.end)) {
+    return std::nullopt;
+  }
+  const std::size_t name = line.rfind(' ');
+  if (name != absl::string_view::npos) result.name = line.substr(name + 1);
+  return result;
+}
+
+// getcpu in the vDSO reads what the host kernel put into the CPU for it, which the guest's virtual
+// CPU does not have: the copy makes the system call. mov $309, %eax; syscall; ret
+constexpr std::array<unsigned char, 8> kGetcpuBySyscall = {0xb8, 0x35, 0x01, 0x00,
+                                                          0x00, 0x0f, 0x05, 0xc3};
+
+// Offset of a dynamic symbol's code in a vDSO image; 0 when there is none. The image is the
+// kernel's own, so its headers are believed.
+std::uint64_t SymbolOffset(std::span<const std::byte> image, const char* name) {
+  const auto* header = reinterpret_cast<const Elf64_Ehdr*>(image.data());
+  const auto* programs = reinterpret_cast<const Elf64_Phdr*>(image.data() + header->e_phoff);
+  const Elf64_Dyn* dynamic = nullptr;
+  std::uint64_t link_base = 0;
+  for (int i = 0; i < header->e_phnum; ++i) {
+    if (programs[i].p_type == PT_LOAD) link_base = programs[i].p_vaddr - programs[i].p_offset;
+    if (programs[i].p_type == PT_DYNAMIC) {
+      dynamic = reinterpret_cast<const Elf64_Dyn*>(image.data() + programs[i].p_offset);
+    }
+  }
+  const Elf64_Sym* symbols = nullptr;
+  const char* strings = nullptr;
+  for (; dynamic != nullptr && dynamic->d_tag != DT_NULL; ++dynamic) {
+    const std::byte* target = image.data() + (dynamic->d_un.d_ptr - link_base);
+    if (dynamic->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const Elf64_Sym*>(target);
+    if (dynamic->d_tag == DT_STRTAB) strings = reinterpret_cast<const char*>(target);
+  }
+  if (symbols == nullptr || strings == nullptr) return 0;
+  // The string table follows the symbol table in every vDSO the kernel links.
+  const auto* end = reinterpret_cast<const Elf64_Sym*>(strings);
+  for (const Elf64_Sym* symbol = symbols; symbol + 1 <= end; ++symbol) {
+    if (strcmp(strings + symbol->st_name, name) == 0) return symbol->st_value - link_base;
+  }
+  return 0;
+}
+
+absl::Status CopyCode(const HostVdso& host, GuestVirt code, memory::AddressSpace& space) {
+  const std::span image(reinterpret_cast<const std::byte*>(host.code), host.end - host.code);
+  const auto mapped =
+      space.MapNamed(code, image.size(), PROT_READ | PROT_WRITE, "[vdso]");
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
+  bool written = space.memory().Write(code.value, image);
+  if (const std::uint64_t getcpu = SymbolOffset(image, "__vdso_getcpu"); getcpu != 0) {
+    written = written && space.memory().Write((code + getcpu).value,
+                                              std::as_bytes(std::span(kGetcpuBySyscall)));
+  }
+  if (!written || !space.Protect(code.value, image.size(), PROT_READ | PROT_EXEC).ok()) {
+    return absl::InternalError("cannot write the vDSO");
+  }
+  space.AddSealed({code, code + image.size()}, {.read = true, .execute = true}, "[vdso]");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::optional<HostVdso> FindHostVdso(std::string_view maps) {
+  HostVdso found;
+  for (absl::string_view text : absl::StrSplit(absl::string_view(maps.data(), maps.size()), '\n')) {
+    const std::optional<MapsLine> line = ParseMapsLine(text);
+    if (!line) continue;
+    if (line->name == "[vvar]") found.data = line->start;
+    if (line->name == "[vdso]") {
+      found.code = line->start;
+      found.end = line->end;
+    }
+  }
+  const bool known = found.data != 0 && found.code > found.data && found.end > found.code;
+  return known ? std::optional(found) : std::nullopt;
+}
+
+absl::StatusOr<GuestVirt> MapGuestVdso(memory::AddressSpace& space,
+                                       runtime::ExecutionEngine& engine) {
+  const absl::StatusOr<std::string> maps = runtime::ReadTextFile("/proc/self/maps");
+  if (!maps.ok()) return maps.status();
+  const std::optional<HostVdso> host = FindHostVdso(*maps);
+  if (!host) return GuestVirt{0};
+
+  const std::uint64_t data_size = host->code - host->data;
+  const GuestVirt start = space.FindFree(host->end - host->data);
+  if (start.value == 0) return absl::ResourceExhaustedError("no room for the vDSO");
+  // The host has nothing at the guest's vvar address but a reservation.
+  const auto reserved = space.MapNamed(start, data_size, PROT_NONE, "[vvar]");
+  if (!reserved.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
+  const GuestRange data{start, start + data_size};
+  absl::Status aliased = engine.AliasHostPages(data, reinterpret_cast<const void*>(host->data));
+  if (!aliased.ok()) return aliased;
+  space.AddSealed(data, {.read = true}, "[vvar]");
+  if (absl::Status copied = CopyCode(*host, data.end, space); !copied.ok()) return copied;
+  return data.end;
+}
+
+}  // namespace dunebox::process

@@ -1,0 +1,36 @@
+// One `dunebox run`: what was asked for, and the way from there to an exit status.
+//
+//   SessionOptions options{.program = "/bin/ls", .arguments = {"ls", "-l"}};
+//   return RunSession(options);   // 125/126/127 for our own failures, else the program's
+#ifndef DUNEBOX_RUNTIME_SESSION_H_
+#define DUNEBOX_RUNTIME_SESSION_H_
+
+#include <string>
+#include <vector>
+
+namespace dunebox::runtime {
+
+enum class EngineChoice : unsigned char { kAuto, kKvm, kJit };
+enum class TraceFormat : unsigned char { kNone, kText };
+
+// How the runtime reports the end of a session. [DESIGN "Exit status"]
+inline constexpr int kExitLimit = 124;          // wall or CPU limit
+inline constexpr int kExitRuntimeError = 125;   // Dunebox itself failed
+inline constexpr int kExitCannotExecute = 126;  // the program exists but cannot be run
+inline constexpr int kExitNotFound = 127;       // there is no such program
+inline constexpr int kExitSignalBase = 128;     // 128 + n: ended by signal n
+
+struct SessionOptions {
+  EngineChoice engine = EngineChoice::kAuto;
+  int ring = 3;
+  TraceFormat trace = TraceFormat::kNone;
+  std::string program;                  // as given: searched in PATH when it has no slash
+  std::vector<std::string> arguments;   // argv of the guest, argv[0] included
+};
+
+// Runs the program and returns what `dunebox run` exits with. Messages go to stderr.
+int RunSession(const SessionOptions& options);
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_SESSION_H_

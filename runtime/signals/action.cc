@@ -1,0 +1,49 @@
+#include "runtime/signals/action.h"
+
+#include <utility>
+
+#include "runtime/signals/host_signals.h"
+
+namespace dunebox::signals {
+
+void SignalHandlers::Inherit() {
+  std::lock_guard lock(mutex_);
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    KernelAction inherited = HostDisposition(signal);
+    if (!inherited.is_ignore()) inherited = KernelAction{};
+    actions_[static_cast<std::size_t>(signal)] = inherited;
+  }
+}
+
+KernelAction SignalHandlers::Get(int signal) const {
+  std::lock_guard lock(mutex_);
+  return actions_[static_cast<std::size_t>(signal)];
+}
+
+void SignalHandlers::InstallOnHost(int signal, const KernelAction& action) {
+  // The fault handlers stay: the runtime's copies need them. What the guest wants for a signal
+  // that somebody sends it is decided at delivery.
+  if (IsSynchronous(signal)) return;
+  if (action.is_default() || action.is_ignore()) {
+    InstallHostDisposition(signal, action.handler);
+  } else {
+    InstallHostHandler(signal, action.flags);
+  }
+}
+
+KernelAction SignalHandlers::Set(int signal, const KernelAction& action) {
+  std::lock_guard lock(mutex_);
+  KernelAction wanted = action;
+  wanted.mask &= ~kUnblockable;
+  InstallOnHost(signal, wanted);
+  return std::exchange(actions_[static_cast<std::size_t>(signal)], wanted);
+}
+
+void SignalHandlers::Reset(int signal) {
+  std::lock_guard lock(mutex_);
+  KernelAction& action = actions_[static_cast<std::size_t>(signal)];
+  action.handler = reinterpret_cast<std::uint64_t>(SIG_DFL);
+  InstallOnHost(signal, action);
+}
+
+}  // namespace dunebox::signals

@@ -1,0 +1,71 @@
+// Signal dispositions of a process: what the guest asked for, in the kernel's own layout.
+//
+// The host's disposition mirrors it: default and ignore are the kernel's business, a guest
+// handler is our host handler with the guest's flags. Shared between threads (CLONE_SIGHAND).
+//
+//   handlers.Set(SIGUSR1, action);   // and installs the host's side
+#ifndef DUNEBOX_RUNTIME_SIGNALS_ACTION_H_
+#define DUNEBOX_RUNTIME_SIGNALS_ACTION_H_
+
+#include <signal.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+namespace dunebox::signals {
+
+inline constexpr int kSignalCount = 64;  // 1..64
+
+// struct sigaction as rt_sigaction(2) has it on x86-64. [linux]
+struct KernelAction {
+  std::uint64_t handler = 0;  // SIG_DFL, SIG_IGN or a guest address
+  std::uint64_t flags = 0;
+  std::uint64_t restorer = 0;
+  std::uint64_t mask = 0;
+
+  bool is_default() const { return handler == reinterpret_cast<std::uint64_t>(SIG_DFL); }
+  bool is_ignore() const { return handler == reinterpret_cast<std::uint64_t>(SIG_IGN); }
+};
+static_assert(sizeof(KernelAction) == 32);
+static_assert(offsetof(KernelAction, flags) == 8 && offsetof(KernelAction, restorer) == 16);
+static_assert(offsetof(KernelAction, mask) == 24);
+
+inline constexpr std::uint64_t kSaNoCldStop = 0x1;
+inline constexpr std::uint64_t kSaNoCldWait = 0x2;
+inline constexpr std::uint64_t kSaSigInfo = 0x4;
+inline constexpr std::uint64_t kSaRestorer = 0x0400'0000;
+inline constexpr std::uint64_t kSaOnStack = 0x0800'0000;
+inline constexpr std::uint64_t kSaRestart = 0x1000'0000;
+inline constexpr std::uint64_t kSaNoDefer = 0x4000'0000;
+inline constexpr std::uint64_t kSaResetHand = 0x8000'0000;
+
+constexpr std::uint64_t MaskOf(int signal) { return std::uint64_t{1} << (signal - 1); }
+// Never blockable. [POSIX]
+inline constexpr std::uint64_t kUnblockable = MaskOf(SIGKILL) | MaskOf(SIGSTOP);
+// Raised by the CPU: the host never blocks them, since the runtime's copies rely on them.
+inline constexpr std::uint64_t kSynchronous = MaskOf(SIGSEGV) | MaskOf(SIGBUS) | MaskOf(SIGILL) |
+                                              MaskOf(SIGFPE) | MaskOf(SIGTRAP);
+constexpr bool IsSynchronous(int signal) { return (kSynchronous & MaskOf(signal)) != 0; }
+
+class SignalHandlers {
+ public:
+  // Takes over what the process inherited: ignored stays ignored, everything else is default.
+  void Inherit();
+  KernelAction Get(int signal) const;
+  // Records the action and installs the host's side of it. Returns the old one.
+  KernelAction Set(int signal, const KernelAction& action);
+  // SA_RESETHAND: back to default, as the handler is entered.
+  void Reset(int signal);
+
+ private:
+  void InstallOnHost(int signal, const KernelAction& action);
+
+  mutable std::mutex mutex_;
+  std::array<KernelAction, kSignalCount + 1> actions_{};
+};
+
+}  // namespace dunebox::signals
+
+#endif  // DUNEBOX_RUNTIME_SIGNALS_ACTION_H_

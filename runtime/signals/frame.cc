@@ -1,0 +1,212 @@
+#include "runtime/signals/frame.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "hostcalls/abi/ring0_abi.h"
+#include "libdune/x86/control.h"
+
+namespace dunebox::signals {
+
+namespace rflags = dune::x86::rflags;
+
+namespace {
+
+constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
+constexpr std::uint32_t kMagic1 = 0x46505853;
+constexpr std::uint32_t kMagic2 = 0x46505845;
+// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
+constexpr std::uint64_t kContextFlags = 0x7;
+
+// The 48 bytes of the legacy area that hardware leaves to software. [linux] struct _fpx_sw_bytes
+struct SoftwareReserved {
+  std::uint32_t magic1;
+  std::uint32_t extended_size;  // the whole area with magic2
+  std::uint64_t features;
+  std::uint32_t state_size;
+  std::array<std::uint32_t, 7> padding;
+};
+static_assert(sizeof(SoftwareReserved) == 48);
+constexpr std::size_t kSoftwareReservedOffset = 464;
+constexpr std::size_t kMxcsrOffset = 24;
+constexpr std::size_t kHeaderOffset = 512;
+constexpr std::size_t kHeaderSize = 64;
+constexpr std::size_t kLegacyEnd = kHeaderOffset + kHeaderSize;
+constexpr std::uint32_t kMxcsrMask = 0xffff;
+constexpr std::uint64_t kLegacyFeatures = 3;  // x87, SSE
+
+// The header that follows the legacy area. [intel/vol1 §13.4.2]
+struct ExtendedHeader {
+  std::uint64_t present;  // XSTATE_BV
+  std::uint64_t compact;  // XCOMP_BV: 0 in the standard format
+  std::array<std::uint64_t, 6> reserved;
+};
+static_assert(sizeof(ExtendedHeader) == kHeaderSize);
+
+template <typename T>
+T LoadAt(std::span<const std::byte> area, std::size_t offset) {
+  T value;
+  std::memcpy(&value, area.data() + offset, sizeof(value));
+  return value;
+}
+template <typename T>
+void StoreAt(std::span<std::byte> area, std::size_t offset, const T& value) {
+  std::memcpy(area.data() + offset, &value, sizeof(value));
+}
+
+std::uint64_t HandlerStack(const DeliveryState& state, const KernelAction& action) {
+  const std::uint64_t rsp = state.registers->rsp;
+  const AlternateStack& alternate = *state.alternate_stack;
+  const bool switch_stack = (action.flags & kSaOnStack) != 0 && alternate.enabled() &&
+                            !alternate.Contains(rsp);
+  return switch_stack ? alternate.base + alternate.size : rsp - kRedZone;
+}
+
+SignalContext SaveRegisters(const runtime::Registers& registers, const TrapInfo& trap) {
+  SignalContext context{};
+  context.r8 = registers.r8, context.r9 = registers.r9, context.r10 = registers.r10;
+  context.r11 = registers.r11, context.r12 = registers.r12, context.r13 = registers.r13;
+  context.r14 = registers.r14, context.r15 = registers.r15, context.rdi = registers.rdi;
+  context.rsi = registers.rsi, context.rbp = registers.rbp, context.rbx = registers.rbx;
+  context.rdx = registers.rdx, context.rax = registers.rax, context.rcx = registers.rcx;
+  context.rsp = registers.rsp, context.rip = registers.rip, context.rflags = registers.rflags;
+  context.cs = DUNE_SELECTOR_USER_CODE;
+  context.ss = DUNE_SELECTOR_USER_DATA;
+  context.error_code = trap.error_code;
+  context.trap_number = trap.vector;
+  context.cr2 = trap.address;
+  return context;
+}
+
+// Selectors in a returning frame are not used: ring 3 has one code and one stack segment.
+void RestoreRegisters(runtime::Registers& registers, const SignalContext& context) {
+  registers.r8 = context.r8, registers.r9 = context.r9, registers.r10 = context.r10;
+  registers.r11 = context.r11, registers.r12 = context.r12, registers.r13 = context.r13;
+  registers.r14 = context.r14, registers.r15 = context.r15, registers.rdi = context.rdi;
+  registers.rsi = context.rsi, registers.rbp = context.rbp, registers.rbx = context.rbx;
+  registers.rdx = context.rdx, registers.rax = context.rax, registers.rcx = context.rcx;
+  registers.rsp = context.rsp, registers.rip = context.rip;
+  registers.rflags = rflags::ForUser((registers.rflags & ~rflags::kUserSettable) |
+                                     (context.rflags & rflags::kUserSettable));
+}
+
+// Writes the XSAVE area below `top`; returns its address, 0 when it cannot be written.
+std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
+  const std::size_t size = state.engine->extended_state_size();
+  const std::size_t with_magic = size + sizeof(kMagic2);
+  std::vector<std::byte> area(with_magic);
+  if (!state.engine->SaveExtendedState(std::span(area).first(size)).ok()) return 0;
+  const SoftwareReserved software{.magic1 = kMagic1,
+                                  .extended_size = static_cast<std::uint32_t>(with_magic),
+                                  .features = state.engine->extended_features(),
+                                  .state_size = static_cast<std::uint32_t>(size),
+                                  .padding = {}};
+  StoreAt(area, kSoftwareReservedOffset, software);
+  // As XSAVE in a signal frame: x87 and SSE always count as present. [linux]
+  StoreAt(area, kHeaderOffset, LoadAt<std::uint64_t>(area, kHeaderOffset) | kLegacyFeatures);
+  StoreAt(area, size, kMagic2);
+  const std::uint64_t address = (top - with_magic) & ~std::uint64_t{63};
+  return state.memory->Write(address, area) ? address : 0;
+}
+
+// The state of a fresh process, for a frame without an extended state.
+std::vector<std::byte> InitialExtendedState(std::size_t size) {
+  std::vector<std::byte> area(size);
+  StoreAt(area, 0, std::uint16_t{0x37f});
+  StoreAt(area, kMxcsrOffset, std::uint32_t{0x1f80});
+  return area;
+}
+
+// Reads and checks the XSAVE area of a returning frame. Empty: bad.
+std::vector<std::byte> ReadExtendedState(const DeliveryState& state, std::uint64_t address) {
+  const std::size_t size = state.engine->extended_state_size();
+  std::vector<std::byte> area(size + sizeof(kMagic2));
+  if (!state.memory->Read(address, std::span(area).first(kHeaderOffset))) return {};
+  const auto software = LoadAt<SoftwareReserved>(area, kSoftwareReservedOffset);
+  const bool extended = software.magic1 == kMagic1 && software.state_size == size &&
+                        software.extended_size == size + sizeof(kMagic2) &&
+                        state.memory->Read(address, area) &&
+                        LoadAt<std::uint32_t>(area, size) == kMagic2;
+  ExtendedHeader header{};
+  if (extended) {
+    header = LoadAt<ExtendedHeader>(area, kHeaderOffset);
+    if (header.compact != 0 || (header.present & ~state.engine->extended_features()) != 0 ||
+        header.reserved != decltype(header.reserved){}) {
+      return {};
+    }
+  } else {
+    // A frame with the legacy part only: the rest starts afresh. [linux]
+    std::fill(area.begin() + kHeaderOffset, area.end(), std::byte{0});
+    header.present = kLegacyFeatures;
+  }
+  if ((LoadAt<std::uint32_t>(area, kMxcsrOffset) & ~kMxcsrMask) != 0) return {};
+  StoreAt(area, kHeaderOffset, header);
+  area.resize(size);
+  return area;
+}
+
+}  // namespace
+
+bool PushFrame(const DeliveryState& state, const KernelAction& action, const siginfo_t& info,
+               const TrapInfo& trap) {
+  const std::uint64_t top = HandlerStack(state, action);
+  const std::uint64_t extended_state = PushExtendedState(state, top);
+  if (extended_state == 0) return false;
+
+  runtime::Registers& registers = *state.registers;
+  SignalFrame frame{.return_address = action.restorer, .user = {}, .info = info};
+  frame.user.flags = kContextFlags;
+  frame.user.stack = *state.alternate_stack;
+  frame.user.context = SaveRegisters(registers, trap);
+  frame.user.context.extended_state = extended_state;
+  frame.user.context.old_mask = state.mask;
+  frame.user.mask = state.mask;
+  const std::uint64_t address =
+      ((extended_state - sizeof(SignalFrame)) & ~std::uint64_t{15}) - sizeof(std::uint64_t);
+  if (!state.memory->Write(address, std::as_bytes(std::span(&frame, 1)))) return false;
+
+  const bool disarm = (state.alternate_stack->flags & kAutoDisarm) != 0;
+  if (disarm && state.alternate_stack->Contains(address)) *state.alternate_stack = {};
+  registers.rdi = static_cast<std::uint64_t>(info.si_signo);
+  registers.rsi = address + offsetof(SignalFrame, info);
+  registers.rdx = address + offsetof(SignalFrame, user);
+  registers.rax = 0;
+  registers.rsp = address;
+  registers.rip = action.handler;
+  registers.rflags &= ~(rflags::kDirection | rflags::kResume | rflags::kTrap);
+  return true;
+}
+
+bool PopFrame(const DeliveryState& state, std::uint64_t* mask) {
+  runtime::Registers& registers = *state.registers;
+  const std::uint64_t address = registers.rsp - sizeof(std::uint64_t);
+  auto frame = state.memory->CopyIn(GuestPtr<SignalFrame>{address});
+  if (!frame.ok()) return false;
+  const SignalContext& context = frame->user.context;
+
+  std::vector<std::byte> area;
+  if (context.extended_state == 0) {
+    area = InitialExtendedState(state.engine->extended_state_size());
+  } else {
+    area = ReadExtendedState(state, context.extended_state);
+    if (area.empty()) return false;
+  }
+  if (!state.engine->LoadExtendedState(area).ok()) return false;
+  RestoreRegisters(registers, context);
+  *mask = frame->user.mask & ~kUnblockable;
+  // Linux restores the alternate stack too, ignoring a bad one.
+  const AlternateStack& stack = frame->user.stack;
+  if (!state.alternate_stack->Contains(registers.rsp) &&
+      (!stack.enabled() || state.memory->Contains(stack.base, stack.size))) {
+    *state.alternate_stack = stack;
+  }
+  return true;
+}
+
+std::uint64_t MinimumSignalStack(std::size_t extended_state_size) {
+  return sizeof(SignalFrame) + extended_state_size + sizeof(kMagic2) + 64 + 16 + kRedZone;
+}
+
+}  // namespace dunebox::signals

@@ -1,0 +1,103 @@
+// Signal frames in the kernel's ABI: what a handler finds on its stack and what rt_sigreturn takes
+// back. [linux] arch/x86/include/uapi/asm/{sigcontext,ucontext}.h
+//
+//   high  +---------------------------+
+//         | XSAVE area, 64-aligned    |  with the software-reserved words and magic2 behind it
+//         +---------------------------+
+//         | siginfo                   |
+//         | ucontext                  |  RDX
+//   RSP-> | return address (restorer) |  RSP + 8 is 16-aligned
+//   low   +---------------------------+
+//
+// A frame that comes back is an adversary's: every field is checked after it was copied.
+#ifndef DUNEBOX_RUNTIME_SIGNALS_FRAME_H_
+#define DUNEBOX_RUNTIME_SIGNALS_FRAME_H_
+
+#include <signal.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "hostcalls/memory/guest_memory.h"
+#include "runtime/engine.h"
+#include "runtime/signals/action.h"
+
+namespace dunebox::signals {
+
+// SS_AUTODISARM: the stack is disabled while a handler runs on it.
+inline constexpr std::int32_t kAutoDisarm = std::int32_t{1} << 31;
+
+// stack_t as on x86-64.
+struct AlternateStack {
+  std::uint64_t base = 0;
+  std::int32_t flags = SS_DISABLE;
+  std::uint32_t padding = 0;
+  std::uint64_t size = 0;
+
+  bool enabled() const { return (flags & SS_DISABLE) == 0; }
+  bool Contains(std::uint64_t address) const { return address > base && address - base <= size; }
+};
+static_assert(sizeof(AlternateStack) == 24 && offsetof(AlternateStack, size) == 16);
+
+// struct sigcontext_64.
+struct SignalContext {
+  std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+  std::uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
+  std::uint16_t cs, gs, fs, ss;
+  std::uint64_t error_code, trap_number, old_mask, cr2;
+  std::uint64_t extended_state;
+  std::array<std::uint64_t, 8> reserved;
+};
+static_assert(sizeof(SignalContext) == 256);
+static_assert(offsetof(SignalContext, rdi) == 64 && offsetof(SignalContext, rip) == 128);
+static_assert(offsetof(SignalContext, cs) == 144 && offsetof(SignalContext, cr2) == 176);
+static_assert(offsetof(SignalContext, extended_state) == 184);
+
+struct UserContext {
+  std::uint64_t flags;
+  std::uint64_t link;
+  AlternateStack stack;
+  SignalContext context;
+  std::uint64_t mask;
+};
+static_assert(sizeof(UserContext) == 304 && offsetof(UserContext, context) == 40);
+
+struct SignalFrame {
+  std::uint64_t return_address;
+  UserContext user;
+  siginfo_t info;
+};
+static_assert(sizeof(SignalFrame) == 440 && offsetof(SignalFrame, info) == 312);
+
+// The fault that caused a synchronous signal, for the context's last fields.
+struct TrapInfo {
+  std::uint64_t vector = 0;
+  std::uint64_t error_code = 0;
+  std::uint64_t address = 0;
+};
+
+// What delivery needs to know of the thread.
+struct DeliveryState {
+  runtime::Registers* registers;
+  runtime::EngineThread* engine;
+  const hostcalls::GuestMemory* memory;
+  AlternateStack* alternate_stack;
+  std::uint64_t mask;  // to be restored by rt_sigreturn
+};
+
+// Writes the frame for `info` and points the registers at the handler. False: the stack cannot
+// take it, which is a SIGSEGV that cannot be handled.
+[[nodiscard]] bool PushFrame(const DeliveryState& state, const KernelAction& action,
+                             const siginfo_t& info, const TrapInfo& trap);
+
+// Undoes PushFrame from the frame at RSP - 8. On success the registers, the extended state, the
+// alternate stack are the frame's and `*mask` is the mask to install. False: SIGSEGV.
+[[nodiscard]] bool PopFrame(const DeliveryState& state, std::uint64_t* mask);
+
+// AT_MINSIGSTKSZ for this extended-state size.
+std::uint64_t MinimumSignalStack(std::size_t extended_state_size);
+
+}  // namespace dunebox::signals
+
+#endif  // DUNEBOX_RUNTIME_SIGNALS_FRAME_H_

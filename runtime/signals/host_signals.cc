@@ -1,0 +1,131 @@
+#include "runtime/signals/host_signals.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/memory/guest_memory.h"
+
+extern "C" void dunebox_host_restorer();
+
+namespace dunebox::signals {
+namespace {
+
+thread_local PendingSignals* current_pending = nullptr;
+
+void RawAction(int signal, const KernelAction* action, KernelAction* old) {
+  syscall(SYS_rt_sigaction, signal, action, old, sizeof(action->mask));
+}
+
+// Unlike libc's sigset_t, exactly the kernel's 64 bits.
+void BlockAllIn(ucontext_t& context) {
+  const std::uint64_t all = ~kSynchronous;
+  memcpy(&context.uc_sigmask, &all, sizeof(all));
+}
+
+[[noreturn]] void RuntimeFault(int signal, const siginfo_t& info, std::uint64_t rip) {
+  char text[160];
+  const int length =
+      snprintf(text, sizeof(text), "dunebox: internal error: signal %d at rip 0x%llx, address %p\n",
+               signal, static_cast<unsigned long long>(rip), info.si_addr);
+  [[maybe_unused]] const ssize_t ignored =
+      write(STDERR_FILENO, text, static_cast<std::size_t>(length));
+  _exit(125);
+}
+
+void HostHandler(int signal, siginfo_t* info, void* raw_context) {
+  auto& context = *static_cast<ucontext_t*>(raw_context);
+  auto& rip = context.uc_mcontext.gregs[REG_RIP];
+  // si_code > 0: the kernel raised it for an instruction of ours, nobody sent it.
+  if (IsSynchronous(signal) && info->si_code > 0) {
+    const std::uint64_t fixup = hostcalls::CopyFixupFor(static_cast<std::uint64_t>(rip));
+    if (fixup == 0) RuntimeFault(signal, *info, static_cast<std::uint64_t>(rip));
+    rip = static_cast<greg_t>(fixup);
+    return;
+  }
+  if (current_pending == nullptr) return;
+  current_pending->Add(signal, *info);
+  rip = static_cast<greg_t>(hostcalls::HostCallRewind(static_cast<std::uint64_t>(rip)));
+  BlockAllIn(context);
+}
+
+}  // namespace
+
+void PendingSignals::Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*),
+                            void* kick_argument) {
+  flag_ = flag;
+  kick_ = kick;
+  kick_argument_ = kick_argument;
+}
+
+void PendingSignals::Add(int signal, const siginfo_t& info) {
+  info_[static_cast<std::size_t>(signal)] = info;
+  mask_.fetch_or(MaskOf(signal), std::memory_order_relaxed);
+  flag_->store(1, std::memory_order_relaxed);
+  kick_(kick_argument_);
+}
+
+int PendingSignals::Take(std::uint64_t blocked, siginfo_t& info) {
+  const std::uint64_t ready = mask() & ~blocked;
+  if (ready == 0) return 0;
+  const int signal = __builtin_ctzll(ready) + 1;
+  info = info_[static_cast<std::size_t>(signal)];
+  mask_.fetch_and(~MaskOf(signal), std::memory_order_relaxed);
+  return signal;
+}
+
+void SetCurrentPending(PendingSignals* pending) { current_pending = pending; }
+
+void InstallHostHandler(int signal, std::uint64_t guest_flags) {
+  const KernelAction action{
+      .handler = reinterpret_cast<std::uint64_t>(&HostHandler),
+      .flags = kSaSigInfo | kSaRestorer | kSaOnStack |
+               (guest_flags & (kSaRestart | kSaNoCldStop | kSaNoCldWait)),
+      .restorer = reinterpret_cast<std::uint64_t>(&dunebox_host_restorer),
+      // Nothing nests: the next signal waits in the kernel until this one is delivered.
+      .mask = ~kSynchronous};
+  RawAction(signal, &action, nullptr);
+}
+
+void InstallHostDisposition(int signal, std::uint64_t default_or_ignore) {
+  const KernelAction action{.handler = default_or_ignore,
+                            .flags = kSaRestorer,
+                            .restorer = reinterpret_cast<std::uint64_t>(&dunebox_host_restorer)};
+  RawAction(signal, &action, nullptr);
+}
+
+KernelAction HostDisposition(int signal) {
+  KernelAction action;
+  RawAction(signal, nullptr, &action);
+  return action;
+}
+
+void InstallFaultHandlers() {
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    if (IsSynchronous(signal)) InstallHostHandler(signal, 0);
+  }
+}
+
+void SetHostMask(std::uint64_t mask) {
+  const std::uint64_t allowed = mask & ~kSynchronous;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &allowed, nullptr, sizeof(allowed));
+}
+
+std::uint64_t HostMask() {
+  std::uint64_t mask = 0;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &mask, sizeof(mask));
+  return mask;
+}
+
+void DieBySignal(int signal) {
+  InstallHostDisposition(signal, reinterpret_cast<std::uint64_t>(SIG_DFL));
+  const std::uint64_t others = ~MaskOf(signal);
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &others, nullptr, sizeof(others));
+  syscall(SYS_tgkill, getpid(), gettid(), signal);
+  _exit(128 + signal);  // the default action of `signal` is not to end the process: never here
+}
+
+}  // namespace dunebox::signals

@@ -1,0 +1,63 @@
+// The host's side of signals: one handler for all of them, the raw system calls around it.
+//
+// The handler never runs guest code. It notes the signal in the thread's PendingSignals, blocks
+// everything else until the run loop has delivered it, kicks the engine, and moves RIP out of the
+// interruptible system-call window. Faults of the runtime's own guest-memory copies continue at
+// their fixup; any other fault of the runtime is a bug and ends the process with 125.
+#ifndef DUNEBOX_RUNTIME_SIGNALS_HOST_SIGNALS_H_
+#define DUNEBOX_RUNTIME_SIGNALS_HOST_SIGNALS_H_
+
+#include <signal.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/signals/action.h"
+
+namespace dunebox::signals {
+
+// Signals a thread has taken from the kernel and not yet given to the guest. Written by the host
+// handler on the owning thread, read by that thread with the handler's signals blocked.
+class PendingSignals {
+ public:
+  // The word the system-call stub checks, and how the engine is told; set before the first signal.
+  void Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*), void* kick_argument);
+
+  // Async-signal-safe.
+  void Add(int signal, const siginfo_t& info);
+  // The lowest pending signal not in `blocked`, taken out; 0 when there is none.
+  int Take(std::uint64_t blocked, siginfo_t& info);
+  std::uint64_t mask() const { return mask_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint32_t>* flag_ = nullptr;
+  void (*kick_)(void*) = nullptr;
+  void* kick_argument_ = nullptr;
+  std::atomic<std::uint64_t> mask_{0};
+  std::array<siginfo_t, kSignalCount + 1> info_{};
+};
+
+// The calling thread's pending signals; null before a thread runs guest code.
+void SetCurrentPending(PendingSignals* pending);
+
+// Installs the handler for the signals the CPU raises. Once a process, before any guest memory is
+// touched.
+void InstallFaultHandlers();
+// Installs our handler for `signal` with the flags that decide restarting (guest's SA_RESTART,
+// SA_NOCLDSTOP, SA_NOCLDWAIT), or default or ignore.
+void InstallHostHandler(int signal, std::uint64_t guest_flags);
+void InstallHostDisposition(int signal, std::uint64_t default_or_ignore);
+// What the process has now.
+KernelAction HostDisposition(int signal);
+
+// The calling thread's host mask; synchronous signals stay unblocked whatever `mask` says.
+void SetHostMask(std::uint64_t mask);
+std::uint64_t HostMask();
+
+// Ends the process by `signal` with its default action, as if no handler had been there.
+[[noreturn]] void DieBySignal(int signal);
+
+}  // namespace dunebox::signals
+
+#endif  // DUNEBOX_RUNTIME_SIGNALS_HOST_SIGNALS_H_

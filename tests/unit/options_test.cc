@@ -1,0 +1,193 @@
+#include "runtime/main/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "runtime/main/help.h"
+#include "runtime/main/option_table.h"
+
+namespace dunebox::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+RunCommand ParseRun(std::vector<std::string> words) {
+  words.insert(words.begin(), "run");
+  Command command = ParseCommandLine(words);
+  if (auto* error = std::get_if<UsageError>(&command)) ADD_FAILURE() << error->message;
+  auto* run = std::get_if<RunCommand>(&command);
+  return run == nullptr ? RunCommand{} : *run;
+}
+
+std::string ErrorOf(const std::vector<std::string>& words) {
+  const Command command = ParseCommandLine(words);
+  const auto* error = std::get_if<UsageError>(&command);
+  return error == nullptr ? "no error" : error->message;
+}
+
+std::string TextOf(const std::vector<std::string>& words) {
+  const Command command = ParseCommandLine(words);
+  const auto* print = std::get_if<PrintText>(&command);
+  return print == nullptr ? "no text" : print->text;
+}
+
+TEST(Options, DefaultsAreAutoRingThreeAndNoTrace) {
+  const RunCommand run = ParseRun({"ls"});
+  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kAuto);
+  EXPECT_EQ(run.session.ring, 3);
+  EXPECT_EQ(run.session.trace, runtime::TraceFormat::kNone);
+  EXPECT_EQ(run.rights, Rights::kDefault);
+  EXPECT_EQ(run.session.program, "ls");
+  EXPECT_THAT(run.session.arguments, ElementsAre("ls"));
+}
+
+TEST(Options, EveryRunOptionReachesTheSession) {
+  const RunCommand run = ParseRun({"--engine=kvm", "--ring=0", "--allow=all", "--trace", "ls"});
+  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kKvm);
+  EXPECT_EQ(run.session.ring, 0);
+  EXPECT_EQ(run.session.trace, runtime::TraceFormat::kText);
+  EXPECT_EQ(run.rights, Rights::kAllowAll);
+  EXPECT_EQ(ParseRun({"--engine=jit", "ls"}).session.engine, runtime::EngineChoice::kJit);
+}
+
+TEST(Options, AValueMayBeAWordOfItsOwn) {
+  const RunCommand run = ParseRun({"--engine", "kvm", "--ring", "0", "ls", "x"});
+  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kKvm);
+  EXPECT_EQ(run.session.ring, 0);
+  EXPECT_THAT(run.session.arguments, ElementsAre("ls", "x"));
+}
+
+TEST(Options, TheLastOfRepeatedOptionsCounts) {
+  EXPECT_EQ(ParseRun({"--engine=jit", "--engine=kvm", "ls"}).session.engine,
+            runtime::EngineChoice::kKvm);
+  EXPECT_EQ(ParseRun({"--trace", "--trace", "ls"}).session.trace, runtime::TraceFormat::kText);
+}
+
+TEST(Options, EverythingAfterTheProgramBelongsToIt) {
+  EXPECT_THAT(ParseRun({"ls", "-l", "--engine=jit", "--help", "--", "--bogus"}).session.arguments,
+              ElementsAre("ls", "-l", "--engine=jit", "--help", "--", "--bogus"));
+  EXPECT_EQ(ParseRun({"ls", "--engine=jit"}).session.engine, runtime::EngineChoice::kAuto);
+}
+
+TEST(Options, TwoDashesMayStandBeforeTheProgram) {
+  EXPECT_THAT(ParseRun({"--trace", "--", "ls", "-l"}).session.arguments, ElementsAre("ls", "-l"));
+  EXPECT_THAT(ParseRun({"--", "--odd-name"}).session.arguments, ElementsAre("--odd-name"));
+  EXPECT_THAT(ParseRun({"--", "--", "x"}).session.arguments, ElementsAre("--", "x"));
+}
+
+TEST(Options, ArgumentsOfTheProgramArriveByteForByte) {
+  const std::vector<std::string> words = {"echo",   "[a,b]",  "",      "{x}",      "%%",
+                                          "++",     "-",      "run",   "@f",       "a=b",
+                                          "\xff\n", "doctor", "\"q\"", "--engine", "'s'"};
+  EXPECT_EQ(ParseRun(words).session.arguments, words);
+}
+
+TEST(Options, AnEmptyWordOrOneDashIsAProgramName) {
+  EXPECT_EQ(ParseRun({""}).session.program, "");
+  EXPECT_EQ(ParseRun({"-"}).session.program, "-");
+}
+
+TEST(Options, AnUnknownOptionIsNamedAndTheHelpIsPointedAt) {
+  EXPECT_EQ(ErrorOf({"run", "--bogus", "ls"}),
+            "unknown option '--bogus'; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"run", "--bogus=3", "ls"}),
+            "unknown option '--bogus'; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"run", "-x", "ls"}), "unknown option '-x'; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"run", "--eng=kvm", "ls"}),
+            "unknown option '--eng'; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"doctor", "--trace"}),
+            "unknown option '--trace'; see 'dunebox doctor --help'");
+  EXPECT_EQ(ErrorOf({"--bogus"}), "unknown option '--bogus'; see 'dunebox --help'");
+}
+
+TEST(Options, AWrongOrAbsentValueIsRefused) {
+  constexpr std::string_view kSee = "; see 'dunebox run --help'";
+  const auto error = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "run");
+    std::string message = ErrorOf(words);
+    EXPECT_TRUE(message.ends_with(kSee)) << message;
+    return message.substr(0, message.size() - std::min(message.size(), kSee.size()));
+  };
+  EXPECT_EQ(error({"--engine=vax", "ls"}), "--engine: 'vax' is not one of auto, kvm, jit");
+  EXPECT_EQ(error({"--engine", "ls", "x"}), "--engine: 'ls' is not one of auto, kvm, jit");
+  EXPECT_EQ(error({"--engine=[kvm,jit]", "ls"}),
+            "--engine: '[kvm,jit]' is not one of auto, kvm, jit");
+  EXPECT_EQ(error({"--engine=", "ls"}), "option '--engine' needs a value: auto, kvm, jit");
+  EXPECT_EQ(error({"--engine"}), "option '--engine' needs a value: auto, kvm, jit");
+  EXPECT_EQ(error({"--ring=1", "ls"}), "--ring: '1' is not one of 3, 0");
+  EXPECT_EQ(error({"--allow=net", "ls"}), "--allow: 'net' is not one of all");
+  EXPECT_EQ(error({"--trace=yes", "ls"}), "option '--trace' takes no value");
+  EXPECT_EQ(error({"--trace=", "ls"}), "option '--trace' takes no value");
+}
+
+TEST(Options, ErrorsAreOneLineThatPointsAtTheHelp) {
+  const std::vector<std::vector<std::string>> lines = {{"run", "--engine=vax", "ls"},
+                                                       {"run", "--engine"},
+                                                       {"run", "--trace=yes", "ls"},
+                                                       {"run"},
+                                                       {"doctor", "now"},
+                                                       {"nonsense"}};
+  for (const auto& line : lines) {
+    const std::string error = ErrorOf(line);
+    EXPECT_THAT(error, HasSubstr("; see 'dunebox "));
+    EXPECT_EQ(error.find('\n'), std::string::npos) << error;
+  }
+}
+
+TEST(Options, SomethingMustBeAskedFor) {
+  EXPECT_EQ(ErrorOf({}), "no command given; see 'dunebox --help'");
+  EXPECT_EQ(ErrorOf({"nonsense"}), "unknown command 'nonsense'; see 'dunebox --help'");
+  EXPECT_EQ(ErrorOf({"run"}), "no program given; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"run", "--trace", "--"}), "no program given; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"doctor", "now"}), "unexpected argument 'now'; see 'dunebox doctor --help'");
+}
+
+TEST(Options, DoctorPrintsTextUnlessJsonIsAskedFor) {
+  Command text = ParseCommandLine({"doctor"});
+  ASSERT_TRUE(std::holds_alternative<DoctorCommand>(text));
+  EXPECT_EQ(std::get<DoctorCommand>(text).format, doctor::ReportFormat::kText);
+  Command json = ParseCommandLine({"doctor", "--json"});
+  ASSERT_TRUE(std::holds_alternative<DoctorCommand>(json));
+  EXPECT_EQ(std::get<DoctorCommand>(json).format, doctor::ReportFormat::kJson);
+}
+
+TEST(Options, VersionAndHelpAreTexts) {
+  EXPECT_EQ(TextOf({"--version"}), "dunebox " DUNEBOX_VERSION "\n");
+  EXPECT_EQ(TextOf({"--help"}), TopLevelHelp());
+  EXPECT_EQ(TextOf({"-h"}), TopLevelHelp());
+  EXPECT_EQ(TextOf({"run", "--trace", "--help"}), CommandHelp(*FindCommand("run")));
+  EXPECT_EQ(TextOf({"doctor", "-h"}), CommandHelp(*FindCommand("doctor")));
+}
+
+TEST(Options, HelpNamesEveryCommandAndOptionAndTheDefaultRights) {
+  for (const CommandRow& command : Commands()) {
+    EXPECT_THAT(TopLevelHelp(), HasSubstr(std::string(command.name)));
+    for (const OptionRow& option : command.options) {
+      EXPECT_THAT(CommandHelp(command), HasSubstr(std::string(option.name)));
+      EXPECT_FALSE(option.help.empty()) << option.name;
+    }
+  }
+  EXPECT_THAT(TopLevelHelp(), HasSubstr("--allow=all"));
+  EXPECT_THAT(CommandHelp(*FindCommand("run")), HasSubstr("--allow=all"));
+}
+
+TEST(Options, EveryValueOfEveryOptionIsAccepted) {
+  for (const CommandRow& command : Commands()) {
+    for (const OptionRow& option : command.options) {
+      for (const std::string_view value : option.values) {
+        const std::string word = std::string(option.name) + "=" + std::string(value);
+        EXPECT_EQ(ErrorOf({std::string(command.name), word, "ls"}), "no error");
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dunebox::cli
