@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "runtime/doctor/checks.h"
-#include "runtime/doctor/text_file.h"
+#include "runtime/doctor/host_file.h"
 
 namespace dunebox::doctor {
 
@@ -56,11 +56,11 @@ Check CheckUserNamespaces(const Host& host) {
   check.state = State::kWarning;
   check.found = fmt::format("this user cannot make one: {}", std::strerror(-result));
   const std::string& sysctl = host.sysctl_directory;
-  if (ReadNumberFile(sysctl + "/kernel/unprivileged_userns_clone") == 0) {
+  if (HostFileNumber(sysctl + "/kernel/unprivileged_userns_clone") == 0) {
     check.advice = "as root: sysctl -w kernel.unprivileged_userns_clone=1";
-  } else if (ReadNumberFile(sysctl + "/user/max_user_namespaces") == 0) {
+  } else if (HostFileNumber(sysctl + "/user/max_user_namespaces") == 0) {
     check.advice = "as root: sysctl -w user.max_user_namespaces=10000";
-  } else if (ReadNumberFile(sysctl + "/kernel/apparmor_restrict_unprivileged_userns") == 1) {
+  } else if (HostFileNumber(sysctl + "/kernel/apparmor_restrict_unprivileged_userns") == 1) {
     check.advice = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
   } else {
     check.advice = "a container's seccomp profile or a security module forbids it: relax that";

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "runtime/doctor/checks.h"
-#include "runtime/doctor/text_file.h"
+#include "runtime/doctor/host_file.h"
 
 namespace dunebox::doctor {
 namespace {
@@ -19,7 +19,7 @@ constexpr int kStableKvmApi = 12;  // the only one since Linux 2.6.22 [linux/kvm
 // The group's name from /etc/group; empty when it has none. (A static binary must not ask
 // libc for it: that loads shared objects.)
 std::string GroupName(const Host& host, gid_t group) {
-  const std::string text = ReadTextFile(host.group_path).value_or("");
+  const std::string text = HostFileText(host.group_path);
   const std::string wanted = fmt::format(":{}:", group);
   std::string_view rest = text;
   while (!rest.empty()) {

@@ -8,10 +8,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/doctor/checks.h"
-#include "runtime/doctor/text_file.h"
+#include "runtime/doctor/host_file.h"
+#include "runtime/host_layout.h"
 
 namespace dunebox::doctor {
 namespace {
@@ -20,9 +22,7 @@ namespace {
 constexpr rlim_t kEnoughFiles = 4096 + 64;
 // The kernel's default. Program and runtime share it.
 constexpr long kUsualMappings = 65530;
-// Programs own every address with this bit clear, from 64 KiB up; the runtime lives where it is
-// set.
-constexpr std::uintptr_t kRuntimeHalf = std::uintptr_t{1} << 46;
+// Programs own the user half of the addresses, from here up.
 constexpr long kUserHalfBegin = 65536;
 
 std::string LimitText(rlim_t value) {
@@ -58,7 +58,7 @@ Check CheckOpenFiles(const Host& host) {
 
 Check CheckMappingCount(const Host& host) {
   Check check{.name = "mappings"};
-  const std::optional<long> count = ReadNumberFile(host.sysctl_directory + "/vm/max_map_count");
+  const std::optional<long> count = HostFileNumber(host.sysctl_directory + "/vm/max_map_count");
   if (!count) {
     check.state = State::kWarning;
     check.found = "vm.max_map_count cannot be read";
@@ -79,7 +79,7 @@ Check CheckStackLimit(const Host& host) {
   if (stack.rlim_cur == RLIM_INFINITY) {
     check.state = State::kWarning;
     check.found += ": the kernel then lays out addresses from the bottom up";
-    check.advice = "ulimit -s 8192";
+    check.advice = "ulimit -s 8192; without it a run executes itself again with a finite limit";
   } else {
     check.found = fmt::format("{} KiB", stack.rlim_cur / 1024);
   }
@@ -87,38 +87,38 @@ Check CheckStackLimit(const Host& host) {
 }
 
 Check CheckAddressLayout(const Host& host) {
-  Check check{.name = "address layout", .found = "as usual"};
   std::vector<std::string> problems;
   std::vector<std::string> cures;
+  const auto note = [&](std::string problem, std::string cure) {
+    problems.push_back(std::move(problem));
+    if (std::ranges::find(cures, cure) == cures.end()) cures.push_back(std::move(cure));
+  };
   const std::uint32_t personality = host.personality();
   for (const PersonalityFlag& flag : kDisturbingFlags) {
     if ((personality & flag.bit) == 0) continue;
-    problems.push_back(fmt::format("personality {}", flag.name));
-    cures.emplace_back("run it without setarch");
+    note(fmt::format("personality {}", flag.name), "run it without setarch");
   }
-  if (ReadNumberFile(host.sysctl_directory + "/vm/legacy_va_layout") == 1) {
-    problems.emplace_back("vm.legacy_va_layout is 1");
-    cures.emplace_back("as root: sysctl -w vm.legacy_va_layout=0");
+  if (HostFileNumber(host.sysctl_directory + "/vm/legacy_va_layout") == 1) {
+    note("vm.legacy_va_layout is 1", "as root: sysctl -w vm.legacy_va_layout=0");
   }
-  const std::vector<std::uintptr_t> addresses = host.own_addresses();
-  const auto in_user_half = [](std::uintptr_t address) { return (address & kRuntimeHalf) == 0; };
-  const auto intruder = std::ranges::find_if(addresses, in_user_half);
-  if (intruder != addresses.end()) {
-    problems.push_back(
-        fmt::format("the runtime itself lies in the program's half, at {:#x}", *intruder));
-  }
-  const long lowest = ReadNumberFile(host.sysctl_directory + "/vm/mmap_min_addr").value_or(0);
+  const long lowest = HostFileNumber(host.sysctl_directory + "/vm/mmap_min_addr").value_or(0);
   if (lowest > kUserHalfBegin) {
-    problems.push_back(fmt::format("vm.mmap_min_addr is {}", lowest));
-    cures.push_back(fmt::format("as root: sysctl -w vm.mmap_min_addr={}", kUserHalfBegin));
+    note(fmt::format("vm.mmap_min_addr is {}", lowest),
+         fmt::format("as root: sysctl -w vm.mmap_min_addr={}", kUserHalfBegin));
   }
-  if (problems.empty()) return check;
-  if (cures.empty()) cures.emplace_back("run it without wrappers that change the address space");
-  cures.erase(std::unique(cures.begin(), cures.end()), cures.end());
-  check.state = State::kWarning;
-  check.found = fmt::format("{}", fmt::join(problems, "; "));
-  check.advice = fmt::format("{}", fmt::join(cures, "; "));
-  return check;
+  const std::optional<std::string> intruder =
+      runtime::MappingInUserHalf(HostFileText(host.maps_path));
+  if (intruder) {
+    note(fmt::format("the kernel puts Dunebox where programs live ({})",
+                     intruder->substr(0, intruder->find(' '))),
+         "a run executes itself again with a finite stack and the usual personality, and says so "
+         "when that does not help");
+  }
+  if (problems.empty()) return {.name = "address layout", .found = "as usual"};
+  return {.name = "address layout",
+          .state = State::kWarning,
+          .found = fmt::format("{}", fmt::join(problems, "; ")),
+          .advice = fmt::format("{}", fmt::join(cures, "; "))};
 }
 
 }  // namespace dunebox::doctor

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "runtime/doctor/checks.h"
-#include "runtime/doctor/text_file.h"
+#include "runtime/doctor/host_file.h"
 
 namespace dunebox::doctor {
 namespace {
@@ -45,7 +45,7 @@ std::string_view Trimmed(std::string_view text) {
 
 // The value of the first "key : value" line; empty when there is none.
 std::string CpuinfoValue(const Host& host, std::string_view key) {
-  const std::string text = ReadTextFile(host.cpuinfo_path).value_or("");
+  const std::string text = HostFileText(host.cpuinfo_path);
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::string_view line = rest.substr(0, rest.find('\n'));

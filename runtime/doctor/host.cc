@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <memory>
 
 namespace dunebox::doctor {
 namespace {
@@ -62,22 +61,6 @@ std::uint32_t ReadPersonality() {
   return static_cast<std::uint32_t>(personality(kOnlyAsk));
 }
 
-std::vector<std::uintptr_t> ReadOwnAddresses() {
-  const auto address = [](const volatile void* pointer) {
-    return reinterpret_cast<std::uintptr_t>(pointer);
-  };
-  static const char image = 0;
-  char stack = 0;
-  const auto heap = std::make_unique<char>();
-  std::vector<std::uintptr_t> addresses = {address(&image), address(&stack), address(heap.get())};
-  void* mapping = mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapping != MAP_FAILED) {
-    addresses.push_back(address(mapping));
-    munmap(mapping, 1);
-  }
-  return addresses;
-}
-
 }  // namespace
 
 Host ThisHost() {
@@ -91,7 +74,6 @@ Host ThisHost() {
   host.seccomp_action = TrySeccompAction;
   host.limit = ReadLimit;
   host.personality = ReadPersonality;
-  host.own_addresses = ReadOwnAddresses;
   return host;
 }
 

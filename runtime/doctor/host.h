@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/kvm/kvm_api.h"
@@ -30,6 +29,7 @@ struct KernelIdentity {
 struct Host {
   std::string cpuinfo_path = "/proc/cpuinfo";
   std::string sysctl_directory = "/proc/sys";
+  std::string maps_path = "/proc/self/maps";
   std::string group_path = "/etc/group";
   std::string kvm_path = "/dev/kvm";  // only its owner and mode; `kvm` opens the real one
 
@@ -43,8 +43,6 @@ struct Host {
   std::function<int(std::uint32_t action)> seccomp_action;  // 0 when available
   std::function<rlimit(int resource)> limit;
   std::function<std::uint32_t()> personality;
-  // One address each of our image, heap, stack and a fresh mapping.
-  std::function<std::vector<std::uintptr_t>()> own_addresses;
 };
 
 Host ThisHost();

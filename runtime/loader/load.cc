@@ -25,12 +25,13 @@ absl::Status MapError(const char* what, std::uint64_t address, int error) {
   return error == ENOMEM ? absl::ResourceExhaustedError(text) : absl::FailedPreconditionError(text);
 }
 
-// Zeroes what is between a segment's file part and the end of its last file page. A page that the
-// program may not write is left as the file has it, as Linux does.
+// Zeroes what is between a segment's file part and the end of its last file page, also past the
+// segment's end: ld.so allocates from there and expects zeros. A page that the program may not
+// write is left as the file has it, as Linux does.
 absl::Status ZeroTail(const LoadSegment& segment, std::uint64_t bias,
                       const memory::AddressSpace& space) {
   const std::uint64_t start = bias + segment.vaddr + segment.file_size;
-  const std::uint64_t bytes = std::min(PageUp(start), bias + segment.end()) - start;
+  const std::uint64_t bytes = PageUp(start) - start;
   if (bytes == 0 || (segment.protection & PROT_WRITE) == 0) return absl::OkStatus();
   static constexpr std::array<std::byte, kPageSize> kZeros{};
   if (space.memory().Write(start, std::span(kZeros).first(bytes))) return absl::OkStatus();

@@ -36,9 +36,9 @@ void OnSystemCall(GuestThread& thread) {
 
 }  // namespace
 
-GuestThread::GuestThread(Process& process, std::unique_ptr<runtime::EngineThread> engine_thread)
-    : Caller(process.space().memory(), process, process.limits(), process.reserved()),
-      owner(process),
+GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> engine_thread)
+    : Caller(guest.space().memory(), guest, guest.limits(), guest.reserved()),
+      owner(guest),
       engine(std::move(engine_thread)) {
   signal.pending.Attach(
       &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },

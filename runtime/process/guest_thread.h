@@ -30,7 +30,7 @@ struct SignalState {
 class GuestThread final : public hostcalls::Caller {
  public:
   // Attaches itself as the target of the calling host thread's signals.
-  GuestThread(Process& process, std::unique_ptr<runtime::EngineThread> engine);
+  GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> engine);
   ~GuestThread();
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }

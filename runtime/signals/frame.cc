@@ -104,8 +104,11 @@ std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
                                   .state_size = static_cast<std::uint32_t>(size),
                                   .padding = {}};
   StoreAt(area, kSoftwareReservedOffset, software);
-  // As XSAVE in a signal frame: x87 and SSE always count as present. [linux]
-  StoreAt(area, kHeaderOffset, LoadAt<std::uint64_t>(area, kHeaderOffset) | kLegacyFeatures);
+  // As XSAVE in a signal frame: x87 and SSE always count as present. [linux] Components that the
+  // guest does not have (KVM may report protection keys) are left out.
+  StoreAt(area, kHeaderOffset,
+          (LoadAt<std::uint64_t>(area, kHeaderOffset) & state.engine->extended_features()) |
+              kLegacyFeatures);
   StoreAt(area, size, kMagic2);
   const std::uint64_t address = (top - with_magic) & ~std::uint64_t{63};
   return state.memory->Write(address, area) ? address : 0;
