@@ -1,5 +1,7 @@
 #include "runtime/kvm/cpu_setup.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -92,16 +94,31 @@ std::size_t ExtendedSize(const CpuidTable& table, std::uint64_t xcr0) {
 
 }  // namespace
 
-CpuFeatures FeaturesOf(const CpuidTable& supported) {
-  CpuFeatures features;
-  const kvm_cpuid_entry2* basic = FindLeaf(supported, 1, 0);
-  const bool xsave = basic != nullptr && (basic->ecx & x86::Bit(26)) != 0;
-  if (const kvm_cpuid_entry2* state = FindLeaf(supported, 0xd, 0); xsave && state != nullptr) {
-    const std::uint64_t offered = (std::uint64_t{state->edx} << 32) | state->eax;
-    features.xcr0 = offered & kExtendedFeatureMask;
+CpuidTable OfferedCpuid(const CpuidTable& supported, Ring0 ring0) {
+  CpuidTable offered = supported;
+  if (ring0 == Ring0::kNative) return offered;
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(offered.count, kMaxCpuidEntries); ++i) {
+    kvm_cpuid_entry2& entry = offered.entries[i];
+    if (entry.function != 1 && entry.function != 7) continue;
+    std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (__get_cpuid_count(entry.function, entry.index, &eax, &ebx, &ecx, &edx) == 0) continue;
+    entry.ecx |= ecx;
+    entry.edx |= edx;
+    if (entry.function == 7) entry.ebx |= ebx;  // leaf 1's EBX is no feature word
   }
-  features.xsave_size = ExtendedSize(supported, features.xcr0);
-  if (const kvm_cpuid_entry2* extended = FindLeaf(supported, 7, 0)) {
+  return offered;
+}
+
+CpuFeatures FeaturesOf(const CpuidTable& offered) {
+  CpuFeatures features;
+  const kvm_cpuid_entry2* basic = FindLeaf(offered, 1, 0);
+  const bool xsave = basic != nullptr && (basic->ecx & x86::Bit(26)) != 0;
+  if (const kvm_cpuid_entry2* state = FindLeaf(offered, 0xd, 0); xsave && state != nullptr) {
+    const std::uint64_t components = (std::uint64_t{state->edx} << 32) | state->eax;
+    features.xcr0 = components & kExtendedFeatureMask;
+  }
+  features.xsave_size = ExtendedSize(offered, features.xcr0);
+  if (const kvm_cpuid_entry2* extended = FindLeaf(offered, 7, 0)) {
     features.fsgsbase = (extended->ebx & x86::Bit(0)) != 0;
     features.smep = (extended->ebx & x86::Bit(7)) != 0;
     features.smap = (extended->ebx & x86::Bit(20)) != 0;
@@ -110,11 +127,11 @@ CpuFeatures FeaturesOf(const CpuidTable& supported) {
   return features;
 }
 
-CpuidTable GuestCpuid(const CpuidTable& supported, const CpuFeatures& features) {
+CpuidTable GuestCpuid(const CpuidTable& offered, const CpuFeatures& features) {
   CpuidTable guest;
   guest.count = 0;
-  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(supported.count, kMaxCpuidEntries); ++i) {
-    kvm_cpuid_entry2 entry = supported.entries[i];
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(offered.count, kMaxCpuidEntries); ++i) {
+    kvm_cpuid_entry2 entry = offered.entries[i];
     for (const HiddenFeature& hidden : kHidden) {
       if (entry.function == hidden.function && entry.index == hidden.index) {
         RegisterOf(entry, hidden.reg) &= ~static_cast<std::uint32_t>(x86::Bit(hidden.bit));

@@ -25,11 +25,16 @@ struct CpuFeatures {
   bool umip = false;
 };
 
+// What a guest can be offered: KVM's list, and where ring 0 is emulated (ring 3 then executes CPUID
+// on the real processor, whatever KVM lists) with the processor's own feature bits added, so that
+// the state KVM saves is the state programs use.
+CpuidTable OfferedCpuid(const CpuidTable& supported, Ring0 ring0);
+
 // What of the offered features Dunebox uses.
-CpuFeatures FeaturesOf(const CpuidTable& supported);
-// The guest's CPUID: the host's minus what is not kept (virtualization, performance counters,
+CpuFeatures FeaturesOf(const CpuidTable& offered);
+// The guest's CPUID: what is offered minus what is not kept (virtualization, performance counters,
 // protection keys, transactional memory, control-flow enforcement, AMX, user wait, ...).
-CpuidTable GuestCpuid(const CpuidTable& supported, const CpuFeatures& features);
+CpuidTable GuestCpuid(const CpuidTable& offered, const CpuFeatures& features);
 
 // Segment, control and table registers for ring 0 at a vCPU's block; RIP is set elsewhere.
 void SetSystemRegisters(kvm_sregs& registers, const CpuFeatures& features, Ring0 ring0,

@@ -48,7 +48,8 @@ Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index)
       probe_(probe),
       index_(index),
       stubs_(Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
-      features_(FeaturesOf(vm.supported_cpuid())),
+      offered_cpuid_(OfferedCpuid(vm.supported_cpuid(), probe.ring0)),
+      features_(FeaturesOf(offered_cpuid_)),
       frame_offset_(kTrapFrameOffset) {}
 
 absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, Mmu& mmu, const Probe& probe,
@@ -77,7 +78,7 @@ absl::Status Vcpu::Initialize() {
   if (!mapped.ok()) return mapped;
   WriteVcpuBlock(block_, block_address_);
 
-  CpuidTable cpuid = GuestCpuid(vm_.supported_cpuid(), features_);
+  CpuidTable cpuid = GuestCpuid(offered_cpuid_, features_);
   if (int result = api.Ioctl(fd, KVM_SET_CPUID2, &cpuid); result < 0) {
     return KvmError("KVM_SET_CPUID2", result);
   }

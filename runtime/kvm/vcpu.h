@@ -73,6 +73,7 @@ class Vcpu final : public runtime::EngineThread {
   const Probe& probe_;
   const unsigned index_;
   const Stubs stubs_;
+  const CpuidTable offered_cpuid_;
   const CpuFeatures features_;
   KvmFd vcpu_;
   RunArea run_area_;
