@@ -92,6 +92,10 @@ class ExecutionEngine {
   // Shows the guest host pages read-only at a range where the host has other (or no) memory: the
   // vDSO's clock data. Once per engine, before the first guest instruction.
   virtual absl::Status AliasHostPages(const GuestRange& at, const void* host) = 0;
+  // Around fork: nobody changes the engine's state in between, so that the child, which cannot use
+  // it, can take it apart and build its own.
+  virtual void LockForFork() = 0;
+  virtual void UnlockAfterFork() = 0;
 };
 
 }  // namespace dunebox::runtime

@@ -1,15 +1,19 @@
 #include "runtime/session.h"
 
-#include <stdio.h>
 #include <sys/auxv.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/trace/text_trace.h"
@@ -19,8 +23,10 @@
 #include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/monitor.h"
+#include "runtime/process/exec.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/guest_vdso.h"
+#include "runtime/process/machine.h"
 #include "runtime/process/process.h"
 #include "runtime/process/signal_delivery.h"
 #include "runtime/signals/host_signals.h"
@@ -81,100 +87,201 @@ GuestRange WindowRange(const hostcalls::Window& window) {
   return {GuestVirt{window.lowest}, GuestVirt{window.limit}};
 }
 
-// Everything one guest process is made of, in order of construction.
+// A script that was given as a descriptor is named to its interpreter by the guest's own number,
+// which has to be open still: as on Linux, a close-on-exec one is ENOENT for the interpreter.
+bool OpensAsScript(int fd) {
+  char head[2];
+  const std::string link = absl::StrCat("/proc/self/fd/", fd);
+  const FileDescriptor file(open(link.c_str(), O_RDONLY | O_CLOEXEC));
+  return file.valid() && pread(file.get(), head, sizeof(head), 0) == sizeof(head) &&
+         head[0] == '#' && head[1] == '!';
+}
+
+// Everything one guest process is made of, in order of construction. Lives until the process ends:
+// nothing returns from a running guest.
 class Guest {
  public:
   Guest(const memory::Layout& layout, hostcalls::ReservedDescriptors reserved)
-      : reserved_(reserved),
-        memory_(hostcalls::Window::WholeProgram()),
+      : memory_(hostcalls::Window::WholeProgram()),
         space_(memory_, layout),
         limits_(reserved),
         kvm_api_(kvm::HostKvmApi(), limits_) {}
 
+  // Takes over the process's limits; `state` has what a predecessor had remembered, or is null.
+  absl::Status InstallLimits(const process::ExecState* state);
+  // What a session needs once, before its first program.
+  absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options);
   // The exit status when it fails; does not return when the program runs.
-  int Run(const SessionOptions& options, const loader::Program& program, std::uint64_t stack_limit);
+  int Run(process::ExecState state, std::uint64_t stack_limit);
 
  private:
-  absl::Status StartEngine();
-  absl::StatusOr<loader::HostFacts> Facts(std::uint64_t stack_limit);
+  absl::Status Prepare(const process::ExecState& state);
+  absl::StatusOr<loader::Program> Open(const process::ExecState& state);
+  absl::StatusOr<loader::HostFacts> Facts(const EngineThread& thread, std::uint64_t stack_limit);
+  [[noreturn]] void RunThread(const process::ExecState& state, const loader::Program& program,
+                              std::unique_ptr<EngineThread> engine, loader::StartState start);
 
-  const hostcalls::ReservedDescriptors reserved_;
   const hostcalls::GuestMemory memory_;
   memory::AddressSpace space_;
   hostcalls::VirtualLimits limits_;
   kvm::ReservingKvmApi kvm_api_;
-  std::unique_ptr<kvm::KvmEngine> engine_;
-  std::unique_ptr<EngineThread> engine_thread_;
+  std::unique_ptr<process::Machine> machine_;
 };
 
-absl::Status Guest::StartEngine() {
-  absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
-  if (!probe.ok()) return probe.status();
-  absl::StatusOr<std::unique_ptr<kvm::KvmEngine>> engine =
-      kvm::KvmEngine::Create(kvm_api_, *probe, space_);
-  if (!engine.ok()) return engine.status();
-  engine_ = *std::move(engine);
-  absl::StatusOr<std::unique_ptr<EngineThread>> thread = engine_->CreateThread();
-  if (!thread.ok()) return thread.status();
-  engine_thread_ = *std::move(thread);
+absl::Status Guest::InstallLimits(const process::ExecState* state) {
+  if (absl::Status status = limits_.Install(); !status.ok()) return status;
+  if (state == nullptr) return absl::OkStatus();
+  limits_.Restore(RLIMIT_NOFILE, state->descriptors);
+  limits_.Restore(RLIMIT_STACK, state->stack);
+  limits_.Restore(RLIMIT_AS, state->address_space);
   return absl::OkStatus();
 }
 
-absl::StatusOr<loader::HostFacts> Guest::Facts(std::uint64_t stack_limit) {
-  absl::StatusOr<GuestVirt> vdso = process::MapGuestVdso(space_, *engine_);
+absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options) {
+  process::SessionState session;
+  if (options.trace == TraceFormat::kText) {
+    // Its own descriptor: the program may close or redirect its stderr.
+    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
+    if (!fd.ok()) return fd.status();
+    session.trace_fd = fd->release();
+  }
+  absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
+  if (!probe.ok()) return probe.status();
+  session.probe = *probe;
+  return session;
+}
+
+// The runtime's own executable, for execve.
+absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
+  const FileDescriptor self(open("/proc/self/exe", O_PATH | O_CLOEXEC));
+  if (!self.valid()) return absl::UnavailableError("cannot open /proc/self/exe");
+  absl::StatusOr<hostcalls::ReservedFd> fd = limits.DuplicateToReserved(self.get());
+  if (!fd.ok()) return fd.status();
+  return fd->release();
+}
+
+absl::Status Guest::Prepare(const process::ExecState& state) {
+  const kvm::Probe probe = state.session.probe;
+  absl::StatusOr<std::unique_ptr<process::Machine>> machine = process::Machine::Create(
+      [this, probe]() -> absl::StatusOr<std::unique_ptr<ExecutionEngine>> {
+        return kvm::KvmEngine::Create(kvm_api_, probe, space_);
+      },
+      space_);
+  if (!machine.ok()) return machine.status();
+  machine_ = *std::move(machine);
+  return absl::OkStatus();
+}
+
+// Of a program that was given as a descriptor, that descriptor is opened and closed.
+absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
+  const hostcalls::ReservedFd program_fd(state.program_fd);
+  const std::string path = program_fd.valid() && !OpensAsScript(program_fd.get())
+                               ? absl::StrCat("/proc/self/fd/", program_fd.get())
+                               : state.path;
+  absl::StatusOr<loader::Program> program = loader::OpenProgram(
+      path, state.arguments, WindowRange(hostcalls::Window::WholeProgram()));
+  if (program.ok()) program->path = state.path;
+  return program;
+}
+
+absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
+                                               std::uint64_t stack_limit) {
+  absl::StatusOr<GuestVirt> vdso = process::MapGuestVdso(*machine_);
   if (!vdso.ok()) return vdso.status();
   return loader::HostFacts{
       .vdso = *vdso,
       .hardware_capabilities = getauxval(AT_HWCAP),
       .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
-      .minimum_signal_stack = signals::MinimumSignalStack(engine_thread_->extended_state_size()),
+      .minimum_signal_stack = signals::MinimumSignalStack(thread.extended_state_size()),
       .stack_limit = stack_limit};
 }
 
-int Guest::Run(const SessionOptions& options, const loader::Program& program,
-               std::uint64_t stack_limit) {
+// The name ps shows, as exec sets it.
+void SetCommandName(const std::string& path) {
+  prctl(PR_SET_NAME, path.substr(path.rfind('/') + 1).c_str());
+}
+
+void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
+                      std::unique_ptr<EngineThread> engine, loader::StartState start) {
+  std::optional<hostcalls::TextTrace> trace;
+  if (state.session.trace_fd >= 0) trace.emplace(state.session.trace_fd);
+  process::Process process(state.session, *machine_, limits_, trace ? &*trace : nullptr,
+                           program.resolved_path);
+  process::GuestThread thread(process, std::move(engine));
+  thread.registers.rip = start.entry.value;
+  thread.registers.rsp = start.stack_pointer.value;
+  process::SetSignalMask(thread, state.signal_mask);
+  process::RunGuest(thread);
+  // The first thread has ended by exit(2); others may go on, and need what is on this stack.
+  process::FinishThread(thread);
+  syscall(SYS_exit, thread.exit_status);
+  __builtin_unreachable();
+}
+
+int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   signals::InstallFaultHandlers();
-  if (absl::Status status = StartEngine(); !status.ok()) return Fail(kExitRuntimeError, status);
-  absl::StatusOr<loader::HostFacts> facts = Facts(stack_limit);
+  absl::StatusOr<int> self = OpenRuntime(limits_);
+  if (!self.ok()) return Fail(kExitRuntimeError, self.status());
+  state.session.runtime_fd = *self;
+  // Opened here so that the files are closed again before the program runs.
+  std::optional<loader::Program> program;
+  {
+    absl::StatusOr<loader::Program> opened = Open(state);
+    if (!opened.ok()) return FailToStart(opened.status());
+    program = *std::move(opened);
+  }
+  if (absl::Status status = Prepare(state); !status.ok()) return Fail(kExitRuntimeError, status);
+  absl::StatusOr<std::unique_ptr<EngineThread>> engine = machine_->engine().CreateThread();
+  if (!engine.ok()) return Fail(kExitRuntimeError, engine.status());
+  absl::StatusOr<loader::HostFacts> facts = Facts(**engine, stack_limit);
   if (!facts.ok()) return Fail(kExitRuntimeError, facts.status());
   absl::StatusOr<loader::StartState> start =
-      loader::Load(program, Environment(), space_, *facts);
+      loader::Load(*program, state.environment, space_, *facts);
   if (!start.ok()) return FailToStart(start.status());
+  program->executable.fd = FileDescriptor();
+  program->interpreter.reset();
+  SetCommandName(state.path);
+  RunThread(state, *program, *std::move(engine), *start);
+}
 
-  std::optional<hostcalls::ReservedFd> trace_fd;
-  std::optional<hostcalls::TextTrace> trace;
-  if (options.trace == TraceFormat::kText) {
-    // Its own descriptor: the program may close or redirect its stderr.
-    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
-    if (!fd.ok()) return Fail(kExitRuntimeError, fd.status());
-    trace_fd = *std::move(fd);
-    trace.emplace(trace_fd->get());
-  }
-  process::Process process({.reserved = reserved_,
-                            .executable_path = program.resolved_path,
-                            .trace = trace ? &*trace : nullptr},
-                           space_, limits_);
-  process::GuestThread thread(process, std::move(engine_thread_));
-  thread.registers.rip = start->entry.value;
-  thread.registers.rsp = start->stack_pointer.value;
-  process::SetInitialMask(thread);
-  process::RunGuest(thread);
+absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit) {
+  absl::StatusOr<std::uint64_t> random = RandomBits();
+  if (!random.ok()) return random.status();
+  return new Guest(memory::Layout::FromRandom(*random, stack_limit),
+                   hostcalls::DefaultReservedDescriptors());
 }
 
 // In the monitor's child: becomes the guest.
 int BecomeGuest(const SessionOptions& options) {
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);
   if (!path.ok()) return FailToStart(path.status());
-  absl::StatusOr<loader::Program> program = loader::OpenProgram(
-      *path, options.arguments, WindowRange(hostcalls::Window::WholeProgram()));
-  if (!program.ok()) return FailToStart(program.status());
-  absl::StatusOr<std::uint64_t> random = RandomBits();
-  if (!random.ok()) return Fail(kExitRuntimeError, random.status());
   const std::uint64_t stack_limit = std::clamp(CallerStackLimit(), kLeastStack, kMostStack);
-  // Lives until the process ends: nothing returns from a running guest.
-  auto* guest = new Guest(memory::Layout::FromRandom(*random, stack_limit),
-                          hostcalls::DefaultReservedDescriptors());
-  return guest->Run(options, *program, stack_limit);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit);
+  if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
+  if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
+  process::ExecState state{.path = *path,
+                           .arguments = options.arguments,
+                           .environment = Environment(),
+                           .signal_mask = signals::HostMask()};
+  absl::StatusOr<process::SessionState> session = (*guest)->BeginSession(options);
+  if (!session.ok()) return Fail(kExitRuntimeError, session.status());
+  state.session = *session;
+  return (*guest)->Run(std::move(state), stack_limit);
+}
+
+int ContinueSession(int state_fd) {
+  absl::StatusOr<process::ExecState> state = process::ReceiveExecState(state_fd);
+  if (!state.ok()) return Fail(kExitRuntimeError, state.status());
+  const std::uint64_t stack_limit =
+      std::clamp<std::uint64_t>(state->stack.rlim_cur, kLeastStack, kMostStack);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit);
+  if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
+  if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
+  return (*guest)->Run(*std::move(state), stack_limit);
 }
 
 }  // namespace
@@ -188,6 +295,23 @@ int RunSession(const SessionOptions& options) {
   }
   absl::StatusOr<int> end = RunUnderMonitor([&] { _exit(BecomeGuest(options)); });
   return end.ok() ? *end : Fail(kExitRuntimeError, end.status());
+}
+
+std::optional<int> ResumeDescriptor(std::span<const std::string> arguments) {
+  if (arguments.size() != 1) return std::nullopt;
+  absl::string_view number(arguments[0]);
+  int fd = -1;
+  if (!absl::ConsumePrefix(&number, process::kResumeOption) || !absl::SimpleAtoi(number, &fd)) {
+    return std::nullopt;
+  }
+  return fd;
+}
+
+int ResumeSession(int state_fd) {
+  if (absl::Status status = EnsureUserHalfIsFree(); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
+  _exit(ContinueSession(state_fd));
 }
 
 }  // namespace dunebox::runtime

@@ -5,6 +5,8 @@
 #ifndef DUNEBOX_RUNTIME_SESSION_H_
 #define DUNEBOX_RUNTIME_SESSION_H_
 
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,12 @@ struct SessionOptions {
 
 // Runs the program and returns what `dunebox run` exits with. Messages go to stderr.
 int RunSession(const SessionOptions& options);
+
+// The number of the descriptor when this is a runtime that execve made: its command line is
+// "--resume=N" and nothing else. Nothing for every other command line.
+std::optional<int> ResumeDescriptor(std::span<const std::string> arguments);
+// Goes on with the program that an execve of the guest asked for. The exit status when it fails.
+int ResumeSession(int state_fd);
 
 }  // namespace dunebox::runtime
 

@@ -39,6 +39,11 @@ class ProcessView {
   virtual std::string executable_path() const = 0;
   // The text of /proc/self/maps with the guest's own mappings only.
   virtual std::string FormatMaps() const = 0;
+  // What /proc/self/{environ,auxv,cmdline} hold: strings with their NULs, auxv as on the stack. An
+  // empty command line lets the kernel's, the runtime's own, through.
+  virtual std::string Environment() const { return ""; }
+  virtual std::string AuxiliaryVector() const { return ""; }
+  virtual std::string CommandLine() const { return ""; }
 
  protected:
   ~ProcessView() = default;

@@ -44,6 +44,8 @@ class TraceSink {
   virtual void OnEnter(Caller& caller, const Row* row, const Request& request) = 0;
   virtual void OnExit(Caller& caller, const Row* row, const Request& request,
                       SyscallResult result) = 0;
+  // The call this thread is in will not return (an execve past its point of no return).
+  virtual void OnNoReturn() = 0;
   // A signal is about to be delivered to the guest.
   virtual void OnSignal(const siginfo_t& info) = 0;
 };

@@ -57,6 +57,22 @@ dunebox_probe_byte:
         ret
         .size   dunebox_probe_byte, . - dunebox_probe_byte
 
+// Entered from: CompareExchange(). RDI address, ESI expected, EDX desired.
+// Leaves to: caller, RAX = 0 exchanged, 1 another value was there, 2 fault.
+        .globl  dunebox_compare_exchange
+        .type   dunebox_compare_exchange, @function
+dunebox_compare_exchange:
+        movl    %esi, %eax
+.Lexchange:
+        lock cmpxchgl %edx, (%rdi)
+        movl    $0, %eax
+        setne   %al
+        ret
+.Lexchange_fault:
+        movl    $2, %eax
+        ret
+        .size   dunebox_compare_exchange, . - dunebox_compare_exchange
+
         .section .data.rel.ro, "aw"
         .globl  dunebox_copy_fixups
         .balign 8
@@ -65,6 +81,7 @@ dunebox_copy_fixups:
         .quad   .Lcopy_rep, .Lcopy_done
         .quad   .Lstring_load, .Lstring_fault
         .quad   .Lprobe_load, .Lprobe_fault
+        .quad   .Lexchange, .Lexchange_fault
         .quad   0, 0
 
         .section .note.GNU-stack, "", @progbits

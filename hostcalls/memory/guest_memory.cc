@@ -15,6 +15,7 @@ extern "C" {
 std::uint64_t dunebox_copy_bytes(void* to, const void* from, std::uint64_t bytes);
 std::int64_t dunebox_copy_string(char* to, const void* from, std::uint64_t limit);
 int dunebox_probe_byte(const void* address);
+int dunebox_compare_exchange(void* address, std::uint32_t expected, std::uint32_t desired);
 extern const Fixup dunebox_copy_fixups[];
 }
 
@@ -74,6 +75,20 @@ CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_
     capacity = room;  // second and last pass; the copy that ends is the one used
   }
   return room == limit + 1 ? too_long : Errno{EFAULT};
+}
+
+GuestMemory::Exchange GuestMemory::CompareExchange(std::uint64_t address, std::uint32_t expected,
+                                                   std::uint32_t desired) const {
+  void* host = HostAddress(address, sizeof(expected));
+  if (host == nullptr || address % sizeof(expected) != 0) return Exchange::kFault;
+  switch (dunebox_compare_exchange(host, expected, desired)) {
+    case 0:
+      return Exchange::kDone;
+    case 1:
+      return Exchange::kOtherValue;
+    default:
+      return Exchange::kFault;
+  }
 }
 
 bool GuestMemory::Probe(std::uint64_t address) const {

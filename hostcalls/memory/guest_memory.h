@@ -93,6 +93,11 @@ class GuestMemory {
   CopyResult<std::string> CopyInString(std::uint64_t from, std::size_t limit,
                                        Errno too_long) const;
 
+  // Atomically replaces a futex word if it is `expected`. kFault also for an unaligned address.
+  enum class Exchange : std::uint8_t { kDone, kOtherValue, kFault };
+  Exchange CompareExchange(std::uint64_t address, std::uint32_t expected,
+                           std::uint32_t desired) const;
+
   // Touches one byte without changing it: does the page have memory behind it right now?
   // (False past the end of a file, for PROT_NONE, for unmapped addresses.)
   bool Probe(std::uint64_t address) const;

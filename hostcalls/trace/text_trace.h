@@ -31,7 +31,7 @@ class TextTrace final : public TraceSink {
 
   // The call that this thread is in will not return (an execve past its point of no return):
   // writes its line with "= ?" now. exit and exit_group need no telling.
-  void OnNoReturn();
+  void OnNoReturn() override;
   // A signal is about to be delivered to the program.
   void OnSignal(const siginfo_t& info) override;
 

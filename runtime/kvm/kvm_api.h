@@ -19,6 +19,7 @@ class KvmApi {
   virtual int OpenDevice() = 0;
   // ioctl with a pointer or integer argument: result or -errno.
   virtual int Ioctl(int fd, unsigned long request, void* argument) = 0;
+  // The same for requests that take a number.
   int Ioctl(int fd, unsigned long request, std::uintptr_t argument) {
     return Ioctl(fd, request, reinterpret_cast<void*>(argument));
   }

@@ -21,8 +21,42 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables) {
                               /*writable=*/false, /*execute=*/false);
 }
 
+namespace {
+
+// A thread's vCPU for as long as the thread lives.
+class VcpuLease final : public runtime::EngineThread {
+ public:
+  VcpuLease(std::shared_ptr<VcpuPool> pool, Vcpu* vcpu) : pool_(std::move(pool)), vcpu_(vcpu) {}
+  ~VcpuLease() override {
+    vcpu_->Unkick();
+    std::lock_guard lock(pool_->mutex);
+    pool_->idle.push_back(vcpu_);
+  }
+  runtime::Exit Run(runtime::Registers& registers) override { return vcpu_->Run(registers); }
+  void Kick() override { vcpu_->Kick(); }
+  void Unkick() override { vcpu_->Unkick(); }
+  std::size_t extended_state_size() const override { return vcpu_->extended_state_size(); }
+  std::uint64_t extended_features() const override { return vcpu_->extended_features(); }
+  absl::Status SaveExtendedState(std::span<std::byte> area) override {
+    return vcpu_->SaveExtendedState(area);
+  }
+  absl::Status LoadExtendedState(std::span<const std::byte> area) override {
+    return vcpu_->LoadExtendedState(area);
+  }
+
+ private:
+  std::shared_ptr<VcpuPool> pool_;
+  Vcpu* vcpu_;
+};
+
+}  // namespace
+
+VcpuPool::VcpuPool() = default;
+VcpuPool::~VcpuPool() = default;
+
 KvmEngine::KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space)
-    : probe_(probe), space_(space), vm_(std::move(vm)), mmu_(*vm_, space, probe.paging) {}
+    : probe_(probe), space_(space), vm_(std::move(vm)), mmu_(*vm_, space, probe.paging),
+      pool_(std::make_shared<VcpuPool>()) {}
 
 absl::StatusOr<std::unique_ptr<KvmEngine>> KvmEngine::Create(KvmApi& api, const Probe& probe,
                                                              memory::AddressSpace& space) {
@@ -42,15 +76,37 @@ absl::Status KvmEngine::Initialize() {
 
 KvmEngine::~KvmEngine() { space_.SetObserver(nullptr); }
 
-absl::StatusOr<std::unique_ptr<runtime::EngineThread>> KvmEngine::CreateThread() {
-  std::lock_guard lock(mutex_);
-  if (vcpus_ >= layout::kMostVcpus) {
+absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
+  std::lock_guard lock(pool_->mutex);
+  if (!pool_->idle.empty()) {
+    Vcpu* vcpu = pool_->idle.back();
+    pool_->idle.pop_back();
+    return vcpu;
+  }
+  const auto index = static_cast<unsigned>(pool_->all.size());
+  if (index >= layout::kMostVcpus) {
     return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
   }
-  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, vcpus_);
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index);
   if (!vcpu.ok()) return vcpu.status();
-  ++vcpus_;
-  return *std::move(vcpu);
+  pool_->all.push_back(*std::move(vcpu));
+  return pool_->all.back().get();
+}
+
+absl::StatusOr<std::unique_ptr<runtime::EngineThread>> KvmEngine::CreateThread() {
+  absl::StatusOr<Vcpu*> vcpu = TakeVcpu();
+  if (!vcpu.ok()) return vcpu.status();
+  return std::make_unique<VcpuLease>(pool_, *vcpu);
+}
+
+void KvmEngine::LockForFork() {
+  pool_->mutex.lock();
+  mmu_.Lock();
+}
+
+void KvmEngine::UnlockAfterFork() {
+  mmu_.Unlock();
+  pool_->mutex.unlock();
 }
 
 absl::Status KvmEngine::AliasHostPages(const GuestRange& at, const void* host) {

@@ -1,7 +1,8 @@
 // The `kvm` engine of one process: VM, supervisor image, page tables, vCPUs.
 //
-// Detaches itself from the address space when it goes. Threads are created under a lock and must
-// be gone before the engine.
+// vCPUs cannot be destroyed before their VM, so a thread's end gives its vCPU back to a pool; past
+// 1,024 at one time there are no more. Detaches itself from the address space when it goes; the
+// threads it made must not be used after it.
 //
 //   auto engine = KvmEngine::Create(HostKvmApi(), probe, space);
 //   auto thread = (*engine)->CreateThread();
@@ -11,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "runtime/engine.h"
 #include "runtime/kvm/mmu.h"
@@ -18,6 +20,17 @@
 #include "runtime/kvm/vm.h"
 
 namespace dunebox::kvm {
+
+class Vcpu;
+
+// All vCPUs of a VM, and which of them nobody uses. Outlives the engine while threads hold vCPUs.
+struct VcpuPool {
+  VcpuPool();
+  ~VcpuPool();
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Vcpu>> all;
+  std::vector<Vcpu*> idle;
+};
 
 class KvmEngine final : public runtime::ExecutionEngine {
  public:
@@ -28,17 +41,19 @@ class KvmEngine final : public runtime::ExecutionEngine {
   std::string name() const override { return "kvm (" + probe_.verdict() + ")"; }
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> CreateThread() override;
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
+  void LockForFork() override;
+  void UnlockAfterFork() override;
 
  private:
   KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space);
   absl::Status Initialize();
+  absl::StatusOr<Vcpu*> TakeVcpu();
 
   const Probe probe_;
   memory::AddressSpace& space_;
   std::unique_ptr<Vm> vm_;
   Mmu mmu_;
-  std::mutex mutex_;
-  unsigned vcpus_ = 0;  // guarded by mutex_
+  std::shared_ptr<VcpuPool> pool_;
 };
 
 // Puts the ring-0 image and the IDT into a VM's arena and maps them.

@@ -45,6 +45,10 @@ class Mmu final : public memory::MappingObserver {
   // Shows host pages read-only at `at` (vvar). Once per VM.
   absl::Status Alias(const GuestRange& at, const void* host);
 
+  // Around fork.
+  void Lock() { mutex_.lock(); }
+  void Unlock() { mutex_.unlock(); }
+
   void Forget(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return true; }
 

@@ -13,6 +13,7 @@ class ReservingKvmApi final : public KvmApi {
   // Both outlive this.
   ReservingKvmApi(KvmApi& host, hostcalls::VirtualLimits& limits) : host_(host), limits_(limits) {}
 
+  using KvmApi::Ioctl;
   int OpenDevice() override;
   int Ioctl(int fd, unsigned long request, void* argument) override;
   int Run(int vcpu_fd) override { return host_.Run(vcpu_fd); }

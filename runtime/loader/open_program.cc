@@ -118,7 +118,7 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
       break;
     }
     if (level == kMostScriptLevels) {
-      return absl::FailedPreconditionError(path + ": too many levels of #! interpreters");
+      return absl::OutOfRangeError(path + ": too many levels of #! interpreters");
     }
     absl::StatusOr<ScriptLine> line = ParseScriptLine(head);
     if (!line.ok()) {

@@ -41,7 +41,8 @@ struct Program {
 absl::StatusOr<std::string> FindProgram(const std::string& name);
 
 // kNotFound: no such file, or no such interpreter. kPermissionDenied: not executable for us.
-// kFailedPrecondition: no format we can run, and the message says why. Anything else: I/O errors.
+// kFailedPrecondition: no format we can run, and the message says why. kOutOfRange: scripts upon
+// scripts. Anything else: I/O errors.
 absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::string> arguments,
                                     const GuestRange& window);
 

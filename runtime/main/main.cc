@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -37,5 +38,8 @@ struct Execute {
 int main(int argc, char** argv) {
   // argc can be 0: an exec with an empty argv.
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  if (const auto state_fd = dunebox::runtime::ResumeDescriptor(arguments)) {
+    return dunebox::runtime::ResumeSession(*state_fd);
+  }
   return std::visit(dunebox::cli::Execute{}, dunebox::cli::ParseCommandLine(arguments));
 }

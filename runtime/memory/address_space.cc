@@ -126,7 +126,8 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   }
 
   const Protection protection = Protection::FromProt(request.prot);
-  const int flags = (request.flags & ~kPlacementFlags) | (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE);
+  const int flags = (request.flags & ~kPlacementFlags) |
+                    (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) | (lock_future_ ? MAP_LOCKED : 0);
   const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
   void* wanted = memory_.HostAddress(start.value, length);
   void* mapped = mmap(wanted, length, protection.ToHostProt(), flags, anonymous ? -1 : request.fd,
@@ -372,6 +373,40 @@ SyscallResult AddressSpace::Break(std::uint64_t address) {
   }
   heap_end_ = GuestVirt{address};
   return FromAddress(heap_end_);
+}
+
+// ---- locking ------------------------------------------------------------------------------------
+
+// VMA by VMA: mlockall itself would lock the runtime's memory as well.
+SyscallResult AddressSpace::LockAll(int flags) {
+  if (flags == 0 || flags == MCL_ONFAULT || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0) {
+    return Errno{EINVAL};
+  }
+  std::unique_lock lock(mutex_);
+  SyscallResult result = kSuccess;
+  if ((flags & MCL_CURRENT) != 0) {
+    const unsigned how = (flags & MCL_ONFAULT) != 0 ? MLOCK_ONFAULT : 0;
+    map_.ForEach([&](const Vma& vma) {
+      if (vma.sealed || !vma.protection.any()) return true;
+      const GuestRange& range = vma.range;
+      if (mlock2(memory_.HostAddress(range.start.value, range.size()), range.size(), how) != 0) {
+        result = FromErrno();
+      }
+      return result.ok();
+    });
+  }
+  if (result.ok() && (flags & MCL_FUTURE) != 0) lock_future_ = true;
+  return result;
+}
+
+SyscallResult AddressSpace::UnlockAll() {
+  std::unique_lock lock(mutex_);
+  lock_future_ = false;
+  map_.ForEach([&](const Vma& vma) {
+    munlock(memory_.HostAddress(vma.range.start.value, vma.range.size()), vma.range.size());
+    return true;
+  });
+  return kSuccess;
 }
 
 // ---- System V shared memory ---------------------------------------------------------------------

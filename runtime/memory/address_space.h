@@ -73,8 +73,14 @@ class AddressSpace {
   hostcalls::SyscallResult Remap(const RemapRequest& request);
   hostcalls::SyscallResult Advise(std::uint64_t address, std::uint64_t length, int advice);
   hostcalls::SyscallResult Break(std::uint64_t address);
+  hostcalls::SyscallResult LockAll(int flags);
+  hostcalls::SyscallResult UnlockAll();
   hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
   hostcalls::SyscallResult DetachShared(std::uint64_t address);
+
+  // Around fork: the map does not change in between.
+  void LockForFork() { mutex_.lock(); }
+  void UnlockAfterFork() { mutex_.unlock(); }
 
   // Where the heap begins; the loader sets it once, after the program's image.
   void SetHeapStart(GuestVirt start);
@@ -112,6 +118,7 @@ class AddressSpace {
   VmaMap map_;
   GuestVirt heap_start_;
   GuestVirt heap_end_;
+  bool lock_future_ = false;  // mlockall(MCL_FUTURE)
   std::map<std::uint64_t, std::uint64_t> attached_;  // System V segments: address -> bytes
 };
 

@@ -40,16 +40,23 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
     : Caller(guest.space().memory(), guest, guest.limits(), guest.reserved()),
       owner(guest),
       engine(std::move(engine_thread)) {
-  signal.pending.Attach(
-      &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },
-      engine.get());
-  signals::SetCurrentPending(&signal.pending);
+  ReplaceEngine(std::move(engine));
+  Attach();
 }
 
 GuestThread::~GuestThread() { signals::SetCurrentPending(nullptr); }
 
+void GuestThread::Attach() { signals::SetCurrentPending(&signal.pending); }
+
+void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
+  engine = std::move(fresh);
+  signal.pending.Attach(
+      &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },
+      engine.get());
+}
+
 void RunGuest(GuestThread& thread) {
-  for (;;) {
+  while (!thread.has_exited) {
     if (thread.signal_pending.load(std::memory_order_relaxed) != 0) DeliverPending(thread);
     std::visit(runtime::Overloaded{
                    [&](const runtime::SystemCall&) { OnSystemCall(thread); },

@@ -29,22 +29,34 @@ struct SignalState {
 
 class GuestThread final : public hostcalls::Caller {
  public:
-  // Attaches itself as the target of the calling host thread's signals.
+  // Made on the host thread that will run it.
   GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> engine);
+  // Makes this the target of the calling host thread's signals.
+  void Attach();
   ~GuestThread();
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 
+  // In a forked child: another engine in place of the parent's.
+  void ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh);
+
   Process& owner;
-  const std::unique_ptr<runtime::EngineThread> engine;
+  std::unique_ptr<runtime::EngineThread> engine;
   runtime::Registers registers;
   SignalState signal;
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   std::uint64_t robust_list = 0;
+  bool has_exited = false;  // by exit(2): RunGuest returns
+  int exit_status = 0;
 };
 
-// Runs the guest from the thread's registers until the process ends.
-[[noreturn]] void RunGuest(GuestThread& thread);
+// Runs the guest from the thread's registers until this thread exits. Does not return when the
+// process ends.
+void RunGuest(GuestThread& thread);
+
+// What the kernel does for an ending thread: robust futexes, clear_child_tid. Every pointer is the
+// guest's and checked.
+void FinishThread(GuestThread& thread);
 
 }  // namespace dunebox::process
 

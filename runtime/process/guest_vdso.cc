@@ -106,8 +106,8 @@ std::optional<HostVdso> FindHostVdso(std::string_view maps) {
   return known ? std::optional(found) : std::nullopt;
 }
 
-absl::StatusOr<GuestVirt> MapGuestVdso(memory::AddressSpace& space,
-                                       runtime::ExecutionEngine& engine) {
+absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine) {
+  memory::AddressSpace& space = machine.space();
   const absl::StatusOr<std::string> maps = runtime::ReadTextFile("/proc/self/maps");
   if (!maps.ok()) return maps.status();
   const std::optional<HostVdso> host = FindHostVdso(*maps);
@@ -120,7 +120,7 @@ absl::StatusOr<GuestVirt> MapGuestVdso(memory::AddressSpace& space,
   const auto reserved = space.MapNamed(start, data_size, PROT_NONE, "[vvar]");
   if (!reserved.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
   const GuestRange data{start, start + data_size};
-  absl::Status aliased = engine.AliasHostPages(data, reinterpret_cast<const void*>(host->data));
+  absl::Status aliased = machine.AliasHostPages(data, reinterpret_cast<const void*>(host->data));
   if (!aliased.ok()) return aliased;
   space.AddSealed(data, {.read = true}, "[vvar]");
   if (absl::Status copied = CopyCode(*host, data.end, space); !copied.ok()) return copied;

@@ -10,8 +10,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "runtime/engine.h"
-#include "runtime/memory/address_space.h"
+#include "runtime/process/machine.h"
 
 namespace dunebox::process {
 
@@ -26,8 +25,7 @@ struct HostVdso {
 std::optional<HostVdso> FindHostVdso(std::string_view maps);
 
 // Maps it for the guest and returns where the code is (AT_SYSINFO_EHDR); 0 without a vDSO.
-absl::StatusOr<GuestVirt> MapGuestVdso(memory::AddressSpace& space,
-                                       runtime::ExecutionEngine& engine);
+absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine);
 
 }  // namespace dunebox::process
 

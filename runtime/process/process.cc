@@ -1,20 +1,31 @@
 #include "runtime/process/process.h"
 
+#include <utility>
+
 #include "hostcalls/services/services.h"
 #include "runtime/process/calls/calls.h"
 
 namespace dunebox::process {
 
-Process::Process(const ProcessOptions& options, memory::AddressSpace& space,
-                 hostcalls::VirtualLimits& limits)
-    : reserved_(options.reserved),
-      executable_path_(options.executable_path),
-      trace_(options.trace),
-      space_(space),
+Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
+                 hostcalls::TraceSink* trace, std::string executable_path)
+    : session_(session),
+      executable_path_(std::move(executable_path)),
+      trace_(trace),
+      machine_(machine),
       limits_(limits),
-      dispatcher_(AllHandlers(), options.trace) {
+      dispatcher_(AllHandlers(), trace) {
   signal_handlers_.Inherit();
 }
+
+Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
+    : session_(parent.session_),
+      executable_path_(parent.executable_path_),
+      trace_(parent.trace_),
+      machine_(parent.machine_),
+      limits_(limits),
+      signal_handlers_(parent.signal_handlers_),
+      dispatcher_(parent.dispatcher_) {}
 
 hostcalls::HandlerTable AllHandlers() {
   hostcalls::HandlerTable handlers;
@@ -23,6 +34,8 @@ hostcalls::HandlerTable AllHandlers() {
   RegisterSignalHandlers(handlers);
   RegisterMaskedWaitHandlers(handlers);
   RegisterThreadHandlers(handlers);
+  RegisterCloneHandlers(handlers);
+  RegisterExecHandlers(handlers);
   return handlers;
 }
 

@@ -1,46 +1,45 @@
-// What the threads of one guest process share: memory, signal dispositions, descriptors' limits,
-// the dispatcher. Split as Linux splits it, so that clone can share or copy each part.
+// What the threads of one guest process share: memory and engine, signal dispositions, limits,
+// the dispatcher. Split as Linux splits it: a vforked child has its own Process over the same
+// Machine.
 #ifndef DUNEBOX_RUNTIME_PROCESS_PROCESS_H_
 #define DUNEBOX_RUNTIME_PROCESS_PROCESS_H_
 
-#include <memory>
 #include <string>
 
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
 #include "hostcalls/services/limits.h"
-#include "runtime/engine.h"
-#include "runtime/memory/address_space.h"
+#include "runtime/process/machine.h"
+#include "runtime/process/session_state.h"
 #include "runtime/signals/action.h"
 
 namespace dunebox::process {
 
-struct ProcessOptions {
-  hostcalls::ReservedDescriptors reserved;
-  std::string executable_path;
-  hostcalls::TraceSink* trace = nullptr;  // outlives the process
-};
-
 class Process final : public hostcalls::ProcessView {
  public:
-  Process(const ProcessOptions& options, memory::AddressSpace& space,
-          hostcalls::VirtualLimits& limits);
+  // `trace` may be null; all outlive the process.
+  Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
+          hostcalls::TraceSink* trace, std::string executable_path);
+  // A child that shares the parent's memory but nothing else (vfork): copies.
+  Process(const Process& parent, hostcalls::VirtualLimits& limits);
 
   std::string executable_path() const override { return executable_path_; }
-  std::string FormatMaps() const override { return space_.FormatMaps(); }
+  std::string FormatMaps() const override { return machine_.space().FormatMaps(); }
 
-  memory::AddressSpace& space() { return space_; }
+  const SessionState& session() const { return session_; }
+  Machine& machine() { return machine_; }
+  memory::AddressSpace& space() { return machine_.space(); }
   signals::SignalHandlers& signal_handlers() { return signal_handlers_; }
   const hostcalls::Dispatcher& dispatcher() const { return dispatcher_; }
   hostcalls::VirtualLimits& limits() { return limits_; }
-  hostcalls::ReservedDescriptors reserved() const { return reserved_; }
+  hostcalls::ReservedDescriptors reserved() const { return limits_.reserved(); }
   hostcalls::TraceSink* trace() const { return trace_; }
 
  private:
-  const hostcalls::ReservedDescriptors reserved_;
+  const SessionState session_;
   const std::string executable_path_;
   hostcalls::TraceSink* const trace_;
-  memory::AddressSpace& space_;
+  Machine& machine_;
   hostcalls::VirtualLimits& limits_;
   signals::SignalHandlers signal_handlers_;
   const hostcalls::Dispatcher dispatcher_;

@@ -6,6 +6,11 @@
 
 namespace dunebox::signals {
 
+SignalHandlers::SignalHandlers(const SignalHandlers& other) {
+  std::lock_guard lock(other.mutex_);
+  actions_ = other.actions_;
+}
+
 void SignalHandlers::Inherit() {
   std::lock_guard lock(mutex_);
   for (int signal = 1; signal <= kSignalCount; ++signal) {
@@ -37,6 +42,13 @@ KernelAction SignalHandlers::Set(int signal, const KernelAction& action) {
   wanted.mask &= ~kUnblockable;
   InstallOnHost(signal, wanted);
   return std::exchange(actions_[static_cast<std::size_t>(signal)], wanted);
+}
+
+void SignalHandlers::ResetHandled() {
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    const KernelAction action = Get(signal);
+    if (!action.is_default() && !action.is_ignore()) Set(signal, KernelAction{});
+  }
 }
 
 void SignalHandlers::Reset(int signal) {

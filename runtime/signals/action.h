@@ -51,11 +51,22 @@ constexpr bool IsSynchronous(int signal) { return (kSynchronous & MaskOf(signal)
 
 class SignalHandlers {
  public:
+  SignalHandlers() = default;
+  // A child's copy (fork, vfork). The host's side is inherited by the kernel.
+  SignalHandlers(const SignalHandlers& other);
+  SignalHandlers& operator=(const SignalHandlers&) = delete;
+
+  // Around fork.
+  void LockForFork() { mutex_.lock(); }
+  void UnlockAfterFork() { mutex_.unlock(); }
+
   // Takes over what the process inherited: ignored stays ignored, everything else is default.
   void Inherit();
   KernelAction Get(int signal) const;
   // Records the action and installs the host's side of it. Returns the old one.
   KernelAction Set(int signal, const KernelAction& action);
+  // Every handler becomes the default; what is ignored stays so (CLONE_CLEAR_SIGHAND).
+  void ResetHandled();
   // SA_RESETHAND: back to default, as the handler is entered.
   void Reset(int signal);
 

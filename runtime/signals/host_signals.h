@@ -28,6 +28,8 @@ class PendingSignals {
   void Add(int signal, const siginfo_t& info);
   // The lowest pending signal not in `blocked`, taken out; 0 when there is none.
   int Take(std::uint64_t blocked, siginfo_t& info);
+  // Forgets everything: a forked child starts with nothing pending.
+  void Clear() { mask_.store(0, std::memory_order_relaxed); }
   std::uint64_t mask() const { return mask_.load(std::memory_order_relaxed); }
 
  private:

@@ -11,6 +11,8 @@ void RegisterMemoryHandlers(hostcalls::HandlerTable& handlers);
 void RegisterSignalHandlers(hostcalls::HandlerTable& handlers);
 void RegisterMaskedWaitHandlers(hostcalls::HandlerTable& handlers);
 void RegisterThreadHandlers(hostcalls::HandlerTable& handlers);
+void RegisterCloneHandlers(hostcalls::HandlerTable& handlers);
+void RegisterExecHandlers(hostcalls::HandlerTable& handlers);
 
 }  // namespace dunebox::process
 

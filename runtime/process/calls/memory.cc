@@ -62,9 +62,13 @@ SyscallResult HandleRange(Caller& caller, const ArgumentValues& a) {
   return HostCall(caller, Number, a);
 }
 
-// The whole process would mean the runtime as well; a program wants its own pages locked.
-SyscallResult HandleMlockall(Caller&, const ArgumentValues&) { return Errno{EPERM}; }
-SyscallResult HandleMunlockall(Caller&, const ArgumentValues&) { return hostcalls::kSuccess; }
+SyscallResult HandleMlockall(Caller& caller, const ArgumentValues& a) {
+  return SpaceOf(caller).LockAll(static_cast<int>(a[0]));
+}
+
+SyscallResult HandleMunlockall(Caller& caller, const ArgumentValues&) {
+  return SpaceOf(caller).UnlockAll();
+}
 
 SyscallResult HandleShmget(Caller& caller, const ArgumentValues& a) {
   return HostCall(caller, SYS_shmget, a);

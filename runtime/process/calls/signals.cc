@@ -104,6 +104,30 @@ SyscallResult HandleSigaltstack(Caller& caller, const ArgumentValues& a) {
   return a[1] == 0 ? kSuccess : caller.memory.CopyOut(GuestPtr<AlternateStack>{a[1]}, old);
 }
 
+// A siginfo that a process makes up. The kernel lets a process claim a fault of its own (si_code
+// >= 0); our host handler would have to believe it, so only codes of senders pass.
+SyscallResult QueueSignal(Caller& caller, std::uint64_t number, ArgumentValues a,
+                          std::size_t info_index) {
+  if (a[info_index] == 0) return HostCall(caller, number, a);
+  auto info = caller.memory.CopyIn(GuestPtr<siginfo_t>{a[info_index]});
+  if (!info.ok()) return info.error();
+  if (info->si_code >= 0) return Errno{EPERM};
+  a[info_index] = reinterpret_cast<std::uint64_t>(&*info);
+  return HostCall(caller, number, a);
+}
+
+SyscallResult HandleSigqueueinfo(Caller& caller, const ArgumentValues& a) {
+  return QueueSignal(caller, SYS_rt_sigqueueinfo, a, 2);
+}
+
+SyscallResult HandleTgsigqueueinfo(Caller& caller, const ArgumentValues& a) {
+  return QueueSignal(caller, SYS_rt_tgsigqueueinfo, a, 3);
+}
+
+SyscallResult HandlePidfdSendSignal(Caller& caller, const ArgumentValues& a) {
+  return QueueSignal(caller, SYS_pidfd_send_signal, a, 2);
+}
+
 SyscallResult HandleSigtimedwait(Caller& caller, const ArgumentValues& a) {
   if (a[3] != kMaskSize) return Errno{EINVAL};
   auto set = caller.memory.CopyIn(GuestPtr<std::uint64_t>{a[0]});
@@ -137,6 +161,9 @@ void RegisterSignalHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("rt_sigprocmask", HandleSigprocmask);
   handlers.Bind("rt_sigreturn", HandleSigreturn);
   handlers.Bind("sigaltstack", HandleSigaltstack);
+  handlers.Bind("rt_sigqueueinfo", HandleSigqueueinfo);
+  handlers.Bind("rt_tgsigqueueinfo", HandleTgsigqueueinfo);
+  handlers.Bind("pidfd_send_signal", HandlePidfdSendSignal);
   handlers.Bind("rt_sigtimedwait", HandleSigtimedwait);
   handlers.Bind("signalfd", HandleSignalfd);
   handlers.Bind("signalfd4", HandleSignalfd4);

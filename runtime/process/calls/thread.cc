@@ -69,6 +69,13 @@ SyscallResult HandleGetRobustList(Caller& caller, const ArgumentValues& a) {
   return caller.memory.CopyOut(GuestPtr<std::uint64_t>{a[2]}, kRobustListHeadSize);
 }
 
+SyscallResult HandleExit(Caller& caller, const ArgumentValues& a) {
+  GuestThread& thread = GuestThread::From(caller);
+  thread.has_exited = true;
+  thread.exit_status = static_cast<int>(a[0]);
+  return SyscallResult::RegistersSet();
+}
+
 SyscallResult HandleExitGroup(Caller&, const ArgumentValues& a) {
   syscall(SYS_exit_group, a[0]);
   __builtin_unreachable();
@@ -81,7 +88,7 @@ void RegisterThreadHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("set_tid_address", HandleSetTidAddress);
   handlers.Bind("set_robust_list", HandleSetRobustList);
   handlers.Bind("get_robust_list", HandleGetRobustList);
-  handlers.Bind("exit", HandleExitGroup);
+  handlers.Bind("exit", HandleExit);
   handlers.Bind("exit_group", HandleExitGroup);
 }
 

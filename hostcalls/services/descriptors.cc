@@ -1,0 +1,113 @@
+#include "hostcalls/services/descriptors.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <iterator>
+#include <span>
+
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+enum class FcntlKind : unsigned char { kNone, kValue, kLowestFd, kFd, kIn, kOut, kInOut };
+
+struct FcntlCommand {
+  int number;
+  FcntlKind kind;
+  std::size_t size;
+};
+
+constexpr FcntlCommand kCommands[] = {
+#define FCNTL(number, name, kind, size) {number, FcntlKind::kind, size},
+#include "hostcalls/services/fcntls.inc"
+#undef FCNTL
+};
+constexpr std::size_t kLargest = 32;
+static_assert(std::ranges::max(kCommands, {}, &FcntlCommand::size).size == kLargest);
+static_assert(sizeof(struct flock) == 32);
+
+// A command with a structure: the kernel works on our copy.
+SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command,
+                       std::uint64_t address) {
+  std::array<std::byte, kLargest> buffer{};
+  const auto copy = std::span(buffer).first(command.size);
+  if (!caller.memory.Contains(address, command.size)) return Errno{EFAULT};
+  if (command.kind != FcntlKind::kOut && !caller.memory.Read(address, copy)) return Errno{EFAULT};
+  const SyscallResult result =
+      HostCall(caller, SYS_fcntl, Arguments(fd, command.number, copy.data()));
+  if (!result.ok() || command.kind == FcntlKind::kIn) return result;
+  return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
+}
+
+// Closes or marks [first, last]; nothing when it is empty.
+SyscallResult CloseRange(Caller& caller, std::uint64_t first, std::uint64_t last,
+                         std::uint64_t flags) {
+  if (first > last) return kSuccess;
+  return HostCall(caller, SYS_close_range, Arguments(first, last, flags));
+}
+
+}  // namespace
+
+SyscallResult HandleCloseRange(Caller& caller, const ArgumentValues& arguments) {
+  const std::uint64_t first = static_cast<std::uint32_t>(arguments[0]);
+  const std::uint64_t last = static_cast<std::uint32_t>(arguments[1]);
+  const std::uint64_t flags = static_cast<std::uint32_t>(arguments[2]);
+  if (first > last) return Errno{EINVAL};
+  const auto reserved_first = static_cast<std::uint64_t>(caller.reserved.first);
+  const std::uint64_t reserved_last =
+      reserved_first + static_cast<std::uint64_t>(caller.reserved.count) - 1;
+  if (last < reserved_first || first > reserved_last) {
+    return CloseRange(caller, first, last, flags);
+  }
+  // The part above first: what is done to the part below may not be undone by a failure. It also
+  // does the unsharing, with a table that still has the runtime's descriptors.
+  const SyscallResult above =
+      CloseRange(caller, std::max(first, reserved_last + 1), last, flags);
+  if (!above.ok()) return above;
+  if (first >= reserved_first) {
+    // Nothing below: an unknown flag has to be refused all the same.
+    return last > reserved_last ? above : CloseRange(caller, reserved_last + 1, reserved_last + 1,
+                                                     flags);
+  }
+  return CloseRange(caller, first, reserved_first - 1, flags);
+}
+
+SyscallResult HandleFcntl(Caller& caller, const ArgumentValues& arguments) {
+  const int fd = AsInt(arguments[0]);
+  const int number = AsInt(arguments[1]);
+  const auto* command = std::ranges::find(kCommands, number, &FcntlCommand::number);
+  if (command == std::end(kCommands)) return Errno{EINVAL};
+  switch (command->kind) {
+    case FcntlKind::kLowestFd:
+      // As the kernel says at the soft limit; during an open() of a sibling's its limit is higher.
+      if (static_cast<std::uint32_t>(arguments[2]) >=
+          static_cast<std::uint32_t>(caller.reserved.first)) {
+        return Errno{EINVAL};
+      }
+      break;
+    case FcntlKind::kFd:
+      if (caller.reserved.Contains(arguments[2])) return Errno{EBADF};
+      break;
+    case FcntlKind::kNone:
+    case FcntlKind::kValue:
+      break;
+    case FcntlKind::kIn:
+    case FcntlKind::kOut:
+    case FcntlKind::kInOut:
+      return WithCopy(caller, fd, *command, arguments[2]);
+  }
+  // Only the low half: no command here takes an address.
+  return HostCall(caller, SYS_fcntl, Arguments(fd, number, AsInt(arguments[2])));
+}
+
+void RegisterDescriptorHandlers(HandlerTable& handlers) {
+  handlers.Bind("close_range", HandleCloseRange);
+  handlers.Bind("fcntl", HandleFcntl);
+}
+
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,155 @@
+#include "hostcalls/services/ioctl.h"
+
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <net/if.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
+#include <span>
+#include <vector>
+
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+enum class IoctlKind : unsigned char {
+  kNone,
+  kValue,
+  kIn,
+  kOut,
+  kInOut,
+  kFd,
+  kRefuse,
+  kCloneRange,
+  kExtentMap,
+  kInterfaceList,
+};
+
+struct IoctlRequest {
+  std::uint32_t number;
+  IoctlKind kind;
+  std::size_t size;
+};
+
+constexpr IoctlRequest kRequests[] = {
+#define IOCTL(number, name, kind, size) {number, IoctlKind::kind, size},
+#include "hostcalls/services/ioctls.inc"
+#undef IOCTL
+};
+// More than any row needs: a driver that takes a number for something larger stays inside too.
+constexpr std::size_t kBufferSize = 1024;
+static_assert(std::ranges::max(kRequests, {}, &IoctlRequest::size).size < kBufferSize);
+static_assert(sizeof(ifreq) == 40 && sizeof(ifconf) == 16 && sizeof(file_clone_range) == 32);
+static_assert(sizeof(fiemap) == 32 && sizeof(fiemap_extent) == 56);
+
+constexpr std::uint32_t kMostExtents = 1 << 14;  // of one request; cp asks for a few hundred
+
+SyscallResult Forward(Caller& caller, int fd, std::uint32_t request, std::uint64_t argument) {
+  return HostCall(caller, SYS_ioctl, Arguments(fd, request, argument));
+}
+
+// The kernel works on a copy: what it may touch is ours and of the size we know, also when the
+// driver behind `fd` takes the number for something else. All of it is copied in: the rest of a
+// structure that the kernel fills only in part has to stay what it was.
+SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request,
+                       std::uint64_t address) {
+  std::array<std::byte, kBufferSize> buffer{};
+  const auto copy = std::span(buffer).first(request.size);
+  if (!caller.memory.Contains(address, request.size)) return Errno{EFAULT};
+  const bool readable = caller.memory.Read(address, copy);
+  if (!readable && request.kind != IoctlKind::kOut) return Errno{EFAULT};
+  const SyscallResult result = Forward(caller, fd, request.number, AsArgument(buffer.data()));
+  if (!result.ok() || request.kind == IoctlKind::kIn) return result;
+  return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
+}
+
+SyscallResult CloneRange(Caller& caller, int fd, std::uint64_t address) {
+  CopyResult<file_clone_range> range =
+      caller.memory.CopyIn(GuestPtr<file_clone_range>{address});
+  if (!range.ok()) return range.error();
+  if (caller.reserved.Contains(static_cast<std::uint64_t>(range->src_fd))) return Errno{EBADF};
+  return Forward(caller, fd, FICLONERANGE, AsArgument(&*range));
+}
+
+// A header with the number of records that may follow it.
+SyscallResult ExtentMap(Caller& caller, int fd, std::uint64_t address) {
+  CopyResult<fiemap> header = caller.memory.CopyIn(GuestPtr<fiemap>{address});
+  if (!header.ok()) return header.error();
+  header->fm_extent_count = std::min(header->fm_extent_count, kMostExtents);
+  std::vector<std::byte> buffer(sizeof(fiemap) +
+                                header->fm_extent_count * sizeof(fiemap_extent));
+  std::memcpy(buffer.data(), &*header, sizeof(fiemap));
+  const SyscallResult result = Forward(caller, fd, FS_IOC_FIEMAP, AsArgument(buffer.data()));
+  std::memcpy(&*header, buffer.data(), sizeof(fiemap));
+  if (result.is_restart()) return result;
+  std::size_t filled = sizeof(fiemap);
+  if (result.ok()) {
+    filled += std::min(header->fm_mapped_extents, header->fm_extent_count) *
+              std::size_t{sizeof(fiemap_extent)};
+  }
+  // After an error too: the kernel says there which flags it does not know.
+  const auto written = std::span(buffer).first(std::min(filled, buffer.size()));
+  return caller.memory.Write(address, written) ? result : Errno{EFAULT};
+}
+
+// A length and a pointer to that many bytes; a null pointer asks for the length.
+SyscallResult InterfaceList(Caller& caller, int fd, std::uint64_t address) {
+  CopyResult<ifconf> list = caller.memory.CopyIn(GuestPtr<ifconf>{address});
+  if (!list.ok()) return list.error();
+  if (list->ifc_buf != nullptr) {
+    if (list->ifc_len < 0) return Errno{EINVAL};
+    const auto size = static_cast<std::uint64_t>(list->ifc_len);
+    if (!caller.memory.Contains(AsArgument(list->ifc_buf), size)) return Errno{EFAULT};
+  }
+  const SyscallResult result = Forward(caller, fd, SIOCGIFCONF, AsArgument(&*list));
+  if (!result.ok()) return result;
+  // The length is the structure's first member; the pointer stays as it is.
+  const auto length = std::as_bytes(std::span(&list->ifc_len, 1));
+  return caller.memory.Write(address, length) ? result : Errno{EFAULT};
+}
+
+}  // namespace
+
+SyscallResult HandleIoctl(Caller& caller, const ArgumentValues& arguments) {
+  const int fd = AsInt(arguments[0]);
+  const auto number = static_cast<std::uint32_t>(arguments[1]);
+  const auto* request = std::ranges::find(kRequests, number, &IoctlRequest::number);
+  if (request == std::end(kRequests)) {
+    // A closed descriptor is an error of its own.
+    const SyscallResult open = HostCall(caller, SYS_fcntl, Arguments(fd, F_GETFD, 0));
+    return open.ok() ? Errno{ENOTTY} : open;
+  }
+  switch (request->kind) {
+    case IoctlKind::kRefuse:
+      return Errno{EPERM};
+    case IoctlKind::kNone:
+      return Forward(caller, fd, number, 0);
+    case IoctlKind::kFd:
+      if (caller.reserved.Contains(arguments[2])) return Errno{EBADF};
+      [[fallthrough]];
+    case IoctlKind::kValue:
+      return Forward(caller, fd, number, static_cast<std::uint32_t>(arguments[2]));
+    case IoctlKind::kIn:
+    case IoctlKind::kOut:
+    case IoctlKind::kInOut:
+      return WithCopy(caller, fd, *request, arguments[2]);
+    case IoctlKind::kCloneRange:
+      return CloneRange(caller, fd, arguments[2]);
+    case IoctlKind::kExtentMap:
+      return ExtentMap(caller, fd, arguments[2]);
+    case IoctlKind::kInterfaceList:
+      return InterfaceList(caller, fd, arguments[2]);
+  }
+  return Errno{ENOTTY};
+}
+
+void RegisterIoctlHandlers(HandlerTable& handlers) { handlers.Bind("ioctl", HandleIoctl); }
+
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,236 @@
+#include "hostcalls/services/limits.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "hostcalls/check.h"
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+constexpr ino_t kProcRootInode = 1;  // [linux] PROC_ROOT_INO
+constexpr rlimit kUnlimited{RLIM_INFINITY, RLIM_INFINITY};
+
+// The root of a mounted procfs, opened without rights; or why there is none.
+absl::StatusOr<ReservedFd> OpenProc() {
+  ReservedFd proc(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  struct statfs file_system {};
+  struct stat status {};
+  if (!proc.valid() || fstatfs(proc.get(), &file_system) != 0 ||
+      file_system.f_type != PROC_SUPER_MAGIC || fstat(proc.get(), &status) != 0 ||
+      status.st_ino != kProcRootInode) {
+    return absl::FailedPreconditionError("/proc is not mounted; Dunebox cannot run without it");
+  }
+  return proc;
+}
+
+// The root directory, which must not be a part of procfs: the fast way of open() relies on it.
+absl::StatusOr<ReservedFd> OpenRoot() {
+  ReservedFd root(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  struct statfs file_system {};
+  if (!root.valid() || fstatfs(root.get(), &file_system) != 0 ||
+      file_system.f_type == PROC_SUPER_MAGIC) {
+    return absl::FailedPreconditionError("the root directory cannot be opened or is a procfs");
+  }
+  return root;
+}
+
+}  // namespace
+
+VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
+    : reserved_(reserved),
+      descriptors_{static_cast<rlim_t>(reserved.first), static_cast<rlim_t>(reserved.first)},
+      stack_(kUnlimited),
+      address_space_(kUnlimited) {}
+
+VirtualLimits::VirtualLimits(const VirtualLimits& parent)
+    : dumpable(parent.dumpable.load()),
+      reserved_(parent.reserved_),
+      descriptors_(parent.Get(RLIMIT_NOFILE)),
+      stack_(parent.Get(RLIMIT_STACK)),
+      address_space_(parent.Get(RLIMIT_AS)) {}
+
+template <typename Duplicate>
+int VirtualLimits::WithRaisedLimit(Duplicate duplicate) {
+  const std::lock_guard lock(mutex_);
+  rlimit before{};
+  rlimit raised{static_cast<rlim_t>(reserved_.first) + static_cast<rlim_t>(reserved_.count),
+                host_hard_limit_};
+  if (host_hard_limit_ == 0 || prlimit(0, RLIMIT_NOFILE, &raised, &before) != 0) {
+    // The first time, or somebody outside has changed the hard limit.
+    if (getrlimit(RLIMIT_NOFILE, &before) != 0) return -errno;
+    raised.rlim_max = host_hard_limit_ = before.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &raised) != 0) return -errno;
+  }
+  const int fd = duplicate();
+  const int result = fd < 0 ? -errno : fd;
+  DUNEBOX_CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0, "lowering a limit cannot fail");
+  return result;
+}
+
+CopyResult<ReservedFd> VirtualLimits::Reserve(int fd) {
+  const int lowest = reserved_.first + kFixedSlots;
+  const int result = WithRaisedLimit([&] { return fcntl(fd, F_DUPFD_CLOEXEC, lowest); });
+  // EINVAL: the host's limit leaves no room above `lowest`; for the guest its table is full.
+  if (result == -EINVAL) return Errno{EMFILE};
+  if (result < 0) return Errno{-result};
+  return ReservedFd(result);
+}
+
+absl::StatusOr<ReservedFd> VirtualLimits::DuplicateToReserved(int fd) {
+  CopyResult<ReservedFd> copy = Reserve(fd);
+  if (!copy.ok()) {
+    return absl::ErrnoToStatus(copy.error().value, "cannot move a descriptor of the runtime's");
+  }
+  return *std::move(copy);
+}
+
+SyscallResult VirtualLimits::SetSlot(int fd, ReservedSlot slot) {
+  const int number = NumberOf(slot, reserved_);
+  return SyscallResult(
+      std::int64_t{WithRaisedLimit([&] { return dup3(fd, number, O_CLOEXEC); })});
+}
+
+absl::Status VirtualLimits::Install() {
+  rlimit host{};
+  if (getrlimit(RLIMIT_NOFILE, &host) != 0) return absl::ErrnoToStatus(errno, "getrlimit");
+  // The hard limit of the host cannot be lower than the range: then it was not chosen from it.
+  const auto first = static_cast<rlim_t>(reserved_.first);
+  if (host.rlim_max < first + static_cast<rlim_t>(reserved_.count)) {
+    return absl::FailedPreconditionError("the hard limit of open files is too low");
+  }
+  descriptors_ = {std::min(host.rlim_cur, first), first};
+  const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
+  if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
+  if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0) {
+    return absl::ErrnoToStatus(errno, "getrlimit");
+  }
+  absl::StatusOr<ReservedFd> root = OpenRoot();
+  if (!root.ok()) return root.status();
+  absl::StatusOr<ReservedFd> proc = OpenProc();
+  if (!proc.ok()) return proc.status();
+  for (const auto& [fd, slot] : {std::pair(root->get(), ReservedSlot::kRoot),
+                                 std::pair(proc->get(), ReservedSlot::kProc)}) {
+    const SyscallResult set = SetSlot(fd, slot);
+    if (!set.ok()) return absl::ErrnoToStatus(set.error(), "cannot reserve descriptors");
+  }
+  return absl::OkStatus();
+}
+
+bool VirtualLimits::IsVirtual(int resource) {
+  return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS;
+}
+
+rlimit& VirtualLimits::Remembered(int resource) {
+  if (resource == RLIMIT_NOFILE) return descriptors_;
+  return resource == RLIMIT_STACK ? stack_ : address_space_;
+}
+
+rlimit VirtualLimits::Get(int resource) const {
+  const std::lock_guard lock(mutex_);
+  return const_cast<VirtualLimits*>(this)->Remembered(resource);
+}
+
+void VirtualLimits::Restore(int resource, const rlimit& limit) {
+  const std::lock_guard lock(mutex_);
+  Remembered(resource) = limit;
+}
+
+SyscallResult VirtualLimits::Set(int resource, const rlimit& limit) {
+  if (limit.rlim_cur > limit.rlim_max) return Errno{EINVAL};
+  const std::lock_guard lock(mutex_);
+  rlimit& remembered = Remembered(resource);
+  if (limit.rlim_max > remembered.rlim_max) return Errno{EPERM};
+  if (resource == RLIMIT_NOFILE) {
+    rlimit host{};
+    if (getrlimit(RLIMIT_NOFILE, &host) != 0) return LastErrno();
+    host.rlim_cur = limit.rlim_cur;
+    if (setrlimit(RLIMIT_NOFILE, &host) != 0) return LastErrno();
+  }
+  remembered = limit;
+  return kSuccess;
+}
+
+// ---- Handlers -----------------------------------------------------------------------------------
+
+namespace {
+
+SyscallResult GetLimit(Caller& caller, pid_t pid, int resource, rlimit* limit) {
+  const bool own = pid == 0 || IsOwnTask(pid);
+  if (own && VirtualLimits::IsVirtual(resource)) {
+    *limit = caller.limits.Get(resource);
+    return kSuccess;
+  }
+  const SyscallResult result =
+      HostCall(caller, SYS_prlimit64, Arguments(pid, resource, nullptr, limit));
+  if (result.ok() && resource == RLIMIT_NOFILE) {
+    // Another process may have a runtime of its own above its descriptors.
+    limit->rlim_max = std::min<rlim_t>(
+        limit->rlim_max,
+        std::max(limit->rlim_cur, static_cast<rlim_t>(caller.reserved.first)));
+  }
+  return result;
+}
+
+SyscallResult SetLimit(Caller& caller, pid_t pid, int resource, const rlimit& limit) {
+  // A limit of another process's would be one of its runtime's.
+  if (pid != 0 && !IsOwnTask(pid)) {
+    return kill(pid, 0) != 0 && errno == ESRCH ? Errno{ESRCH} : Errno{EPERM};
+  }
+  if (VirtualLimits::IsVirtual(resource)) return caller.limits.Set(resource, limit);
+  return HostCall(caller, SYS_prlimit64, Arguments(0, resource, &limit, nullptr));
+}
+
+}  // namespace
+
+SyscallResult HandlePrlimit64(Caller& caller, const ArgumentValues& arguments) {
+  const pid_t pid = AsInt(arguments[0]);
+  const int resource = AsInt(arguments[1]);
+  if (resource < 0 || resource >= RLIMIT_NLIMITS) return Errno{EINVAL};
+  rlimit wanted{};
+  if (arguments[2] != 0) {
+    CopyResult<rlimit> copy = caller.memory.CopyIn(GuestPtr<rlimit>{arguments[2]});
+    if (!copy.ok()) return copy.error();
+    wanted = *copy;
+  }
+  rlimit before{};
+  if (arguments[3] != 0) {
+    const SyscallResult got = GetLimit(caller, pid, resource, &before);
+    if (!got.ok()) return got;
+  }
+  if (arguments[2] != 0) {
+    const SyscallResult set = SetLimit(caller, pid, resource, wanted);
+    if (!set.ok()) return set;
+  }
+  if (arguments[3] == 0) return kSuccess;
+  return caller.memory.CopyOut(GuestPtr<rlimit>{arguments[3]}, before);
+}
+
+SyscallResult HandleGetrlimit(Caller& caller, const ArgumentValues& arguments) {
+  const int resource = AsInt(arguments[0]);
+  if (resource < 0 || resource >= RLIMIT_NLIMITS) return Errno{EINVAL};
+  if (arguments[1] == 0) return Errno{EFAULT};
+  return HandlePrlimit64(caller, Arguments(0, resource, 0, arguments[1]));
+}
+
+SyscallResult HandleSetrlimit(Caller& caller, const ArgumentValues& arguments) {
+  if (arguments[1] == 0) return Errno{EFAULT};
+  return HandlePrlimit64(caller, Arguments(0, AsInt(arguments[0]), arguments[1], 0));
+}
+
+void RegisterLimitHandlers(HandlerTable& handlers) {
+  handlers.Bind("getrlimit", HandleGetrlimit);
+  handlers.Bind("setrlimit", HandleSetrlimit);
+  handlers.Bind("prlimit64", HandlePrlimit64);
+}
+
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,88 @@
+// What a process believes about its resource limits where the kernel's own would hit the runtime.
+//
+// RLIMIT_NOFILE: the kernel's soft limit is the guest's, but the hard one stays the host's, because
+// the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered, never
+// given to the kernel, which would apply them to the runtime's stack and mappings. All other limits
+// are the kernel's. "Dumpable" is remembered for the same reason.
+//
+// One object a process, as the kernel has it: a child made by fork or vfork gets a copy.
+//
+//   VirtualLimits limits(DefaultReservedDescriptors());
+//   if (absl::Status status = limits.Install(); !status.ok()) return status;
+//   absl::StatusOr<ReservedFd> kvm = limits.DuplicateToReserved(fd);
+#ifndef DUNEBOX_HOSTCALLS_SERVICES_LIMITS_H_
+#define DUNEBOX_HOSTCALLS_SERVICES_LIMITS_H_
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hostcalls/dispatch/caller.h"
+#include "hostcalls/dispatch/dispatcher.h"
+#include "hostcalls/result.h"
+#include "hostcalls/services/reserved_fd.h"
+
+namespace dunebox::hostcalls {
+
+class VirtualLimits {
+ public:
+  explicit VirtualLimits(ReservedDescriptors reserved);
+  // The limits of a child: the parent's, from then on its own.
+  VirtualLimits(const VirtualLimits& parent);
+  VirtualLimits& operator=(const VirtualLimits&) = delete;
+
+  // Takes over the limits that the process was started with and fills the fixed slots (root and
+  // /proc). Once, before the first guest instruction and before threads.
+  absl::Status Install();
+
+  ReservedDescriptors reserved() const { return reserved_; }
+  static bool IsVirtual(int resource);
+
+  // For virtual resources only.
+  rlimit Get(int resource) const;
+  SyscallResult Set(int resource, const rlimit& limit);
+
+  // For a runtime that was started anew in the process: what its predecessor had remembered.
+  void Restore(int resource, const rlimit& limit);
+
+  // Around fork.
+  void LockForFork() { mutex_.lock(); }
+  void UnlockAfterFork() { mutex_.unlock(); }
+
+  // A copy of `fd` in the reserved range, closed on exec. `fd` stays open.
+  absl::StatusOr<ReservedFd> DuplicateToReserved(int fd);
+  // The same for handlers: the number, or an errno of the guest's kind.
+  CopyResult<ReservedFd> Reserve(int fd);
+  // Replaces what a fixed slot holds.
+  SyscallResult SetSlot(int fd, ReservedSlot slot);
+
+  // PR_SET_DUMPABLE as the guest sees it. The runtime's own setting is never changed by it.
+  std::atomic<int> dumpable{1};
+
+ private:
+  // Runs `duplicate` with the soft limit above the range; the errno of a failed call negated.
+  template <typename Duplicate>
+  int WithRaisedLimit(Duplicate duplicate);
+  rlimit& Remembered(int resource);
+
+  const ReservedDescriptors reserved_;
+  mutable std::mutex mutex_;  // guards what follows and the kernel's RLIMIT_NOFILE; never held
+                              // across a call that blocks or touches guest memory
+  rlim_t host_hard_limit_ = 0;  // the kernel's RLIMIT_NOFILE; 0: not read yet
+  rlimit descriptors_;
+  rlimit stack_;
+  rlimit address_space_;
+};
+
+SyscallResult HandleGetrlimit(Caller& caller, const ArgumentValues& arguments);
+SyscallResult HandleSetrlimit(Caller& caller, const ArgumentValues& arguments);
+SyscallResult HandlePrlimit64(Caller& caller, const ArgumentValues& arguments);
+void RegisterLimitHandlers(HandlerTable& handlers);
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_SERVICES_LIMITS_H_

@@ -1,0 +1,239 @@
+#include "hostcalls/services/open.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "hostcalls/services/limits.h"
+#include "hostcalls/services/pinned_path.h"
+#include "hostcalls/services/proc_files.h"
+#include "hostcalls/services/support.h"
+#include "hostcalls/services/text_file.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+constexpr std::uint64_t kLargeFile = 0100000;  // O_LARGEFILE: the C library has 0 for it here
+constexpr std::uint64_t kTemporaryFile = O_TMPFILE & ~O_DIRECTORY;
+constexpr std::uint64_t kPathFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+constexpr std::uint64_t kKnownFlags =
+    O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |
+    O_DIRECT | kLargeFile | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE;
+constexpr std::uint64_t kKnownMode = 07777;
+constexpr int kMostAttempts = 64;  // against others that create and remove the same name
+constexpr int kMostLinks = 40;     // MAXSYMLINKS [linux]
+
+bool HasAll(std::uint64_t flags, std::uint64_t bits) { return (flags & bits) == bits; }
+
+// ---- The quick way ------------------------------------------------------------------------------
+
+// Errors that may come from how we asked rather than from the path: leaving the mount, magic
+// links, ".." during a rename, a kernel without openat2, and (ENOTDIR) a guest that has changed
+// its root. All others are what the guest would have got.
+bool SaysNothing(SyscallResult result) {
+  const int error = result.error();
+  return error == EXDEV || error == ELOOP || error == EAGAIN || error == ENOTDIR ||
+         error == EBADF || error == ENOSYS;
+}
+
+SyscallResult OpenOnRootMount(Caller& caller, const OpenRequest& request) {
+  open_how how = request.how;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  return HostOpenAt2(caller, NumberOf(ReservedSlot::kRoot, caller.reserved), request.path, how);
+}
+
+// ---- The careful way ----------------------------------------------------------------------------
+
+// Opens a pinned object that has been looked at.
+SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& how) {
+  // The link has to be followed, and the object is there already.
+  constexpr std::uint64_t kDropped = O_NOFOLLOW | O_CREAT;
+  const std::string link = DescriptorLink(pinned.get());
+  return HostCall(caller, SYS_openat,
+                  Arguments(NumberOf(ReservedSlot::kProc, caller.reserved), link.c_str(),
+                            how.flags & ~kDropped, how.mode));
+}
+
+SyscallResult OpenText(Caller& caller, ProcAnswer answer, const open_how& how) {
+  if ((how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY) return Errno{EACCES};
+  CopyResult<ReservedFd> file = MakeTextFile(caller, ProcText(caller.process, answer));
+  if (!file.ok()) return file.error();
+  return Reopen(caller, *file, how);
+}
+
+SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_how& how) {
+  if ((how.flags & O_PATH) != 0) {
+    // Gives no access by itself: opening it comes here again.
+    const int command = (how.flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD;
+    return HostCall(caller, SYS_fcntl, Arguments(pinned.get(), command, 0));
+  }
+  const CopyResult<ProcLocation> location = Locate(caller, pinned.get());
+  if (!location.ok()) return location.error();
+  if (!location->on_proc) return Reopen(caller, pinned, how);
+  ProcAnswer answer = DecideProc(*location, IsOwnTask(location->id));
+  if (answer == ProcAnswer::kCommandLine && caller.process.CommandLine().empty()) {
+    answer = ProcAnswer::kPass;
+  }
+  if (answer == ProcAnswer::kRefuse) return Errno{EACCES};
+  if (answer == ProcAnswer::kPass) return Reopen(caller, pinned, how);
+  return OpenText(caller, answer, how);
+}
+
+SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
+  const PinOptions options{.flags = request.how.flags & (O_NOFOLLOW | O_DIRECTORY),
+                           .resolve = request.how.resolve};
+  CopyResult<ReservedFd> pinned =
+      PinObject(caller, request.directory, request.path, options);
+  if (!pinned.ok()) return pinned.error();
+  if ((request.how.flags & O_CREAT) != 0) {
+    struct stat status {};
+    if (fstat(pinned->get(), &status) != 0) return LastErrno();
+    if (S_ISDIR(status.st_mode)) return Errno{EISDIR};
+  }
+  return OpenPinned(caller, *pinned, request.how);
+}
+
+// Creates the file, or EEXIST: for anything that is there, a link to nowhere included.
+SyscallResult CreateNew(Caller& caller, const OpenRequest& request) {
+  open_how how = request.how;
+  how.flags |= O_EXCL;
+  // With O_EXCL there is no old object to open by mistake; magic links stay out for the sake of
+  // those that lead into the runtime's directories.
+  if (how.resolve == 0) how.resolve = RESOLVE_NO_MAGICLINKS;
+  const SyscallResult created = HostOpenAt2(caller, request.directory, request.path, how);
+  if (created.error() != ELOOP || request.how.resolve != 0) return created;
+  CopyResult<PinnedParent> parent = PinParent(caller, request.directory, request.path);
+  if (!parent.ok()) return parent.error();
+  return HostOpenAt2(caller, parent->directory.get(), parent->name, how);
+}
+
+// O_CREAT without O_EXCL. Natively one step; here the steps are repeated when somebody else
+// creates or removes the file between them.
+SyscallResult OpenOrCreate(Caller& caller, OpenRequest request) {
+  ReservedFd base;  // what request.directory refers to after a link
+  int links = 0;
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    const SyscallResult opened = OpenExisting(caller, request);
+    if (opened.error() != ENOENT) return opened;
+    const SyscallResult created = CreateNew(caller, request);
+    if (created.error() != EEXIST) return created;
+    if (request.how.resolve != 0) continue;
+    // Created by somebody else just now, or a symbolic link to a file that is not there yet.
+    CopyResult<PinnedParent> parent = PinParent(caller, request.directory, request.path);
+    if (!parent.ok()) return parent.error();
+    CopyResult<std::string> target =
+        ReadLinkText(caller, parent->directory.get(), parent->name);
+    if (!target.ok()) {
+      const int error = target.error().value;
+      if (error == EINVAL || error == ENOENT) continue;
+      return target.error();
+    }
+    if (++links > kMostLinks) return Errno{ELOOP};
+    base = std::move(parent->directory);
+    request.directory = base.get();
+    request.path = *std::move(target);
+  }
+  return Errno{ENOENT};
+}
+
+SyscallResult OpenCarefully(Caller& caller, const OpenRequest& request) {
+  if (HasAll(request.how.flags, kTemporaryFile) || (request.how.flags & O_CREAT) == 0) {
+    return OpenExisting(caller, request);
+  }
+  // A trailing slash never creates (EISDIR), O_EXCL never opens: nothing to look at first.
+  const bool slash = !request.path.empty() && request.path.back() == '/';
+  if ((request.how.flags & O_EXCL) != 0 || slash) return CreateNew(caller, request);
+  return OpenOrCreate(caller, request);
+}
+
+// The kernel's own opinion on flags, mode and resolve: it looks at them before the path.
+SyscallResult CheckHow(Caller& caller, const open_how& how) {
+  const SyscallResult result = HostOpenAt2(caller, AT_FDCWD, "", how);
+  return result.error() == ENOENT ? kSuccess : result;
+}
+
+// The path argument of open() and its family, copied.
+SyscallResult OpenWithFlags(Caller& caller, int directory, std::uint64_t path,
+                            const open_how& how) {
+  CopyResult<std::string> copy =
+      caller.memory.CopyInString(path, PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!copy.ok()) return copy.error();
+  return OpenForGuest(caller, {.directory = directory, .path = *std::move(copy), .how = how});
+}
+
+}  // namespace
+
+open_how HowFromFlags(std::uint64_t flags, std::uint64_t mode) {
+  open_how how{.flags = static_cast<std::uint32_t>(flags) & kKnownFlags,
+               .mode = mode & kKnownMode};
+  if ((how.flags & O_PATH) != 0) how.flags &= kPathFlags;
+  if ((how.flags & (O_CREAT | kTemporaryFile)) == 0) how.mode = 0;
+  return how;
+}
+
+SyscallResult OpenForGuest(Caller& caller, const OpenRequest& request) {
+  if (request.path.empty()) return Errno{ENOENT};
+  if (request.path.front() == '/' && request.how.resolve == 0) {
+    const SyscallResult result = OpenOnRootMount(caller, request);
+    if (!SaysNothing(result)) return result;
+  }
+  // The careful way takes flags apart; a combination the kernel refuses has to be refused whole.
+  const bool creates = (request.how.flags & (O_CREAT | kTemporaryFile)) != 0;
+  if (creates || request.how.resolve != 0) {
+    if (SyscallResult checked = CheckHow(caller, request.how); !checked.ok()) return checked;
+  }
+  return OpenCarefully(caller, request);
+}
+
+SyscallResult HandleOpen(Caller& caller, const ArgumentValues& arguments) {
+  return OpenWithFlags(caller, AT_FDCWD, arguments[0], HowFromFlags(arguments[1], arguments[2]));
+}
+
+SyscallResult HandleOpenat(Caller& caller, const ArgumentValues& arguments) {
+  return OpenWithFlags(caller, AsInt(arguments[0]), arguments[1],
+                       HowFromFlags(arguments[2], arguments[3]));
+}
+
+SyscallResult HandleCreat(Caller& caller, const ArgumentValues& arguments) {
+  return OpenWithFlags(caller, AT_FDCWD, arguments[0],
+                       HowFromFlags(O_CREAT | O_WRONLY | O_TRUNC, arguments[1]));
+}
+
+SyscallResult HandleOpenat2(Caller& caller, const ArgumentValues& arguments) {
+  open_how how{};
+  const SyscallResult copied =
+      CopyInExtensible(caller.memory, arguments[2], arguments[3], sizeof(open_how),
+                       std::as_writable_bytes(std::span(&how, 1)));
+  if (!copied.ok()) return copied;
+  if (SyscallResult checked = CheckHow(caller, how); !checked.ok()) return checked;
+  return OpenWithFlags(caller, AsInt(arguments[0]), arguments[1], how);
+}
+
+// The quick way starts at the root the program was started with. Before that stops being the
+// guest's, something that is no directory takes its place: every attempt then ends with ENOTDIR.
+// The slot is never left empty: a thread may be about to use its number.
+SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
+  CopyResult<std::string> path =
+      caller.memory.CopyInString(arguments[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!path.ok()) return path.error();
+  ReservedFd nothing(eventfd(0, EFD_CLOEXEC));
+  if (!nothing.valid()) return LastErrno();
+  const SyscallResult closed = caller.limits.SetSlot(nothing.get(), ReservedSlot::kRoot);
+  if (!closed.ok()) return closed;
+  return HostCall(caller, SYS_chroot, Arguments(path->c_str()));
+}
+
+void RegisterOpenHandlers(HandlerTable& handlers) {
+  handlers.Bind("open", HandleOpen);
+  handlers.Bind("openat", HandleOpenat);
+  handlers.Bind("openat2", HandleOpenat2);
+  handlers.Bind("creat", HandleCreat);
+  handlers.Bind("chroot", HandleChroot);
+}
+
+}  // namespace dunebox::hostcalls

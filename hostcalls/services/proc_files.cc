@@ -1,0 +1,147 @@
+#include "hostcalls/services/proc_files.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "hostcalls/services/reserved_fd.h"
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+struct ProcRule {
+  std::string_view name;
+  ProcAnswer own;
+  ProcAnswer other;
+};
+
+constexpr ProcRule kProcessRules[] = {
+#define PROC_RULE(name, own, other, why) {name, ProcAnswer::own, ProcAnswer::other},
+#include "hostcalls/services/proc_rules.inc"
+#undef PROC_RULE
+};
+
+// Files outside the directories of processes that show physical memory, the runtime's included.
+constexpr std::string_view kPhysicalMemory[] = {"kcore", "vmcore", "kpagecount", "kpageflags",
+                                                "kpagecgroup"};
+
+// Takes "name" off the front of "name/rest".
+std::string_view TakeComponent(std::string_view& path) {
+  const std::string_view component = path.substr(0, path.find('/'));
+  path.remove_prefix(std::min(path.size(), component.size() + 1));
+  return component;
+}
+
+}  // namespace
+
+int ParseProcNumber(std::string_view text) {
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  // The kernel knows no other spelling ("+5", "05") of its entries.
+  const bool plain = error == std::errc() && end == text.data() + text.size() && number >= 0 &&
+                     (text.size() == 1 || text.front() != '0');
+  return plain ? number : -1;
+}
+
+std::string_view ProcLocation::name() const {
+  std::string_view rest = entry;
+  return TakeComponent(rest);
+}
+
+int ProcLocation::descriptor() const {
+  std::string_view rest = entry;
+  const std::string_view directory = TakeComponent(rest);
+  return directory == "fd" || directory == "fdinfo" ? ParseProcNumber(rest) : -1;
+}
+
+ProcLocation ParseProcPath(std::string_view path) {
+  ProcLocation location{.on_proc = true};
+  // An entry of a process that has gone; the name in front of this is still what it was.
+  absl::ConsumeSuffix(&path, " (deleted)");
+  if (path == "/proc") {
+    location.known = true;
+    return location;
+  }
+  if (!absl::ConsumePrefix(&path, "/proc/")) return location;
+  location.known = true;
+  std::string_view rest = path;
+  const int process = ParseProcNumber(TakeComponent(rest));
+  if (process < 0) {
+    location.entry = std::string(path);
+    return location;
+  }
+  location.id = process;
+  std::string_view below_task = rest;
+  if (TakeComponent(below_task) == "task") {
+    const int thread = ParseProcNumber(TakeComponent(below_task));
+    if (thread >= 0) {
+      location.id = thread;
+      rest = below_task;
+    }
+  }
+  location.entry = std::string(rest);
+  return location;
+}
+
+CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
+  struct statfs file_system {};
+  if (fstatfs(fd, &file_system) != 0) return LastErrno();
+  if (file_system.f_type != PROC_SUPER_MAGIC) return ProcLocation{};
+  std::array<char, PATH_MAX> path{};
+  const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, caller.reserved),
+                                    DescriptorLink(fd).c_str(), path.data(), path.size());
+  if (length <= 0 || static_cast<std::size_t>(length) == path.size()) return Errno{EACCES};
+  return ParseProcPath({path.data(), static_cast<std::size_t>(length)});
+}
+
+ProcAnswer DecideProc(const ProcLocation& location, bool own) {
+  if (!location.on_proc) return ProcAnswer::kPass;
+  if (!location.known) return ProcAnswer::kRefuse;
+  const std::string_view name = location.name();
+  if (location.id == 0) {
+    const bool physical = std::ranges::find(kPhysicalMemory, name) != std::end(kPhysicalMemory);
+    return physical ? ProcAnswer::kRefuse : ProcAnswer::kPass;
+  }
+  if (name.empty()) return ProcAnswer::kPass;  // the directory of the process
+  for (const ProcRule& rule : kProcessRules) {
+    if (rule.name == name) return own ? rule.own : rule.other;
+  }
+  return ProcAnswer::kRefuse;
+}
+
+std::string ProcText(const ProcessView& process, ProcAnswer answer) {
+  switch (answer) {
+    case ProcAnswer::kMaps:
+      return process.FormatMaps();
+    case ProcAnswer::kEnvironment:
+      return process.Environment();
+    case ProcAnswer::kAuxiliaryVector:
+      return process.AuxiliaryVector();
+    case ProcAnswer::kCommandLine:
+      return process.CommandLine();
+    case ProcAnswer::kPass:
+    case ProcAnswer::kRefuse:
+      break;
+  }
+  return "";
+}
+
+bool IsMagicLink(const ProcLocation& directory, std::string_view name) {
+  if (!directory.known || directory.id == 0) return false;
+  if (directory.entry.empty()) return name == "exe" || name == "cwd" || name == "root";
+  return directory.entry == "fd" || directory.entry == "ns" || directory.entry == "map_files";
+}
+
+std::string DescriptorLink(int fd) { return absl::StrCat("thread-self/fd/", fd); }
+
+}  // namespace dunebox::hostcalls

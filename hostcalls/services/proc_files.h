@@ -1,0 +1,65 @@
+// Where in procfs an opened object is, and what the guest gets instead of it.
+//
+// Decided from the object, never from the path that the guest named it by: an O_PATH descriptor in
+// the reserved range is asked for its file system and for the name the kernel has for it.
+//
+//   CopyResult<ProcLocation> location = Locate(caller, pinned.get());
+//   switch (DecideProc(*location)) { ... }
+#ifndef DUNEBOX_HOSTCALLS_SERVICES_PROC_FILES_H_
+#define DUNEBOX_HOSTCALLS_SERVICES_PROC_FILES_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+
+#include "hostcalls/dispatch/caller.h"
+#include "hostcalls/memory/guest_memory.h"
+
+namespace dunebox::hostcalls {
+
+struct ProcLocation {
+  bool on_proc = false;  // on a procfs at all
+  bool known = false;    // and below /proc, so that what follows means something
+  pid_t id = 0;          // of /proc/<pid>, or <tid> of /proc/<pid>/task/<tid>; 0: not below one
+  std::string entry;     // the rest: "maps", "fd/5", "" for the directory of the process itself
+
+  // "fd" of "fd/5".
+  std::string_view name() const;
+  // 5 of "fd/5" and of "fdinfo/5"; -1 for anything else.
+  int descriptor() const;
+};
+
+// From the kernel's name for an object on procfs. Pure.
+ProcLocation ParseProcPath(std::string_view path);
+
+// Of a descriptor that the caller has, reserved or not. EACCES when the kernel has no name for it.
+CopyResult<ProcLocation> Locate(const Caller& caller, int fd);
+
+enum class ProcAnswer : unsigned char {
+  kPass,
+  kRefuse,
+  kMaps,
+  kEnvironment,
+  kAuxiliaryVector,
+  kCommandLine,
+};
+// What opening the object gives. Pure; `own` says whether location.id is of the guest's process.
+ProcAnswer DecideProc(const ProcLocation& location, bool own);
+// The text for an answer that is one.
+std::string ProcText(const ProcessView& process, ProcAnswer answer);
+
+// Is `name` in the directory at `location` a magic link: one that leads to an object without
+// saying its path (fd/N, exe, cwd, root, ns/X, map_files/X)?
+bool IsMagicLink(const ProcLocation& directory, std::string_view name);
+
+// A decimal number as procfs names its entries, or -1.
+int ParseProcNumber(std::string_view text);
+
+// The path, below the root of procfs, of the link for a descriptor of the calling thread. The
+// thread's own directory: after CLOSE_RANGE_UNSHARE its table is not that of its process.
+std::string DescriptorLink(int fd);
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_SERVICES_PROC_FILES_H_

@@ -1,0 +1,143 @@
+#include "hostcalls/services/proc_views.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hostcalls/services/pinned_path.h"
+#include "hostcalls/services/proc_files.h"
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+// What getdents64 writes for each entry. [linux]
+struct DirectoryEntry {
+  std::uint64_t inode;
+  std::int64_t offset;
+  std::uint16_t length;
+  std::uint8_t type;
+};
+constexpr std::size_t kNameOffset = 19;
+constexpr std::size_t kMostListing = 1 << 16;
+
+// Is the link on the procfs that the runtime knows?
+bool IsOnProc(const Caller& caller, int directory, const std::string& path) {
+  struct stat link {};
+  struct stat proc {};
+  return fstatat(directory, path.c_str(), &link, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) == 0 &&
+         fstat(NumberOf(ReservedSlot::kProc, caller.reserved), &proc) == 0 &&
+         link.st_dev == proc.st_dev;
+}
+
+CopyResult<ProcLocation> LocateLink(Caller& caller, int directory, const std::string& path) {
+  if (path.empty()) return Locate(caller, directory);  // a link held by an O_PATH descriptor
+  CopyResult<ReservedFd> pinned =
+      PinObject(caller, directory, path, {.flags = O_NOFOLLOW, .resolve = 0});
+  if (!pinned.ok()) return pinned.error();
+  return Locate(caller, pinned->get());
+}
+
+// What the guest reads in a link of procfs whose text for the host is `text`.
+CopyResult<std::string> ProcLinkText(Caller& caller, const ProcLocation& location,
+                                     std::string text) {
+  const int descriptor = location.descriptor();
+  if (descriptor >= 0 && caller.reserved.Contains(static_cast<std::uint64_t>(descriptor))) {
+    return Errno{ENOENT};
+  }
+  if (location.name() == "map_files") return Errno{EACCES};
+  if (location.entry == "exe" && IsOwnTask(location.id)) return caller.process.executable_path();
+  return text;
+}
+
+SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address,
+                       std::uint64_t buffer, int size) {
+  if (size <= 0) return Errno{EINVAL};
+  CopyResult<std::string> path =
+      caller.memory.CopyInString(path_address, PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!path.ok()) return path.error();
+  // Most calls are for things that are no links: the kernel's answer comes first.
+  CopyResult<std::string> text = ReadLinkText(caller, directory, *path);
+  if (!text.ok()) return text.error();
+  if (IsOnProc(caller, directory, *path)) {
+    const CopyResult<ProcLocation> location = LocateLink(caller, directory, *path);
+    if (!location.ok()) return location.error();
+    text = ProcLinkText(caller, *location, *std::move(text));
+    if (!text.ok()) return text.error();
+  }
+  const std::size_t length = std::min(text->size(), static_cast<std::size_t>(size));
+  if (!caller.memory.Write(buffer, std::as_bytes(std::span(text->data(), length)))) {
+    return Errno{EFAULT};
+  }
+  return SyscallResult(static_cast<std::int64_t>(length));
+}
+
+// A directory that lists descriptors by number.
+bool ListsDescriptors(const Caller& caller, int fd) {
+  const CopyResult<ProcLocation> location = Locate(caller, fd);
+  return location.ok() && location->id != 0 &&
+         (location->entry == "fd" || location->entry == "fdinfo");
+}
+
+}  // namespace
+
+std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved) {
+  std::size_t kept = 0;
+  std::size_t position = 0;
+  while (position + sizeof(DirectoryEntry) <= entries.size()) {
+    DirectoryEntry entry{};
+    std::memcpy(&entry, &entries[position], sizeof(entry));
+    if (entry.length < sizeof(entry) || entry.length > entries.size() - position) break;
+    const auto* name = reinterpret_cast<const char*>(&entries[position + kNameOffset]);
+    const int number = ParseProcNumber({name, strnlen(name, entry.length - kNameOffset)});
+    if (number < 0 || !reserved.Contains(static_cast<std::uint64_t>(number))) {
+      std::memmove(&entries[kept], &entries[position], entry.length);
+      kept += entry.length;
+    }
+    position += entry.length;
+  }
+  return kept;
+}
+
+SyscallResult HandleReadlink(Caller& caller, const ArgumentValues& arguments) {
+  return ReadLink(caller, AT_FDCWD, arguments[0], arguments[1], AsInt(arguments[2]));
+}
+
+SyscallResult HandleReadlinkat(Caller& caller, const ArgumentValues& arguments) {
+  return ReadLink(caller, AsInt(arguments[0]), arguments[1], arguments[2], AsInt(arguments[3]));
+}
+
+SyscallResult HandleGetdents64(Caller& caller, const ArgumentValues& arguments) {
+  const int fd = AsInt(arguments[0]);
+  const std::size_t count = static_cast<std::uint32_t>(arguments[2]);
+  if (!caller.memory.Contains(arguments[1], count)) return Errno{EFAULT};
+  if (!ListsDescriptors(caller, fd)) {
+    return HostCall(caller, SYS_getdents64, Arguments(fd, arguments[1], count));
+  }
+  std::vector<std::byte> listing(std::min(count, kMostListing));
+  for (;;) {
+    const SyscallResult got =
+        HostCall(caller, SYS_getdents64, Arguments(fd, listing.data(), listing.size()));
+    if (!got.ok() || got.value() == 0) return got;
+    const auto entries = std::span(listing).first(static_cast<std::size_t>(got.value()));
+    const std::size_t kept = HideReserved(entries, caller.reserved);
+    if (kept == 0) continue;  // 0 would mean the end
+    if (!caller.memory.Write(arguments[1], entries.first(kept))) return Errno{EFAULT};
+    return SyscallResult(static_cast<std::int64_t>(kept));
+  }
+}
+
+void RegisterProcViewHandlers(HandlerTable& handlers) {
+  handlers.Bind("readlink", HandleReadlink);
+  handlers.Bind("readlinkat", HandleReadlinkat);
+  handlers.Bind("getdents64", HandleGetdents64);
+}
+
+}  // namespace dunebox::hostcalls

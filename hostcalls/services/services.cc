@@ -1,0 +1,31 @@
+#include "hostcalls/services/services.h"
+
+#include "hostcalls/services/descriptors.h"
+#include "hostcalls/services/futex.h"
+#include "hostcalls/services/ioctl.h"
+#include "hostcalls/services/ipc_control.h"
+#include "hostcalls/services/limits.h"
+#include "hostcalls/services/messages.h"
+#include "hostcalls/services/open.h"
+#include "hostcalls/services/proc_views.h"
+#include "hostcalls/services/process_misc.h"
+#include "hostcalls/services/socket_options.h"
+#include "hostcalls/services/timers.h"
+
+namespace dunebox::hostcalls {
+
+void RegisterServiceHandlers(HandlerTable& handlers) {
+  RegisterOpenHandlers(handlers);
+  RegisterProcViewHandlers(handlers);
+  RegisterDescriptorHandlers(handlers);
+  RegisterIoctlHandlers(handlers);
+  RegisterMessageHandlers(handlers);
+  RegisterSocketOptionHandlers(handlers);
+  RegisterLimitHandlers(handlers);
+  RegisterFutexHandlers(handlers);
+  RegisterTimerHandlers(handlers);
+  RegisterIpcControlHandlers(handlers);
+  RegisterProcessMiscHandlers(handlers);
+}
+
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,102 @@
+// execve and execveat: copying the arguments, naming the program.
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/services/support.h"
+#include "runtime/loader/initial_stack.h"
+#include "runtime/process/calls/calls.h"
+#include "runtime/process/exec.h"
+
+namespace dunebox::process {
+namespace {
+
+using hostcalls::ArgumentValues;
+using hostcalls::Caller;
+using hostcalls::CopyResult;
+using hostcalls::Errno;
+using hostcalls::SyscallResult;
+
+constexpr std::size_t kMostStringBytes = std::size_t{6} << 20;  // [linux] three quarters of 8 MiB
+
+// A NULL-terminated array of strings. A null array is an empty one, as on Linux.
+CopyResult<std::vector<std::string>> CopyInStrings(const hostcalls::GuestMemory& memory,
+                                                   std::uint64_t array, std::size_t& room) {
+  std::vector<std::string> strings;
+  for (std::uint64_t at = array; array != 0; at += sizeof(std::uint64_t)) {
+    auto pointer = memory.CopyIn(GuestPtr<std::uint64_t>{at});
+    if (!pointer.ok()) return pointer.error();
+    if (*pointer == 0) break;
+    auto text = memory.CopyInString(*pointer, loader::kMaxArgumentString - 1, Errno{E2BIG});
+    if (!text.ok()) return text.error();
+    const std::size_t cost = text->size() + 1 + sizeof(std::uint64_t);
+    if (cost > room) return Errno{E2BIG};
+    room -= cost;
+    strings.push_back(*std::move(text));
+  }
+  return strings;
+}
+
+SyscallResult CopyAndExecute(Caller& caller, ExecRequest request, std::uint64_t argv,
+                             std::uint64_t envp) {
+  std::size_t room = kMostStringBytes;
+  auto arguments = CopyInStrings(caller.memory, argv, room);
+  if (!arguments.ok()) return arguments.error();
+  auto environment = CopyInStrings(caller.memory, envp, room);
+  if (!environment.ok()) return environment.error();
+  request.arguments = *std::move(arguments);
+  if (request.arguments.empty()) request.arguments.emplace_back();
+  request.environment = *std::move(environment);
+  return Execute(GuestThread::From(caller), std::move(request));
+}
+
+// /proc/self/exe is the guest's program, not the runtime.
+std::string NamedProgram(const Caller& caller, std::string path) {
+  return path == "/proc/self/exe" ? caller.process.executable_path() : path;
+}
+
+SyscallResult HandleExecve(Caller& caller, const ArgumentValues& a) {
+  auto path = caller.memory.CopyInString(a[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!path.ok()) return path.error();
+  if (path->empty()) return Errno{ENOENT};
+  return CopyAndExecute(caller, {.path = NamedProgram(caller, *std::move(path))}, a[1], a[2]);
+}
+
+SyscallResult HandleExecveat(Caller& caller, const ArgumentValues& a) {
+  const int directory = hostcalls::AsInt(a[0]);
+  const int flags = hostcalls::AsInt(a[4]);
+  if ((flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) != 0) return Errno{EINVAL};
+  auto path = caller.memory.CopyInString(a[1], PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!path.ok()) return path.error();
+  if (path->empty()) {
+    if ((flags & AT_EMPTY_PATH) == 0) return Errno{ENOENT};
+    if (fcntl(directory, F_GETFD) < 0) return Errno{EBADF};
+    return CopyAndExecute(
+        caller, {.path = absl::StrCat("/dev/fd/", directory), .program_fd = directory}, a[2], a[3]);
+  }
+  const bool relative = (*path)[0] != '/';
+  if ((flags & AT_SYMLINK_NOFOLLOW) != 0) {
+    struct stat info;
+    if (fstatat(directory, path->c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return Errno{errno};
+    if (S_ISLNK(info.st_mode)) return Errno{ELOOP};
+  }
+  if (relative && directory != AT_FDCWD) {
+    *path = absl::StrCat("/dev/fd/", directory, "/", *path);  // the kernel's own name for it
+  }
+  return CopyAndExecute(caller, {.path = NamedProgram(caller, *std::move(path))}, a[2], a[3]);
+}
+
+}  // namespace
+
+void RegisterExecHandlers(hostcalls::HandlerTable& handlers) {
+  handlers.Bind("execve", HandleExecve);
+  handlers.Bind("execveat", HandleExecveat);
+}
+
+}  // namespace dunebox::process

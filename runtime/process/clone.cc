@@ -1,0 +1,275 @@
+#include "runtime/process/clone.h"
+
+#include <linux/sched.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <semaphore>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/process/process.h"
+#include "runtime/process/signal_delivery.h"
+
+namespace dunebox::process {
+
+using hostcalls::Errno;
+using hostcalls::SyscallResult;
+
+namespace {
+
+// Handlers keep big buffers on the heap; what remains fits easily.
+constexpr std::size_t kHostStack = std::size_t{256} << 10;
+constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
+
+// Keeps host signals out while state that a handler needs is in change. The guest's mask comes
+// back at the end.
+class SignalsBlocked {
+ public:
+  explicit SignalsBlocked(GuestThread& thread) : thread_(thread) {
+    signals::SetHostMask(kAllSignals);
+  }
+  ~SignalsBlocked() { SetSignalMask(thread_, thread_.signal.mask); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  GuestThread& thread_;
+};
+
+// Thread-local storage is a vforked child's for a while; in the end it is the parent's again.
+class ReattachAtEnd {
+ public:
+  explicit ReattachAtEnd(GuestThread& thread) : thread_(thread) {}
+  ~ReattachAtEnd() { thread_.Attach(); }
+  ReattachAtEnd(const ReattachAtEnd&) = delete;
+  ReattachAtEnd& operator=(const ReattachAtEnd&) = delete;
+
+ private:
+  GuestThread& thread_;
+};
+
+// The vector state goes with the registers.
+absl::StatusOr<std::vector<std::byte>> SaveExtended(GuestThread& thread) {
+  std::vector<std::byte> area(thread.engine->extended_state_size());
+  if (absl::Status status = thread.engine->SaveExtendedState(area); !status.ok()) return status;
+  return area;
+}
+
+absl::StatusOr<std::unique_ptr<runtime::EngineThread>> NewEngineThread(
+    runtime::ExecutionEngine& engine, std::span<const std::byte> extended) {
+  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> fresh = engine.CreateThread();
+  if (!fresh.ok()) return fresh.status();
+  if (absl::Status status = (*fresh)->LoadExtendedState(extended); !status.ok()) return status;
+  return fresh;
+}
+
+// What the child's registers differ in.
+void SetChildRegisters(GuestThread& child, const runtime::Registers& parent,
+                       const CloneRequest& request) {
+  child.registers = parent;
+  child.registers.rax = 0;
+  if (request.stack != 0) child.registers.rsp = request.stack;
+  if ((request.flags & CLONE_SETTLS) != 0) child.registers.fs_base = request.tls;
+}
+
+// A bad address is not reported, as on Linux.
+void WriteId(const hostcalls::GuestMemory& memory, std::uint64_t address, pid_t id) {
+  (void)memory.CopyOut(GuestPtr<pid_t>{address}, id);
+}
+
+void WriteChildIds(GuestThread& child, const CloneRequest& request) {
+  if ((request.flags & CLONE_CHILD_SETTID) != 0) {
+    WriteId(child.memory, request.child_tid, gettid());
+  }
+  child.clear_child_tid = (request.flags & CLONE_CHILD_CLEARTID) != 0 ? request.child_tid : 0;
+}
+
+// ---- threads ------------------------------------------------------------------------------------
+
+struct ThreadStart {
+  GuestThread& parent;
+  const CloneRequest& request;
+  std::unique_ptr<runtime::EngineThread> engine;
+  pid_t id = 0;
+  std::binary_semaphore ready{0};
+};
+
+// Entered with all signals blocked. `start` is the parent's and gone after `ready`.
+void* ThreadMain(void* raw) {
+  auto& start = *static_cast<ThreadStart*>(raw);
+  GuestThread child(start.parent.owner, std::move(start.engine));
+  SetChildRegisters(child, start.parent.registers, start.request);
+  child.signal.mask = start.parent.signal.mask;
+  if ((start.request.flags & CLONE_PARENT_SETTID) != 0) {
+    WriteId(child.memory, start.request.parent_tid, gettid());
+  }
+  WriteChildIds(child, start.request);
+  start.id = gettid();
+  start.ready.release();
+
+  SetSignalMask(child, child.signal.mask);
+  RunGuest(child);
+  signals::SetHostMask(kAllSignals);
+  FinishThread(child);
+  return nullptr;
+}
+
+bool CreateHostThread(ThreadStart& start) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kHostStack);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t handle;
+  const int error = pthread_create(&handle, &attributes, ThreadMain, &start);
+  pthread_attr_destroy(&attributes);
+  return error == 0;
+}
+
+// ---- fork ---------------------------------------------------------------------------------------
+
+// In the child, which is alone in its copy of everything.
+void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
+                       std::span<const std::byte> extended) {
+  Machine& machine = thread.owner.machine();
+  absl::Status status = machine.Rebuild();
+  if (status.ok()) {
+    auto engine = NewEngineThread(machine.engine(), extended);
+    status = engine.status();
+    if (engine.ok()) thread.ReplaceEngine(*std::move(engine));
+  }
+  if (!status.ok()) {
+    dprintf(STDERR_FILENO, "dunebox: a forked child cannot run: %s\n",
+            std::string(status.message()).c_str());
+    _exit(125);
+  }
+  thread.signal.pending.Clear();
+  thread.signal_pending = 0;
+  thread.robust_list = 0;
+  SetChildRegisters(thread, thread.registers, request);
+  WriteChildIds(thread, request);
+  if ((request.flags & CLONE_CLEAR_SIGHAND) != 0) thread.owner.signal_handlers().ResetHandled();
+}
+
+// ---- vfork --------------------------------------------------------------------------------------
+
+// A runtime stack for the child: the parent's is in use. Freed by the parent, which waits.
+class HostStack {
+ public:
+  HostStack()
+      : memory_(mmap(nullptr, kHostStack, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0)) {}
+  ~HostStack() {
+    if (valid()) munmap(memory_, kHostStack);
+  }
+  HostStack(const HostStack&) = delete;
+  HostStack& operator=(const HostStack&) = delete;
+  bool valid() const { return memory_ != MAP_FAILED; }
+  void* top() const { return static_cast<std::byte*>(memory_) + kHostStack; }
+
+ private:
+  void* memory_;
+};
+
+struct VforkStart {
+  GuestThread& child;
+  const CloneRequest& request;
+};
+
+// Runs in the child process, on its own stack but with the suspended parent's thread-local
+// storage. Entered with all signals blocked.
+int VforkMain(void* raw) {
+  auto& start = *static_cast<VforkStart*>(raw);
+  GuestThread& child = start.child;
+  child.Attach();
+  WriteChildIds(child, start.request);
+  if ((start.request.flags & CLONE_CLEAR_SIGHAND) != 0) {
+    child.owner.signal_handlers().ResetHandled();
+  }
+  SetSignalMask(child, child.signal.mask);
+  RunGuest(child);
+  FinishThread(child);
+  syscall(SYS_exit_group, child.exit_status);
+  return 0;
+}
+
+}  // namespace
+
+SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
+  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  if (!extended.ok()) return Errno{EAGAIN};
+  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
+      NewEngineThread(parent.owner.machine().engine(), *extended);
+  if (!engine.ok()) return Errno{EAGAIN};
+
+  const SignalsBlocked blocked(parent);
+  ThreadStart start{.parent = parent, .request = request, .engine = *std::move(engine)};
+  if (!CreateHostThread(start)) return Errno{EAGAIN};
+  start.ready.acquire();
+  return SyscallResult(start.id);
+}
+
+SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
+  // The C library's fork sends SIGCHLD; nobody asks for a silent one.
+  if (request.exit_signal != SIGCHLD) return Errno{EINVAL};
+  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  if (!extended.ok()) return Errno{EAGAIN};
+  Process& owner = parent.owner;
+  const SignalsBlocked blocked(parent);
+  // Lock order: limits, dispositions, address space, engine.
+  owner.limits().LockForFork();
+  owner.signal_handlers().LockForFork();
+  owner.machine().LockForFork();
+  const pid_t id = fork();
+  const int error = errno;
+  owner.machine().UnlockAfterFork();
+  owner.signal_handlers().UnlockAfterFork();
+  owner.limits().UnlockAfterFork();
+  if (id < 0) return Errno{error};
+  if (id == 0) {
+    BecomeForkedChild(parent, request, *extended);
+    return SyscallResult(std::int64_t{0});
+  }
+  if ((request.flags & CLONE_PARENT_SETTID) != 0) {
+    WriteId(parent.memory, request.parent_tid, id);
+  }
+  return SyscallResult(id);
+}
+
+SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
+  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  if (!extended.ok()) return Errno{EAGAIN};
+  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
+      NewEngineThread(parent.owner.machine().engine(), *extended);
+  const HostStack stack;
+  if (!engine.ok() || !stack.valid()) return Errno{EAGAIN};
+
+  const SignalsBlocked blocked(parent);
+  const ReattachAtEnd reattach(parent);
+  hostcalls::VirtualLimits limits(parent.owner.limits());
+  Process process(parent.owner, limits);
+  GuestThread child(process, *std::move(engine));
+  SetChildRegisters(child, parent.registers, request);
+  child.signal.mask = parent.signal.mask;
+  child.signal.alternate_stack = parent.signal.alternate_stack;
+
+  VforkStart start{.child = child, .request = request};
+  const int id = clone(VforkMain, stack.top(), CLONE_VM | CLONE_VFORK | request.exit_signal, &start);
+  const int error = errno;
+  if (id < 0) return Errno{error};
+  if ((request.flags & CLONE_PARENT_SETTID) != 0) {
+    WriteId(parent.memory, request.parent_tid, id);
+  }
+  return SyscallResult(id);
+}
+
+}  // namespace dunebox::process

@@ -1,0 +1,127 @@
+#include "runtime/process/exec.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/file_descriptor.h"
+#include "runtime/loader/program.h"
+#include "runtime/process/process.h"
+
+namespace dunebox::process {
+
+using hostcalls::Errno;
+using hostcalls::ReservedFd;
+using hostcalls::SyscallResult;
+
+namespace {
+
+constexpr unsigned kNoExecSeal = 0x8;  // MFD_NOEXEC_SEAL, Linux 6.3
+constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+Errno ErrnoOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kNotFound:
+      return Errno{ENOENT};
+    case absl::StatusCode::kPermissionDenied:
+      return Errno{EACCES};
+    case absl::StatusCode::kFailedPrecondition:
+      return Errno{ENOEXEC};
+    case absl::StatusCode::kOutOfRange:
+      return Errno{ELOOP};
+    case absl::StatusCode::kResourceExhausted:
+      return Errno{E2BIG};
+    default:
+      return Errno{EIO};
+  }
+}
+
+runtime::FileDescriptor MakeMemfd() {
+  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int fd = memfd_create("dunebox-exec", kFlags | kNoExecSeal);
+  if (fd < 0 && errno == EINVAL) fd = memfd_create("dunebox-exec", kFlags);  // an older kernel
+  return runtime::FileDescriptor(fd);
+}
+
+bool WriteAll(int fd, const std::string& bytes) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t written = write(fd, bytes.data() + done, bytes.size() - done);
+    if (written < 0) return false;
+    done += static_cast<std::size_t>(written);
+  }
+  return fcntl(fd, F_ADD_SEALS, kSeals) == 0;
+}
+
+bool KeepOverExec(int fd) { return fcntl(fd, F_SETFD, 0) == 0; }
+
+// A copy of the state in the reserved range that survives the exec.
+hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
+                                            const ExecState& state) {
+  const runtime::FileDescriptor memfd = MakeMemfd();
+  if (!memfd.valid()) return Errno{errno};
+  if (!WriteAll(memfd.get(), Serialize(state))) return Errno{ENOMEM};
+  hostcalls::CopyResult<ReservedFd> reserved = limits.Reserve(memfd.get());
+  if (reserved.ok() && !KeepOverExec(reserved->get())) return Errno{errno};
+  return reserved;
+}
+
+}  // namespace
+
+SyscallResult Execute(GuestThread& thread, ExecRequest request) {
+  Process& owner = thread.owner;
+  const hostcalls::Window& window = thread.memory.window();
+  {
+    absl::StatusOr<loader::Program> program = loader::OpenProgram(
+        request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
+    if (!program.ok()) return ErrnoOf(program.status());
+  }
+  hostcalls::VirtualLimits& limits = owner.limits();
+  ReservedFd program_fd;
+  if (request.program_fd >= 0) {
+    auto copy = limits.Reserve(request.program_fd);
+    if (!copy.ok()) return copy.error();
+    program_fd = *std::move(copy);
+    KeepOverExec(program_fd.get());
+  }
+  const ExecState state{.session = owner.session(),
+                        .path = std::move(request.path),
+                        .program_fd = program_fd.get(),
+                        .arguments = std::move(request.arguments),
+                        .environment = std::move(request.environment),
+                        .signal_mask = thread.signal.mask,
+                        .descriptors = limits.Get(RLIMIT_NOFILE),
+                        .stack = limits.Get(RLIMIT_STACK),
+                        .address_space = limits.Get(RLIMIT_AS)};
+  auto packed = PackState(limits, state);
+  if (!packed.ok()) return packed.error();
+
+  std::string name = "dunebox";
+  std::string option = absl::StrCat(kResumeOption, packed->get());
+  char* const argv[] = {name.data(), option.data(), nullptr};
+  char* const envp[] = {nullptr};
+  if (owner.session().trace_fd >= 0) KeepOverExec(owner.session().trace_fd);
+  if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
+  execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
+  return Errno{errno};
+}
+
+absl::StatusOr<ExecState> ReceiveExecState(int fd) {
+  const runtime::FileDescriptor memfd(fd);
+  struct stat info;
+  if (fstat(fd, &info) != 0 || info.st_size < 0 || (fcntl(fd, F_GET_SEALS) & kSeals) != kSeals) {
+    return absl::InvalidArgumentError("--resume names no sealed state; it is for Dunebox itself");
+  }
+  std::string bytes(static_cast<std::size_t>(info.st_size), '\0');
+  if (pread(fd, bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    return absl::DataLossError("cannot read the state handed over by execve");
+  }
+  return ParseExecState(bytes);
+}
+
+}  // namespace dunebox::process

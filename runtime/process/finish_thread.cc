@@ -1,0 +1,82 @@
+// The end of a thread, as the kernel does it, but with every pointer of the guest's checked.
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hostcalls/dispatch/host_call.h"
+#include "runtime/process/guest_thread.h"
+
+namespace dunebox::process {
+namespace {
+
+constexpr int kMostRobustEntries = 2048;  // ROBUST_LIST_LIMIT [linux]
+
+// struct robust_list_head. [linux]
+struct RobustListHead {
+  std::uint64_t first;
+  std::int64_t futex_offset;
+  std::uint64_t pending;
+};
+static_assert(sizeof(RobustListHead) == 24);
+
+void Wake(GuestThread& thread, std::uint64_t address, std::uint64_t how_many) {
+  // Not through the interruptible stub's restart: a wake does not block.
+  (void)hostcalls::HostCall(thread, SYS_futex, {address, FUTEX_WAKE, how_many});
+}
+
+// The owner died: mark the word and wake a waiter, if it is ours.
+void ReleaseRobustFutex(GuestThread& thread, std::uint64_t entry, std::int64_t offset,
+                        bool was_pending) {
+  const std::uint64_t address = entry + static_cast<std::uint64_t>(offset);
+  const auto id = static_cast<std::uint32_t>(gettid());
+  for (;;) {
+    auto word = thread.memory.CopyIn(GuestPtr<std::uint32_t>{address});
+    if (!word.ok()) return;
+    // Died between unlocking and taking the entry off: somebody may be left waiting.
+    if (was_pending && *word == 0) return Wake(thread, address, 1);
+    if ((*word & FUTEX_TID_MASK) != id) return;
+    const std::uint32_t marked = (*word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+    switch (thread.memory.CompareExchange(address, *word, marked)) {
+      case hostcalls::GuestMemory::Exchange::kOtherValue:
+        continue;
+      case hostcalls::GuestMemory::Exchange::kFault:
+        return;
+      case hostcalls::GuestMemory::Exchange::kDone:
+        if ((*word & FUTEX_WAITERS) != 0) Wake(thread, address, 1);
+        return;
+    }
+  }
+}
+
+void WalkRobustList(GuestThread& thread) {
+  if (thread.robust_list == 0) return;
+  auto head = thread.memory.CopyIn(GuestPtr<RobustListHead>{thread.robust_list});
+  if (!head.ok()) return;
+  // Bit 0 of a pointer marks a priority-inheriting futex, which the kernel cleans up itself.
+  constexpr std::uint64_t kPointer = ~std::uint64_t{1};
+  std::uint64_t entry = head->first;
+  for (int i = 0; i < kMostRobustEntries && (entry & kPointer) != thread.robust_list; ++i) {
+    auto next = thread.memory.CopyIn(GuestPtr<std::uint64_t>{entry & kPointer});
+    if (entry != head->pending) {
+      ReleaseRobustFutex(thread, entry & kPointer, head->futex_offset, false);
+    }
+    if (!next.ok()) return;
+    entry = *next;
+  }
+  if (head->pending != 0) {
+    ReleaseRobustFutex(thread, head->pending & kPointer, head->futex_offset, true);
+  }
+}
+
+}  // namespace
+
+void FinishThread(GuestThread& thread) {
+  WalkRobustList(thread);
+  if (thread.clear_child_tid == 0) return;
+  constexpr std::uint32_t kNobody = 0;
+  if (thread.memory.CopyOut(GuestPtr<std::uint32_t>{thread.clear_child_tid}, kNobody).ok()) {
+    Wake(thread, thread.clear_child_tid, 1);
+  }
+}
+
+}  // namespace dunebox::process

@@ -1,0 +1,44 @@
+// What a session carries from one program to the next across execve: everything the re-executed
+// runtime must know and must not be told by the environment or the command line. It travels in a
+// sealed memfd.
+#ifndef DUNEBOX_RUNTIME_PROCESS_SESSION_STATE_H_
+#define DUNEBOX_RUNTIME_PROCESS_SESSION_STATE_H_
+
+#include <sys/resource.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/kvm/probe.h"
+
+namespace dunebox::process {
+
+// Fixed for the whole session, from `dunebox run` on.
+struct SessionState {
+  int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
+  int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
+  kvm::Probe probe;
+};
+
+// One execve.
+struct ExecState {
+  SessionState session;
+  std::string path;                    // to be opened; AT_EXECFN
+  int program_fd = -1;                 // open this instead of `path` (execveat with an empty path)
+  std::vector<std::string> arguments;
+  std::vector<std::string> environment;
+  std::uint64_t signal_mask = 0;
+  rlimit descriptors{};                // the virtual limits
+  rlimit stack{};
+  rlimit address_space{};
+};
+
+// Length-prefixed fields in one order; Parse refuses anything that Serialize did not write.
+std::string Serialize(const ExecState& state);
+absl::StatusOr<ExecState> ParseExecState(std::string_view bytes);
+
+}  // namespace dunebox::process
+
+#endif  // DUNEBOX_RUNTIME_PROCESS_SESSION_STATE_H_

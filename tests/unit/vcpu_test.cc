@@ -1,0 +1,598 @@
+// What a vCPU makes of each exit, and how it enters the guest again; KVM_RUN is scripted.
+#include "runtime/kvm/vcpu.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/kvm/kvm_engine.h"
+#include "runtime/kvm/layout.h"
+#include "runtime/signals/host_signals.h"
+#include "tests/fakes/fake_kvm.h"
+#include "tests/fakes/guest_pages.h"
+
+namespace dunebox::kvm {
+namespace {
+
+namespace x86 = dune::x86;
+using runtime::EngineFailure;
+using runtime::Exit;
+using runtime::Fault;
+using runtime::Interrupted;
+using runtime::Registers;
+using runtime::SystemCall;
+using x86::Vector;
+
+constexpr std::uint64_t kCode = fakes::kTestWindow;
+constexpr std::uint64_t kUserFlags = x86::rflags::kReserved1 | x86::rflags::kInterrupt;
+const Stubs kStubs = Stubs::At(layout::ArenaVirt(layout::kImageOffset));
+
+enum class Stack { kTrap, kIst };
+
+class VcpuTest : public ::testing::Test {
+ protected:
+  VcpuTest() {
+    EXPECT_EQ(mmu_.Initialize(), absl::OkStatus());
+    EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables()), absl::OkStatus());
+    vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0));
+    registers_.rip = kCode + 0x10;
+    registers_.rsp = kCode + 0xf00;
+  }
+
+  static constexpr std::uint64_t kBlock = layout::kVcpuBlocksOffset;
+  static constexpr std::uint64_t TopOf(Stack stack) {
+    return stack == Stack::kTrap ? layout::kBlockTrapStackTop : layout::kBlockIstStackTop;
+  }
+  static std::uint64_t FrameAddress(Stack stack = Stack::kTrap) {
+    return layout::ArenaVirt(kBlock + TopOf(stack)).value - sizeof(abi::TrapFrame);
+  }
+  abi::TrapFrame& FrameOf(Stack stack = Stack::kTrap) {
+    return *reinterpret_cast<abi::TrapFrame*>(vm_->arena(kBlock + TopOf(stack)) -
+                                              sizeof(abi::TrapFrame));
+  }
+
+  // The next KVM_RUN ends with ring 3 in an exception.
+  void ScriptTrap(Vector vector, std::uint64_t error_code, std::uint64_t cr2 = 0,
+                  Stack stack = Stack::kTrap) {
+    kvm_.ScriptRun([=, this](kvm_run& run) {
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf(stack) = {.vector = static_cast<std::uint64_t>(vector),
+                        .error_code = error_code,
+                        .rip = fault_rip_,
+                        .cs = DUNE_SELECTOR_USER_CODE,
+                        .rflags = kUserFlags,
+                        .rsp = kCode + 0xe00,
+                        .ss = DUNE_SELECTOR_USER_DATA};
+      run.s.regs.regs.rsp = FrameAddress(stack);
+      run.s.regs.sregs.cr2 = cr2;
+      return 0;
+    });
+  }
+  void ScriptSyscall(std::uint64_t rcx, std::uint64_t r11 = kUserFlags) {
+    kvm_.ScriptRun([=](kvm_run& run) {
+      Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+      run.s.regs.regs.rax = 39;
+      run.s.regs.regs.rcx = rcx;
+      run.s.regs.regs.r11 = r11;
+      run.s.regs.regs.rsp = kCode + 0xd00;
+      return 0;
+    });
+  }
+  // The next KVM_RUN is interrupted at `rip`.
+  void ScriptInterrupted(int privilege, std::uint64_t rip, int result = -EINTR) {
+    kvm_.ScriptRun([=](kvm_run& run) {
+      SetPrivilege(run, privilege);
+      run.exit_reason = KVM_EXIT_INTR;
+      run.s.regs.regs.rip = rip;
+      return result;
+    });
+  }
+  // Only looks at how the guest was entered, then ends in ring 3 by a signal.
+  void ScriptLook(std::function<void(const kvm_run&)> look) {
+    kvm_.ScriptRun([look = std::move(look)](kvm_run& run) {
+      look(run);
+      SetPrivilege(run, 3);
+      return -EINTR;
+    });
+  }
+  static void SetPrivilege(kvm_run& run, int privilege) {
+    run.s.regs.sregs.cs.selector = static_cast<std::uint16_t>(
+        privilege == 0 ? DUNE_SELECTOR_KERNEL_CODE : DUNE_SELECTOR_USER_CODE);
+  }
+  static void Out(kvm_run& run, std::uint16_t port, GuestVirt stub) {
+    SetPrivilege(run, 0);
+    run.exit_reason = KVM_EXIT_IO;
+    run.io.direction = KVM_EXIT_IO_OUT;
+    run.io.port = port;
+    run.s.regs.regs.rip = stub.value + 2;
+  }
+
+  template <typename T>
+  T RunTo() {
+    Exit exit = vcpu_->Run(registers_);
+    T* wanted = std::get_if<T>(&exit);
+    if (wanted == nullptr) {
+      std::string reason = "another exit: " + std::to_string(exit.index());
+      if (auto* failure = std::get_if<EngineFailure>(&exit)) reason = failure->reason;
+      ADD_FAILURE() << reason;
+      return T{};
+    }
+    return *wanted;
+  }
+  // Ring 0 after a system call of the guest.
+  void MakeSyscall() {
+    ScriptSyscall(kCode + 0x42);
+    RunTo<SystemCall>();
+  }
+
+  fakes::FakeKvm kvm_;
+  hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
+  memory::AddressSpace space_{memory_, memory::Layout::FromRandom(42, 8 << 20)};
+  Probe probe_{.ring0 = Ring0::kNative, .syscall_entry = SyscallEntry::kRing0};
+  std::unique_ptr<Vm> vm_ = std::move(*Vm::Create(kvm_));
+  Mmu mmu_{*vm_, space_, Paging::kTwoDimensional};
+  std::unique_ptr<Vcpu> vcpu_;
+  Registers registers_;
+  std::uint64_t fault_rip_ = kCode + 0x20;
+};
+
+// ---- faults -------------------------------------------------------------------------------------
+
+TEST_F(VcpuTest, ATrapFrameBecomesTheFault) {
+  for (const Vector vector :
+       {Vector::kDivideError, Vector::kDebug, Vector::kBreakpoint, Vector::kOverflow,
+        Vector::kBoundRange, Vector::kInvalidOpcode, Vector::kSegmentNotPresent,
+        Vector::kStackFault, Vector::kGeneralProtection, Vector::kFloatingPoint,
+        Vector::kAlignmentCheck, Vector::kSimdFloatingPoint}) {
+    for (const Stack stack : {Stack::kTrap, Stack::kIst}) {
+      ScriptTrap(vector, 0x18, 0, stack);
+      const Fault fault = RunTo<Fault>();
+      EXPECT_EQ(fault.vector, vector);
+      EXPECT_EQ(fault.error_code, 0x18u);
+      EXPECT_EQ(fault.address, 0u);
+      EXPECT_FALSE(fault.memory_error);
+      EXPECT_EQ(registers_.rip, fault_rip_);
+      EXPECT_EQ(registers_.rsp, kCode + 0xe00);
+      EXPECT_EQ(registers_.rflags, kUserFlags);
+    }
+  }
+}
+
+TEST_F(VcpuTest, GeneralRegistersAndBasesGoInAndComeOut) {
+  Registers in = registers_;
+  in.rax = 1, in.rbx = 2, in.rcx = 3, in.rdx = 4, in.rsi = 5, in.rdi = 6, in.rbp = 7;
+  in.r8 = 8, in.r9 = 9, in.r10 = 10, in.r11 = 11, in.r12 = 12, in.r13 = 13, in.r14 = 14;
+  in.r15 = 15, in.fs_base = 0x1'2345'6000, in.gs_base = 0x1'2345'7000;
+  registers_ = in;
+  ScriptInterrupted(3, in.rip);
+  RunTo<Interrupted>();  // now stopped in ring 3
+  registers_ = in;
+  kvm_.ScriptRun([&](kvm_run& run) {
+    const kvm_regs& regs = run.s.regs.regs;
+    EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_REGS, std::uint64_t{KVM_SYNC_X86_REGS});
+    const std::uint64_t seen[] = {regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi,
+                                  regs.rdi, regs.rbp, regs.r8,  regs.r9,  regs.r10,
+                                  regs.r11, regs.r12, regs.r13, regs.r14, regs.r15};
+    for (std::uint64_t i = 0; i < std::size(seen); ++i) EXPECT_EQ(seen[i], i + 1);
+    EXPECT_EQ(regs.rip, in.rip);
+    EXPECT_EQ(regs.rsp, in.rsp);
+    EXPECT_EQ(regs.rflags, kUserFlags);
+    EXPECT_EQ(run.s.regs.sregs.fs.base, in.fs_base);
+    EXPECT_EQ(run.s.regs.sregs.gs.base, in.gs_base);
+    return -EINTR;
+  });
+  Registers out;
+  std::swap(out, registers_);
+  registers_ = in;
+  RunTo<Interrupted>();
+  EXPECT_EQ(registers_.rax, in.rax);
+  EXPECT_EQ(registers_.r15, in.r15);
+  EXPECT_EQ(registers_.rip, in.rip);
+  EXPECT_EQ(registers_.rsp, in.rsp);
+  EXPECT_EQ(registers_.fs_base, in.fs_base);
+  EXPECT_EQ(registers_.gs_base, in.gs_base);
+}
+
+TEST_F(VcpuTest, SegmentRegistersAreWrittenOnlyWhenABaseChanges) {
+  registers_.fs_base = 0x7000;
+  ScriptLook([](const kvm_run& run) {
+    EXPECT_NE(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
+  });
+  RunTo<Interrupted>();
+  registers_.rip = kCode;
+  ScriptLook([](const kvm_run& run) {
+    EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
+  });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, AnExceptionInRing0EndsTheEngine) {
+  ScriptTrap(Vector::kGeneralProtection, 0);
+  kvm_.ScriptRun({});
+  vcpu_.reset();
+  vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, 0));
+  fakes::FakeKvm& kvm = kvm_;
+  (void)kvm;
+  SUCCEED();
+}
+
+TEST_F(VcpuTest, AFrameOfRing0OrAtAnotherStackEndsTheEngine) {
+  kvm_.ScriptRun([this](kvm_run& run) {
+    Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+    FrameOf() = {.vector = 13, .error_code = 0, .rip = kStubs.trap_return.value,
+                 .cs = DUNE_SELECTOR_KERNEL_CODE};
+    run.s.regs.regs.rsp = FrameAddress();
+    return 0;
+  });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("exception 13"), std::string::npos);
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+    run.s.regs.regs.rsp = FrameAddress() - 8;
+    return 0;
+  });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("unexpected stack"), std::string::npos);
+}
+
+TEST_F(VcpuTest, AFailedExitEndsTheEngine) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    run.exit_reason = KVM_EXIT_SHUTDOWN;
+    return 0;
+  });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("triple fault"), std::string::npos);
+  kvm_.ScriptRun([](kvm_run&) { return -EINVAL; });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("Invalid argument"), std::string::npos);
+}
+
+// ---- page faults --------------------------------------------------------------------------------
+
+TEST_F(VcpuTest, APageFaultIsResolvedOrReportedWithItsKind) {
+  fakes::GuestPages pages(2);
+  space_.AddSealed({GuestVirt{kCode}, GuestVirt{kCode + kPageSize}}, {.read = true}, "test");
+  namespace fault = x86::page_fault;
+  // Nothing there: not present, whatever the CPU saw.
+  ScriptTrap(Vector::kPageFault, fault::kUser | fault::kPresent, kCode + kPageSize + 8);
+  Fault exit = RunTo<Fault>();
+  EXPECT_EQ(exit.vector, Vector::kPageFault);
+  EXPECT_EQ(exit.address, kCode + kPageSize + 8);
+  EXPECT_EQ(exit.error_code, fault::kUser);
+  // Forbidden: present, although the table may be empty still.
+  ScriptTrap(Vector::kPageFault, fault::kUser | fault::kWrite, kCode + 8);
+  exit = RunTo<Fault>();
+  EXPECT_EQ(exit.error_code, fault::kUser | fault::kWrite | fault::kPresent);
+  // Allowed: the guest goes on by itself, and what comes next is reported.
+  ScriptTrap(Vector::kPageFault, fault::kUser, kCode + 8);
+  ScriptTrap(Vector::kDivideError, 0);
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kDivideError);
+  EXPECT_EQ(kvm_.runs(), 4);
+}
+
+TEST_F(VcpuTest, APageFaultAtTheEntryIsASystemCall) {
+  fault_rip_ = kStubs.syscall_entry.value;
+  kvm_.ScriptRun([this](kvm_run& run) {
+    Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+    FrameOf() = {.vector = 14, .error_code = 0x15, .rip = fault_rip_,
+                 .cs = DUNE_SELECTOR_USER_CODE, .rflags = kUserFlags, .rsp = kCode + 0xe00,
+                 .ss = DUNE_SELECTOR_USER_DATA};
+    run.s.regs.regs.rsp = FrameAddress();
+    run.s.regs.regs.rcx = kCode + 0x42;
+    run.s.regs.regs.r11 = kUserFlags | x86::rflags::kZero | x86::Bit(13);  // with IOPL
+    run.s.regs.sregs.cr2 = fault_rip_;
+    return 0;
+  });
+  RunTo<SystemCall>();
+  EXPECT_EQ(registers_.rip, kCode + 0x42);
+  EXPECT_EQ(registers_.rsp, kCode + 0xe00);
+  EXPECT_EQ(registers_.rflags, kUserFlags | x86::rflags::kZero);
+  EXPECT_EQ(registers_.r11, registers_.rflags);
+}
+
+TEST_F(VcpuTest, ADataAccessToTheEntryIsNoSystemCall) {
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kStubs.syscall_entry.value);
+  EXPECT_EQ(RunTo<Fault>().address, kStubs.syscall_entry.value);
+}
+
+// ---- system calls and the ways back -------------------------------------------------------------
+
+TEST_F(VcpuTest, ASystemCallLeavesTheRegistersAsLinuxHasThem) {
+  ScriptSyscall(kCode + 0x42, kUserFlags | x86::rflags::kCarry);
+  RunTo<SystemCall>();
+  EXPECT_EQ(registers_.rax, 39u);
+  EXPECT_EQ(registers_.rip, kCode + 0x42);
+  EXPECT_EQ(registers_.rcx, registers_.rip);
+  EXPECT_EQ(registers_.rflags, kUserFlags | x86::rflags::kCarry);
+  EXPECT_EQ(registers_.rsp, kCode + 0xd00);
+}
+
+struct Change {
+  const char* what;
+  std::function<void(Registers&)> apply;
+  bool sysret;
+};
+
+TEST_F(VcpuTest, ReturnsBySysretOnlyWhenNothingWouldBeLost) {
+  const Change changes[] = {
+      {"nothing", [](Registers&) {}, true},
+      {"result", [](Registers& r) { r.rax = 7; }, true},
+      {"rip", [](Registers& r) { r.rip += 1; }, false},
+      {"rcx", [](Registers& r) { r.rcx += 1; }, false},
+      {"rip and rcx", [](Registers& r) { r.rip = r.rcx = kCode; }, true},
+      {"rflags", [](Registers& r) { r.rflags |= x86::rflags::kCarry; }, false},
+      {"r11", [](Registers& r) { r.r11 |= x86::rflags::kCarry; }, false},
+      {"trap flag", [](Registers& r) { r.rflags = r.r11 |= x86::rflags::kTrap; }, false},
+      {"resume flag", [](Registers& r) { r.rflags = r.r11 |= x86::rflags::kResume; }, false},
+  };
+  for (const Change& change : changes) {
+    SCOPED_TRACE(change.what);
+    MakeSyscall();
+    change.apply(registers_);
+    const Registers wanted = registers_;
+    ScriptLook([&](const kvm_run& run) {
+      const kvm_regs& regs = run.s.regs.regs;
+      EXPECT_EQ(regs.rflags, x86::rflags::kReserved1);
+      EXPECT_EQ(regs.rcx, wanted.rcx);
+      EXPECT_EQ(regs.r11, wanted.r11);
+      if (change.sysret) {
+        EXPECT_EQ(regs.rip, kStubs.syscall_return.value);
+        EXPECT_EQ(regs.rsp, wanted.rsp);
+        return;
+      }
+      EXPECT_EQ(regs.rip, kStubs.trap_return.value);
+      EXPECT_EQ(regs.rsp, FrameAddress());
+      EXPECT_EQ(FrameOf().rip, wanted.rip);
+      EXPECT_EQ(FrameOf().rsp, wanted.rsp);
+      EXPECT_EQ(FrameOf().rflags, wanted.rflags);
+      EXPECT_EQ(FrameOf().cs, std::uint64_t{DUNE_SELECTOR_USER_CODE});
+      EXPECT_EQ(FrameOf().ss, std::uint64_t{DUNE_SELECTOR_USER_DATA});
+    });
+    RunTo<Interrupted>();
+  }
+}
+
+TEST_F(VcpuTest, AfterATrapItReturnsByIretEvenWithSysretsRegisters) {
+  MakeSyscall();
+  ScriptTrap(Vector::kBreakpoint, 0);
+  RunTo<Fault>();
+  registers_.rcx = registers_.rip;
+  registers_.r11 = registers_.rflags;
+  ScriptLook([](const kvm_run& run) {
+    EXPECT_EQ(run.s.regs.regs.rip, kStubs.trap_return.value);
+  });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, RetursFromTheInterruptStackOverTheSameStack) {
+  ScriptTrap(Vector::kDebug, 0, 0, Stack::kIst);
+  RunTo<Fault>();
+  ScriptLook([this](const kvm_run& run) {
+    EXPECT_EQ(run.s.regs.regs.rsp, FrameAddress(Stack::kIst));
+    EXPECT_EQ(FrameOf(Stack::kIst).rip, registers_.rip);
+  });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, NoFlagThatGivesPowerReachesRing3) {
+  const std::uint64_t all = ~std::uint64_t{0};
+  registers_.rflags = all;
+  ScriptLook([this](const kvm_run&) {
+    EXPECT_EQ(FrameOf().rflags, x86::rflags::ForUser(~std::uint64_t{0}));
+  });
+  RunTo<Interrupted>();
+  registers_.rflags = all;  // stopped in ring 3: written to the CPU directly
+  ScriptLook([](const kvm_run& run) {
+    EXPECT_EQ(run.s.regs.regs.rflags, x86::rflags::ForUser(~std::uint64_t{0}));
+    const std::uint64_t iopl = run.s.regs.regs.rflags & (x86::Bit(12) | x86::Bit(13));
+    EXPECT_EQ(iopl, 0u);
+  });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, ANonCanonicalAddressNeverEntersTheGuest) {
+  for (const std::uint64_t rip :
+       {std::uint64_t{1} << 47, std::uint64_t{1} << 63, std::uint64_t{0xffff'7fff'ffff'ffff},
+        std::uint64_t{0xffff'8000'0000'0000}, kStubs.syscall_return.value, ~std::uint64_t{0}}) {
+    MakeSyscall();
+    const int before = kvm_.runs();
+    registers_.rip = registers_.rcx = rip;
+    const Fault fault = RunTo<Fault>();
+    EXPECT_EQ(fault.vector, Vector::kGeneralProtection) << std::hex << rip;
+    EXPECT_EQ(fault.error_code, 0u);
+    EXPECT_EQ(kvm_.runs(), before) << std::hex << rip;
+    EXPECT_EQ(registers_.rip, rip);
+  }
+}
+
+// ---- interruptions ------------------------------------------------------------------------------
+
+TEST_F(VcpuTest, InterruptedInRing3TheRegistersAreTheCpus) {
+  for (const int result : {-EINTR, -EAGAIN, 0}) {
+    ScriptInterrupted(3, kCode + 0x99, result);
+    RunTo<Interrupted>();
+    EXPECT_EQ(registers_.rip, kCode + 0x99);
+  }
+}
+
+TEST_F(VcpuTest, InterruptedOnTheWayBackNothingHasHappened) {
+  const std::uint64_t windows[][2] = {
+      {kStubs.trap_return.value, kStubs.trap_return_end.value},
+      {kStubs.syscall_return.value, kStubs.syscall_return_end.value}};
+  for (const auto& [start, end] : windows) {
+    for (std::uint64_t rip = start; rip < end; ++rip) {
+      MakeSyscall();
+      const Registers before = registers_;
+      kvm_.ScriptRun([rip](kvm_run& run) {
+        SetPrivilege(run, 0);
+        run.s.regs.regs.rip = rip;
+        run.s.regs.regs.rcx = 0xdead;  // what a half-executed stub may leave
+        run.s.regs.regs.rsp = 0xdead;
+        return -EINTR;
+      });
+      RunTo<Interrupted>();
+      EXPECT_EQ(registers_.rip, before.rip);
+      EXPECT_EQ(registers_.rcx, before.rcx);
+      EXPECT_EQ(registers_.rsp, before.rsp);
+      // The next entry starts from ring 0 again.
+      ScriptLook([](const kvm_run& run) {
+        EXPECT_EQ(run.s.regs.regs.rip, kStubs.syscall_return.value);
+      });
+      RunTo<Interrupted>();
+    }
+  }
+}
+
+TEST_F(VcpuTest, InterruptedOnTheWayInRunsOnToTheHypercall) {
+  const std::uint64_t vectors = layout::ArenaVirt(dune::Ring0Header().vectors).value;
+  const std::uint64_t ways_in[] = {vectors, vectors + 14 * DUNE_VECTOR_STRIDE + 2,
+                                   kStubs.trap_out.value, kStubs.syscall_entry.value};
+  for (const std::uint64_t rip : ways_in) {
+    vcpu_->Kick();
+    vcpu_->Unkick();
+    kvm_.ScriptRun([rip, this](kvm_run& run) {
+      SetPrivilege(run, 0);
+      run.s.regs.regs.rip = rip;
+      vcpu_->Kick();  // the signal that interrupts
+      return -EINTR;
+    });
+    ScriptTrap(Vector::kDivideError, 0);
+    EXPECT_EQ(RunTo<Fault>().vector, Vector::kDivideError) << std::hex << rip;
+  }
+}
+
+TEST_F(VcpuTest, InterruptedInRing3AtTheEntryRunsOnToItsPageFault) {
+  ScriptInterrupted(3, kStubs.syscall_entry.value);
+  fault_rip_ = kStubs.syscall_entry.value;
+  ScriptTrap(Vector::kPageFault, 0x15, fault_rip_);
+  RunTo<SystemCall>();
+}
+
+TEST_F(VcpuTest, AKickBeforeTheRunLeavesTheRegistersAlone) {
+  MakeSyscall();
+  const Registers before = registers_;
+  const int runs = kvm_.runs();
+  vcpu_->Kick();
+  RunTo<Interrupted>();
+  EXPECT_EQ(kvm_.runs(), runs + 1);
+  EXPECT_EQ(registers_.rip, before.rip);
+  EXPECT_EQ(registers_.rsp, before.rsp);
+  EXPECT_EQ(registers_.rflags, before.rflags);
+  vcpu_->Unkick();
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.immediate_exit, 0); });
+  RunTo<Interrupted>();
+}
+
+// ---- memory that is not there -------------------------------------------------------------------
+
+TEST_F(VcpuTest, MemoryPastTheEndOfAFileIsDroppedAndReportedAsABusError) {
+  signals::InstallFaultHandlers();
+  const int file = memfd_create("test", MFD_CLOEXEC);
+  ASSERT_EQ(ftruncate(file, 2 * kPageSize), 0);
+  const auto at = space_.Map({.address = kCode, .length = 2 * kPageSize,
+                              .prot = PROT_READ | PROT_WRITE, .flags = MAP_SHARED | MAP_FIXED,
+                              .fd = file, .offset = 0});
+  ASSERT_EQ(at.ToRegister(), kCode);
+  // Both pages become present, then the file shrinks.
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, kCode);
+  kvm_.ScriptRun([file](kvm_run& run) {
+    EXPECT_EQ(ftruncate(file, kPageSize), 0);
+    SetPrivilege(run, 3);
+    run.s.regs.regs.rip = kCode + 0x33;
+    return -EFAULT;
+  });
+  // The repaired guest faults at the exact address.
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kCode + kPageSize + 0x18);
+  const Fault fault = RunTo<Fault>();
+  EXPECT_TRUE(fault.memory_error);
+  EXPECT_EQ(fault.address, kCode + kPageSize + 0x18);
+  // The page that is still there stays mapped.
+  int present = 0;
+  mmu_.tables().ForEachPresent({GuestVirt{kCode}, GuestVirt{kCode + 2 * kPageSize}},
+                               [&](GuestVirt page) {
+                                 ++present;
+                                 EXPECT_EQ(page.value, kCode);
+                               });
+  EXPECT_EQ(present, 1);
+  space_.Unmap(kCode, 2 * kPageSize);
+  close(file);
+}
+
+TEST_F(VcpuTest, AMemoryErrorWithNothingToRepairIsRetriedButNotForever) {
+  for (int i = 0; i < 3; ++i) {
+    kvm_.ScriptRun([](kvm_run&) { return -EFAULT; });
+  }
+  ScriptTrap(Vector::kDivideError, 0);
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kDivideError);
+  for (int i = 0; i < 20'000; ++i) {
+    kvm_.ScriptRun([](kvm_run&) { return -EFAULT; });
+  }
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("cannot reach"), std::string::npos);
+}
+
+// ---- instructions that ring 3 must not have -----------------------------------------------------
+
+TEST_F(VcpuTest, APortInstructionOfRing3IsAGeneralProtectionFaultAtIt) {
+  fakes::GuestPages pages(1);
+  pages.At<unsigned char>(0x80) = 0xe6;  // OUT imm8, AL
+  pages.At<unsigned char>(0x81) = DUNE_PORT_SYSCALL;
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, GuestVirt{kCode + 0x80});
+    SetPrivilege(run, 3);
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  EXPECT_EQ(registers_.rip, kCode + 0x80);
+}
+
+TEST_F(VcpuTest, HltInRing3IsAGeneralProtectionFaultAtIt) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    SetPrivilege(run, 3);
+    run.exit_reason = KVM_EXIT_HLT;
+    run.s.regs.regs.rip = kCode + 0x81;
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  EXPECT_EQ(registers_.rip, kCode + 0x80);
+}
+
+TEST_F(VcpuTest, WhatKvmCannotEmulateInRing3IsAnInvalidOpcode) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    SetPrivilege(run, 3);
+    run.exit_reason = KVM_EXIT_INTERNAL_ERROR;
+    run.internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
+    run.s.regs.regs.rip = kCode + 0x80;
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kInvalidOpcode);
+  EXPECT_EQ(registers_.rip, kCode + 0x80);
+}
+
+// ---- extended state -----------------------------------------------------------------------------
+
+TEST_F(VcpuTest, ExtendedStateGoesThroughUnchanged) {
+  std::vector<std::byte> area(vcpu_->extended_state_size());
+  for (std::size_t i = 0; i < area.size(); ++i) area[i] = static_cast<std::byte>(i * 7);
+  ASSERT_EQ(vcpu_->LoadExtendedState(area), absl::OkStatus());
+  std::vector<std::byte> back(area.size());
+  ASSERT_EQ(vcpu_->SaveExtendedState(back), absl::OkStatus());
+  EXPECT_EQ(back, area);
+  kvm_.FailCall(1, EINVAL);
+  EXPECT_FALSE(vcpu_->LoadExtendedState(area).ok());
+  kvm_.FailCall(1, EINVAL);
+  EXPECT_FALSE(vcpu_->SaveExtendedState(back).ok());
+}
+
+TEST_F(VcpuTest, StartsWithTheStateOfAFreshLinuxProcess) {
+  EXPECT_EQ(kvm_.fpu().fcw, 0x37f);
+  EXPECT_EQ(kvm_.fpu().mxcsr, 0x1f80u);
+  EXPECT_EQ(kvm_.xcr0(), 7u);
+  EXPECT_EQ(vcpu_->extended_features(), 7u);
+  EXPECT_EQ(vcpu_->extended_state_size(), 0x340u);
+  EXPECT_EQ(kvm_.msrs.at(x86::msr::kLstar), kStubs.syscall_entry.value);
+}
+
+}  // namespace
+}  // namespace dunebox::kvm
