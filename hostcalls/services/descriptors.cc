@@ -32,8 +32,7 @@ static_assert(std::ranges::max(kCommands, {}, &FcntlCommand::size).size == kLarg
 static_assert(sizeof(struct flock) == 32);
 
 // A command with a structure: the kernel works on our copy.
-SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command,
-                       std::uint64_t address) {
+SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command, std::uint64_t address) {
   std::array<std::byte, kLargest> buffer{};
   const auto copy = std::span(buffer).first(command.size);
   if (!caller.memory.Contains(address, command.size)) return Errno{EFAULT};
@@ -66,13 +65,12 @@ SyscallResult HandleCloseRange(Caller& caller, const ArgumentValues& arguments) 
   }
   // The part above first: what is done to the part below may not be undone by a failure. It also
   // does the unsharing, with a table that still has the runtime's descriptors.
-  const SyscallResult above =
-      CloseRange(caller, std::max(first, reserved_last + 1), last, flags);
+  const SyscallResult above = CloseRange(caller, std::max(first, reserved_last + 1), last, flags);
   if (!above.ok()) return above;
   if (first >= reserved_first) {
     // Nothing below: an unknown flag has to be refused all the same.
-    return last > reserved_last ? above : CloseRange(caller, reserved_last + 1, reserved_last + 1,
-                                                     flags);
+    return last > reserved_last ? above
+                                : CloseRange(caller, reserved_last + 1, reserved_last + 1, flags);
   }
   return CloseRange(caller, first, reserved_first - 1, flags);
 }

@@ -47,8 +47,7 @@ SyscallResult HandleFutex(Caller& caller, const ArgumentValues& arguments) {
       break;
     case FourthArgument::kTimeout:
       if (arguments[3] != 0) {
-        const CopyResult<timespec> copy =
-            caller.memory.CopyIn(GuestPtr<timespec>{arguments[3]});
+        const CopyResult<timespec> copy = caller.memory.CopyIn(GuestPtr<timespec>{arguments[3]});
         if (!copy.ok()) return copy.error();
         timeout = *copy;
         values[3] = AsArgument(&timeout);

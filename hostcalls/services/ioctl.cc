@@ -1,9 +1,9 @@
 #include "hostcalls/services/ioctl.h"
 
 #include <fcntl.h>
-#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -47,8 +47,18 @@ constexpr IoctlRequest kRequests[] = {
 constexpr std::size_t kBufferSize = 1024;
 static_assert(std::ranges::max(kRequests, {}, &IoctlRequest::size).size < kBufferSize);
 static_assert(sizeof(ifreq) == 40 && sizeof(ifconf) == 16 && sizeof(file_clone_range) == 32);
-static_assert(sizeof(fiemap) == 32 && sizeof(fiemap_extent) == 56);
 
+// struct fiemap without the array that follows it. [linux]
+struct ExtentMapHeader {
+  std::uint64_t start;
+  std::uint64_t length;
+  std::uint32_t flags;
+  std::uint32_t mapped_extents;
+  std::uint32_t extent_count;
+  std::uint32_t reserved;
+};
+static_assert(sizeof(ExtentMapHeader) == 32);
+constexpr std::size_t kExtentSize = 56;
 constexpr std::uint32_t kMostExtents = 1 << 14;  // of one request; cp asks for a few hundred
 
 SyscallResult Forward(Caller& caller, int fd, std::uint32_t request, std::uint64_t argument) {
@@ -58,8 +68,7 @@ SyscallResult Forward(Caller& caller, int fd, std::uint32_t request, std::uint64
 // The kernel works on a copy: what it may touch is ours and of the size we know, also when the
 // driver behind `fd` takes the number for something else. All of it is copied in: the rest of a
 // structure that the kernel fills only in part has to stay what it was.
-SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request,
-                       std::uint64_t address) {
+SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request, std::uint64_t address) {
   std::array<std::byte, kBufferSize> buffer{};
   const auto copy = std::span(buffer).first(request.size);
   if (!caller.memory.Contains(address, request.size)) return Errno{EFAULT};
@@ -71,32 +80,28 @@ SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request,
 }
 
 SyscallResult CloneRange(Caller& caller, int fd, std::uint64_t address) {
-  CopyResult<file_clone_range> range =
-      caller.memory.CopyIn(GuestPtr<file_clone_range>{address});
+  CopyResult<file_clone_range> range = caller.memory.CopyIn(GuestPtr<file_clone_range>{address});
   if (!range.ok()) return range.error();
   if (caller.reserved.Contains(static_cast<std::uint64_t>(range->src_fd))) return Errno{EBADF};
   return Forward(caller, fd, FICLONERANGE, AsArgument(&*range));
 }
 
 // A header with the number of records that may follow it.
-SyscallResult ExtentMap(Caller& caller, int fd, std::uint64_t address) {
-  CopyResult<fiemap> header = caller.memory.CopyIn(GuestPtr<fiemap>{address});
+SyscallResult ExtentMap(Caller& caller, int fd, const IoctlRequest& request,
+                        std::uint64_t address) {
+  CopyResult<ExtentMapHeader> header = caller.memory.CopyIn(GuestPtr<ExtentMapHeader>{address});
   if (!header.ok()) return header.error();
-  header->fm_extent_count = std::min(header->fm_extent_count, kMostExtents);
-  std::vector<std::byte> buffer(sizeof(fiemap) +
-                                header->fm_extent_count * sizeof(fiemap_extent));
-  std::memcpy(buffer.data(), &*header, sizeof(fiemap));
-  const SyscallResult result = Forward(caller, fd, FS_IOC_FIEMAP, AsArgument(buffer.data()));
-  std::memcpy(&*header, buffer.data(), sizeof(fiemap));
+  header->extent_count = std::min(header->extent_count, kMostExtents);
+  std::vector<std::byte> buffer(sizeof(*header) + header->extent_count * kExtentSize);
+  std::memcpy(buffer.data(), &*header, sizeof(*header));
+  const SyscallResult result = Forward(caller, fd, request.number, AsArgument(buffer.data()));
   if (result.is_restart()) return result;
-  std::size_t filled = sizeof(fiemap);
-  if (result.ok()) {
-    filled += std::min(header->fm_mapped_extents, header->fm_extent_count) *
-              std::size_t{sizeof(fiemap_extent)};
-  }
-  // After an error too: the kernel says there which flags it does not know.
-  const auto written = std::span(buffer).first(std::min(filled, buffer.size()));
-  return caller.memory.Write(address, written) ? result : Errno{EFAULT};
+  std::memcpy(&*header, buffer.data(), sizeof(*header));
+  // After an error, the header alone: the kernel says there which flags it does not know.
+  const std::size_t extents =
+      result.ok() ? std::min(header->mapped_extents, header->extent_count) : 0;
+  const auto filled = std::span(buffer).first(sizeof(*header) + extents * kExtentSize);
+  return caller.memory.Write(address, filled) ? result : Errno{EFAULT};
 }
 
 // A length and a pointer to that many bytes; a null pointer asks for the length.
@@ -143,7 +148,7 @@ SyscallResult HandleIoctl(Caller& caller, const ArgumentValues& arguments) {
     case IoctlKind::kCloneRange:
       return CloneRange(caller, fd, arguments[2]);
     case IoctlKind::kExtentMap:
-      return ExtentMap(caller, fd, arguments[2]);
+      return ExtentMap(caller, fd, *request, arguments[2]);
     case IoctlKind::kInterfaceList:
       return InterfaceList(caller, fd, arguments[2]);
   }

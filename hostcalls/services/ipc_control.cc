@@ -17,10 +17,10 @@ namespace dunebox::hostcalls {
 namespace {
 
 enum class ControlKind : unsigned char {
-  kValue,     // a number, or not looked at
-  kIn,        // a structure to set
-  kOut,       // a structure to fill
-  kSetAll,    // one value for each semaphore of the set
+  kValue,   // a number, or not looked at
+  kIn,      // a structure to set
+  kOut,     // a structure to fill
+  kSetAll,  // one value for each semaphore of the set
   kGetAll,
 };
 
@@ -105,8 +105,8 @@ SyscallResult AllValues(Caller& caller, ArgumentValues values, ControlKind kind)
 SyscallResult HandleSemctl(Caller& caller, const ArgumentValues& arguments) {
   const ControlCommand* command = Find(kSemaphoreCommands, AsInt(arguments[2]));
   if (command == nullptr) return Errno{EINVAL};
-  const ArgumentValues values = Arguments(AsInt(arguments[0]), AsInt(arguments[1]),
-                                          command->number, arguments[3]);
+  const ArgumentValues values =
+      Arguments(AsInt(arguments[0]), AsInt(arguments[1]), command->number, arguments[3]);
   switch (command->kind) {
     case ControlKind::kValue:
       return HostCall(caller, SYS_semctl,

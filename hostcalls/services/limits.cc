@@ -96,8 +96,7 @@ absl::StatusOr<ReservedFd> VirtualLimits::DuplicateToReserved(int fd) {
 
 SyscallResult VirtualLimits::SetSlot(int fd, ReservedSlot slot) {
   const int number = NumberOf(slot, reserved_);
-  return SyscallResult(
-      std::int64_t{WithRaisedLimit([&] { return dup3(fd, number, O_CLOEXEC); })});
+  return SyscallResult(std::int64_t{WithRaisedLimit([&] { return dup3(fd, number, O_CLOEXEC); })});
 }
 
 absl::Status VirtualLimits::Install() {
@@ -118,8 +117,8 @@ absl::Status VirtualLimits::Install() {
   if (!root.ok()) return root.status();
   absl::StatusOr<ReservedFd> proc = OpenProc();
   if (!proc.ok()) return proc.status();
-  for (const auto& [fd, slot] : {std::pair(root->get(), ReservedSlot::kRoot),
-                                 std::pair(proc->get(), ReservedSlot::kProc)}) {
+  for (const auto& [fd, slot] :
+       {std::pair(root->get(), ReservedSlot::kRoot), std::pair(proc->get(), ReservedSlot::kProc)}) {
     const SyscallResult set = SetSlot(fd, slot);
     if (!set.ok()) return absl::ErrnoToStatus(set.error(), "cannot reserve descriptors");
   }
@@ -175,8 +174,7 @@ SyscallResult GetLimit(Caller& caller, pid_t pid, int resource, rlimit* limit) {
   if (result.ok() && resource == RLIMIT_NOFILE) {
     // Another process may have a runtime of its own above its descriptors.
     limit->rlim_max = std::min<rlim_t>(
-        limit->rlim_max,
-        std::max(limit->rlim_cur, static_cast<rlim_t>(caller.reserved.first)));
+        limit->rlim_max, std::max(limit->rlim_cur, static_cast<rlim_t>(caller.reserved.first)));
   }
   return result;
 }

@@ -1,9 +1,9 @@
 // What a process believes about its resource limits where the kernel's own would hit the runtime.
 //
 // RLIMIT_NOFILE: the kernel's soft limit is the guest's, but the hard one stays the host's, because
-// the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered, never
-// given to the kernel, which would apply them to the runtime's stack and mappings. All other limits
-// are the kernel's. "Dumpable" is remembered for the same reason.
+// the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered,
+// never given to the kernel, which would apply them to the runtime's stack and mappings. All other
+// limits are the kernel's. "Dumpable" is remembered for the same reason.
 //
 // One object a process, as the kernel has it: a child made by fork or vfork gets a copy.
 //
@@ -70,8 +70,8 @@ class VirtualLimits {
   rlimit& Remembered(int resource);
 
   const ReservedDescriptors reserved_;
-  mutable std::mutex mutex_;  // guards what follows and the kernel's RLIMIT_NOFILE; never held
-                              // across a call that blocks or touches guest memory
+  mutable std::mutex mutex_;    // guards what follows and the kernel's RLIMIT_NOFILE; never held
+                                // across a call that blocks or touches guest memory
   rlim_t host_hard_limit_ = 0;  // the kernel's RLIMIT_NOFILE; 0: not read yet
   rlimit descriptors_;
   rlimit stack_;

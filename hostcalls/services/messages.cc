@@ -17,10 +17,10 @@
 namespace dunebox::hostcalls {
 namespace {
 
-constexpr std::size_t kMostMessages = 1024;        // UIO_MAXIOV [linux]
-constexpr std::size_t kMostControl = 1 << 20;      // above any net.core.optmem_max in use
-constexpr std::uint64_t kMostBuffers = 1024;       // UIO_MAXIOV
-constexpr int kReliableDatagram = 276;             // SOL_RDS: its control data has addresses
+constexpr std::size_t kMostMessages = 1024;    // UIO_MAXIOV [linux]
+constexpr std::size_t kMostControl = 1 << 20;  // above any net.core.optmem_max in use
+constexpr std::uint64_t kMostBuffers = 1024;   // UIO_MAXIOV
+constexpr int kReliableDatagram = 276;         // SOL_RDS: its control data has addresses
 
 // One message as the kernel gets it, with all that it points to.
 struct Message {
@@ -38,8 +38,8 @@ SyscallResult CopyHeader(const Caller& caller, std::uint64_t address, Message& m
   if (static_cast<std::int32_t>(message.header.msg_namelen) < 0) return Errno{EINVAL};
   if (message.header.msg_name == nullptr) message.header.msg_namelen = 0;
   if (message.header.msg_iovlen > kMostBuffers) return Errno{EMSGSIZE};
-  CopyResult<std::vector<iovec>> buffers = CopyInIovec(
-      caller.memory, AsArgument(message.header.msg_iov), message.header.msg_iovlen);
+  CopyResult<std::vector<iovec>> buffers =
+      CopyInIovec(caller.memory, AsArgument(message.header.msg_iov), message.header.msg_iovlen);
   if (!buffers.ok()) return buffers.error();
   message.buffers = *std::move(buffers);
   message.header.msg_iov = message.buffers.data();
@@ -67,8 +67,7 @@ SyscallResult CopyMessageToSend(const Caller& caller, std::uint64_t address, Mes
 }
 
 // The kernel writes what arrives straight to the guest, within the lengths of our copy.
-SyscallResult CopyMessageToReceive(const Caller& caller, std::uint64_t address,
-                                   Message& message) {
+SyscallResult CopyMessageToReceive(const Caller& caller, std::uint64_t address, Message& message) {
   if (SyscallResult copied = CopyHeader(caller, address, message); !copied.ok()) return copied;
   const msghdr& header = message.header;
   const std::uint64_t name_size = std::min<std::uint64_t>(header.msg_namelen, sizeof(message.name));
@@ -158,23 +157,20 @@ SyscallResult HandleRecvmsg(Caller& caller, const ArgumentValues& arguments) {
   Message message;
   const SyscallResult copied = CopyMessageToReceive(caller, arguments[1], message);
   if (!copied.ok()) return copied;
-  const SyscallResult result =
-      HostCall(caller, SYS_recvmsg,
-               Arguments(AsInt(arguments[0]), &message.header, AsInt(arguments[2])));
+  const SyscallResult result = HostCall(
+      caller, SYS_recvmsg, Arguments(AsInt(arguments[0]), &message.header, AsInt(arguments[2])));
   if (!result.ok()) return result;
   return CopyOutHeader(caller, arguments[1], message.header) ? result : Errno{EFAULT};
 }
 
 SyscallResult HandleSendmmsg(Caller& caller, const ArgumentValues& arguments) {
   Batch batch;
-  const SyscallResult copied = CopyBatch(caller, arguments[1],
-                                         static_cast<std::uint32_t>(arguments[2]),
-                                         CopyMessageToSend, batch);
+  const SyscallResult copied = CopyBatch(
+      caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToSend, batch);
   if (!copied.ok()) return copied;
-  const SyscallResult result =
-      HostCall(caller, SYS_sendmmsg,
-               Arguments(AsInt(arguments[0]), batch.headers.data(), batch.headers.size(),
-                         AsInt(arguments[3])));
+  const SyscallResult result = HostCall(caller, SYS_sendmmsg,
+                                        Arguments(AsInt(arguments[0]), batch.headers.data(),
+                                                  batch.headers.size(), AsInt(arguments[3])));
   if (!result.ok()) return result;
   return CopyOutBatch(caller, arguments[1], batch, result, /*received=*/false);
 }
@@ -187,9 +183,8 @@ SyscallResult HandleRecvmmsg(Caller& caller, const ArgumentValues& arguments) {
     timeout = *copy;
   }
   Batch batch;
-  const SyscallResult copied = CopyBatch(caller, arguments[1],
-                                         static_cast<std::uint32_t>(arguments[2]),
-                                         CopyMessageToReceive, batch);
+  const SyscallResult copied = CopyBatch(
+      caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToReceive, batch);
   if (!copied.ok()) return copied;
   const SyscallResult result =
       HostCall(caller, SYS_recvmmsg,
@@ -197,8 +192,7 @@ SyscallResult HandleRecvmmsg(Caller& caller, const ArgumentValues& arguments) {
                          AsInt(arguments[3]), timeout ? &*timeout : nullptr));
   if (!result.ok()) return result;
   if (timeout) {
-    const SyscallResult written =
-        caller.memory.CopyOut(GuestPtr<timespec>{arguments[4]}, *timeout);
+    const SyscallResult written = caller.memory.CopyOut(GuestPtr<timespec>{arguments[4]}, *timeout);
     if (!written.ok()) return written;
   }
   return CopyOutBatch(caller, arguments[1], batch, result, /*received=*/true);

@@ -25,8 +25,8 @@ constexpr std::uint64_t kKnownFlags =
     O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |
     O_DIRECT | kLargeFile | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE;
 constexpr std::uint64_t kKnownMode = 07777;
-constexpr int kMostAttempts = 64;  // against others that create and remove the same name
-constexpr int kMostLinks = 40;     // MAXSYMLINKS [linux]
+// Against others that create and remove the same name; also more than a chain of links can have.
+constexpr int kMostAttempts = 64;
 
 bool HasAll(std::uint64_t flags, std::uint64_t bits) { return (flags & bits) == bits; }
 
@@ -72,7 +72,7 @@ SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_ho
     const int command = (how.flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD;
     return HostCall(caller, SYS_fcntl, Arguments(pinned.get(), command, 0));
   }
-  const CopyResult<ProcLocation> location = Locate(caller, pinned.get());
+  CopyResult<ProcLocation> location = Locate(caller, pinned.get());
   if (!location.ok()) return location.error();
   if (!location->on_proc) return Reopen(caller, pinned, how);
   ProcAnswer answer = DecideProc(*location, IsOwnTask(location->id));
@@ -87,8 +87,7 @@ SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_ho
 SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
   const PinOptions options{.flags = request.how.flags & (O_NOFOLLOW | O_DIRECTORY),
                            .resolve = request.how.resolve};
-  CopyResult<ReservedFd> pinned =
-      PinObject(caller, request.directory, request.path, options);
+  CopyResult<ReservedFd> pinned = PinObject(caller, request.directory, request.path, options);
   if (!pinned.ok()) return pinned.error();
   if ((request.how.flags & O_CREAT) != 0) {
     struct stat status {};
@@ -112,31 +111,41 @@ SyscallResult CreateNew(Caller& caller, const OpenRequest& request) {
   return HostOpenAt2(caller, parent->directory.get(), parent->name, how);
 }
 
+// Where a symbolic link to a file that is not there yet leads: changes `request` to its target and
+// keeps in `base` what that is relative to. Success also when there is no such link any more.
+SyscallResult FollowDanglingLink(Caller& caller, OpenRequest& request, ReservedFd& base) {
+  CopyResult<PinnedParent> parent = PinParent(caller, request.directory, request.path);
+  if (!parent.ok()) return parent.error();
+  CopyResult<ProcLocation> location = Locate(caller, parent->directory.get());
+  if (!location.ok()) return location.error();
+  // A magic link says what it leads to, but that is no path to it. There is nothing behind it.
+  if (IsMagicLink(*location, parent->name)) return Errno{ENOENT};
+  CopyResult<std::string> target = ReadLinkText(caller, parent->directory.get(), parent->name);
+  if (!target.ok()) {
+    const int error = target.error().value;
+    return error == EINVAL || error == ENOENT ? kSuccess : SyscallResult(target.error());
+  }
+  base = std::move(parent->directory);
+  request.directory = base.get();
+  request.path = *std::move(target);
+  return kSuccess;
+}
+
 // O_CREAT without O_EXCL. Natively one step; here the steps are repeated when somebody else
-// creates or removes the file between them.
+// creates or removes the file between them. (fs.protected_regular, which refuses to open another's
+// file in a sticky directory with O_CREAT, has no effect: the host sees no O_CREAT.)
 SyscallResult OpenOrCreate(Caller& caller, OpenRequest request) {
-  ReservedFd base;  // what request.directory refers to after a link
-  int links = 0;
+  ReservedFd base;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     const SyscallResult opened = OpenExisting(caller, request);
     if (opened.error() != ENOENT) return opened;
     const SyscallResult created = CreateNew(caller, request);
     if (created.error() != EEXIST) return created;
+    // Created by somebody else just now, or a link to nowhere. Where lookups are confined, such a
+    // link is not followed: its target would have to be confined too.
     if (request.how.resolve != 0) continue;
-    // Created by somebody else just now, or a symbolic link to a file that is not there yet.
-    CopyResult<PinnedParent> parent = PinParent(caller, request.directory, request.path);
-    if (!parent.ok()) return parent.error();
-    CopyResult<std::string> target =
-        ReadLinkText(caller, parent->directory.get(), parent->name);
-    if (!target.ok()) {
-      const int error = target.error().value;
-      if (error == EINVAL || error == ENOENT) continue;
-      return target.error();
-    }
-    if (++links > kMostLinks) return Errno{ELOOP};
-    base = std::move(parent->directory);
-    request.directory = base.get();
-    request.path = *std::move(target);
+    const SyscallResult followed = FollowDanglingLink(caller, request, base);
+    if (!followed.ok()) return followed;
   }
   return Errno{ENOENT};
 }
@@ -169,8 +178,7 @@ SyscallResult OpenWithFlags(Caller& caller, int directory, std::uint64_t path,
 }  // namespace
 
 open_how HowFromFlags(std::uint64_t flags, std::uint64_t mode) {
-  open_how how{.flags = static_cast<std::uint32_t>(flags) & kKnownFlags,
-               .mode = mode & kKnownMode};
+  open_how how{.flags = static_cast<std::uint32_t>(flags) & kKnownFlags, .mode = mode & kKnownMode};
   if ((how.flags & O_PATH) != 0) how.flags &= kPathFlags;
   if ((how.flags & (O_CREAT | kTemporaryFile)) == 0) how.mode = 0;
   return how;

@@ -65,10 +65,9 @@ CopyResult<ReservedFd> PathWalk::Walk(int directory, std::string_view path, std:
   return current;
 }
 
-CopyResult<ReservedFd> PathWalk::Step(int directory, const std::string& name,
-                                      std::uint64_t flags) {
-  CopyResult<ReservedFd> direct = PinStep(caller_, directory, name,
-                                          {.flags = flags, .resolve = RESOLVE_NO_MAGICLINKS});
+CopyResult<ReservedFd> PathWalk::Step(int directory, const std::string& name, std::uint64_t flags) {
+  CopyResult<ReservedFd> direct =
+      PinStep(caller_, directory, name, {.flags = flags, .resolve = RESOLVE_NO_MAGICLINKS});
   if (direct.ok() || direct.error().value != ELOOP) return direct;
   // A magic link, or a symbolic one that leads to one in the end.
   if (links_left_-- == 0) return Errno{ELOOP};
@@ -103,8 +102,8 @@ SyscallResult HostOpenAt2(Caller& caller, int directory, const std::string& path
 
 CopyResult<std::string> ReadLinkText(Caller& caller, int directory, const std::string& name) {
   std::string text(PATH_MAX, '\0');
-  const SyscallResult length =
-      HostCall(caller, SYS_readlinkat, Arguments(directory, name.c_str(), text.data(), text.size()));
+  const SyscallResult length = HostCall(
+      caller, SYS_readlinkat, Arguments(directory, name.c_str(), text.data(), text.size()));
   if (!length.ok()) return ErrorOf(length);
   text.resize(static_cast<std::size_t>(length.value()));
   return text;

@@ -10,9 +10,7 @@
 #include <array>
 #include <charconv>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/support.h"
 
@@ -34,6 +32,9 @@ constexpr ProcRule kProcessRules[] = {
 // Files outside the directories of processes that show physical memory, the runtime's included.
 constexpr std::string_view kPhysicalMemory[] = {"kcore", "vmcore", "kpagecount", "kpageflags",
                                                 "kpagecgroup"};
+
+constexpr std::string_view kBelowProc = "/proc/";
+constexpr std::string_view kGone = " (deleted)";
 
 // Takes "name" off the front of "name/rest".
 std::string_view TakeComponent(std::string_view& path) {
@@ -67,12 +68,13 @@ int ProcLocation::descriptor() const {
 ProcLocation ParseProcPath(std::string_view path) {
   ProcLocation location{.on_proc = true};
   // An entry of a process that has gone; the name in front of this is still what it was.
-  absl::ConsumeSuffix(&path, " (deleted)");
+  if (path.ends_with(kGone)) path.remove_suffix(kGone.size());
   if (path == "/proc") {
     location.known = true;
     return location;
   }
-  if (!absl::ConsumePrefix(&path, "/proc/")) return location;
+  if (!path.starts_with(kBelowProc)) return location;
+  path.remove_prefix(kBelowProc.size());
   location.known = true;
   std::string_view rest = path;
   const int process = ParseProcNumber(TakeComponent(rest));

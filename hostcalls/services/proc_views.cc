@@ -67,7 +67,7 @@ SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address
   CopyResult<std::string> text = ReadLinkText(caller, directory, *path);
   if (!text.ok()) return text.error();
   if (IsOnProc(caller, directory, *path)) {
-    const CopyResult<ProcLocation> location = LocateLink(caller, directory, *path);
+    CopyResult<ProcLocation> location = LocateLink(caller, directory, *path);
     if (!location.ok()) return location.error();
     text = ProcLinkText(caller, *location, *std::move(text));
     if (!text.ok()) return text.error();
@@ -81,7 +81,7 @@ SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address
 
 // A directory that lists descriptors by number.
 bool ListsDescriptors(const Caller& caller, int fd) {
-  const CopyResult<ProcLocation> location = Locate(caller, fd);
+  CopyResult<ProcLocation> location = Locate(caller, fd);
   return location.ok() && location->id != 0 &&
          (location->entry == "fd" || location->entry == "fdinfo");
 }

@@ -71,8 +71,7 @@ SyscallResult SetName(Caller& caller, std::uint64_t address) {
 
 SyscallResult GetName(Caller& caller, std::uint64_t address) {
   std::array<char, kNameSize> name{};
-  const SyscallResult result =
-      HostCall(caller, SYS_prctl, Arguments(PR_GET_NAME, name.data()));
+  const SyscallResult result = HostCall(caller, SYS_prctl, Arguments(PR_GET_NAME, name.data()));
   if (!result.ok()) return result;
   return caller.memory.Write(address, std::as_bytes(std::span(name))) ? result : Errno{EFAULT};
 }

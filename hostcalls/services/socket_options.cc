@@ -64,9 +64,8 @@ SyscallResult HandleGetsockopt(Caller& caller, const ArgumentValues& arguments) 
       !caller.memory.Contains(arguments[3], static_cast<std::uint64_t>(*length))) {
     return Errno{EFAULT};
   }
-  const SyscallResult result =
-      HostCall(caller, SYS_getsockopt,
-               Arguments(fd, option.level, option.option, arguments[3], &*length));
+  const SyscallResult result = HostCall(
+      caller, SYS_getsockopt, Arguments(fd, option.level, option.option, arguments[3], &*length));
   if (!result.ok() && result.error() != ERANGE) return result;
   const SyscallResult written = caller.memory.CopyOut(GuestPtr<int>{arguments[4]}, *length);
   return written.ok() ? result : written;

@@ -10,9 +10,8 @@ namespace dunebox::hostcalls {
 
 bool IsOwnTask(pid_t id) { return id > 0 && tgkill(getpid(), id, 0) == 0; }
 
-SyscallResult CopyInExtensible(const GuestMemory& memory, std::uint64_t address,
-                               std::uint64_t size, std::uint64_t smallest,
-                               std::span<std::byte> to) {
+SyscallResult CopyInExtensible(const GuestMemory& memory, std::uint64_t address, std::uint64_t size,
+                               std::uint64_t smallest, std::span<std::byte> to) {
   if (size < smallest) return Errno{EINVAL};
   if (size > kPageSize) return Errno{E2BIG};
   std::vector<std::byte> copy(size);

@@ -8,7 +8,6 @@
 #include <sys/types.h>
 
 #include <cerrno>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -27,7 +26,8 @@ constexpr int AsInt(std::uint64_t argument) { return static_cast<std::int32_t>(a
 inline std::uint64_t AsArgument(const void* pointer) {
   return reinterpret_cast<std::uint64_t>(pointer);
 }
-template <std::integral T>
+template <typename T>
+requires std::is_integral_v<T> || std::is_enum_v<T>
 constexpr std::uint64_t AsArgument(T value) {
   return static_cast<std::uint64_t>(value);  // sign-extended, as the ABI has it
 }
@@ -48,9 +48,8 @@ bool IsOwnTask(pid_t id);
 // A structure whose size the guest states (`struct open_how`, ...): shorter is an older program,
 // which is completed with zeros; longer is a newer one, which may only have zeros there (E2BIG).
 // EINVAL below `smallest`.
-SyscallResult CopyInExtensible(const GuestMemory& memory, std::uint64_t address,
-                               std::uint64_t size, std::uint64_t smallest,
-                               std::span<std::byte> to);
+SyscallResult CopyInExtensible(const GuestMemory& memory, std::uint64_t address, std::uint64_t size,
+                               std::uint64_t smallest, std::span<std::byte> to);
 
 }  // namespace dunebox::hostcalls
 

@@ -33,8 +33,9 @@ constexpr unsigned char kUndefinedInstruction[] = {0x0f, 0x0b};  // UD2
 class UserPages {
  public:
   static absl::StatusOr<std::unique_ptr<UserPages>> Create() {
-    // Anywhere with bit 46 clear; a few tries in case something is there.
-    for (std::uint64_t at = 0x1000'0000'0000; at < 0x1000'1000'0000; at += 0x100'0000) {
+    // Anywhere with bit 46 clear and above AddressSanitizer's shadow; a few tries in case something
+    // is there.
+    for (std::uint64_t at = 0x2000'0000'0000; at < 0x2000'1000'0000; at += 0x100'0000) {
       void* pages = mmap(reinterpret_cast<void*>(at), 2 * kPageSize, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
       if (pages != MAP_FAILED) return std::make_unique<UserPages>(static_cast<std::byte*>(pages));

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 
@@ -26,6 +27,9 @@ namespace {
 
 constexpr std::uint64_t kHugePage = 2 * 1024 * 1024;
 constexpr GuestRange kLow2GiB{GuestVirt{0x1'0000}, GuestVirt{0x8000'0000}};
+
+// Where the kernel keeps System V segments, as /proc/self/maps shows it. [linux]
+constexpr std::uint64_t kSegmentDevice = 1;
 
 // Flags that say where; we place every mapping ourselves.
 constexpr int kPlacementFlags =
@@ -104,8 +108,9 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   if (request.length == 0) return Errno{EINVAL};
   if (length < request.length) return Errno{ENOMEM};
 
-  const bool replace = (request.flags & MAP_FIXED) != 0;
-  const bool exact = replace || (request.flags & MAP_FIXED_NOREPLACE) != 0;
+  const bool keep = (request.flags & MAP_FIXED_NOREPLACE) != 0;  // the stronger of the two
+  const bool replace = (request.flags & MAP_FIXED) != 0 && !keep;
+  const bool exact = replace || keep;
   GuestVirt start{request.address};
   if (exact) {
     if (!IsPageAligned(request.address)) return Errno{EINVAL};
@@ -431,25 +436,45 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   const void* attached =
       shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
   if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
-  attached_[address] = length;
+  auto backing = std::make_shared<Backing>();
+  backing->name = absl::StrFormat("/SYSV%08x (deleted)", info.shm_perm.__key);
+  backing->device = kSegmentDevice;
+  backing->inode = static_cast<std::uint64_t>(id);
+  backing->segment_bytes = length;
   map_.Replace({.range = range,
                 .protection = {.read = true,
                                .write = (flags & SHM_RDONLY) == 0,
                                .execute = (flags & SHM_EXEC) != 0},
                 .sharing = Sharing::kShared,
-                .backing = Named("/SYSV")});
+                .file_backed = true,
+                .backing = std::move(backing)});
   return FromAddress(range.start);
 }
 
+// As Linux: takes away what of the segment still is where an attach at `address` put it. Parts that
+// were unmapped, moved or mapped over meanwhile are somebody else's.
 SyscallResult AddressSpace::DetachShared(std::uint64_t address) {
+  if (!IsPageAligned(address) || !memory_.Contains(address, kPageSize)) return Errno{EINVAL};
   std::unique_lock lock(mutex_);
-  const auto found = attached_.find(address);
-  if (found == attached_.end()) return Errno{EINVAL};
-  const GuestRange range{GuestVirt{address}, GuestVirt{address + found->second}};
-  Forget(range);
-  if (shmdt(memory_.HostAddress(address, range.size())) != 0) return FromErrno();
-  attached_.erase(found);
-  map_.Erase(range);
+  std::vector<GuestRange> parts;
+  std::shared_ptr<const Backing> segment;
+  const GuestRange above{GuestVirt{address}, GuestVirt{memory_.window().limit}};
+  map_.ForEachIn(above, [&](const Vma& vma) {
+    if (segment != nullptr && vma.range.start.value - address >= segment->segment_bytes) {
+      return false;
+    }
+    const bool attached_here = vma.backing != nullptr && vma.backing->segment_bytes != 0 &&
+                               vma.range.start.value - address == vma.offset;
+    if (attached_here && (segment == nullptr || *segment == *vma.backing)) {
+      segment = vma.backing;
+      parts.push_back(vma.range);
+    }
+    return true;
+  });
+  if (parts.empty()) return Errno{EINVAL};
+  for (const GuestRange& part : parts) Forget(part);
+  if (shmdt(memory_.HostAddress(address, kPageSize)) != 0) return FromErrno();
+  for (const GuestRange& part : parts) map_.Erase(part);
   return kSuccess;
 }
 

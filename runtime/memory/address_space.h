@@ -14,7 +14,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <shared_mutex>
 #include <string>
 
@@ -78,9 +77,11 @@ class AddressSpace {
   hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
   hostcalls::SyscallResult DetachShared(std::uint64_t address);
 
-  // Around fork: the map does not change in between.
+  // Around fork: the map does not change in between. The child makes the lock anew: a read-write
+  // lock knows its writer by the thread id, which is another one there.
   void LockForFork() { mutex_.lock(); }
-  void UnlockAfterFork() { mutex_.unlock(); }
+  void UnlockInParent() { mutex_.unlock(); }
+  void UnlockInChild() { std::construct_at(&mutex_); }
 
   // Where the heap begins; the loader sets it once, after the program's image.
   void SetHeapStart(GuestVirt start);
@@ -119,7 +120,6 @@ class AddressSpace {
   GuestVirt heap_start_;
   GuestVirt heap_end_;
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
-  std::map<std::uint64_t, std::uint64_t> attached_;  // System V segments: address -> bytes
 };
 
 }  // namespace dunebox::memory

@@ -231,7 +231,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   owner.machine().LockForFork();
   const pid_t id = fork();
   const int error = errno;
-  owner.machine().UnlockAfterFork();
+  id == 0 ? owner.machine().UnlockInChild() : owner.machine().UnlockInParent();
   owner.signal_handlers().UnlockAfterFork();
   owner.limits().UnlockAfterFork();
   if (id < 0) return Errno{error};

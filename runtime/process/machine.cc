@@ -23,9 +23,14 @@ void Machine::LockForFork() {
   engine_->LockForFork();
 }
 
-void Machine::UnlockAfterFork() {
+void Machine::UnlockInParent() {
   engine_->UnlockAfterFork();
-  space_.UnlockAfterFork();
+  space_.UnlockInParent();
+}
+
+void Machine::UnlockInChild() {
+  engine_->UnlockAfterFork();
+  space_.UnlockInChild();
 }
 
 absl::Status Machine::Rebuild() {

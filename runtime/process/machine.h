@@ -30,8 +30,9 @@ class Machine {
   absl::Status AliasHostPages(const GuestRange& at, const void* host);
 
   void LockForFork();
-  void UnlockAfterFork();
-  // In a forked child, after UnlockAfterFork: a fresh engine in place of the parent's.
+  void UnlockInParent();
+  void UnlockInChild();
+  // In a forked child, after UnlockInChild: a fresh engine in place of the parent's.
   absl::Status Rebuild();
 
  private:

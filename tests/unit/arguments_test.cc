@@ -1,0 +1,319 @@
+#include "hostcalls/dispatch/arguments.h"
+
+#include <gtest/gtest.h>
+#include <limits.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/fakes/fake_caller.h"
+#include "tests/fakes/guest_pages.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+constexpr std::uint64_t kLimit = 0x4000'0000'0000;
+constexpr std::uint64_t kMost = ~std::uint64_t{0};
+constexpr std::uint64_t kGuest = fakes::kTestWindow;
+
+// A call whose first argument is `argument` and whose second and third are lengths.
+Row RowOf(Argument argument, Argument second = Size("length"), Argument third = Int("count")) {
+  return {.number = 0,
+          .name = "test",
+          .route = Route::kForwarded,
+          .family = Family::kFiles,
+          .note = "",
+          .arguments = {argument, second, third}};
+}
+
+int Check(const Row& row, const ArgumentValues& values) {
+  const fakes::FakeCaller caller;
+  return CheckArguments(caller, row, values).error();
+}
+
+struct Pointer {
+  const char* kind;
+  Argument argument;
+  std::uint64_t length;   // of the second argument
+  std::uint64_t extent;   // bytes that are checked
+};
+
+// Every kind that points to memory whose extent is known before anything is copied.
+const Pointer kPointers[] = {
+    {"buffer in", BufferIn("p", LengthIn{1}), 100, 100},
+    {"buffer out", BufferOut("p", LengthIn{1}), 100, 100},
+    {"buffer in with header", BufferIn("p", LengthIn{1}, HeaderBytes{8}), 100, 108},
+    {"buffer out with header", BufferOut("p", LengthIn{1}, HeaderBytes{8}), 100, 108},
+    {"struct in", StructIn("p", 24u), 0, 24},
+    {"struct out", StructOut("p", 24u), 0, 24},
+    {"struct in out", StructInOut("p", 24u), 0, 24},
+    {"shaped struct", StructOut("p", Shape::kTimespec), 0, 16},
+    {"array in", ArrayIn("p", 12, LengthIn{1}), 10, 120},
+    {"array out", ArrayOut("p", 12, LengthIn{1}), 10, 120},
+    {"array in out", ArrayInOut("p", 12, LengthIn{1}), 10, 120},
+    {"socket address in", SockaddrIn("p", LengthIn{1}), 16, 16},
+    {"socket address out", SockaddrOut("p", LengthIn{1}), 0, 128},
+    {"message in", MessageIn("p"), 0, 56},
+    {"message out", MessageOut("p"), 0, 56},
+    {"descriptor set", FdSet("p", LengthIn{1}), 65, 16},
+    {"path", Path("p"), 0, 1},
+    {"string", String("p"), 0, 1},
+    {"string array", StringArray("p"), 0, 1},
+};
+
+TEST(CheckArguments, NoPointerMayLeaveTheWindow) {
+  for (const Pointer& p : kPointers) {
+    SCOPED_TRACE(p.kind);
+    const Row row = RowOf(p.argument);
+    const std::uint64_t inside[] = {0x1'0000, kGuest, kLimit - p.extent};
+    for (const std::uint64_t address : inside) {
+      EXPECT_EQ(Check(row, {address, p.length}), 0) << std::hex << address;
+    }
+    int ours = 0;
+    const std::uint64_t outside[] = {1,
+                                     0xffff,
+                                     kLimit - p.extent + 1,
+                                     kLimit,
+                                     0x7fff'ffff'f000,
+                                     reinterpret_cast<std::uint64_t>(&ours),
+                                     0x8000'0000'0000,
+                                     0xffff'ff80'0000'0000,
+                                     kMost - p.extent,
+                                     kMost};
+    for (const std::uint64_t address : outside) {
+      EXPECT_EQ(Check(row, {address, p.length}), EFAULT) << std::hex << address;
+    }
+  }
+}
+
+TEST(CheckArguments, NullAlwaysPasses) {
+  for (const Pointer& p : kPointers) {
+    EXPECT_EQ(Check(RowOf(p.argument), {0, p.length}), 0) << p.kind;
+    EXPECT_EQ(Check(RowOf(p.argument), {0, kMost}), 0) << p.kind;
+  }
+}
+
+TEST(CheckArguments, ALengthThatOverflowsIsRefused) {
+  const Argument overflowing[] = {BufferIn("p", LengthIn{1}),
+                                  BufferIn("p", LengthIn{1}, HeaderBytes{8}),
+                                  BufferOut("p", LengthIn{1}, HeaderBytes{8}),
+                                  ArrayIn("p", 12, LengthIn{1}),
+                                  ArrayOut("p", 8, LengthIn{1}),
+                                  ArrayInOut("p", 16, LengthIn{1}),
+                                  SockaddrIn("p", LengthIn{1})};
+  for (const Argument& argument : overflowing) {
+    for (const std::uint64_t length :
+         {kMost, kMost - 7, std::uint64_t{1} << 63, (std::uint64_t{1} << 60) + 1, kLimit}) {
+      EXPECT_EQ(Check(RowOf(argument), {kGuest, length}), EFAULT)
+          << static_cast<int>(argument.kind) << " " << std::hex << length;
+    }
+  }
+}
+
+TEST(CheckArguments, ALengthCountsAtTheWidthOfItsOwnArgument) {
+  const std::uint64_t dirty = 0xdead'beef'0000'0010;
+  EXPECT_EQ(Check(RowOf(BufferIn("p", LengthIn{1}), Int("n")), {kGuest, dirty}), 0);
+  EXPECT_EQ(Check(RowOf(BufferIn("p", LengthIn{1}), Unsigned("n")), {kGuest, dirty}), 0);
+  EXPECT_EQ(Check(RowOf(BufferIn("p", LengthIn{1}), Size("n")), {kGuest, dirty}), EFAULT);
+  // A negative int is a large unsigned one: it does not fit near the end of the window.
+  EXPECT_EQ(Check(RowOf(BufferIn("p", LengthIn{1}), Int("n")), {kLimit - 16, kMost}), EFAULT);
+}
+
+TEST(CheckArguments, AnFdSetIsMeasuredInWholeWords) {
+  const Row row = RowOf(FdSet("p", LengthIn{1}), Int("n"));
+  EXPECT_EQ(Check(row, {kLimit - 8, 64}), 0);
+  EXPECT_EQ(Check(row, {kLimit - 8, 65}), EFAULT);
+  EXPECT_EQ(Check(row, {kLimit - 7, 1}), EFAULT);
+  EXPECT_EQ(Check(row, {kLimit, 0}), 0);
+  EXPECT_EQ(Check(row, {kLimit - 8, 0xffff'ffff}), 0);  // -1: the kernel's EINVAL
+}
+
+TEST(CheckArguments, RuntimeDescriptorsDoNotExist) {
+  for (const Argument& argument : {Fd("fd"), DirFd("fd")}) {
+    for (const std::uint64_t fd : {1000u, 1001u, 1023u}) {
+      EXPECT_EQ(Check(RowOf(argument), {fd}), EBADF);
+      EXPECT_EQ(Check(RowOf(argument), {fd | 0xffff'ffff'0000'0000}), EBADF) << "int argument";
+      EXPECT_EQ(Check(RowOf(argument), {fd | 0x1'0000'0000}), EBADF) << "int argument";
+    }
+    for (const std::uint64_t fd : {std::uint64_t{0}, std::uint64_t{999}, std::uint64_t{1024},
+                                   kMost, std::uint64_t{0xffff'ff9c}}) {
+      EXPECT_EQ(Check(RowOf(argument), {fd}), 0);
+    }
+  }
+}
+
+TEST(CheckArguments, PlainNumbersMayBeAnything) {
+  for (const Argument& argument :
+       {Argument{}, Int("n"), Unsigned("n"), Hex("n"), Flags("n", FlagSet::kNone), Pid("n"),
+        Size("n"), Offset("n"), Mode("n"), Signal("n"), Address("n")}) {
+    for (const std::uint64_t value : {std::uint64_t{0}, kLimit, kMost, std::uint64_t{1000}}) {
+      EXPECT_EQ(Check(RowOf(argument), {value}), 0) << static_cast<int>(argument.kind);
+    }
+  }
+}
+
+TEST(CheckArguments, EveryPositionIsChecked) {
+  for (std::size_t i = 0; i < kMaxArguments; ++i) {
+    Row row = RowOf(Int("n"), Int("n"));
+    row.arguments[i] = StructIn("p", 8u);
+    ArgumentValues values{};
+    values[i] = kLimit;
+    EXPECT_EQ(Check(row, values), EFAULT) << i;
+  }
+}
+
+// No call of the table lets an address of the runtime through to the kernel, whatever the lengths.
+TEST(CheckArguments, NoRowOfTheTableTakesARuntimeAddress) {
+  const fakes::FakeCaller caller;
+  for (const Row& row : AllRows()) {
+    if (row.route != Route::kForwarded) continue;
+    for (std::size_t i = 0; i < row.arguments.size(); ++i) {
+      const ArgumentKind kind = row.arguments[i].kind;
+      if (kind < ArgumentKind::kPath) continue;  // kinds that are numbers come first
+      if (kind == ArgumentKind::kIovecIn || kind == ArgumentKind::kIovecOut) continue;
+      ArgumentValues values{};
+      values[i] = 0x7000'0000'0000;
+      if (row.arguments[i].length_argument >= 0) {
+        values[static_cast<std::size_t>(row.arguments[i].length_argument)] = 1;
+      }
+      EXPECT_EQ(CheckArguments(caller, row, values).error(), EFAULT)
+          << row.name << " argument " << i;
+    }
+  }
+}
+
+// ---- iovec --------------------------------------------------------------------------------------
+
+class IovecTest : public ::testing::Test {
+ protected:
+  void Put(std::size_t index, std::uint64_t base, std::uint64_t length) {
+    pages_.At<std::array<std::uint64_t, 2>>(index * sizeof(iovec)) = {base, length};
+  }
+  int Copy(std::uint64_t count, std::uint64_t address = kGuest) {
+    const auto result = CopyInIovec(memory_, address, count);
+    return result.ok() ? 0 : result.error().value;
+  }
+
+  const GuestMemory memory_{Window::WholeProgram()};
+  fakes::GuestPages pages_{5};
+};
+
+TEST_F(IovecTest, IsCopiedOnceAndNotLookedAtAgain) {
+  Put(0, kGuest + 100, 8);
+  Put(1, kGuest + 200, 16);
+  auto result = CopyInIovec(memory_, kGuest, 2);
+  ASSERT_TRUE(result.ok());
+  Put(1, 0x7000'0000'0000, 16);  // what a sibling thread would do
+  const std::vector<iovec> elements = *std::move(result);
+  ASSERT_EQ(elements.size(), 2u);
+  EXPECT_EQ(reinterpret_cast<std::uint64_t>(elements[1].iov_base), kGuest + 200);
+  EXPECT_EQ(elements[1].iov_len, 16u);
+}
+
+TEST_F(IovecTest, TheCountHasLinuxsLimit) {
+  for (std::size_t i = 0; i < 1024; ++i) Put(i, kGuest, 1);
+  EXPECT_EQ(Copy(1024), 0);
+  EXPECT_EQ(Copy(1025), EINVAL);
+  EXPECT_EQ(Copy(kMost), EINVAL);
+  EXPECT_EQ(Copy(std::uint64_t{1} << 60), EINVAL);  // would overflow in bytes
+  EXPECT_EQ(Copy(0), 0);
+  EXPECT_EQ(Copy(0, 0), 0);
+}
+
+TEST_F(IovecTest, TheArrayItselfHasToBeInsideTheWindow) {
+  EXPECT_EQ(Copy(1, 0), EFAULT);
+  EXPECT_EQ(Copy(1, kLimit), EFAULT);
+  EXPECT_EQ(Copy(1, kLimit - 8), EFAULT);
+  EXPECT_EQ(Copy(1, 0x7000'0000'0000), EFAULT);
+  EXPECT_EQ(Copy(2, kMost - 15), EFAULT);
+}
+
+TEST_F(IovecTest, EveryElementIsChecked) {
+  struct Case {
+    std::uint64_t base, length;
+    int error;
+  };
+  const Case cases[] = {
+      {kGuest, 0, 0},
+      {0, 0, 0},
+      {kLimit - 1, 1, 0},
+      {kLimit - 1, 2, EFAULT},
+      {0x7000'0000'0000, 1, EFAULT},
+      {0, 1, EFAULT},
+      {kMost, 1, EFAULT},
+      {kGuest, std::uint64_t{1} << 62, EFAULT},
+      {kGuest, std::uint64_t{1} << 63, EINVAL},  // negative as ssize_t
+      {kGuest, kMost, EINVAL},
+      {0x7000'0000'0000, kMost, EINVAL},
+  };
+  for (const Case& c : cases) {
+    for (const std::size_t position : {0, 1, 2}) {
+      for (std::size_t i = 0; i < 3; ++i) Put(i, kGuest, 1);
+      Put(position, c.base, c.length);
+      EXPECT_EQ(Copy(3), c.error) << std::hex << c.base << " " << c.length << " " << position;
+    }
+  }
+}
+
+// ---- what the kernel gets -----------------------------------------------------------------------
+
+class PrepareTest : public IovecTest {
+ protected:
+  int Prepare(const Row& row, const ArgumentValues& values) {
+    return prepared_.Prepare(caller_, row, values).error();
+  }
+  const fakes::FakeCaller caller_;
+  PreparedArguments prepared_;
+};
+
+TEST_F(PrepareTest, APathIsOurCopy) {
+  std::strcpy(reinterpret_cast<char*>(pages_.host()), "/etc/passwd");
+  ASSERT_EQ(Prepare(RowOf(Path("path")), {kGuest}), 0);
+  const char* copy = reinterpret_cast<const char*>(prepared_.values()[0]);
+  EXPECT_NE(prepared_.values()[0], kGuest);
+  std::strcpy(reinterpret_cast<char*>(pages_.host()), "/tmp/other");
+  EXPECT_STREQ(copy, "/etc/passwd");
+}
+
+TEST_F(PrepareTest, TwoPathsAreTwoCopies) {
+  std::strcpy(reinterpret_cast<char*>(pages_.host()), "a");
+  std::strcpy(reinterpret_cast<char*>(pages_.host()) + 64, "b");
+  ASSERT_EQ(Prepare(RowOf(Path("from"), Path("to")), {kGuest, kGuest + 64}), 0);
+  EXPECT_STREQ(reinterpret_cast<const char*>(prepared_.values()[0]), "a");
+  EXPECT_STREQ(reinterpret_cast<const char*>(prepared_.values()[1]), "b");
+}
+
+TEST_F(PrepareTest, PathsHaveLinuxsLimitAndNullStaysNull) {
+  std::memset(pages_.host(), 'x', 2 * kPageSize);
+  pages_.At<char>(PATH_MAX - 1) = '\0';
+  EXPECT_EQ(Prepare(RowOf(Path("path")), {kGuest}), 0);
+  pages_.At<char>(PATH_MAX - 1) = 'x';
+  EXPECT_EQ(Prepare(RowOf(Path("path")), {kGuest}), ENAMETOOLONG);
+  EXPECT_EQ(Prepare(RowOf(Path("path")), {0}), 0);
+  EXPECT_EQ(prepared_.values()[0], 0u);
+}
+
+TEST_F(PrepareTest, AnIovecIsOurCopyAndItsBuffersAreTheGuests) {
+  Put(0, kGuest + 100, 8);
+  for (const Argument& argument : {IovecIn("v", LengthIn{1}), IovecOut("v", LengthIn{1})}) {
+    ASSERT_EQ(Prepare(RowOf(argument, Int("n")), {kGuest, 0xffff'0000'0000'0001}), 0);
+    EXPECT_NE(prepared_.values()[0], kGuest);
+    const auto* copy = reinterpret_cast<const iovec*>(prepared_.values()[0]);
+    EXPECT_EQ(reinterpret_cast<std::uint64_t>(copy->iov_base), kGuest + 100);
+    EXPECT_EQ(Prepare(RowOf(argument), {0x7000'0000'0000, 1}), EFAULT);
+    EXPECT_EQ(Prepare(RowOf(argument), {kGuest, 2000}), EINVAL);
+  }
+}
+
+TEST_F(PrepareTest, BuffersStayWhereTheyAre) {
+  const ArgumentValues values = {kGuest, 100, 7};
+  ASSERT_EQ(Prepare(RowOf(BufferOut("p", LengthIn{1})), values), 0);
+  EXPECT_EQ(prepared_.values(), values);
+}
+
+}  // namespace
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,548 @@
+#include "hostcalls/services/open.h"
+
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "services_fixture.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+constexpr std::uint64_t kSecret = 0x5ec4e7'5ec4e7'5e;
+volatile std::uint64_t secret = kSecret;
+
+class OpenTest : public ServicesTest {
+ protected:
+  // The same open() natively and in the guest: same errno, or both succeed and give the same
+  // file, status flags and number.
+  void ExpectAsNatively(const std::string& path, std::uint64_t flags, std::uint64_t mode = 0600,
+                        int directory = AT_FDCWD) {
+    SCOPED_TRACE(path + " " + std::to_string(flags));
+    const auto native = syscall(SYS_openat, directory, path.c_str(), flags, mode);
+    const std::int64_t expected = native < 0 ? -errno : native;
+    struct stat want {};
+    int want_flags = 0;
+    if (native >= 0) {
+      fstat(static_cast<int>(native), &want);
+      want_flags = fcntl(static_cast<int>(native), F_GETFL);
+      close(static_cast<int>(native));
+    }
+    const std::int64_t got = thread_.OpenAt(directory, path, flags, mode);
+    EXPECT_EQ(got, expected);
+    if (got < 0) return;
+    struct stat have {};
+    fstat(static_cast<int>(got), &have);
+    if ((flags & O_TMPFILE) != O_TMPFILE) {
+      EXPECT_EQ(have.st_ino, want.st_ino);
+    }
+    EXPECT_EQ(have.st_mode, want.st_mode);
+    // Following the link to the pinned object needs O_NOFOLLOW away.
+    EXPECT_EQ(fcntl(static_cast<int>(got), F_GETFL) | O_NOFOLLOW, want_flags | O_NOFOLLOW);
+    const int close_on_exec = fcntl(static_cast<int>(got), F_GETFD) & FD_CLOEXEC;
+    EXPECT_EQ(close_on_exec != 0, (flags & O_CLOEXEC) != 0);
+    close(static_cast<int>(got));
+  }
+  // By an absolute path (the quick way where it is on the root's mount) and a relative one.
+  void ExpectBothWaysAsNatively(const std::string& name, std::uint64_t flags) {
+    ExpectAsNatively(directory_ + "/" + name, flags);
+    ExpectAsNatively(name, flags);
+  }
+};
+
+TEST_F(OpenTest, OrdinaryFilesOpenAsNatively) {
+  MakeFile("file", "text");
+  ASSERT_EQ(symlink("file", "link"), 0);
+  ASSERT_EQ(symlink("nothing", "dangling"), 0);
+  ASSERT_EQ(symlink("loop", "loop"), 0);
+  ASSERT_EQ(mkdir("dir", 0700), 0);
+  for (const char* name : {"file", "link", "dangling", "loop", "dir", "dir/", "file/", "link/",
+                           "missing", "missing/file", "dir/../file", "./file", "file/x", "."}) {
+    for (const std::uint64_t flags :
+         {O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_CLOEXEC, O_RDONLY | O_NOFOLLOW,
+          O_RDONLY | O_DIRECTORY, O_DIRECTORY | O_NOFOLLOW, O_PATH, O_PATH | O_NOFOLLOW,
+          O_PATH | O_CLOEXEC, O_RDWR | O_APPEND | O_NONBLOCK, O_ACCMODE}) {
+      ExpectBothWaysAsNatively(name, flags);
+    }
+  }
+}
+
+TEST_F(OpenTest, ExistingFilesWithCreateOpenAsNatively) {
+  MakeFile("file", "text");
+  ASSERT_EQ(symlink("file", "link"), 0);
+  ASSERT_EQ(mkdir("dir", 0700), 0);
+  for (const char* name : {"file", "link", "dir", "dir/", "file/", "link/", "missing/x", "dir/."}) {
+    for (const std::uint64_t flags :
+         {O_CREAT | O_RDWR, O_CREAT | O_EXCL | O_RDWR, O_CREAT | O_NOFOLLOW | O_RDONLY,
+          O_CREAT | O_DIRECTORY, O_CREAT | O_TMPFILE | O_RDWR}) {
+      ExpectBothWaysAsNatively(name, flags);
+    }
+  }
+}
+
+TEST_F(OpenTest, NewFilesAreCreatedWithTheModeAskedFor) {
+  for (const std::string& path : {std::string("new"), directory_ + "/new2"}) {
+    const std::int64_t fd = thread_.Open(path, O_CREAT | O_WRONLY, 0640);
+    ASSERT_GE(fd, 0);
+    struct stat status {};
+    fstat(static_cast<int>(fd), &status);
+    const mode_t mask = umask(0);
+    umask(mask);
+    EXPECT_EQ(status.st_mode & 07777, 0640 & ~mask);
+    close(static_cast<int>(fd));
+    EXPECT_EQ(thread_.Open(path, O_CREAT | O_EXCL | O_WRONLY, 0640), -EEXIST);
+  }
+  EXPECT_EQ(thread_.Open("new3/", O_CREAT | O_WRONLY, 0600), -EISDIR);
+}
+
+TEST_F(OpenTest, ADanglingLinkIsCreatedWhereItPoints) {
+  ASSERT_EQ(mkdir("a", 0700), 0);
+  ASSERT_EQ(mkdir("b", 0700), 0);
+  ASSERT_EQ(symlink("../b/second", "a/first"), 0);
+  ASSERT_EQ(symlink((directory_ + "/b/target").c_str(), "b/second"), 0);
+  EXPECT_EQ(thread_.Open("a/first", O_CREAT | O_EXCL | O_RDWR, 0600), -EEXIST);
+  EXPECT_EQ(thread_.Open("a/first", O_CREAT | O_NOFOLLOW | O_RDWR, 0600), -ELOOP);
+  const std::int64_t fd = thread_.Open("a/first", O_CREAT | O_RDWR, 0600);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(access("b/target", F_OK), 0);
+  close(static_cast<int>(fd));
+  ASSERT_EQ(symlink("circle", "circle"), 0);
+  EXPECT_EQ(thread_.Open("circle", O_CREAT | O_RDWR, 0600), -ELOOP);
+  ASSERT_EQ(symlink("missing/target", "lost"), 0);
+  EXPECT_EQ(thread_.Open("lost", O_CREAT | O_RDWR, 0600), -ENOENT);
+}
+
+TEST_F(OpenTest, TemporaryFilesHaveNoName) {
+  ExpectBothWaysAsNatively(".", O_TMPFILE | O_RDWR);
+  ExpectBothWaysAsNatively(".", O_TMPFILE | O_RDONLY);
+  ExpectAsNatively("/dev/shm", O_TMPFILE | O_RDWR | O_EXCL);
+}
+
+TEST_F(OpenTest, DevicesAndProcfsOpenAsNatively) {
+  for (const char* path :
+       {"/dev/null", "/dev/tty", "/dev/zero", "/proc/meminfo", "/proc/self", "/proc/self/status",
+        "/proc/thread-self/comm", "/proc/self/task", "/proc/self/cwd", "/proc/self/root",
+        "/proc/self/cwd/..", "/proc/self/x", "/proc/self/fd", "/proc/self/fd/", "/proc/self/fd/99",
+        "/proc/mounts", "/proc/self/ns/net", "/proc/self/fd/01"}) {
+    ExpectAsNatively(path, O_RDONLY);
+    ExpectAsNatively(path, O_PATH);
+    ExpectAsNatively(path, O_PATH | O_NOFOLLOW);
+  }
+}
+
+TEST_F(OpenTest, MagicLinksToDescriptorsOpenTheObjectAnew) {
+  const std::string path = MakeFile("file", "text");
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const int link = open("/proc/self/exe", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  const int unix_socket = socket(AF_UNIX, SOCK_STREAM, 0);
+  for (const std::string& directory : {std::string("/proc/self/fd/"), std::string("/dev/fd/"),
+                                       "/proc/self/task/" + std::to_string(gettid()) + "/fd/",
+                                       std::string("/proc/self/cwd/fds/")}) {
+    [[maybe_unused]] const int made = symlink("/proc/self/fd", "fds");
+    for (const int target : {fd, ends[0], ends[1], link, unix_socket, 999}) {
+      ExpectAsNatively(directory + std::to_string(target), O_RDONLY | O_NONBLOCK);
+      ExpectAsNatively(directory + std::to_string(target), O_WRONLY | O_NONBLOCK);
+    }
+  }
+  ExpectAsNatively("/dev/stdin", O_RDONLY | O_NONBLOCK);
+  const int numbers = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+  ExpectAsNatively(std::to_string(fd), O_RDONLY, 0, numbers);
+  for (const int used : {fd, ends[0], ends[1], link, unix_socket, numbers}) close(used);
+}
+
+TEST_F(OpenTest, TheResultHasTheLowestFreeNumber) {
+  MakeFile("file", "text");
+  const int lowest = open("/dev/null", O_RDONLY);
+  close(lowest);
+  for (const char* path : {"file", "/etc/passwd", "/dev/null", "/proc/self/maps", "/dev/fd/0"}) {
+    const std::int64_t fd = thread_.Open(path, O_RDONLY);
+    EXPECT_EQ(fd, lowest) << path;
+    close(static_cast<int>(fd));
+  }
+  // Nothing is left behind in the reserved range.
+  const int next = fcntl(lowest - 1, F_GETFD);
+  EXPECT_GE(next, 0);
+  CopyResult<ReservedFd> first = TestGuest::Get().limits.Reserve(0);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->get(), FirstReserved() + kFixedSlots);
+}
+
+TEST_F(OpenTest, AFullTableGivesEmfileAndTheLastNumberCanBeUsed) {
+  rlimit before = TestGuest::Get().limits.Get(RLIMIT_NOFILE);
+  const int lowest = open("/dev/null", O_RDONLY);
+  const rlimit tight{static_cast<rlim_t>(lowest) + 1, before.rlim_max};
+  MakeFile("file", "text");
+  EXPECT_EQ(Call(SYS_setrlimit, RLIMIT_NOFILE, thread_.Put(tight)), 0);
+  EXPECT_EQ(thread_.Open("file", O_RDONLY), -EMFILE);
+  EXPECT_EQ(thread_.Open("/etc/passwd", O_RDONLY), -EMFILE);
+  close(lowest);
+  EXPECT_EQ(thread_.Open("file", O_RDONLY), lowest);
+  close(lowest);
+  EXPECT_EQ(Call(SYS_setrlimit, RLIMIT_NOFILE, thread_.Put(before)), 0);
+}
+
+TEST_F(OpenTest, AFifoBlocksUntilTheOtherEndComes) {
+  ASSERT_EQ(mkfifo("fifo", 0600), 0);
+  std::thread writer([] {
+    TestThread other(1);
+    const std::int64_t fd = other.Open("fifo", O_WRONLY);
+    EXPECT_EQ(write(static_cast<int>(fd), "x", 1), 1);
+    close(static_cast<int>(fd));
+  });
+  const std::int64_t fd = thread_.Open("fifo", O_RDONLY);
+  writer.join();
+  EXPECT_EQ(ReadAll(fd), "?");  // no pread on a pipe: it is one
+  char byte = 0;
+  EXPECT_EQ(read(static_cast<int>(fd), &byte, 1), 1);
+  close(static_cast<int>(fd));
+  EXPECT_EQ(thread_.Open("fifo", O_WRONLY | O_NONBLOCK), -ENXIO);
+}
+
+TEST_F(OpenTest, APendingSignalAsksForTheCallToBeRepeated) {
+  MakeFile("file", "text");
+  thread_.signal_pending = 1;
+  EXPECT_TRUE(SyscallResult(thread_.Open("file", O_RDONLY)).is_restart());
+  EXPECT_TRUE(SyscallResult(thread_.Open("/etc/passwd", O_RDONLY)).is_restart());
+  thread_.signal_pending = 0;
+}
+
+TEST_F(OpenTest, HostilePathPointersFault) {
+  EXPECT_EQ(Call(SYS_open, RuntimeAddress(), O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_open, 0, O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_open, ~0ULL, O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_open, 0x8000'0000'0000'0000ULL, O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_openat, AT_FDCWD, kArenaEnd, O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_creat, kArenaEnd, 0600), -EFAULT);
+  std::memset(reinterpret_cast<void*>(kArenaEnd - 8), 'x', 8);  // no NUL before the end
+  EXPECT_EQ(Call(SYS_open, kArenaEnd - 8, O_RDONLY), -EFAULT);
+  EXPECT_EQ(Call(SYS_open, thread_.PutString(std::string(PATH_MAX, 'x')), O_RDONLY), -ENAMETOOLONG);
+  EXPECT_EQ(thread_.Open("", O_RDONLY), -ENOENT);
+}
+
+// ---- openat2 ------------------------------------------------------------------------------------
+
+TEST_F(OpenTest, Openat2ChecksItsStructureAsTheKernelDoes) {
+  const std::uint64_t path = thread_.PutString("/etc/passwd");
+  struct Larger {
+    open_how how;
+    std::uint64_t more;
+  };
+  const auto call = [&](const Larger& how, std::uint64_t size) {
+    return Call(SYS_openat2, AT_FDCWD, path, thread_.Put(how), size);
+  };
+  const std::int64_t fd = call({{.flags = O_RDONLY}, 0}, sizeof(open_how));
+  EXPECT_GE(fd, 0);
+  close(static_cast<int>(fd));
+  EXPECT_EQ(call({{.flags = O_RDONLY}, 0}, 8), -EINVAL);
+  EXPECT_EQ(call({{.flags = O_RDONLY}, 1}, sizeof(Larger)), -E2BIG);
+  EXPECT_EQ(call({{.flags = O_RDONLY}, 0}, 1 << 20), -E2BIG);
+  EXPECT_EQ(call({{.flags = 1ULL << 40}, 0}, sizeof(open_how)), -EINVAL);
+  EXPECT_EQ(call({{.flags = O_RDONLY, .mode = 0600}, 0}, sizeof(open_how)), -EINVAL);
+  EXPECT_EQ(call({{.flags = O_RDONLY, .resolve = 1ULL << 40}, 0}, sizeof(open_how)), -EINVAL);
+  EXPECT_EQ(Call(SYS_openat2, AT_FDCWD, path, RuntimeAddress(), sizeof(open_how)), -EFAULT);
+  EXPECT_EQ(Call(SYS_openat2, AT_FDCWD, path, kArenaEnd - 8, sizeof(open_how)), -EFAULT);
+}
+
+TEST_F(OpenTest, Openat2ResolvesAsAsked) {
+  MakeFile("file", "text");
+  ASSERT_EQ(symlink("file", "link"), 0);
+  ASSERT_EQ(symlink("/etc/passwd", "out"), 0);
+  const auto check = [&](const std::string& path, std::uint64_t flags, std::uint64_t resolve) {
+    SCOPED_TRACE(path + " " + std::to_string(resolve));
+    open_how how{.flags = flags, .mode = (flags & O_CREAT) != 0 ? 0600u : 0, .resolve = resolve};
+    const auto native = syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how));
+    const std::int64_t expected = native < 0 ? -errno : native;
+    if (native >= 0) close(static_cast<int>(native));
+    const std::int64_t got =
+        Call(SYS_openat2, AT_FDCWD, thread_.PutString(path), thread_.Put(how), sizeof(how));
+    EXPECT_EQ(got, expected);
+    if (got >= 0) close(static_cast<int>(got));
+  };
+  for (const std::uint64_t resolve :
+       {RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS,
+        RESOLVE_NO_XDEV, RESOLVE_BENEATH | RESOLVE_NO_XDEV}) {
+    for (const char* path : {"file", "link", "out", "../x", "/etc/passwd", "/dev/stdin",
+                             "/proc/self/status", "/proc/self/exe"}) {
+      check(path, O_RDONLY, resolve);
+    }
+    check("file", O_RDWR | O_CREAT, resolve);
+  }
+}
+
+// ---- procfs -------------------------------------------------------------------------------------
+
+class ProcOpenTest : public OpenTest {
+ protected:
+  // Every spelling of a file of this process.
+  std::vector<std::string> Spellings(const std::string& name) {
+    const std::string pid = std::to_string(getpid());
+    const std::string tid = std::to_string(gettid());
+    [[maybe_unused]] int made = symlink(("/proc/self/" + name).c_str(), "spelled");
+    made = symlink("/proc/self", "me");
+    return {"/proc/self/" + name,
+            "/proc/thread-self/" + name,
+            "/proc/" + pid + "/" + name,
+            "/proc/" + pid + "/task/" + tid + "/" + name,
+            "/proc/self/task/../" + name,
+            "/proc/self/root/proc/self/" + name,
+            "/proc/self/cwd/me/" + name,
+            "//proc//self//" + name,
+            "spelled",
+            directory_ + "/spelled",
+            "me/" + name};
+  }
+};
+
+TEST_F(ProcOpenTest, MemoryIsRefusedHoweverItIsNamed) {
+  for (const std::string& path : Spellings("mem")) {
+    for (const std::uint64_t flags :
+         {O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_CREAT, O_RDWR | O_CLOEXEC | O_NONBLOCK}) {
+      EXPECT_EQ(thread_.Open(path, flags, 0600), -EACCES) << path;
+    }
+  }
+  const std::int64_t self = thread_.Open("/proc/self", O_RDONLY | O_DIRECTORY);
+  EXPECT_EQ(thread_.OpenAt(static_cast<int>(self), "mem", O_RDWR), -EACCES);
+  EXPECT_EQ(thread_.OpenAt(static_cast<int>(self), "./task/../mem", O_RDWR), -EACCES);
+  ASSERT_EQ(fchdir(static_cast<int>(self)), 0);
+  EXPECT_EQ(thread_.Open("mem", O_RDWR), -EACCES);
+  close(static_cast<int>(self));
+}
+
+TEST_F(ProcOpenTest, WhatShowsTheRuntimeIsRefused) {
+  for (const char* name : {"smaps", "smaps_rollup", "numa_maps", "pagemap", "map_files",
+                           "clear_refs", "syscall", "stack"}) {
+    const std::string path = std::string("/proc/self/") + name;
+    if (access(path.c_str(), F_OK) != 0) continue;
+    EXPECT_EQ(thread_.Open(path, O_RDONLY), -EACCES) << name;
+  }
+  EXPECT_EQ(thread_.Open("/proc/1/maps", O_RDONLY), -EACCES);
+  EXPECT_EQ(thread_.Open("/proc/kcore", O_RDONLY),
+            access("/proc/kcore", F_OK) == 0 ? -EACCES : -ENOENT);
+}
+
+TEST_F(ProcOpenTest, APathDescriptorOfMemoryDoesNotOpenIt) {
+  const std::int64_t fd = thread_.Open("/proc/self/mem", O_PATH);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(thread_.Open("/proc/self/fd/" + std::to_string(fd), O_RDWR), -EACCES);
+  EXPECT_EQ(thread_.Open("/dev/fd/" + std::to_string(fd), O_RDONLY), -EACCES);
+  close(static_cast<int>(fd));
+}
+
+TEST_F(ProcOpenTest, MapsAreTheGuestsAndCannotBeChanged) {
+  for (const std::string& path : Spellings("maps")) {
+    const std::int64_t fd = thread_.Open(path, O_RDONLY | O_CLOEXEC);
+    ASSERT_GE(fd, 0) << path;
+    EXPECT_EQ(ReadAll(fd), "the guest's maps\n");
+    EXPECT_EQ(fcntl(static_cast<int>(fd), F_GETFL) & O_ACCMODE, O_RDONLY);
+    EXPECT_EQ(fcntl(static_cast<int>(fd), F_GETFD), FD_CLOEXEC);
+    const int writable = open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_RDWR | O_CLOEXEC);
+    if (writable >= 0) {  // root may open it; the seal holds
+      EXPECT_EQ(write(writable, "x", 1), -1);
+    }
+    close(writable);
+    close(static_cast<int>(fd));
+  }
+  EXPECT_EQ(thread_.Open("/proc/self/maps", O_RDWR), -EACCES);
+}
+
+TEST_F(ProcOpenTest, EnvironmentAndItsLikeAreTheGuests) {
+  const auto read_proc = [&](const char* path) {
+    const std::int64_t fd = thread_.Open(path, O_RDONLY);
+    EXPECT_GE(fd, 0) << path;
+    std::string text = ReadAll(fd);
+    close(static_cast<int>(fd));
+    return text;
+  };
+  EXPECT_EQ(read_proc("/proc/self/environ"), std::string("A=1\0B=2\0", 8));
+  EXPECT_EQ(read_proc("/proc/self/auxv"), std::string(16, '\0'));
+  EXPECT_EQ(read_proc("/proc/self/cmdline"), std::string("guest\0", 6));
+  TestGuest::Get().process.command_line.clear();
+  EXPECT_NE(read_proc("/proc/self/cmdline").find("services_test"), std::string::npos);
+  TestGuest::Get().process.command_line = std::string("guest\0", 6);
+}
+
+TEST_F(ProcOpenTest, ExeIsTheProgram) {
+  struct stat program {};
+  ASSERT_EQ(stat("/etc/passwd", &program), 0);
+  for (const std::string& path : Spellings("exe")) {
+    const std::int64_t fd = thread_.Open(path, O_RDONLY);
+    ASSERT_GE(fd, 0) << path;
+    struct stat opened {};
+    fstat(static_cast<int>(fd), &opened);
+    EXPECT_EQ(opened.st_ino, program.st_ino);
+    close(static_cast<int>(fd));
+  }
+  EXPECT_EQ(thread_.Open("/proc/self/exe", O_RDONLY | O_NOFOLLOW), -ELOOP);
+}
+
+TEST_F(ProcOpenTest, DescriptorsOfTheRuntimeAreNotThere) {
+  const std::string path = MakeFile("private", "of the runtime");
+  const int low = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  CopyResult<ReservedFd> reserved = TestGuest::Get().limits.Reserve(low);
+  close(low);
+  ASSERT_TRUE(reserved.ok());
+  for (const std::string& name : Spellings("fd/" + std::to_string(reserved->get()))) {
+    for (const std::uint64_t flags : {O_RDONLY, O_RDWR, O_PATH, O_RDWR | O_CREAT}) {
+      EXPECT_EQ(thread_.Open(name, flags, 0600), -ENOENT) << name << " " << flags;
+    }
+  }
+  const std::string root = std::to_string(FirstReserved());
+  EXPECT_EQ(thread_.Open("/proc/self/fd/" + root + "/etc/passwd", O_RDONLY), -ENOENT);
+  EXPECT_EQ(thread_.Open("/proc/self/fd/" + root + "/new", O_RDWR | O_CREAT | O_EXCL, 0600),
+            -ENOENT);
+  const std::int64_t numbers = thread_.Open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+  EXPECT_EQ(thread_.OpenAt(static_cast<int>(numbers), root, O_RDONLY), -ENOENT);
+  close(static_cast<int>(numbers));
+  EXPECT_EQ(thread_.OpenAt(FirstReserved(), "etc/passwd", O_RDONLY), -EBADF);
+}
+
+TEST_F(ProcOpenTest, TextFilesDoNotCostTheRuntimeADescriptor) {
+  for (int i = 0; i < 100; ++i) {
+    const std::int64_t fd = thread_.Open("/proc/self/maps", O_RDONLY);
+    ASSERT_GE(fd, 0);
+    close(static_cast<int>(fd));
+  }
+  CopyResult<ReservedFd> first = TestGuest::Get().limits.Reserve(0);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->get(), FirstReserved() + kFixedSlots);
+}
+
+TEST_F(ProcOpenTest, AfterChrootPathsStartAtTheNewRoot) {
+  if (geteuid() != 0) GTEST_SKIP() << "chroot needs root";
+  ASSERT_EQ(mkdir("root", 0700), 0);
+  MakeFile("root/only-here", "text");
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool changed = thread_.Call(SYS_chroot, thread_.PutString("root")) == 0;
+    const bool inside = thread_.Open("/only-here", O_RDONLY) >= 0;
+    const bool outside = thread_.Open("/etc/passwd", O_RDONLY) == -ENOENT;
+    const bool created = thread_.Open("/new", O_RDWR | O_CREAT, 0600) >= 0;
+    _exit(changed && inside && outside && created ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(access("root/new", F_OK), 0);
+  EXPECT_GE(thread_.Open("/etc/passwd", O_RDONLY), 0);  // this process is where it was
+}
+
+// ---- Races --------------------------------------------------------------------------------------
+
+// Reads the secret through `fd` as if it were the process's memory.
+bool ShowsSecret(std::int64_t fd) {
+  std::uint64_t value = 0;
+  const auto offset = static_cast<off_t>(reinterpret_cast<std::uint64_t>(&secret));
+  return pread(static_cast<int>(fd), &value, sizeof(value), offset) == sizeof(value) &&
+         value == secret;
+}
+
+class OpenRaceTest : public OpenTest {
+ protected:
+  static constexpr int kRounds = 20'000;
+  // Opens `path` again and again while `attack` runs in another thread.
+  void Loop(const std::string& path, std::uint64_t flags,
+            const std::function<void(TestThread&)>& attack) {
+    std::atomic<bool> stop = false;
+    std::thread attacker([&] {
+      TestThread sibling(1);
+      while (!stop) attack(sibling);
+    });
+    int opened = 0;
+    for (int round = 0; round < kRounds; ++round) {
+      const std::int64_t fd = thread_.Open(path, flags, 0600);
+      if (fd < 0) continue;
+      ++opened;
+      if (ShowsSecret(fd)) ADD_FAILURE() << "memory of the runtime in round " << round;
+      close(static_cast<int>(fd));
+    }
+    stop = true;
+    attacker.join();
+    EXPECT_GT(opened, 0);
+  }
+};
+
+TEST_F(OpenRaceTest, ALinkThatFlipsToMemoryNeverOpensIt) {
+  ASSERT_TRUE(ShowsSecret(open("/proc/self/mem", O_RDWR)));  // the attack is one
+  MakeFile("file", std::string(64, 'x'));
+  ASSERT_EQ(symlink("/proc/self/mem", "memory"), 0);
+  ASSERT_EQ(symlink("file", "name"), 0);
+  const auto flip = [](TestThread&) {
+    syscall(SYS_renameat2, AT_FDCWD, "name", AT_FDCWD, "memory", 2 /* RENAME_EXCHANGE */);
+  };
+  Loop("name", O_RDWR, flip);
+  Loop(directory_ + "/name", O_RDWR, flip);
+  Loop("name", O_RDWR | O_CREAT, flip);
+}
+
+TEST_F(OpenRaceTest, ASiblingThatReplacesDescriptorsGainsNothing) {
+  MakeFile("file", std::string(64, 'x'));
+  const std::int64_t memory = thread_.Open("/proc/self/mem", O_PATH);
+  ASSERT_GE(memory, 0);
+  const int number = dup(0);  // the one that an open in the other thread uses for a moment
+  close(number);
+  Loop("file", O_RDWR, [&](TestThread& sibling) {
+    sibling.Call(SYS_dup2, memory, number);
+    sibling.Call(SYS_close, number);
+    sibling.Call(SYS_dup2, memory, FirstReserved() + kFixedSlots);
+    sibling.Call(SYS_close, FirstReserved() + kFixedSlots);
+  });
+  Call(SYS_close_range, memory, 64, 0);
+}
+
+TEST_F(OpenRaceTest, ASiblingThatOpensWhatItSeesGainsNothing) {
+  const std::int64_t lowest = thread_.Open("/dev/null", O_RDONLY);
+  close(static_cast<int>(lowest));
+  std::atomic<bool> leaked = false;
+  std::atomic<bool> stop = false;
+  std::thread attacker([&] {
+    TestThread sibling(1);
+    const std::string link = "/proc/self/fd/" + std::to_string(lowest);
+    while (!stop) {
+      const std::int64_t copy = sibling.Call(SYS_dup, lowest);
+      const std::int64_t opened = sibling.Open(link, O_RDWR);
+      if (ShowsSecret(lowest) || (copy >= 0 && ShowsSecret(copy)) ||
+          (opened >= 0 && ShowsSecret(opened))) {
+        leaked = true;
+      }
+      if (copy >= 0) close(static_cast<int>(copy));
+      if (opened >= 0) close(static_cast<int>(opened));
+    }
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    const std::int64_t fd = thread_.Open("/proc/self/mem", O_RDWR);
+    // EMFILE and the like are none of this test's business; a descriptor is.
+    if (fd >= 0) leaked = true;
+  }
+  stop = true;
+  attacker.join();
+  EXPECT_FALSE(leaked);
+}
+
+TEST_F(OpenRaceTest, CreatingAgainstARemoverNeverFailsOddly) {
+  std::atomic<bool> stop = false;
+  std::thread remover([&] {
+    while (!stop) unlink("contended");
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    const std::int64_t fd = thread_.Open("contended", O_RDWR | O_CREAT, 0600);
+    ASSERT_GE(fd, 0);
+    close(static_cast<int>(fd));
+  }
+  stop = true;
+  remover.join();
+}
+
+}  // namespace
+}  // namespace dunebox::hostcalls

@@ -1,0 +1,214 @@
+#include "runtime/kvm/page_tables.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "runtime/kvm/layout.h"
+#include "tests/fakes/fake_kvm.h"
+
+namespace dunebox::kvm {
+namespace {
+
+using dune::x86::PageTableEntry;
+
+constexpr GuestVirt kUser{0x2000'0020'0000};  // at the start of a 2 MiB span
+constexpr PageTableEntry kReadWrite =
+    PageTableEntry{}.set_user(true).set_writable(true).set_no_execute(true);
+constexpr PageTableEntry kReadOnly = PageTableEntry{}.set_user(true).set_no_execute(true);
+
+GuestRange Pages(GuestVirt start, std::uint64_t pages) {
+  return {start, start + pages * kPageSize};
+}
+
+class PageTablesTest : public ::testing::Test {
+ protected:
+  PageTablesTest() { EXPECT_EQ(tables_.Initialize(), absl::OkStatus()); }
+
+  // Walks the tables as the CPU does: the entry of each level, 4 first; stops at a hole.
+  std::vector<PageTableEntry> Walk(GuestVirt address) const {
+    std::vector<PageTableEntry> entries;
+    std::uint64_t table = tables_.root().value;
+    for (int level = 4; level >= 1; --level) {
+      const auto* words = reinterpret_cast<const std::uint64_t*>(kvm_.Memory(GuestPhys{table}));
+      entries.emplace_back(words[dune::x86::TableIndex(address.value, level)]);
+      if (!entries.back().present()) break;
+      table = entries.back().frame();
+    }
+    return entries;
+  }
+  PageTableEntry Leaf(GuestVirt address) const {
+    const auto entries = Walk(address);
+    return entries.size() == 4 ? entries.back() : PageTableEntry{};
+  }
+  std::vector<std::uint64_t> Present(const GuestRange& range) const {
+    std::vector<std::uint64_t> pages;
+    tables_.ForEachPresent(range, [&](GuestVirt page) { pages.push_back(page.value); });
+    return pages;
+  }
+
+  fakes::FakeKvm kvm_;
+  std::unique_ptr<Vm> vm_ = std::move(*Vm::Create(kvm_));
+  PageTables tables_{*vm_};
+};
+
+TEST_F(PageTablesTest, ALeafHasExactlyTheRightsItWasGiven) {
+  for (const bool writable : {false, true}) {
+    for (const bool no_execute : {false, true}) {
+      const PageTableEntry rights =
+          PageTableEntry{}.set_user(true).set_writable(writable).set_no_execute(no_execute);
+      ASSERT_EQ(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1'2345'6000}, rights),
+                absl::OkStatus());
+      // Present and accessed; dirty only where a write is allowed.
+      EXPECT_EQ(Leaf(kUser), rights.set_frame(0x1'2345'6000)
+                                 .set_present(true)
+                                 .set_accessed(true)
+                                 .set_dirty(writable));
+    }
+  }
+}
+
+TEST_F(PageTablesTest, UpperLevelsAllowWhatLeavesDecide) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
+  const auto entries = Walk(kUser);
+  ASSERT_EQ(entries.size(), 4u);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(entries[i].user() && entries[i].writable() && !entries[i].no_execute());
+    EXPECT_FALSE(entries[i].large());
+  }
+}
+
+TEST_F(PageTablesTest, ASpanMapsConsecutiveFrames) {
+  const GuestRange span = Pages(kUser, 512);
+  ASSERT_TRUE(tables_.MapSpan(span, GuestPhys{0x4000'0000}, kReadWrite).ok());
+  for (std::uint64_t i = 0; i < 512; ++i) {
+    EXPECT_EQ(Leaf(kUser + i * kPageSize).frame(), 0x4000'0000 + i * kPageSize);
+  }
+  EXPECT_FALSE(Leaf(kUser + 512 * kPageSize).present());
+  EXPECT_FALSE(Leaf(kUser - kPageSize).present());
+}
+
+TEST_F(PageTablesTest, SupervisorPagesAreOutOfReachOfRing3AtEveryLevel) {
+  const GuestVirt at = layout::ArenaVirt(layout::kVcpuBlocksOffset);
+  for (const bool writable : {false, true}) {
+    for (const bool execute : {false, true}) {
+      ASSERT_TRUE(tables_.MapSupervisor(at, GuestPhys{0x5000}, writable, execute).ok());
+      const auto entries = Walk(at);
+      ASSERT_EQ(entries.size(), 4u);
+      for (const PageTableEntry& entry : entries) EXPECT_FALSE(entry.user());
+      EXPECT_EQ(entries[3].writable(), writable);
+      EXPECT_EQ(entries[3].no_execute(), !execute);
+      EXPECT_EQ(entries[3].frame(), 0x5000u);
+    }
+  }
+}
+
+TEST_F(PageTablesTest, EverySupervisorPageHasItsTableFromTheStart) {
+  const int before = kvm_.calls();
+  std::vector<std::uint64_t> tables;
+  for (unsigned vcpu = 0; vcpu < layout::kMostVcpus; ++vcpu) {
+    const std::uint64_t offset = layout::kVcpuBlocksOffset + vcpu * kPageSize;
+    ASSERT_TRUE(tables_.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset}, true, false)
+                    .ok());
+  }
+  // A user table made now and dropped again does not take them along.
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
+  tables_.Reset();
+  for (unsigned vcpu = 0; vcpu < layout::kMostVcpus; ++vcpu) {
+    const std::uint64_t offset = layout::kVcpuBlocksOffset + vcpu * kPageSize;
+    ASSERT_EQ(Leaf(layout::ArenaVirt(offset)).frame(), offset) << vcpu;
+  }
+  EXPECT_EQ(kvm_.calls(), before);  // no more memory was needed
+}
+
+TEST_F(PageTablesTest, ClearTakesThePagesOfTheRangeOnly) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 16), GuestPhys{0x10'0000}, kReadWrite).ok());
+  tables_.Clear({kUser + 4 * kPageSize, kUser + 6 * kPageSize});
+  for (std::uint64_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(Leaf(kUser + i * kPageSize).word() != 0, i < 4 || i >= 6) << i;
+  }
+  tables_.Clear({GuestVirt{0}, GuestVirt{std::uint64_t{1} << 47}});
+  EXPECT_TRUE(Present({GuestVirt{0}, GuestVirt{std::uint64_t{1} << 47}}).empty());
+}
+
+TEST_F(PageTablesTest, NothingDoneToUserRangesTouchesTheSupervisor) {
+  const GuestVirt at = layout::ArenaVirt(layout::kImageOffset);
+  ASSERT_TRUE(tables_.MapSupervisor(at, GuestPhys{0}, false, true).ok());
+  const PageTableEntry before = Leaf(at);
+  const GuestRange everything{GuestVirt{0}, GuestVirt{~std::uint64_t{0}}};
+  EXPECT_TRUE(Present(everything).empty());
+  tables_.Clear(everything);
+  EXPECT_EQ(Leaf(at), before);
+  tables_.Reset();
+  EXPECT_EQ(Leaf(at), before);
+}
+
+TEST_F(PageTablesTest, ResetForgetsAndReusesTheMemory) {
+  for (int round = 0; round < 3; ++round) {
+    for (std::uint64_t i = 0; i < 64; ++i) {
+      const GuestVirt at{0x2000'0000'0000 + i * dune::x86::EntrySpan(3)};
+      ASSERT_FALSE(Leaf(at).present());
+      ASSERT_TRUE(tables_.MapSpan(Pages(at, 1), GuestPhys{0x1000}, kReadOnly).ok());
+      ASSERT_TRUE(Leaf(at).present());
+    }
+    tables_.Reset();
+  }
+  EXPECT_EQ(kvm_.slots().size(), 1u);  // the arena's first chunk was always enough
+}
+
+TEST_F(PageTablesTest, RunningOutOfTableMemoryIsSaidAndCuredByReset) {
+  // Each of these needs three tables; the arena has room for 2^18 of them.
+  absl::Status status;
+  std::uint64_t mapped = 0;
+  for (std::uint64_t i = 0; status.ok(); ++i) {
+    const GuestVirt at{0x1'0000 + i * dune::x86::EntrySpan(2)};
+    status = tables_.MapSpan(Pages(at, 1), GuestPhys{0x1000}, kReadOnly);
+    ++mapped;
+    ASSERT_LT(mapped, std::uint64_t{1} << 20);
+    if (i == 4096) {  // do not make 2^18 of them: take the memory away instead
+      kvm_.FailFrom(1, ENOMEM);
+    }
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  tables_.Reset();
+  EXPECT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
+}
+
+TEST_F(PageTablesTest, AgreesWithAModelUnderRandomChanges) {
+  std::mt19937_64 random(20'240'601);
+  std::map<std::uint64_t, std::uint64_t> model;  // page -> frame
+  const std::uint64_t bases[] = {0x1'0000, 0x7fe0'0000, 0x2000'0000'0000, 0x3fff'ff80'0000};
+  for (int step = 0; step < 3000; ++step) {
+    const std::uint64_t base = bases[random() % std::size(bases)];
+    const std::uint64_t first = base + (random() % 2048) * kPageSize;
+    const std::uint64_t span_end = (first / dune::x86::EntrySpan(2) + 1) * dune::x86::EntrySpan(2);
+    if (random() % 3 != 0) {
+      const std::uint64_t end = std::min(first + (random() % 64 + 1) * kPageSize, span_end);
+      const std::uint64_t frame = (random() % 1024) * kPageSize;
+      ASSERT_TRUE(tables_.MapSpan({GuestVirt{first}, GuestVirt{end}}, GuestPhys{frame}, kReadOnly)
+                      .ok());
+      for (std::uint64_t page = first; page < end; page += kPageSize) {
+        model[page] = frame + (page - first);
+      }
+    } else {
+      const std::uint64_t end = first + (random() % 1024 + 1) * kPageSize;
+      tables_.Clear({GuestVirt{first}, GuestVirt{end}});
+      model.erase(model.lower_bound(first), model.lower_bound(end));
+    }
+    if (step % 100 != 0) continue;
+    const std::vector<std::uint64_t> present =
+        Present({GuestVirt{0}, GuestVirt{std::uint64_t{1} << 47}});
+    ASSERT_EQ(present.size(), model.size());
+    std::size_t i = 0;
+    for (const auto& [page, frame] : model) {
+      ASSERT_EQ(present[i++], page);
+      ASSERT_EQ(Leaf(GuestVirt{page}).frame(), frame);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dunebox::kvm
