@@ -1,5 +1,6 @@
 #include "runtime/memory/address_space.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
@@ -49,6 +50,7 @@ std::shared_ptr<const Backing> DescribeFile(int fd) {
     backing->device = info.st_dev;
     backing->inode = info.st_ino;
   }
+  backing->writable = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
   char path[4096];
   const std::string link = absl::StrFormat("/proc/self/fd/%d", fd);
   const ssize_t length = readlink(link.c_str(), path, sizeof(path));
@@ -332,19 +334,27 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   std::unique_lock lock(mutex_);
   const GuestRange old{GuestVirt{request.old_address},
                        GuestVirt{request.old_address + request.old_length}};
-  const Vma* found = map_.Find(old.start);
-  if (found == nullptr || found->range.end < old.end) return Errno{EFAULT};
-  const Vma vma = *found;  // by value: the map changes below
-  if (vma.sealed) return Errno{EPERM};
-
-  if (fixed || keep_old) return MoveLocked(request, vma);
-  if (request.new_length <= request.old_length && request.old_length != 0) {
-    if (request.new_length < request.old_length) {
-      const GuestRange tail{old.start + request.new_length, old.end};
-      if (SyscallResult cut = UnmapLocked(tail); !cut.ok()) return cut;
-    }
-    return FromAddress(old.start);
+  if (fixed) {
+    const GuestRange fresh{GuestVirt{request.new_address},
+                           GuestVirt{request.new_address + request.new_length}};
+    if (!memory_.Contains(fresh) || fresh.Overlaps(old)) return Errno{EINVAL};
+    if (map_.AnySealed(fresh)) return Errno{EPERM};
   }
+  const Vma* found = map_.Find(old.start);
+  if (found == nullptr) return Errno{EFAULT};
+  if (found->sealed) return Errno{EPERM};
+  const bool in_place = !fixed && !keep_old && request.new_length <= request.old_length;
+  const std::uint64_t kept = std::min(request.old_length, request.new_length);
+  // Shrinking is an munmap, over any number of mappings; what moves or grows has to be one. [linux]
+  if (!in_place && found->range.end < old.start + kept) return Errno{EFAULT};
+  if (kept < request.old_length) {
+    const SyscallResult cut = UnmapLocked({old.start + kept, old.end});
+    if (!cut.ok()) return cut;
+    request.old_length = kept;
+  }
+  if (in_place) return FromAddress(old.start);
+  const Vma vma = *map_.Find(old.start);  // by value: the map changes below
+  if (fixed || keep_old) return MoveLocked(request, vma);
   if (request.old_length != 0) {
     const SyscallResult grown = GrowInPlaceLocked(request, vma);
     if (grown.ok() || !may_move) return grown;

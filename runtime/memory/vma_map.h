@@ -41,6 +41,7 @@ struct Backing {
   std::string name;  // path, "[heap]", "[stack]", "" for anonymous memory
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
+  bool writable = false;  // opened for writing: neighbours that differ in it cannot be merged
   std::uint64_t segment_bytes = 0;  // of a System V segment, for shmdt; 0: it is none
   bool operator==(const Backing&) const = default;
 };

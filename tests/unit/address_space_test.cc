@@ -143,6 +143,11 @@ class Operations {
         operation.new_length = Length(operation.new_address);
         operation.flags = std::array{0, MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED,
                                      MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_FIXED}[Pick(5)];
+        // Linux 6.17 and later can move several mappings at once, when their length stays the same.
+        // Dunebox does as all kernels before.
+        if (PageUp(operation.length) == PageUp(operation.new_length) && operation.length != 0) {
+          operation.length = operation.new_length = kPageSize;
+        }
         break;
     }
     return operation;
@@ -182,6 +187,11 @@ struct Files {
 // "address", "moved" or "-errno": where the kernel chooses, the two choose differently.
 template <typename Unmap>
 std::string Outcome(const Operation& operation, std::int64_t result, Unmap unmap) {
+  // The kernel keeps neighbours apart that differ in nothing we know of (what was writable once stays
+  // accounted for): growing over such a seam is its EFAULT and our ENOMEM.
+  if (operation.kind == Kind::kRemap && operation.flags == 0 && result == -EFAULT) {
+    result = -ENOMEM;
+  }
   if (result < 0 && result > -4096) return std::string("-").append(std::to_string(-result));
   const auto address = static_cast<std::uint64_t>(result);
   if (operation.kind == Kind::kRemap && (operation.flags & MREMAP_FIXED) == 0 &&
