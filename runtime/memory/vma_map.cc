@@ -101,6 +101,7 @@ void VmaMap::MergeAround(const GuestRange& range) {
 }
 
 void VmaMap::Erase(const GuestRange& range) {
+  if (range.empty()) return;  // or it would leave a seam
   SplitAt(range.start);
   SplitAt(range.end);
   vmas_.erase(vmas_.lower_bound(range.start.value), vmas_.lower_bound(range.end.value));
@@ -114,6 +115,7 @@ void VmaMap::Replace(Vma vma) {
 }
 
 void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
+  if (range.empty()) return;
   SplitAt(range.start);
   SplitAt(range.end);
   for (auto it = vmas_.lower_bound(range.start.value);

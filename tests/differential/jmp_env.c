@@ -12,7 +12,7 @@ static ucontext_t main_context, other_context;
 __attribute__((noinline)) static int deep(int level) {
   volatile int local = level;
   if (level == 0) longjmp(plain, 42);
-  return deep(level - 1) + local;
+  return level > 0 ? deep(level - 1) + local : local;
 }
 
 static void on_signal(int signal) {

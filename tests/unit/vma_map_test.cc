@@ -89,6 +89,15 @@ TEST(VmaMap, ASplitFileMappingKeepsItsOffsets) {
   EXPECT_EQ(map.size(), 2u);
 }
 
+TEST(VmaMap, AnEmptyRangeChangesNothing) {
+  VmaMap map;
+  map.Replace(Anonymous(0, 10));
+  map.Erase(Pages(5, 5));
+  map.SetProtection(Pages(5, 5), {});
+  EXPECT_EQ(map.size(), 1u);
+  EXPECT_EQ(map.Find(Page(5))->protection.ToProt(), PROT_READ);
+}
+
 TEST(VmaMap, FindsNothingInHoles) {
   VmaMap map;
   EXPECT_EQ(map.Find(GuestVirt{0}), nullptr);
