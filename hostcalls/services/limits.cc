@@ -59,6 +59,8 @@ VirtualLimits::VirtualLimits(const VirtualLimits& parent)
       stack_(parent.Get(RLIMIT_STACK)),
       address_space_(parent.Get(RLIMIT_AS)) {}
 
+// While the limit is up, a sibling whose table is full up to the range (not just up to its own soft
+// limit) can be given a number in it. It cannot use it: the dispatcher refuses the number.
 template <typename Duplicate>
 int VirtualLimits::WithRaisedLimit(Duplicate duplicate) {
   const std::lock_guard lock(mutex_);

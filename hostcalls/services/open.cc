@@ -21,9 +21,10 @@ namespace {
 constexpr std::uint64_t kLargeFile = 0100000;  // O_LARGEFILE: the C library has 0 for it here
 constexpr std::uint64_t kTemporaryFile = O_TMPFILE & ~O_DIRECTORY;
 constexpr std::uint64_t kPathFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-constexpr std::uint64_t kKnownFlags =
-    O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |
-    O_DIRECT | kLargeFile | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE;
+constexpr std::uint64_t kKnownFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
+                                      O_NONBLOCK | O_SYNC | O_ASYNC | O_DIRECT | kLargeFile |
+                                      O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
+                                      kTemporaryFile;
 constexpr std::uint64_t kKnownMode = 07777;
 // Against others that create and remove the same name; also more than a chain of links can have.
 constexpr int kMostAttempts = 64;

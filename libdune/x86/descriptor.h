@@ -2,7 +2,6 @@
 #ifndef DUNEBOX_LIBDUNE_X86_DESCRIPTOR_H_
 #define DUNEBOX_LIBDUNE_X86_DESCRIPTOR_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -84,9 +83,10 @@ static_assert(GateDescriptor::Interrupt(0x1122'3344'5566'7788, 8, 1, 3).high == 
 // The 64-bit task-state segment; the manual's layout has 64-bit fields at odd multiples of 4.
 struct __attribute__((packed)) TaskState {
   std::uint32_t reserved0 = 0;
-  std::array<std::uint64_t, 3> rsp{};  // stacks for entry to ring 0, 1, 2
+  // Plain arrays: a member function of std::array would want its alignment.
+  std::uint64_t rsp[3] = {};  // stacks for entry to ring 0, 1, 2
   std::uint64_t reserved1 = 0;
-  std::array<std::uint64_t, 7> ist{};  // ist[0] is IST1
+  std::uint64_t ist[7] = {};  // ist[0] is IST1
   std::uint64_t reserved2 = 0;
   std::uint16_t reserved3 = 0;
   std::uint16_t io_map_base = sizeof(TaskState);  // past the limit: no I/O permission at all

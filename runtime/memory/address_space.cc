@@ -343,6 +343,8 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   const Vma* found = map_.Find(old.start);
   if (found == nullptr) return Errno{EFAULT};
   if (found->sealed) return Errno{EPERM};
+  // Length 0 duplicates a shared mapping; a private one has no duplicate.
+  if (request.old_length == 0 && found->sharing == Sharing::kPrivate) return Errno{EINVAL};
   const bool in_place = !fixed && !keep_old && request.new_length <= request.old_length;
   const std::uint64_t kept = std::min(request.old_length, request.new_length);
   // Shrinking is an munmap, over any number of mappings; what moves or grows has to be one. [linux]

@@ -230,9 +230,9 @@ TEST(VcpuBlock, HoldsTheseDescriptorsAndStacks) {
   EXPECT_EQ(gdt, expected);
   x86::TaskState tss;
   std::memcpy(&tss, page.data() + layout::kBlockTss, sizeof(tss));
-  EXPECT_EQ(tss.rsp[0], kBlock.value + layout::kBlockTrapStackTop);
-  EXPECT_EQ(tss.ist[0], kBlock.value + layout::kBlockIstStackTop);
-  EXPECT_EQ(tss.io_map_base, 104);
+  EXPECT_EQ(std::uint64_t{tss.rsp[0]}, kBlock.value + layout::kBlockTrapStackTop);
+  EXPECT_EQ(std::uint64_t{tss.ist[0]}, kBlock.value + layout::kBlockIstStackTop);
+  EXPECT_EQ(std::uint16_t{tss.io_map_base}, 104);
   // The tables and both frames have room of their own.
   EXPECT_LE(layout::kBlockGdt + sizeof(gdt), layout::kBlockTss);
   EXPECT_LE(layout::kBlockTss + sizeof(tss), layout::kBlockTrapStackTop - 256);

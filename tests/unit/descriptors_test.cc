@@ -257,8 +257,15 @@ TEST_F(LimitsTest, OtherLimitsAreTheKernels) {
 
 TEST_F(LimitsTest, OtherProcessesCanBeReadAndNotChanged) {
   const std::uint64_t limit = thread_.Put(rlimit{});
-  EXPECT_EQ(Call(SYS_prlimit64, getppid(), RLIMIT_NOFILE, 0, limit), 0);
-  EXPECT_EQ(Call(SYS_prlimit64, getppid(), RLIMIT_NOFILE, limit, 0), -EPERM);
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  EXPECT_EQ(Call(SYS_prlimit64, child, RLIMIT_NOFILE, 0, limit), 0);
+  EXPECT_EQ(Call(SYS_prlimit64, child, RLIMIT_NOFILE, limit, 0), -EPERM);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
   EXPECT_EQ(Call(SYS_prlimit64, 0x3ffffff, RLIMIT_NOFILE, limit, 0), -ESRCH);
   EXPECT_EQ(Call(SYS_prlimit64, getpid(), RLIMIT_NOFILE, 0, limit), 0);
   EXPECT_EQ(TestThread::At<rlimit>(limit).rlim_max, static_cast<rlim_t>(FirstReserved()));

@@ -181,9 +181,9 @@ TEST_F(ProcViewsTest, AListingOfManyReservedDescriptorsDoesNotEndEarly) {
 
 TEST_F(ProcViewsTest, GetdentsFaultsOnHostileBuffers) {
   const std::int64_t fd = thread_.Open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+  EXPECT_EQ(Call(SYS_getdents64, fd, thread_.Allocate(8), 8), -EINVAL);
   EXPECT_EQ(Call(SYS_getdents64, fd, RuntimeAddress(), 256), -EFAULT);
   EXPECT_EQ(Call(SYS_getdents64, fd, kArenaEnd, 256), -EFAULT);
-  EXPECT_EQ(Call(SYS_getdents64, fd, thread_.Allocate(8), 8), -EINVAL);
   EXPECT_EQ(Call(SYS_getdents64, FirstReserved(), thread_.Allocate(256), 256), -EBADF);
   close(static_cast<int>(fd));
 }
