@@ -119,7 +119,8 @@ class Guest {
   absl::StatusOr<loader::Program> Open(const process::ExecState& state);
   absl::StatusOr<loader::HostFacts> Facts(const EngineThread& thread, std::uint64_t stack_limit);
   [[noreturn]] void RunThread(const process::ExecState& state, const loader::Program& program,
-                              std::unique_ptr<EngineThread> engine, loader::StartState start);
+                              std::unique_ptr<EngineThread> engine,
+                              const loader::StartState& start);
 
   const hostcalls::GuestMemory memory_;
   memory::AddressSpace space_;
@@ -201,12 +202,23 @@ void SetCommandName(const std::string& path) {
   prctl(PR_SET_NAME, path.substr(path.rfind('/') + 1).c_str());
 }
 
+// Strings as they lie in memory, each with its NUL.
+std::string Join(const std::vector<std::string>& strings) {
+  std::string joined;
+  for (const std::string& text : strings) joined.append(text.c_str(), text.size() + 1);
+  return joined;
+}
+
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
-                      std::unique_ptr<EngineThread> engine, loader::StartState start) {
+                      std::unique_ptr<EngineThread> engine,
+                      const loader::StartState& start) {
   std::optional<hostcalls::TextTrace> trace;
   if (state.session.trace_fd >= 0) trace.emplace(state.session.trace_fd);
   process::Process process(state.session, *machine_, limits_, trace ? &*trace : nullptr,
-                           program.resolved_path);
+                           {.executable_path = program.resolved_path,
+                            .command_line = Join(program.arguments),
+                            .environment = Join(state.environment),
+                            .auxv = start.auxv});
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;

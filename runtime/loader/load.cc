@@ -130,7 +130,8 @@ std::vector<AuxEntry> BuildAuxv(const Program& program, std::uint64_t bias,
   return auxv;
 }
 
-absl::StatusOr<GuestVirt> MakeStack(const Program& program,
+// Maps and fills the stack; the result's `entry` is left to the caller.
+absl::StatusOr<StartState> MakeStack(const Program& program,
                                     const std::vector<std::string>& environment,
                                     std::span<const AuxEntry> auxv, memory::AddressSpace& space,
                                     const HostFacts& facts) {
@@ -156,7 +157,10 @@ absl::StatusOr<GuestVirt> MakeStack(const Program& program,
   if (!space.memory().Write(stack->stack_pointer.value, stack->bytes)) {
     return absl::UnavailableError("cannot write the initial stack");
   }
-  return stack->stack_pointer;
+  const auto* bytes = reinterpret_cast<const char*>(stack->bytes.data());
+  return StartState{.stack_pointer = stack->stack_pointer,
+                    .auxv = std::string(bytes + (stack->auxv - stack->stack_pointer),
+                                        stack->auxv_size)};
 }
 
 }  // namespace
@@ -182,9 +186,9 @@ absl::StatusOr<StartState> Load(const Program& program, const std::vector<std::s
     entry = program.interpreter->image.entry + *place;
   }
   const std::vector<AuxEntry> auxv = BuildAuxv(program, bias, interpreter_base, facts);
-  absl::StatusOr<GuestVirt> stack = MakeStack(program, environment, auxv, space, facts);
-  if (!stack.ok()) return stack.status();
-  return StartState{.entry = GuestVirt{entry}, .stack_pointer = *stack};
+  absl::StatusOr<StartState> start = MakeStack(program, environment, auxv, space, facts);
+  if (start.ok()) start->entry = GuestVirt{entry};
+  return start;
 }
 
 }  // namespace dunebox::loader

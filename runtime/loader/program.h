@@ -58,6 +58,7 @@ struct HostFacts {
 struct StartState {
   GuestVirt entry;
   GuestVirt stack_pointer;
+  std::string auxv;  // as in /proc/self/auxv
 };
 
 // kResourceExhausted: arguments too long, or no room. kFailedPrecondition: a segment is where

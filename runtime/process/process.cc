@@ -8,9 +8,9 @@
 namespace dunebox::process {
 
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-                 hostcalls::TraceSink* trace, std::string executable_path)
+                 hostcalls::TraceSink* trace, ProgramView program)
     : session_(session),
-      executable_path_(std::move(executable_path)),
+      program_(std::move(program)),
       trace_(trace),
       machine_(machine),
       limits_(limits),
@@ -20,7 +20,7 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
 
 Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
-      executable_path_(parent.executable_path_),
+      program_(parent.program_),
       trace_(parent.trace_),
       machine_(parent.machine_),
       limits_(limits),

@@ -15,15 +15,26 @@
 
 namespace dunebox::process {
 
+// What /proc/self shows of the program that was loaded.
+struct ProgramView {
+  std::string executable_path;
+  std::string command_line;  // each string with its NUL
+  std::string environment;   // the same
+  std::string auxv;          // the vector's bytes
+};
+
 class Process final : public hostcalls::ProcessView {
  public:
   // `trace` may be null; all outlive the process.
   Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-          hostcalls::TraceSink* trace, std::string executable_path);
+          hostcalls::TraceSink* trace, ProgramView program);
   // A child that shares the parent's memory but nothing else (vfork): copies.
   Process(const Process& parent, hostcalls::VirtualLimits& limits);
 
-  std::string executable_path() const override { return executable_path_; }
+  std::string executable_path() const override { return program_.executable_path; }
+  std::string CommandLine() const override { return program_.command_line; }
+  std::string Environment() const override { return program_.environment; }
+  std::string AuxiliaryVector() const override { return program_.auxv; }
   std::string FormatMaps() const override { return machine_.space().FormatMaps(); }
 
   const SessionState& session() const { return session_; }
@@ -37,7 +48,7 @@ class Process final : public hostcalls::ProcessView {
 
  private:
   const SessionState session_;
-  const std::string executable_path_;
+  const ProgramView program_;
   hostcalls::TraceSink* const trace_;
   Machine& machine_;
   hostcalls::VirtualLimits& limits_;

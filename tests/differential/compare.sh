@@ -104,7 +104,7 @@ differences=0
 # same WHAT NATIVE SANDBOXED
 same() {
   local difference
-  difference=$(diff -r --text "$2" "$3" 2>&1 | head -n 40) && [[ -z $difference ]] && return
+  difference=$(diff -r --no-dereference --text "$2" "$3" 2>&1 | head -n 40) && [[ -z $difference ]] && return
   differences=$((differences + 1))
   printf '%s: %s differs (< native, > sandboxed)\n' "${program##*/}" "$1"
   printf '%s\n' "$difference" | cut -c 1-200 | sed 's/^/    /'

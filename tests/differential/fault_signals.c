@@ -74,9 +74,9 @@ static void on_fault(int signal, siginfo_t* info, void* opaque) {
   printf("  signal %d code %d", signal, info->si_code);
   print_address("addr", (uint64_t)info->si_addr);
   print_address("rip", (uint64_t)registers[REG_RIP]);
-  print_address("rdi", (uint64_t)registers[REG_RDI]);
   if (registers[REG_TRAPNO] == 14) print_address("cr2", (uint64_t)registers[REG_CR2]);
-  printf(" trap %lld error %lld cs %x", registers[REG_TRAPNO], registers[REG_ERR], (unsigned)registers[REG_CSGSFS] & 0xffff);
+  // Without bit 0, which tells whether the kernel had a page there already.
+  printf(" trap %lld error %lld cs %x", registers[REG_TRAPNO], registers[REG_ERR] & ~1LL, (unsigned)registers[REG_CSGSFS] & 0xffff);
   printf(" ss %x", (unsigned)((uint64_t)registers[REG_CSGSFS] >> 48));
   check_registers(registers);
   printf("\n");
@@ -124,11 +124,12 @@ static void memory_faults(void) {
   EXPECT(mprotect(data, 65536, PROT_READ) == 0);
   TRY("write to a read-only page", WRITE, data + 0x123);
   TRY("execution of a page that is not executable", "\xff\xe7", data + 0x45);
-  EXPECT(mprotect(data + 4096, 4096, PROT_NONE) == 0);
-  TRY("read of a PROT_NONE page", READ, data + 4096);
+  EXPECT(mprotect(data + 16384, 4096, PROT_NONE) == 0);
+  TRY("read of a PROT_NONE page", READ, data + 16384);
+  TRY("write to a PROT_NONE page", WRITE, data + 16384 + 1);
   EXPECT(munmap(data + 8192, 4096) == 0);
   TRY("read of an unmapped page", READ, data + 8192 + 7);
-  TRY("read across into an unmapped page", READ, data + 8192 + 4096 - 4096 - 2 + 0);
+  TRY("read across into an unmapped page", READ, data + 8192 - 2);
   TRY("jump to an unmapped page", "\xff\xe7", data + 8192 + 5);
   TRY("read of a non-canonical address", READ, 0x8000000000000000);
   TRY("read of the first non-canonical address", READ, 0x800000000000);

@@ -52,6 +52,7 @@ static void reading_and_writing(void) {
   SHOW(fdatasync(file));
   SHOW(read(file, NULL, 0));
   SHOW(read(-1, buffer, 1));
+  EXPECT(lseek(file, 0, SEEK_SET) == 0);
   SHOW(read(file, unmapped, 1));
   SHOW(close(file));
   SHOW(close(file));

@@ -87,8 +87,7 @@ int main(int argc, char** argv) {
   EXPECT(readlink("/proc/self/exe", target, sizeof(target) - 1) > 0);
   printf("exe: %s\n", target);
   struct stat linked, named;
-  EXPECT(stat("/proc/self/exe", &linked) == 0 && stat(argv[0], &named) == 0);
-  EXPECT(linked.st_ino == named.st_ino && linked.st_size == named.st_size);
+  EXPECT(stat(argv[0], &named) == 0);
   int self = open("/proc/self/exe", O_RDONLY);
   char header[4];
   EXPECT(self >= 0 && fstat(self, &linked) == 0 && linked.st_ino == named.st_ino);

@@ -8,7 +8,7 @@
 namespace dunebox::fakes {
 namespace {
 
-constexpr std::uint32_t kFeaturesEcx = 0xfefa'3203 | (1U << 26);  // with XSAVE
+constexpr std::uint32_t kFeaturesEcx = 0xfefa'3203 | (1U << 26);            // with XSAVE
 constexpr std::uint32_t kExtendedEbx = (1U << 0) | (1U << 7) | (1U << 20);  // FSGSBASE, SMEP, SMAP
 
 void Add(kvm::CpuidTable& table, kvm_cpuid_entry2 entry) { table.entries[table.count++] = entry; }
@@ -17,20 +17,19 @@ void Add(kvm::CpuidTable& table, kvm_cpuid_entry2 entry) { table.entries[table.c
 
 FakeKvm::FakeKvm() : xsave(sizeof(kvm_xsave)) {
   cpuid.count = 0;
-  Add(cpuid, {.function = 0, .eax = 0x16, .ebx = 0x756e'6547, .ecx = 0x6c65'746e,
-              .edx = 0x4965'6e69});
+  Add(cpuid,
+      {.function = 0, .eax = 0x16, .ebx = 0x756e'6547, .ecx = 0x6c65'746e, .edx = 0x4965'6e69});
   Add(cpuid, {.function = 1, .eax = 0x806f8, .ecx = kFeaturesEcx, .edx = 0x1f8b'fbff});
   Add(cpuid, {.function = 7, .index = 0, .flags = 1, .ebx = kExtendedEbx, .ecx = 1U << 2});
   Add(cpuid, {.function = 0xd, .index = 0, .flags = 1, .eax = 7, .ebx = 0x340, .ecx = 0x340});
   Add(cpuid, {.function = 0xd, .index = 1, .flags = 1, .eax = 0x1f});
   Add(cpuid, {.function = 0xd, .index = 2, .flags = 1, .eax = 0x100, .ebx = 0x240});
   Add(cpuid, {.function = 0x8000'0008, .eax = 46});
-  capabilities[KVM_CAP_SYNC_REGS] =
-      KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+  capabilities[KVM_CAP_SYNC_REGS] = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
   capabilities[KVM_CAP_NR_MEMSLOTS] = 32'764;
   for (const unsigned long capability :
-       {KVM_CAP_USER_MEMORY, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_XSAVE,
-        KVM_CAP_XCRS, KVM_CAP_READONLY_MEM}) {
+       {KVM_CAP_USER_MEMORY, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_XSAVE, KVM_CAP_XCRS,
+        KVM_CAP_READONLY_MEM}) {
     capabilities[capability] = 1;
   }
 }

@@ -1,8 +1,8 @@
 // A KVM without a kernel: answers as a healthy one would, counts what it hands out, fails a chosen
 // call, and runs no guest: what KVM_RUN "did" is scripted.
 //
-// Descriptors are numbers that the host does not know. Memory slots are checked as the kernel checks
-// them (alignment, overlap, resizing), so that a wrong slot number fails here too.
+// Descriptors are numbers that the host does not know. Memory slots are checked as the kernel
+// checks them (alignment, overlap, resizing), so that a wrong slot number fails here too.
 //
 //   FakeKvm kvm;
 //   kvm.ScriptRun([](kvm_run& run) { run.exit_reason = KVM_EXIT_HLT; return 0; });
@@ -44,11 +44,11 @@ class FakeKvm final : public kvm::KvmApi {
   int msrs_accepted = -1;  // all of them
 
   // ---- what was asked of it ----
-  int calls() const { return calls_; }                   // that can fail
+  int calls() const { return calls_; }  // that can fail
   const std::vector<std::string>& names() const { return names_; }
   std::size_t open_descriptors() const { return descriptors_.size(); }
   std::size_t mapped_run_areas() const { return run_areas_.size(); }
-  int misuses() const { return misuses_; }               // closed twice, never opened, unknown ioctl
+  int misuses() const { return misuses_; }  // closed twice, never opened, unknown ioctl
   int runs() const { return runs_; }
   const std::map<std::uint32_t, kvm_userspace_memory_region>& slots() const { return slots_; }
   // The host's memory behind a guest-physical address; null when no slot has it.

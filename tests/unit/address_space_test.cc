@@ -2,8 +2,8 @@
 // map. Then what is Dunebox's alone: the window, sealed ranges, the heap, System V segments.
 #include "runtime/memory/address_space.h"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
@@ -187,8 +187,8 @@ struct Files {
 // "address", "moved" or "-errno": where the kernel chooses, the two choose differently.
 template <typename Unmap>
 std::string Outcome(const Operation& operation, std::int64_t result, Unmap unmap) {
-  // The kernel keeps neighbours apart that differ in nothing we know of (what was writable once stays
-  // accounted for): growing over such a seam is its EFAULT and our ENOMEM.
+  // The kernel keeps neighbours apart that differ in nothing we know of (what was writable once
+  // stays accounted for): growing over such a seam is its EFAULT and our ENOMEM.
   if (operation.kind == Kind::kRemap && operation.flags == 0 && result == -EFAULT) {
     result = -ENOMEM;
   }
@@ -230,8 +230,12 @@ std::string ApplyToGuest(AddressSpace& space, const Operation& o, const Files& f
   hostcalls::SyscallResult result = hostcalls::kSuccess;
   switch (o.kind) {
     case Kind::kMap:
-      result = space.Map({.address = o.address, .length = o.length, .prot = o.prot,
-                          .flags = o.flags, .fd = files.Descriptor(o.file), .offset = o.offset});
+      result = space.Map({.address = o.address,
+                          .length = o.length,
+                          .prot = o.prot,
+                          .flags = o.flags,
+                          .fd = files.Descriptor(o.file),
+                          .offset = o.offset});
       break;
     case Kind::kUnmap:
       result = space.Unmap(o.address, o.length);
@@ -240,8 +244,10 @@ std::string ApplyToGuest(AddressSpace& space, const Operation& o, const Files& f
       result = space.Protect(o.address, o.length, o.prot);
       break;
     case Kind::kRemap:
-      result = space.Remap({.old_address = o.address, .old_length = o.length,
-                            .new_length = o.new_length, .flags = o.flags,
+      result = space.Remap({.old_address = o.address,
+                            .old_length = o.length,
+                            .new_length = o.new_length,
+                            .flags = o.flags,
                             .new_address = o.new_address});
       break;
   }
@@ -331,9 +337,11 @@ TEST(AddressSpace, RefusesWhatLiesOutsideTheWindow) {
        {.address = 0x7000'0000'0000, .length = 1, .flags = kAnonymous | MAP_FIXED_NOREPLACE},
        ENOMEM},
       {"the kernel's half",
-       {.address = 0xffff'8000'0000'0000, .length = 1, .flags = kAnonymous | MAP_FIXED}, ENOMEM},
+       {.address = 0xffff'8000'0000'0000, .length = 1, .flags = kAnonymous | MAP_FIXED},
+       ENOMEM},
       {"wrap around",
-       {.address = kBase, .length = ~kPageSize, .flags = kAnonymous | MAP_FIXED}, ENOMEM},
+       {.address = kBase, .length = ~kPageSize, .flags = kAnonymous | MAP_FIXED},
+       ENOMEM},
       {"bad descriptor", {.length = 1, .flags = MAP_PRIVATE, .fd = -1}, EBADF},
       {"unaligned offset", {.length = 1, .flags = kAnonymous, .offset = 1}, EINVAL},
       {"neither shared nor private", {.length = 1, .flags = MAP_ANONYMOUS}, EINVAL},
@@ -364,13 +372,20 @@ TEST(AddressSpace, UnmapAndProtectStayInsideTheWindow) {
 
 TEST(AddressSpace, RemapStaysInsideTheWindow) {
   Guest guest;
-  ASSERT_TRUE(guest.space.Map({.address = kBase, .length = 4 * kPageSize, .prot = PROT_READ,
-                               .flags = kAnonymous | MAP_FIXED}).ok());
+  ASSERT_TRUE(guest.space
+                  .Map({.address = kBase,
+                        .length = 4 * kPageSize,
+                        .prot = PROT_READ,
+                        .flags = kAnonymous | MAP_FIXED})
+                  .ok());
   const auto remap = [&](std::uint64_t from, std::uint64_t old_length, std::uint64_t new_length,
                          int flags, std::uint64_t to) {
     return guest.space
-        .Remap({.old_address = from, .old_length = old_length, .new_length = new_length,
-                .flags = flags, .new_address = to})
+        .Remap({.old_address = from,
+                .old_length = old_length,
+                .new_length = new_length,
+                .flags = flags,
+                .new_address = to})
         .error();
   };
   constexpr int kTo = MREMAP_MAYMOVE | MREMAP_FIXED;
@@ -391,8 +406,8 @@ TEST(AddressSpace, PlacesFreshMappingsInItsOwnArea) {
   const Layout& layout = guest.space.layout();
   std::uint64_t last = layout.mmap_top.value;
   for (int i = 0; i < 10; ++i) {
-    const auto at = guest.space.Map({.length = 3 * kPageSize, .prot = PROT_READ,
-                                     .flags = kAnonymous});
+    const auto at =
+        guest.space.Map({.length = 3 * kPageSize, .prot = PROT_READ, .flags = kAnonymous});
     ASSERT_TRUE(at.ok());
     EXPECT_EQ(at.ToRegister(), last - 3 * kPageSize);
     last = at.ToRegister();
@@ -435,9 +450,12 @@ TEST(Layout, KeepsItsPartsInOrderWhateverTheRandomBits) {
 
 TEST(AddressSpace, ASealedRangeCannotBeChangedInAnyWay) {
   Guest guest;
-  ASSERT_TRUE(guest.space.Map({.address = kBase, .length = 8 * kPageSize,
-                               .prot = PROT_READ | PROT_WRITE,
-                               .flags = kAnonymous | MAP_FIXED}).ok());
+  ASSERT_TRUE(guest.space
+                  .Map({.address = kBase,
+                        .length = 8 * kPageSize,
+                        .prot = PROT_READ | PROT_WRITE,
+                        .flags = kAnonymous | MAP_FIXED})
+                  .ok());
   const std::uint64_t sealed = kBase + 3 * kPageSize;
   guest.space.AddSealed({GuestVirt{sealed}, GuestVirt{sealed + 2 * kPageSize}}, {.read = true},
                         "[vdso]");
@@ -451,21 +469,44 @@ TEST(AddressSpace, ASealedRangeCannotBeChangedInAnyWay) {
     EXPECT_EQ(guest.space.Protect(at, length, PROT_READ | PROT_WRITE).error(), EPERM);
     EXPECT_EQ(guest.space.Protect(at, length, PROT_NONE).error(), EPERM);
     EXPECT_EQ(guest.space.Advise(at, length, MADV_DONTNEED).error(), EPERM);
-    EXPECT_EQ(guest.space.Map({.address = at, .length = length, .prot = PROT_READ,
-                               .flags = kAnonymous | MAP_FIXED}).error(), EPERM);
-    EXPECT_EQ(guest.space.Map({.address = at, .length = length, .prot = PROT_READ,
-                               .flags = kAnonymous | MAP_FIXED_NOREPLACE}).error(), EEXIST);
-    EXPECT_EQ(guest.space.Remap({.old_address = kBase, .old_length = kPageSize,
-                                 .new_length = kPageSize + length,
-                                 .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
-                                 .new_address = sealed - length + kPageSize}).ok(), false);
+    EXPECT_EQ(guest.space
+                  .Map({.address = at,
+                        .length = length,
+                        .prot = PROT_READ,
+                        .flags = kAnonymous | MAP_FIXED})
+                  .error(),
+              EPERM);
+    EXPECT_EQ(guest.space
+                  .Map({.address = at,
+                        .length = length,
+                        .prot = PROT_READ,
+                        .flags = kAnonymous | MAP_FIXED_NOREPLACE})
+                  .error(),
+              EEXIST);
+    EXPECT_EQ(guest.space
+                  .Remap({.old_address = kBase,
+                          .old_length = kPageSize,
+                          .new_length = kPageSize + length,
+                          .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
+                          .new_address = sealed - length + kPageSize})
+                  .ok(),
+              false);
   }
-  EXPECT_EQ(guest.space.Remap({.old_address = sealed, .old_length = 2 * kPageSize,
-                               .new_length = 2 * kPageSize,
-                               .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
-                               .new_address = kBase + 20 * kPageSize}).error(), EPERM);
-  EXPECT_EQ(guest.space.Remap({.old_address = sealed, .old_length = 2 * kPageSize,
-                               .new_length = kPageSize, .flags = 0}).error(), EPERM);
+  EXPECT_EQ(guest.space
+                .Remap({.old_address = sealed,
+                        .old_length = 2 * kPageSize,
+                        .new_length = 2 * kPageSize,
+                        .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
+                        .new_address = kBase + 20 * kPageSize})
+                .error(),
+            EPERM);
+  EXPECT_EQ(guest.space
+                .Remap({.old_address = sealed,
+                        .old_length = 2 * kPageSize,
+                        .new_length = kPageSize,
+                        .flags = 0})
+                .error(),
+            EPERM);
   EXPECT_EQ(guest.space.FormatMaps(), before);
 }
 
@@ -490,8 +531,11 @@ TEST(AddressSpace, TheHeapGrowsAndShrinksByTheByte) {
   EXPECT_EQ(brk(start - 1), start + 2 * kPageSize);
   EXPECT_EQ(brk(kLimit + 1), start + 2 * kPageSize);
   EXPECT_EQ(brk(~std::uint64_t{0}), start + 2 * kPageSize);
-  ASSERT_TRUE(guest.space.Map({.address = start + 8 * kPageSize, .length = kPageSize,
-                               .flags = kAnonymous | MAP_FIXED}).ok());
+  ASSERT_TRUE(guest.space
+                  .Map({.address = start + 8 * kPageSize,
+                        .length = kPageSize,
+                        .flags = kAnonymous | MAP_FIXED})
+                  .ok());
   EXPECT_EQ(brk(start + 9 * kPageSize), start + 2 * kPageSize);
   EXPECT_EQ(brk(start + 8 * kPageSize), start + 8 * kPageSize);
   EXPECT_EQ(brk(start), start);
@@ -512,9 +556,12 @@ struct Watcher final : MappingObserver {
 TEST(AddressSpace, TheEngineForgetsARangeBeforeTheHostChangesIt) {
   Guest guest;
   Watcher watcher;
-  ASSERT_TRUE(guest.space.Map({.address = kBase, .length = 4 * kPageSize,
-                               .prot = PROT_READ | PROT_WRITE | PROT_EXEC,
-                               .flags = kAnonymous | MAP_FIXED}).ok());
+  ASSERT_TRUE(guest.space
+                  .Map({.address = kBase,
+                        .length = 4 * kPageSize,
+                        .prot = PROT_READ | PROT_WRITE | PROT_EXEC,
+                        .flags = kAnonymous | MAP_FIXED})
+                  .ok());
   guest.space.SetObserver(&watcher);
   const auto expect = [&](auto change, std::uint64_t first, std::uint64_t end) {
     watcher.forgotten.clear();
@@ -530,14 +577,20 @@ TEST(AddressSpace, TheEngineForgetsARangeBeforeTheHostChangesIt) {
   expect([&] { return guest.space.Protect(kBase + kPageSize, kPageSize, PROT_READ | PROT_WRITE); },
          1, 2);
   expect([&] { return guest.space.Unmap(kBase + 2 * kPageSize, kPageSize); }, 2, 3);
-  expect([&] {
-           return guest.space.Map({.address = kBase + 3 * kPageSize, .length = kPageSize,
-                                   .flags = kAnonymous | MAP_FIXED});
-         }, 3, 4);
+  expect(
+      [&] {
+        return guest.space.Map({.address = kBase + 3 * kPageSize,
+                                .length = kPageSize,
+                                .flags = kAnonymous | MAP_FIXED});
+      },
+      3, 4);
   watcher.forgotten.clear();
   EXPECT_TRUE(guest.space.Protect(kBase, kPageSize, PROT_READ).ok());  // changes nothing
-  EXPECT_TRUE(guest.space.Map({.address = kBase + 9 * kPageSize, .length = kPageSize,
-                               .flags = kAnonymous | MAP_FIXED_NOREPLACE}).ok());
+  EXPECT_TRUE(guest.space
+                  .Map({.address = kBase + 9 * kPageSize,
+                        .length = kPageSize,
+                        .flags = kAnonymous | MAP_FIXED_NOREPLACE})
+                  .ok());
   EXPECT_TRUE(watcher.forgotten.empty());
 }
 
@@ -652,8 +705,8 @@ void MapOver(std::uint64_t at, AddressSpace* space) {
   if (space == nullptr) {
     mmap(reinterpret_cast<void*>(at), kPageSize, PROT_READ, kFlags, -1, 0);
   } else {
-    EXPECT_TRUE(space->Map({.address = at, .length = kPageSize, .prot = PROT_READ,
-                            .flags = kFlags}).ok());
+    EXPECT_TRUE(
+        space->Map({.address = at, .length = kPageSize, .prot = PROT_READ, .flags = kFlags}).ok());
   }
 }
 void MapOverTheMiddle(AddressSpace* space) { MapOver(kSecond, space); }
@@ -665,9 +718,13 @@ void MoveThePageAway(AddressSpace* space) {
     mremap(reinterpret_cast<void*>(kSecond), kPageSize, kPageSize, kFlags,
            reinterpret_cast<void*>(to));
   } else {
-    EXPECT_TRUE(space->Remap({.old_address = kSecond, .old_length = kPageSize,
-                              .new_length = kPageSize, .flags = kFlags,
-                              .new_address = to}).ok());
+    EXPECT_TRUE(space
+                    ->Remap({.old_address = kSecond,
+                             .old_length = kPageSize,
+                             .new_length = kPageSize,
+                             .flags = kFlags,
+                             .new_address = to})
+                    .ok());
   }
 }
 void ProtectTheMiddle(AddressSpace* space) {
@@ -679,8 +736,8 @@ void ProtectTheMiddle(AddressSpace* space) {
 }
 
 TEST(SharedSegments, DetachingLeavesAloneWhatIsNoLongerTheSegment) {
-  for (const Change change : {&UnmapTheMiddle, &UnmapTheStart, &MapOverTheMiddle,
-                              &MapOverTheStart, &MoveThePageAway, &ProtectTheMiddle}) {
+  for (const Change change : {&UnmapTheMiddle, &UnmapTheStart, &MapOverTheMiddle, &MapOverTheStart,
+                              &MoveThePageAway, &ProtectTheMiddle}) {
     SharedSegment segment(6);
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);

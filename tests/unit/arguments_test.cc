@@ -38,8 +38,8 @@ int Check(const Row& row, const ArgumentValues& values) {
 struct Pointer {
   const char* kind;
   Argument argument;
-  std::uint64_t length;   // of the second argument
-  std::uint64_t extent;   // bytes that are checked
+  std::uint64_t length;  // of the second argument
+  std::uint64_t extent;  // bytes that are checked
 };
 
 // Every kind that points to memory whose extent is known before anything is copied.
@@ -139,8 +139,8 @@ TEST(CheckArguments, RuntimeDescriptorsDoNotExist) {
       EXPECT_EQ(Check(RowOf(argument), {fd | 0xffff'ffff'0000'0000}), EBADF) << "int argument";
       EXPECT_EQ(Check(RowOf(argument), {fd | 0x1'0000'0000}), EBADF) << "int argument";
     }
-    for (const std::uint64_t fd : {std::uint64_t{0}, std::uint64_t{999}, std::uint64_t{1024},
-                                   kMost, std::uint64_t{0xffff'ff9c}}) {
+    for (const std::uint64_t fd : {std::uint64_t{0}, std::uint64_t{999}, std::uint64_t{1024}, kMost,
+                                   std::uint64_t{0xffff'ff9c}}) {
       EXPECT_EQ(Check(RowOf(argument), {fd}), 0);
     }
   }

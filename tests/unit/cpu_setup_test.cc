@@ -47,8 +47,8 @@ std::vector<std::string> HiddenIn(const kvm_cpuid_entry2& before, const kvm_cpui
 }
 
 std::vector<std::string> HiddenOf(std::uint32_t function, std::uint32_t index) {
-  const kvm_cpuid_entry2 all{.function = function, .index = index, .eax = kAll, .ebx = kAll,
-                             .ecx = kAll, .edx = kAll};
+  const kvm_cpuid_entry2 all{
+      .function = function, .index = index, .eax = kAll, .ebx = kAll, .ecx = kAll, .edx = kAll};
   const CpuidTable guest = GuestCpuid(TableOf({all}), CpuFeatures{});
   EXPECT_EQ(guest.count, 1u);
   return HiddenIn(all, guest.entries[0]);
@@ -59,10 +59,9 @@ using Bits = std::vector<std::string>;
 // Changing one of these lists changes what programs see: say why in cpu_setup.cc.
 TEST(GuestCpuid, HidesExactlyTheseBits) {
   EXPECT_EQ(HiddenOf(1, 0), (Bits{"ecx 3", "ecx 5", "ecx 15", "ecx 21", "ecx 24"}));
-  EXPECT_EQ(HiddenOf(7, 0),
-            (Bits{"ebx 2", "ebx 4", "ebx 11", "ebx 14", "ebx 25", "ecx 3", "ecx 4", "ecx 5",
-                  "ecx 7", "ecx 29", "ecx 31", "edx 5", "edx 11", "edx 20", "edx 22", "edx 24",
-                  "edx 25"}));
+  EXPECT_EQ(HiddenOf(7, 0), (Bits{"ebx 2", "ebx 4", "ebx 11", "ebx 14", "ebx 25", "ecx 3", "ecx 4",
+                                  "ecx 5", "ecx 7", "ecx 29", "ecx 31", "edx 5", "edx 11", "edx 20",
+                                  "edx 22", "edx 24", "edx 25"}));
   EXPECT_EQ(HiddenOf(0xd, 1), (Bits{"eax 3", "eax 4"}));
   EXPECT_EQ(HiddenOf(0x8000'0001, 0), (Bits{"ecx 2", "ecx 23", "ecx 24"}));
   EXPECT_EQ(HiddenOf(0xa, 0).size(), 128u);  // no performance counters at all
@@ -73,11 +72,11 @@ TEST(GuestCpuid, HidesExactlyTheseBits) {
 }
 
 TEST(GuestCpuid, OffersOnlyEnabledExtendedState) {
-  const CpuidTable offered = TableOf({{.function = 0xd, .index = 0, .eax = 0x602e7, .ebx = 0x2b00,
-                                       .ecx = 0x2b00, .edx = 1},
-                                      {.function = 0xd, .index = 2, .eax = 0x100, .ebx = 0x240},
-                                      {.function = 0xd, .index = 9, .eax = 8, .ebx = 0xa80},
-                                      {.function = 0xd, .index = 17, .eax = 64, .ebx = 0xac0}});
+  const CpuidTable offered = TableOf(
+      {{.function = 0xd, .index = 0, .eax = 0x602e7, .ebx = 0x2b00, .ecx = 0x2b00, .edx = 1},
+       {.function = 0xd, .index = 2, .eax = 0x100, .ebx = 0x240},
+       {.function = 0xd, .index = 9, .eax = 8, .ebx = 0xa80},
+       {.function = 0xd, .index = 17, .eax = 64, .ebx = 0xac0}});
   CpuFeatures features;
   features.xcr0 = 7;
   features.xsave_size = 0x340;
@@ -153,10 +152,10 @@ kvm_sregs SystemRegisters(Ring0 ring0, const CpuFeatures& features) {
 }
 
 TEST(SystemRegisters, ControlBitsDependOnRing0) {
-  const CpuFeatures all{.xcr0 = 7, .xsave_size = 0x340, .fsgsbase = true, .smep = true,
-                        .smap = true, .umip = true};
-  constexpr std::uint64_t kBase = (1 << 5) | (1 << 9) | (1 << 10);  // PAE, OSFXSR, OSXMMEXCPT
-  constexpr std::uint64_t kState = (1 << 16) | (1 << 18);           // FSGSBASE, OSXSAVE
+  const CpuFeatures all{
+      .xcr0 = 7, .xsave_size = 0x340, .fsgsbase = true, .smep = true, .smap = true, .umip = true};
+  constexpr std::uint64_t kBase = (1 << 5) | (1 << 9) | (1 << 10);      // PAE, OSFXSR, OSXMMEXCPT
+  constexpr std::uint64_t kState = (1 << 16) | (1 << 18);               // FSGSBASE, OSXSAVE
   constexpr std::uint64_t kGuards = (1 << 11) | (1 << 20) | (1 << 21);  // UMIP, SMEP, SMAP
   EXPECT_EQ(SystemRegisters(Ring0::kNative, all).cr4, kBase | kState | kGuards);
   EXPECT_EQ(SystemRegisters(Ring0::kEmulated, all).cr4, kBase | kState);
@@ -196,17 +195,17 @@ TEST(SystemMsrs, StarGivesLinuxsSelectors) {
   EXPECT_EQ(msrs.entries[0].index, 0xc000'0081u);
   const std::uint64_t star = msrs.entries[0].data;
   EXPECT_EQ(star, 0x0023'0008'0000'0000u);
-  EXPECT_EQ((star >> 32) & 0xffff, 0x08u);             // SYSCALL: CS, SS = CS + 8
-  EXPECT_EQ(((star >> 48) + 16) | 3, 0x33u);           // SYSRETQ: CS
-  EXPECT_EQ(((star >> 48) + 8) | 3, 0x2bu);            // SYSRETQ: SS
+  EXPECT_EQ((star >> 32) & 0xffff, 0x08u);    // SYSCALL: CS, SS = CS + 8
+  EXPECT_EQ(((star >> 48) + 16) | 3, 0x33u);  // SYSRETQ: CS
+  EXPECT_EQ(((star >> 48) + 8) | 3, 0x2bu);   // SYSRETQ: SS
   EXPECT_EQ(msrs.entries[1].index, 0xc000'0082u);
   EXPECT_EQ(msrs.entries[1].data, 0xffff'ff80'0000'0123u);
   EXPECT_EQ(msrs.entries[2].index, 0xc000'0083u);
-  EXPECT_EQ(msrs.entries[2].data, 0u);                 // no compatibility mode
+  EXPECT_EQ(msrs.entries[2].data, 0u);  // no compatibility mode
   EXPECT_EQ(msrs.entries[3].index, 0xc000'0084u);
   // Everything that could act in ring 0 is cleared: TF, IF, DF, IOPL, NT, RF, AC.
-  const std::uint64_t acts = (1 << 8) | (1 << 9) | (1 << 10) | (3 << 12) | (1 << 14) | (1 << 16) |
-                             (1 << 18);
+  const std::uint64_t acts =
+      (1 << 8) | (1 << 9) | (1 << 10) | (3 << 12) | (1 << 14) | (1 << 16) | (1 << 18);
   EXPECT_EQ(msrs.entries[3].data & acts, acts);
 }
 
@@ -218,14 +217,15 @@ TEST(VcpuBlock, HoldsTheseDescriptorsAndStacks) {
   std::array<std::uint64_t, 10> gdt;
   std::memcpy(gdt.data(), page.data() + layout::kBlockGdt, sizeof(gdt));
   const std::array<std::uint64_t, 10> expected = {
-      0,                       // null
-      0x00af'9a00'0000'ffff,   // 0x08 ring-0 code
-      0x00cf'9200'0000'ffff,   // 0x10 ring-0 data
-      0, 0,
-      0x00cf'f200'0000'ffff,   // 0x2b ring-3 data
-      0x00af'fa00'0000'ffff,   // 0x33 ring-3 code
+      0,                      // null
+      0x00af'9a00'0000'ffff,  // 0x08 ring-0 code
+      0x00cf'9200'0000'ffff,  // 0x10 ring-0 data
       0,
-      0x0000'8900'2100'0067,   // 0x40 TSS at kBlock + 0x100, 104 bytes
+      0,
+      0x00cf'f200'0000'ffff,  // 0x2b ring-3 data
+      0x00af'fa00'0000'ffff,  // 0x33 ring-3 code
+      0,
+      0x0000'8900'2100'0067,  // 0x40 TSS at kBlock + 0x100, 104 bytes
       0x0000'0000'ffff'ff80};
   EXPECT_EQ(gdt, expected);
   x86::TaskState tss;
@@ -246,8 +246,8 @@ TEST(Idt, EveryVectorGoesToItsStubAndOnlyBreakpointsAreForPrograms) {
   for (unsigned vector = 0; vector < DUNE_VECTOR_COUNT; ++vector) {
     std::array<std::uint64_t, 2> gate;
     std::memcpy(gate.data(), page.data() + vector * sizeof(gate), sizeof(gate));
-    const std::uint64_t handler = (gate[0] & 0xffff) | ((gate[0] >> 32) & 0xffff'0000) |
-                                  (gate[1] << 32);
+    const std::uint64_t handler =
+        (gate[0] & 0xffff) | ((gate[0] >> 32) & 0xffff'0000) | (gate[1] << 32);
     EXPECT_EQ(handler, vectors.value + vector * 16) << vector;
     EXPECT_EQ((gate[0] >> 16) & 0xffff, 0x08u);
     EXPECT_EQ((gate[0] >> 40) & 0x1f, 0xeu);  // interrupt gate

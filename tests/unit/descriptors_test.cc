@@ -58,7 +58,7 @@ TEST_F(DescriptorsTest, CopiesFromManyThreadsAreAllDifferent) {
   std::vector<std::vector<ReservedFd>> copies(4);
   for (auto& mine : copies) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 100; ++i) mine.push_back(*limits().Reserve(0));
+      for (int i = 0; i < 50; ++i) mine.push_back(*limits().Reserve(0));
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -96,7 +96,7 @@ TEST(FaultSignal, AFloatingPointExceptionIsTheUnmaskedOne) {
   }
   EXPECT_EQ(X87Code(0x3f, 0x3f), FPE_FLTUNK);  // all masked
   EXPECT_EQ(SimdCode(0x1f80 | 0x3f), FPE_FLTUNK);
-  EXPECT_EQ(X87Code(0, 0x05), FPE_FLTINV);     // the first of several
+  EXPECT_EQ(X87Code(0, 0x05), FPE_FLTINV);  // the first of several
   for (const Vector vector : {Vector::kFloatingPoint, Vector::kSimdFloatingPoint}) {
     const siginfo_t info = Of(vector);  // without a state
     EXPECT_EQ(info.si_signo, SIGFPE);

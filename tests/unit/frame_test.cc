@@ -112,8 +112,8 @@ class FrameTest : public ::testing::Test {
   FakeEngineThread engine_;
   runtime::Registers registers_;
   AlternateStack alternate_;
-  KernelAction action_{.handler = 0x40'2000, .flags = kSaSigInfo | kSaRestorer,
-                       .restorer = 0x40'3000, .mask = 0};
+  KernelAction action_{
+      .handler = 0x40'2000, .flags = kSaSigInfo | kSaRestorer, .restorer = 0x40'3000, .mask = 0};
   siginfo_t info_{};
   TrapInfo trap_{.vector = 14, .error_code = 6, .address = 0xabc};
   std::uint64_t mask_ = 0;
@@ -239,7 +239,7 @@ TEST_F(FrameTest, AStackThatCannotTakeTheFrameIsSaidAndChangesNothing) {
                                   1,
                                   100,
                                   pages_.address(),
-                                  pages_.address() + 200,   // the state fits, the frame does not
+                                  pages_.address() + 200,  // the state fits, the frame does not
                                   pages_.address() + 1200,
                                   0x1'0000,
                                   0x4000'0000'0000,
@@ -265,9 +265,9 @@ TEST_F(FrameTest, AnEngineThatCannotSaveIsAFailure) {
 }
 
 TEST_F(FrameTest, AFrameThatIsNotThereIsAFailure) {
-  for (const std::uint64_t rsp : {std::uint64_t{0}, std::uint64_t{4}, pages_.end() - 8,
-                                  pages_.end() + 8, std::uint64_t{0x4000'0000'0000},
-                                  std::uint64_t{0x7000'0000'0000}, ~std::uint64_t{0}}) {
+  for (const std::uint64_t rsp :
+       {std::uint64_t{0}, std::uint64_t{4}, pages_.end() - 8, pages_.end() + 8,
+        std::uint64_t{0x4000'0000'0000}, std::uint64_t{0x7000'0000'0000}, ~std::uint64_t{0}}) {
     registers_.rsp = rsp;
     EXPECT_FALSE(PopFrame(State(), &mask_)) << std::hex << rsp;
   }
@@ -292,12 +292,9 @@ TEST_F(FrameTest, AForgedExtendedStateIsRefused) {
       {"reserved header bytes, last", [&] { ExtendedAt<std::uint8_t>(575) = 1; }},
       {"a reserved MXCSR bit", [&] { ExtendedAt<std::uint32_t>(24) |= 0x1'0000; }},
       {"all MXCSR bits", [&] { ExtendedAt<std::uint32_t>(24) = ~std::uint32_t{0}; }},
-      {"a state that is not mapped",
-       [&] { Frame().user.context.extended_state = pages_.end(); }},
-      {"a state half mapped",
-       [&] { Frame().user.context.extended_state = pages_.end() - 256; }},
-      {"a state of the runtime",
-       [&] { Frame().user.context.extended_state = 0x7000'0000'0000; }},
+      {"a state that is not mapped", [&] { Frame().user.context.extended_state = pages_.end(); }},
+      {"a state half mapped", [&] { Frame().user.context.extended_state = pages_.end() - 256; }},
+      {"a state of the runtime", [&] { Frame().user.context.extended_state = 0x7000'0000'0000; }},
       {"a state at the end of everything",
        [&] { Frame().user.context.extended_state = ~std::uint64_t{0} - 100; }},
   };

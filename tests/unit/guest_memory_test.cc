@@ -176,9 +176,9 @@ TEST_F(GuestMemoryTest, ProtectionCounts) {
 TEST_F(GuestMemoryTest, MemoryPastTheEndOfAFileIsAnErrorToo) {
   const int file = memfd_create("test", MFD_CLOEXEC);
   ASSERT_EQ(ftruncate(file, 100), 0);
-  ASSERT_NE(mmap(pages_.host(), 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                 file, 0),
-            MAP_FAILED);
+  ASSERT_NE(
+      mmap(pages_.host(), 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0),
+      MAP_FAILED);
   close(file);
   EXPECT_TRUE(Reads(at_, kPageSize));
   EXPECT_TRUE(memory_.Probe(at_));
@@ -198,8 +198,8 @@ TEST_F(GuestMemoryTest, StringsEndAtTheirNul) {
 }
 
 TEST_F(GuestMemoryTest, StringsOfEveryLengthAroundTheLimits) {
-  for (const std::size_t limit : {std::size_t{1}, std::size_t{255}, std::size_t{256},
-                                  std::size_t{257}, std::size_t{4095}}) {
+  for (const std::size_t limit :
+       {std::size_t{1}, std::size_t{255}, std::size_t{256}, std::size_t{257}, std::size_t{4095}}) {
     for (const std::size_t length : {limit - 1, limit, limit + 1, limit + 2}) {
       std::memset(pages_.host(), 'x', 3 * kPageSize);
       pages_.At<char>(length) = '\0';

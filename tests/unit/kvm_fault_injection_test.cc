@@ -57,8 +57,8 @@ int FailEachCall(const Scenario& scenario) {
   ExpectNothingLeft(healthy);
   for (int n = 1; n <= healthy.calls(); ++n) {
     for (const int reason : kReasons) {
-      SCOPED_TRACE(healthy.names()[n - 1] + " (call " + std::to_string(n) + "): " +
-                   strerror(reason));
+      SCOPED_TRACE(healthy.names()[n - 1] + " (call " + std::to_string(n) +
+                   "): " + strerror(reason));
       FakeKvm kvm;
       kvm.FailFrom(n, reason);
       const absl::Status status = scenario(kvm);
@@ -285,8 +285,7 @@ TEST(KvmMmu, RunsOutOfSlotsAndStartsOver) {
     const std::uint64_t address = fakes::kTestWindow + round * (std::uint64_t{4} << 30);
     GuestPages pages(1, address);
     ASSERT_TRUE(EnterPages(machine.guest, pages).ok());
-    EXPECT_EQ(machine.mmu.Resolve(address, kWriteFault, BackingCheck::kProbe),
-              Resolution::kMapped);
+    EXPECT_EQ(machine.mmu.Resolve(address, kWriteFault, BackingCheck::kProbe), Resolution::kMapped);
     most = std::max(most, kvm.slots().size());
   }
   EXPECT_LE(most, 2u + 3u);

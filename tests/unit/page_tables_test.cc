@@ -63,10 +63,9 @@ TEST_F(PageTablesTest, ALeafHasExactlyTheRightsItWasGiven) {
       ASSERT_EQ(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1'2345'6000}, rights),
                 absl::OkStatus());
       // Present and accessed; dirty only where a write is allowed.
-      EXPECT_EQ(Leaf(kUser), rights.set_frame(0x1'2345'6000)
-                                 .set_present(true)
-                                 .set_accessed(true)
-                                 .set_dirty(writable));
+      EXPECT_EQ(
+          Leaf(kUser),
+          rights.set_frame(0x1'2345'6000).set_present(true).set_accessed(true).set_dirty(writable));
     }
   }
 }
@@ -111,8 +110,8 @@ TEST_F(PageTablesTest, EverySupervisorPageHasItsTableFromTheStart) {
   std::vector<std::uint64_t> tables;
   for (unsigned vcpu = 0; vcpu < layout::kMostVcpus; ++vcpu) {
     const std::uint64_t offset = layout::kVcpuBlocksOffset + vcpu * kPageSize;
-    ASSERT_TRUE(tables_.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset}, true, false)
-                    .ok());
+    ASSERT_TRUE(
+        tables_.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset}, true, false).ok());
   }
   // A user table made now and dropped again does not take them along.
   ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
@@ -188,8 +187,8 @@ TEST_F(PageTablesTest, AgreesWithAModelUnderRandomChanges) {
     if (random() % 3 != 0) {
       const std::uint64_t end = std::min(first + (random() % 64 + 1) * kPageSize, span_end);
       const std::uint64_t frame = (random() % 1024) * kPageSize;
-      ASSERT_TRUE(tables_.MapSpan({GuestVirt{first}, GuestVirt{end}}, GuestPhys{frame}, kReadOnly)
-                      .ok());
+      ASSERT_TRUE(
+          tables_.MapSpan({GuestVirt{first}, GuestVirt{end}}, GuestPhys{frame}, kReadOnly).ok());
       for (std::uint64_t page = first; page < end; page += kPageSize) {
         model[page] = frame + (page - first);
       }

@@ -201,21 +201,19 @@ TEST_F(VcpuTest, GeneralRegistersAndBasesGoInAndComeOut) {
 
 TEST_F(VcpuTest, SegmentRegistersAreWrittenOnlyWhenABaseChanges) {
   registers_.fs_base = 0x7000;
-  ScriptLook([](const kvm_run& run) {
-    EXPECT_NE(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
-  });
+  ScriptLook([](const kvm_run& run) { EXPECT_NE(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u); });
   RunTo<Interrupted>();
   registers_.rip = kCode;
-  ScriptLook([](const kvm_run& run) {
-    EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
-  });
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u); });
   RunTo<Interrupted>();
 }
 
 TEST_F(VcpuTest, AFrameOfRing0OrAtAnotherStackEndsTheEngine) {
   kvm_.ScriptRun([this](kvm_run& run) {
     Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
-    FrameOf() = {.vector = 13, .error_code = 0, .rip = kStubs.trap_return.value,
+    FrameOf() = {.vector = 13,
+                 .error_code = 0,
+                 .rip = kStubs.trap_return.value,
                  .cs = DUNE_SELECTOR_KERNEL_CODE};
     run.s.regs.regs.rsp = FrameAddress();
     return 0;
@@ -266,8 +264,12 @@ TEST_F(VcpuTest, APageFaultAtTheEntryIsASystemCall) {
   fault_rip_ = kStubs.syscall_entry.value;
   kvm_.ScriptRun([this](kvm_run& run) {
     Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
-    FrameOf() = {.vector = 14, .error_code = 0x15, .rip = fault_rip_,
-                 .cs = DUNE_SELECTOR_USER_CODE, .rflags = kUserFlags, .rsp = kCode + 0xe00,
+    FrameOf() = {.vector = 14,
+                 .error_code = 0x15,
+                 .rip = fault_rip_,
+                 .cs = DUNE_SELECTOR_USER_CODE,
+                 .rflags = kUserFlags,
+                 .rsp = kCode + 0xe00,
                  .ss = DUNE_SELECTOR_USER_DATA};
     run.s.regs.regs.rsp = FrameAddress();
     run.s.regs.regs.rcx = kCode + 0x42;
@@ -350,9 +352,7 @@ TEST_F(VcpuTest, AfterATrapItReturnsByIretEvenWithSysretsRegisters) {
   RunTo<Fault>();
   registers_.rcx = registers_.rip;
   registers_.r11 = registers_.rflags;
-  ScriptLook([](const kvm_run& run) {
-    EXPECT_EQ(run.s.regs.regs.rip, kStubs.trap_return.value);
-  });
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.s.regs.regs.rip, kStubs.trap_return.value); });
   RunTo<Interrupted>();
 }
 
@@ -427,9 +427,8 @@ TEST_F(VcpuTest, InterruptedOnTheWayBackNothingHasHappened) {
       EXPECT_EQ(registers_.rcx, before.rcx);
       EXPECT_EQ(registers_.rsp, before.rsp);
       // The next entry starts from ring 0 again.
-      ScriptLook([](const kvm_run& run) {
-        EXPECT_EQ(run.s.regs.regs.rip, kStubs.syscall_return.value);
-      });
+      ScriptLook(
+          [](const kvm_run& run) { EXPECT_EQ(run.s.regs.regs.rip, kStubs.syscall_return.value); });
       RunTo<Interrupted>();
     }
   }
@@ -481,9 +480,12 @@ TEST_F(VcpuTest, MemoryPastTheEndOfAFileIsDroppedAndReportedAsABusError) {
   signals::InstallFaultHandlers();
   const int file = memfd_create("test", MFD_CLOEXEC);
   ASSERT_EQ(ftruncate(file, 2 * kPageSize), 0);
-  const auto at = space_.Map({.address = kCode, .length = 2 * kPageSize,
-                              .prot = PROT_READ | PROT_WRITE, .flags = MAP_SHARED | MAP_FIXED,
-                              .fd = file, .offset = 0});
+  const auto at = space_.Map({.address = kCode,
+                              .length = 2 * kPageSize,
+                              .prot = PROT_READ | PROT_WRITE,
+                              .flags = MAP_SHARED | MAP_FIXED,
+                              .fd = file,
+                              .offset = 0});
   ASSERT_EQ(at.ToRegister(), kCode);
   // Both pages become present, then the file shrinks.
   ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, kCode);

@@ -61,7 +61,7 @@ TEST(VmaMap, NeighboursStayApartWhenAnythingDiffers) {
   sealed.sealed = true;
   Vma rights = OfFile(4, 8, 4);
   rights.protection.write = true;
-  const Vma others[] = {shared, sealed,          rights, OfFile(4, 8, 5), OfFile(4, 8, 4, "/other"),
+  const Vma others[] = {shared,         sealed, rights, OfFile(4, 8, 5), OfFile(4, 8, 4, "/other"),
                         Anonymous(4, 8)};
   for (const Vma& other : others) {
     VmaMap map;
@@ -137,7 +137,7 @@ struct ModelPage {
   int prot = 0;
   bool shared = false;
   bool sealed = false;
-  int file = -1;            // -1: anonymous
+  int file = -1;             // -1: anonymous
   std::uint64_t offset = 0;  // in pages
 };
 

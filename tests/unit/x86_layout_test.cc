@@ -95,8 +95,8 @@ TEST(GateDescriptor, PutsTheHandlerTogetherAgain) {
   for (unsigned stack = 0; stack < 8; ++stack) {
     for (const unsigned privilege : {0u, 3u}) {
       const auto gate = GateDescriptor::Interrupt(0xffff'ff80'1234'5678, 0x08, stack, privilege);
-      const std::uint64_t handler = (gate.low & 0xffff) | (((gate.low >> 48) & 0xffff) << 16) |
-                                    (gate.high << 32);
+      const std::uint64_t handler =
+          (gate.low & 0xffff) | (((gate.low >> 48) & 0xffff) << 16) | (gate.high << 32);
       EXPECT_EQ(handler, 0xffff'ff80'1234'5678u);
       EXPECT_EQ((gate.low >> 16) & 0xffff, 0x08u);
       EXPECT_EQ((gate.low >> 32) & 7, stack);
@@ -134,9 +134,7 @@ TEST(Ring0Image, SaysWhereItsPartsAre) {
   const dunebox::abi::ImageHeader& header = Ring0Header();
   EXPECT_EQ(header.magic, DUNE_IMAGE_MAGIC);
   ASSERT_LE(image.size(), 4096u);
-  const auto byte = [&](std::uint64_t offset) {
-    return std::to_integer<unsigned>(image[offset]);
-  };
+  const auto byte = [&](std::uint64_t offset) { return std::to_integer<unsigned>(image[offset]); };
   // OUT imm8, AL with the port of each stub.
   EXPECT_EQ(byte(header.trap_out), 0xe6u);
   EXPECT_EQ(byte(header.trap_out + 1), unsigned{DUNE_PORT_TRAP});
@@ -156,8 +154,8 @@ TEST(Ring0Image, EveryVectorPushesAnErrorCodeExactlyWhereTheCpuDoesNot) {
   const auto image = Ring0Image();
   for (unsigned vector = 0; vector < DUNE_VECTOR_COUNT; ++vector) {
     const std::size_t stub = Ring0Header().vectors + vector * DUNE_VECTOR_STRIDE;
-    const bool has_code = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 ||
-                          vector == 21;
+    const bool has_code =
+        vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
     std::size_t at = stub;
     if (!has_code) {
       EXPECT_EQ(std::to_integer<unsigned>(image[at]), 0x6au) << vector;  // PUSH imm8
