@@ -1,5 +1,6 @@
 #include "runtime/session.h"
 
+#include <cpuid.h>
 #include <sys/auxv.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -185,13 +186,20 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
   return program;
 }
 
+// AT_HWCAP, [linux] CPUID.1:EDX. Not from getauxval, which answers with glibc's own set of flags.
+std::uint64_t HardwareCapabilities() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+  return edx;
+}
+
 absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
                                                std::uint64_t stack_limit) {
   absl::StatusOr<GuestVirt> vdso = process::MapGuestVdso(*machine_);
   if (!vdso.ok()) return vdso.status();
   return loader::HostFacts{
       .vdso = *vdso,
-      .hardware_capabilities = getauxval(AT_HWCAP),
+      .hardware_capabilities = HardwareCapabilities(),
       .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
       .minimum_signal_stack = signals::MinimumSignalStack(thread.extended_state_size()),
       .stack_limit = stack_limit};

@@ -88,8 +88,9 @@ absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
     return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
   }
   absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index);
+  // A failed one uses its index up as well: KVM may know the vCPU already.
+  pool_->all.push_back(vcpu.ok() ? *std::move(vcpu) : nullptr);
   if (!vcpu.ok()) return vcpu.status();
-  pool_->all.push_back(*std::move(vcpu));
   return pool_->all.back().get();
 }
 

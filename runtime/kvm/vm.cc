@@ -173,12 +173,14 @@ absl::StatusOr<GuestPhys> Vm::PhysicalFor(GuestVirt address) {
 }
 
 absl::Status Vm::DropGranules() {
-  for (const auto& [granule, index] : granules_) {
+  while (!granules_.empty()) {
+    const auto entry = granules_.begin();
+    const std::uint32_t index = entry->second;
     const GuestPhys base = layout::kWindowPhys + (std::uint64_t{index} << granule_shift_);
     absl::Status status = SetSlot(layout::kWindowSlot + index, base, 0, nullptr, 0);
     if (!status.ok()) return status;
+    granules_.erase(entry);
   }
-  granules_.clear();
   return absl::OkStatus();
 }
 

@@ -58,6 +58,12 @@ std::shared_ptr<const Backing> DescribeFile(int fd) {
   return backing;
 }
 
+// A vCPU's run area. Its descriptor has a low number for a moment while the runtime makes it, and a
+// sibling may guess that number.
+bool IsEngineMemory(const Backing& backing) {
+  return backing.name.compare(0, 14, "anon_inode:kvm") == 0;
+}
+
 std::shared_ptr<const Backing> Named(std::string name) {
   if (name.empty()) return nullptr;
   auto backing = std::make_shared<Backing>();
@@ -141,13 +147,20 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
                       static_cast<off_t>(request.offset));
   if (mapped == MAP_FAILED) return FromErrno();
 
+  std::shared_ptr<const Backing> backing =
+      anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
+  if (backing != nullptr && IsEngineMemory(*backing)) {
+    munmap(wanted, length);
+    map_.Erase(range);
+    return Errno{EACCES};
+  }
   const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
   map_.Replace({.range = range,
                 .protection = protection,
                 .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
                 .file_backed = !anonymous,
                 .offset = anonymous ? 0 : request.offset,
-                .backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd)});
+                .backing = std::move(backing)});
   return FromAddress(start);
 }
 
