@@ -206,6 +206,9 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
                       .address = address,
                       .memory_error = behind}};
   };
+  // An access with ring 0's rights on behalf of ring 3 (a far return that QEMU 7.2 gets wrong): a page
+  // that the guest may use does not make it work, so it would fault for ever.
+  if ((error_code & x86::page_fault::kUser) == 0) return fault(false, error_code);
   switch (mmu_.Resolve(address, error_code, check)) {
     case Resolution::kMapped:
       return Resume{};

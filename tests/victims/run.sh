@@ -1,0 +1,137 @@
+#!/bin/bash
+# Runs a victim in the sandbox, tells it where the runtime's memory is, and checks from outside that the runtime came to no harm:
+# its mappings, the content of those that nobody may write, and its descriptors are after the attack what they were before.
+#
+#   tests/victims/run.sh [--seconds N] DUNEBOX ENGINE VICTIM [ARGUMENT...]
+#
+# ENGINE may be `native`: then the victim runs without a sandbox, to see what the kernel and the CPU do by themselves.
+# Exit status: 0 contained, 1 not, 77 skipped ("skip: ..." says why), 2 wrong use.
+set -uo pipefail
+export LC_ALL=C
+
+seconds=120
+if [[ ${1:-} == --seconds ]]; then
+  seconds=$2
+  shift 2
+fi
+[[ $# -ge 3 ]] || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+dunebox=$(realpath "$1") engine=$2 victim=$(realpath "$3")
+shift 3
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-victim.XXXXXXXX") || exit 2
+session=''
+clean_up() {
+  [[ -z $session ]] || kill -KILL "$session" 2>/dev/null
+  [[ -z ${guest:-} ]] || kill -KILL "$guest" 2>/dev/null
+  rm -rf "$work"
+}
+trap clean_up EXIT
+mkfifo "$work/input"
+mkdir "$work/here"
+cd "$work/here" || exit 2
+ulimit -c 0
+
+fail() {
+  echo "FAILED: ${victim##*/}: $*"
+  head -n 60 "$work/output" "$work/errors" | cut -c 1-200
+  exit 1
+}
+
+if [[ $engine == native ]]; then
+  "$victim" "$@" <"$work/input" >"$work/output" 2>"$work/errors" &
+else
+  "$dunebox" run "--engine=$engine" --allow=all -- "$victim" "$@" <"$work/input" >"$work/output" 2>"$work/errors" &
+fi
+session=$!
+exec 3>"$work/input"
+
+# await LINE: until the victim has written it, or is gone.
+await() {
+  until grep -qs "^$1" "$work/output"; do
+    kill -0 "$session" 2>/dev/null || return 1
+    ((SECONDS < seconds)) || { echo "no '$1' after $seconds s" >>"$work/errors"; return 1; }
+    sleep 0.02
+  done
+}
+
+# The process the victim runs in: the last one in the line of children.
+find_guest() {
+  local child
+  guest=$session
+  while child=$(pgrep -P "$guest" | head -n 1) && [[ $child ]]; do guest=$child; done
+}
+
+# The runtime's mappings: those in its half, bit 46 set. One line each: START END RIGHTS NAME.
+runtime_mappings() {
+  local range rights offset device inode name
+  while read -r range rights offset device inode name; do
+    local start=$((0x${range%-*}))
+    ((start >= 0x400000000000)) || continue
+    [[ $name != '[vsyscall]' ]] || continue
+    printf '%x-%x %s %s\n' "$start" "$((0x${range#*-}))" "$rights" "$name"
+  done <"/proc/$guest/maps"
+}
+
+# A checksum of every mapping that the runtime itself does not write either.
+runtime_content() {
+  local range rights name
+  while read -r range rights name; do
+    [[ $rights == r-* && $name != '[v'* ]] || continue
+    local start=$((0x${range%-*})) end=$((0x${range#*-}))
+    echo "$range $(dd if="/proc/$guest/mem" bs=4096 skip=$((start / 4096)) count=$(((end - start) / 4096)) 2>/dev/null | cksum)"
+  done <"$1"
+}
+
+# Descriptors above the guest's limit, and what they are.
+runtime_descriptors() {
+  find "/proc/$guest/fd" -mindepth 1 -printf '%f %l\n' 2>/dev/null | awk '$1 >= 4096' | sort -n
+}
+
+# Each mapping is still there with its rights; it may have grown, and there may be more (heap).
+mappings_remain() {
+  awk '
+    function number(text,   i, value) { value = 0; for (i = 1; i <= length(text); ++i) value = value * 16 + index("0123456789abcdef", substr(text, i, 1)) - 1; return value }
+    { split($1, ends, "-"); $1 = ""; }
+    FNR == NR { start[NR] = number(ends[1]); end[NR] = number(ends[2]); what[NR] = $0; count = NR; next }
+    {
+      first = number(ends[1]); last = number(ends[2]); line = ends[1] "-" ends[2] $0
+      for (i = 1; i <= count; ++i) if (start[i] <= first && end[i] >= last && what[i] == $0) next
+      print "    gone or changed: " line; bad = 1
+    }
+    END { exit bad }' "$2" "$1"
+}
+
+await ready || { wait "$session"; fail "did not start (exit status $?)"; }
+find_guest
+if [[ $engine != native ]]; then
+  runtime_mappings >"$work/before"
+  runtime_content "$work/before" >"$work/content.before"
+  runtime_descriptors >"$work/descriptors.before"
+  [[ -s $work/before && -s $work/content.before && -s $work/descriptors.before ]] || fail 'cannot see the runtime from outside'
+  cat "$work/before" >&3
+fi
+echo go >&3
+await over || { wait "$session"; fail "ended during the attack, with exit status $?"; }
+if [[ $engine != native ]]; then
+  runtime_mappings >"$work/after"
+  runtime_content "$work/before" >"$work/content.after"
+  runtime_descriptors >"$work/descriptors.after"
+fi
+exec 3>&-
+status=0
+wait "$session" || status=$?
+session='' guest=''
+if [[ $engine != native ]]; then
+  mappings_remain "$work/before" "$work/after" || fail "mappings of the runtime changed"
+  diff "$work/content.before" "$work/content.after" || fail "the runtime's memory changed"
+  diff "$work/descriptors.before" "$work/descriptors.after" || fail "the runtime's descriptors changed"
+fi
+if [[ $status == 77 ]]; then
+  grep '^skip: ' "$work/output"
+  exit 77
+fi
+grep -q "^verdict: .*: contained" "$work/output" && [[ $status == 0 ]] || fail "exit status $status"
+# A runtime that complains was not merely told to refuse.
+! grep -q '^dunebox: ' "$work/errors" || fail 'the runtime complained'
+grep -v '^ready$\|^over$' "$work/output"
+exit 0
