@@ -76,6 +76,11 @@ SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_ho
   CopyResult<ProcLocation> location = Locate(caller, pinned.get());
   if (!location.ok()) return location.error();
   if (!location->on_proc) return Reopen(caller, pinned, how);
+  // fdinfo of the runtime's descriptors, which their directory does not list either.
+  if (const int descriptor = location->descriptor();
+      descriptor >= 0 && caller.reserved.Contains(static_cast<std::uint64_t>(descriptor))) {
+    return Errno{ENOENT};
+  }
   ProcAnswer answer = DecideProc(*location, IsOwnTask(location->id));
   if (answer == ProcAnswer::kCommandLine && caller.process.CommandLine().empty()) {
     answer = ProcAnswer::kPass;

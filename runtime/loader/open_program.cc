@@ -29,6 +29,9 @@ absl::Status FileError(const std::string& path, int error) {
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(text);
+    case ELOOP:
+    case ENAMETOOLONG:
+      return absl::FailedPreconditionError(text);
     default:
       return absl::UnavailableError(text);
   }

@@ -188,6 +188,7 @@ bool PopFrame(const DeliveryState& state, std::uint64_t* mask) {
   auto frame = state.memory->CopyIn(GuestPtr<SignalFrame>{address});
   if (!frame.ok()) return false;
   const SignalContext& context = frame->user.context;
+  *mask = frame->user.mask & ~kUnblockable;
 
   std::vector<std::byte> area;
   if (context.extended_state == 0) {
@@ -198,11 +199,11 @@ bool PopFrame(const DeliveryState& state, std::uint64_t* mask) {
   }
   if (!state.engine->LoadExtendedState(area).ok()) return false;
   RestoreRegisters(registers, context);
-  *mask = frame->user.mask & ~kUnblockable;
   // Linux restores the alternate stack too, ignoring a bad one.
   const AlternateStack& stack = frame->user.stack;
   if (!state.alternate_stack->Contains(registers.rsp) &&
-      (!stack.enabled() || state.memory->Contains(stack.base, stack.size))) {
+      (!stack.enabled() || (stack.size >= kMinimumAlternateStack &&
+                            state.memory->Contains(stack.base, stack.size)))) {
     *state.alternate_stack = stack;
   }
   return true;

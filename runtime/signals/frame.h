@@ -28,6 +28,8 @@ namespace dunebox::signals {
 // SS_AUTODISARM: the stack is disabled while a handler runs on it.
 inline constexpr std::int32_t kAutoDisarm = std::int32_t{1} << 31;
 
+inline constexpr std::uint64_t kMinimumAlternateStack = 2048;  // MINSIGSTKSZ [linux]
+
 // stack_t as on x86-64.
 struct AlternateStack {
   std::uint64_t base = 0;
@@ -92,7 +94,8 @@ struct DeliveryState {
                              const siginfo_t& info, const TrapInfo& trap);
 
 // Undoes PushFrame from the frame at RSP - 8. On success the registers, the extended state, the
-// alternate stack are the frame's and `*mask` is the mask to install. False: SIGSEGV.
+// alternate stack are the frame's and `*mask` is the mask to install. False: SIGSEGV, with `*mask`
+// in force if the frame could be read at all, as on Linux.
 [[nodiscard]] bool PopFrame(const DeliveryState& state, std::uint64_t* mask);
 
 // AT_MINSIGSTKSZ for this extended-state size.

@@ -26,6 +26,11 @@ clean_up() {
   rm -rf "$work"
 }
 trap clean_up EXIT
+# Whoever started this may have left descriptors open; a program inherits them in the sandbox as natively.
+for descriptor in "/proc/$$/fd/"*; do
+  descriptor=${descriptor##*/}
+  ((descriptor <= 2 || descriptor == 255)) || eval "exec $descriptor>&-"
+done
 mkfifo "$work/input"
 mkdir "$work/here"
 cd "$work/here" || exit 2

@@ -24,6 +24,8 @@ std::uint64_t OwnMapping() {
 }
 
 void Attack(std::uint64_t at, std::uint64_t length) {
+  // A range may start in the program's own last page; what takes no length is aimed at the next.
+  const std::uint64_t inside = at < victim::kRuntimeHalf ? victim::kRuntimeHalf : at;
   const struct {
     const char* name;
     long result;
@@ -37,12 +39,12 @@ void Attack(std::uint64_t at, std::uint64_t length) {
       {"pkey_mprotect", Call(SYS_pkey_mprotect, at, length, PROT_READ, ~0ul)},
       {"mremap away", Call(SYS_mremap, at, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, own)},
       {"mremap away, anywhere", Call(SYS_mremap, at, 4096, 8192, MREMAP_MAYMOVE, 0)},
-      {"mremap over it", Call(SYS_mremap, own, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, at)},
-      {"mremap over it, keeping", Call(SYS_mremap, own, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, at)},
+      {"mremap over it", Call(SYS_mremap, own, 4096, length, MREMAP_MAYMOVE | MREMAP_FIXED, at)},
+      {"mremap over it, keeping", Call(SYS_mremap, own, length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, at)},
       {"mremap, duplicating", Call(SYS_mremap, at, 0, 4096, MREMAP_MAYMOVE, 0)},
-      {"shmat", Call(SYS_shmat, static_cast<std::uint64_t>(segment), at, 0)},
-      {"shmat over it", Call(SYS_shmat, static_cast<std::uint64_t>(segment), at, SHM_REMAP)},
-      {"shmdt", Call(SYS_shmdt, at)},
+      {"shmat", Call(SYS_shmat, static_cast<std::uint64_t>(segment), inside, 0)},
+      {"shmat over it", Call(SYS_shmat, static_cast<std::uint64_t>(segment), inside, SHM_REMAP)},
+      {"shmdt", Call(SYS_shmdt, inside)},
       {"remap_file_pages", Call(SYS_remap_file_pages, at, 4096, 0, 0, 0)},
       {"mbind", Call(SYS_mbind, at, length, 2, 0, 0, 0)},
       {"mlock", Call(SYS_mlock, at, length)},

@@ -72,6 +72,7 @@ constexpr Exception kExceptions[] = {
     {SYS_shmget, false, "leaves an object behind on the machine"},
     {SYS_semget, false, "leaves an object behind on the machine"},
     {SYS_msgget, false, "leaves an object behind on the machine"},
+    {SYS_chroot, false, "makes the runtime give up a descriptor that it opens files from, on purpose"},
     {SYS_reboot, false, "is about the machine"},
     {SYS_vhangup, false, "hangs up the driver's terminal"},
     {SYS_sync, false, "is about the machine, and slow"},
@@ -254,7 +255,8 @@ void Nested(std::span<const std::uint64_t> addresses) {
     }
     for (std::uint64_t operation = 0; operation < 14; ++operation) {
       const long result = victim::Call(SYS_futex, address, operation | 128, 1, 1, address, 0);
-      victim::Expect(result < 0 || operation == 1 || operation == 10, "futex %lu at 0x%lx gives %ld", operation, address, result);
+      // Waking at an address of its own where nothing is touches nothing.
+      victim::Expect(result < 0 || address < victim::kRuntimeHalf, "futex %lu at 0x%lx gives %ld", operation, address, result);
     }
     for (const std::uint64_t command : {5ul, 6ul, 7ul, 9ul, 15ul, 16ul, 36ul, 37ul, 1035ul, 1036ul}) {
       const long result = victim::Call(SYS_fcntl, file_descriptor, command, address);

@@ -21,7 +21,6 @@ using signals::AlternateStack;
 using signals::KernelAction;
 
 constexpr std::uint64_t kMaskSize = sizeof(std::uint64_t);
-constexpr std::uint64_t kMinimumAlternateStack = 2048;  // MINSIGSTKSZ [linux]
 
 SyscallResult HandleSigaction(Caller& caller, const ArgumentValues& a) {
   const int signal = static_cast<int>(a[0]);
@@ -63,7 +62,7 @@ SyscallResult HandleSigprocmask(Caller& caller, const ArgumentValues& a) {
 
 SyscallResult HandleSigreturn(Caller& caller, const ArgumentValues&) {
   GuestThread& thread = GuestThread::From(caller);
-  std::uint64_t mask = 0;
+  std::uint64_t mask = thread.signal.mask;
   if (!signals::PopFrame({.registers = &thread.registers,
                           .engine = thread.engine.get(),
                           .memory = &thread.memory,
@@ -71,6 +70,7 @@ SyscallResult HandleSigreturn(Caller& caller, const ArgumentValues&) {
                           .mask = thread.signal.mask},
                          &mask)) {
     // As a fault of the guest's: Linux forces SIGSEGV too.
+    SetSignalMask(thread, mask);
     DeliverFault(thread, {.vector = dune::x86::Vector::kGeneralProtection,
                           .error_code = 0,
                           .address = 0,
@@ -96,7 +96,7 @@ SyscallResult HandleSigaltstack(Caller& caller, const ArgumentValues& a) {
     if (mode == SS_DISABLE) {
       current = AlternateStack{};
     } else {
-      if (wanted->size < kMinimumAlternateStack) return Errno{ENOMEM};
+      if (wanted->size < signals::kMinimumAlternateStack) return Errno{ENOMEM};
       wanted->flags &= ~SS_ONSTACK;
       current = *wanted;
     }

@@ -22,7 +22,8 @@ jobs
 (exit 7) & (sleep 0.3; exit 8) & wait -n; echo "first $?"; wait -n; echo "second $?"
 sleep 0.2 & fg %+ ; echo "fg $?"
 sleep 20 & disown $!; jobs; kill -KILL $!
+# Under job control 'wait' may still report the stop, so without.
+set +m
 bash -c 'kill -STOP $$; echo continued' & stopped=$!
 until_state $stopped T; kill -CONT $stopped; wait $stopped; echo "status $?"
-set +m
 setsid bash -c '[[ $(ps -o sid= -p $$ | tr -d " ") == $$ ]] && echo "a session leader"'

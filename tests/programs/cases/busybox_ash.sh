@@ -8,7 +8,7 @@ cat <<E
 here $x
 E
 for i in 1 2 3 4 5; do (echo $i >f$i) & done; wait; cat f?; tar cf t.tar f?; rm f?; tar xf t.tar; md5sum f3; rm t.tar
-echo a b c | while read a b c; do echo $c $b $a; done; printf 'x\ny\n' | sed s/x/z/ | sort -r; find . -type f | sort; awk 'BEGIN { print 2 ^ 10 }'
+echo a b c | while read a b c; do echo $c $b $a; done; printf 'x\ny\n' | sed s/x/z/ | sort -r; find . -type f | sort; awk 'BEGIN { print 2 * 512 }'
 busybox sh -c 'kill -9 $$'; echo $?; exec busybox sh -c 'echo last; exit 5'
 END
 $RUN "$(command -v busybox)" ash "$HOME/s" "$PWD"; echo "status $?"

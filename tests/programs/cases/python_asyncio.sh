@@ -29,4 +29,5 @@ async def run(i):
     p = await asyncio.create_subprocess_exec("sh", "-c", f"exit {i}"); await p.wait(); return p
 asyncio.run(main())
 END
-echo "status $?"; rm -f sock
+status=$?; echo "status $status"; rm -f sock
+exit $status

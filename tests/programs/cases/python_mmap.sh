@@ -28,4 +28,5 @@ fd = os.memfd_create("name"); os.ftruncate(fd, page); s = mmap.mmap(fd, page); s
 try: mmap.mmap(-1, 1 << 60)
 except (OSError, OverflowError) as e: print(e)
 END
-echo "status $?"
+status=$?; echo "status $status"
+exit $status

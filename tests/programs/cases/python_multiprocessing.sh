@@ -29,4 +29,5 @@ if __name__ == "__main__":
         with c.Manager() as manager: d = manager.dict(); d["x"] = 1; print(dict(d))
         p = c.Process(target=time.sleep, args=(100,)); p.start(); p.terminate(); p.join(); print(p.exitcode)
 END
-/usr/bin/python3 work.py fork forkserver spawn; echo "status $?"
+/usr/bin/python3 work.py fork forkserver spawn; status=$?; echo "status $status"
+exit $status

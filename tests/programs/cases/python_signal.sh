@@ -1,7 +1,7 @@
 # sandbox: whole
 # needs: /usr/bin/python3
 /usr/bin/python3 - <<'END'
-import faulthandler, os, select, signal as s, socket, threading, time
+import faulthandler, os, select, signal as s, socket, sys, threading, time
 log = []
 for n in (s.SIGUSR1, s.SIGUSR2, s.SIGALRM, s.SIGHUP, s.SIGRTMIN): s.signal(n, lambda n, f: log.append(s.Signals(n).name))
 os.kill(os.getpid(), s.SIGUSR1); s.raise_signal(s.SIGUSR2); s.pthread_kill(threading.get_ident(), s.SIGHUP); print(log); log.clear()
@@ -20,19 +20,21 @@ def stop(n, f): raise Stop
 s.signal(s.SIGALRM, stop); s.setitimer(s.ITIMER_REAL, 0.1)
 try: select.select([r], [], [])
 except Stop: print("select interrupted")
-s.setitimer(s.ITIMER_VIRTUAL, 0.05); s.signal(s.SIGVTALRM, stop)
-try:
-    while True: pass
+def busy():
+    n = 0
+    while n >= 0: n += 1
+s.signal(s.SIGVTALRM, stop)
+try: s.setitimer(s.ITIMER_VIRTUAL, 0.05); busy()
 except Stop: print("a busy loop interrupted")
-s.setitimer(s.ITIMER_PROF, 0.05); s.signal(s.SIGPROF, stop)
-try:
-    while True: pass
+s.signal(s.SIGPROF, stop)
+try: s.setitimer(s.ITIMER_PROF, 0.05); busy()
 except Stop: print("profiling timer")
 gone = []; s.signal(s.SIGCHLD, lambda *_: gone.append(1))
 for i in range(50):
     if os.fork() == 0: os._exit(i)
 codes = sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(50)); print(codes == list(range(50)), len(gone) > 0)
 for n in (s.SIGSEGV, s.SIGABRT, s.SIGKILL, s.SIGBUS, s.SIGFPE, s.SIGILL, s.SIGTRAP, s.SIGSYS, s.SIGRTMAX):
+    sys.stdout.flush()
     if (pid := os.fork()) == 0: os.kill(os.getpid(), n); os._exit(0)
     print(n.name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 if (pid := os.fork()) == 0: faulthandler._sigsegv()
@@ -41,6 +43,7 @@ if (pid := os.fork()) == 0:
     while True: pass
 os.kill(pid, s.SIGSTOP); print(os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])); os.kill(pid, s.SIGCONT); print(os.WIFCONTINUED(os.waitpid(pid, os.WCONTINUED)[1]))
 os.kill(pid, s.SIGTERM); print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-print(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) if False else "done", s.getsignal(s.SIGINT).__name__)
+print("done", s.getsignal(s.SIGINT).__name__)
 END
-echo "status $?"
+status=$?; echo "status $status"
+exit $status

@@ -21,5 +21,6 @@ for mode in ("delete", "wal"):
     print([os.wait()[1] for _ in range(3)])
     db = sqlite3.connect(f"{mode}.db"); print(db.execute("select count(*), sum(id) from t where s = 'x'").fetchone()); db.execute("vacuum into ?", (f"{mode}.copy",)); db.close()
 END
-echo "status $?"
+status=$?; echo "status $status"
 rm -f *.db  # the order of the concurrent writers shows in these
+exit $status

@@ -32,4 +32,5 @@ for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
     except ssl.SSLCertVerificationError as e: print(e.verify_message)
     p.close(); t.join()
 END
-echo "status $?"; rm -f key.pem cert.pem
+status=$?; echo "status $status"; rm -f key.pem cert.pem
+exit $status

@@ -10,7 +10,7 @@ except FileNotFoundError as e: print(e)
 try: s.run(["true"], cwd="/no/such")
 except FileNotFoundError as e: print(e)
 try: s.run(["sleep", "9"], timeout=0.1)
-except s.TimeoutExpired as e: print(e)
+except s.TimeoutExpired as e: print("timed out", e.cmd)
 open("plain", "w").close()
 try: s.run(["./plain"])
 except PermissionError as e: print(e)
@@ -31,4 +31,5 @@ try: os.posix_spawn("/no/such", ["x"], {})
 except FileNotFoundError as e: print(e)
 with tempfile.TemporaryFile() as f: s.run(["echo", "file"], stdout=f); f.seek(0); print(f.read())
 END
-echo "status $?"
+status=$?; echo "status $status"
+exit $status

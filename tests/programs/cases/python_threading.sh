@@ -36,4 +36,5 @@ def other(): print("local", hasattr(local, "x"), threading.get_native_id() != th
 t = threading.Thread(target=other); t.start(); t.join()
 d = threading.Thread(target=time.sleep, args=(1000,), daemon=True); d.start(); print("alive", threading.active_count())
 END
-echo "status $?"
+status=$?; echo "status $status"
+exit $status
