@@ -53,6 +53,8 @@ int FailToStart(const absl::Status& status) {
       return Fail(kExitNotFound, status);
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kResourceExhausted:
       return Fail(kExitCannotExecute, status);
     default:

@@ -42,7 +42,7 @@ absl::StatusOr<std::string> FindProgram(const std::string& name);
 
 // kNotFound: no such file, or no such interpreter. kPermissionDenied: not executable for us.
 // kFailedPrecondition: no format we can run, and the message says why. kOutOfRange: scripts upon
-// scripts. Anything else: I/O errors.
+// scripts or links upon links. kInvalidArgument: the name is too long. Anything else: I/O errors.
 absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::string> arguments,
                                     const GuestRange& window);
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/loader/initial_stack.h"
 #include "runtime/loader/program.h"
 #include "runtime/process/process.h"
 
@@ -22,6 +23,8 @@ using hostcalls::SyscallResult;
 namespace {
 
 constexpr unsigned kNoExecSeal = 0x8;  // MFD_NOEXEC_SEAL, Linux 6.3
+// Auxiliary vector, padding and terminators of the initial stack, generously.
+constexpr std::uint64_t kStackOverhead = 1024;
 constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 Errno ErrnoOf(const absl::Status& status) {
@@ -34,6 +37,8 @@ Errno ErrnoOf(const absl::Status& status) {
       return Errno{ENOEXEC};
     case absl::StatusCode::kOutOfRange:
       return Errno{ELOOP};
+    case absl::StatusCode::kInvalidArgument:
+      return Errno{ENAMETOOLONG};
     case absl::StatusCode::kResourceExhausted:
       return Errno{E2BIG};
     default:
@@ -58,6 +63,13 @@ bool WriteAll(int fd, const std::string& bytes) {
   return fcntl(fd, F_ADD_SEALS, kSeals) == 0;
 }
 
+// Strings and the pointers to them, as the initial stack counts them.
+std::uint64_t BytesOf(const std::vector<std::string>& strings) {
+  std::uint64_t bytes = 0;
+  for (const std::string& text : strings) bytes += text.size() + 1 + sizeof(std::uint64_t);
+  return bytes;
+}
+
 bool KeepOverExec(int fd) { return fcntl(fd, F_SETFD, 0) == 0; }
 
 // A copy of the state in the reserved range that survives the exec.
@@ -75,13 +87,16 @@ hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
 
 SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   Process& owner = thread.owner;
+  hostcalls::VirtualLimits& limits = owner.limits();
   const hostcalls::Window& window = thread.memory.window();
   {
     absl::StatusOr<loader::Program> program = loader::OpenProgram(
         request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
     if (!program.ok()) return ErrnoOf(program.status());
+    const std::uint64_t needed = BytesOf(program->arguments) + BytesOf(request.environment) +
+                                 request.path.size() + kStackOverhead;
+    if (needed > loader::ArgumentLimit(limits.Get(RLIMIT_STACK).rlim_cur)) return Errno{E2BIG};
   }
-  hostcalls::VirtualLimits& limits = owner.limits();
   ReservedFd program_fd;
   if (request.program_fd >= 0) {
     auto copy = limits.Reserve(request.program_fd);

@@ -154,31 +154,14 @@ refuses '126 127' 'a name of 300 bytes' "${sandbox[@]}" "./$(printf '%300s' | tr
 
 # ---- Arguments that do not fit ---------------------------------------------------------------------------------------------------
 # The kernel allows a quarter of the stack's limit. A chain of scripts adds arguments that the kernel has not counted when it starts
-# the runtime, so somewhere below the limit it is the runtime that has to refuse; above it the shell.
+# Longer than the host lets anybody start dunebox with, so a program inside asks for it.
 too_long_arguments() {
-  local count status words refused_by_runtime=0
-  for level in 1 2 3 4; do
-    printf '#!%s %s\n' "$work/$([[ $level == 1 ]] && echo good || echo "level$((level - 1))")" "$(printf '%150s' | tr ' ' y)" >"level$level"
-    chmod +x "level$level"
-  done
-  for ((count = 2360; count < 2440; count += 3)); do
-    words=$(printf 'x%.0s' {1..100})
-    status=0
-    (
-      ulimit -S -s 1024
-      # shellcheck disable=SC2046
-      exec env -i "${sandbox[@]}" ./level4 $(yes "$words" | head -n "$count")
-    ) >output 2>errors </dev/null || status=$?
-    if grep -q '^dunebox: ' errors; then
-      refused_by_runtime=1
-      judge "$count arguments of 100 bytes" "$status" 126
-    elif grep -q 'Argument list too long' errors; then
-      [[ $status == 126 ]] && break
-    elif [[ $status != 0 ]]; then
-      judge "$count arguments of 100 bytes" "$status" '0 126'
-    fi
-  done
-  ((refused_by_runtime)) || { echo 'FAILED: the runtime never refuses arguments that are too long'; failures=$((failures + 1)); }
+  local status=0
+  "${sandbox[@]}" /bin/bash -c '/bin/true $(seq 400000)' >output 2>errors </dev/null || status=$?
+  if [[ $status != 126 ]] || ! grep -q 'Argument list too long' errors; then
+    echo "FAILED: arguments that are too long: exit status $status"
+    failures=$((failures + 1))
+  fi
 }
 if [[ $engine ]]; then too_long_arguments; fi
 
