@@ -40,6 +40,18 @@ Fault GeneralProtection() {
           .memory_error = false};
 }
 
+// The guest's vDSO computes with the host's clock data, so RDTSC has to give what it gives there; by
+// default a vCPU's counter starts near 0. A kernel without the attribute (before 5.16) leaves the
+// vDSO's clocks up to a tick behind.
+int UseHostTimeStamps(KvmApi& api, int vcpu_fd) {
+  std::uint64_t offset = 0;
+  kvm_device_attr attribute{.group = KVM_VCPU_TSC_CTRL,
+                            .attr = KVM_VCPU_TSC_OFFSET,
+                            .addr = reinterpret_cast<std::uintptr_t>(&offset)};
+  const int result = api.Ioctl(vcpu_fd, KVM_SET_DEVICE_ATTR, &attribute);
+  return result == -ENXIO || result == -ENOTTY ? 0 : result;
+}
+
 }  // namespace
 
 Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index)
@@ -96,6 +108,9 @@ absl::Status Vcpu::Initialize() {
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {
     return absl::UnimplementedError("this KVM does not let SYSCALL's registers be set");
+  }
+  if (int result = UseHostTimeStamps(api, fd); result < 0) {
+    return KvmError("KVM_SET_DEVICE_ATTR", result);
   }
   if (features_.xcr0 != 0) {
     kvm_xcrs xcrs{.nr_xcrs = 1};

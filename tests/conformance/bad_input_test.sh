@@ -153,7 +153,6 @@ refuses '126 127' 'a loop of links' "${sandbox[@]}" ./loop
 refuses '126 127' 'a name of 300 bytes' "${sandbox[@]}" "./$(printf '%300s' | tr ' ' x)"
 
 # ---- Arguments that do not fit ---------------------------------------------------------------------------------------------------
-# The kernel allows a quarter of the stack's limit. A chain of scripts adds arguments that the kernel has not counted when it starts
 # Longer than the host lets anybody start dunebox with, so a program inside asks for it.
 too_long_arguments() {
   local status=0

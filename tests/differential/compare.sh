@@ -32,6 +32,10 @@ while [[ ${1:-} == --* ]]; do
 done
 [[ $# -ge 3 ]] || usage
 dunebox=$(realpath "$1") engine=$2 program=$(realpath -s "$3")
+if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
+  echo 'skip: /dev/kvm cannot be used here'
+  exit 77
+fi
 shift 3
 arguments=("$@")
 

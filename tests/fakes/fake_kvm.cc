@@ -153,6 +153,8 @@ int FakeKvm::VcpuIoctl(unsigned long request, void* argument) {
     case KVM_SET_FPU:
       fpu_ = *static_cast<kvm_fpu*>(argument);
       return 0;
+    case KVM_SET_DEVICE_ATTR:
+      return 0;
     case KVM_GET_XSAVE:
       std::memcpy(argument, xsave.data(), sizeof(kvm_xsave));
       return 0;

@@ -16,6 +16,10 @@ if [[ ${1:-} == --seconds ]]; then
 fi
 [[ $# -ge 3 ]] || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 dunebox=$(realpath "$1") engine=$2 victim=$(realpath "$3")
+if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
+  echo 'skip: /dev/kvm cannot be used here'
+  exit 77
+fi
 shift 3
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-victim.XXXXXXXX") || exit 2
