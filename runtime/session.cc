@@ -19,6 +19,7 @@
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/trace/text_trace.h"
 #include "runtime/host_layout.h"
+#include "runtime/jit/jit_engine.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
 #include "runtime/loader/program.h"
@@ -78,7 +79,7 @@ std::vector<std::string> Environment() {
 
 absl::Status CheckChoices(const SessionOptions& options) {
   if (options.engine == EngineChoice::kJit) {
-    return absl::UnimplementedError("this build has no jit engine; --engine=kvm is the only one");
+    if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;
   }
   if (options.ring != 3) {
     return absl::UnimplementedError("this build runs programs in ring 3 only");
@@ -113,7 +114,8 @@ class Guest {
   // Takes over the process's limits; `state` has what a predecessor had remembered, or is null.
   absl::Status InstallLimits(const process::ExecState* state);
   // What a session needs once, before its first program.
-  absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options);
+  absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
+                                                     process::EngineKind engine);
   // The exit status when it fails; does not return when the program runs.
   int Run(process::ExecState state, std::uint64_t stack_limit);
 
@@ -135,20 +137,27 @@ class Guest {
 absl::Status Guest::InstallLimits(const process::ExecState* state) {
   if (absl::Status status = limits_.Install(); !status.ok()) return status;
   if (state == nullptr) return absl::OkStatus();
+  kvm_api_.UseSessionDevice(state->session.kvm_fd);
   limits_.Restore(RLIMIT_NOFILE, state->descriptors);
   limits_.Restore(RLIMIT_STACK, state->stack);
   limits_.Restore(RLIMIT_AS, state->address_space);
+  limits_.Restore(RLIMIT_CORE, state->core);
   return absl::OkStatus();
 }
 
-absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options) {
-  process::SessionState session;
+absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
+                                                          process::EngineKind engine) {
+  process::SessionState session{.engine = engine};
   if (options.trace == TraceFormat::kText) {
     // Its own descriptor: the program may close or redirect its stderr.
     absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
     if (!fd.ok()) return fd.status();
     session.trace_fd = fd->release();
   }
+  if (engine == process::EngineKind::kJit) return session;
+  absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
+  if (!device.ok()) return device.status();
+  session.kvm_fd = *device;
   absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
   if (!probe.ok()) return probe.status();
   session.probe = *probe;
@@ -165,9 +174,13 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
 }
 
 absl::Status Guest::Prepare(const process::ExecState& state) {
-  const kvm::Probe probe = state.session.probe;
+  const process::SessionState& session = state.session;
   absl::StatusOr<std::unique_ptr<process::Machine>> machine = process::Machine::Create(
-      [this, probe]() -> absl::StatusOr<std::unique_ptr<ExecutionEngine>> {
+      [this, engine = session.engine, probe = session.probe,
+       traced = session.trace_fd >= 0]() -> absl::StatusOr<std::unique_ptr<ExecutionEngine>> {
+        if (engine == process::EngineKind::kJit) {
+          return JitEngine::Create({.allow_in_place_calls = !traced}, space_);
+        }
         return kvm::KvmEngine::Create(kvm_api_, probe, space_);
       },
       space_);
@@ -205,6 +218,13 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
       .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
       .minimum_signal_stack = signals::MinimumSignalStack(thread.extended_state_size()),
       .stack_limit = stack_limit};
+}
+
+// [intel/vol2 CPUID, amd/vol3 app. E] VMX and SVM.
+bool HasHardwareVirtualization() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 5)) != 0) return true;
+  return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 2)) != 0;
 }
 
 // The name ps shows, as exec sets it.
@@ -260,16 +280,32 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   absl::StatusOr<loader::StartState> start =
       loader::Load(*program, state.environment, space_, *facts);
   if (!start.ok()) return FailToStart(start.status());
+  if (hostcalls::SyscallResult kept = limits_.SetSlot(program->executable.fd.get(),
+                                                      hostcalls::ReservedSlot::kExecutable);
+      !kept.ok()) {
+    return Fail(kExitRuntimeError, absl::ErrnoToStatus(kept.error(), "cannot keep the program's file"));
+  }
   program->executable.fd = FileDescriptor();
   program->interpreter.reset();
   SetCommandName(state.path);
   RunThread(state, *program, *std::move(engine), *start);
 }
 
-absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit) {
+// What --engine=auto takes: kvm where a processor with virtualization is behind it.
+process::EngineKind EngineFor(EngineChoice choice) {
+  if (choice == EngineChoice::kKvm) return process::EngineKind::kKvm;
+  if (choice == EngineChoice::kJit) return process::EngineKind::kJit;
+  const bool hardware = HasHardwareVirtualization() && access("/dev/kvm", R_OK | W_OK) == 0;
+  return hardware || !JitEngine::CheckHost().ok() ? process::EngineKind::kKvm
+                                                  : process::EngineKind::kJit;
+}
+
+absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine) {
   absl::StatusOr<std::uint64_t> random = RandomBits();
   if (!random.ok()) return random.status();
-  return new Guest(memory::Layout::FromRandom(*random, stack_limit),
+  const memory::Images images = engine == process::EngineKind::kJit ? memory::Images::kLow
+                                                                   : memory::Images::kSpread;
+  return new Guest(memory::Layout::FromRandom(*random, stack_limit, images),
                    hostcalls::DefaultReservedDescriptors());
 }
 
@@ -278,7 +314,8 @@ int BecomeGuest(const SessionOptions& options) {
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);
   if (!path.ok()) return FailToStart(path.status());
   const std::uint64_t stack_limit = std::clamp(CallerStackLimit(), kLeastStack, kMostStack);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit);
+  const process::EngineKind engine = EngineFor(options.engine);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -287,7 +324,7 @@ int BecomeGuest(const SessionOptions& options) {
                            .arguments = options.arguments,
                            .environment = Environment(),
                            .signal_mask = signals::HostMask()};
-  absl::StatusOr<process::SessionState> session = (*guest)->BeginSession(options);
+  absl::StatusOr<process::SessionState> session = (*guest)->BeginSession(options, engine);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   state.session = *session;
   return (*guest)->Run(std::move(state), stack_limit);
@@ -298,7 +335,7 @@ int ContinueSession(int state_fd) {
   if (!state.ok()) return Fail(kExitRuntimeError, state.status());
   const std::uint64_t stack_limit =
       std::clamp<std::uint64_t>(state->stack.rlim_cur, kLeastStack, kMostStack);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

@@ -2,7 +2,7 @@
 
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
-#include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/services/path_calls.h"
 
 namespace dunebox::hostcalls {
 
@@ -19,7 +19,7 @@ SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Reques
       PreparedArguments prepared;
       SyscallResult checked = prepared.Prepare(caller, row, request.arguments);
       if (!checked.ok()) return checked;
-      return HostCall(caller, row.number, prepared.values());
+      return CallWithPaths(caller, row, prepared.values());
     }
     case Route::kHandled: {
       SyscallResult checked = CheckArguments(caller, row, request.arguments);

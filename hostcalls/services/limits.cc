@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
@@ -50,14 +51,20 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
     : reserved_(reserved),
       descriptors_{static_cast<rlim_t>(reserved.first), static_cast<rlim_t>(reserved.first)},
       stack_(kUnlimited),
-      address_space_(kUnlimited) {}
+      address_space_(kUnlimited),
+      core_(kUnlimited) {}
 
 VirtualLimits::VirtualLimits(const VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
+      root_changed(parent.root_changed.load()),
       reserved_(parent.reserved_),
       descriptors_(parent.Get(RLIMIT_NOFILE)),
       stack_(parent.Get(RLIMIT_STACK)),
-      address_space_(parent.Get(RLIMIT_AS)) {}
+      address_space_(parent.Get(RLIMIT_AS)),
+      core_(parent.Get(RLIMIT_CORE)),
+      runtime_file_(parent.runtime_file_),
+      root_(parent.root_),
+      proc_device_(parent.proc_device_) {}
 
 // While the limit is up, a sibling whose table is full up to the range (not just up to its own soft
 // limit) can be given a number in it. It cannot use it: the dispatcher refuses the number.
@@ -112,13 +119,19 @@ absl::Status VirtualLimits::Install() {
   descriptors_ = {std::min(host.rlim_cur, first), first};
   const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
   if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
-  if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0) {
+  if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0 ||
+      getrlimit(RLIMIT_CORE, &core_) != 0) {
     return absl::ErrnoToStatus(errno, "getrlimit");
   }
+  // With a limit of 0 the kernel still dumps to a program that core_pattern names; with one of 1
+  // it does neither. [core(5)] The hard limit stays, for the runtime that execve starts.
+  const rlimit no_core{std::min<rlim_t>(1, core_.rlim_max), core_.rlim_max};
+  if (setrlimit(RLIMIT_CORE, &no_core) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   absl::StatusOr<ReservedFd> root = OpenRoot();
   if (!root.ok()) return root.status();
   absl::StatusOr<ReservedFd> proc = OpenProc();
   if (!proc.ok()) return proc.status();
+  if (absl::Status status = NoteIdentities(root->get(), proc->get()); !status.ok()) return status;
   for (const auto& [fd, slot] :
        {std::pair(root->get(), ReservedSlot::kRoot), std::pair(proc->get(), ReservedSlot::kProc)}) {
     const SyscallResult set = SetSlot(fd, slot);
@@ -127,12 +140,60 @@ absl::Status VirtualLimits::Install() {
   return absl::OkStatus();
 }
 
+absl::Status VirtualLimits::NoteIdentities(int root, int proc) {
+  struct stat root_status {};
+  struct stat proc_status {};
+  struct stat runtime {};
+  if (fstat(root, &root_status) != 0 || fstat(proc, &proc_status) != 0 ||
+      stat("/proc/self/exe", &runtime) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot look at the runtime's own files");
+  }
+  root_ = {root_status.st_dev, root_status.st_ino};
+  proc_device_ = proc_status.st_dev;
+  runtime_file_ = {runtime.st_dev, runtime.st_ino};
+  return absl::OkStatus();
+}
+
+bool VirtualLimits::IsRuntimeFile(int fd) const {
+  struct stat status {};
+  return fstat(fd, &status) == 0 && FileIdentity{status.st_dev, status.st_ino} == runtime_file_;
+}
+
+bool VirtualLimits::IsProgramFile(int fd) const {
+  struct stat status {};
+  struct stat program {};
+  return fstat(fd, &status) == 0 &&
+         fstat(NumberOf(ReservedSlot::kExecutable, reserved_), &program) == 0 &&
+         status.st_dev == program.st_dev && status.st_ino == program.st_ino;
+}
+
+bool VirtualLimits::MayBeHidden(const struct stat& status) const {
+  constexpr unsigned kMiscMajor = 10;
+  constexpr unsigned kKvmMinor = 232;  // /dev/kvm [linux]
+  if (status.st_dev == proc_device_) return true;
+  const FileIdentity identity{status.st_dev, status.st_ino};
+  switch (status.st_mode & S_IFMT) {
+    case S_IFREG:
+      return identity == runtime_file_;
+    case S_IFDIR:
+      return identity == root_;
+    case S_IFCHR:
+      return status.st_rdev == makedev(kMiscMajor, kKvmMinor);
+    case 0:  // an anonymous inode: virtual machines and their processors
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool VirtualLimits::IsVirtual(int resource) {
-  return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS;
+  return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS ||
+         resource == RLIMIT_CORE;
 }
 
 rlimit& VirtualLimits::Remembered(int resource) {
   if (resource == RLIMIT_NOFILE) return descriptors_;
+  if (resource == RLIMIT_CORE) return core_;
   return resource == RLIMIT_STACK ? stack_ : address_space_;
 }
 

@@ -2,8 +2,10 @@
 //
 // RLIMIT_NOFILE: the kernel's soft limit is the guest's, but the hard one stays the host's, because
 // the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered,
-// never given to the kernel, which would apply them to the runtime's stack and mappings. All other
-// limits are the kernel's. "Dumpable" is remembered for the same reason.
+// never given to the kernel, which would apply them to the runtime's stack and mappings.
+// RLIMIT_CORE: remembered; the kernel's is such that it never writes a core file, which would have
+// the runtime's memory in it. All other limits are the kernel's. "Dumpable" is remembered for the
+// same reason.
 //
 // One object a process, as the kernel has it: a child made by fork or vfork gets a copy.
 //
@@ -14,6 +16,7 @@
 #define DUNEBOX_HOSTCALLS_SERVICES_LIMITS_H_
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <cstdint>
@@ -24,6 +27,7 @@
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
 #include "hostcalls/result.h"
+#include "hostcalls/services/low_descriptors.h"
 #include "hostcalls/services/reserved_fd.h"
 
 namespace dunebox::hostcalls {
@@ -36,7 +40,7 @@ class VirtualLimits {
   VirtualLimits& operator=(const VirtualLimits&) = delete;
 
   // Takes over the limits that the process was started with and fills the fixed slots (root and
-  // /proc). Once, before the first guest instruction and before threads.
+  // /proc). Once, before the first guest instruction and before threads. Core files end here.
   absl::Status Install();
 
   ReservedDescriptors reserved() const { return reserved_; }
@@ -60,14 +64,27 @@ class VirtualLimits {
   // Replaces what a fixed slot holds.
   SyscallResult SetSlot(int fd, ReservedSlot slot);
 
+  // Is the descriptor's object the runtime's own executable?
+  bool IsRuntimeFile(int fd) const;
+  // Is it the program's that this process runs?
+  bool IsProgramFile(int fd) const;
+  // May the object behind a path that was followed be one that only the runtime leads to? False is
+  // certain, except for a directory that was reached through one of the runtime's descriptors.
+  bool MayBeHidden(const struct stat& status) const;
+
   // PR_SET_DUMPABLE as the guest sees it. The runtime's own setting is never changed by it.
   std::atomic<int> dumpable{1};
+  // After a chroot of the guest's "/proc" may not be there or not be a procfs.
+  std::atomic<bool> root_changed{false};
+  // Keeps fork away from descriptors of the runtime's that have an ordinary number for a moment.
+  LowDescriptors low_descriptors;
 
  private:
   // Runs `duplicate` with the soft limit above the range; the errno of a failed call negated.
   template <typename Duplicate>
   int WithRaisedLimit(Duplicate duplicate);
   rlimit& Remembered(int resource);
+  absl::Status NoteIdentities(int root, int proc);
 
   const ReservedDescriptors reserved_;
   mutable std::mutex mutex_;    // guards what follows and the kernel's RLIMIT_NOFILE; never held
@@ -76,6 +93,17 @@ class VirtualLimits {
   rlimit descriptors_;
   rlimit stack_;
   rlimit address_space_;
+  rlimit core_;
+
+  // What only the runtime leads to, by device and inode. Set by Install.
+  struct FileIdentity {
+    dev_t device = 0;
+    ino_t inode = 0;
+    bool operator==(const FileIdentity&) const = default;
+  };
+  FileIdentity runtime_file_;
+  FileIdentity root_;
+  dev_t proc_device_ = 0;
 };
 
 SyscallResult HandleGetrlimit(Caller& caller, const ArgumentValues& arguments);

@@ -26,6 +26,7 @@ constexpr std::uint64_t kKnownFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | 
                                       O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
                                       kTemporaryFile;
 constexpr std::uint64_t kKnownMode = 07777;
+constexpr std::size_t kMostStatus = 4096;  // one line of 52 numbers and a name
 // Against others that create and remove the same name; also more than a chain of links can have.
 constexpr int kMostAttempts = 64;
 
@@ -60,9 +61,29 @@ SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& h
                             how.flags & ~kDropped, how.mode));
 }
 
-SyscallResult OpenText(Caller& caller, ProcAnswer answer, const open_how& how) {
-  if ((how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY) return Errno{EACCES};
-  CopyResult<ReservedFd> file = MakeTextFile(caller, ProcText(caller.process, answer));
+bool ForWriting(const open_how& how) { return (how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
+
+// /proc/<pid>/stat for the guest: read now, through a descriptor of its own.
+CopyResult<std::string> StatusText(Caller& caller, const ReservedFd& pinned, bool own) {
+  const LowDescriptors::Window window(caller.limits.low_descriptors);
+  const SyscallResult opened = Reopen(caller, pinned, {.flags = O_RDONLY | O_CLOEXEC});
+  if (!opened.ok()) return ErrorOf(opened);
+  const ReservedFd low(static_cast<int>(opened.value()));
+  std::string text(kMostStatus, '\0');
+  const ssize_t size = read(low.get(), text.data(), text.size());
+  if (size < 0) return LastErrno();
+  text.resize(static_cast<std::size_t>(size));
+  return HideAddresses(text, own ? caller.process.FormatMaps() : "");
+}
+
+SyscallResult OpenText(Caller& caller, const ReservedFd& pinned, ProcAnswer answer, bool own,
+                       const open_how& how) {
+  if (ForWriting(how)) return Errno{EACCES};
+  CopyResult<std::string> text = answer == ProcAnswer::kStatus
+                                     ? StatusText(caller, pinned, own)
+                                     : ProcText(caller.process, answer);
+  if (!text.ok()) return text.error();
+  CopyResult<ReservedFd> file = MakeTextFile(caller, *text);
   if (!file.ok()) return file.error();
   return Reopen(caller, *file, how);
 }
@@ -75,19 +96,21 @@ SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_ho
   }
   CopyResult<ProcLocation> location = Locate(caller, pinned.get());
   if (!location.ok()) return location.error();
-  if (!location->on_proc) return Reopen(caller, pinned, how);
-  // fdinfo of the runtime's descriptors, which their directory does not list either.
-  if (const int descriptor = location->descriptor();
-      descriptor >= 0 && caller.reserved.Contains(static_cast<std::uint64_t>(descriptor))) {
-    return Errno{ENOENT};
+  if (!location->on_proc) {
+    // The kernel says so for a program that runs; what it sees running is the runtime.
+    if (ForWriting(how) && caller.limits.IsProgramFile(pinned.get())) return Errno{ETXTBSY};
+    return Reopen(caller, pinned, how);
   }
-  ProcAnswer answer = DecideProc(*location, IsOwnTask(location->id));
+  // fdinfo of the runtime's descriptors, which their directory does not list either.
+  if (IsOfReserved(*location, caller.reserved)) return Errno{ENOENT};
+  const bool own = IsOwnTask(location->id);
+  ProcAnswer answer = DecideProc(*location, own);
   if (answer == ProcAnswer::kCommandLine && caller.process.CommandLine().empty()) {
     answer = ProcAnswer::kPass;
   }
   if (answer == ProcAnswer::kRefuse) return Errno{EACCES};
   if (answer == ProcAnswer::kPass) return Reopen(caller, pinned, how);
-  return OpenText(caller, answer, how);
+  return OpenText(caller, pinned, answer, own, how);
 }
 
 SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
@@ -181,6 +204,13 @@ SyscallResult OpenWithFlags(Caller& caller, int directory, std::uint64_t path,
   return OpenForGuest(caller, {.directory = directory, .path = *std::move(copy), .how = how});
 }
 
+// Opens the program's own file for writing, as far as the last name tells?
+bool MayBeProgram(const Caller& caller, const OpenRequest& request) {
+  if (!ForWriting(request.how) || (request.how.flags & O_PATH) != 0) return false;
+  const std::string program = caller.process.executable_path();
+  return request.path.ends_with(program.substr(program.rfind('/') + 1));
+}
+
 }  // namespace
 
 open_how HowFromFlags(std::uint64_t flags, std::uint64_t mode) {
@@ -192,7 +222,7 @@ open_how HowFromFlags(std::uint64_t flags, std::uint64_t mode) {
 
 SyscallResult OpenForGuest(Caller& caller, const OpenRequest& request) {
   if (request.path.empty()) return Errno{ENOENT};
-  if (request.path.front() == '/' && request.how.resolve == 0) {
+  if (request.path.front() == '/' && request.how.resolve == 0 && !MayBeProgram(caller, request)) {
     const SyscallResult result = OpenOnRootMount(caller, request);
     if (!SaysNothing(result)) return result;
   }
@@ -235,8 +265,10 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   CopyResult<std::string> path =
       caller.memory.CopyInString(arguments[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
   if (!path.ok()) return path.error();
+  const LowDescriptors::Window window(caller.limits.low_descriptors);
   ReservedFd nothing(eventfd(0, EFD_CLOEXEC));
   if (!nothing.valid()) return LastErrno();
+  caller.limits.root_changed = true;
   const SyscallResult closed = caller.limits.SetSlot(nothing.get(), ReservedSlot::kRoot);
   if (!closed.ok()) return closed;
   return HostCall(caller, SYS_chroot, Arguments(path->c_str()));

@@ -21,6 +21,7 @@ constexpr int kMostLinks = 40;  // MAXSYMLINKS [linux]
 CopyResult<ReservedFd> PinStep(Caller& caller, int directory, const std::string& path,
                                PinOptions options) {
   const open_how how{.flags = O_PATH | O_CLOEXEC | options.flags, .resolve = options.resolve};
+  const LowDescriptors::Window window(caller.limits.low_descriptors);
   const SyscallResult opened = HostOpenAt2(caller, directory, path, how);
   if (!opened.ok()) return ErrorOf(opened);
   const int low = static_cast<int>(opened.value());
@@ -41,6 +42,7 @@ class PathWalk {
   CopyResult<ReservedFd> Step(int directory, const std::string& name, std::uint64_t flags);
   CopyResult<ReservedFd> FollowMagicLink(int directory, const ProcLocation& location,
                                          const std::string& name, std::uint64_t flags);
+  CopyResult<ReservedFd> PinOwnExecutable(std::uint64_t flags);
 
   Caller& caller_;
   int links_left_ = kMostLinks;
@@ -86,11 +88,28 @@ CopyResult<ReservedFd> PathWalk::FollowMagicLink(int directory, const ProcLocati
       caller_.reserved.Contains(static_cast<std::uint64_t>(ParseProcNumber(name)))) {
     return Errno{ENOENT};
   }
-  if (location.entry.empty() && name == "exe" && IsOwnTask(location.id)) {
-    return Walk(AT_FDCWD, caller_.process.executable_path(), flags);
-  }
   // The directory is pinned and the name is ours: it can only be this link.
-  return PinStep(caller_, directory, name, {.flags = flags, .resolve = 0});
+  const bool executable = location.entry.empty() && name == "exe";
+  if (!executable) {
+    return PinStep(caller_, directory, name, {.flags = flags, .resolve = 0});
+  }
+  if (IsOwnTask(location.id)) return PinOwnExecutable(flags);
+  CopyResult<ReservedFd> file = PinStep(caller_, directory, name, {.flags = flags, .resolve = 0});
+  if (!file.ok() || !caller_.limits.IsRuntimeFile(file->get())) return file;
+  // Another guest of ours. Its program is behind the same number as this one's.
+  CopyResult<ReservedFd> theirs =
+      PinStep(caller_, NumberOf(ReservedSlot::kProc, caller_.reserved),
+              ExecutableLink(location.id, caller_.reserved), {.flags = flags, .resolve = 0});
+  return theirs.ok() ? std::move(theirs) : Errno{EACCES};
+}
+
+CopyResult<ReservedFd> PathWalk::PinOwnExecutable(std::uint64_t flags) {
+  if ((flags & O_DIRECTORY) != 0) return Errno{ENOTDIR};
+  CopyResult<ReservedFd> file =
+      caller_.limits.Reserve(NumberOf(ReservedSlot::kExecutable, caller_.reserved));
+  // Without the file (a caller that has not loaded one) there is still its name.
+  if (file.ok() || file.error().value != EBADF) return file;
+  return Walk(AT_FDCWD, caller_.process.executable_path(), flags);
 }
 
 }  // namespace
@@ -120,6 +139,17 @@ CopyResult<ReservedFd> PinObject(Caller& caller, int directory, const std::strin
   if (options.resolve == RESOLVE_NO_XDEV) return Errno{EXDEV};  // what a magic link would give
   if (options.resolve != 0) return Errno{ELOOP};
   return PathWalk(caller).Walk(directory, path, options.flags);
+}
+
+CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
+                                  std::uint64_t flags) {
+  CopyResult<ReservedFd> pinned =
+      PinObject(caller, directory, path, {.flags = flags, .resolve = 0});
+  if (!pinned.ok()) return pinned;
+  const CopyResult<ProcLocation> location = Locate(caller, pinned->get());
+  if (!location.ok()) return location.error();
+  if (IsOfReserved(*location, caller.reserved)) return Errno{ENOENT};
+  return pinned;
 }
 
 CopyResult<PinnedParent> PinParent(Caller& caller, int directory, const std::string& path) {

@@ -11,7 +11,8 @@
 //    procfs on the way, and with it what tells us to refuse it.
 //  - what a sibling puts there instead is its own; we judge what arrives in the reserved range.
 // Magic links are followed one at a time, by a walk that knows the (pinned) directory and the name
-// of each: /proc/<pid>/fd/N of a reserved N is not there, /proc/<own pid>/exe is the program.
+// of each: /proc/<pid>/fd/N of a reserved N is not there, /proc/<pid>/exe is the program of that
+// guest (EACCES for a runtime without one).
 //
 //   CopyResult<ReservedFd> pinned = PinObject(caller, AT_FDCWD, path, {.flags = O_NOFOLLOW});
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_PINNED_PATH_H_
@@ -36,6 +37,11 @@ struct PinOptions {
 // What `path` names. `directory` is the guest's, AT_FDCWD or a pinned one. Errors are the kernel's.
 CopyResult<ReservedFd> PinObject(Caller& caller, int directory, const std::string& path,
                                  PinOptions options);
+
+// The same for a call that only names the object: ENOENT also for the entries that procfs has for
+// the runtime's descriptors. `flags` as in PinOptions.
+CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
+                                  std::uint64_t flags);
 
 // Where `path` has its last component, whether that exists or not.
 struct PinnedParent {

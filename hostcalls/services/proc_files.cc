@@ -133,15 +133,75 @@ std::string ProcText(const ProcessView& process, ProcAnswer answer) {
       return process.CommandLine();
     case ProcAnswer::kPass:
     case ProcAnswer::kRefuse:
+    case ProcAnswer::kStatus:
       break;
   }
   return "";
+}
+
+// The fields of /proc/<pid>/stat that hold addresses, counted from 1. [proc(5)]
+enum StatField : int {
+  kStartCode = 26,
+  kEndCode = 27,
+  kStartStack = 28,
+  kStackPointer = 29,
+  kProgramCounter = 30,
+  kStartData = 45,
+  kEndEnvironment = 51,  // all between these two: data, heap, arguments, environment
+};
+
+// The last address of the mapping called [stack], where a garbage collector starts to look.
+std::uint64_t StackStart(std::string_view maps) {
+  while (!maps.empty()) {
+    const std::string_view line = maps.substr(0, maps.find('\n'));
+    maps.remove_prefix(std::min(maps.size(), line.size() + 1));
+    const std::size_t dash = line.find('-');
+    if (!line.ends_with("[stack]") || dash == std::string_view::npos) continue;
+    std::uint64_t end = 0;
+    const std::string_view digits = line.substr(dash + 1, line.find(' ') - dash - 1);
+    std::from_chars(digits.data(), digits.data() + digits.size(), end, 16);
+    return end < sizeof(std::uint64_t) ? 0 : end - sizeof(std::uint64_t);
+  }
+  return 0;
+}
+
+std::string HideAddresses(std::string_view text, std::string_view maps) {
+  // The second field is a name in brackets with anything in it.
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string_view::npos) return "";
+  std::string shown(text.substr(0, name_end + 1));
+  int field = 2;
+  std::string_view rest = text.substr(name_end + 1);
+  while (!rest.empty()) {
+    rest.remove_prefix(1);  // the blank, or the end of the line
+    const std::string_view value = rest.substr(0, rest.find_first_of(" \n"));
+    if (value.empty()) break;
+    rest.remove_prefix(value.size());
+    ++field;
+    const bool address = (field >= kStartCode && field <= kProgramCounter) ||
+                         (field >= kStartData && field <= kEndEnvironment);
+    if (!address) {
+      absl::StrAppend(&shown, " ", absl::string_view(value.data(), value.size()));
+    } else {
+      absl::StrAppend(&shown, " ", field == kStartStack ? StackStart(maps) : 0);
+    }
+  }
+  return shown + "\n";
 }
 
 bool IsMagicLink(const ProcLocation& directory, std::string_view name) {
   if (!directory.known || directory.id == 0) return false;
   if (directory.entry.empty()) return name == "exe" || name == "cwd" || name == "root";
   return directory.entry == "fd" || directory.entry == "ns" || directory.entry == "map_files";
+}
+
+bool IsOfReserved(const ProcLocation& location, ReservedDescriptors reserved) {
+  const int descriptor = location.descriptor();
+  return descriptor >= 0 && reserved.Contains(static_cast<std::uint64_t>(descriptor));
+}
+
+std::string ExecutableLink(pid_t process, ReservedDescriptors reserved) {
+  return absl::StrCat(process, "/fd/", NumberOf(ReservedSlot::kExecutable, reserved));
 }
 
 std::string DescriptorLink(int fd) { return absl::StrCat("thread-self/fd/", fd); }

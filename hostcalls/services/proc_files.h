@@ -43,15 +43,27 @@ enum class ProcAnswer : unsigned char {
   kEnvironment,
   kAuxiliaryVector,
   kCommandLine,
+  kStatus,  // the kernel's line without addresses
 };
 // What opening the object gives. Pure; `own` says whether location.id is of the guest's process.
 ProcAnswer DecideProc(const ProcLocation& location, bool own);
-// The text for an answer that is one.
+// The text for an answer that is one; all but kStatus, which needs the kernel's.
 std::string ProcText(const ProcessView& process, ProcAnswer answer);
+
+// The text of /proc/<pid>/stat without addresses of the runtime's. `maps` is the guest's memory map,
+// for the ends of its stack; empty: not known. Pure.
+std::string HideAddresses(std::string_view text, std::string_view maps);
 
 // Is `name` in the directory at `location` a magic link: one that leads to an object without
 // saying its path (fd/N, exe, cwd, root, ns/X, map_files/X)?
 bool IsMagicLink(const ProcLocation& directory, std::string_view name);
+
+// Is the object the entry that procfs has for a descriptor of the runtime's? Of any process: what
+// runs there may be a guest of ours, whose runtime has its descriptors at the same numbers.
+bool IsOfReserved(const ProcLocation& location, ReservedDescriptors reserved);
+
+// The path, below the root of procfs, of the link to the program of another guest.
+std::string ExecutableLink(pid_t process, ReservedDescriptors reserved);
 
 // A decimal number as procfs names its entries, or -1.
 int ParseProcNumber(std::string_view text);

@@ -26,6 +26,8 @@ struct DirectoryEntry {
   std::uint8_t type;
 };
 constexpr std::size_t kNameOffset = 19;
+// getdents has the same but for the type, which is in the last byte instead.
+constexpr std::size_t kOldNameOffset = 18;
 constexpr std::size_t kMostListing = 1 << 16;
 
 // Is the link on the procfs that the runtime knows?
@@ -45,15 +47,27 @@ CopyResult<ProcLocation> LocateLink(Caller& caller, int directory, const std::st
   return Locate(caller, pinned->get());
 }
 
+// What /proc/<id>/exe says where the kernel says `text`: the program of a guest, which is behind a
+// descriptor of its runtime's.
+CopyResult<std::string> ExecutableText(Caller& caller, pid_t id, std::string text) {
+  const int proc = NumberOf(ReservedSlot::kProc, caller.reserved);
+  const bool own = IsOwnTask(id);
+  if (!own) {
+    CopyResult<std::string> runtime = ReadLinkText(caller, proc, "self/exe");
+    if (!runtime.ok() || *runtime != text) return text;
+  }
+  CopyResult<std::string> program = ReadLinkText(caller, proc, ExecutableLink(id, caller.reserved));
+  if (program.ok() || program.error().value == Errno::kRestart) return program;
+  if (own) return caller.process.executable_path();
+  return Errno{EACCES};
+}
+
 // What the guest reads in a link of procfs whose text for the host is `text`.
 CopyResult<std::string> ProcLinkText(Caller& caller, const ProcLocation& location,
                                      std::string text) {
-  const int descriptor = location.descriptor();
-  if (descriptor >= 0 && caller.reserved.Contains(static_cast<std::uint64_t>(descriptor))) {
-    return Errno{ENOENT};
-  }
+  if (IsOfReserved(location, caller.reserved)) return Errno{ENOENT};
   if (location.name() == "map_files") return Errno{EACCES};
-  if (location.entry == "exe" && IsOwnTask(location.id)) return caller.process.executable_path();
+  if (location.entry == "exe") return ExecutableText(caller, location.id, std::move(text));
   return text;
 }
 
@@ -86,17 +100,22 @@ bool ListsDescriptors(const Caller& caller, int fd) {
          (location->entry == "fd" || location->entry == "fdinfo");
 }
 
+// A listing without the entries for the runtime's descriptors.
+SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_t number,
+                   std::size_t name_offset);
+
 }  // namespace
 
-std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved) {
+std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved,
+                         std::size_t name_offset) {
   std::size_t kept = 0;
   std::size_t position = 0;
   while (position + sizeof(DirectoryEntry) <= entries.size()) {
     DirectoryEntry entry{};
     std::memcpy(&entry, &entries[position], sizeof(entry));
     if (entry.length < sizeof(entry) || entry.length > entries.size() - position) break;
-    const auto* name = reinterpret_cast<const char*>(&entries[position + kNameOffset]);
-    const int number = ParseProcNumber({name, strnlen(name, entry.length - kNameOffset)});
+    const auto* name = reinterpret_cast<const char*>(&entries[position + name_offset]);
+    const int number = ParseProcNumber({name, strnlen(name, entry.length - name_offset)});
     if (number < 0 || !reserved.Contains(static_cast<std::uint64_t>(number))) {
       std::memmove(&entries[kept], &entries[position], entry.length);
       kept += entry.length;
@@ -114,29 +133,43 @@ SyscallResult HandleReadlinkat(Caller& caller, const ArgumentValues& arguments) 
   return ReadLink(caller, AsInt(arguments[0]), arguments[1], arguments[2], AsInt(arguments[3]));
 }
 
+SyscallResult HandleGetdents(Caller& caller, const ArgumentValues& arguments) {
+  return List(caller, arguments, SYS_getdents, kOldNameOffset);
+}
+
 SyscallResult HandleGetdents64(Caller& caller, const ArgumentValues& arguments) {
+  return List(caller, arguments, SYS_getdents64, kNameOffset);
+}
+
+namespace {
+
+SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_t number,
+                   std::size_t name_offset) {
   const int fd = AsInt(arguments[0]);
   const std::size_t count = static_cast<std::uint32_t>(arguments[2]);
   if (!caller.memory.Contains(arguments[1], count)) return Errno{EFAULT};
   if (!ListsDescriptors(caller, fd)) {
-    return HostCall(caller, SYS_getdents64, Arguments(fd, arguments[1], count));
+    return HostCall(caller, number, Arguments(fd, arguments[1], count));
   }
   std::vector<std::byte> listing(std::min(count, kMostListing));
   for (;;) {
     const SyscallResult got =
-        HostCall(caller, SYS_getdents64, Arguments(fd, listing.data(), listing.size()));
+        HostCall(caller, number, Arguments(fd, listing.data(), listing.size()));
     if (!got.ok() || got.value() == 0) return got;
     const auto entries = std::span(listing).first(static_cast<std::size_t>(got.value()));
-    const std::size_t kept = HideReserved(entries, caller.reserved);
+    const std::size_t kept = HideReserved(entries, caller.reserved, name_offset);
     if (kept == 0) continue;  // 0 would mean the end
     if (!caller.memory.Write(arguments[1], entries.first(kept))) return Errno{EFAULT};
     return SyscallResult(static_cast<std::int64_t>(kept));
   }
 }
 
+}  // namespace
+
 void RegisterProcViewHandlers(HandlerTable& handlers) {
   handlers.Bind("readlink", HandleReadlink);
   handlers.Bind("readlinkat", HandleReadlinkat);
+  handlers.Bind("getdents", HandleGetdents);
   handlers.Bind("getdents64", HandleGetdents64);
 }
 

@@ -1,4 +1,4 @@
-// readlink, readlinkat, getdents64: what the guest reads of names in procfs.
+// readlink, readlinkat, getdents, getdents64: what the guest reads of names in procfs.
 //
 // Names only, so nothing here guards the runtime: a reserved descriptor's name gives no access
 // (open.h). /proc/<own pid>/exe is the program, and the runtime's descriptors are not listed.
@@ -14,12 +14,14 @@
 
 namespace dunebox::hostcalls {
 
-// Removes the entries named by a reserved number from what getdents64 gave; the bytes that are
-// left, at the front of `entries`. Pure.
-std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved);
+// Removes the entries named by a reserved number from what getdents64 gave (or getdents, with its
+// own place of the name); the bytes that are left, at the front of `entries`. Pure.
+std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved,
+                         std::size_t name_offset = 19);
 
 SyscallResult HandleReadlink(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleReadlinkat(Caller& caller, const ArgumentValues& arguments);
+SyscallResult HandleGetdents(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleGetdents64(Caller& caller, const ArgumentValues& arguments);
 void RegisterProcViewHandlers(HandlerTable& handlers);
 

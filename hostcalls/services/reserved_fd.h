@@ -42,8 +42,9 @@ class ReservedFd {
 // The first numbers of the range have a fixed meaning, so that a fork needs no bookkeeping: the
 // child inherits them where they are. VirtualLimits::Install fills them.
 enum class ReservedSlot : unsigned char {
-  kRoot,  // O_PATH, the root directory; after a chroot() of the guest's, no directory at all
-  kProc,  // O_PATH, the root of procfs
+  kRoot,        // O_PATH, the root directory; after a chroot() of the guest's, no directory at all
+  kProc,        // O_PATH, the root of procfs
+  kExecutable,  // the program's file: what /proc/self/exe leads to, even when its name is gone
 };
 inline constexpr int kFixedSlots = 8;
 

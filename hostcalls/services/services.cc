@@ -7,6 +7,7 @@
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/messages.h"
 #include "hostcalls/services/open.h"
+#include "hostcalls/services/poll.h"
 #include "hostcalls/services/proc_views.h"
 #include "hostcalls/services/process_misc.h"
 #include "hostcalls/services/socket_options.h"
@@ -18,6 +19,7 @@ void RegisterServiceHandlers(HandlerTable& handlers) {
   RegisterOpenHandlers(handlers);
   RegisterProcViewHandlers(handlers);
   RegisterDescriptorHandlers(handlers);
+  RegisterPollHandlers(handlers);
   RegisterIoctlHandlers(handlers);
   RegisterMessageHandlers(handlers);
   RegisterSocketOptionHandlers(handlers);

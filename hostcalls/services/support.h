@@ -37,7 +37,7 @@ ArgumentValues Arguments(Values... values) {
 }
 
 // Of a failed call. Carries "restart" as well: SyscallResult(ErrorOf(result)) == result.
-constexpr Errno ErrorOf(SyscallResult result) { return Errno{static_cast<int>(-result.value())}; }
+constexpr Errno ErrorOf(SyscallResult result) { return Errno{result.error()}; }
 
 // Of a failed call to the C library.
 inline Errno LastErrno() { return Errno{errno}; }

@@ -32,6 +32,7 @@ bool Fill(int fd, std::string_view text) {
 }  // namespace
 
 CopyResult<ReservedFd> MakeTextFile(Caller& caller, std::string_view text) {
+  const LowDescriptors::Window window(caller.limits.low_descriptors);
   // Moved away before it is filled: under an ordinary number a sibling could write to it.
   ReservedFd low(MakeMemory());
   if (!low.valid()) return LastErrno();

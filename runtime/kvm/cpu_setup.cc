@@ -7,6 +7,7 @@
 
 #include "libdune/x86/control.h"
 #include "libdune/x86/descriptor.h"
+#include "libdune/x86/guest_cpuid.h"
 #include "runtime/kvm/layout.h"
 
 namespace dunebox::kvm {
@@ -14,60 +15,6 @@ namespace dunebox::kvm {
 namespace x86 = dune::x86;
 
 namespace {
-
-enum class CpuidRegister : unsigned char { kEax, kEbx, kEcx, kEdx };
-
-// One CPUID bit that the guest does not get. [intel/vol2 CPUID; amd/vol3 app. E]
-struct HiddenFeature {
-  std::uint32_t function;
-  std::uint32_t index;
-  CpuidRegister reg;
-  unsigned bit;
-  const char* name;
-};
-constexpr HiddenFeature kHidden[] = {
-    {1, 0, CpuidRegister::kEcx, 3, "MONITOR: would spin in the guest"},
-    {1, 0, CpuidRegister::kEcx, 5, "VMX"},
-    {1, 0, CpuidRegister::kEcx, 15, "PDCM"},
-    {1, 0, CpuidRegister::kEcx, 21, "x2APIC: there is no interrupt controller"},
-    {1, 0, CpuidRegister::kEcx, 24, "TSC deadline"},
-    {7, 0, CpuidRegister::kEbx, 2, "SGX"},
-    {7, 0, CpuidRegister::kEbx, 4, "HLE"},
-    {7, 0, CpuidRegister::kEbx, 11, "RTM"},
-    {7, 0, CpuidRegister::kEbx, 14, "MPX"},
-    {7, 0, CpuidRegister::kEbx, 25, "Intel PT"},
-    {7, 0, CpuidRegister::kEcx, 3, "PKU: the keys are the runtime's"},
-    {7, 0, CpuidRegister::kEcx, 4, "OSPKE"},
-    {7, 0, CpuidRegister::kEcx, 5, "WAITPKG"},
-    {7, 0, CpuidRegister::kEcx, 7, "CET shadow stacks"},
-    {7, 0, CpuidRegister::kEcx, 29, "ENQCMD"},
-    {7, 0, CpuidRegister::kEcx, 31, "PKS"},
-    {7, 0, CpuidRegister::kEdx, 5, "UINTR"},
-    {7, 0, CpuidRegister::kEdx, 11, "RTM always aborts"},
-    {7, 0, CpuidRegister::kEdx, 20, "CET indirect branch tracking"},
-    {7, 0, CpuidRegister::kEdx, 22, "AMX bf16"},
-    {7, 0, CpuidRegister::kEdx, 24, "AMX tile"},
-    {7, 0, CpuidRegister::kEdx, 25, "AMX int8"},
-    {0xd, 1, CpuidRegister::kEax, 3, "XSAVES: no supervisor state"},
-    {0xd, 1, CpuidRegister::kEax, 4, "XFD"},
-    {0x8000'0001, 0, CpuidRegister::kEcx, 2, "SVM"},
-    {0x8000'0001, 0, CpuidRegister::kEcx, 23, "performance counters"},
-    {0x8000'0001, 0, CpuidRegister::kEcx, 24, "northbridge counters"},
-};
-
-std::uint32_t& RegisterOf(kvm_cpuid_entry2& entry, CpuidRegister reg) {
-  switch (reg) {
-    case CpuidRegister::kEax:
-      return entry.eax;
-    case CpuidRegister::kEbx:
-      return entry.ebx;
-    case CpuidRegister::kEcx:
-      return entry.ecx;
-    case CpuidRegister::kEdx:
-      return entry.edx;
-  }
-  return entry.eax;
-}
 
 constexpr bool IsExtendedStateLeaf(const kvm_cpuid_entry2& entry) { return entry.function == 0xd; }
 
@@ -115,7 +62,7 @@ CpuFeatures FeaturesOf(const CpuidTable& offered) {
   const bool xsave = basic != nullptr && (basic->ecx & x86::Bit(26)) != 0;
   if (const kvm_cpuid_entry2* state = FindLeaf(offered, 0xd, 0); xsave && state != nullptr) {
     const std::uint64_t components = (std::uint64_t{state->edx} << 32) | state->eax;
-    features.xcr0 = components & kExtendedFeatureMask;
+    features.xcr0 = components & x86::kExtendedFeatureMask;
   }
   features.xsave_size = ExtendedSize(offered, features.xcr0);
   if (const kvm_cpuid_entry2* extended = FindLeaf(offered, 7, 0)) {
@@ -132,11 +79,9 @@ CpuidTable GuestCpuid(const CpuidTable& offered, const CpuFeatures& features) {
   guest.count = 0;
   for (std::uint32_t i = 0; i < std::min<std::uint32_t>(offered.count, kMaxCpuidEntries); ++i) {
     kvm_cpuid_entry2 entry = offered.entries[i];
-    for (const HiddenFeature& hidden : kHidden) {
-      if (entry.function == hidden.function && entry.index == hidden.index) {
-        RegisterOf(entry, hidden.reg) &= ~static_cast<std::uint32_t>(x86::Bit(hidden.bit));
-      }
-    }
+    x86::CpuidResult kept{entry.eax, entry.ebx, entry.ecx, entry.edx};
+    x86::HideFeatures(entry.function, entry.index, kept);
+    entry.eax = kept.eax, entry.ebx = kept.ebx, entry.ecx = kept.ecx, entry.edx = kept.edx;
     if (entry.function == 0xa) entry.eax = entry.ebx = entry.ecx = entry.edx = 0;  // counters
     if (IsExtendedStateLeaf(entry)) {
       if (entry.index == 0) {

@@ -12,10 +12,6 @@
 
 namespace dunebox::kvm {
 
-// x87, SSE, AVX and the three AVX-512 components: what a guest may enable in XCR0. Not MPX (gone),
-// not PKRU (the keys would be the runtime's), not AMX (needs a permission per process).
-inline constexpr std::uint64_t kExtendedFeatureMask = 0xe7;
-
 struct CpuFeatures {
   std::uint64_t xcr0 = 0;
   std::size_t xsave_size = 0;  // bytes of the standard-format area for xcr0

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "runtime/kvm/kvm_structs.h"
+#include "runtime/kvm/vm.h"
 
 namespace dunebox::kvm {
 
@@ -14,12 +15,25 @@ int ReservingKvmApi::Reserve(int fd) {
   return reserved.ok() ? reserved->release() : -EMFILE;
 }
 
-int ReservingKvmApi::OpenDevice() { return Reserve(host_.OpenDevice()); }
+absl::StatusOr<int> ReservingKvmApi::OpenSessionDevice() {
+  const int device = Reserve(host_.OpenDevice());
+  if (device < 0) return KvmError("cannot open /dev/kvm", device);
+  session_device_ = device;
+  return device;
+}
+
+int ReservingKvmApi::OpenDevice() {
+  if (session_device_ < 0) return Reserve(host_.OpenDevice());
+  auto copy = limits_.Reserve(session_device_);
+  return copy.ok() ? copy->release() : -copy.error().value;
+}
 
 int ReservingKvmApi::Ioctl(int fd, unsigned long request, void* argument) {
-  const int result = host_.Ioctl(fd, request, argument);
-  const bool makes_descriptor = request == KVM_CREATE_VM || request == KVM_CREATE_VCPU;
-  return makes_descriptor ? Reserve(result) : result;
+  if (request != KVM_CREATE_VM && request != KVM_CREATE_VCPU) {
+    return host_.Ioctl(fd, request, argument);
+  }
+  const hostcalls::LowDescriptors::Window window(limits_.low_descriptors);
+  return Reserve(host_.Ioctl(fd, request, argument));
 }
 
 }  // namespace dunebox::kvm

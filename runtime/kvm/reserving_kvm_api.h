@@ -1,5 +1,8 @@
 // The host's KVM with every descriptor moved into the runtime's reserved range, where the guest
-// cannot reach it. [DESIGN D10]
+// cannot reach it, and one device for a whole session. [DESIGN D10]
+//
+//   ReservingKvmApi api(HostKvmApi(), limits);
+//   absl::StatusOr<int> device = api.OpenSessionDevice();   // stays open; for later runtimes
 #ifndef DUNEBOX_RUNTIME_KVM_RESERVING_KVM_API_H_
 #define DUNEBOX_RUNTIME_KVM_RESERVING_KVM_API_H_
 
@@ -12,6 +15,12 @@ class ReservingKvmApi final : public KvmApi {
  public:
   // Both outlive this.
   ReservingKvmApi(KvmApi& host, hostcalls::VirtualLimits& limits) : host_(host), limits_(limits) {}
+
+  // Opens /dev/kvm for as long as the session lives. From here on, in forked children too, every
+  // OpenDevice is a copy of it: whether the path can be opened then does not matter.
+  absl::StatusOr<int> OpenSessionDevice();
+  // The same with what an earlier runtime of the session has opened.
+  void UseSessionDevice(int fd) { session_device_ = fd; }
 
   using KvmApi::Ioctl;
   int OpenDevice() override;
@@ -28,6 +37,7 @@ class ReservingKvmApi final : public KvmApi {
 
   KvmApi& host_;
   hostcalls::VirtualLimits& limits_;
+  int session_device_ = -1;  // never closed
 };
 
 }  // namespace dunebox::kvm

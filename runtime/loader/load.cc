@@ -95,7 +95,7 @@ std::uint64_t AlignUp(std::uint64_t value, std::uint64_t alignment) {
 absl::StatusOr<std::uint64_t> BiasOfInterpreter(const ElfImage& image,
                                                 const memory::AddressSpace& space) {
   if (image.kind == ElfKind::kFixed) return 0;
-  const GuestVirt place = space.FindFree(image.span.size(), image.alignment);
+  const GuestVirt place = space.FindFreeForImage(image.span.size(), image.alignment);
   if (place.value == 0) return absl::ResourceExhaustedError("no room for the interpreter");
   return place.value - image.span.start;
 }
@@ -173,7 +173,10 @@ absl::StatusOr<StartState> Load(const Program& program, const std::vector<std::s
     bias = AlignUp(space.layout().pie_base.value, image.alignment) - PageDown(image.span.start);
   }
   if (absl::Status status = MapImage(program.executable, bias, space); !status.ok()) return status;
-  space.SetHeapStart(GuestVirt{bias + image.span.end} + space.layout().heap_gap);
+  const memory::Layout& layout = space.layout();
+  const bool own_heap = image.kind == ElfKind::kPositionIndependent && layout.heap_base.value != 0;
+  const GuestVirt behind{bias + image.span.end};
+  space.SetHeapStart((own_heap ? layout.heap_base : behind) + layout.heap_gap);
 
   std::uint64_t entry = image.entry + bias;
   std::uint64_t interpreter_base = 0;

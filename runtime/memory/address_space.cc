@@ -27,6 +27,7 @@ using hostcalls::SyscallResult;
 namespace {
 
 constexpr std::uint64_t kHugePage = 2 * 1024 * 1024;
+constexpr std::uint64_t kLargestLowImage = std::uint64_t{256} << 20;
 constexpr GuestRange kLow2GiB{GuestVirt{0x1'0000}, GuestVirt{0x8000'0000}};
 
 // Where the kernel keeps System V segments, as /proc/self/maps shows it. [linux]
@@ -97,10 +98,21 @@ void AddressSpace::BounceHost(const GuestRange& range, Protection protection) co
 
 // ---- mmap --------------------------------------------------------------------------------------
 
-std::optional<GuestVirt> AddressSpace::Place(std::uint64_t hint, std::uint64_t length,
-                                             int flags) const {
-  const GuestRange wanted{GuestVirt{PageDown(hint)}, GuestVirt{PageDown(hint) + length}};
-  if (hint != 0 && memory_.Contains(wanted) && !map_.Overlaps(wanted)) return wanted.start;
+std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request,
+                                             std::uint64_t length) const {
+  const GuestVirt hint{PageDown(request.address)};
+  const GuestRange wanted{hint, hint + length};
+  const bool is_free = memory_.Contains(wanted) && !map_.Overlaps(wanted);
+  if (request.address != 0 && is_free) return wanted.start;
+  // Files may be libraries; what is larger is data.
+  const bool private_file = (request.flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE;
+  if (private_file && length <= kLargestLowImage && !layout_.image_area.empty()) {
+    if (auto place = map_.FindGapTopDown(layout_.image_area, length, kPageSize)) return place;
+  }
+  return PlaceAnywhere(length, request.flags);
+}
+
+std::optional<GuestVirt> AddressSpace::PlaceAnywhere(std::uint64_t length, int flags) const {
   const std::uint64_t alignment = (flags & MAP_HUGETLB) != 0 ? kHugePage : kPageSize;
   if ((flags & MAP_32BIT) != 0) return map_.FindGapTopDown(kLow2GiB, length, alignment);
   const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
@@ -124,7 +136,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
     if (!IsPageAligned(request.address)) return Errno{EINVAL};
     if (request.address < memory_.window().lowest) return Errno{EPERM};
     if (!memory_.Contains(request.address, length)) return Errno{ENOMEM};
-  } else if (const auto place = Place(request.address, length, request.flags)) {
+  } else if (const auto place = Place(request, length)) {
     start = *place;
   } else {
     return Errno{ENOMEM};
@@ -189,6 +201,15 @@ GuestVirt AddressSpace::FindFree(std::uint64_t length, std::uint64_t alignment) 
   std::shared_lock lock(mutex_);
   const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
   return map_.FindGapTopDown(area, PageUp(length), alignment).value_or(GuestVirt{0});
+}
+
+GuestVirt AddressSpace::FindFreeForImage(std::uint64_t length, std::uint64_t alignment) const {
+  if (!layout_.image_area.empty()) {
+    std::shared_lock lock(mutex_);
+    const auto place = map_.FindGapTopDown(layout_.image_area, PageUp(length), alignment);
+    if (place) return *place;
+  }
+  return FindFree(length, alignment);
 }
 
 // ---- munmap, mprotect, madvise ------------------------------------------------------------------
@@ -298,7 +319,7 @@ SyscallResult AddressSpace::MoveLocked(const RemapRequest& request, const Vma& v
                        GuestVirt{request.old_address + request.old_length}};
   GuestVirt target{request.new_address};
   if ((request.flags & MREMAP_FIXED) == 0) {
-    const auto place = Place(0, request.new_length, 0);
+    const auto place = PlaceAnywhere(request.new_length, 0);
     if (!place) return Errno{ENOMEM};
     target = *place;
   }
@@ -452,7 +473,7 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
 
   std::unique_lock lock(mutex_);
   if (address == 0) {
-    const auto place = Place(0, length, 0);
+    const auto place = PlaceAnywhere(length, 0);
     if (!place) return Errno{ENOMEM};
     address = place->value;
   }

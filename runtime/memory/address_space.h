@@ -92,12 +92,20 @@ class AddressSpace {
   void AddSealed(const GuestRange& range, Protection protection, const std::string& name);
   // A free place of `length` bytes in the mmap area; 0 when there is none.
   GuestVirt FindFree(std::uint64_t length, std::uint64_t alignment = kPageSize) const;
+  // The same, where the layout wants images of programs to be.
+  GuestVirt FindFreeForImage(std::uint64_t length, std::uint64_t alignment = kPageSize) const;
 
   // Calls `visit` with the VMA at `address`, or null, while the map cannot change.
   template <typename Visit>
   auto WithVma(GuestVirt address, Visit visit) const {
     std::shared_lock lock(mutex_);
     return visit(map_.Find(address));
+  }
+  // The same with the whole map.
+  template <typename Visit>
+  auto WithMap(Visit visit) const {
+    std::shared_lock lock(mutex_);
+    return visit(map_);
   }
   void ForEachVma(const std::function<bool(const Vma&)>& visit) const;
   // The text of /proc/self/maps as the guest should see it.
@@ -108,7 +116,8 @@ class AddressSpace {
   hostcalls::SyscallResult UnmapLocked(const GuestRange& range);
   hostcalls::SyscallResult MoveLocked(const RemapRequest& request, const Vma& vma);
   hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
-  std::optional<GuestVirt> Place(std::uint64_t hint, std::uint64_t length, int flags) const;
+  std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
+  std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 

@@ -10,6 +10,12 @@ constexpr unsigned kMmapBits = 26;   // pages: 256 GiB
 constexpr unsigned kPieBits = 26;
 constexpr unsigned kHeapBits = 13;   // pages: 32 MiB
 
+// Low images: programs grow up from here, libraries down from 2 GiB. Behind non-PIE programs, which
+// rarely end beyond 256 MiB.
+constexpr std::uint64_t kLowImages = 0x1000'0000;
+constexpr std::uint64_t kLowImagesEnd = 0x7fff'0000;
+constexpr unsigned kLowImageBits = 15;  // pages: 128 MiB, at either end
+
 // Takes `bits` bits of `random` as a number of pages, in bytes.
 std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
   const std::uint64_t pages = random & ((std::uint64_t{1} << bits) - 1);
@@ -20,7 +26,7 @@ std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
 
 }  // namespace
 
-Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size) {
+Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size, Images images) {
   Layout layout;
   // The last page stays free: a struct at the very end never straddles the limit.
   layout.stack_top = GuestVirt{kUserHalfEnd - kPageSize - TakePages(random, kStackBits)};
@@ -29,6 +35,12 @@ Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size) {
   layout.mmap_bottom = GuestVirt{0x1'0000};
   layout.pie_base = GuestVirt{kPieBase + TakePages(random, kPieBits)};
   layout.heap_gap = kPageSize + TakePages(random, kHeapBits);
+  if (images == Images::kLow) {
+    layout.heap_base = layout.pie_base;
+    layout.pie_base = GuestVirt{kLowImages + TakePages(random, kLowImageBits)};
+    layout.image_area = {GuestVirt{kLowImages},
+                         GuestVirt{kLowImagesEnd - TakePages(random, kLowImageBits)}};
+  }
   return layout;
 }
 

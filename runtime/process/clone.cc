@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <memory>
 #include <semaphore>
@@ -17,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/process/fork_signal.h"
 #include "runtime/process/process.h"
 #include "runtime/process/signal_delivery.h"
 
@@ -183,12 +185,21 @@ class HostStack {
 struct VforkStart {
   GuestThread& child;
   const CloneRequest& request;
+  // The parent's, held until the child has its copy of the table.
+  hostcalls::LowDescriptors& low;
+  std::atomic<bool> holds = true;
+
+  // By the child when it starts, or by the parent when it never did.
+  void Release() {
+    if (holds.exchange(false)) low.ReleaseAfterFork();
+  }
 };
 
 // Runs in the child process, on its own stack but with the suspended parent's thread-local
 // storage. Entered with all signals blocked.
 int VforkMain(void* raw) {
   auto& start = *static_cast<VforkStart*>(raw);
+  start.Release();
   GuestThread& child = start.child;
   child.Attach();
   WriteChildIds(child, start.request);
@@ -219,21 +230,23 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
-  // The C library's fork sends SIGCHLD; nobody asks for a silent one.
-  if (request.exit_signal != SIGCHLD) return Errno{EINVAL};
   absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   Process& owner = parent.owner;
   const SignalsBlocked blocked(parent);
-  // Lock order: limits, dispositions, address space, engine.
-  owner.limits().LockForFork();
+  // Lock order: dispositions, address space, engine, low descriptors, limits. Whoever makes a
+  // descriptor may hold the engine's locks and needs the limits' for a moment.
   owner.signal_handlers().LockForFork();
   owner.machine().LockForFork();
-  const pid_t id = fork();
+  hostcalls::LowDescriptors& low = owner.limits().low_descriptors;
+  low.HoldForFork();
+  owner.limits().LockForFork();
+  const pid_t id = ForkWithSignal(request.exit_signal);
   const int error = errno;
+  owner.limits().UnlockAfterFork();
+  id == 0 ? low.ResetInChild() : low.ReleaseAfterFork();
   id == 0 ? owner.machine().UnlockInChild() : owner.machine().UnlockInParent();
   owner.signal_handlers().UnlockAfterFork();
-  owner.limits().UnlockAfterFork();
   if (id < 0) return Errno{error};
   if (id == 0) {
     BecomeForkedChild(parent, request, *extended);
@@ -262,9 +275,12 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   child.signal.mask = parent.signal.mask;
   child.signal.alternate_stack = parent.signal.alternate_stack;
 
-  VforkStart start{.child = child, .request = request};
+  hostcalls::LowDescriptors& low = parent.owner.limits().low_descriptors;
+  low.HoldForFork();
+  VforkStart start{.child = child, .request = request, .low = low};
   const int id = clone(VforkMain, stack.top(), CLONE_VM | CLONE_VFORK | request.exit_signal, &start);
   const int error = errno;
+  start.Release();
   if (id < 0) return Errno{error};
   if ((request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(parent.memory, request.parent_tid, id);

@@ -12,7 +12,7 @@ namespace dunebox::process {
 
 struct CloneRequest {
   std::uint64_t flags = 0;  // CLONE_*, checked against the shape
-  int exit_signal = 0;      // SIGCHLD or 0
+  int exit_signal = 0;      // what the parent gets when the child ends; 0: nothing
   std::uint64_t stack = 0;  // the child's RSP; 0: the parent's
   std::uint64_t parent_tid = 0;
   std::uint64_t child_tid = 0;

@@ -75,6 +75,7 @@ bool KeepOverExec(int fd) { return fcntl(fd, F_SETFD, 0) == 0; }
 // A copy of the state in the reserved range that survives the exec.
 hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
                                             const ExecState& state) {
+  const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
   const runtime::FileDescriptor memfd = MakeMemfd();
   if (!memfd.valid()) return Errno{errno};
   if (!WriteAll(memfd.get(), Serialize(state))) return Errno{ENOMEM};
@@ -90,6 +91,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   hostcalls::VirtualLimits& limits = owner.limits();
   const hostcalls::Window& window = thread.memory.window();
   {
+    const hostcalls::LowDescriptors::Window low(limits.low_descriptors);
     absl::StatusOr<loader::Program> program = loader::OpenProgram(
         request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
     if (!program.ok()) return ErrnoOf(program.status());
@@ -112,7 +114,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                         .signal_mask = thread.signal.mask,
                         .descriptors = limits.Get(RLIMIT_NOFILE),
                         .stack = limits.Get(RLIMIT_STACK),
-                        .address_space = limits.Get(RLIMIT_AS)};
+                        .address_space = limits.Get(RLIMIT_AS),
+                        .core = limits.Get(RLIMIT_CORE)};
   auto packed = PackState(limits, state);
   if (!packed.ok()) return packed.error();
 
@@ -120,7 +123,9 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   std::string option = absl::StrCat(kResumeOption, packed->get());
   char* const argv[] = {name.data(), option.data(), nullptr};
   char* const envp[] = {nullptr};
-  if (owner.session().trace_fd >= 0) KeepOverExec(owner.session().trace_fd);
+  for (const int fd : {owner.session().trace_fd, owner.session().kvm_fd}) {
+    if (fd >= 0) KeepOverExec(fd);
+  }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
   return Errno{errno};

@@ -114,7 +114,7 @@ absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine) {
   if (!host) return GuestVirt{0};
 
   const std::uint64_t data_size = host->code - host->data;
-  const GuestVirt start = space.FindFree(host->end - host->data);
+  const GuestVirt start = space.FindFreeForImage(host->end - host->data);
   if (start.value == 0) return absl::ResourceExhaustedError("no room for the vDSO");
   // The host has nothing at the guest's vvar address but a reservation.
   const auto reserved = space.MapNamed(start, data_size, PROT_NONE, "[vvar]");

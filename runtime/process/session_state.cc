@@ -7,7 +7,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3143'4558'4244;  // "DBXEC1"
+constexpr std::uint64_t kMagic = 0x3243'4558'4244;  // "DBXEC2"
 constexpr std::uint64_t kMostStrings = 1 << 22;
 
 class Writer {
@@ -69,6 +69,8 @@ class Reader {
 template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
+  visit(state.session.kvm_fd);
+  visit(state.session.engine);
   visit(state.session.probe);
   visit(state.path);
   visit(state.program_fd);
@@ -78,6 +80,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.descriptors);
   visit(state.stack);
   visit(state.address_space);
+  visit(state.core);
 }
 
 }  // namespace

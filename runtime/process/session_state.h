@@ -15,11 +15,17 @@
 
 namespace dunebox::process {
 
+enum class EngineKind : unsigned char { kKvm, kJit };
+
 // Fixed for the whole session, from `dunebox run` on.
 struct SessionState {
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
-  kvm::Probe probe;
+  // Reserved: /dev/kvm, opened once. A program that has given up its rights or changed its root
+  // could not open it any more, but still forks and executes.
+  int kvm_fd = -1;
+  EngineKind engine = EngineKind::kKvm;
+  kvm::Probe probe;  // with EngineKind::kKvm
 };
 
 // One execve.
@@ -33,6 +39,7 @@ struct ExecState {
   rlimit descriptors{};                // the virtual limits
   rlimit stack{};
   rlimit address_space{};
+  rlimit core{};
 };
 
 // Length-prefixed fields in one order; Parse refuses anything that Serialize did not write.

@@ -8,8 +8,12 @@
 
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/memory/guest_memory.h"
+#include "jit-fallback/dispatch/thread_context.h"
 
-extern "C" void dunebox_host_restorer();
+extern "C" {
+void dunebox_host_restorer();
+void dunebox_host_handler(int signal, siginfo_t* info, void* context);
+}
 
 namespace dunebox::signals {
 namespace {
@@ -36,11 +40,16 @@ void BlockAllIn(ucontext_t& context) {
   _exit(125);
 }
 
-void HostHandler(int signal, siginfo_t* info, void* raw_context) {
+void OnHostSignal(int signal, siginfo_t* info, void* raw_context) {
   auto& context = *static_cast<ucontext_t*>(raw_context);
   auto& rip = context.uc_mcontext.gregs[REG_RIP];
   // si_code > 0: the kernel raised it for an instruction of ours, nobody sent it.
+  jit::Context* translated = jit::CurrentContext();
   if (IsSynchronous(signal) && info->si_code > 0) {
+    if (translated != nullptr && jit::TakeGuestFault(*translated, *info, context)) {
+      BlockAllIn(context);
+      return;
+    }
     const std::uint64_t fixup = hostcalls::CopyFixupFor(static_cast<std::uint64_t>(rip));
     if (fixup == 0) RuntimeFault(signal, *info, static_cast<std::uint64_t>(rip));
     rip = static_cast<greg_t>(fixup);
@@ -48,11 +57,17 @@ void HostHandler(int signal, siginfo_t* info, void* raw_context) {
   }
   if (current_pending == nullptr) return;
   current_pending->Add(signal, *info);
+  if (translated != nullptr) jit::LeaveTranslatedCode(*translated, context);
   rip = static_cast<greg_t>(hostcalls::HostCallRewind(static_cast<std::uint64_t>(rip)));
   BlockAllIn(context);
 }
 
 }  // namespace
+
+// From the assembly entry, with the host's FS base.
+extern "C" void dunebox_host_handler_body(int signal, siginfo_t* info, void* context) {
+  OnHostSignal(signal, info, context);
+}
 
 void PendingSignals::Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*),
                             void* kick_argument) {
@@ -81,7 +96,7 @@ void SetCurrentPending(PendingSignals* pending) { current_pending = pending; }
 
 void InstallHostHandler(int signal, std::uint64_t guest_flags) {
   const KernelAction action{
-      .handler = reinterpret_cast<std::uint64_t>(&HostHandler),
+      .handler = reinterpret_cast<std::uint64_t>(&dunebox_host_handler),
       .flags = kSaSigInfo | kSaRestorer | kSaOnStack |
                (guest_flags & (kSaRestart | kSaNoCldStop | kSaNoCldWait)),
       .restorer = reinterpret_cast<std::uint64_t>(&dunebox_host_restorer),

@@ -74,6 +74,18 @@ TEST_F(IoctlTest, HostileAddressesFault) {
   }
 }
 
+TEST_F(IoctlTest, TheContextIdOfVirtualSocketsIsTold) {
+  constexpr unsigned kGetLocalCid = 0x7b9;
+  const int device = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
+  if (device < 0) GTEST_SKIP() << "no /dev/vsock that can be opened";
+  unsigned native = 0;
+  ASSERT_EQ(ioctl(device, kGetLocalCid, &native), 0);
+  const std::uint64_t told = thread_.Put(~native);
+  EXPECT_EQ(Call(SYS_ioctl, device, kGetLocalCid, told), 0);
+  EXPECT_EQ(TestThread::At<unsigned>(told), native);
+  close(device);
+}
+
 TEST_F(IoctlTest, FilesAndPipesAnswer) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);

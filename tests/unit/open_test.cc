@@ -203,8 +203,8 @@ TEST_F(OpenTest, AFifoBlocksUntilTheOtherEndComes) {
 TEST_F(OpenTest, APendingSignalAsksForTheCallToBeRepeated) {
   MakeFile("file", "text");
   thread_.signal_pending = 1;
-  EXPECT_TRUE(SyscallResult(thread_.Open("file", O_RDONLY)).is_restart());
-  EXPECT_TRUE(SyscallResult(thread_.Open("/etc/passwd", O_RDONLY)).is_restart());
+  EXPECT_EQ(thread_.Open("file", O_RDONLY), SyscallResult::Restart().value());
+  EXPECT_EQ(thread_.Open("/etc/passwd", O_RDONLY), SyscallResult::Restart().value());
   thread_.signal_pending = 0;
 }
 

@@ -45,8 +45,9 @@ SyscallResult Clone(Caller& caller, const CloneRequest& request) {
     }
     return StartThread(thread, request);
   }
-  // A signal of the CPU's kind would look like a fault of ours.
-  if (request.exit_signal != SIGCHLD && request.exit_signal != 0) return Errno{EINVAL};
+  // The parent's handler would take one of these for a fault of the runtime's.
+  const bool has_signal = request.exit_signal > 0 && request.exit_signal <= signals::kSignalCount;
+  if (has_signal && signals::IsSynchronous(request.exit_signal)) return Errno{EINVAL};
   if ((request.flags & CLONE_VM) != 0) {
     constexpr std::uint64_t kShape = CLONE_VM | CLONE_VFORK;
     const bool vfork = (request.flags & kShape) == kShape;

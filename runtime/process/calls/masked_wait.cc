@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/services/poll.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
 
@@ -59,7 +60,9 @@ SyscallResult WaitWithMaskAt(Caller& caller, std::uint64_t number, ArgumentValue
 }
 
 SyscallResult HandlePpoll(Caller& caller, const ArgumentValues& a) {
-  return WaitWithMaskAt(caller, SYS_ppoll, a, 3);
+  hostcalls::PollSet set;
+  if (SyscallResult copied = set.CopyIn(caller, a[0], a[1]); !copied.ok()) return copied;
+  return set.CopyOut(caller, WaitWithMaskAt(caller, SYS_ppoll, set.Replace(a), 3));
 }
 
 SyscallResult HandleEpollPwait(Caller& caller, const ArgumentValues& a) {
@@ -79,6 +82,7 @@ struct MaskArgument {
 
 SyscallResult HandlePselect6(Caller& caller, const ArgumentValues& original) {
   ArgumentValues a = original;
+  if (SyscallResult limited = hostcalls::LimitSelect(caller, a); !limited.ok()) return limited;
   if (a[5] == 0) return HostCall(caller, SYS_pselect6, a);
   auto argument = caller.memory.CopyIn(GuestPtr<MaskArgument>{a[5]});
   if (!argument.ok()) return argument.error();

@@ -1,0 +1,223 @@
+#include "jit-fallback/cache/code_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "jit-fallback/dispatch/context_offsets.h"
+
+namespace dunebox::jit {
+namespace {
+
+constexpr std::uint32_t kBlockAlignment = 16;
+constexpr std::uint32_t kStubSize = 20;  // mov dword gs:[link], number; jmp gs:[pointer]
+constexpr std::uint64_t kPageShift = 12;
+
+constexpr std::uint32_t AlignUp(std::uint32_t value) {
+  return (value + kBlockAlignment - 1) & ~(kBlockAlignment - 1);
+}
+
+std::uint32_t StubCapacity(std::size_t size, std::uint32_t stubs) {
+  return (static_cast<std::uint32_t>(size) - stubs) / kStubSize;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size) {
+  absl::StatusOr<CodeMemory> memory = CodeMemory::Create(size);
+  if (!memory.ok()) return memory.status();
+  return std::unique_ptr<CodeCache>(new CodeCache(*std::move(memory)));
+}
+
+CodeCache::CodeCache(CodeMemory memory)
+    : memory_(std::move(memory)),
+      stubs_(static_cast<std::uint32_t>(memory_.size() / 4 * 3)),
+      blocks_(static_cast<std::uint32_t>(memory_.size() / 64)),
+      links_(StubCapacity(memory_.size(), stubs_)),
+      recoveries_(static_cast<std::uint32_t>(memory_.size() / 16)) {}
+
+std::uint32_t CodeCache::Find(std::uint64_t pc, EntryKind kind) const {
+  const Index& index = kind == EntryKind::kDirect ? direct_ : indirect_;
+  const auto found = index.find(pc);
+  return found == index.end() ? kNone : found->second;
+}
+
+std::uint32_t CodeCache::StubOf(std::uint32_t link) const { return stubs_ + link * kStubSize; }
+
+void CodeCache::PatchTo(const Link& link, std::uint64_t target) {
+  const std::uint64_t next = start() + link.patch + 4;
+  memory_.WriteAtomic32(link.patch, static_cast<std::int32_t>(target - next));
+}
+
+void CodeCache::LinkToStub(std::uint32_t number) {
+  Link& link = links_[number];
+  link.linked_to = kNone;
+  if (!std::exchange(link.has_stub, true)) {
+    Assembler stub;
+    stub.Reset(start() + StubOf(number));
+    stub.StoreSlotImmediate32(JIT_LINK, number);
+    stub.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[to link]
+    stub.Value(std::uint32_t{JIT_TO_LINK});
+    memory_.Write(StubOf(number), stub.code());
+  }
+  PatchTo(link, start() + StubOf(number));
+}
+
+void CodeCache::LinkTo(std::uint32_t number, std::uint32_t block) {
+  Link& link = links_[number];
+  // Two threads may have left through it at once.
+  if (link.linked_to != kNone || blocks_[link.source].dead) return;
+  link.linked_to = block;
+  link.next_incoming = std::exchange(blocks_[block].first_incoming, number);
+  PatchTo(link, AddressOf(block));
+}
+
+std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& emitter) {
+  const auto length = static_cast<std::uint32_t>(emitter.code().size());
+  const auto exits = static_cast<std::uint32_t>(emitter.exits().size());
+  const auto recoveries = static_cast<std::uint32_t>(emitter.recovery().size());
+  if (next_ + length > stubs_ || blocks_.room() == 0 || links_.room() < exits ||
+      recoveries_.room() < recoveries) {
+    return kNone;
+  }
+  const std::uint32_t host = std::exchange(next_, AlignUp(next_ + length));
+  memory_.Write(host, emitter.code());
+  const std::uint32_t first_recovery = recoveries_.size();
+  for (const Recovery& recovery : emitter.recovery()) recoveries_.Append(recovery);
+  const std::uint32_t id = blocks_.Append({.pc = block.pc,
+                                           .guest_length = block.length,
+                                           .host = host,
+                                           .host_length = length,
+                                           .first_recovery = first_recovery,
+                                           .recoveries = recoveries,
+                                           .first_incoming = kNone,
+                                           .kind = kind,
+                                           .dead = false});
+  IndexOf(kind)[block.pc] = id;
+  if (block.length != 0) {
+    const std::uint64_t last = (block.pc + block.length - 1) >> kPageShift;
+    for (std::uint64_t page = block.pc >> kPageShift; page <= last; ++page) {
+      pages_[page].push_back(id);
+    }
+  }
+  for (const ExitSite& exit : emitter.exits()) {
+    const std::uint32_t link = links_.Append({.target = exit.target,
+                                              .patch = host + exit.offset,
+                                              .source = id,
+                                              .linked_to = kNone,
+                                              .next_incoming = kNone,
+                                              .has_stub = false});
+    const std::uint32_t target = Find(exit.target, EntryKind::kDirect);
+    target == kNone ? LinkToStub(link) : LinkTo(link, target);
+  }
+  ++counters_.blocks;
+  counters_.guest_bytes += block.length;
+  counters_.host_bytes += length;
+  counters_.links += exits;
+  return id;
+}
+
+void CodeCache::Kill(std::uint32_t id) {
+  CodeBlock& block = blocks_[id];
+  if (std::exchange(block.dead, true)) return;
+  ++counters_.invalidated;
+  Index& index = IndexOf(block.kind);
+  if (const auto found = index.find(block.pc); found != index.end() && found->second == id) {
+    index.erase(found);
+  }
+  for (std::uint32_t link = std::exchange(block.first_incoming, kNone); link != kNone;) {
+    const std::uint32_t next = std::exchange(links_[link].next_incoming, kNone);
+    LinkToStub(link);
+    link = next;
+  }
+  if (block.guest_length == 0) return;
+  const std::uint64_t last = (block.pc + block.guest_length - 1) >> kPageShift;
+  for (std::uint64_t page = block.pc >> kPageShift; page <= last; ++page) {
+    const auto found = pages_.find(page);
+    if (found == pages_.end()) continue;
+    std::erase(found->second, id);
+    if (found->second.empty()) pages_.erase(found);
+  }
+}
+
+std::vector<std::uint32_t> CodeCache::BlocksIn(std::uint64_t begin, std::uint64_t end) const {
+  std::vector<std::uint32_t> result;
+  if (begin >= end) return result;
+  const auto collect = [&](const std::vector<std::uint32_t>& ids) {
+    for (const std::uint32_t id : ids) {
+      const CodeBlock& block = blocks_[id];
+      if (block.pc < end && block.pc + block.guest_length > begin) result.push_back(id);
+    }
+  };
+  const std::uint64_t first = begin >> kPageShift;
+  const std::uint64_t last = (end - 1) >> kPageShift;
+  if (last - first < pages_.size()) {
+    for (std::uint64_t page = first; page <= last; ++page) {
+      if (const auto found = pages_.find(page); found != pages_.end()) collect(found->second);
+    }
+  } else {
+    for (const auto& [page, ids] : pages_) {
+      if (page >= first && page <= last) collect(ids);
+    }
+  }
+  // A block on two pages was found twice.
+  std::sort(result.begin(), result.end());
+  result.erase(std::unique(result.begin(), result.end()), result.end());
+  return result;
+}
+
+void CodeCache::UnlinkAll() {
+  for (std::uint32_t link = 0; link < links_.size(); ++link) LinkToStub(link);
+}
+
+void CodeCache::Clear() {
+  direct_.clear();
+  indirect_.clear();
+  pages_.clear();
+  blocks_.Clear();
+  links_.Clear();
+  recoveries_.Clear();
+  memory_.Discard();
+  next_ = 0;
+  ++counters_.flushes;
+}
+
+std::uint32_t CodeCache::BlockAt(std::uint64_t host) const {
+  if (host < start() || host >= code_end()) return kNone;
+  const auto offset = static_cast<std::uint32_t>(host - start());
+  // Blocks lie in the order they were made.
+  std::uint32_t low = 0;
+  std::uint32_t high = blocks_.size();
+  while (low < high) {
+    const std::uint32_t middle = low + (high - low) / 2;
+    if (blocks_[middle].host <= offset) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  if (low == 0) return kNone;
+  const CodeBlock& block = blocks_[low - 1];
+  return offset < block.host + block.host_length ? low - 1 : kNone;
+}
+
+std::optional<Recovered> CodeCache::Recover(std::uint64_t host) const {
+  const std::uint32_t id = BlockAt(host);
+  if (id == kNone) return std::nullopt;
+  const CodeBlock& block = blocks_[id];
+  const auto offset = static_cast<std::uint32_t>(host - start()) - block.host;
+  const Recovery* entry = nullptr;
+  for (std::uint32_t i = 0; i < block.recoveries; ++i) {
+    const Recovery& candidate = recoveries_[block.first_recovery + i];
+    if (candidate.host > offset) break;
+    entry = &candidate;
+  }
+  if (entry == nullptr) return std::nullopt;
+  std::int64_t guest = entry->guest;
+  if (entry->kind == RecoveryKind::kLinear) guest += offset - entry->host;
+  return Recovered{.pc = block.pc + static_cast<std::uint64_t>(guest),
+                   .kind = entry->kind,
+                   .in_slot = entry->in_slot,
+                   .scratch = entry->scratch};
+}
+
+}  // namespace dunebox::jit

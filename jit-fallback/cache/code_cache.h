@@ -1,0 +1,119 @@
+// The blocks there are: their code, how they are linked, and what maps host addresses back to the
+// guest's. Changed by one thread at a time (the Translator's lock); TargetOfLink and Recover need no
+// lock, for threads that have just left translated code.
+//
+//   std::uint32_t id = cache.Add(block, EntryKind::kDirect, emitter);
+//   cache.LinkTo(link, id);
+#ifndef DUNEBOX_JIT_FALLBACK_CACHE_CODE_CACHE_H_
+#define DUNEBOX_JIT_FALLBACK_CACHE_CODE_CACHE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "jit-fallback/cache/code_memory.h"
+#include "jit-fallback/cache/stable_array.h"
+#include "jit-fallback/emit/emitter.h"
+
+namespace dunebox::jit {
+
+inline constexpr std::uint32_t kNone = 0xffff'ffff;
+
+struct CodeBlock {
+  std::uint64_t pc;
+  std::uint32_t guest_length;
+  std::uint32_t host;  // offset in the code memory
+  std::uint32_t host_length;
+  std::uint32_t first_recovery;
+  std::uint32_t recoveries;
+  std::uint32_t first_incoming;  // links that jump here
+  EntryKind kind;
+  bool dead;
+};
+
+// A patchable jump. Its number is its exit stub's too.
+struct Link {
+  std::uint64_t target;  // guest address
+  std::uint32_t patch;   // of the rel32, in the code memory
+  std::uint32_t source;  // block
+  std::uint32_t linked_to;  // block; kNone while it goes to its stub
+  std::uint32_t next_incoming;
+  bool has_stub;
+};
+
+// Where an interrupted guest stands, and where its registers are.
+struct Recovered {
+  std::uint64_t pc;  // not with kInR11
+  RecoveryKind kind;
+  std::uint8_t in_slot;
+  std::array<std::uint8_t, 2> scratch;
+};
+
+struct CacheCounters {
+  std::uint64_t blocks = 0, guest_bytes = 0, host_bytes = 0, links = 0, flushes = 0;
+  std::uint64_t invalidated = 0;
+};
+
+class CodeCache {
+ public:
+  static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size);
+
+  std::uint64_t start() const { return memory_.address(); }
+  std::uint64_t code_end() const { return memory_.address() + stubs_; }
+  std::uint64_t end() const { return memory_.address() + memory_.size(); }
+  const CacheCounters& counters() const { return counters_; }
+
+  // The living block at a guest address; kNone when there is none.
+  std::uint32_t Find(std::uint64_t pc, EntryKind kind) const;
+  std::uint64_t AddressOf(std::uint32_t block) const { return start() + blocks_[block].host; }
+  const CodeBlock& block(std::uint32_t id) const { return blocks_[id]; }
+  std::uint32_t size() const { return blocks_.size(); }
+
+  // Where the next block's code will be, for the emitter.
+  std::uint64_t NextAddress() const { return start() + next_; }
+  // Enters what the emitter made for NextAddress(). kNone when the cache is full: Clear() it.
+  std::uint32_t Add(const Block& block, EntryKind kind, const Emitter& emitter);
+  // Makes the jump go straight to the block.
+  void LinkTo(std::uint32_t link, std::uint32_t block);
+  // Every jump to the block leaves to the runtime again; it is found no more. Its code stays until
+  // Clear(), for threads that are in it.
+  void Kill(std::uint32_t block);
+  // The living blocks with a byte in [start, end).
+  std::vector<std::uint32_t> BlocksIn(std::uint64_t begin, std::uint64_t end) const;
+  // Sends all jumps to their stubs, so that every thread leaves soon.
+  void UnlinkAll();
+  // Forgets everything. Preconditions: no thread is in translated code.
+  void Clear();
+
+  // Without a lock.
+  std::uint64_t TargetOfLink(std::uint32_t link) const { return links_[link].target; }
+  std::optional<Recovered> Recover(std::uint64_t host) const;
+  // The block whose code contains the host address, dead or alive; kNone.
+  std::uint32_t BlockAt(std::uint64_t host) const;
+
+ private:
+  explicit CodeCache(CodeMemory memory);
+  using Index = absl::flat_hash_map<std::uint64_t, std::uint32_t>;
+  Index& IndexOf(EntryKind kind) { return kind == EntryKind::kDirect ? direct_ : indirect_; }
+  std::uint32_t StubOf(std::uint32_t link) const;
+  void PatchTo(const Link& link, std::uint64_t target);
+  void LinkToStub(std::uint32_t link);
+
+  CodeMemory memory_;
+  const std::uint32_t stubs_;  // offset of the first exit stub
+  std::uint32_t next_ = 0;
+  StableArray<CodeBlock> blocks_;
+  StableArray<Link> links_;
+  StableArray<Recovery> recoveries_;
+  Index direct_, indirect_;
+  absl::flat_hash_map<std::uint64_t, std::vector<std::uint32_t>> pages_;  // blocks by guest page
+  CacheCounters counters_;
+};
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_CACHE_CODE_CACHE_H_

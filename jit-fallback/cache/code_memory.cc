@@ -1,0 +1,74 @@
+#include "jit-fallback/cache/code_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+
+namespace dunebox::jit {
+namespace {
+
+absl::Status Failed(const char* what) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for translated code: ", what, ": ", strerror(errno)));
+}
+
+// Older kernels do not know the seal against execve of the file.
+int CreateFile() {
+  const int fd = memfd_create("dunebox-code", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+  return fd >= 0 || errno != EINVAL ? fd : memfd_create("dunebox-code", MFD_CLOEXEC);
+}
+
+}  // namespace
+
+absl::StatusOr<CodeMemory> CodeMemory::Create(std::size_t size) {
+  const int fd = CreateFile();
+  if (fd < 0) return Failed("memfd_create");
+  void* executable = MAP_FAILED;
+  void* writable = MAP_FAILED;
+  if (ftruncate(fd, static_cast<off_t>(size)) == 0) {
+    executable = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    writable = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  }
+  absl::Status failed =
+      executable == MAP_FAILED || writable == MAP_FAILED ? Failed("mmap") : absl::OkStatus();
+  close(fd);
+  if (!failed.ok()) {
+    if (executable != MAP_FAILED) munmap(executable, size);
+    if (writable != MAP_FAILED) munmap(writable, size);
+    return failed;
+  }
+  return CodeMemory(static_cast<std::uint8_t*>(executable), static_cast<std::uint8_t*>(writable),
+                    size);
+}
+
+CodeMemory::CodeMemory(CodeMemory&& other) noexcept
+    : executable_(std::exchange(other.executable_, nullptr)),
+      writable_(std::exchange(other.writable_, nullptr)),
+      size_(other.size_) {}
+
+CodeMemory::~CodeMemory() {
+  if (executable_ == nullptr) return;
+  munmap(executable_, size_);
+  munmap(writable_, size_);
+}
+
+void CodeMemory::Write(std::size_t offset, std::span<const std::uint8_t> bytes) {
+  std::memcpy(writable_ + offset, bytes.data(), bytes.size());
+}
+
+void CodeMemory::WriteAtomic32(std::size_t offset, std::int32_t value) {
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(writable_ + offset), value, __ATOMIC_RELEASE);
+}
+
+void CodeMemory::Discard() { madvise(writable_, size_, MADV_REMOVE); }
+
+}  // namespace dunebox::jit

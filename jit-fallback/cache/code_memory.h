@@ -1,0 +1,41 @@
+// The memory of translated code: one memfd mapped twice, executable and writable, so that no page is
+// ever both. Reserved whole at the start, backed as it is used. Two parts: blocks, then exit stubs.
+#ifndef DUNEBOX_JIT_FALLBACK_CACHE_CODE_MEMORY_H_
+#define DUNEBOX_JIT_FALLBACK_CACHE_CODE_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/statusor.h"
+
+namespace dunebox::jit {
+
+class CodeMemory {
+ public:
+  static absl::StatusOr<CodeMemory> Create(std::size_t size);
+  CodeMemory(CodeMemory&& other) noexcept;
+  CodeMemory& operator=(CodeMemory&&) = delete;
+  ~CodeMemory();
+
+  std::size_t size() const { return size_; }
+  // Where the code runs. Not writable.
+  std::uint64_t address() const { return reinterpret_cast<std::uint64_t>(executable_); }
+  void Write(std::size_t offset, std::span<const std::uint8_t> bytes);
+  // Seen whole by threads that execute it: the four bytes do not straddle 16.
+  void WriteAtomic32(std::size_t offset, std::int32_t value);
+  // Gives the pages back; whatever ran there is gone.
+  void Discard();
+
+ private:
+  CodeMemory(std::uint8_t* executable, std::uint8_t* writable, std::size_t size)
+      : executable_(executable), writable_(writable), size_(size) {}
+
+  std::uint8_t* executable_;
+  std::uint8_t* writable_;
+  std::size_t size_;
+};
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_CACHE_CODE_MEMORY_H_

@@ -1,0 +1,59 @@
+// An array that grows at the end and never moves: readers without a lock see every element below
+// the size they have read. Address space is reserved for all of it, memory comes as it is touched.
+#ifndef DUNEBOX_JIT_FALLBACK_CACHE_STABLE_ARRAY_H_
+#define DUNEBOX_JIT_FALLBACK_CACHE_STABLE_ARRAY_H_
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "hostcalls/check.h"
+
+namespace dunebox::jit {
+
+template <typename T>
+class StableArray {
+  static_assert(std::is_trivially_destructible_v<T>);
+
+ public:
+  explicit StableArray(std::uint32_t capacity) : capacity_(capacity) {
+    void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    DUNEBOX_CHECK(memory != MAP_FAILED, "no address space for the translator's tables");
+    elements_ = static_cast<T*>(memory);
+  }
+  ~StableArray() { munmap(elements_, bytes()); }
+  StableArray(const StableArray&) = delete;
+  StableArray& operator=(const StableArray&) = delete;
+
+  std::uint32_t size() const { return size_.load(std::memory_order_acquire); }
+  std::uint32_t room() const { return capacity_ - size_.load(std::memory_order_relaxed); }
+  T& operator[](std::uint32_t index) { return elements_[index]; }
+  const T& operator[](std::uint32_t index) const { return elements_[index]; }
+
+  // One writer at a time. Preconditions: room() > 0.
+  std::uint32_t Append(const T& value) {
+    const std::uint32_t index = size_.load(std::memory_order_relaxed);
+    elements_[index] = value;
+    size_.store(index + 1, std::memory_order_release);
+    return index;
+  }
+  void Clear() {
+    size_.store(0, std::memory_order_release);
+    madvise(elements_, bytes(), MADV_DONTNEED);
+  }
+
+ private:
+  std::size_t bytes() const { return std::size_t{capacity_} * sizeof(T); }
+
+  const std::uint32_t capacity_;
+  std::atomic<std::uint32_t> size_{0};
+  T* elements_;
+};
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_CACHE_STABLE_ARRAY_H_

@@ -1,0 +1,84 @@
+// One thread's state as translated code sees it: GS base points at it while the thread lives, so
+// its fields are reached without a register. Guest registers are in the CPU while translated code
+// runs and here while the runtime runs.
+#ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
+#define DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "jit-fallback/dispatch/context_offsets.h"
+
+namespace dunebox::jit {
+
+struct Context {
+  // Where emitted code keeps a guest register whose place it needs for a while.
+  std::uint64_t slot_rcx, slot_r11;
+  std::array<std::uint64_t, 2> slot_scratch;
+
+  std::array<std::uint64_t, 16> gpr;  // in encoding order: RAX RCX RDX RBX RSP RBP RSI RDI R8...
+  std::uint64_t rip, rflags, fs_base, gs_base;
+
+  std::uint64_t host_rsp, host_fs;
+  std::byte* extended_area;  // 64-byte aligned, standard format
+  std::uint64_t extended_mask;
+  // Set by a signal handler of this thread: leave translated code, or do not enter it.
+  std::uint32_t kick;
+  std::uint32_t link;  // of JIT_EXIT_LINK: which exit was taken
+  std::uint32_t host_mxcsr;
+  std::uint32_t has_xsaveopt;
+  std::uint64_t cache_rip;  // of JIT_EXIT_SIGNAL: the interrupted host address
+  std::uint64_t cache_start, cache_end;  // translated code lies here, exit stubs behind it
+  std::uint64_t resume;  // host address at which dunebox_jit_enter goes on
+  // Of JIT_EXIT_SIGNAL when the signal is an exception of the guest's: what the kernel said of it.
+  std::uint64_t fault_vector, fault_error, fault_address;
+  std::uint32_t fault_signal;  // 0: it was another signal
+  std::int32_t fault_code;     // si_code
+};
+
+#define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
+JIT_ASSERT_OFFSET(slot_rcx, JIT_SLOT_RCX);
+JIT_ASSERT_OFFSET(slot_r11, JIT_SLOT_R11);
+JIT_ASSERT_OFFSET(slot_scratch, JIT_SLOT_SCRATCH0);
+JIT_ASSERT_OFFSET(gpr, JIT_GPR);
+JIT_ASSERT_OFFSET(rip, JIT_RIP);
+JIT_ASSERT_OFFSET(rflags, JIT_RFLAGS);
+JIT_ASSERT_OFFSET(fs_base, JIT_FS_BASE);
+JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
+JIT_ASSERT_OFFSET(host_rsp, JIT_HOST_RSP);
+JIT_ASSERT_OFFSET(host_fs, JIT_HOST_FS);
+JIT_ASSERT_OFFSET(extended_area, JIT_EXTENDED_AREA);
+JIT_ASSERT_OFFSET(extended_mask, JIT_EXTENDED_MASK);
+JIT_ASSERT_OFFSET(kick, JIT_KICK);
+JIT_ASSERT_OFFSET(link, JIT_LINK);
+JIT_ASSERT_OFFSET(host_mxcsr, JIT_HOST_MXCSR);
+JIT_ASSERT_OFFSET(has_xsaveopt, JIT_HAS_XSAVEOPT);
+JIT_ASSERT_OFFSET(cache_rip, JIT_CACHE_RIP);
+JIT_ASSERT_OFFSET(cache_start, JIT_CACHE_START);
+JIT_ASSERT_OFFSET(cache_end, JIT_CACHE_END);
+JIT_ASSERT_OFFSET(resume, JIT_RESUME);
+JIT_ASSERT_OFFSET(fault_vector, JIT_FAULT_VECTOR);
+#undef JIT_ASSERT_OFFSET
+static_assert(sizeof(Context) <= 0x1000);
+
+// Why translated code was left.
+enum class ExitReason : std::uint32_t {
+  kLink = JIT_EXIT_LINK,        // a direct exit without a target yet: `link`
+  kLookup = JIT_EXIT_LOOKUP,    // an indirect target that is not in the table: `rip`
+  kSystemCall = JIT_EXIT_SYSCALL,  // `rip` is behind it
+  kEmulate = JIT_EXIT_EMULATE,  // the instruction at `rip`
+  kTrap = JIT_EXIT_TRAP,        // the same
+  kSignal = JIT_EXIT_SIGNAL,    // a host signal came at `cache_rip`; registers are as they were there
+  kKicked = JIT_EXIT_KICKED,    // not entered at all, or between blocks: registers are exact
+};
+
+// Where emitted code goes to leave, in the order of JIT_TO_*.
+struct ExitPointers {
+  std::uint64_t link, lookup, system_call, emulate, trap;
+};
+static_assert(offsetof(ExitPointers, trap) == JIT_TO_TRAP - JIT_POINTERS);
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_

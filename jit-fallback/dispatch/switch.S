@@ -1,0 +1,170 @@
+// Between the runtime and translated code. GS base is the thread's Context on both sides; FS base is
+// the guest's while translated code runs and the host's otherwise.
+
+#include "jit-fallback/dispatch/context_offsets.h"
+
+        .text
+
+// ---- in ----------------------------------------------------------------------------------------
+
+// Entered from: ThreadContext::Enter(), ordinary call, no argument. Context: guest registers.
+// Registers in: the host's.
+// Stack: the host's; its pointer, with six registers on it, stays in host_rsp.
+// Leaves to: translated code at `resume`; or the caller, EAX = JIT_EXIT_*.
+        .globl  dunebox_jit_enter
+        .type   dunebox_jit_enter, @function
+dunebox_jit_enter:
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        movq    %rsp, %gs:JIT_HOST_RSP
+        movl    %gs:JIT_EXTENDED_MASK, %eax
+        movl    %gs:JIT_EXTENDED_MASK + 4, %edx
+        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        xrstor64 (%rcx)
+        movq    %gs:JIT_FS_BASE, %rax
+        wrfsbase %rax
+        // A signal handler that finds RIP in this window goes to dunebox_jit_enter_abort: the guest's
+        // state is still all in the Context.
+        .globl  dunebox_jit_enter_window
+dunebox_jit_enter_window:
+        cmpl    $0, %gs:JIT_KICK
+        jne     dunebox_jit_enter_abort
+        pushq   %gs:JIT_RFLAGS
+        popfq
+        movq    %gs:JIT_RAX, %rax
+        movq    %gs:JIT_RCX, %rcx
+        movq    %gs:JIT_RDX, %rdx
+        movq    %gs:JIT_RBX, %rbx
+        movq    %gs:JIT_RSP, %rsp
+        movq    %gs:JIT_RBP, %rbp
+        movq    %gs:JIT_RSI, %rsi
+        movq    %gs:JIT_RDI, %rdi
+        movq    %gs:JIT_R8, %r8
+        movq    %gs:JIT_R9, %r9
+        movq    %gs:JIT_R10, %r10
+        movq    %gs:JIT_R11, %r11
+        movq    %gs:JIT_R12, %r12
+        movq    %gs:JIT_R13, %r13
+        movq    %gs:JIT_R14, %r14
+        movq    %gs:JIT_R15, %r15
+        jmpq    *%gs:JIT_RESUME
+        .globl  dunebox_jit_enter_window_end
+dunebox_jit_enter_window_end:
+
+// Entered from: the window above, by itself or by a signal handler that has set RSP to host_rsp.
+// Registers in: any.
+// Stack: as dunebox_jit_enter left it.
+// Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_KICKED. The Context is as it was.
+        .globl  dunebox_jit_enter_abort
+dunebox_jit_enter_abort:
+        movq    %gs:JIT_HOST_FS, %rax
+        wrfsbase %rax
+        movl    $JIT_EXIT_KICKED, %eax
+        jmp     .Lreturn
+
+// ---- out ---------------------------------------------------------------------------------------
+
+// Entered from: emitted code, by its pointers in the Context; one label for each reason.
+// Registers in: the guest's; at lookup R11 is the guest address, RCX is spent, both are in slots.
+// Stack: the guest's, not to be touched.
+// Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_*, guest registers in the Context.
+        .globl  dunebox_jit_exit_link, dunebox_jit_exit_lookup, dunebox_jit_exit_syscall
+        .globl  dunebox_jit_exit_emulate, dunebox_jit_exit_trap
+dunebox_jit_exit_lookup:
+        movq    %r11, %gs:JIT_RIP
+        movq    %gs:JIT_SLOT_RCX, %rcx
+        movq    %gs:JIT_SLOT_R11, %r11
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_LOOKUP, %eax
+        jmp     .Lsave
+dunebox_jit_exit_link:
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_LINK, %eax
+        jmp     .Lsave
+dunebox_jit_exit_emulate:
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_EMULATE, %eax
+        jmp     .Lsave
+dunebox_jit_exit_trap:
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_TRAP, %eax
+        jmp     .Lsave
+dunebox_jit_exit_syscall:
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_SYSCALL, %eax
+.Lsave:
+        movq    %rcx, %gs:JIT_RCX
+        movq    %rdx, %gs:JIT_RDX
+        movq    %rbx, %gs:JIT_RBX
+        movq    %rsp, %gs:JIT_RSP
+        movq    %rbp, %gs:JIT_RBP
+        movq    %rsi, %gs:JIT_RSI
+        movq    %rdi, %gs:JIT_RDI
+        movq    %r8, %gs:JIT_R8
+        movq    %r9, %gs:JIT_R9
+        movq    %r10, %gs:JIT_R10
+        movq    %r11, %gs:JIT_R11
+        movq    %r12, %gs:JIT_R12
+        movq    %r13, %gs:JIT_R13
+        movq    %r14, %gs:JIT_R14
+        movq    %r15, %gs:JIT_R15
+        movq    %gs:JIT_HOST_RSP, %rsp
+        pushfq
+        popq    %gs:JIT_RFLAGS
+        // The direction flag and alignment checks are the guest's own business.
+        cld
+        btl     $18, %gs:JIT_RFLAGS
+        jnc     .Lsave_extended
+        pushfq
+        andl    $~0x40000, (%rsp)
+        popfq
+        jmp     .Lsave_extended
+
+// Entered from: the kernel, at the end of a host signal handler that found RIP in translated code and
+//               has copied the guest's registers to the Context.
+// Registers in: any; the vector registers and FS base are the guest's.
+// Stack: RSP = host_rsp.
+// Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_SIGNAL.
+        .globl  dunebox_jit_exit_signal
+dunebox_jit_exit_signal:
+        movl    $JIT_EXIT_SIGNAL, %eax
+.Lsave_extended:
+        movl    %eax, %ebx
+        rdfsbase %rcx
+        movq    %rcx, %gs:JIT_FS_BASE
+        movq    %gs:JIT_HOST_FS, %rcx
+        wrfsbase %rcx
+        movl    %gs:JIT_EXTENDED_MASK, %eax
+        movl    %gs:JIT_EXTENDED_MASK + 4, %edx
+        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        cmpl    $0, %gs:JIT_HAS_XSAVEOPT
+        je      .Lplain_save
+        xsaveopt64 (%rcx)
+        jmp     .Lsaved
+.Lplain_save:
+        xsave64 (%rcx)
+.Lsaved:
+        ldmxcsr %gs:JIT_HOST_MXCSR
+        movl    %ebx, %eax
+.Lreturn:
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %rbp
+        popq    %rbx
+        ret
+        .size   dunebox_jit_enter, . - dunebox_jit_enter
+
+        .data
+// Set as soon as a thread with a Context exists: from then on GS base may point at one, and a host
+// signal handler may be entered with the guest's FS base.
+        .globl  dunebox_guest_fs_possible
+dunebox_guest_fs_possible:
+        .byte   0
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,218 @@
+#include "jit-fallback/dispatch/thread_context.h"
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/check.h"
+
+extern "C" {
+std::uint32_t dunebox_jit_enter();
+extern const char dunebox_jit_enter_window[], dunebox_jit_enter_window_end[];
+extern const char dunebox_jit_enter_abort[], dunebox_jit_exit_signal[];
+extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
+extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
+extern unsigned char dunebox_guest_fs_possible;
+}
+
+namespace dunebox::jit {
+namespace {
+
+// Context (4 KiB), vector state, exit pointers (4 KiB), lookup table, then the signal stack.
+constexpr std::size_t kExtendedOffset = 0x1000;
+constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
+constexpr std::size_t kTableSize = std::size_t{JIT_TABLE_ENTRIES} * 8;
+constexpr std::size_t kSignalStackOffset = JIT_TABLE + kTableSize;
+constexpr std::size_t kSignalStackSize = 64 * 1024;
+constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
+
+constexpr std::size_t kLegacySize = 512 + 64;  // with the XSAVE header
+constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
+
+std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
+
+[[gnu::target("fsgsbase")]] std::uint64_t ReadGsBase() { return _readgsbase_u64(); }
+[[gnu::target("fsgsbase")]] void WriteGsBase(std::uint64_t value) { _writegsbase_u64(value); }
+[[gnu::target("fsgsbase")]] std::uint64_t ReadFsBase() { return _readfsbase_u64(); }
+
+constexpr int kGregOfRegister[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                     REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                     REG_R12, REG_R13, REG_R14, REG_R15};
+
+// Flags with which the runtime's own code may run.
+constexpr greg_t kPlainFlags = 0x202;
+
+void ContinueAt(Context& context, ucontext_t& machine, const char* label) {
+  machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(label));
+  machine.uc_mcontext.gregs[REG_RSP] = static_cast<greg_t>(context.host_rsp);
+  machine.uc_mcontext.gregs[REG_EFL] = kPlainFlags;
+}
+
+bool IsTranslatedCode(const Context& context, std::uint64_t rip) {
+  return rip >= context.cache_start && rip < context.cache_end;
+}
+
+// Takes the registers as they are at an address in translated code and leaves.
+void LeaveAt(Context& context, ucontext_t& machine) {
+  for (unsigned reg = 0; reg < 16; ++reg) {
+    context.gpr[reg] = static_cast<std::uint64_t>(
+        machine.uc_mcontext.gregs[kGregOfRegister[reg]]);
+  }
+  context.rflags = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_EFL]);
+  context.cache_rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
+  ContinueAt(context, machine, dunebox_jit_exit_signal);
+}
+
+}  // namespace
+
+ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
+  const std::uint64_t supported = (std::uint64_t{edx} << 32) | eax;
+  ExtendedLayout layout{.mask = supported & wanted, .size = kLegacySize, .has_xsaveopt = false};
+  for (unsigned component = 2; component < 63; ++component) {
+    if (((layout.mask >> component) & 1) == 0) continue;
+    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
+    layout.size = std::max<std::size_t>(layout.size, std::size_t{ebx} + eax);
+  }
+  __get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx);
+  layout.has_xsaveopt = (eax & 1) != 0;
+  return layout;
+}
+
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
+    const ExtendedLayout& layout) {
+  DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
+  void* memory = mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+  if (memory == MAP_FAILED) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
+  }
+  return std::unique_ptr<ThreadContext>(
+      new ThreadContext(static_cast<std::byte*>(memory), layout));
+}
+
+ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
+    : memory_(memory), layout_(layout) {
+  Context& fresh = context();
+  fresh.rflags = 0x202;
+  fresh.extended_area = memory_ + kExtendedOffset;
+  fresh.extended_mask = layout.mask;
+  fresh.host_mxcsr = kDefaultMxcsr;
+  fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
+  // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
+  const std::uint16_t control_word = 0x37f;
+  std::memcpy(fresh.extended_area, &control_word, sizeof(control_word));
+  std::memcpy(fresh.extended_area + 24, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
+  *reinterpret_cast<ExitPointers*>(memory_ + JIT_POINTERS) = {
+      .link = AddressOf(dunebox_jit_exit_link),
+      .lookup = AddressOf(dunebox_jit_exit_lookup),
+      .system_call = AddressOf(dunebox_jit_exit_syscall),
+      .emulate = AddressOf(dunebox_jit_exit_emulate),
+      .trap = AddressOf(dunebox_jit_exit_trap)};
+  ClearTargets();
+  dunebox_guest_fs_possible = 1;
+}
+
+ThreadContext::~ThreadContext() {
+  // A vforked child's goes on its parent's thread, which has its own.
+  if (IsAttached()) {
+    WriteGsBase(0);
+    const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    sigaltstack(&none, nullptr);
+  }
+  munmap(memory_, kTotalSize);
+}
+
+std::span<std::byte> ThreadContext::extended_area() {
+  return {memory_ + kExtendedOffset, layout_.size};
+}
+
+void ThreadContext::SetCache(std::uint64_t start, std::uint64_t code_end) {
+  context().cache_start = start;
+  context().cache_end = code_end;
+}
+
+std::uint64_t& ThreadContext::Entry(std::uint64_t pc) {
+  return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % JIT_TABLE_ENTRIES];
+}
+
+void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
+  __atomic_store_n(&Entry(pc), host, __ATOMIC_RELAXED);
+}
+
+void ThreadContext::ClearTarget(std::uint64_t pc) {
+  SetTarget(pc, AddressOf(dunebox_jit_exit_lookup));
+}
+
+void ThreadContext::ClearTargets() {
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) ClearTarget(pc);
+}
+
+void ThreadContext::Attach() {
+  context().host_fs = ReadFsBase();
+  const stack_t stack{.ss_sp = memory_ + kSignalStackOffset,
+                      .ss_flags = 0,
+                      .ss_size = kSignalStackSize};
+  DUNEBOX_CHECK(sigaltstack(&stack, nullptr) == 0, "cannot set a signal stack");
+  WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
+}
+
+bool ThreadContext::IsAttached() const {
+  return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
+}
+
+ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
+  Context& state = context();
+  state.resume = host;
+  if (kind == EntryKind::kDirect) return static_cast<ExitReason>(dunebox_jit_enter());
+  // As an indirect jump of translated code leaves them.
+  std::uint64_t& r11 = state.gpr[static_cast<unsigned>(Reg::kR11)];
+  state.slot_rcx = state.gpr[static_cast<unsigned>(Reg::kRcx)];
+  state.slot_r11 = std::exchange(r11, state.rip);
+  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+  if (reason == ExitReason::kKicked) r11 = state.slot_r11;
+  return reason;
+}
+
+// ---- signal handlers ----------------------------------------------------------------------------
+
+Context* CurrentContext() {
+  if (dunebox_guest_fs_possible == 0) return nullptr;
+  return reinterpret_cast<Context*>(ReadGsBase());
+}
+
+void LeaveTranslatedCode(Context& context, ucontext_t& machine) {
+  const auto rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
+  if (IsTranslatedCode(context, rip)) {
+    context.fault_signal = 0;
+    LeaveAt(context, machine);
+  } else if (rip >= AddressOf(dunebox_jit_enter_window) &&
+             rip < AddressOf(dunebox_jit_enter_window_end)) {
+    ContinueAt(context, machine, dunebox_jit_enter_abort);
+  }
+  // In an exit stub or behind it: the runtime sees the flag when it is there.
+}
+
+bool TakeGuestFault(Context& context, const siginfo_t& info, ucontext_t& machine) {
+  const auto rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
+  if (!IsTranslatedCode(context, rip)) return false;
+  context.fault_signal = static_cast<std::uint32_t>(info.si_signo);
+  context.fault_code = info.si_code;
+  context.fault_vector = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_TRAPNO]);
+  context.fault_error = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_ERR]);
+  context.fault_address = reinterpret_cast<std::uint64_t>(info.si_addr);
+  LeaveAt(context, machine);
+  return true;
+}
+
+}  // namespace dunebox::jit

@@ -1,0 +1,76 @@
+// The memory of one thread under translation (Context, vector state, lookup table, signal stack) and
+// its way into translated code and out.
+//
+// Made by any thread; Attach and Enter only on the host thread that runs the guest's.
+#ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_THREAD_CONTEXT_H_
+#define DUNEBOX_JIT_FALLBACK_DISPATCH_THREAD_CONTEXT_H_
+
+#include <signal.h>
+#include <ucontext.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "jit-fallback/dispatch/context.h"
+#include "jit-fallback/emit/emitter.h"
+
+namespace dunebox::jit {
+
+// The vector state of guests: which components, how large, how it is saved.
+struct ExtendedLayout {
+  std::uint64_t mask;  // XCR0 bits that are saved
+  std::size_t size;    // of the standard-format area
+  bool has_xsaveopt;
+
+  // Of this processor, with the components of `wanted` only.
+  static ExtendedLayout OfHost(std::uint64_t wanted);
+};
+
+class ThreadContext {
+ public:
+  static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(const ExtendedLayout& layout);
+  ~ThreadContext();
+  ThreadContext(const ThreadContext&) = delete;
+  ThreadContext& operator=(const ThreadContext&) = delete;
+
+  Context& context() { return *reinterpret_cast<Context*>(memory_); }
+  std::span<std::byte> extended_area();
+
+  void SetCache(std::uint64_t start, std::uint64_t code_end);
+
+  // The lookup table. Entries are set by the owner; any thread may clear one.
+  void SetTarget(std::uint64_t pc, std::uint64_t host);
+  void ClearTarget(std::uint64_t pc);
+  void ClearTargets();
+
+  // Makes the calling host thread the one that runs this: GS base, signal stack.
+  void Attach();
+  bool IsAttached() const;
+  // Runs translated code at host address `host`, which is the block at context().rip.
+  ExitReason Enter(std::uint64_t host, EntryKind kind);
+
+ private:
+  ThreadContext(std::byte* memory, const ExtendedLayout& layout);
+  std::uint64_t& Entry(std::uint64_t pc);
+
+  std::byte* const memory_;
+  const ExtendedLayout layout_;
+};
+
+// ---- for host signal handlers, async-signal-safe -------------------------------------------------
+
+// The calling thread's Context; null when it has none.
+Context* CurrentContext();
+// A signal came at `machine`: if that is in translated code or on the way into it, the thread leaves
+// to the runtime as soon as the handler returns. The thread's kick flag is set already.
+void LeaveTranslatedCode(Context& context, ucontext_t& machine);
+// An exception of the CPU's; false when it is not the guest's.
+bool TakeGuestFault(Context& context, const siginfo_t& info, ucontext_t& machine);
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_DISPATCH_THREAD_CONTEXT_H_

@@ -1,0 +1,281 @@
+#include "jit-fallback/dispatch/translator.h"
+
+#include <sched.h>
+
+#include <utility>
+
+#include "hostcalls/check.h"
+
+namespace dunebox::jit {
+namespace {
+
+// Enough for the longest block: Limits::instructions of at most 15 bytes, in practice 4 each.
+constexpr std::size_t kMostCodeBytes = 512;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
+                                                               CodeSource& source) {
+  absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(options.cache_size);
+  if (!cache.ok()) return cache.status();
+  return std::unique_ptr<Translator>(
+      new Translator(std::move(options), source, *std::move(cache)));
+}
+
+Translator::Translator(Options options, CodeSource& source, std::unique_ptr<CodeCache> cache)
+    : options_(std::move(options)),
+      source_(source),
+      cache_(std::move(cache)),
+      emitter_(options_.emitter) {}
+
+void Translator::Enlist(TranslatedThread& thread) {
+  thread.context().SetCache(cache_->start(), cache_->code_end());
+  std::lock_guard lock(mutex_);
+  threads_.push_back(&thread);
+}
+
+void Translator::Dismiss(TranslatedThread& thread) {
+  std::lock_guard lock(mutex_);
+  std::erase(threads_, &thread);
+}
+
+CacheCounters Translator::counters() {
+  std::lock_guard lock(mutex_);
+  return cache_->counters();
+}
+
+// Preconditions: the lock is held and block_ is translated.
+std::uint32_t Translator::Make(EntryKind kind) {
+  for (;;) {
+    if (kind == EntryKind::kIndirect &&
+        cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
+      emitter_.EmitIndirectStub(block_, cache_->NextAddress());
+    } else {
+      emitter_.Emit(block_, kind, cache_->NextAddress());
+    }
+    const std::uint32_t id = cache_->Add(block_, kind, emitter_);
+    if (id != kNone) return id;
+    Flush();
+  }
+}
+
+// Preconditions: the lock is held, the calling thread is not running.
+void Translator::Flush() {
+  ++flushes_;
+  version_.fetch_add(1, std::memory_order_seq_cst);
+  cache_->UnlinkAll();
+  for (TranslatedThread* thread : threads_) thread->context().ClearTargets();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Every way on leads out now: this takes no longer than the longest block.
+  for (TranslatedThread* thread : threads_) {
+    while (thread->is_running_.load(std::memory_order_seq_cst)) sched_yield();
+  }
+  cache_->Clear();
+}
+
+std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind kind,
+                                                   Apply apply) {
+  const auto apply_if_known = [&] {
+    const std::uint32_t id = cache_->Find(pc, kind);
+    if (id == kNone) return false;
+    apply({id, cache_->AddressOf(id), version()});
+    return true;
+  };
+  {
+    std::lock_guard lock(mutex_);
+    if (apply_if_known()) return std::nullopt;
+  }
+  std::optional<std::uint64_t> missing;
+  source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, [&](std::span<const std::uint8_t> bytes) {
+    std::lock_guard lock(mutex_);
+    if (apply_if_known()) return;
+    Translate(pc, bytes, options_.limits, block_);
+    if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
+      missing = fault->address;
+      return;
+    }
+    const std::uint32_t id = Make(kind);
+    apply({id, cache_->AddressOf(id), version()});
+  });
+  return missing;
+}
+
+std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply apply) {
+  std::optional<std::uint64_t> missing;
+  source_.WithCode(pc, kMostCodeBytes, /*watch=*/false, [&](std::span<const std::uint8_t> bytes) {
+    std::lock_guard lock(mutex_);
+    Translate(pc, bytes, {.instructions = 1, .branches = 1}, block_);
+    if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
+      missing = fault->address;
+      return;
+    }
+    // In place of a block that may be there: that one is stale, or made again.
+    if (const std::uint32_t old = cache_->Find(pc, EntryKind::kDirect); old != kNone) {
+      cache_->Kill(old);
+      version_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    const std::uint32_t id = Make(EntryKind::kDirect);
+    cache_->Kill(id);
+    apply({id, cache_->AddressOf(id), version()});
+  });
+  return missing;
+}
+
+void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
+  std::lock_guard lock(mutex_);
+  const std::vector<std::uint32_t> blocks = cache_->BlocksIn(start, end);
+  if (blocks.empty()) return;
+  version_.fetch_add(1, std::memory_order_seq_cst);
+  for (const std::uint32_t id : blocks) {
+    const CodeBlock& block = cache_->block(id);
+    if (block.kind == EntryKind::kIndirect) {
+      for (TranslatedThread* thread : threads_) thread->context().ClearTarget(block.pc);
+    }
+    cache_->Kill(id);
+  }
+}
+
+// ---- threads ------------------------------------------------------------------------------------
+
+TranslatedThread::TranslatedThread(Translator& translator, std::unique_ptr<ThreadContext> context)
+    : translator_(translator), context_(std::move(context)) {
+  translator_.Enlist(*this);
+}
+
+TranslatedThread::~TranslatedThread() { translator_.Dismiss(*this); }
+
+// kKicked also when the address is not good any more; nothing has happened then.
+ExitReason TranslatedThread::EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version) {
+  is_running_.store(true, std::memory_order_seq_cst);
+  if (translator_.version() != version) return ExitReason::kKicked;
+  return context_->Enter(host, kind);
+}
+
+std::optional<Stop> TranslatedThread::OnLink() {
+  Context& state = context_->context();
+  const std::uint32_t link = state.link;
+  state.rip = translator_.cache_->TargetOfLink(link);
+  const std::uint64_t version = translator_.version();
+  is_running_.store(false, std::memory_order_release);
+  const auto connect = [&](const Translator::Found& found) {
+    // A flush has made the number another link's.
+    if (found.version == version) translator_.cache_->LinkTo(link, found.block);
+    next_ = Resume{state.rip, found.host, found.version};
+    next_kind_ = EntryKind::kDirect;
+  };
+  const auto missing = translator_.WithBlock(state.rip, EntryKind::kDirect, connect);
+  return missing ? std::optional<Stop>(AtFetchFault{*missing}) : std::nullopt;
+}
+
+std::optional<Stop> TranslatedThread::OnLookup() {
+  Context& state = context_->context();
+  is_running_.store(false, std::memory_order_release);
+  const auto enter = [&](const Translator::Found& found) {
+    context_->SetTarget(state.rip, found.host);
+    next_ = Resume{state.rip, found.host, found.version};
+    next_kind_ = EntryKind::kIndirect;
+  };
+  const auto missing = translator_.WithBlock(state.rip, EntryKind::kIndirect, enter);
+  return missing ? std::optional<Stop>(AtFetchFault{*missing}) : std::nullopt;
+}
+
+std::optional<Stop> TranslatedThread::OnSignal() {
+  Context& state = context_->context();
+  const std::optional<Recovered> recovered = translator_.cache_->Recover(state.cache_rip);
+  is_running_.store(false, std::memory_order_release);
+  DUNEBOX_CHECK(recovered.has_value(), "interrupted where no code is");
+  const auto reg = [&](Reg name) -> std::uint64_t& {
+    return state.gpr[static_cast<unsigned>(name)];
+  };
+  state.rip = recovered->kind == RecoveryKind::kInR11 ? reg(Reg::kR11) : recovered->pc;
+  if ((recovered->in_slot & kRcxInSlot) != 0) reg(Reg::kRcx) = state.slot_rcx;
+  if ((recovered->in_slot & kR11InSlot) != 0) reg(Reg::kR11) = state.slot_r11;
+  if ((recovered->in_slot & kScratch0InSlot) != 0) {
+    state.gpr[recovered->scratch[0]] = state.slot_scratch[0];
+  }
+  if ((recovered->in_slot & kScratch1InSlot) != 0) {
+    state.gpr[recovered->scratch[1]] = state.slot_scratch[1];
+  }
+  if (recovered->kind == RecoveryKind::kAfterSystemCall) reg(Reg::kRcx) = recovered->pc;
+  if (state.fault_signal == 0) return AtKick{};
+  return AtFault{.vector = state.fault_vector,
+                 .error_code = state.fault_error,
+                 .address = state.fault_address,
+                 .signal = static_cast<int>(state.fault_signal),
+                 .code = state.fault_code};
+}
+
+// The block ended here because of its class; what it is exactly is read again.
+Stop TranslatedThread::OnInstruction() {
+  Context& state = context_->context();
+  AtInstruction at;
+  std::uint64_t missing = 0;
+  constexpr std::size_t kLongestInstruction = 15;
+  translator_.source_.WithCode(
+      state.rip, kLongestInstruction, /*watch=*/false, [&](std::span<const std::uint8_t> bytes) {
+        if (Decode(bytes, at.instruction) == DecodeStatus::kTruncated) {
+          missing = state.rip + bytes.size();
+        }
+      });
+  if (missing != 0) return AtFetchFault{missing};
+  return at;
+}
+
+std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
+  next_.reset();
+  switch (reason) {
+    case ExitReason::kLink:
+      return OnLink();
+    case ExitReason::kLookup:
+      return OnLookup();
+    case ExitReason::kSignal:
+      return OnSignal();
+    case ExitReason::kSystemCall:
+    case ExitReason::kEmulate:
+    case ExitReason::kTrap:
+    case ExitReason::kKicked:
+      break;
+  }
+  is_running_.store(false, std::memory_order_release);
+  if (reason == ExitReason::kSystemCall) return AtSystemCall{};
+  if (reason == ExitReason::kKicked) return std::nullopt;
+  return OnInstruction();
+}
+
+Stop TranslatedThread::Run() {
+  Context& state = context_->context();
+  next_.reset();
+  for (;;) {
+    if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0) return AtKick{};
+    if (!next_) {
+      next_kind_ = EntryKind::kDirect;
+      Resume& known = resumes_[(state.rip ^ (state.rip >> 8)) % resumes_.size()];
+      if (known.pc == state.rip && known.version == translator_.version()) {
+        next_ = known;
+      } else {
+        const auto remember = [&](const Translator::Found& found) {
+          known = {state.rip, found.host, found.version};
+        };
+        const auto missing = translator_.WithBlock(state.rip, EntryKind::kDirect, remember);
+        if (missing) return AtFetchFault{*missing};
+        next_ = known;
+      }
+    }
+    if (auto stop = Leave(EnterAt(next_->host, next_kind_, next_->version))) return *stop;
+  }
+}
+
+Stop TranslatedThread::RunOne() {
+  Context& state = context_->context();
+  Resume single;
+  const auto remember = [&](const Translator::Found& found) {
+    single = {state.rip, found.host, found.version};
+  };
+  if (const auto missing = translator_.WithSingle(state.rip, remember)) {
+    return AtFetchFault{*missing};
+  }
+  auto stop = Leave(EnterAt(single.host, EntryKind::kDirect, single.version));
+  return stop ? *stop : Run();
+}
+
+}  // namespace dunebox::jit

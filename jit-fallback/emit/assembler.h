@@ -1,0 +1,74 @@
+// Bytes of host code, appended one instruction at a time: the thirty forms that emitted code needs
+// around the guest's own instructions. Knows the address the first byte will have.
+#ifndef DUNEBOX_JIT_FALLBACK_EMIT_ASSEMBLER_H_
+#define DUNEBOX_JIT_FALLBACK_EMIT_ASSEMBLER_H_
+
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+namespace dunebox::jit {
+
+// General registers by number, as encoded.
+enum class Reg : std::uint8_t {
+  kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi, kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15
+};
+
+class Assembler {
+ public:
+  void Reset(std::uint64_t address) {
+    address_ = address;
+    code_.clear();
+  }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(code_.size()); }
+  std::uint64_t here() const { return address_ + code_.size(); }
+  const std::vector<std::uint8_t>& code() const { return code_; }
+
+  void Byte(std::uint8_t value) { code_.push_back(value); }
+  void Bytes(std::initializer_list<std::uint8_t> bytes) {
+    code_.insert(code_.end(), bytes.begin(), bytes.end());
+  }
+  void Copy(std::span<const std::uint8_t> bytes) {
+    code_.insert(code_.end(), bytes.begin(), bytes.end());
+  }
+  template <typename T>
+  void Value(T value) {
+    const std::size_t at = code_.size();
+    code_.resize(at + sizeof(value));
+    std::memcpy(code_.data() + at, &value, sizeof(value));
+  }
+  void Patch32(std::uint32_t at, std::int32_t value) {
+    std::memcpy(code_.data() + at, &value, sizeof(value));
+  }
+  void Patch8(std::uint32_t at, std::uint8_t value) { code_[at] = value; }
+
+  // mov gs:[offset], reg and back.
+  void StoreSlot(std::uint32_t offset, Reg reg) { SlotMove(0x89, offset, reg); }
+  void LoadSlot(Reg reg, std::uint32_t offset) { SlotMove(0x8b, offset, reg); }
+  // mov qword gs:[offset], value, for any 64-bit value.
+  void StoreSlotImmediate(std::uint32_t offset, std::uint64_t value);
+  // mov dword gs:[offset], value.
+  void StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value);
+  void MoveImmediate(Reg reg, std::uint64_t value);  // the shortest form; flags untouched
+  void Move(Reg to, Reg from);
+  void Push(Reg reg);
+  void Pop(Reg reg);
+  // jmp rel32 to `target`; returns the offset of the rel32.
+  std::uint32_t Jump(std::uint64_t target);
+
+ private:
+  void SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg);
+
+  std::uint64_t address_ = 0;
+  std::vector<std::uint8_t> code_;
+};
+
+inline bool FitsSigned32(std::uint64_t value) {
+  return static_cast<std::uint64_t>(std::int64_t{static_cast<std::int32_t>(value)}) == value;
+}
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_EMIT_ASSEMBLER_H_

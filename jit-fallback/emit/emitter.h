@@ -1,0 +1,133 @@
+// Host code for one block. Instructions are the guest's own bytes; what differs is control flow,
+// RIP-relative and GS-relative operands, and system calls.
+//
+// Between blocks all guest registers are in the CPU. Only an indirect jump arrives at its target's
+// entry with the guest's RCX and R11 in their slots (R11 holds the guest address looked for, RCX is
+// spent): a block that may be the target has an entry that compares R11 with its own address, and
+// reloads the two where they are needed. Guest flags are never touched by our own instructions
+// unless the block overwrites them before anything can see them.
+//
+//   Emitter emitter(options);
+//   emitter.Emit(block, EntryKind::kDirect, address);
+//   // emitter.code(), exits(), recovery()
+#ifndef DUNEBOX_JIT_FALLBACK_EMIT_EMITTER_H_
+#define DUNEBOX_JIT_FALLBACK_EMIT_EMITTER_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/translate/block.h"
+
+namespace dunebox::jit {
+
+enum class EntryKind : std::uint8_t {
+  kDirect,    // reached by direct jumps: all registers in the CPU
+  kIndirect,  // reached through the lookup table: RCX and R11 in their slots, R11 = guest address
+};
+
+// A jump whose rel32 at `offset` is to be linked to the block at `target`. The four bytes never
+// straddle a 16-byte boundary, so that a store to them is seen whole.
+struct ExitSite {
+  std::uint32_t offset;
+  std::uint64_t target;
+};
+
+// Registers whose guest value is in a slot instead of the CPU.
+inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 4,
+                              kScratch1InSlot = 8;
+
+enum class RecoveryKind : std::uint8_t {
+  kLinear,  // guest offset grows with the host offset
+  kFixed,   // the guest is at `guest` until the next entry
+  kInR11,   // the guest is at the address in R11
+  kAfterSystemCall,  // as kFixed, and RCX is to hold that address
+};
+
+// From `host` on, until the next entry: where an interrupted guest stands. Offsets from the block's
+// first host byte and its guest address.
+struct Recovery {
+  std::uint32_t host;
+  std::int32_t guest;
+  RecoveryKind kind;
+  std::uint8_t in_slot;
+  std::array<std::uint8_t, 2> scratch;  // which registers are in the scratch slots
+};
+
+struct EmitterOptions {
+  // Guest addresses of code that is shown another place's data (the vDSO's clock pages): maps a
+  // RIP-relative target to the host address to use. Null: none.
+  std::function<std::uint64_t(std::uint64_t target)> map_target;
+  // System calls that run in place: without arguments, nothing to check, never blocking for long.
+  std::function<bool(std::int64_t number)> runs_in_place;
+};
+
+class Emitter {
+ public:
+  explicit Emitter(EmitterOptions options) : options_(std::move(options)) {}
+
+  // Host code for `block` whose first byte will be at `address`.
+  void Emit(const Block& block, EntryKind entry, std::uint64_t address);
+  // An indirect entry for a block that has a direct one: compares, reloads, jumps there.
+  void EmitIndirectStub(const Block& block, std::uint64_t address);
+
+  std::span<const std::uint8_t> code() const { return code_.code(); }
+  const std::vector<ExitSite>& exits() const { return exits_; }
+  const std::vector<Recovery>& recovery() const { return recovery_; }
+
+ private:
+  // What is known of RCX and R11: where their guest values are.
+  struct Spill {
+    bool in_register = true;
+    bool in_slot = false;
+  };
+
+  void Begin(const Block& block, std::uint64_t address);
+  void EmitIndirectEntry(const Block& block);
+  void EmitStep(const Step& step);
+  void EmitCopy(const Step& step);
+  void EmitBranch(const Step& step);
+  void EmitTerminal(const Step* last);
+  void EmitSystemCall(std::uint64_t next);
+  void EmitIndirect(const Step& step, bool is_call, std::uint64_t return_address);
+  void EmitReturn(std::uint16_t extra);
+  // Leaves to the runtime with `rip` stored; until then the guest stands at `guest`.
+  void EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t guest);
+  void EmitLookup();
+  void EmitPushReturn(std::uint64_t return_address, std::uint64_t target);
+  void EmitExit(std::uint64_t target);
+  void AlignPatch(std::uint32_t bytes_before);
+
+  void EmitRipAbsolute(const Step& step, std::uint64_t target);
+  void EmitThroughScratch(const Step& step);
+  void EmitWithBase(const Step& step, Reg base);
+  void EmitLoadTarget(const Step& step);
+  void EmitAddress(const Step& step, Reg to);
+  // False when the instruction leaves too few registers.
+  bool TakeScratch(const Instruction& instruction, unsigned count);
+  void ReleaseScratch(unsigned index, std::int32_t guest);
+
+  void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);
+  void ReloadAll(std::int32_t guest);
+  void PrepareRegisters(const Step& step);
+  void SettleRegisters(const Instruction& instruction);
+  void MarkAt(RecoveryKind kind, std::int32_t guest);
+  std::uint8_t in_slot() const;
+  std::int32_t OffsetOf(std::uint64_t pc) const { return static_cast<std::int32_t>(pc - block_->pc); }
+
+  const EmitterOptions options_;
+  Assembler code_;
+  std::vector<ExitSite> exits_;
+  std::vector<Recovery> recovery_;
+  const Block* block_ = nullptr;
+  Spill rcx_, r11_;
+  std::array<std::uint8_t, 2> scratch_{};
+  std::array<bool, 2> scratch_in_slot_{};
+};
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_JIT_FALLBACK_EMIT_EMITTER_H_

@@ -1,0 +1,109 @@
+#include <cstring>
+
+#include "jit-fallback/translate/block.h"
+
+namespace dunebox::jit {
+namespace {
+
+bool EndsBlock(Class klass) {
+  switch (klass) {
+    case Class::kCopy:
+    case Class::kBranch:
+      return false;
+    case Class::kJump:
+    case Class::kCall:
+    case Class::kJumpIndirect:
+    case Class::kCallIndirect:
+    case Class::kReturn:
+    case Class::kSystemCall:
+    case Class::kEmulate:
+    case Class::kTrap:
+    case Class::kRefuse:
+      return true;
+  }
+  return true;
+}
+
+Terminal TerminalOf(const Block& block, const Step& step) {
+  const std::uint64_t next = block.NextOf(step);
+  switch (step.instruction.klass) {
+    case Class::kCopy:
+    case Class::kBranch:
+      return JumpTo{next};
+    case Class::kJump:
+      return JumpTo{TargetOf(block, step)};
+    case Class::kCall:
+      return CallTo{TargetOf(block, step), next};
+    case Class::kJumpIndirect:
+      return JumpThrough{};
+    case Class::kCallIndirect:
+      return CallThrough{next};
+    case Class::kReturn:
+      return ReturnFrom{step.instruction.immediate16};
+    case Class::kSystemCall:
+      return MakeSystemCall{next};
+    case Class::kEmulate:
+      return EmulateOne{};
+    case Class::kTrap:
+    case Class::kRefuse:
+      return RaiseTrap{};
+  }
+  return RaiseTrap{};
+}
+
+}  // namespace
+
+std::uint64_t TargetOf(const Block& block, const Step& step) {
+  return block.NextOf(step) + static_cast<std::uint64_t>(std::int64_t{step.instruction.relative});
+}
+
+void Translate(std::uint64_t pc, std::span<const std::uint8_t> bytes, const Limits& limits,
+               Block& block) {
+  block.pc = pc;
+  block.length = 0;
+  block.bytes = bytes;
+  block.steps.clear();
+  unsigned branches = 0;
+  for (;;) {
+    Step& step = block.steps.emplace_back();
+    step.offset = static_cast<std::uint16_t>(block.length);
+    const DecodeStatus status = Decode(bytes.subspan(block.length), step.instruction);
+    if (status == DecodeStatus::kTruncated) {
+      block.steps.pop_back();
+      if (block.steps.empty()) {
+        block.terminal = FetchFault{pc + bytes.size()};
+      } else {
+        block.terminal = JumpTo{pc + block.length};
+      }
+      return;
+    }
+    block.length += step.instruction.length;
+    const Class klass = step.instruction.klass;
+    if (klass == Class::kBranch) ++branches;
+    if (EndsBlock(klass) || branches >= limits.branches ||
+        block.steps.size() >= limits.instructions) {
+      block.terminal = TerminalOf(block, step);
+      return;
+    }
+  }
+}
+
+std::int64_t KnownSystemCall(const Block& block) {
+  constexpr std::uint16_t kRaxBit = 1U << kRax;
+  for (std::size_t i = block.steps.size() - 1; i-- > 0;) {
+    const Step& step = block.steps[i];
+    const Instruction& instruction = step.instruction;
+    if (instruction.klass == Class::kBranch) return -1;
+    if ((instruction.registers & kRaxBit) == 0) continue;
+    const bool is_mov_eax = instruction.encoding == Encoding::kLegacy &&
+                            instruction.opcode_map == 0 && instruction.opcode == 0xb8 &&
+                            instruction.rex == 0 && instruction.immediate_size == 4;
+    if (!is_mov_eax) return -1;
+    std::int32_t number;
+    std::memcpy(&number, block.bytes.data() + step.offset + instruction.immediate_offset, 4);
+    return number;
+  }
+  return -1;
+}
+
+}  // namespace dunebox::jit

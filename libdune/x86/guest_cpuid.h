@@ -1,0 +1,68 @@
+// CPUID bits that no guest gets, whatever engine runs it.
+#ifndef DUNEBOX_LIBDUNE_X86_GUEST_CPUID_H_
+#define DUNEBOX_LIBDUNE_X86_GUEST_CPUID_H_
+
+#include <cstdint>
+
+#include "libdune/x86/control.h"
+
+namespace dune::x86 {
+
+struct CpuidResult {
+  std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  bool operator==(const CpuidResult&) const = default;
+};
+
+// One hidden bit. [intel/vol2 CPUID; amd/vol3 app. E]
+struct HiddenFeature {
+  std::uint32_t function;
+  std::uint32_t index;
+  std::uint32_t CpuidResult::*reg;
+  unsigned bit;
+  const char* name;
+};
+inline constexpr HiddenFeature kHiddenFeatures[] = {
+    {1, 0, &CpuidResult::ecx, 3, "MONITOR: would spin in the guest"},
+    {1, 0, &CpuidResult::ecx, 5, "VMX"},
+    {1, 0, &CpuidResult::ecx, 15, "PDCM"},
+    {1, 0, &CpuidResult::ecx, 21, "x2APIC: there is no interrupt controller"},
+    {1, 0, &CpuidResult::ecx, 24, "TSC deadline"},
+    {7, 0, &CpuidResult::ebx, 2, "SGX"},
+    {7, 0, &CpuidResult::ebx, 4, "HLE"},
+    {7, 0, &CpuidResult::ebx, 11, "RTM"},
+    {7, 0, &CpuidResult::ebx, 14, "MPX"},
+    {7, 0, &CpuidResult::ebx, 25, "Intel PT"},
+    {7, 0, &CpuidResult::ecx, 3, "PKU: the keys are the runtime's"},
+    {7, 0, &CpuidResult::ecx, 4, "OSPKE"},
+    {7, 0, &CpuidResult::ecx, 5, "WAITPKG"},
+    {7, 0, &CpuidResult::ecx, 7, "CET shadow stacks"},
+    {7, 0, &CpuidResult::ecx, 29, "ENQCMD"},
+    {7, 0, &CpuidResult::ecx, 31, "PKS"},
+    {7, 0, &CpuidResult::edx, 5, "UINTR"},
+    {7, 0, &CpuidResult::edx, 11, "RTM always aborts"},
+    {7, 0, &CpuidResult::edx, 20, "CET indirect branch tracking"},
+    {7, 0, &CpuidResult::edx, 22, "AMX bf16"},
+    {7, 0, &CpuidResult::edx, 24, "AMX tile"},
+    {7, 0, &CpuidResult::edx, 25, "AMX int8"},
+    {0xd, 1, &CpuidResult::eax, 3, "XSAVES: no supervisor state"},
+    {0xd, 1, &CpuidResult::eax, 4, "XFD"},
+    {0x8000'0001, 0, &CpuidResult::ecx, 2, "SVM"},
+    {0x8000'0001, 0, &CpuidResult::ecx, 23, "performance counters"},
+    {0x8000'0001, 0, &CpuidResult::ecx, 24, "northbridge counters"},
+};
+
+// x87, SSE, AVX and the three AVX-512 components: what a guest may enable in XCR0. Not MPX (gone),
+// not PKRU (the keys would be the runtime's), not AMX (needs a permission per process).
+inline constexpr std::uint64_t kExtendedFeatureMask = 0xe7;
+
+constexpr void HideFeatures(std::uint32_t function, std::uint32_t index, CpuidResult& result) {
+  for (const HiddenFeature& hidden : kHiddenFeatures) {
+    if (function == hidden.function && index == hidden.index) {
+      result.*hidden.reg &= ~static_cast<std::uint32_t>(Bit(hidden.bit));
+    }
+  }
+}
+
+}  // namespace dune::x86
+
+#endif  // DUNEBOX_LIBDUNE_X86_GUEST_CPUID_H_

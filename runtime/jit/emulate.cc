@@ -1,0 +1,325 @@
+#include "runtime/jit/emulate.h"
+
+#include <cpuid.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "absl/container/flat_hash_map.h"
+#include "hostcalls/abi/ring0_abi.h"
+
+namespace dunebox::runtime {
+namespace {
+
+namespace x86 = dune::x86;
+using jit::Instruction;
+using jit::Operation;
+
+constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
+
+Fault GeneralProtection(std::uint64_t error_code = 0) {
+  return {.vector = x86::Vector::kGeneralProtection, .error_code = error_code, .address = 0,
+          .memory_error = false};
+}
+
+Fault InvalidOpcode() {
+  return {.vector = x86::Vector::kInvalidOpcode, .error_code = 0, .address = 0,
+          .memory_error = false};
+}
+
+Fault BadMemory(std::uint64_t address) {
+  return {.vector = x86::Vector::kPageFault,
+          .error_code = x86::page_fault::kUser,
+          .address = address,
+          .memory_error = false};
+}
+
+x86::CpuidResult HostCpuid(std::uint32_t function, std::uint32_t index) {
+  x86::CpuidResult result;
+  __cpuid_count(function, index, result.eax, result.ebx, result.ecx, result.edx);
+  return result;
+}
+
+// What a process of the host would see, minus what is hidden.
+x86::CpuidResult ComputeCpuid(std::uint32_t function, std::uint32_t index) {
+  x86::CpuidResult result = HostCpuid(function, index);
+  x86::HideFeatures(function, index, result);
+  if (function == 0xa) return {};  // performance counters
+  if (function == 0xd) {
+    if (index == 0) {
+      result.eax &= static_cast<std::uint32_t>(x86::kExtendedFeatureMask);
+      result.edx = 0;
+      std::uint32_t size = 512 + 64;
+      for (std::uint32_t component = 2; component < 32; ++component) {
+        if ((result.eax & x86::Bit(component)) == 0) continue;
+        const x86::CpuidResult where = HostCpuid(0xd, component);
+        size = std::max(size, where.ebx + where.eax);
+      }
+      result.ebx = result.ecx = size;
+    } else if (index > 1 && (index >= 63 || (x86::kExtendedFeatureMask & x86::Bit(index)) == 0)) {
+      return {};
+    }
+  }
+  return result;
+}
+
+// The registers in the order of their numbers.
+std::uint64_t& Gpr(jit::Context& context, unsigned number) { return context.gpr[number & 15]; }
+
+unsigned RegisterField(const Instruction& instruction) {
+  return ((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U);
+}
+unsigned RmField(const Instruction& instruction) {
+  return (instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
+}
+
+// The address of the explicit memory operand. [intel/vol2 §2.1.5]
+std::uint64_t AddressOf(const Instruction& instruction, jit::Context& context) {
+  const unsigned mod = instruction.modrm >> 6;
+  std::uint64_t address = static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
+  if (instruction.rip_relative) {
+    address += context.rip + instruction.length;
+  } else if ((instruction.modrm & 7) == 4) {
+    const unsigned index = ((instruction.sib >> 3) & 7U) | ((instruction.rex & 2) != 0 ? 8U : 0U);
+    const unsigned base = (instruction.sib & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
+    if (index != 4) address += Gpr(context, index) << (instruction.sib >> 6);
+    if (mod != 0 || (base & 7) != 5) address += Gpr(context, base);
+  } else {
+    address += Gpr(context, RmField(instruction));
+  }
+  if (instruction.address_size) address &= 0xffff'ffff;
+  if (instruction.segment == jit::Segment::kFs) address += context.fs_base;
+  if (instruction.segment == jit::Segment::kGs) address += context.gs_base;
+  return address;
+}
+
+class Emulator {
+ public:
+  Emulator(const Instruction& instruction, jit::Context& context,
+           const hostcalls::GuestMemory& memory)
+      : instruction_(instruction), context_(context), memory_(memory) {}
+
+  std::optional<Fault> Run();
+
+ private:
+  std::optional<Fault> Done() {
+    context_.rip += instruction_.length;
+    return std::nullopt;
+  }
+  template <typename T>
+  bool Load(std::uint64_t address, T& value) {
+    return memory_.Read(address, std::as_writable_bytes(std::span(&value, 1)));
+  }
+  unsigned OperandBytes() const {
+    if ((instruction_.rex & 8) != 0) return 8;
+    return instruction_.operand_size ? 2 : 4;
+  }
+  std::optional<Fault> Cpuid();
+  std::optional<Fault> GsBase(bool write);
+  std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
+  std::optional<Fault> MoveToSegment();
+  std::optional<Fault> PopSegment();
+  std::optional<Fault> LoadFarPointer();
+  std::optional<Fault> FarTransfer(std::uint64_t rip, std::uint16_t code);
+  std::optional<Fault> ReturnFar();
+  std::optional<Fault> InterruptReturn();
+  std::optional<Fault> JumpFar(bool is_call);
+  std::optional<Fault> ReadFar(std::uint64_t& target, std::uint16_t& selector);
+
+  const Instruction& instruction_;
+  jit::Context& context_;
+  const hostcalls::GuestMemory& memory_;
+};
+
+std::optional<Fault> Emulator::Cpuid() {
+  const x86::CpuidResult result = GuestCpuid(static_cast<std::uint32_t>(Gpr(context_, 0)),
+                                             static_cast<std::uint32_t>(Gpr(context_, 1)));
+  Gpr(context_, 0) = result.eax;
+  Gpr(context_, 3) = result.ebx;
+  Gpr(context_, 1) = result.ecx;
+  Gpr(context_, 2) = result.edx;
+  return Done();
+}
+
+std::optional<Fault> Emulator::GsBase(bool write) {
+  std::uint64_t& reg = Gpr(context_, RmField(instruction_));
+  const bool wide = (instruction_.rex & 8) != 0;
+  if (write) {
+    const std::uint64_t value = wide ? reg : reg & 0xffff'ffff;
+    if (value >= kLowestNonCanonical && value < ~(kLowestNonCanonical - 1)) {
+      return GeneralProtection();
+    }
+    context_.gs_base = value;
+  } else {
+    reg = wide ? context_.gs_base : context_.gs_base & 0xffff'ffff;
+  }
+  return Done();
+}
+
+// Only what a 64-bit Linux process can load without effect on its memory: null selectors and the
+// flat user data segment. A null selector in FS or GS clears the base.
+std::optional<Fault> Emulator::LoadSegment(unsigned segment, std::uint16_t selector) {
+  constexpr unsigned kSs = 2, kFs = 4, kGs = 5;
+  const bool is_null = selector < 4;
+  const bool is_data = selector == DUNE_SELECTOR_USER_DATA;
+  if (segment == 1 || segment > kGs) return InvalidOpcode();
+  if (segment == kSs ? !is_data : !is_null && !is_data) return GeneralProtection(selector & 0xfffc);
+  if (segment == kFs) context_.fs_base = 0;
+  if (segment == kGs) context_.gs_base = 0;
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::MoveToSegment() {
+  std::uint16_t selector = 0;
+  if (instruction_.has_memory) {
+    const std::uint64_t address = AddressOf(instruction_, context_);
+    if (!Load(address, selector)) return BadMemory(address);
+  } else {
+    selector = static_cast<std::uint16_t>(Gpr(context_, RmField(instruction_)));
+  }
+  if (auto fault = LoadSegment((instruction_.modrm >> 3) & 7U, selector)) return fault;
+  return Done();
+}
+
+std::optional<Fault> Emulator::PopSegment() {
+  std::uint64_t& rsp = Gpr(context_, 4);
+  std::uint16_t selector = 0;
+  if (!Load(rsp, selector)) return BadMemory(rsp);
+  // 0f a1 pop fs, 0f a9 pop gs
+  if (auto fault = LoadSegment(instruction_.opcode == 0xa1 ? 4 : 5, selector)) return fault;
+  rsp += instruction_.operand_size ? 2 : 8;
+  return Done();
+}
+
+std::optional<Fault> Emulator::ReadFar(std::uint64_t& target, std::uint16_t& selector) {
+  const std::uint64_t address = AddressOf(instruction_, context_);
+  const unsigned bytes = OperandBytes();
+  target = 0;
+  if (!memory_.Read(address, std::as_writable_bytes(std::span(&target, 1)).first(bytes)) ||
+      !Load(address + bytes, selector)) {
+    return BadMemory(address);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::LoadFarPointer() {
+  std::uint64_t value = 0;
+  std::uint16_t selector = 0;
+  if (auto fault = ReadFar(value, selector)) return fault;
+  // 0f b2 lss, 0f b4 lfs, 0f b5 lgs
+  const unsigned segment = instruction_.opcode == 0xb2 ? 2 : instruction_.opcode == 0xb4 ? 4 : 5;
+  if (auto fault = LoadSegment(segment, selector)) return fault;
+  std::uint64_t& reg = Gpr(context_, RegisterField(instruction_));
+  const unsigned bytes = OperandBytes();
+  reg = bytes == 2 ? (reg & ~std::uint64_t{0xffff}) | value : value;
+  return Done();
+}
+
+// 64-bit code only: a 32-bit code segment would leave what is translated.
+std::optional<Fault> Emulator::FarTransfer(std::uint64_t rip, std::uint16_t code) {
+  if (code != DUNE_SELECTOR_USER_CODE) return GeneralProtection(code & 0xfffcU);
+  if (rip >= kLowestNonCanonical) return GeneralProtection();
+  context_.rip = rip;
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::ReturnFar() {
+  std::uint64_t& rsp = Gpr(context_, 4);
+  const unsigned bytes = OperandBytes();
+  std::uint64_t rip = 0;
+  std::uint64_t code = 0;
+  if (!memory_.Read(rsp, std::as_writable_bytes(std::span(&rip, 1)).first(bytes)) ||
+      !memory_.Read(rsp + bytes, std::as_writable_bytes(std::span(&code, 1)).first(bytes))) {
+    return BadMemory(rsp);
+  }
+  if (auto fault = FarTransfer(rip, static_cast<std::uint16_t>(code))) return fault;
+  rsp += std::uint64_t{2} * bytes + instruction_.immediate16;
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::InterruptReturn() {
+  if (OperandBytes() != 8) return GeneralProtection();
+  std::array<std::uint64_t, 5> frame;  // RIP, CS, RFLAGS, RSP, SS
+  const std::uint64_t rsp = Gpr(context_, 4);
+  if (!Load(rsp, frame)) return BadMemory(rsp);
+  if (static_cast<std::uint16_t>(frame[4]) != DUNE_SELECTOR_USER_DATA) {
+    return GeneralProtection(frame[4] & 0xfffc);
+  }
+  if (auto fault = FarTransfer(frame[0], static_cast<std::uint16_t>(frame[1]))) return fault;
+  context_.rflags = x86::rflags::ForUser(frame[2]);
+  Gpr(context_, 4) = frame[3];
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::JumpFar(bool is_call) {
+  std::uint64_t target = 0;
+  std::uint16_t selector = 0;
+  if (auto fault = ReadFar(target, selector)) return fault;
+  const std::uint64_t next = context_.rip + instruction_.length;
+  const std::uint64_t start = context_.rip;
+  if (auto fault = FarTransfer(target, selector)) return fault;
+  if (!is_call) return std::nullopt;
+  const unsigned bytes = OperandBytes();
+  std::uint64_t& rsp = Gpr(context_, 4);
+  const std::uint64_t code = DUNE_SELECTOR_USER_CODE;
+  if (!memory_.Write(rsp - bytes, std::as_bytes(std::span(&code, 1)).first(bytes)) ||
+      !memory_.Write(rsp - 2U * bytes, std::as_bytes(std::span(&next, 1)).first(bytes))) {
+    context_.rip = start;
+    return BadMemory(rsp - 2U * bytes);
+  }
+  rsp -= 2U * bytes;
+  return std::nullopt;
+}
+
+std::optional<Fault> Emulator::Run() {
+  switch (instruction_.operation) {
+    case Operation::kCpuid:
+      return Cpuid();
+    case Operation::kReadGsBase:
+      return GsBase(false);
+    case Operation::kWriteGsBase:
+      return GsBase(true);
+    case Operation::kMoveToSegment:
+      return MoveToSegment();
+    case Operation::kPopSegment:
+      return PopSegment();
+    case Operation::kLoadFarPointer:
+      return LoadFarPointer();
+    case Operation::kJumpFar:
+      return JumpFar(false);
+    case Operation::kCallFar:
+      return JumpFar(true);
+    case Operation::kReturnFar:
+      return ReturnFar();
+    case Operation::kInterruptReturn:
+      return InterruptReturn();
+    default:
+      // What CPUID does not offer: protection keys, transactions.
+      return InvalidOpcode();
+  }
+}
+
+}  // namespace
+
+dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
+  // APIC ids and the like depend on where the thread runs; these leaves do not.
+  static std::mutex mutex;
+  static absl::flat_hash_map<std::uint64_t, x86::CpuidResult> known;
+  constexpr std::size_t kMostKnown = 4096;
+  const bool by_cpu = function == 1 || function == 0xb || function == 0x1f ||
+                      function == 0x8000'001e;
+  if (by_cpu) return ComputeCpuid(function, index);
+  const std::uint64_t key = (std::uint64_t{function} << 32) | index;
+  std::lock_guard lock(mutex);
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  const x86::CpuidResult result = ComputeCpuid(function, index);
+  if (known.size() < kMostKnown) known.emplace(key, result);
+  return result;
+}
+
+std::optional<Fault> Emulate(const jit::Instruction& instruction, jit::Context& context,
+                             const hostcalls::GuestMemory& memory) {
+  return Emulator(instruction, context, memory).Run();
+}
+
+}  // namespace dunebox::runtime

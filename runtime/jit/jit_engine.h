@@ -1,0 +1,72 @@
+// The engine that translates: guest code runs in this process as blocks of its own instructions with
+// the control flow rewritten (jit-fallback/), on every x86-64 host with FSGSBASE. The supervisor is
+// the same as under kvm.
+#ifndef DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
+#define DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "jit-fallback/dispatch/translator.h"
+#include "runtime/engine.h"
+#include "runtime/jit/code_pages.h"
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::runtime {
+
+struct JitOptions {
+  // System calls may run without the dispatcher where it would add nothing.
+  bool allow_in_place_calls = true;
+};
+
+class JitEngine final : public ExecutionEngine,
+                        public memory::MappingObserver,
+                        public jit::CodeSource {
+ public:
+  // Why this host cannot run it; OK when it can.
+  static absl::Status CheckHost();
+
+  // Attaches itself to `space`, which outlives it.
+  static absl::StatusOr<std::unique_ptr<JitEngine>> Create(const JitOptions& options,
+                                                           memory::AddressSpace& space);
+  ~JitEngine() override;
+
+  std::string name() const override { return "jit"; }
+  absl::StatusOr<std::unique_ptr<EngineThread>> CreateThread() override;
+  absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
+  void LockForFork() override;
+  void UnlockAfterFork() override;
+
+  // MappingObserver
+  void Forget(const GuestRange& range) override;
+  bool NeedsHostInvalidation() const override { return false; }
+
+  // CodeSource
+  void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
+
+  enum class WriteFault : unsigned char {
+    kNotOurs,    // the guest may not write there
+    kCodePage,   // it held translated code; it is writable now
+    kAllowed,    // the guest may write there: somebody else has made it writable meanwhile
+  };
+  // A store to `address` has failed.
+  WriteFault OnWriteFault(GuestVirt address);
+
+  const jit::ExtendedLayout& extended_layout() const { return extended_layout_; }
+  memory::AddressSpace& space() { return space_; }
+
+ private:
+  explicit JitEngine(memory::AddressSpace& space);
+
+  memory::AddressSpace& space_;
+  const jit::ExtendedLayout extended_layout_;
+  CodePages code_pages_;
+  GuestRange alias_;
+  std::uint64_t alias_host_ = 0;
+  std::shared_ptr<jit::Translator> translator_;
+};
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_

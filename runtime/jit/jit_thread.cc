@@ -1,0 +1,193 @@
+#include "runtime/jit/jit_thread.h"
+
+#include <signal.h>
+
+#include <cstring>
+#include <utility>
+
+#include "runtime/jit/emulate.h"
+#include "runtime/jit/jit_engine.h"
+
+namespace dunebox::runtime {
+namespace {
+
+namespace x86 = dune::x86;
+
+// A store that fails although the guest may write there has raced with a sibling; this many in a row
+// are something else.
+constexpr unsigned kMostFruitlessRetries = 10'000;
+
+constexpr std::size_t kLegacyEnd = 512 + 64;  // with the XSAVE header
+constexpr std::size_t kPresentOffset = 512;   // XSTATE_BV [intel/vol1 §13.4.2]
+
+void CopyOut(const jit::Context& context, Registers& registers) {
+  const auto& gpr = context.gpr;
+  registers.rax = gpr[0], registers.rcx = gpr[1], registers.rdx = gpr[2], registers.rbx = gpr[3];
+  registers.rsp = gpr[4], registers.rbp = gpr[5], registers.rsi = gpr[6], registers.rdi = gpr[7];
+  registers.r8 = gpr[8], registers.r9 = gpr[9], registers.r10 = gpr[10], registers.r11 = gpr[11];
+  registers.r12 = gpr[12], registers.r13 = gpr[13], registers.r14 = gpr[14];
+  registers.r15 = gpr[15];
+  registers.rip = context.rip;
+  registers.rflags = context.rflags;
+  registers.fs_base = context.fs_base;
+  registers.gs_base = context.gs_base;
+}
+
+void CopyIn(const Registers& registers, jit::Context& context) {
+  context.gpr = {registers.rax, registers.rcx, registers.rdx, registers.rbx,
+                 registers.rsp, registers.rbp, registers.rsi, registers.rdi,
+                 registers.r8,  registers.r9,  registers.r10, registers.r11,
+                 registers.r12, registers.r13, registers.r14, registers.r15};
+  context.rip = registers.rip;
+  context.rflags = x86::rflags::ForUser(registers.rflags);
+  context.fs_base = registers.fs_base;
+  context.gs_base = registers.gs_base;
+}
+
+Fault FaultOf(x86::Vector vector, std::uint64_t error_code = 0) {
+  return {.vector = vector, .error_code = error_code, .address = 0, .memory_error = false};
+}
+
+}  // namespace
+
+Exit JitThread::Run(Registers& registers) {
+  if (!thread_.context().IsAttached()) thread_.context().Attach();
+  jit::Context& context = thread_.context().context();
+  CopyIn(registers, context);
+  for (;;) {
+    const jit::Stop stop = std::exchange(run_one_, false) ? thread_.RunOne() : thread_.Run();
+    if (std::optional<Exit> exit = OnStop(stop)) {
+      CopyOut(context, registers);
+      return *std::move(exit);
+    }
+  }
+}
+
+std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
+  jit::Context& context = thread_.context().context();
+  return std::visit(
+      Overloaded{
+          [&](const jit::AtSystemCall&) -> std::optional<Exit> {
+            context.gpr[1] = context.rip;
+            context.gpr[11] = context.rflags;
+            return SystemCall{};
+          },
+          [&](const jit::AtInstruction& at) { return OnInstruction(at.instruction); },
+          [&](const jit::AtFault& fault) { return OnFault(fault); },
+          [&](const jit::AtFetchFault& fault) -> std::optional<Exit> {
+            const bool mapped = engine_.space().WithVma(
+                GuestVirt{fault.address}, [](const memory::Vma* vma) {
+                  return vma != nullptr && !vma->protection.execute;
+                });
+            return Fault{.vector = x86::Vector::kPageFault,
+                         .error_code = x86::page_fault::kUser | x86::page_fault::kInstruction |
+                                       (mapped ? x86::page_fault::kPresent : 0),
+                         .address = fault.address,
+                         .memory_error = false};
+          },
+          [](const jit::AtKick&) -> std::optional<Exit> { return Interrupted{}; },
+      },
+      stop);
+}
+
+std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
+  const auto vector = static_cast<x86::Vector>(fault.vector);
+  if (vector != x86::Vector::kPageFault) {
+    return Fault{.vector = vector,
+                 .error_code = fault.error_code,
+                 .address = 0,
+                 .memory_error = false};
+  }
+  if ((fault.error_code & x86::page_fault::kWrite) != 0 && fault.signal == SIGSEGV) {
+    switch (engine_.OnWriteFault(GuestVirt{fault.address})) {
+      case JitEngine::WriteFault::kCodePage:
+        // The store may be about to change the instruction behind it.
+        run_one_ = true;
+        return std::nullopt;
+      case JitEngine::WriteFault::kAllowed:
+        if (++fruitless_retries_ < kMostFruitlessRetries) return std::nullopt;
+        break;
+      case JitEngine::WriteFault::kNotOurs:
+        break;
+    }
+  }
+  fruitless_retries_ = 0;
+  // The kernel's verdict, not the bit: a page that was never touched may be forbidden all the same.
+  std::uint64_t error_code = fault.error_code & ~x86::page_fault::kPresent;
+  if (fault.code == SEGV_ACCERR) error_code |= x86::page_fault::kPresent;
+  return Fault{.vector = vector,
+               .error_code = error_code,
+               .address = fault.address,
+               .memory_error = fault.signal == SIGBUS};
+}
+
+std::optional<Exit> JitThread::OnInstruction(const jit::Instruction& instruction) {
+  if (instruction.klass != jit::Class::kEmulate) return OnTrap(instruction);
+  const std::optional<Fault> fault = Emulate(instruction, thread_.context().context(),
+                                             engine_.space().memory());
+  return fault ? std::optional<Exit>(*fault) : std::nullopt;
+}
+
+Exit JitThread::OnTrap(const jit::Instruction& instruction) {
+  jit::Context& context = thread_.context().context();
+  switch (instruction.operation) {
+    case jit::Operation::kInt3:
+      context.rip += instruction.length;
+      return FaultOf(x86::Vector::kBreakpoint);
+    case jit::Operation::kInt1:
+      context.rip += instruction.length;
+      return FaultOf(x86::Vector::kDebug);
+    case jit::Operation::kIntN:
+      return FaultOf(x86::Vector::kGeneralProtection,
+                     (std::uint64_t{instruction.immediate16} & 0xff) * 8 + 2);
+    case jit::Operation::kPrivileged:
+      return FaultOf(x86::Vector::kGeneralProtection);
+    default:
+      return FaultOf(x86::Vector::kInvalidOpcode);
+  }
+}
+
+void JitThread::Kick() {
+  __atomic_store_n(&thread_.context().context().kick, 1, __ATOMIC_RELAXED);
+}
+
+void JitThread::Unkick() {
+  __atomic_store_n(&thread_.context().context().kick, 0, __ATOMIC_RELAXED);
+}
+
+// ---- extended state -----------------------------------------------------------------------------
+
+std::size_t JitThread::extended_state_size() const { return engine_.extended_layout().size; }
+std::uint64_t JitThread::extended_features() const { return engine_.extended_layout().mask; }
+
+absl::Status JitThread::SaveExtendedState(std::span<std::byte> area) {
+  const std::span<const std::byte> from = thread_.context().extended_area();
+  std::memcpy(area.data(), from.data(), std::min(area.size(), from.size()));
+  // XSAVEOPT leaves alone what is in its initial state.
+  std::uint64_t present;
+  std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
+  if ((present & 1) == 0) {
+    const std::uint16_t control_word = 0x37f;
+    std::memset(area.data(), 0, 24);
+    std::memcpy(area.data(), &control_word, sizeof(control_word));
+    std::memset(area.data() + 32, 0, 128);
+  }
+  if ((present & 2) == 0) std::memset(area.data() + 160, 0, 256);
+  for (unsigned component = 2; component < 63; ++component) {
+    const std::uint64_t bit = x86::Bit(component);
+    if ((extended_features() & bit) == 0 || (present & bit) != 0) continue;
+    const x86::CpuidResult where = GuestCpuid(0xd, component);
+    if (where.ebx >= kLegacyEnd && where.ebx + where.eax <= area.size()) {
+      std::memset(area.data() + where.ebx, 0, where.eax);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JitThread::LoadExtendedState(std::span<const std::byte> area) {
+  const std::span<std::byte> to = thread_.context().extended_area();
+  std::memcpy(to.data(), area.data(), std::min(area.size(), to.size()));
+  return absl::OkStatus();
+}
+
+}  // namespace dunebox::runtime

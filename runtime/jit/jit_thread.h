@@ -1,0 +1,46 @@
+// A guest thread under translation, as the supervisor sees it.
+#ifndef DUNEBOX_RUNTIME_JIT_JIT_THREAD_H_
+#define DUNEBOX_RUNTIME_JIT_JIT_THREAD_H_
+
+#include <memory>
+
+#include "jit-fallback/dispatch/translator.h"
+#include "runtime/engine.h"
+
+namespace dunebox::runtime {
+
+class JitEngine;
+
+class JitThread final : public EngineThread {
+ public:
+  JitThread(JitEngine& engine, std::shared_ptr<jit::Translator> translator,
+            std::unique_ptr<jit::ThreadContext> context)
+      : engine_(engine),
+        translator_(std::move(translator)),
+        thread_(*translator_, std::move(context)) {}
+
+  Exit Run(Registers& registers) override;
+  void Kick() override;
+  void Unkick() override;
+  std::size_t extended_state_size() const override;
+  absl::Status SaveExtendedState(std::span<std::byte> area) override;
+  absl::Status LoadExtendedState(std::span<const std::byte> area) override;
+  std::uint64_t extended_features() const override;
+
+ private:
+  // A stop as an exit; nothing when the guest goes on.
+  std::optional<Exit> OnStop(const jit::Stop& stop);
+  std::optional<Exit> OnFault(const jit::AtFault& fault);
+  std::optional<Exit> OnInstruction(const jit::Instruction& instruction);
+  Exit OnTrap(const jit::Instruction& instruction);
+
+  JitEngine& engine_;
+  const std::shared_ptr<jit::Translator> translator_;
+  jit::TranslatedThread thread_;
+  bool run_one_ = false;
+  unsigned fruitless_retries_ = 0;
+};
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_JIT_JIT_THREAD_H_

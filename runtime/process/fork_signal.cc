@@ -1,0 +1,48 @@
+#include "runtime/process/fork_signal.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <span>
+
+namespace dunebox::process {
+namespace {
+
+thread_local int fork_signal = SIGCHLD;
+
+// Where the C library keeps this thread's id, which the kernel has to change in a child. It is in
+// the thread's descriptor, at a place that depends on the library's version; null when it is not
+// found.
+pid_t* ThreadIdWord() {
+  constexpr std::size_t kWords = 0x500 / sizeof(pid_t);
+  const pid_t id = gettid();
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): a pthread_t is the descriptor's address here
+  for (pid_t& word : std::span(reinterpret_cast<pid_t*>(pthread_self()), kWords)) {
+    if (word == id) return &word;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+pid_t ForkWithSignal(int exit_signal) {
+  fork_signal = exit_signal;
+  const pid_t id = fork();
+  fork_signal = SIGCHLD;
+  return id;
+}
+
+}  // namespace dunebox::process
+
+// In place of the C library's. What that does besides, a list of robust mutexes for the child, the
+// runtime has no use for: it has none.
+extern "C" pid_t _Fork() {  // NOLINT(bugprone-reserved-identifier): the C library's name
+  pid_t* const word = dunebox::process::ThreadIdWord();
+  const int flags = word == nullptr ? 0 : CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+  return static_cast<pid_t>(syscall(SYS_clone, flags | dunebox::process::fork_signal, nullptr,
+                                    nullptr, word, nullptr));
+}

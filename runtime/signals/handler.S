@@ -1,0 +1,32 @@
+// The entry of our host signal handlers: FS base may be the guest's.
+
+#include "jit-fallback/dispatch/context_offsets.h"
+
+        .text
+// Entered from: the kernel, on the thread's signal stack.
+// Registers in: RDI signal, RSI siginfo, RDX ucontext.
+// Stack: return address (dunebox_host_restorer); 16-byte aligned above it.
+// Leaves to: dunebox_host_handler_body with the host's FS base; back with FS base as it was found.
+        .globl  dunebox_host_handler
+        .type   dunebox_host_handler, @function
+dunebox_host_handler:
+        cld
+        cmpb    $0, dunebox_guest_fs_possible(%rip)
+        je      dunebox_host_handler_body
+        rdgsbase %rax
+        testq   %rax, %rax
+        je      dunebox_host_handler_body
+        rdfsbase %rcx
+        movq    JIT_HOST_FS(%rax), %rax
+        cmpq    %rcx, %rax
+        je      dunebox_host_handler_body
+        pushq   %rcx
+        // Stack: FS base as found, return address; aligned.
+        wrfsbase %rax
+        call    dunebox_host_handler_body
+        popq    %rcx
+        wrfsbase %rcx
+        ret
+        .size   dunebox_host_handler, . - dunebox_host_handler
+
+        .section .note.GNU-stack, "", @progbits

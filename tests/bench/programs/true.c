@@ -1,0 +1,2 @@
+// The least that a statically linked C program does.
+int main(void) { return 0; }
