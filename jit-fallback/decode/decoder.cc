@@ -27,7 +27,8 @@ enum class Lead : std::uint8_t { kOpcode, kRex, kPrefix, kEscape, kVex2, kVex3, 
 constexpr std::array<Lead, 256> kLeads = [] {
   std::array<Lead, 256> leads{};
   for (unsigned i = 0x40; i < 0x50; ++i) leads[i] = Lead::kRex;
-  for (const unsigned i : {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3}) {
+  for (const unsigned i :
+       {0x26u, 0x2eu, 0x36u, 0x3eu, 0x64u, 0x65u, 0x66u, 0x67u, 0xf0u, 0xf2u, 0xf3u}) {
     leads[i] = Lead::kPrefix;
   }
   leads[0x0f] = Lead::kEscape;
@@ -54,7 +55,11 @@ constexpr std::uint8_t kImmediateSizes[kImmediates][3] = {
     {4, 4, 4},  // kBranch
 };
 
-constexpr std::uint16_t Bit(unsigned number) { return static_cast<std::uint16_t>(1u << number); }
+constexpr unsigned Bit(unsigned number) { return 1u << number; }
+
+// A constant to copy: building one on the stack would stall the load that copies it.
+constexpr Instruction kNothing;
+constexpr Instruction kRefused = {.length = 1};
 
 template <typename T>
 T Load(const std::uint8_t* from) {
@@ -97,9 +102,9 @@ class Decoder {
   void ReadMemory(const Form& form);
   void ReadImmediates(const Form& form);
   void Touch(Operand operand, unsigned number);
-  void TouchImplicit(const Form& form);
   void ApplySpecial(const Form& form);
   void Describe(const Form& form);
+  bool HasSegment(const Form& form) const;
   bool IsRefusedBranch(const Form& form) const;
 
   const std::uint8_t* const start_;
@@ -107,7 +112,7 @@ class Decoder {
   Instruction& out_;
   Fields fields_;
   unsigned last_repeat_ = kNoPrefix;
-  unsigned reads_ = 0, writes_ = 0;
+  unsigned touched_ = 0;  // registers as in Form::implicit
 };
 
 void Decoder::ApplyPrefix(std::uint8_t byte) {
@@ -208,7 +213,7 @@ unsigned Decoder::MandatoryPrefix() const {
   return fields_.operand_size ? k66 : kNoPrefix;
 }
 
-void Decoder::ReadEscape() {
+inline void Decoder::ReadEscape() {
   fields_.map = 1;
   fields_.opcode = *cursor_++;
   if (fields_.opcode == 0x38 || fields_.opcode == 0x3a) {
@@ -309,16 +314,16 @@ void Decoder::ReadMemory(const Form& form) {
   unsigned base = fields_.modrm & 7;
   const bool has_sib = base == 4;
   const unsigned sib = *cursor_;
-  fields_.sib = has_sib ? sib : 0x20;  // no index
+  fields_.sib = has_sib ? sib : 0;
   base = has_sib ? sib & 7 : base;
   cursor_ += has_sib;
   const bool has_base = mod != 0 || base != 5;
   const unsigned size = has_base ? kDisplacementSizes[mod] : 4;
   const unsigned index = fields_.Index();
-  const bool has_index = index != 4 && !form.Has(tag::kVectorIndex);
-  reads_ |= unsigned{has_base} << (base | (fields_.rex & kRexB) << 3) | unsigned{has_index}
-                                                                            << index;
-  out_.sib = static_cast<std::uint8_t>(has_sib ? sib : 0);
+  const bool has_index = has_sib && index != 4 && !form.Has(tag::kVectorIndex);
+  touched_ |= unsigned{has_base} << (base | (fields_.rex & kRexB) << 3) | unsigned{has_index}
+                                                                              << index;
+  out_.sib = static_cast<std::uint8_t>(fields_.sib);
   out_.has_memory = true;
   out_.access = form.rm.access;
   out_.rip_relative = !has_base && !has_sib;
@@ -340,20 +345,13 @@ void Decoder::ReadImmediates(const Form& form) {
   cursor_ += size;
 }
 
-void Decoder::Touch(Operand operand, unsigned number) {
+inline void Decoder::Touch(Operand operand, unsigned number) {
   // Without REX, 8-bit registers 4 to 7 are AH to BH.
   const unsigned mask = operand.IsByte() && fields_.rex == 0 ? 3 : 15;
   const bool is_sized = fields_.IsWide() || !fields_.operand_size;
   const bool is_full = operand.Overwrites() || (operand.OverwritesIfSized() && is_sized);
   const unsigned bit = unsigned{operand.IsGeneral()} << (number & mask);
-  writes_ |= is_full ? bit : 0;
-  reads_ |= is_full ? 0 : bit;
-}
-
-void Decoder::TouchImplicit(const Form& form) {
-  const bool is_partial = form.Has(tag::kSizedWrite) && fields_.operand_size && !fields_.IsWide();
-  reads_ |= form.reads | (is_partial ? form.writes : 0u);
-  writes_ |= is_partial ? 0u : form.writes;
+  touched_ |= bit << (is_full ? kOverwrittenShift : 0);
 }
 
 // What a form means beyond its fields.
@@ -367,15 +365,17 @@ void Decoder::ApplySpecial(const Form& form) {
   }
   if (form.Has(tag::kZero) && fields_.IsRegisterForm() && fields_.Reg() == fields_.Rm() &&
       (fields_.IsWide() || !fields_.operand_size)) {
-    writes_ = Bit(fields_.Reg());
-    reads_ = 0;
+    touched_ = Bit(fields_.Reg()) << kOverwrittenShift;
+  }
+  if (form.Has(tag::kSizedWrite) && fields_.operand_size && !fields_.IsWide()) {
+    touched_ |= form.implicit >> kOverwrittenShift;  // 16 bits: the rest stays
   }
   // 90 with REX.B is xchg r8, rax.
   if (form.Has(tag::kNop) && (form.Has(tag::kModrm) || (fields_.rex & kRexB) == 0)) {
-    reads_ = writes_ = 0;
+    touched_ = 0;
   }
   if (form.Has(tag::kString) && (out_.rep || out_.repne)) {
-    reads_ |= Bit(kRcx);
+    touched_ |= Bit(kRcx);
     if (out_.operation == Operation::kStringNoRep) out_.operation = Operation::kStringRep;
     // A count of zero writes no flags; a comparison looks at ZF.
     out_.reads_flags |= out_.overwrites_flags;
@@ -393,6 +393,15 @@ void Decoder::Describe(const Form& form) {
   out_.opcode = static_cast<std::uint8_t>(fields_.opcode);
   out_.reads_flags = form.Has(tag::kReadsFlags);
   out_.overwrites_flags = form.Has(tag::kOverwritesFlags);
+}
+
+// Whether an instruction uses DS by default, which FS and GS replace. STOS and SCAS use ES only.
+bool Decoder::HasSegment(const Form& form) const {
+  const Operation operation = form.operation;
+  if (operation == Operation::kStringNoRep) return (form.implicit & Bit(kRsi)) != 0;
+  const bool is_implicit = operation == Operation::kXlat || operation == Operation::kMaskMove ||
+                           operation == Operation::kClzero || operation == Operation::kMonitor;
+  return is_implicit || (out_.has_memory && operation != Operation::kLea);
 }
 
 // Intel ignores an operand size on near branches, AMD obeys it and cuts RIP to 16 bits. With REX.W
@@ -413,7 +422,7 @@ bool Decoder::Run() {
     ReadMemory(*form);
   }
   Touch(form->reg, fields_.Reg());
-  TouchImplicit(*form);
+  touched_ |= form->implicit;
   if (out_.lock && (!form->Has(tag::kLock) || !out_.has_memory)) return false;
   if (fields_.encoding != Encoding::kLegacy) {
     if (!IsValidVector(*form, fields_)) return false;
@@ -426,22 +435,18 @@ bool Decoder::Run() {
     if (!IsValidSpecial(*form, fields_)) return false;
     ApplySpecial(*form);
   }
-  out_.registers = static_cast<std::uint16_t>(reads_ | writes_);
-  out_.overwritten = static_cast<std::uint16_t>(writes_ & ~reads_);
+  if (out_.segment != Segment::kNone && !HasSegment(*form)) out_.segment = Segment::kNone;
+  const unsigned overwritten = touched_ >> kOverwrittenShift;
+  out_.registers = static_cast<std::uint16_t>(touched_ | overwritten);
+  out_.overwritten = static_cast<std::uint16_t>(overwritten & ~touched_);
   out_.length = Offset();
   return out_.length <= kMaxLength;
-}
-
-DecodeStatus Refuse(Instruction& instruction, DecodeStatus status) {
-  instruction = Instruction();
-  instruction.length = 1;
-  return status;
 }
 
 }  // namespace
 
 DecodeStatus Decode(std::span<const std::uint8_t> bytes, Instruction& instruction) {
-  instruction = Instruction();
+  instruction = kNothing;
   // Near the end decode a copy followed by zeros, then see whether they mattered.
   std::uint8_t copy[kReadAhead];
   const std::uint8_t* start = bytes.data();
@@ -453,7 +458,8 @@ DecodeStatus Decode(std::span<const std::uint8_t> bytes, Instruction& instructio
   Decoder decoder(start, instruction);
   if (decoder.Run() && instruction.length <= bytes.size()) return DecodeStatus::kOk;
   const bool is_short = decoder.Examined() > bytes.size() && bytes.size() < kMaxLength;
-  return Refuse(instruction, is_short ? DecodeStatus::kTruncated : DecodeStatus::kInvalid);
+  instruction = kRefused;
+  return is_short ? DecodeStatus::kTruncated : DecodeStatus::kInvalid;
 }
 
 }  // namespace dunebox::jit

@@ -60,6 +60,7 @@ enum class Operation : std::uint8_t {
   kLeave,
   kRdFsGsBase,  // rdfsbase: copied; rdgsbase is kEmulate
   kWrFsBase,
+  kX87Environment,  // fnstenv, fnsave: store where the last x87 instruction was, as FXSAVE does
   // Class::kEmulate
   kCpuid,
   kReadGsBase,

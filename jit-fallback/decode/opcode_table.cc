@@ -48,6 +48,7 @@ constexpr OperationName kOperations[] = {
     {"leave", Class::kCopy, Operation::kLeave},
     {"rd_fs_gs_base", Class::kCopy, Operation::kRdFsGsBase},
     {"wr_fs_base", Class::kCopy, Operation::kWrFsBase},
+    {"x87_environment", Class::kCopy, Operation::kX87Environment},
     {"cpuid", Class::kEmulate, Operation::kCpuid},
     {"read_gs_base", Class::kEmulate, Operation::kReadGsBase},
     {"write_gs_base", Class::kEmulate, Operation::kWriteGsBase},
@@ -169,7 +170,7 @@ struct Line {
   constexpr void ParseWord(std::string_view word) {
     if (ParsePrefix(word) || ParseConstraint(word) || ParseImmediate(word)) return;
     if (word[0] >= 'A' && word[0] <= 'Z') return ParseOperand(word);
-    if (!(ParseProperty(word) | ParseImplicit(word))) MalformedLine();
+    if (!ParseProperty(word) && !ParseImplicit(word)) MalformedLine();
   }
 
   constexpr bool ParsePrefix(std::string_view word) {
@@ -339,9 +340,8 @@ struct Line {
     if (written) word.remove_suffix(1);
     for (unsigned i = 0; i < std::size(kRegisterNames); ++i) {
       if (word != kRegisterNames[i]) continue;
-      std::uint16_t& mask = written ? form.writes : form.reads;
-      mask = static_cast<std::uint16_t>(mask | 1u << i);
-      if (sized) form.tags |= tag::kSizedWrite;
+      form.implicit |= 1u << (written ? i + kOverwrittenShift : i);
+      if (sized) form.tags |= tag::kSizedWrite | tag::kSpecial;
       return true;
     }
     return false;

@@ -130,18 +130,19 @@ inline constexpr std::uint32_t kZeroing = 1 << 10;
 inline constexpr std::uint32_t kBroadcast = 1 << 11;
 inline constexpr std::uint32_t kRounding = 1 << 12;
 inline constexpr std::uint32_t kSuppress = 1 << 13;     // {sae}
-inline constexpr std::uint32_t kSizedWrite = 1 << 14;   // `writes` are partial if 16 bits wide
+inline constexpr std::uint32_t kSizedWrite = 1 << 14;   // implicit ones are partial if 16 bits wide
 inline constexpr std::uint32_t kSpecial = 1 << 15;      // the decoder has code for it
 inline constexpr std::uint32_t kDistinct = 1 << 16;     // the destination is no source
 inline constexpr std::uint32_t kConstrained = 1 << 17;  // not every encoding of the opcode
 }  // namespace tag
 
+inline constexpr unsigned kOverwrittenShift = 16;
+
 // One form of one opcode. Forms of the same opcode are tried in the order of the text.
 struct Form {
   std::uint32_t tags = 0;
+  std::uint32_t implicit = 0;            // registers; those surely overwritten in full shifted up
   std::uint16_t next = 0;                // the next form of the same opcode; 0: none
-  std::uint16_t reads = 0;               // implicit registers
-  std::uint16_t writes = 0;              // implicit, surely in full
   std::uint8_t regs = 0xff, rms = 0xff;  // bit n: value n of ModRM.reg, ModRM.rm is allowed
   std::uint8_t mods = 0;                 // bit 0 memory, bit 1 register
   std::uint8_t widths = 3;               // bit n: W = n is allowed

@@ -66,6 +66,31 @@ dunebox_jit_enter_abort:
         movl    $JIT_EXIT_KICKED, %eax
         jmp     .Lreturn
 
+// ---- the second table --------------------------------------------------------------------------
+
+// Entered from: a block that was not the target of the indirect jump that came to it, or an empty
+//               entry of the first table.
+// Registers in: R11 the guest address, RCX spent, both in slots; all others the guest's.
+// Stack: the guest's, not to be touched.
+// Leaves to: the target's block, registers as before; or dunebox_jit_exit_lookup. Flags are kept.
+        .globl  dunebox_jit_lookup, dunebox_jit_lookup_end
+dunebox_jit_lookup:
+        movq    %rdx, %gs:JIT_SLOT_SCRATCH0
+        // From here to the end a signal handler goes to dunebox_jit_exit_lookup with RDX from there.
+        movl    $0, %edx
+        crc32q  %r11, %rdx
+        movzwl  %dx, %edx
+        leaq    (%rdx, %rdx), %rdx
+        movq    %gs:JIT_SECOND_TABLE(, %rdx, 8), %rcx
+        leaq    1(%rcx, %r11), %rcx
+        jrcxz   1f
+        movq    %gs:JIT_SLOT_SCRATCH0, %rdx
+        jmp     dunebox_jit_exit_lookup
+1:      movq    %gs:JIT_SECOND_TABLE + 8(, %rdx, 8), %rcx
+        movq    %gs:JIT_SLOT_SCRATCH0, %rdx
+        jmp     *%rcx
+dunebox_jit_lookup_end:
+
 // ---- out ---------------------------------------------------------------------------------------
 
 // Entered from: emitted code, by its pointers in the Context; one label for each reason.

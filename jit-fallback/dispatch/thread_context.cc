@@ -19,6 +19,7 @@ extern "C" {
 std::uint32_t dunebox_jit_enter();
 extern const char dunebox_jit_enter_window[], dunebox_jit_enter_window_end[];
 extern const char dunebox_jit_enter_abort[], dunebox_jit_exit_signal[];
+extern const char dunebox_jit_lookup[], dunebox_jit_lookup_end[];
 extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
 extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
 extern unsigned char dunebox_guest_fs_possible;
@@ -31,7 +32,9 @@ namespace {
 constexpr std::size_t kExtendedOffset = 0x1000;
 constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
 constexpr std::size_t kTableSize = std::size_t{JIT_TABLE_ENTRIES} * 8;
-constexpr std::size_t kSignalStackOffset = JIT_TABLE + kTableSize;
+constexpr std::size_t kSecondTableEntries = 0x10000;
+constexpr std::size_t kSignalStackOffset =
+    JIT_SECOND_TABLE + kSecondTableEntries * 2 * sizeof(std::uint64_t);
 constexpr std::size_t kSignalStackSize = 64 * 1024;
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
 
@@ -39,6 +42,10 @@ constexpr std::size_t kLegacySize = 512 + 64;  // with the XSAVE header
 constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
 
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
+
+[[gnu::target("sse4.2")]] std::uint64_t SecondIndex(std::uint64_t pc) {
+  return _mm_crc32_u64(0, pc) % kSecondTableEntries;
+}
 
 [[gnu::target("fsgsbase")]] std::uint64_t ReadGsBase() { return _readgsbase_u64(); }
 [[gnu::target("fsgsbase")]] void WriteGsBase(std::uint64_t value) { _writegsbase_u64(value); }
@@ -115,11 +122,13 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
   std::memcpy(fresh.extended_area + 24, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
   *reinterpret_cast<ExitPointers*>(memory_ + JIT_POINTERS) = {
       .link = AddressOf(dunebox_jit_exit_link),
-      .lookup = AddressOf(dunebox_jit_exit_lookup),
+      .lookup = AddressOf(dunebox_jit_lookup),
       .system_call = AddressOf(dunebox_jit_exit_syscall),
       .emulate = AddressOf(dunebox_jit_exit_emulate),
       .trap = AddressOf(dunebox_jit_exit_trap)};
-  ClearTargets();
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = AddressOf(dunebox_jit_lookup);
+  // The one address that an entry without contents would take for its own.
+  ClearTarget(~std::uint64_t{0});
   dunebox_guest_fs_possible = 1;
 }
 
@@ -146,16 +155,30 @@ std::uint64_t& ThreadContext::Entry(std::uint64_t pc) {
   return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % JIT_TABLE_ENTRIES];
 }
 
-void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
-  __atomic_store_n(&Entry(pc), host, __ATOMIC_RELAXED);
+ThreadContext::SecondEntry& ThreadContext::Second(std::uint64_t pc) {
+  return reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE)[SecondIndex(pc)];
 }
 
+void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
+  __atomic_store_n(&Entry(pc), host, __ATOMIC_RELAXED);
+  Second(pc) = {.negative = ~pc, .host = host};
+}
+
+// The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
-  SetTarget(pc, AddressOf(dunebox_jit_exit_lookup));
+  __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
+  __atomic_store_n(&Second(pc).host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
 }
 
 void ThreadContext::ClearTargets() {
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) ClearTarget(pc);
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
+    __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
+  }
+  auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
+  for (std::size_t i = 0; i < kSecondTableEntries; ++i) {
+    if (second[i].negative == 0) continue;  // never used; writing would give it memory
+    __atomic_store_n(&second[i].host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
+  }
 }
 
 void ThreadContext::Attach() {
@@ -199,6 +222,13 @@ void LeaveTranslatedCode(Context& context, ucontext_t& machine) {
   } else if (rip >= AddressOf(dunebox_jit_enter_window) &&
              rip < AddressOf(dunebox_jit_enter_window_end)) {
     ContinueAt(context, machine, dunebox_jit_enter_abort);
+  }
+  if (rip >= AddressOf(dunebox_jit_lookup) && rip < AddressOf(dunebox_jit_lookup_end)) {
+    // The lookup would go back into translated code.
+    if (rip != AddressOf(dunebox_jit_lookup)) {
+      machine.uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(context.slot_scratch[0]);
+    }
+    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(dunebox_jit_exit_lookup));
   }
   // In an exit stub or behind it: the runtime sees the flag when it is there.
 }

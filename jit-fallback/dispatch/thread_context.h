@@ -55,7 +55,12 @@ class ThreadContext {
 
  private:
   ThreadContext(std::byte* memory, const ExtendedLayout& layout);
+  struct SecondEntry {
+    std::uint64_t negative;  // minus the guest address, less one
+    std::uint64_t host;
+  };
   std::uint64_t& Entry(std::uint64_t pc);
+  SecondEntry& Second(std::uint64_t pc);
 
   std::byte* const memory_;
   const ExtendedLayout layout_;

@@ -66,6 +66,7 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   recovery_.clear();
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
+  miss_ = 0;
 }
 
 std::uint8_t Emitter::in_slot() const {
@@ -380,7 +381,11 @@ void Emitter::EmitIndirectEntry(const Block& block) {
       code_.MoveImmediate(Reg::kRcx, block.pc);
       code_.Bytes({0x49, 0x39, 0xcb});  // cmp r11, rcx
     }
-    code_.Bytes({0x74, 0x08});  // je over the next jump
+    // jne, to a jump behind the block: a taken branch here would cost the predictor history.
+    code_.Bytes({0x0f, 0x85});
+    miss_ = code_.size();
+    code_.Value(std::int32_t{0});
+    return;
   } else {
     if (low) {
       code_.Bytes({0x49, 0x8d, 0x8b});  // lea rcx, [r11 - pc]
@@ -391,8 +396,21 @@ void Emitter::EmitIndirectEntry(const Block& block) {
     }
     code_.Bytes({0xe3, 0x08});  // jrcxz
   }
+  EmitMiss();
+}
+
+void Emitter::EmitMiss() {
   code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
   code_.Value(std::uint32_t{JIT_TO_LOOKUP});
+}
+
+void Emitter::Finish() {
+  if (miss_ == 0) return;
+  rcx_ = r11_ = {.in_register = false, .in_slot = true};
+  scratch_in_slot_ = {};
+  MarkAt(RecoveryKind::kInR11, 0);
+  code_.Patch32(miss_, static_cast<std::int32_t>(code_.size() - (miss_ + 4)));
+  EmitMiss();
 }
 
 void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target) {
@@ -552,7 +570,11 @@ void Emitter::EmitTerminal(const Step* last) {
 void Emitter::Emit(const Block& block, EntryKind entry, std::uint64_t address) {
   Begin(block, address);
   if (entry == EntryKind::kIndirect) EmitIndirectEntry(block);
+  EmitBody(block);
+  Finish();
+}
 
+void Emitter::EmitBody(const Block& block) {
   // Side exits lead to direct entries: RCX and R11 have to be back before the first. In front of the
   // instruction before it, so that a compare and its branch stay together.
   std::size_t reload_before = block.steps.size();
@@ -585,6 +607,7 @@ void Emitter::EmitIndirectStub(const Block& block, std::uint64_t address) {
   ReloadAll(0);
   MarkAt(RecoveryKind::kFixed, 0);
   EmitExit(block.pc);
+  Finish();
 }
 
 }  // namespace dunebox::jit

@@ -87,6 +87,9 @@ class Emitter {
 
   void Begin(const Block& block, std::uint64_t address);
   void EmitIndirectEntry(const Block& block);
+  void EmitMiss();
+  void EmitBody(const Block& block);
+  void Finish();
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitBranch(const Step& step);
@@ -124,6 +127,7 @@ class Emitter {
   std::vector<Recovery> recovery_;
   const Block* block_ = nullptr;
   Spill rcx_, r11_;
+  std::uint32_t miss_ = 0;  // of the rel32 of an entry's jump to the miss, if it is not beside it
   std::array<std::uint8_t, 2> scratch_{};
   std::array<bool, 2> scratch_in_slot_{};
 };

@@ -30,9 +30,8 @@ void Sweep(benchmark::State& state, const std::vector<CodeSection>& sections) {
     }
   }
   state.SetBytesProcessed(size);
-  state.counters["ns/insn"] =
-      benchmark::Counter(static_cast<double>(instructions) * 1e-9,
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["per_instruction"] = benchmark::Counter(
+      static_cast<double>(instructions), benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 }  // namespace

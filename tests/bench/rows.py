@@ -58,14 +58,15 @@ ROWS = (
     Row("python_short", "the same, 200k: start included", "python3 {scripts}/loop.py 200000",
         "python3 {scripts}/loop.py 1000", samples=3),
     Row("sqlite", ":memory:, insert, index, join",
-        "sqlite3 -batch -cmd 'CREATE TABLE amount(rows); INSERT INTO amount VALUES(120000)' :memory:",
-        "sqlite3 -batch -cmd 'CREATE TABLE amount(rows); INSERT INTO amount VALUES(1000)' :memory:",
+        "sqlite3 -batch -cmd 'CREATE TABLE amount AS SELECT 120000 AS rows' :memory:",
+        "sqlite3 -batch -cmd 'CREATE TABLE amount AS SELECT 1000 AS rows' :memory:",
         stdin="{scripts}/tables.sql", ratio=1.6),
     Row("perl", "hashes, concatenation, patterns", "perl {scripts}/hash.pl 1000",
         "perl {scripts}/hash.pl 1", ratio=1.8),
     Row("cc1plus", "-O1, 40,000 lines",
         "{cc1plus} -quiet -std=c++17 -fpreprocessed {source_40k} -O1 -frandom-seed=1 -o -",
-        "{cc1plus} -quiet -std=c++17 -fpreprocessed {source_small} -O1 -frandom-seed=1 -o -", ratio=2.5),
+        "{cc1plus} -quiet -std=c++17 -fpreprocessed {source_small} -O1 -frandom-seed=1 -o -",
+        ratio=2.5),
     Row("node", "loop of 3e7, start included", "node {scripts}/loop.js 30000000",
         "node {scripts}/loop.js 1000", ratio=1.6),
     Row("luajit_loop", "one hot trace", "luajit {scripts}/loop.lua 50000000",
@@ -144,8 +145,9 @@ def preprocessed(classes, functions):
     parts = [f"#include <{header}>\n" for header in ("algorithm", "iostream", "map", "vector")]
     for i in range(classes):
         a, b, c = (source.randint(2, 999) for _ in range(3))
-        cases = "".join(f"      case {source.randint(n * 50, n * 50 + 49)}: return x * {n + a} + y;\n"
-                        for n in range(source.randint(3, 9)))
+        cases = "".join(
+            f"      case {source.randint(n * 50, n * 50 + 49)}: return x * {n + a} + y;\n"
+            for n in range(source.randint(3, 9)))
         parts.append(f"""
 struct Item{i} {{
   long key = {a};
