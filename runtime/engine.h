@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/address.h"
 #include "libdune/x86/control.h"
+#include "runtime/diagnostics.h"
 
 namespace dunebox::runtime {
 
@@ -96,6 +97,15 @@ class ExecutionEngine {
   // it, can take it apart and build its own.
   virtual void LockForFork() = 0;
   virtual void UnlockAfterFork() = 0;
+  // In a forked child, unlocked: true when this engine and `self`, the thread that forked, go on
+  // there; false when the child needs another engine.
+  virtual absl::StatusOr<bool> ContinueAfterFork(EngineThread& self) {
+    (void)self;
+    return false;
+  }
+  // What --stats and --jit-dump print when the process ends: whole lines. Its threads may be
+  // running.
+  virtual std::string Report(const Diagnostics& wanted) = 0;
 };
 
 }  // namespace dunebox::runtime

@@ -1,8 +1,8 @@
 #include "runtime/session.h"
 
 #include <cpuid.h>
-#include <sys/auxv.h>
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -18,8 +18,10 @@
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/trace/text_trace.h"
+#include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
 #include "runtime/jit/jit_engine.h"
+#include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
 #include "runtime/loader/program.h"
@@ -77,9 +79,24 @@ std::vector<std::string> Environment() {
   return environment;
 }
 
+process::EngineKind EngineFor(EngineChoice choice) {
+  if (choice == EngineChoice::kKvm) return process::EngineKind::kKvm;
+  if (choice == EngineChoice::kJit) return process::EngineKind::kJit;
+  return ChooseEngine(FactsOfThisMachine());
+}
+
 absl::Status CheckChoices(const SessionOptions& options) {
   if (options.engine == EngineChoice::kJit) {
     if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;
+  }
+  const Diagnostics& diagnostics = options.diagnostics;
+  if ((diagnostics.perf_map || !diagnostics.dump.empty()) &&
+      EngineFor(options.engine) != process::EngineKind::kJit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(diagnostics.perf_map ? "--jit-perf-map" : "--jit-dump", " needs engine jit, ",
+                     options.engine == EngineChoice::kKvm
+                         ? "not --engine=kvm"
+                         : "and auto takes kvm here: say --engine=jit"));
   }
   if (options.ring != 3) {
     return absl::UnimplementedError("this build runs programs in ring 3 only");
@@ -121,6 +138,7 @@ class Guest {
 
  private:
   absl::Status Prepare(const process::ExecState& state);
+  JitOptions TranslationFor(const process::SessionState& session);
   absl::StatusOr<loader::Program> Open(const process::ExecState& state);
   absl::StatusOr<loader::HostFacts> Facts(const EngineThread& thread, std::uint64_t stack_limit);
   [[noreturn]] void RunThread(const process::ExecState& state, const loader::Program& program,
@@ -147,12 +165,17 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
 
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine) {
-  process::SessionState session{.engine = engine};
+  process::SessionState session{.diagnostics = options.diagnostics, .engine = engine};
   if (options.trace == TraceFormat::kText) {
     // Its own descriptor: the program may close or redirect its stderr.
     absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
     if (!fd.ok()) return fd.status();
     session.trace_fd = fd->release();
+  }
+  if (options.diagnostics.any_report()) {
+    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
+    if (!fd.ok()) return fd.status();
+    session.report_fd = fd->release();
   }
   if (engine == process::EngineKind::kJit) return session;
   absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
@@ -173,15 +196,30 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
   return fd->release();
 }
 
+// A process that cannot have a file for perf goes on without names: a program must not fail because
+// somebody watches it.
+JitOptions Guest::TranslationFor(const process::SessionState& session) {
+  JitOptions options{.allow_in_place_calls = session.trace_fd < 0,
+                     .measure_time = session.diagnostics.statistics};
+  if (session.diagnostics.perf_map) {
+    absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
+    if (map.ok()) {
+      options.perf_map = *std::move(map);
+    } else {
+      Fail(0, map.status());
+    }
+  }
+  return options;
+}
+
 absl::Status Guest::Prepare(const process::ExecState& state) {
   const process::SessionState& session = state.session;
   absl::StatusOr<std::unique_ptr<process::Machine>> machine = process::Machine::Create(
-      [this, engine = session.engine, probe = session.probe,
-       traced = session.trace_fd >= 0]() -> absl::StatusOr<std::unique_ptr<ExecutionEngine>> {
-        if (engine == process::EngineKind::kJit) {
-          return JitEngine::Create({.allow_in_place_calls = !traced}, space_);
+      [this, session]() -> absl::StatusOr<std::unique_ptr<ExecutionEngine>> {
+        if (session.engine == process::EngineKind::kJit) {
+          return JitEngine::Create(TranslationFor(session), space_);
         }
-        return kvm::KvmEngine::Create(kvm_api_, probe, space_);
+        return kvm::KvmEngine::Create(kvm_api_, session.probe, space_);
       },
       space_);
   if (!machine.ok()) return machine.status();
@@ -218,13 +256,6 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
       .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
       .minimum_signal_stack = signals::MinimumSignalStack(thread.extended_state_size()),
       .stack_limit = stack_limit};
-}
-
-// [intel/vol2 CPUID, amd/vol3 app. E] VMX and SVM.
-bool HasHardwareVirtualization() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 5)) != 0) return true;
-  return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 2)) != 0;
 }
 
 // The name ps shows, as exec sets it.
@@ -289,15 +320,6 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   program->interpreter.reset();
   SetCommandName(state.path);
   RunThread(state, *program, *std::move(engine), *start);
-}
-
-// What --engine=auto takes: kvm where a processor with virtualization is behind it.
-process::EngineKind EngineFor(EngineChoice choice) {
-  if (choice == EngineChoice::kKvm) return process::EngineKind::kKvm;
-  if (choice == EngineChoice::kJit) return process::EngineKind::kJit;
-  const bool hardware = HasHardwareVirtualization() && access("/dev/kvm", R_OK | W_OK) == 0;
-  return hardware || !JitEngine::CheckHost().ok() ? process::EngineKind::kKvm
-                                                  : process::EngineKind::kJit;
 }
 
 absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine) {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/diagnostics.h"
+
 namespace dunebox::runtime {
 
 enum class EngineChoice : unsigned char { kAuto, kKvm, kJit };
@@ -26,6 +28,7 @@ struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
   int ring = 3;
   TraceFormat trace = TraceFormat::kNone;
+  Diagnostics diagnostics;
   std::string program;                  // as given: searched in PATH when it has no slash
   std::vector<std::string> arguments;   // argv of the guest, argv[0] included
 };

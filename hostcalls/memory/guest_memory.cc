@@ -24,7 +24,11 @@ extern const Fixup dunebox_copy_fixups[];
 bool GuestMemory::Contains(std::uint64_t address, std::uint64_t size) const {
   // Linux accepts any address below the limit with size 0, NULL included.
   if (size == 0) return address <= window_.limit;
-  return address >= window_.lowest && address < window_.limit && size <= window_.limit - address;
+  if (address < window_.lowest || address >= window_.limit || size > window_.limit - address) {
+    return false;
+  }
+  if (watcher_ != nullptr && watcher_->is_watching()) watcher_->BeforeAccess(address, size);
+  return true;
 }
 
 bool GuestMemory::Contains(const GuestRange& range) const {

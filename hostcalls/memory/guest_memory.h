@@ -11,6 +11,7 @@
 #ifndef DUNEBOX_HOSTCALLS_MEMORY_GUEST_MEMORY_H_
 #define DUNEBOX_HOSTCALLS_MEMORY_GUEST_MEMORY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -53,14 +54,33 @@ class [[nodiscard]] CopyResult {
   Errno error_{0};
 };
 
+// Somebody who keeps host pages read-only that the guest may write (translated code) and has to know
+// before the kernel or a copy touches them.
+class MemoryWatcher {
+ public:
+  // Async-signal-unsafe; takes leaf locks only. The range is inside the window.
+  virtual void BeforeAccess(std::uint64_t address, std::uint64_t size) = 0;
+  bool is_watching() const { return is_watching_.load(std::memory_order_relaxed); }
+
+ protected:
+  ~MemoryWatcher() = default;
+  void set_watching(bool watching) { is_watching_.store(watching, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> is_watching_{false};
+};
+
 class GuestMemory {
  public:
   explicit constexpr GuestMemory(Window window) : window_(window) {}
 
   const Window& window() const { return window_; }
+  // At most one; null takes it away. Before the first guest instruction.
+  void SetWatcher(MemoryWatcher* watcher) const { watcher_ = watcher; }
 
   // True when all of [address, address + size) is inside the window. Size 0 is inside when
-  // the address is one the kernel would accept (anything up to the limit).
+  // the address is one the kernel would accept (anything up to the limit). Every range that is
+  // given to the kernel has been asked about here: the watcher hears of it.
   bool Contains(std::uint64_t address, std::uint64_t size) const;
   bool Contains(const GuestRange& range) const;
 
@@ -104,6 +124,7 @@ class GuestMemory {
 
  private:
   Window window_;
+  mutable MemoryWatcher* watcher_ = nullptr;
 };
 
 // For the host's SIGSEGV/SIGBUS handler, async-signal-safe: when `rip` is inside a copy

@@ -265,13 +265,24 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   CopyResult<std::string> path =
       caller.memory.CopyInString(arguments[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
   if (!path.ok()) return path.error();
+  CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, 0);
+  if (!target.ok()) return target.error();
+  if (!caller.limits.root_changed) *path = "/proc/" + DescriptorLink(target->get());
   const LowDescriptors::Window window(caller.limits.low_descriptors);
-  ReservedFd nothing(eventfd(0, EFD_CLOEXEC));
+  const ReservedFd nothing(eventfd(0, EFD_CLOEXEC));
   if (!nothing.valid()) return LastErrno();
-  caller.limits.root_changed = true;
+  CopyResult<ReservedFd> before =
+      caller.limits.Reserve(NumberOf(ReservedSlot::kRoot, caller.reserved));
+  if (!before.ok()) return before.error();
   const SyscallResult closed = caller.limits.SetSlot(nothing.get(), ReservedSlot::kRoot);
   if (!closed.ok()) return closed;
-  return HostCall(caller, SYS_chroot, Arguments(path->c_str()));
+  const SyscallResult changed = HostCall(caller, SYS_chroot, Arguments(path->c_str()));
+  if (!changed.ok()) {
+    (void)caller.limits.SetSlot(before->get(), ReservedSlot::kRoot);
+    return changed;
+  }
+  caller.limits.root_changed = true;
+  return changed;
 }
 
 void RegisterOpenHandlers(HandlerTable& handlers) {

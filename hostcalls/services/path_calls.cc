@@ -125,7 +125,8 @@ SyscallResult PathLookup::CheckName() const {
   if (!location.ok()) return location.error();
   if (location->entry != "fd" && location->entry != "fdinfo") return kSuccess;
   const int number = ParseProcNumber(parent->name);
-  const bool reserved = number >= 0 && caller_.reserved.Contains(static_cast<std::uint64_t>(number));
+  const bool reserved =
+      number >= 0 && caller_.reserved.Contains(static_cast<std::uint64_t>(number));
   return reserved ? SyscallResult(Errno{ENOENT}) : kSuccess;
 }
 
@@ -136,8 +137,8 @@ void PathLookup::Replace(ArgumentValues& values, const std::string& link) const 
   }
   // The link leads to the object itself, be that a symbolic link: it has to be followed.
   if (call_.flags != kNone) {
-    At(values, call_.flags) = call_.last == LastLink::kFollowed ? flags_ & ~call_.bit
-                                                                : flags_ | call_.bit;
+    At(values, call_.flags) =
+        call_.last == LastLink::kFollowed ? flags_ & ~call_.bit : flags_ | call_.bit;
   }
 }
 

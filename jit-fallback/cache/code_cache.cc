@@ -169,16 +169,28 @@ void CodeCache::UnlinkAll() {
   for (std::uint32_t link = 0; link < links_.size(); ++link) LinkToStub(link);
 }
 
-void CodeCache::Clear() {
+absl::Status CodeCache::TakeOwnMemory() {
+  const CodeMemory::Extent parts[] = {{0, next_}, {stubs_, links_.size() * kStubSize}};
+  if (absl::Status status = memory_.Renew(parts); !status.ok()) return status;
+  // The parent may have linked some jump to a block that only it has.
+  for (std::uint32_t number = 0; number < links_.size(); ++number) {
+    const Link& link = links_[number];
+    PatchTo(link, link.linked_to == kNone ? start() + StubOf(number) : AddressOf(link.linked_to));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CodeCache::Clear() {
   direct_.clear();
   indirect_.clear();
   pages_.clear();
   blocks_.Clear();
   links_.Clear();
   recoveries_.Clear();
-  memory_.Discard();
   next_ = 0;
   ++counters_.flushes;
+  // Another file, not the same one emptied: a forked child may be copying that.
+  return memory_.Renew({});
 }
 
 std::uint32_t CodeCache::BlockAt(std::uint64_t host) const {

@@ -86,8 +86,12 @@ class CodeCache {
   std::vector<std::uint32_t> BlocksIn(std::uint64_t begin, std::uint64_t end) const;
   // Sends all jumps to their stubs, so that every thread leaves soon.
   void UnlinkAll();
+  // Bytes of code, without exit stubs.
+  std::size_t used() const { return next_; }
+  // In a forked child: another file behind the code memory, with what it holds.
+  absl::Status TakeOwnMemory();
   // Forgets everything. Preconditions: no thread is in translated code.
-  void Clear();
+  absl::Status Clear();
 
   // Without a lock.
   std::uint64_t TargetOfLink(std::uint32_t link) const { return links_[link].target; }

@@ -50,6 +50,32 @@ absl::StatusOr<CodeMemory> CodeMemory::Create(std::size_t size) {
                     size);
 }
 
+absl::Status CodeMemory::Renew(std::span<const Extent> kept) {
+  const int fd = CreateFile();
+  if (fd < 0) return Failed("memfd_create");
+  absl::Status status = absl::OkStatus();
+  if (ftruncate(fd, static_cast<off_t>(size_)) != 0) status = Failed("ftruncate");
+  for (const Extent& extent : kept) {
+    for (std::size_t done = 0; status.ok() && done < extent.length;) {
+      const std::size_t at = extent.offset + done;
+      const ssize_t written = pwrite(fd, writable_ + at, extent.length - done, static_cast<off_t>(at));
+      if (written <= 0) {
+        status = Failed("write");
+      } else {
+        done += static_cast<std::size_t>(written);
+      }
+    }
+  }
+  if (status.ok() && (mmap(executable_, size_, PROT_READ | PROT_EXEC,
+                           MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED ||
+                      mmap(writable_, size_, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED)) {
+    status = Failed("mmap");
+  }
+  close(fd);
+  return status;
+}
+
 CodeMemory::CodeMemory(CodeMemory&& other) noexcept
     : executable_(std::exchange(other.executable_, nullptr)),
       writable_(std::exchange(other.writable_, nullptr)),
@@ -68,7 +94,5 @@ void CodeMemory::Write(std::size_t offset, std::span<const std::uint8_t> bytes) 
 void CodeMemory::WriteAtomic32(std::size_t offset, std::int32_t value) {
   __atomic_store_n(reinterpret_cast<std::int32_t*>(writable_ + offset), value, __ATOMIC_RELEASE);
 }
-
-void CodeMemory::Discard() { madvise(writable_, size_, MADV_REMOVE); }
 
 }  // namespace dunebox::jit

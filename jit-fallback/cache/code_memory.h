@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace dunebox::jit {
@@ -24,8 +25,12 @@ class CodeMemory {
   void Write(std::size_t offset, std::span<const std::uint8_t> bytes);
   // Seen whole by threads that execute it: the four bytes do not straddle 16.
   void WriteAtomic32(std::size_t offset, std::int32_t value);
-  // Gives the pages back; whatever ran there is gone.
-  void Discard();
+  struct Extent {
+    std::size_t offset, length;
+  };
+  // A new file at the same addresses, with copies of `kept`; the old one may be another process's
+  // as well. On failure nothing has changed, or the process cannot go on.
+  absl::Status Renew(std::span<const Extent> kept);
 
  private:
   CodeMemory(std::uint8_t* executable, std::uint8_t* writable, std::size_t size)

@@ -321,8 +321,8 @@ void Decoder::ReadMemory(const Form& form) {
   const unsigned size = has_base ? kDisplacementSizes[mod] : 4;
   const unsigned index = fields_.Index();
   const bool has_index = has_sib && index != 4 && !form.Has(tag::kVectorIndex);
-  touched_ |= unsigned{has_base} << (base | (fields_.rex & kRexB) << 3) | unsigned{has_index}
-                                                                              << index;
+  touched_ |= unsigned{has_base} << (base | (fields_.rex & kRexB) << 3);
+  touched_ |= unsigned{has_index} << index;
   out_.sib = static_cast<std::uint8_t>(fields_.sib);
   out_.has_memory = true;
   out_.access = form.rm.access;

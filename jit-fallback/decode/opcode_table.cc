@@ -28,7 +28,7 @@ constexpr OperationName kOperations[] = {
     {"system_call", Class::kSystemCall, Operation::kOther},
     {"lea", Class::kCopy, Operation::kLea},
     {"push_segment", Class::kCopy, Operation::kPushSegment},
-    {"pop_flags", Class::kCopy, Operation::kPopFlags},
+    {"pop_flags", Class::kEmulate, Operation::kPopFlags},
     {"xsave_family", Class::kCopy, Operation::kXsaveFamily},
     {"xgetbv", Class::kCopy, Operation::kXgetbv},
     {"rdtsc", Class::kCopy, Operation::kRdtsc},

@@ -8,9 +8,8 @@
 //   73       66        /2,3,6,7     U+ Ib
 //
 // OPCODES      hexadecimal: 08 or 08,0a-0e.
-// PREFIXES     np 66 f3 f2: the mandatory prefix; none named (legacy only): any. With .0 or .1:
-// VEX.W
-//              (REX.W) must be so.
+// PREFIXES     np 66 f3 f2: the mandatory prefix; none named (legacy only): any. With .0 or .1
+//              the bit W of REX, VEX or EVEX must be so.
 // CONSTRAINTS  /N: ModRM.reg. rmN: ModRM.rm. mod3: register form only. L0 L1 L2 L01 L12: vector
 //              length; without one L01 (VEX) or L012 (EVEX). LIG: any length.
 // OPERANDS     read; with + read and written, ! written only, ~ not accessed.
@@ -25,13 +24,14 @@
 //   X  memory with a vector index                 Y  memory with a SIB byte
 //   followed by a size: b 8, w 16, v 16/32/64, y or d or q 32/64 (a write fills the register)
 //   I  immediate: Ib Iw Iz Iv, Ibb two bytes, Ie of enter    J  branch: Jb Jz    O  moffs: Ob Ov
-//   ax cx dx bx sp bp si di r11: implicit operands; = is written in full unless 16 bits wide
+//   ax cx dx bx sp bp si di r11: implicit operands, read or partly written; ! only written, in
+//   full; = the same unless the operand size is 16 bits
 // PROPERTIES   lock: may be locked when the destination is memory. f=: writes all six arithmetic
 //              flags and reads none; f?: reads some. zero: two equal registers give zero.
 //              nop: touches nothing. rep: REP counts RCX.
 //              EVEX: k may be masked, k! must be, z zeroing too, bc er sae; distinct: the
 //              destination may be no source.
-//              Anything else is the name of an Operation (`FindOperation`).
+//              Anything else names a Class or an Operation (kOperations in the .cc file).
 #ifndef DUNEBOX_JIT_FALLBACK_DECODE_OPCODE_TABLE_H_
 #define DUNEBOX_JIT_FALLBACK_DECODE_OPCODE_TABLE_H_
 

@@ -69,15 +69,18 @@ enum class ExitReason : std::uint32_t {
   kSystemCall = JIT_EXIT_SYSCALL,  // `rip` is behind it
   kEmulate = JIT_EXIT_EMULATE,  // the instruction at `rip`
   kTrap = JIT_EXIT_TRAP,        // the same
+  kStale = JIT_EXIT_STALE,      // the code at `rip` has changed since it was translated
   kSignal = JIT_EXIT_SIGNAL,    // a host signal came at `cache_rip`; registers are as they were there
   kKicked = JIT_EXIT_KICKED,    // not entered at all, or between blocks: registers are exact
 };
 
+inline constexpr std::size_t kExitReasons = JIT_EXIT_KICKED + 1;  // for arrays by reason
+
 // Where emitted code goes to leave, in the order of JIT_TO_*.
 struct ExitPointers {
-  std::uint64_t link, lookup, system_call, emulate, trap;
+  std::uint64_t link, lookup, system_call, emulate, trap, stale;
 };
-static_assert(offsetof(ExitPointers, trap) == JIT_TO_TRAP - JIT_POINTERS);
+static_assert(offsetof(ExitPointers, stale) == JIT_TO_STALE - JIT_POINTERS);
 
 }  // namespace dunebox::jit
 

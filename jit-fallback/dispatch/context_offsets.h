@@ -49,6 +49,7 @@
 #define JIT_TO_SYSCALL 0x3010
 #define JIT_TO_EMULATE 0x3018
 #define JIT_TO_TRAP 0x3020
+#define JIT_TO_STALE 0x3028
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
 // guest's. In the thread's own memory, at this distance from its Context.
@@ -65,7 +66,8 @@
 #define JIT_EXIT_SYSCALL 3
 #define JIT_EXIT_EMULATE 4
 #define JIT_EXIT_TRAP 5
-#define JIT_EXIT_SIGNAL 6
-#define JIT_EXIT_KICKED 7
+#define JIT_EXIT_STALE 6
+#define JIT_EXIT_SIGNAL 7
+#define JIT_EXIT_KICKED 8
 
 #endif  // DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_OFFSETS_H_

@@ -98,7 +98,7 @@ dunebox_jit_lookup_end:
 // Stack: the guest's, not to be touched.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_*, guest registers in the Context.
         .globl  dunebox_jit_exit_link, dunebox_jit_exit_lookup, dunebox_jit_exit_syscall
-        .globl  dunebox_jit_exit_emulate, dunebox_jit_exit_trap
+        .globl  dunebox_jit_exit_emulate, dunebox_jit_exit_trap, dunebox_jit_exit_stale
 dunebox_jit_exit_lookup:
         movq    %r11, %gs:JIT_RIP
         movq    %gs:JIT_SLOT_RCX, %rcx
@@ -117,6 +117,10 @@ dunebox_jit_exit_emulate:
 dunebox_jit_exit_trap:
         movq    %rax, %gs:JIT_RAX
         movl    $JIT_EXIT_TRAP, %eax
+        jmp     .Lsave
+dunebox_jit_exit_stale:
+        movq    %rax, %gs:JIT_RAX
+        movl    $JIT_EXIT_STALE, %eax
         jmp     .Lsave
 dunebox_jit_exit_syscall:
         movq    %rax, %gs:JIT_RAX

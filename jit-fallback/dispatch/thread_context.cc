@@ -22,6 +22,7 @@ extern const char dunebox_jit_enter_abort[], dunebox_jit_exit_signal[];
 extern const char dunebox_jit_lookup[], dunebox_jit_lookup_end[];
 extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
 extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
+extern const char dunebox_jit_exit_stale[];
 extern unsigned char dunebox_guest_fs_possible;
 }
 
@@ -125,7 +126,8 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
       .lookup = AddressOf(dunebox_jit_lookup),
       .system_call = AddressOf(dunebox_jit_exit_syscall),
       .emulate = AddressOf(dunebox_jit_exit_emulate),
-      .trap = AddressOf(dunebox_jit_exit_trap)};
+      .trap = AddressOf(dunebox_jit_exit_trap),
+      .stale = AddressOf(dunebox_jit_exit_stale)};
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = AddressOf(dunebox_jit_lookup);
   // The one address that an entry without contents would take for its own.
   ClearTarget(~std::uint64_t{0});

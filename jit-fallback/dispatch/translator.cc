@@ -1,6 +1,7 @@
 #include "jit-fallback/dispatch/translator.h"
 
 #include <sched.h>
+#include <time.h>
 
 #include <utility>
 
@@ -11,6 +12,35 @@ namespace {
 
 // Enough for the longest block: Limits::instructions of at most 15 bytes, in practice 4 each.
 constexpr std::size_t kMostCodeBytes = 512;
+
+// Copying more than this at a fork takes longer than a child is likely to need for translating.
+constexpr std::size_t kMostCopiedCode = std::size_t{8} << 20;
+
+// The check at the entry covers what runs until the next store.
+constexpr Limits kSelfCheckingLimits = {.instructions = 16, .branches = 1, .ends_at_store = true};
+
+std::uint64_t Nanoseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Adds the time it lives to a sum, if somebody wants to know.
+class Stopwatch {
+ public:
+  Stopwatch(bool measure, std::uint64_t& sum)
+      : sum_(measure ? &sum : nullptr), begin_(measure ? Nanoseconds() : 0) {}
+  ~Stopwatch() {
+    if (sum_ != nullptr) *sum_ += Nanoseconds() - begin_;
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  std::uint64_t* const sum_;
+  const std::uint64_t begin_;
+};
 
 }  // namespace
 
@@ -37,19 +67,54 @@ void Translator::Enlist(TranslatedThread& thread) {
 void Translator::Dismiss(TranslatedThread& thread) {
   std::lock_guard lock(mutex_);
   std::erase(threads_, &thread);
+  for (std::size_t i = 0; i < kExitReasons; ++i) past_exits_[i] += thread.exits_[i].Get();
 }
 
-CacheCounters Translator::counters() {
+TranslatorStatistics Translator::statistics() {
   std::lock_guard lock(mutex_);
-  return cache_->counters();
+  TranslatorStatistics result{.cache = cache_->counters(),
+                              .entry_stubs = entry_stubs_,
+                              .translate_nanoseconds = translate_nanoseconds_,
+                              .exits = past_exits_};
+  result.cache.guest_bytes -= entry_stub_guest_bytes_;
+  for (const TranslatedThread* thread : threads_) {
+    for (std::size_t i = 0; i < kExitReasons; ++i) result.exits[i] += thread->exits_[i].Get();
+  }
+  return result;
+}
+
+void Translator::Inspect(absl::FunctionRef<void(const CodeCache&)> look) {
+  std::lock_guard lock(mutex_);
+  look(*cache_);
+}
+
+void Translator::Announce() {
+  if (!options_.on_block) return;
+  std::vector<Made> made;
+  {
+    std::lock_guard lock(mutex_);
+    made.swap(made_);
+  }
+  for (const Made& block : made) options_.on_block(block.pc, block.host, block.size);
 }
 
 // Preconditions: the lock is held and block_ is translated.
 std::uint32_t Translator::Make(EntryKind kind) {
+  const std::uint32_t id = MakeNow(kind);
+  if (options_.on_block) {
+    const CodeBlock& block = cache_->block(id);
+    made_.push_back({block.pc, cache_->AddressOf(id), block.host_length});
+  }
+  return id;
+}
+
+std::uint32_t Translator::MakeNow(EntryKind kind) {
   for (;;) {
     if (kind == EntryKind::kIndirect &&
         cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
       emitter_.EmitIndirectStub(block_, cache_->NextAddress());
+      ++entry_stubs_;
+      entry_stub_guest_bytes_ += block_.length;
     } else {
       emitter_.Emit(block_, kind, cache_->NextAddress());
     }
@@ -70,7 +135,7 @@ void Translator::Flush() {
   for (TranslatedThread* thread : threads_) {
     while (thread->is_running_.load(std::memory_order_seq_cst)) sched_yield();
   }
-  cache_->Clear();
+  DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
 }
 
 std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind kind,
@@ -86,25 +151,29 @@ std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind k
     if (apply_if_known()) return std::nullopt;
   }
   std::optional<std::uint64_t> missing;
-  source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, [&](std::span<const std::uint8_t> bytes) {
+  source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, [&](const CodeSource::Code& code) {
     std::lock_guard lock(mutex_);
     if (apply_if_known()) return;
-    Translate(pc, bytes, options_.limits, block_);
+    const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
+    Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
     if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
       missing = fault->address;
       return;
     }
+    block_.is_self_checking = !code.is_watched;
     const std::uint32_t id = Make(kind);
     apply({id, cache_->AddressOf(id), version()});
   });
+  Announce();
   return missing;
 }
 
 std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply apply) {
   std::optional<std::uint64_t> missing;
-  source_.WithCode(pc, kMostCodeBytes, /*watch=*/false, [&](std::span<const std::uint8_t> bytes) {
+  source_.WithCode(pc, kMostCodeBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
     std::lock_guard lock(mutex_);
-    Translate(pc, bytes, {.instructions = 1, .branches = 1}, block_);
+    const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
+    Translate(pc, code.bytes, {.instructions = 1, .branches = 1}, block_);
     if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
       missing = fault->address;
       return;
@@ -118,6 +187,7 @@ std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply appl
     cache_->Kill(id);
     apply({id, cache_->AddressOf(id), version()});
   });
+  Announce();
   return missing;
 }
 
@@ -133,6 +203,18 @@ void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
     }
     cache_->Kill(id);
   }
+}
+
+absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
+  std::lock_guard lock(mutex_);
+  threads_ = {&self};
+  if (cache_->used() > kMostCopiedCode) {
+    // Most children run little before they execute another program.
+    version_.fetch_add(1, std::memory_order_seq_cst);
+    self.context().ClearTargets();
+    return cache_->Clear();
+  }
+  return cache_->TakeOwnMemory();
 }
 
 // ---- threads ------------------------------------------------------------------------------------
@@ -205,6 +287,14 @@ std::optional<Stop> TranslatedThread::OnSignal() {
                  .code = state.fault_code};
 }
 
+// A self-checking block has found that the guest's bytes are not those it was made from.
+std::optional<Stop> TranslatedThread::OnStale() {
+  is_running_.store(false, std::memory_order_release);
+  const std::uint64_t pc = context_->context().rip;
+  translator_.Invalidate(pc, pc + 1);
+  return std::nullopt;
+}
+
 // The block ended here because of its class; what it is exactly is read again.
 Stop TranslatedThread::OnInstruction() {
   Context& state = context_->context();
@@ -212,9 +302,9 @@ Stop TranslatedThread::OnInstruction() {
   std::uint64_t missing = 0;
   constexpr std::size_t kLongestInstruction = 15;
   translator_.source_.WithCode(
-      state.rip, kLongestInstruction, /*watch=*/false, [&](std::span<const std::uint8_t> bytes) {
-        if (Decode(bytes, at.instruction) == DecodeStatus::kTruncated) {
-          missing = state.rip + bytes.size();
+      state.rip, kLongestInstruction, /*watch=*/false, [&](const CodeSource::Code& code) {
+        if (Decode(code.bytes, at.instruction) == DecodeStatus::kTruncated) {
+          missing = state.rip + code.bytes.size();
         }
       });
   if (missing != 0) return AtFetchFault{missing};
@@ -222,6 +312,7 @@ Stop TranslatedThread::OnInstruction() {
 }
 
 std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
+  exits_[static_cast<std::size_t>(reason)].Add();
   next_.reset();
   switch (reason) {
     case ExitReason::kLink:
@@ -230,6 +321,8 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
       return OnLookup();
     case ExitReason::kSignal:
       return OnSignal();
+    case ExitReason::kStale:
+      return OnStale();
     case ExitReason::kSystemCall:
     case ExitReason::kEmulate:
     case ExitReason::kTrap:
@@ -265,7 +358,7 @@ Stop TranslatedThread::Run() {
   }
 }
 
-Stop TranslatedThread::RunOne() {
+Stop TranslatedThread::Step() {
   Context& state = context_->context();
   Resume single;
   const auto remember = [&](const Translator::Found& found) {
@@ -274,8 +367,11 @@ Stop TranslatedThread::RunOne() {
   if (const auto missing = translator_.WithSingle(state.rip, remember)) {
     return AtFetchFault{*missing};
   }
-  auto stop = Leave(EnterAt(single.host, EntryKind::kDirect, single.version));
-  return stop ? *stop : Run();
+  const ExitReason reason = EnterAt(single.host, EntryKind::kDirect, single.version);
+  auto stop = Leave(reason);
+  next_.reset();
+  if (reason == ExitReason::kKicked) return AtKick{};  // nothing has run
+  return stop ? *stop : AtStep{};
 }
 
 }  // namespace dunebox::jit

@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/counter.h"
 #include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "jit-fallback/emit/emitter.h"
@@ -29,9 +31,13 @@ namespace dunebox::jit {
 class CodeSource {
  public:
   virtual ~CodeSource() = default;
-  using Use = absl::FunctionRef<void(std::span<const std::uint8_t>)>;
+  struct Code {
+    std::span<const std::uint8_t> bytes;
+    bool is_watched;  // the translator hears (Invalidate) of any change to them after this
+  };
+  using Use = absl::FunctionRef<void(const Code&)>;
   // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are none.
-  // If `watch`, sees to it that the translator hears (Invalidate) of any change to them after that.
+  // Without `watch` they are not watched from now on.
   virtual void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) = 0;
 };
 
@@ -48,7 +54,8 @@ struct AtFetchFault {     // the instruction at `rip` cannot be fetched
   std::uint64_t address;  // the byte that is missing
 };
 struct AtKick {};
-using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick>;
+struct AtStep {};  // Step() has done its instruction
+using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick, AtStep>;
 
 class Translator;
 
@@ -63,9 +70,9 @@ class TranslatedThread {
   ThreadContext& context() { return *context_; }
   // Continues at context().rip until something happens.
   Stop Run();
-  // Executes one instruction, whatever watches its page: for stores into code that has just been
-  // invalidated. Otherwise as Run.
-  Stop RunOne();
+  // Executes one instruction, whatever watches its page: for single steps, and for stores into code
+  // that has just been invalidated.
+  Stop Step();
 
  private:
   friend class Translator;
@@ -78,6 +85,7 @@ class TranslatedThread {
   std::optional<Stop> OnLink();
   std::optional<Stop> OnLookup();
   std::optional<Stop> OnSignal();
+  std::optional<Stop> OnStale();
   Stop OnInstruction();
 
   Translator& translator_;
@@ -86,7 +94,16 @@ class TranslatedThread {
   // The block to go on with, when the last exit has found it already.
   std::optional<Resume> next_;
   EntryKind next_kind_ = EntryKind::kDirect;
+  std::array<Counter, kExitReasons> exits_;
   std::array<Resume, 256> resumes_{};  // by pc; valid for one version of the translator
+};
+
+// What has been done so far. Of the process, threads that are gone included.
+struct TranslatorStatistics {
+  CacheCounters cache;
+  std::uint64_t entry_stubs = 0;  // blocks that only lead from an indirect jump to another block
+  std::uint64_t translate_nanoseconds = 0;  // with Options::measure_time
+  std::array<std::uint64_t, kExitReasons> exits{};  // by ExitReason
 };
 
 class Translator {
@@ -95,6 +112,9 @@ class Translator {
     std::size_t cache_size = std::size_t{256} << 20;
     Limits limits;
     EmitterOptions emitter;
+    bool measure_time = false;
+    // Told of every block that was made. Called without a lock. Null: nobody is.
+    std::function<void(std::uint64_t pc, std::uint64_t host, std::uint32_t size)> on_block;
   };
   static absl::StatusOr<std::unique_ptr<Translator>> Create(Options options, CodeSource& source);
 
@@ -104,8 +124,12 @@ class Translator {
 
   void LockForFork() { mutex_.lock(); }
   void UnlockAfterFork() { mutex_.unlock(); }
-  CacheCounters counters();
-  const CodeCache& cache() const { return *cache_; }
+  // In a forked child, unlocked, whose only thread is `self`'s: code memory of its own at the same
+  // addresses in place of the parent's, which goes on writing to that.
+  absl::Status ContinueAfterFork(TranslatedThread& self);
+  TranslatorStatistics statistics();
+  // Calls `look` while the cache does not change.
+  void Inspect(absl::FunctionRef<void(const CodeCache&)> look);
 
  private:
   friend class TranslatedThread;
@@ -126,6 +150,9 @@ class Translator {
   // A block of the one instruction at `pc` that nobody finds again.
   std::optional<std::uint64_t> WithSingle(std::uint64_t pc, Apply apply);
   std::uint32_t Make(EntryKind kind);
+  std::uint32_t MakeNow(EntryKind kind);
+  // Preconditions: no lock is held.
+  void Announce();
   void Flush();
   std::uint64_t version() const { return version_.load(std::memory_order_seq_cst); }
 
@@ -137,6 +164,13 @@ class Translator {
   std::mutex mutex_;  // guards what follows, and changes of cache_
   Emitter emitter_;
   Block block_;
+  struct Made {
+    std::uint64_t pc, host;
+    std::uint32_t size;
+  };
+  std::vector<Made> made_;  // not announced yet
+  std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, translate_nanoseconds_ = 0;
+  std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
   std::uint64_t flushes_ = 0;  // a link number means nothing after another one
   std::vector<TranslatedThread*> threads_;
 };

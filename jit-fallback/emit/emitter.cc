@@ -399,6 +399,43 @@ void Emitter::EmitIndirectEntry(const Block& block) {
   EmitMiss();
 }
 
+// Compares the guest's bytes with those the block is made from, four or one at a time, without
+// touching flags. RCX is spent, R11 holds the address.
+void Emitter::EmitSelfCheck(const Block& block) {
+  MarkAt(RecoveryKind::kFixed, 0);
+  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
+  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
+  rcx_ = r11_ = {.in_register = false, .in_slot = true};
+  MarkAt(RecoveryKind::kFixed, 0);
+  code_.MoveImmediate(Reg::kR11, block.pc);
+  for (std::uint32_t at = 0; at < block.length;) {
+    const bool four = at + 4 <= block.length;
+    std::uint32_t expected = 0;
+    std::memcpy(&expected, block.bytes.data() + at, four ? 4 : 1);
+    if (four) {
+      code_.Bytes({0x41, 0x8b, 0x8b});  // mov ecx, [r11 + at]
+    } else {
+      code_.Bytes({0x41, 0x0f, 0xb6, 0x8b});  // movzx ecx, byte [r11 + at]
+    }
+    code_.Value(at);
+    code_.Bytes({0x8d, 0x89});  // lea ecx, [rcx - expected]
+    code_.Value(~expected + 1);
+    code_.Bytes({0xe3, 0});  // jrcxz over the way out
+    const std::uint32_t over = code_.size();
+    EmitStale(block.pc);
+    code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
+    at += four ? 4 : 1;
+  }
+}
+
+void Emitter::EmitStale(std::uint64_t pc) {
+  code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
+  code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
+  code_.StoreSlotImmediate(JIT_RIP, pc);
+  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[stale]
+  code_.Value(std::uint32_t{JIT_TO_STALE});
+}
+
 void Emitter::EmitMiss() {
   code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
   code_.Value(std::uint32_t{JIT_TO_LOOKUP});
@@ -570,6 +607,7 @@ void Emitter::EmitTerminal(const Step* last) {
 void Emitter::Emit(const Block& block, EntryKind entry, std::uint64_t address) {
   Begin(block, address);
   if (entry == EntryKind::kIndirect) EmitIndirectEntry(block);
+  if (block.is_self_checking) EmitSelfCheck(block);
   EmitBody(block);
   Finish();
 }

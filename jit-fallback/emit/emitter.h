@@ -88,6 +88,8 @@ class Emitter {
   void Begin(const Block& block, std::uint64_t address);
   void EmitIndirectEntry(const Block& block);
   void EmitMiss();
+  void EmitSelfCheck(const Block& block);
+  void EmitStale(std::uint64_t pc);
   void EmitBody(const Block& block);
   void Finish();
   void EmitStep(const Step& step);

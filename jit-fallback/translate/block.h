@@ -50,6 +50,7 @@ struct Step {
 struct Limits {
   unsigned instructions = 64;
   unsigned branches = 4;  // the block ends behind this many conditional branches
+  bool ends_at_store = false;  // behind an instruction that may write memory other than the stack
 };
 
 struct Block {
@@ -59,6 +60,8 @@ struct Block {
   std::vector<Step> steps;
   std::span<const std::uint8_t> bytes;  // the caller's, at least `length`
   Terminal terminal;
+  // Nobody watches the guest's bytes: the block compares them with `bytes` when it is entered.
+  bool is_self_checking = false;
 
   std::uint64_t PcOf(const Step& step) const { return pc + step.offset; }
   std::uint64_t NextOf(const Step& step) const { return PcOf(step) + step.instruction.length; }

@@ -24,6 +24,23 @@ bool EndsBlock(Class klass) {
   return true;
 }
 
+bool MayStore(const Instruction& instruction) {
+  switch (instruction.operation) {
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+    case Operation::kMaskMove:
+    case Operation::kGatherScatter:
+    case Operation::kXsaveFamily:
+    case Operation::kTileMemory:
+    case Operation::kMovdir64b:
+    case Operation::kEnqcmd:
+    case Operation::kClzero:
+      return true;
+    default:
+      return instruction.access == Access::kWrite || instruction.access == Access::kReadWrite;
+  }
+}
+
 Terminal TerminalOf(const Block& block, const Step& step) {
   const std::uint64_t next = block.NextOf(step);
   switch (step.instruction.klass) {
@@ -63,6 +80,7 @@ void Translate(std::uint64_t pc, std::span<const std::uint8_t> bytes, const Limi
   block.length = 0;
   block.bytes = bytes;
   block.steps.clear();
+  block.is_self_checking = false;
   unsigned branches = 0;
   for (;;) {
     Step& step = block.steps.emplace_back();
@@ -80,7 +98,8 @@ void Translate(std::uint64_t pc, std::span<const std::uint8_t> bytes, const Limi
     block.length += step.instruction.length;
     const Class klass = step.instruction.klass;
     if (klass == Class::kBranch) ++branches;
-    if (EndsBlock(klass) || branches >= limits.branches ||
+    const bool stores = limits.ends_at_store && MayStore(step.instruction);
+    if (EndsBlock(klass) || stores || branches >= limits.branches ||
         block.steps.size() >= limits.instructions) {
       block.terminal = TerminalOf(block, step);
       return;

@@ -13,6 +13,21 @@ namespace dune::x86 {
 //  63  62..52   51..12   11..9  8  7   6 5 4   3   2   1   0
 //  NX  ignored  frame    ign    G  PS  D A PCD PWT U/S R/W P
 class PageTableEntry {
+  // In front of their uses: clang evaluates the assertions below only then.
+  using NoExecute = BitField<63, 63>;
+  using Frame = BitField<51, 12>;
+  using Large = BitField<7, 7>;
+  using Dirty = BitField<6, 6>;
+  using Accessed = BitField<5, 5>;
+  using User = BitField<2, 2>;
+  using Writable = BitField<1, 1>;
+  using Present = BitField<0, 0>;
+
+  template <typename Field>
+  constexpr PageTableEntry With(bool on) const {
+    return PageTableEntry(Field::Set(word_, on ? 1 : 0));
+  }
+
  public:
   constexpr PageTableEntry() = default;
   constexpr explicit PageTableEntry(std::uint64_t word) : word_(word) {}
@@ -42,20 +57,6 @@ class PageTableEntry {
   constexpr bool operator==(const PageTableEntry&) const = default;
 
  private:
-  using NoExecute = BitField<63, 63>;
-  using Frame = BitField<51, 12>;
-  using Large = BitField<7, 7>;
-  using Dirty = BitField<6, 6>;
-  using Accessed = BitField<5, 5>;
-  using User = BitField<2, 2>;
-  using Writable = BitField<1, 1>;
-  using Present = BitField<0, 0>;
-
-  template <typename Field>
-  constexpr PageTableEntry With(bool on) const {
-    return PageTableEntry(Field::Set(word_, on ? 1 : 0));
-  }
-
   std::uint64_t word_ = 0;
 };
 static_assert(sizeof(PageTableEntry) == 8);

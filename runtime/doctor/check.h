@@ -26,7 +26,7 @@ struct Check {
 
 // What `--engine=auto` takes on this machine.
 struct EngineDecision {
-  std::string engine;  // "kvm", or empty when no engine can run programs
+  std::string engine;  // "kvm", "jit", or empty when no engine can run programs
   std::string reason;
   bool usable() const { return !engine.empty(); }
 };

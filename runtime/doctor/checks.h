@@ -11,6 +11,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/doctor/check.h"
 #include "runtime/doctor/host.h"
@@ -27,8 +28,12 @@ Check CheckVirtualizationFlags(const Host& host);
 Check CheckKvmDevice(const Host& host);
 // `probe` is the result of host.probe(), which runs only once for the whole report.
 Check CheckKvmProbe(const absl::StatusOr<kvm::Probe>& probe);
-Check CheckJitEngine();
-EngineDecision DecideEngine(const Check& device, const absl::StatusOr<kvm::Probe>& probe);
+// `translation` is the result of host.translation().
+Check CheckJitEngine(const absl::Status& translation);
+// What a run's ChooseEngine takes, and why.
+EngineDecision DecideEngine(const Check& virtualization, const Check& device,
+                            const absl::StatusOr<kvm::Probe>& probe,
+                            const absl::Status& translation);
 
 Check CheckProtectionKeys(const Host& host);
 Check CheckLandlock(const Host& host);

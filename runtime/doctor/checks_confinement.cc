@@ -24,7 +24,7 @@ Check CheckProtectionKeys(const Host& host) {
   }
   check.state = State::kWarning;
   check.found = result == -ENOSPC ? "all taken" : "not offered by this processor and kernel";
-  check.advice = "nothing to do: engine kvm does not need them";
+  check.advice = "nothing to do: no engine of this version needs them";
   return check;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "runtime/doctor/checks.h"
 #include "runtime/doctor/host_file.h"
+#include "runtime/engine_choice.h"
 
 namespace dunebox::doctor {
 namespace {
@@ -116,26 +117,57 @@ Check CheckKvmProbe(const absl::StatusOr<kvm::Probe>& probe) {
   return check;
 }
 
-Check CheckJitEngine() {
-  return {.name = "engine jit",
-          .state = State::kMissing,
-          .found = "not in this version",
-          .advice = "nothing to do: use --engine=kvm, or leave the choice to auto"};
+Check CheckJitEngine(const absl::Status& translation) {
+  Check check{.name = "engine jit"};
+  if (!translation.ok()) {
+    check.state = State::kMissing;
+    check.found = fmt::format("cannot run: {}", std::string(translation.message()));
+    check.advice =
+        absl::IsUnavailable(translation)
+            ? "use a processor with FSGSBASE and SSE4.2, and Linux 5.9 or newer without "
+              "'nofsgsbase'"
+            : "allow memory that is written through one mapping and executed through another: a "
+              "security module or vm.memfd_noexec may forbid it";
+    return check;
+  }
+  check.state = State::kWarning;
+  check.found =
+      "runs; in this version translated code is not isolated from the runtime, which is in the same "
+      "process: a hostile program could read and change it";
+  check.advice =
+      "run only programs that you would run without Dunebox, too; for a wall of hardware use "
+      "--engine=kvm";
+  return check;
 }
 
-EngineDecision DecideEngine(const Check& device, const absl::StatusOr<kvm::Probe>& probe) {
+EngineDecision DecideEngine(const Check& virtualization, const Check& device,
+                            const absl::StatusOr<kvm::Probe>& probe,
+                            const absl::Status& translation) {
+  const process::EngineKind kind =
+      runtime::ChooseEngine({.has_virtualization = virtualization.state == State::kOk,
+                             .can_open_kvm = device.state != State::kMissing,
+                             .can_translate = translation.ok()});
+  if (kind == process::EngineKind::kJit) {
+    return {.engine = "jit",
+            .reason = device.state == State::kMissing
+                          ? fmt::format("/dev/kvm: {}", device.found)
+                          : "there is a /dev/kvm, but no virtualization hardware: translating is "
+                            "faster"};
+  }
+  const std::string also =
+      translation.ok() ? "--engine=jit can be asked for"
+                       : fmt::format("engine jit: {}", std::string(translation.message()));
   if (device.state == State::kMissing) {
-    return {.engine = "",
-            .reason = fmt::format("/dev/kvm: {}; jit is not in this version", device.found)};
+    return {.engine = "", .reason = fmt::format("/dev/kvm: {}; {}", device.found, also)};
   }
   if (!probe.ok()) {
     return {.engine = "",
-            .reason = fmt::format("the probe of /dev/kvm failed: {}; jit is not in this version",
-                                  std::string(probe.status().message()))};
+            .reason = fmt::format("the probe of /dev/kvm failed: {}; {}",
+                                  std::string(probe.status().message()), also)};
   }
   if (probe->is_hardware()) return {.engine = "kvm", .reason = "/dev/kvm is hardware"};
   return {.engine = "kvm",
-          .reason = "it is the only engine of this version, although /dev/kvm is not hardware"};
+          .reason = fmt::format("/dev/kvm works, although it is not hardware; {}", also)};
 }
 
 }  // namespace dunebox::doctor

@@ -3,14 +3,16 @@
 namespace dunebox::doctor {
 
 Report Examine(const Host& host) {
+  const Check virtualization = CheckVirtualizationFlags(host);
   const Check device = CheckKvmDevice(host);
   const absl::StatusOr<kvm::Probe> probe = host.probe();
+  const absl::Status translation = host.translation();
   return {.checks = {CheckKernel(host), CheckProcessor(host), CheckProcessorFeatures(host),
-                     CheckVirtualizationFlags(host), device, CheckKvmProbe(probe), CheckJitEngine(),
+                     virtualization, device, CheckKvmProbe(probe), CheckJitEngine(translation),
                      CheckProtectionKeys(host), CheckLandlock(host), CheckUserNamespaces(host),
                      CheckSeccomp(host), CheckOpenFiles(host), CheckMappingCount(host),
                      CheckStackLimit(host), CheckAddressLayout(host), CheckDefaultRights()},
-          .engine = DecideEngine(device, probe)};
+          .engine = DecideEngine(virtualization, device, probe, translation)};
 }
 
 }  // namespace dunebox::doctor

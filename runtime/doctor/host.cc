@@ -12,6 +12,8 @@
 
 #include <cerrno>
 
+#include "runtime/jit/jit_engine.h"
+
 namespace dunebox::doctor {
 namespace {
 
@@ -68,6 +70,7 @@ Host ThisHost() {
   host.kernel = ReadKernelIdentity;
   host.kvm = &kvm::HostKvmApi();
   host.probe = [api = host.kvm] { return kvm::RunProbe(*api); };
+  host.translation = runtime::JitEngine::TryHost;
   host.protection_key = TryProtectionKey;
   host.landlock_abi = ReadLandlockAbi;
   host.user_namespace = TryUserNamespace;

@@ -37,6 +37,7 @@ struct Host {
   kvm::KvmApi* kvm = nullptr;
   std::function<absl::StatusOr<kvm::Probe>()> probe;
 
+  std::function<absl::Status()> translation;  // whether engine jit can run, really tried
   std::function<int()> protection_key;  // 0 when one can be allocated
   std::function<int()> landlock_abi;
   std::function<int()> user_namespace;                      // 0 when one can be made

@@ -5,43 +5,81 @@
 #include <vector>
 
 namespace dunebox::runtime {
+namespace {
+
+// A store into a protected page costs about as much as entering a self-checking block this often.
+constexpr unsigned kStoresBeforeSelfChecks = 8;
+
+}  // namespace
 
 CodePages::~CodePages() {
-  for (const std::uint64_t page : pages_) MakeWritable(page);
+  for (const auto& [address, page] : pages_) {
+    if (page.is_protected) MakeWritable(address);
+  }
 }
 
 void CodePages::MakeWritable(std::uint64_t page) const {
-  mprotect(memory_.HostAddress(page, kPageSize), kPageSize, PROT_READ | PROT_WRITE);
+  mprotect(reinterpret_cast<void*>(memory_.window().base + page), kPageSize,
+           PROT_READ | PROT_WRITE);
 }
 
-void CodePages::Protect(GuestVirt address) {
-  const std::uint64_t page = PageDown(address.value);
+template <typename Visit>
+void CodePages::ForPagesIn(const GuestRange& range, Visit visit) {
+  const std::uint64_t first = PageDown(range.start.value);
+  if ((range.end.value - first) / kPageSize > pages_.size()) {
+    for (auto& [address, page] : pages_) {
+      if (address >= first && address < range.end.value) visit(address, page);
+    }
+    return;
+  }
+  for (std::uint64_t address = first; address < range.end.value; address += kPageSize) {
+    const auto found = pages_.find(address);
+    if (found != pages_.end()) visit(address, found->second);
+  }
+}
+
+bool CodePages::UnprotectPage(std::uint64_t address, Page& page) {
+  if (!page.is_protected) return false;
+  page.is_protected = false;
+  protected_.fetch_sub(1, std::memory_order_relaxed);
+  MakeWritable(address);
+  return true;
+}
+
+bool CodePages::Protect(GuestVirt address) {
+  const std::uint64_t start = PageDown(address.value);
   std::lock_guard lock(mutex_);
-  if (!pages_.insert(page).second) return;
-  count_.store(pages_.size(), std::memory_order_relaxed);
-  mprotect(memory_.HostAddress(page, kPageSize), kPageSize, PROT_READ);
+  Page& page = pages_[start];
+  if (page.is_protected) return true;
+  if (page.stores >= kStoresBeforeSelfChecks) return false;
+  void* host = reinterpret_cast<void*>(memory_.window().base + start);
+  if (mprotect(host, kPageSize, PROT_READ) != 0) return false;  // too many mappings
+  page.is_protected = true;
+  protected_.fetch_add(1, std::memory_order_relaxed);
+  return true;
 }
 
 bool CodePages::Unprotect(const GuestRange& range) {
-  if (!any()) return false;
+  if (!any_protected()) return false;
   std::lock_guard lock(mutex_);
-  std::vector<std::uint64_t> found;
-  const std::uint64_t first = PageDown(range.start.value);
-  if ((range.end.value - first) / kPageSize <= pages_.size()) {
-    for (std::uint64_t page = first; page < range.end.value; page += kPageSize) {
-      if (pages_.contains(page)) found.push_back(page);
-    }
-  } else {
-    for (const std::uint64_t page : pages_) {
-      if (page >= first && page < range.end.value) found.push_back(page);
-    }
-  }
-  for (const std::uint64_t page : found) {
-    pages_.erase(page);
-    MakeWritable(page);
-  }
-  count_.store(pages_.size(), std::memory_order_relaxed);
-  return !found.empty();
+  bool any = false;
+  ForPagesIn(range, [&](std::uint64_t address, Page& page) {
+    if (!UnprotectPage(address, page)) return;
+    ++page.stores;
+    any = true;
+  });
+  return any;
+}
+
+void CodePages::Forget(const GuestRange& range) {
+  std::lock_guard lock(mutex_);
+  if (pages_.empty()) return;
+  std::vector<std::uint64_t> gone;
+  ForPagesIn(range, [&](std::uint64_t address, Page& page) {
+    UnprotectPage(address, page);
+    gone.push_back(address);
+  });
+  for (const std::uint64_t address : gone) pages_.erase(address);
 }
 
 }  // namespace dunebox::runtime

@@ -1,8 +1,9 @@
 // Which pages of writable guest memory hold code that has been translated. The host mapping of such a
 // page is read-only, so that the first store into it is seen; then it is writable again and what was
-// translated from it is gone.
+// translated from it is gone. A page where this happens too often is left writable: blocks from it
+// compare themselves with the guest's bytes each time they are entered.
 //
-// Thread-safe.
+// Thread-safe; its lock is a leaf.
 #ifndef DUNEBOX_RUNTIME_JIT_CODE_PAGES_H_
 #define DUNEBOX_RUNTIME_JIT_CODE_PAGES_H_
 
@@ -10,7 +11,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "hostcalls/memory/guest_memory.h"
 
 namespace dunebox::runtime {
@@ -21,22 +22,33 @@ class CodePages {
   // Makes everything writable again.
   ~CodePages();
 
-  // The guest may write the page at `address`, and code from it is about to be read.
-  void Protect(GuestVirt address);
-  // Makes the protected pages of the range writable; true when there was one.
+  // The guest may write the page at `address`, and code from it is about to be read. False when the
+  // page is not watched: its blocks have to check themselves.
+  bool Protect(GuestVirt address);
+  // A store or a system call is about to write here: the protected pages become writable. True when
+  // there was one.
   bool Unprotect(const GuestRange& range);
-  bool any() const { return count_.load(std::memory_order_relaxed) != 0; }
+  // The mapping changes: nothing is known of the range any more.
+  void Forget(const GuestRange& range);
+  bool any_protected() const { return protected_.load(std::memory_order_relaxed) != 0; }
 
   void LockForFork() { mutex_.lock(); }
   void UnlockAfterFork() { mutex_.unlock(); }
 
  private:
+  struct Page {
+    bool is_protected = false;
+    unsigned stores = 0;  // times it was made writable again
+  };
+  template <typename Visit>
+  void ForPagesIn(const GuestRange& range, Visit visit);
   void MakeWritable(std::uint64_t page) const;
+  bool UnprotectPage(std::uint64_t address, Page& page);
 
   const hostcalls::GuestMemory& memory_;
   std::mutex mutex_;
-  absl::flat_hash_set<std::uint64_t> pages_;  // page-aligned addresses
-  std::atomic<std::size_t> count_{0};
+  absl::flat_hash_map<std::uint64_t, Page> pages_;  // by page-aligned address
+  std::atomic<std::size_t> protected_{0};
 };
 
 }  // namespace dunebox::runtime

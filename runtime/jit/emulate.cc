@@ -119,6 +119,7 @@ class Emulator {
   std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
   std::optional<Fault> MoveToSegment();
   std::optional<Fault> PopSegment();
+  std::optional<Fault> PopFlags();
   std::optional<Fault> LoadFarPointer();
   std::optional<Fault> FarTransfer(std::uint64_t rip, std::uint16_t code);
   std::optional<Fault> ReturnFar();
@@ -202,6 +203,23 @@ std::optional<Fault> Emulator::ReadFar(std::uint64_t& target, std::uint16_t& sel
   return std::nullopt;
 }
 
+// Not copied: it may set the trap flag.
+std::optional<Fault> Emulator::PopFlags() {
+  std::uint64_t& rsp = Gpr(context_, 4);
+  const unsigned bytes = instruction_.operand_size ? 2 : 8;
+  std::uint64_t flags = 0;
+  if (!memory_.Read(rsp, std::as_writable_bytes(std::span(&flags, 1)).first(bytes))) {
+    return BadMemory(rsp);
+  }
+  if (bytes == 2) flags |= context_.rflags & ~std::uint64_t{0xffff};
+  constexpr std::uint64_t kPoppable = x86::rflags::kUserSettable & ~x86::rflags::kResume;
+  const std::uint64_t settable = kPoppable | x86::rflags::kIdentification |
+                                 x86::rflags::kNestedTask;
+  context_.rflags = (context_.rflags & ~settable) | (flags & settable);
+  rsp += bytes;
+  return Done();
+}
+
 std::optional<Fault> Emulator::LoadFarPointer() {
   std::uint64_t value = 0;
   std::uint16_t selector = 0;
@@ -283,6 +301,8 @@ std::optional<Fault> Emulator::Run() {
       return MoveToSegment();
     case Operation::kPopSegment:
       return PopSegment();
+    case Operation::kPopFlags:
+      return PopFlags();
     case Operation::kLoadFarPointer:
       return LoadFarPointer();
     case Operation::kJumpFar:

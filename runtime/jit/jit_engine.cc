@@ -1,13 +1,16 @@
 #include "runtime/jit/jit_engine.h"
 
+#include <cpuid.h>
 #include <sys/auxv.h>
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/table/table.h"
 #include "libdune/x86/guest_cpuid.h"
+#include "runtime/jit/dump.h"
 #include "runtime/jit/jit_thread.h"
 
 namespace dunebox::runtime {
@@ -33,12 +36,47 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
   return std::min(end, pc + most);
 }
 
+// Of the second lookup table. [intel/vol2 CPUID] SSE4.2
+bool HasCrc32() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_2) != 0;
+}
+
+struct ReasonName {
+  jit::ExitReason reason;
+  std::string_view name;
+};
+constexpr ReasonName kReasonNames[] = {
+    {jit::ExitReason::kLink, "entries.link_missing"},
+    {jit::ExitReason::kLookup, "entries.lookup_miss"},
+    {jit::ExitReason::kSystemCall, "entries.system_call"},
+    {jit::ExitReason::kEmulate, "entries.emulate"},
+    {jit::ExitReason::kTrap, "entries.trap"},
+    {jit::ExitReason::kStale, "entries.stale_code"},
+    {jit::ExitReason::kSignal, "entries.signal_or_fault"},
+    {jit::ExitReason::kKicked, "entries.kicked"},
+};
+
 }  // namespace
 
 absl::Status JitEngine::CheckHost() {
   if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) == 0) {
     return absl::UnavailableError(
         "--engine=jit needs a processor and kernel with FSGSBASE (Linux 5.9)");
+  }
+  if (!HasCrc32()) return absl::UnavailableError("--engine=jit needs a processor with SSE4.2");
+  return absl::OkStatus();
+}
+
+absl::Status JitEngine::TryHost() {
+  if (absl::Status status = CheckHost(); !status.ok()) return status;
+  constexpr int kAnswer = 42;
+  constexpr std::array<std::uint8_t, 6> kCode = {0xb8, kAnswer, 0, 0, 0, 0xc3};  // mov eax; ret
+  absl::StatusOr<jit::CodeMemory> memory = jit::CodeMemory::Create(kPageSize);
+  if (!memory.ok()) return memory.status();
+  memory->Write(0, kCode);
+  if (reinterpret_cast<int (*)()>(memory->address())() != kAnswer) {
+    return absl::InternalError("what is written to translated code's memory is not what runs");
   }
   return absl::OkStatus();
 }
@@ -48,7 +86,7 @@ JitEngine::JitEngine(memory::AddressSpace& space)
       extended_layout_(jit::ExtendedLayout::OfHost(dune::x86::kExtendedFeatureMask)),
       code_pages_(space.memory()) {}
 
-absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(const JitOptions& options,
+absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
                                                              memory::AddressSpace& space) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   std::unique_ptr<JitEngine> engine(new JitEngine(space));
@@ -58,15 +96,27 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(const JitOptions& o
     return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
   };
   if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
+  translation.measure_time = options.measure_time;
+  engine->perf_map_ = std::move(options.perf_map);
+  if (engine->perf_map_ != nullptr) {
+    translation.on_block = [map = engine->perf_map_.get()](
+                               std::uint64_t pc, std::uint64_t host, std::uint32_t size) {
+      map->Add(pc, host, size);
+    };
+  }
   absl::StatusOr<std::unique_ptr<jit::Translator>> translator =
       jit::Translator::Create(std::move(translation), *engine);
   if (!translator.ok()) return translator.status();
   engine->translator_ = *std::move(translator);
   space.SetObserver(engine.get());
+  space.memory().SetWatcher(engine.get());
   return engine;
 }
 
-JitEngine::~JitEngine() { space_.SetObserver(nullptr); }
+JitEngine::~JitEngine() {
+  space_.memory().SetWatcher(nullptr);
+  space_.SetObserver(nullptr);
+}
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
@@ -82,6 +132,7 @@ absl::Status JitEngine::AliasHostPages(const GuestRange& at, const void* host) {
 }
 
 void JitEngine::LockForFork() {
+  if (perf_map_ != nullptr) perf_map_->LockForFork();
   translator_->LockForFork();
   code_pages_.LockForFork();
 }
@@ -89,11 +140,57 @@ void JitEngine::LockForFork() {
 void JitEngine::UnlockAfterFork() {
   code_pages_.UnlockAfterFork();
   translator_->UnlockAfterFork();
+  if (perf_map_ != nullptr) perf_map_->UnlockAfterFork();
+}
+
+std::string JitEngine::Statistics() {
+  const jit::TranslatorStatistics done = translator_->statistics();
+  std::string report;
+  const auto add = [&](std::string_view name, std::uint64_t value) {
+    report += StatisticsLine(name, value);
+  };
+  add("blocks", done.cache.blocks - done.entry_stubs);
+  add("blocks.entry_stubs", done.entry_stubs);
+  add("blocks.invalidated", done.cache.invalidated);
+  add("bytes.guest", done.cache.guest_bytes);
+  add("bytes.host", done.cache.host_bytes);
+  add("links", done.cache.links);
+  add("flushes", done.cache.flushes);
+  add("code_page_write_faults", code_page_faults_.load(std::memory_order_relaxed));
+  std::uint64_t entries = 0;
+  for (const std::uint64_t count : done.exits) entries += count;
+  add("entries", entries);
+  for (const ReasonName& row : kReasonNames) {
+    add(row.name, done.exits[static_cast<std::size_t>(row.reason)]);
+  }
+  add("translate_microseconds", done.translate_nanoseconds / 1000);
+  return report;
+}
+
+std::string JitEngine::Report(const Diagnostics& wanted) {
+  std::string report;
+  if (wanted.statistics) report += Statistics();
+  if (!wanted.dump.empty()) report += DumpBlocks(*translator_, space_, wanted.dump);
+  return report;
+}
+
+absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {
+  absl::Status status = translator_->ContinueAfterFork(static_cast<JitThread&>(self).thread());
+  if (!status.ok()) return status;
+  return true;
 }
 
 void JitEngine::Forget(const GuestRange& range) {
   translator_->Invalidate(range.start.value, range.end.value);
-  code_pages_.Unprotect(range);
+  code_pages_.Forget(range);
+  set_watching(code_pages_.any_protected());
+}
+
+// The kernel fails with EFAULT where a store of the guest's would be seen as a fault.
+void JitEngine::BeforeAccess(std::uint64_t address, std::uint64_t size) {
+  const GuestRange range{GuestVirt{address}, GuestVirt{address + size}};
+  if (!code_pages_.Unprotect(range)) return;
+  translator_->Invalidate(PageDown(address), PageUp(range.end.value));
 }
 
 void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
@@ -101,18 +198,25 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
   space_.WithMap([&](const memory::VmaMap& map) {
     const std::uint64_t end = ExecutableEnd(map, pc, std::min(most, bytes.size()));
     std::size_t have = 0;
+    bool is_watched = watch;
     // Page by page: what is past the end of a file is not there.
     for (std::uint64_t at = pc; at < end;) {
       const std::uint64_t part = std::min(end, PageDown(at) + kPageSize) - at;
       const memory::Vma* vma = map.Find(GuestVirt{at});
-      if (watch && vma != nullptr && vma->protection.write) code_pages_.Protect(GuestVirt{at});
+      // Shared memory changes by other addresses and other processes, too.
+      if (vma->sharing == memory::Sharing::kShared) {
+        is_watched = false;
+      } else if (watch && vma->protection.write) {
+        set_watching(true);
+        if (!code_pages_.Protect(GuestVirt{at})) is_watched = false;
+      }
       if (!space_.memory().Read(at, std::as_writable_bytes(std::span(bytes).subspan(have, part)))) {
         break;
       }
       have += part;
       at += part;
     }
-    use(std::span(bytes).first(have));
+    use({.bytes = std::span(bytes).first(have), .is_watched = is_watched});
   });
 }
 
@@ -122,8 +226,9 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
     const memory::Vma* vma = map.Find(address);
     if (vma == nullptr || !vma->protection.write) return WriteFault::kNotOurs;
     translator_->Invalidate(page.value, page.value + kPageSize);
-    return code_pages_.Unprotect({page, page + kPageSize}) ? WriteFault::kCodePage
-                                                           : WriteFault::kAllowed;
+    if (!code_pages_.Unprotect({page, page + kPageSize})) return WriteFault::kAllowed;
+    code_page_faults_.fetch_add(1, std::memory_order_relaxed);
+    return WriteFault::kCodePage;
   });
 }
 

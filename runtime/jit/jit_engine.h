@@ -4,6 +4,7 @@
 #ifndef DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
 #define DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
+#include "runtime/jit/perf_map.h"
 #include "runtime/memory/address_space.h"
 
 namespace dunebox::runtime {
@@ -18,17 +20,22 @@ namespace dunebox::runtime {
 struct JitOptions {
   // System calls may run without the dispatcher where it would add nothing.
   bool allow_in_place_calls = true;
+  bool measure_time = false;          // of translating, for Report
+  std::unique_ptr<PerfMap> perf_map;  // null: no names for perf
 };
 
 class JitEngine final : public ExecutionEngine,
                         public memory::MappingObserver,
+                        public hostcalls::MemoryWatcher,
                         public jit::CodeSource {
  public:
   // Why this host cannot run it; OK when it can.
   static absl::Status CheckHost();
+  // The same, and really makes and runs a little code.
+  static absl::Status TryHost();
 
   // Attaches itself to `space`, which outlives it.
-  static absl::StatusOr<std::unique_ptr<JitEngine>> Create(const JitOptions& options,
+  static absl::StatusOr<std::unique_ptr<JitEngine>> Create(JitOptions options,
                                                            memory::AddressSpace& space);
   ~JitEngine() override;
 
@@ -37,10 +44,15 @@ class JitEngine final : public ExecutionEngine,
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
   void LockForFork() override;
   void UnlockAfterFork() override;
+  absl::StatusOr<bool> ContinueAfterFork(EngineThread& self) override;
+  std::string Report(const Diagnostics& wanted) override;
 
   // MappingObserver
   void Forget(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return false; }
+
+  // MemoryWatcher
+  void BeforeAccess(std::uint64_t address, std::uint64_t size) override;
 
   // CodeSource
   void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
@@ -59,11 +71,15 @@ class JitEngine final : public ExecutionEngine,
  private:
   explicit JitEngine(memory::AddressSpace& space);
 
+  std::string Statistics();
+
   memory::AddressSpace& space_;
   const jit::ExtendedLayout extended_layout_;
   CodePages code_pages_;
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;
+  std::unique_ptr<PerfMap> perf_map_;
+  std::atomic<std::uint64_t> code_page_faults_{0};
   std::shared_ptr<jit::Translator> translator_;
 };
 

@@ -55,12 +55,26 @@ Exit JitThread::Run(Registers& registers) {
   jit::Context& context = thread_.context().context();
   CopyIn(registers, context);
   for (;;) {
-    const jit::Stop stop = std::exchange(run_one_, false) ? thread_.RunOne() : thread_.Run();
-    if (std::optional<Exit> exit = OnStop(stop)) {
+    if (std::optional<Exit> exit = OnStop(Continue())) {
       CopyOut(context, registers);
       return *std::move(exit);
     }
   }
+}
+
+jit::Stop JitThread::Continue() {
+  jit::Context& context = thread_.context().context();
+  if ((context.rflags & x86::rflags::kTrap) == 0) {
+    if (!std::exchange(run_one_, false)) return thread_.Run();
+    const jit::Stop stop = thread_.Step();
+    return std::holds_alternative<jit::AtStep>(stop) ? thread_.Run() : stop;
+  }
+  // The flag must not be set in translated code: it would count our own instructions.
+  run_one_ = false;
+  context.rflags &= ~x86::rflags::kTrap;
+  const jit::Stop stop = thread_.Step();
+  context.rflags |= x86::rflags::kTrap;
+  return stop;
 }
 
 std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
@@ -86,6 +100,7 @@ std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
                          .memory_error = false};
           },
           [](const jit::AtKick&) -> std::optional<Exit> { return Interrupted{}; },
+          [](const jit::AtStep&) -> std::optional<Exit> { return FaultOf(x86::Vector::kDebug); },
       },
       stop);
 }
@@ -123,9 +138,12 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
 
 std::optional<Exit> JitThread::OnInstruction(const jit::Instruction& instruction) {
   if (instruction.klass != jit::Class::kEmulate) return OnTrap(instruction);
-  const std::optional<Fault> fault = Emulate(instruction, thread_.context().context(),
-                                             engine_.space().memory());
-  return fault ? std::optional<Exit>(*fault) : std::nullopt;
+  jit::Context& context = thread_.context().context();
+  const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
+  const std::optional<Fault> fault = Emulate(instruction, context, engine_.space().memory());
+  if (fault) return *fault;
+  if (stepping) return FaultOf(x86::Vector::kDebug);
+  return std::nullopt;
 }
 
 Exit JitThread::OnTrap(const jit::Instruction& instruction) {

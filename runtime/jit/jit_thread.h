@@ -19,6 +19,8 @@ class JitThread final : public EngineThread {
         translator_(std::move(translator)),
         thread_(*translator_, std::move(context)) {}
 
+  jit::TranslatedThread& thread() { return thread_; }
+
   Exit Run(Registers& registers) override;
   void Kick() override;
   void Unkick() override;
@@ -28,6 +30,7 @@ class JitThread final : public EngineThread {
   std::uint64_t extended_features() const override;
 
  private:
+  jit::Stop Continue();
   // A stop as an exit; nothing when the guest goes on.
   std::optional<Exit> OnStop(const jit::Stop& stop);
   std::optional<Exit> OnFault(const jit::AtFault& fault);

@@ -1,6 +1,7 @@
 #include "runtime/kvm/kvm_engine.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "libdune/ring0/image.h"
@@ -108,6 +109,25 @@ void KvmEngine::LockForFork() {
 void KvmEngine::UnlockAfterFork() {
   mmu_.Unlock();
   pool_->mutex.unlock();
+}
+
+std::string KvmEngine::Report(const runtime::Diagnostics& wanted) {
+  if (!wanted.statistics) return {};
+  std::array<std::uint64_t, kVcpuEvents> totals{};
+  std::uint64_t vcpus = 0;
+  {
+    std::lock_guard lock(pool_->mutex);
+    for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
+      if (vcpu == nullptr) continue;
+      ++vcpus;
+      for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
+    }
+  }
+  std::string report = runtime::StatisticsLine("vcpus", vcpus);
+  for (std::size_t i = 0; i < kVcpuEvents; ++i) {
+    report += runtime::StatisticsLine(kVcpuEventNames[i], totals[i]);
+  }
+  return report;
 }
 
 absl::Status KvmEngine::AliasHostPages(const GuestRange& at, const void* host) {

@@ -4,8 +4,11 @@
 #define DUNEBOX_RUNTIME_KVM_KVM_STRUCTS_H_
 
 #include <linux/stddef.h>
+// The kernel header's own name, which is why it is a reserved one.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 #undef __DECLARE_FLEX_ARRAY
 #define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[]
+// NOLINTEND(bugprone-reserved-identifier)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 #include <linux/kvm.h>

@@ -47,9 +47,18 @@ absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
   return frame.ok() ? tables_.MapSpan(range, *frame, rights) : frame.status();
 }
 
+// The order is what stops the other vCPUs. With the user half of the root gone and everything
+// dropped that KVM and the processors remember, which removing a memslot does before it returns,
+// no vCPU can execute one more instruction of ring 3: fetching it faults, the fault leads to
+// Resolve, and that waits for our lock. Only then is memory of tables reused.
+// A fault that KVM was at work on with what it had read before finds its memslot still there: KVM
+// waits for such a one before a slot is really gone.
 absl::Status Mmu::StartOver() {
-  tables_.Reset();
-  return vm_.DropGranules();
+  ++times_started_over_;
+  tables_.Detach();
+  if (absl::Status status = vm_.DropGranules(); !status.ok()) return status;
+  tables_.Reuse();
+  return absl::OkStatus();
 }
 
 Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {

@@ -7,6 +7,7 @@
 #ifndef DUNEBOX_RUNTIME_KVM_MMU_H_
 #define DUNEBOX_RUNTIME_KVM_MMU_H_
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -45,6 +46,9 @@ class Mmu final : public memory::MappingObserver {
   // Shows host pages read-only at `at` (vvar). Once per VM.
   absl::Status Alias(const GuestRange& at, const void* host);
 
+  // How often slots or tables have been used up.
+  std::uint64_t times_started_over() const { return times_started_over_.load(); }
+
   // Around fork.
   void Lock() { mutex_.lock(); }
   void Unlock() { mutex_.unlock(); }
@@ -55,7 +59,8 @@ class Mmu final : public memory::MappingObserver {
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
   absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights);
-  // Everything starts over with empty tables and no granules. No other vCPU may be in the guest.
+  // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
+  // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
 
   Vm& vm_;
@@ -63,6 +68,7 @@ class Mmu final : public memory::MappingObserver {
   std::mutex mutex_;
   PageTables tables_;
   GuestRange alias_;
+  std::atomic<std::uint64_t> times_started_over_ = 0;
 };
 
 }  // namespace dunebox::kvm

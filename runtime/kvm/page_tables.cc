@@ -33,7 +33,7 @@ absl::Status PageTables::Initialize() {
   if (!root.ok()) return root.status();
   root_ = *root;
   // All the supervisor will ever need: one table a level, and one leaf table for each 2 MiB up to
-  // the last vCPU block. Made now, so that Reset can tell them from the user half's.
+  // the last vCPU block. Made now, so that Reuse can tell them from the user half's.
   for (std::uint64_t offset = 0; offset < layout::kTablesOffset; offset += EntrySpan(2)) {
     absl::StatusOr<std::uint64_t*> leaf = LeafTable(layout::ArenaVirt(offset), /*user=*/false);
     if (!leaf.ok()) return leaf.status();
@@ -148,8 +148,13 @@ void PageTables::ForEachPresent(const GuestRange& range,
   });
 }
 
-void PageTables::Reset() {
-  std::fill_n(Table(root_), kFirstSupervisorIndex, std::uint64_t{0});
+void PageTables::Detach() {
+  for (unsigned i = 0; i < kFirstSupervisorIndex; ++i) {
+    StoreEntry(Table(root_) + i, PageTableEntry{});
+  }
+}
+
+void PageTables::Reuse() {
   // Zero-filled again at the next touch.
   madvise(vm_.arena(supervisor_end_), next_ - supervisor_end_, MADV_DONTNEED);
   next_ = supervisor_end_;

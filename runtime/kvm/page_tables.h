@@ -26,7 +26,7 @@ class PageTables {
 
   GuestPhys root() const { return root_; }
 
-  // Maps one supervisor page (image, IDT, vCPU block). Supervisor tables survive Reset.
+  // Maps one supervisor page (image, IDT, vCPU block). Supervisor tables survive Reuse.
   absl::Status MapSupervisor(GuestVirt address, GuestPhys frame, bool writable, bool execute);
   // Maps [range) to consecutive frames; the range lies in one 2 MiB span. `rights` carries user,
   // writable and no_execute; present is implied. ResourceExhausted: no memory for tables.
@@ -37,9 +37,12 @@ class PageTables {
   // Calls back for each page of the range that has a present leaf.
   void ForEachPresent(const GuestRange& range,
                       const std::function<void(GuestVirt)>& visit) const;
-  // Forgets all user-half tables and reuses their memory. The caller has dropped every shadow
-  // entry and no vCPU is inside the guest.
-  void Reset();
+  // Takes all user-half tables out of the root. They stay as they are: a processor may still be
+  // reading them.
+  void Detach();
+  // Reuses the memory of all user-half tables. Preconditions: Detach, and since then everything
+  // has been dropped that KVM and the processors had remembered of them.
+  void Reuse();
 
  private:
   std::uint64_t* Table(GuestPhys table) const;

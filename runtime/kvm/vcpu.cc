@@ -351,12 +351,28 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
       DecodeKvmExit(run(), stubs_));
 }
 
+void Vcpu::Count(const Step& step) {
+  const auto add = [&](VcpuEvent event) { events_[static_cast<std::size_t>(event)].Add(); };
+  add(VcpuEvent::kEnter);
+  const auto* exit = std::get_if<Exit>(&step);
+  if (exit == nullptr) {
+    add(VcpuEvent::kResumed);
+    return;
+  }
+  std::visit(runtime::Overloaded{[&](const SystemCall&) { add(VcpuEvent::kSystemCall); },
+                                 [&](const Fault&) { add(VcpuEvent::kFault); },
+                                 [&](const Interrupted&) { add(VcpuEvent::kInterrupted); },
+                                 [](const EngineFailure&) {}},
+             *exit);
+}
+
 Exit Vcpu::Run(Registers& registers) {
   // Neither IRETQ nor SYSRETQ may see such an address: the CPU would fault in ring 0.
   if (registers.rip >= kLowestNonCanonical) return GeneralProtection();
   Enter(registers);
   for (;;) {
     Step step = RunOnce(registers);
+    Count(step);
     if (auto* exit = std::get_if<Exit>(&step)) return std::move(*exit);
   }
 }

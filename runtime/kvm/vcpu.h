@@ -9,15 +9,18 @@
 #ifndef DUNEBOX_RUNTIME_KVM_VCPU_H_
 #define DUNEBOX_RUNTIME_KVM_VCPU_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <variant>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/abi/ring0_abi.h"
+#include "hostcalls/counter.h"
 #include "runtime/engine.h"
 #include "runtime/kvm/cpu_setup.h"
 #include "runtime/kvm/descriptor.h"
@@ -27,6 +30,18 @@
 #include "runtime/kvm/vm.h"
 
 namespace dunebox::kvm {
+
+// What KVM_RUN comes back for; counted for --stats.
+enum class VcpuEvent : std::uint8_t {
+  kEnter,        // KVM_RUN was called
+  kSystemCall,
+  kResumed,      // the engine's own business, nearly always a page table entry to be filled in
+  kFault,        // an exception the guest hears of
+  kInterrupted,  // by a signal
+};
+inline constexpr std::size_t kVcpuEvents = 5;
+inline constexpr std::array<std::string_view, kVcpuEvents> kVcpuEventNames = {
+    "entries", "exits.system_call", "exits.resumed", "exits.fault", "exits.interrupted"};
 
 class Vcpu final : public runtime::EngineThread {
  public:
@@ -41,6 +56,8 @@ class Vcpu final : public runtime::EngineThread {
   std::uint64_t extended_features() const override { return features_.xcr0; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
   absl::Status LoadExtendedState(std::span<const std::byte> area) override;
+  // By VcpuEvent.
+  const std::array<Counter, kVcpuEvents>& events() const { return events_; }
 
  private:
   // Where the vCPU stands between two Runs.
@@ -57,6 +74,7 @@ class Vcpu final : public runtime::EngineThread {
   void ReadUserState(runtime::Registers& registers) const;
 
   using Step = std::variant<Resume, runtime::Exit>;
+  void Count(const Step& step);
   Step RunOnce(runtime::Registers& registers);
   Step OnTrap(runtime::Registers& registers);
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
@@ -83,6 +101,7 @@ class Vcpu final : public runtime::EngineThread {
   bool at_syscall_ = false;        // in ring 0 by SYSCALL: SYSRET may be the way back
   std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
   BackingCheck next_check_ = BackingCheck::kAssume;
+  std::array<Counter, kVcpuEvents> events_;
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
 };
 

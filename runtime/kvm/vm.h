@@ -9,6 +9,7 @@
 #ifndef DUNEBOX_RUNTIME_KVM_VM_H_
 #define DUNEBOX_RUNTIME_KVM_VM_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -47,6 +48,8 @@ class Vm {
   absl::Status GrowArena(std::uint64_t end);
 
   void set_granule_shift(unsigned shift) { granule_shift_ = shift; }
+  // Fewer than KVM offers, so that a test need not use up all of them.
+  void LimitSlots(std::uint32_t most) { most_slots_ = std::min(most_slots_, most); }
   // Guest-physical address of a window address, with a memslot behind it. ResourceExhausted when
   // slots or guest-physical space are used up: the caller drops all granules and starts over.
   absl::StatusOr<GuestPhys> PhysicalFor(GuestVirt address);

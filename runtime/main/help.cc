@@ -12,6 +12,7 @@ constexpr int kOptionColumn = 25;
 std::string OptionLine(const OptionRow& option) {
   std::string usage(option.name);
   if (!option.values.empty()) usage += fmt::format("={}", fmt::join(option.values, "|"));
+  if (!option.value_name.empty()) usage += fmt::format("={}", option.value_name);
   std::string line = fmt::format("  {:<{}}{}", usage, kOptionColumn, option.help);
   if (!option.default_value.empty()) line += fmt::format(" (default: {})", option.default_value);
   return line + "\n";

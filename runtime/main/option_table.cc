@@ -13,12 +13,12 @@ constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 5> kRunOptions = {{
+constexpr std::array<OptionRow, 8> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
      .default_value = "auto",
-     .help = "what runs the program (this version has kvm only)"},
+     .help = "what runs the program; auto: kvm on real virtualization hardware, else jit"},
     {.id = OptionId::kRing,
      .name = "--ring",
      .values = kRings,
@@ -32,6 +32,16 @@ constexpr std::array<OptionRow, 5> kRunOptions = {{
     {.id = OptionId::kTrace,
      .name = "--trace",
      .help = "print one line for each system call to standard error"},
+    {.id = OptionId::kStats,
+     .name = "--stats",
+     .help = "print what the engine did when a process ends, to standard error"},
+    {.id = OptionId::kJitPerfMap,
+     .name = "--jit-perf-map",
+     .help = "engine jit: name translated code for perf, in /tmp/perf-PID.map"},
+    {.id = OptionId::kJitDump,
+     .name = "--jit-dump",
+     .value_name = "ADDR",
+     .help = "engine jit: print guest and host code at ADDR when a process ends"},
     kHelpOption,
 }};
 
@@ -51,6 +61,10 @@ program, options included; '--' may stand before PROG.
 This version has no policy yet: a program may do whatever its caller may, with or
 without --allow=all. Say --allow=all where you rely on that, because later
 versions deny by default.
+
+--jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
+--jit-perf-map names places. A process that a signal ends prints no --stats and no
+--jit-dump, and engine kvm refuses the two --jit options.
 
 Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
 itself failed; 126 when PROG cannot be executed; 127 when it was not found.

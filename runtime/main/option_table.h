@@ -18,6 +18,9 @@ enum class OptionId : unsigned char {
   kRing,
   kAllow,
   kTrace,
+  kStats,
+  kJitPerfMap,
+  kJitDump,
   kJson,
   kHelp,
 };
@@ -25,9 +28,12 @@ enum class OptionId : unsigned char {
 struct OptionRow {
   OptionId id;
   std::string_view name;                       // "--engine"
-  std::span<const std::string_view> values{};  // what it takes; empty: a flag without a value
+  std::span<const std::string_view> values{};  // what it takes, when that is one of a few words
+  std::string_view value_name{};               // "ADDR": it takes another word; options.cc checks it
   std::string_view default_value{};            // shown by --help when not empty
   std::string_view help{};                     // one line, no full stop
+
+  bool is_flag() const { return values.empty() && value_name.empty(); }
 };
 
 struct CommandRow {

@@ -54,12 +54,15 @@ OptionWords MeasureOption(const CommandRow& command, Words words) {
   const OptionRow* option = FindOption(command, name);
   if (option == nullptr) return {.error = fmt::format("unknown option '{}'", name)};
   const bool has_equals_sign = name.size() < word.size();
-  if (option->values.empty()) {
+  if (option->is_flag()) {
     if (!has_equals_sign) return {.count = 1};
     return {.error = fmt::format("option '{}' takes no value", name)};
   }
   const bool value_is_there = has_equals_sign ? name.size() + 1 < word.size() : words.size() > 1;
   if (value_is_there) return {.count = has_equals_sign ? std::size_t{1} : std::size_t{2}};
+  if (!option->value_name.empty()) {
+    return {.error = fmt::format("option '{}' needs a value: {}", name, option->value_name)};
+  }
   return {.error =
               fmt::format("option '{}' needs a value: {}", name, fmt::join(option->values, ", "))};
 }
@@ -82,7 +85,15 @@ runtime::EngineChoice EngineFrom(std::string_view value) {
   return runtime::EngineChoice::kAuto;
 }
 
-// `value` is one of the row's values; empty for a flag.
+// Why a free value is not one; empty when it is.
+std::string CheckFreeValue(OptionId id, const std::string& value) {
+  if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
+    return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
+  }
+  return {};
+}
+
+// `value` has been checked; empty for a flag.
 void Apply(OptionId id, std::string_view value, Settings& settings) {
   switch (id) {
     case OptionId::kEngine:
@@ -97,6 +108,15 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
     case OptionId::kTrace:
       settings.run.session.trace = runtime::TraceFormat::kText;
       return;
+    case OptionId::kStats:
+      settings.run.session.diagnostics.statistics = true;
+      return;
+    case OptionId::kJitPerfMap:
+      settings.run.session.diagnostics.perf_map = true;
+      return;
+    case OptionId::kJitDump:
+      settings.run.session.diagnostics.dump = value;
+      return;
     case OptionId::kJson:
       settings.doctor.format = doctor::ReportFormat::kJson;
       return;
@@ -107,10 +127,11 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
 
 CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
   const std::string name(row.name);
-  if (row.values.empty()) {
+  if (row.is_flag()) {
     return parser.add_flag(name)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   const auto check_value = [&row](const std::string& value) -> std::string {
+    if (row.values.empty()) return CheckFreeValue(row.id, value);
     if (std::ranges::find(row.values, value) != row.values.end()) return {};  // no error
     return fmt::format("'{}' is not one of {}", value, fmt::join(row.values, ", "));
   };
@@ -133,7 +154,7 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     parser.parse(std::move(reversed));
     for (const auto& [row, option] : options) {
       if (option->count() == 0) continue;
-      Apply(row->id, row->values.empty() ? "" : option->as<std::string>(), settings);
+      Apply(row->id, row->is_flag() ? "" : option->as<std::string>(), settings);
     }
   } catch (const CLI::Error& error) {
     return Usage(command, error.what());

@@ -143,11 +143,15 @@ bool CreateHostThread(ThreadStart& start) {
 void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
                        std::span<const std::byte> extended) {
   Machine& machine = thread.owner.machine();
-  absl::Status status = machine.Rebuild();
-  if (status.ok()) {
-    auto engine = NewEngineThread(machine.engine(), extended);
-    status = engine.status();
-    if (engine.ok()) thread.ReplaceEngine(*std::move(engine));
+  const absl::StatusOr<bool> continued = machine.engine().ContinueAfterFork(*thread.engine);
+  absl::Status status = continued.status();
+  if (continued.ok() && !*continued) {
+    status = machine.Rebuild();
+    if (status.ok()) {
+      auto engine = NewEngineThread(machine.engine(), extended);
+      status = engine.status();
+      if (engine.ok()) thread.ReplaceEngine(*std::move(engine));
+    }
   }
   if (!status.ok()) {
     dprintf(STDERR_FILENO, "dunebox: a forked child cannot run: %s\n",

@@ -13,6 +13,7 @@
 #include "runtime/loader/initial_stack.h"
 #include "runtime/loader/program.h"
 #include "runtime/process/process.h"
+#include "runtime/process/report.h"
 
 namespace dunebox::process {
 
@@ -123,10 +124,12 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   std::string option = absl::StrCat(kResumeOption, packed->get());
   char* const argv[] = {name.data(), option.data(), nullptr};
   char* const envp[] = {nullptr};
-  for (const int fd : {owner.session().trace_fd, owner.session().kvm_fd}) {
+  for (const int fd :
+       {owner.session().trace_fd, owner.session().report_fd, owner.session().kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
+  ReportEnd(owner);
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
   return Errno{errno};
 }

@@ -5,6 +5,8 @@
 
 #include "hostcalls/dispatch/host_call.h"
 #include "runtime/process/guest_thread.h"
+#include "runtime/process/process.h"
+#include "runtime/process/report.h"
 
 namespace dunebox::process {
 namespace {
@@ -71,6 +73,7 @@ void WalkRobustList(GuestThread& thread) {
 }  // namespace
 
 void FinishThread(GuestThread& thread) {
+  if (thread.owner.EndThread()) ReportEnd(thread.owner);
   WalkRobustList(thread);
   if (thread.clear_child_tid == 0) return;
   constexpr std::uint32_t kNobody = 0;

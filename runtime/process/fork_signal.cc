@@ -43,6 +43,6 @@ pid_t ForkWithSignal(int exit_signal) {
 extern "C" pid_t _Fork() {  // NOLINT(bugprone-reserved-identifier): the C library's name
   pid_t* const word = dunebox::process::ThreadIdWord();
   const int flags = word == nullptr ? 0 : CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-  return static_cast<pid_t>(syscall(SYS_clone, flags | dunebox::process::fork_signal, nullptr,
-                                    nullptr, word, nullptr));
+  return static_cast<pid_t>(
+      syscall(SYS_clone, flags | dunebox::process::fork_signal, nullptr, nullptr, word, nullptr));
 }

@@ -14,7 +14,8 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
       trace_(trace),
       machine_(machine),
       limits_(limits),
-      dispatcher_(AllHandlers(), trace) {
+      dispatcher_(AllHandlers(), trace),
+      is_vforked_(false) {
   signal_handlers_.Inherit();
 }
 
@@ -25,7 +26,35 @@ Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
       machine_(parent.machine_),
       limits_(limits),
       signal_handlers_(parent.signal_handlers_),
-      dispatcher_(parent.dispatcher_) {}
+      dispatcher_(parent.dispatcher_),
+      is_vforked_(true) {}
+
+namespace {
+
+constexpr std::uint64_t kPidUnit = std::uint64_t{1} << 32;
+
+// How many threads there are after a fork: the one that forked.
+std::uint64_t CountFor(std::uint64_t threads, std::uint64_t pid) {
+  if (threads == 0) return pid * kPidUnit;  // the first one
+  return threads / kPidUnit == pid ? threads : pid * kPidUnit + 1;
+}
+
+}  // namespace
+
+void Process::BeginThread() {
+  const auto pid = static_cast<std::uint64_t>(getpid());
+  std::uint64_t seen = threads_.load();
+  while (!threads_.compare_exchange_weak(seen, CountFor(seen, pid) + 1)) {
+  }
+}
+
+bool Process::EndThread() {
+  const auto pid = static_cast<std::uint64_t>(getpid());
+  std::uint64_t seen = threads_.load();
+  while (!threads_.compare_exchange_weak(seen, CountFor(seen, pid) - 1)) {
+  }
+  return CountFor(seen, pid) % kPidUnit == 1;
+}
 
 hostcalls::HandlerTable AllHandlers() {
   hostcalls::HandlerTable handlers;

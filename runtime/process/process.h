@@ -4,6 +4,9 @@
 #ifndef DUNEBOX_RUNTIME_PROCESS_PROCESS_H_
 #define DUNEBOX_RUNTIME_PROCESS_PROCESS_H_
 
+#include <unistd.h>
+
+#include <atomic>
 #include <string>
 
 #include "hostcalls/dispatch/caller.h"
@@ -45,6 +48,13 @@ class Process final : public hostcalls::ProcessView {
   hostcalls::VirtualLimits& limits() { return limits_; }
   hostcalls::ReservedDescriptors reserved() const { return limits_.reserved(); }
   hostcalls::TraceSink* trace() const { return trace_; }
+  // Does it run in its parent's memory?
+  bool is_vforked() const { return is_vforked_; }
+
+  // Threads of this process. A forked child, which inherits this object, has one.
+  void BeginThread();
+  // True for the last one.
+  bool EndThread();
 
  private:
   const SessionState session_;
@@ -54,6 +64,9 @@ class Process final : public hostcalls::ProcessView {
   hostcalls::VirtualLimits& limits_;
   signals::SignalHandlers signal_handlers_;
   const hostcalls::Dispatcher dispatcher_;
+  const bool is_vforked_;
+  // In the upper half the pid for which the lower half counts.
+  std::atomic<std::uint64_t> threads_{0};
 };
 
 // Every handler of every family, bound to its row.

@@ -7,7 +7,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3243'4558'4244;  // "DBXEC2"
+constexpr std::uint64_t kMagic = 0x3343'4558'4244;  // "DBXEC3"
 constexpr std::uint64_t kMostStrings = 1 << 22;
 
 class Writer {
@@ -69,6 +69,10 @@ class Reader {
 template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
+  visit(state.session.report_fd);
+  visit(state.session.diagnostics.statistics);
+  visit(state.session.diagnostics.perf_map);
+  visit(state.session.diagnostics.dump);
   visit(state.session.kvm_fd);
   visit(state.session.engine);
   visit(state.session.probe);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
 
 namespace dunebox::process {
@@ -21,6 +22,8 @@ enum class EngineKind : unsigned char { kKvm, kJit };
 struct SessionState {
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
+  int report_fd = -1;   // reserved: where --stats and --jit-dump go; -1: nowhere
+  runtime::Diagnostics diagnostics;
   // Reserved: /dev/kvm, opened once. A program that has given up its rights or changed its root
   // could not open it any more, but still forks and executes.
   int kvm_fd = -1;

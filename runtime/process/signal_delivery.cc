@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "runtime/process/process.h"
+#include "runtime/process/report.h"
 
 namespace dunebox::process {
 
@@ -101,7 +102,10 @@ void DeliverFault(GuestThread& thread, const runtime::Fault& fault) {
   const int signal = info.si_signo;
   const KernelAction action = thread.owner.signal_handlers().Get(signal);
   const bool blocked = (thread.signal.mask & MaskOf(signal)) != 0;
-  if (blocked || action.is_default() || action.is_ignore()) signals::DieBySignal(signal);
+  if (blocked || action.is_default() || action.is_ignore()) {
+    ReportEnd(thread.owner);
+    signals::DieBySignal(signal);
+  }
 
   const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),
                                .error_code = fault.error_code,

@@ -33,7 +33,6 @@ constexpr std::size_t kSoftwareReservedOffset = 464;
 constexpr std::size_t kMxcsrOffset = 24;
 constexpr std::size_t kHeaderOffset = 512;
 constexpr std::size_t kHeaderSize = 64;
-constexpr std::size_t kLegacyEnd = kHeaderOffset + kHeaderSize;
 constexpr std::uint32_t kMxcsrMask = 0xffff;
 constexpr std::uint64_t kLegacyFeatures = 3;  // x87, SSE
 

@@ -228,8 +228,9 @@ TEST_F(LimitsTest, OpenFilesAreTheGuestsInTheKernelAndOursAbove) {
   EXPECT_EQ(Call(SYS_getrlimit, RLIMIT_NOFILE, thread_.Put(rlimit{})), 0);
 }
 
-TEST_F(LimitsTest, StackAndAddressSpaceAreRememberedAndNothingElse) {
-  for (const int resource : {RLIMIT_STACK, RLIMIT_AS}) {
+TEST_F(LimitsTest, StackAddressSpaceAndCoreAreRememberedAndNothingElse) {
+  for (const int resource : {RLIMIT_STACK, RLIMIT_AS, RLIMIT_CORE}) {
+    if (resource == RLIMIT_CORE && limits().Get(RLIMIT_CORE).rlim_max < 4096) continue;
     rlimit host{};
     getrlimit(static_cast<__rlimit_resource>(resource), &host);
     rlimit limit{};
@@ -246,13 +247,28 @@ TEST_F(LimitsTest, StackAndAddressSpaceAreRememberedAndNothingElse) {
 
 TEST_F(LimitsTest, OtherLimitsAreTheKernels) {
   rlimit limit{};
-  ASSERT_EQ(Get(RLIMIT_CORE, limit), 0);
-  EXPECT_EQ(Call(SYS_setrlimit, RLIMIT_CORE, thread_.Put(rlimit{0, limit.rlim_max})), 0);
+  ASSERT_EQ(Get(RLIMIT_FSIZE, limit), 0);
+  EXPECT_EQ(Call(SYS_setrlimit, RLIMIT_FSIZE, thread_.Put(rlimit{1 << 20, limit.rlim_max})), 0);
   rlimit host{};
-  getrlimit(RLIMIT_CORE, &host);
-  EXPECT_EQ(host.rlim_cur, 0u);
+  getrlimit(RLIMIT_FSIZE, &host);
+  EXPECT_EQ(host.rlim_cur, 1u << 20);
+  EXPECT_EQ(Call(SYS_setrlimit, RLIMIT_FSIZE, thread_.Put(limit)), 0);
   EXPECT_EQ(Get(RLIM_NLIMITS, limit), -EINVAL);
   EXPECT_EQ(Get(-1, limit), -EINVAL);
+}
+
+// A core file would have the runtime's memory in it. Below a page nothing is written, and with
+// exactly 1 the kernel also starts no program that core_pattern names.
+TEST_F(LimitsTest, TheKernelNeverDumpsCore) {
+  rlimit host{};
+  getrlimit(RLIMIT_CORE, &host);
+  EXPECT_LE(host.rlim_cur, 1u);
+  EXPECT_EQ(host.rlim_cur, std::min<rlim_t>(1, host.rlim_max));
+  const rlimit before = limits().Get(RLIMIT_CORE);
+  EXPECT_EQ(Set(RLIMIT_CORE, before.rlim_max, before.rlim_max), 0);
+  getrlimit(RLIMIT_CORE, &host);
+  EXPECT_LE(host.rlim_cur, 1u);
+  EXPECT_EQ(Set(RLIMIT_CORE, before.rlim_cur, before.rlim_max), 0);
 }
 
 TEST_F(LimitsTest, OtherProcessesCanBeReadAndNotChanged) {

@@ -77,6 +77,7 @@ class DoctorTest : public ::testing::Test {
     host.kernel = [] { return KernelIdentity{.release = "6.18.2-amd64", .machine = "x86_64"}; };
     host.kvm = &device;
     host.probe = [] { return HardwareProbe(); };
+    host.translation = [] { return absl::OkStatus(); };
     host.protection_key = [] { return 0; };
     host.landlock_abi = [] { return 7; };
     host.user_namespace = [] { return 0; };
@@ -113,7 +114,7 @@ class DoctorTest : public ::testing::Test {
   std::string directory_;
 };
 
-TEST_F(DoctorTest, AGoodMachineNeedsNothingButJitAndAPolicy) {
+TEST_F(DoctorTest, AGoodMachineNeedsNothingButAnIsolatedJitAndAPolicy) {
   const Report report = Examine(host);
   for (const Check& check : report.checks) {
     if (check.name == "engine jit" || check.name == "default rights") continue;
@@ -127,6 +128,7 @@ TEST_F(DoctorTest, AGoodMachineNeedsNothingButJitAndAPolicy) {
 TEST_F(DoctorTest, WhateverIsNotOkComesWithAdvice) {
   device.open_result = -ENOENT;
   host.probe = [] { return absl::NotFoundError("/dev/kvm: no such device"); };
+  host.translation = [] { return absl::UnavailableError("--engine=jit needs FSGSBASE"); };
   host.kernel = [] { return KernelIdentity{}; };
   host.cpuinfo_path = "/nonexistent";
   host.sysctl_directory = "/nonexistent";
@@ -187,12 +189,12 @@ TEST_F(DoctorTest, VirtualizationFlagsTellVendorsApart) {
   EXPECT_EQ(CheckVirtualizationFlags(host).state, State::kWarning);
 }
 
-TEST_F(DoctorTest, AMissingKvmMeansNoEngineAndSaysWhichModuleToLoad) {
+TEST_F(DoctorTest, AMissingKvmMeansEngineJitAndSaysWhichModuleToLoad) {
   device.open_result = -ENOENT;
   host.probe = [] { return absl::NotFoundError("/dev/kvm: no such device"); };
   const Report report = Examine(host);
-  EXPECT_FALSE(report.engine.usable());
-  EXPECT_THAT(report.engine.reason, AllOf(HasSubstr("/dev/kvm"), HasSubstr("jit")));
+  EXPECT_EQ(report.engine.engine, "jit");
+  EXPECT_THAT(report.engine.reason, HasSubstr("/dev/kvm: no such device"));
   const Check check = CheckKvmDevice(host);
   EXPECT_EQ(check.state, State::kMissing);
   EXPECT_THAT(check.advice, AllOf(HasSubstr("modprobe"), HasSubstr("--device=/dev/kvm")));
@@ -234,7 +236,42 @@ TEST_F(DoctorTest, AnEmulatedKvmRunsProgramsButIsAWarning) {
   const Check check = CheckKvmProbe(kvm::Probe{});
   EXPECT_EQ(check.state, State::kWarning);
   EXPECT_THAT(check.found, HasSubstr(kvm::Probe{}.verdict()));
-  EXPECT_TRUE(DecideEngine(CheckKvmDevice(host), kvm::Probe{}).usable());
+  host.probe = [] { return kvm::Probe{}; };
+  host.translation = [] { return absl::UnavailableError("no FSGSBASE"); };
+  EXPECT_EQ(Examine(host).engine.engine, "kvm");
+}
+
+TEST_F(DoctorTest, AutoTakesJitWhereTheProcessorHasNoVirtualization) {
+  host.cpuinfo_path = Write("other", "model name : x\nflags : fsgsbase avx512f pku ospke\n");
+  host.probe = [] { return kvm::Probe{}; };
+  EXPECT_EQ(Examine(host).engine.engine, "jit");
+  EXPECT_THAT(Examine(host).engine.reason, HasSubstr("no virtualization hardware"));
+}
+
+TEST_F(DoctorTest, EngineJitIsNeverCalledAWallInThisVersion) {
+  const Check check = CheckJitEngine(absl::OkStatus());
+  EXPECT_EQ(check.state, State::kWarning);
+  EXPECT_THAT(check.found, HasSubstr("not isolated"));
+  EXPECT_THAT(check.advice, HasSubstr("--engine=kvm"));
+}
+
+TEST_F(DoctorTest, WhyEngineJitCannotRunIsToldApart) {
+  const Check processor = CheckJitEngine(absl::UnavailableError("no FSGSBASE"));
+  EXPECT_EQ(processor.state, State::kMissing);
+  EXPECT_THAT(processor.found, HasSubstr("no FSGSBASE"));
+  EXPECT_THAT(processor.advice, HasSubstr("Linux 5.9"));
+  const Check memory = CheckJitEngine(absl::ResourceExhaustedError("mmap: Permission denied"));
+  EXPECT_EQ(memory.state, State::kMissing);
+  EXPECT_THAT(memory.advice, HasSubstr("executed"));
+}
+
+TEST_F(DoctorTest, WithoutEitherEngineBothReasonsAreGiven) {
+  device.open_result = -ENOENT;
+  host.probe = [] { return absl::NotFoundError("/dev/kvm: no such device"); };
+  host.translation = [] { return absl::UnavailableError("no FSGSBASE"); };
+  const Report report = Examine(host);
+  EXPECT_FALSE(report.engine.usable());
+  EXPECT_THAT(report.engine.reason, AllOf(HasSubstr("/dev/kvm"), HasSubstr("no FSGSBASE")));
 }
 
 TEST_F(DoctorTest, AFailedProbeMeansNoEngineAndSaysWhy) {
@@ -308,6 +345,7 @@ TEST_F(DoctorTest, ARuntimeInTheProgramsHalfIsFoundByItsMappings) {
 
 TEST_F(DoctorTest, TextShowsEveryCheckInAlignedColumnsOfLimitedWidth) {
   device.open_result = -ENOENT;
+  host.translation = [] { return absl::UnavailableError("no FSGSBASE"); };
   const Report report = Examine(host);
   const std::string text = FormatText(report);
   for (const Check& check : report.checks) EXPECT_THAT(text, HasSubstr(check.name));
@@ -335,6 +373,9 @@ TEST_F(DoctorTest, JsonHoldsTheSameFindings) {
     EXPECT_EQ(json["checks"][i]["advice"], report.checks[i].advice);
   }
   device.open_result = -ENOENT;
+  const auto jit = nlohmann::json::parse(FormatJson(Examine(host)));
+  EXPECT_EQ(jit["engine"]["auto"], "jit");
+  host.translation = [] { return absl::UnavailableError("no FSGSBASE"); };
   const auto none = nlohmann::json::parse(FormatJson(Examine(host)));
   EXPECT_EQ(none["engine"]["usable"], false);
   EXPECT_TRUE(none["engine"]["auto"].is_null());

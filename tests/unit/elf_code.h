@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace dunebox::jit {
@@ -20,27 +20,30 @@ struct CodeSection {
 // None when `path` is no complete x86-64 ELF file or has no section headers.
 inline std::vector<CodeSection> ReadCodeSections(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::vector<char> image{std::istreambuf_iterator<char>(file), {}};
   Elf64_Ehdr header;
-  if (image.size() < sizeof header) return {};
-  std::memcpy(&header, image.data(), sizeof header);
+  if (!file.read(reinterpret_cast<char*>(&header), sizeof header)) return {};
   if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_machine != EM_X86_64 ||
       header.e_ident[EI_CLASS] != ELFCLASS64) {
     return {};
   }
+  std::vector<Elf64_Shdr> headers(header.e_shnum);
+  file.seekg(static_cast<std::streamoff>(header.e_shoff));
+  for (Elf64_Shdr& section : headers) {
+    if (!file.read(reinterpret_cast<char*>(&section), sizeof section)) return {};
+  }
+  file.seekg(0, std::ios::end);
+  const auto size = static_cast<std::uint64_t>(file.tellg());
   std::vector<CodeSection> sections;
-  for (unsigned i = 0; i < header.e_shnum; ++i) {
-    Elf64_Shdr section;
-    const std::uint64_t at = header.e_shoff + i * sizeof section;
-    if (at > image.size() || image.size() - at < sizeof section) return {};
-    std::memcpy(&section, image.data() + at, sizeof section);
+  for (const Elf64_Shdr& section : headers) {
     if ((section.sh_flags & SHF_EXECINSTR) == 0 || section.sh_type != SHT_PROGBITS) continue;
-    if (section.sh_offset > image.size() || image.size() - section.sh_offset < section.sh_size) {
-      continue;
+    if (section.sh_offset > size || size - section.sh_offset < section.sh_size) continue;
+    CodeSection code;
+    code.bytes.resize(section.sh_size);
+    file.seekg(static_cast<std::streamoff>(section.sh_offset));
+    if (file.read(reinterpret_cast<char*>(code.bytes.data()),
+                  static_cast<std::streamsize>(section.sh_size))) {
+      sections.push_back(std::move(code));
     }
-    const auto start = image.begin() + static_cast<std::ptrdiff_t>(section.sh_offset);
-    sections.push_back(
-        {std::vector<std::uint8_t>(start, start + static_cast<std::ptrdiff_t>(section.sh_size))});
   }
   return sections;
 }

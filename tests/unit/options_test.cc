@@ -57,6 +57,35 @@ TEST(Options, EveryRunOptionReachesTheSession) {
   EXPECT_EQ(ParseRun({"--engine=jit", "ls"}).session.engine, runtime::EngineChoice::kJit);
 }
 
+TEST(Options, DiagnosticsReachTheSession) {
+  const RunCommand none = ParseRun({"ls"});
+  EXPECT_FALSE(none.session.diagnostics.statistics);
+  EXPECT_FALSE(none.session.diagnostics.perf_map);
+  EXPECT_EQ(none.session.diagnostics.dump, "");
+  EXPECT_FALSE(none.session.diagnostics.any_report());
+  const RunCommand run = ParseRun({"--stats", "--jit-perf-map", "--jit-dump", "0x401000", "ls"});
+  EXPECT_TRUE(run.session.diagnostics.statistics);
+  EXPECT_TRUE(run.session.diagnostics.perf_map);
+  EXPECT_EQ(run.session.diagnostics.dump, "0x401000");
+  EXPECT_TRUE(run.session.diagnostics.any_report());
+  EXPECT_EQ(run.session.program, "ls");
+}
+
+TEST(Options, APlaceInCodeIsAnAddressOrAnOffsetInAFile) {
+  const auto place = [](const char* text) {
+    return runtime::CodePlace::Parse(text).value_or(runtime::CodePlace{.file = "refused"});
+  };
+  EXPECT_EQ(place("0x401000").offset, 0x401000u);
+  EXPECT_EQ(place("7fff12345678").offset, 0x7fff12345678u);
+  EXPECT_EQ(place("0x10").file, "");
+  EXPECT_EQ(place("libstdc++.so.6+0x1f").file, "libstdc++.so.6");
+  EXPECT_EQ(place("libstdc++.so.6+0x1f").offset, 0x1fu);
+  for (const char* wrong : {"", "0x", "main", "+0x10", "libc.so.6+", "libc.so.6+x", "0x10 ",
+                            "/lib/libc.so.6+0x10", "0x11112222333344445", "-1"}) {
+    EXPECT_EQ(place(wrong).file, "refused") << wrong;
+  }
+}
+
 TEST(Options, AValueMayBeAWordOfItsOwn) {
   const RunCommand run = ParseRun({"--engine", "kvm", "--ring", "0", "ls", "x"});
   EXPECT_EQ(run.session.engine, runtime::EngineChoice::kKvm);
@@ -123,6 +152,10 @@ TEST(Options, AWrongOrAbsentValueIsRefused) {
   EXPECT_EQ(error({"--engine"}), "option '--engine' needs a value: auto, kvm, jit");
   EXPECT_EQ(error({"--ring=1", "ls"}), "--ring: '1' is not one of 3, 0");
   EXPECT_EQ(error({"--allow=net", "ls"}), "--allow: 'net' is not one of all");
+  EXPECT_EQ(error({"--jit-dump=main", "ls"}),
+            "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET");
+  EXPECT_EQ(error({"--jit-dump"}), "option '--jit-dump' needs a value: ADDR");
+  EXPECT_EQ(error({"--stats=1", "ls"}), "option '--stats' takes no value");
   EXPECT_EQ(error({"--trace=yes", "ls"}), "option '--trace' takes no value");
   EXPECT_EQ(error({"--trace=", "ls"}), "option '--trace' takes no value");
 }

@@ -115,7 +115,8 @@ TEST_F(PageTablesTest, EverySupervisorPageHasItsTableFromTheStart) {
   }
   // A user table made now and dropped again does not take them along.
   ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
-  tables_.Reset();
+  tables_.Detach();
+  tables_.Reuse();
   for (unsigned vcpu = 0; vcpu < layout::kMostVcpus; ++vcpu) {
     const std::uint64_t offset = layout::kVcpuBlocksOffset + vcpu * kPageSize;
     ASSERT_EQ(Leaf(layout::ArenaVirt(offset)).frame(), offset) << vcpu;
@@ -141,7 +142,8 @@ TEST_F(PageTablesTest, NothingDoneToUserRangesTouchesTheSupervisor) {
   EXPECT_TRUE(Present(everything).empty());
   tables_.Clear(everything);
   EXPECT_EQ(Leaf(at), before);
-  tables_.Reset();
+  tables_.Detach();
+  tables_.Reuse();
   EXPECT_EQ(Leaf(at), before);
 }
 
@@ -153,7 +155,8 @@ TEST_F(PageTablesTest, ResetForgetsAndReusesTheMemory) {
       ASSERT_TRUE(tables_.MapSpan(Pages(at, 1), GuestPhys{0x1000}, kReadOnly).ok());
       ASSERT_TRUE(Leaf(at).present());
     }
-    tables_.Reset();
+    tables_.Detach();
+    tables_.Reuse();
   }
   EXPECT_EQ(kvm_.slots().size(), 1u);  // the arena's first chunk was always enough
 }
@@ -172,7 +175,8 @@ TEST_F(PageTablesTest, RunningOutOfTableMemoryIsSaidAndCuredByReset) {
     }
   }
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
-  tables_.Reset();
+  tables_.Detach();
+  tables_.Reuse();
   EXPECT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
 }
 

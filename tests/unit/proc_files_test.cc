@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/services/proc_views.h"
 #include "services_fixture.h"
 
@@ -60,6 +61,9 @@ TEST(ProcRules, DenyWhatNobodyHasLookedAt) {
   EXPECT_EQ(decide("/proc/12/maps", true), ProcAnswer::kMaps);
   EXPECT_EQ(decide("/proc/12/maps", false), ProcAnswer::kRefuse);
   EXPECT_EQ(decide("/proc/12/status", true), ProcAnswer::kPass);
+  EXPECT_EQ(decide("/proc/12/task/13/stat", true), ProcAnswer::kStatus);
+  EXPECT_EQ(decide("/proc/12/stat", false), ProcAnswer::kStatus);
+  EXPECT_EQ(decide("/proc/stat", false), ProcAnswer::kPass);
   EXPECT_EQ(decide("/proc/12", true), ProcAnswer::kPass);
   EXPECT_EQ(decide("/proc/12/attr/current", false), ProcAnswer::kPass);
   EXPECT_EQ(decide("/proc/meminfo", false), ProcAnswer::kPass);
@@ -80,6 +84,23 @@ TEST(ProcRules, HaveARowForEveryFileOfThisKernel) {
     EXPECT_NE(DecideProc(ParseProcPath("/proc/1/" + name), true), ProcAnswer::kRefuse) << name;
   }
   closedir(directory);
+}
+
+TEST(ProcStatus, HasNoAddresses) {
+  std::string line = "12 (a name) of) S";
+  for (int field = 4; field <= 52; ++field) line += absl::StrCat(" ", 1000 + field);
+  const std::string shown =
+      HideAddresses(line + "\n", "1000-2000 r-xp 0 0:0 0 /bin/x\n7000-8000 rw-p 0 0:0 0 [stack]\n");
+  std::string expected = "12 (a name) of) S";
+  for (int field = 4; field <= 52; ++field) {
+    const bool address = (field >= 26 && field <= 30) || (field >= 45 && field <= 51);
+    const int value = field == 28 ? 0x8000 - 8 : address ? 0 : 1000 + field;
+    absl::StrAppend(&expected, " ", value);
+  }
+  absl::StrAppend(&expected, "\n");
+  EXPECT_EQ(shown, expected);
+  EXPECT_EQ(HideAddresses("no name", ""), "");
+  EXPECT_EQ(HideAddresses("1 (x) S 2\n", ""), "1 (x) S 2\n");
 }
 
 TEST(ProcLinks, AreMagicWhereTheirTextIsNoPath) {

@@ -74,7 +74,9 @@ SyscallResult HandleClone3(Caller& caller, const ArgumentValues& a) {
       caller.memory, a[0], a[1], kSmallest, std::as_writable_bytes(std::span(&arguments, 1)));
   if (!copied.ok()) return copied;
   if (arguments.set_tid_size != 0) return Errno{EPERM};
-  if (arguments.exit_signal > CSIGNAL || (arguments.flags & CSIGNAL) != 0) return Errno{EINVAL};
+  if (arguments.exit_signal > signals::kSignalCount || (arguments.flags & CSIGNAL) != 0) {
+    return Errno{EINVAL};
+  }
   if ((arguments.stack == 0) != (arguments.stack_size == 0)) return Errno{EINVAL};
   return Clone(caller, {.flags = arguments.flags,
                         .exit_signal = static_cast<int>(arguments.exit_signal),

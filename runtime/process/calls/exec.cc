@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/pinned_path.h"
+#include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
 #include "runtime/loader/initial_stack.h"
 #include "runtime/process/calls/calls.h"
@@ -56,16 +58,33 @@ SyscallResult CopyAndExecute(Caller& caller, ExecRequest request, std::uint64_t 
   return Execute(GuestThread::From(caller), std::move(request));
 }
 
-// /proc/self/exe is the guest's program, not the runtime.
-std::string NamedProgram(const Caller& caller, std::string path) {
-  return path == "/proc/self/exe" ? caller.process.executable_path() : path;
+// The path by which the next runtime will find the program: another one where the guest's path
+// leads elsewhere for the runtime (/proc/<pid>/exe).
+CopyResult<std::string> NamedProgram(Caller& caller, std::string path) {
+  auto program = hostcalls::PinVisible(caller, AT_FDCWD, path, 0);
+  if (!program.ok()) return program.error();
+  struct stat seen;
+  struct stat named;
+  const bool same = fstat(program->get(), &seen) == 0 && stat(path.c_str(), &named) == 0 &&
+                    seen.st_dev == named.st_dev && seen.st_ino == named.st_ino;
+  if (same) return path;
+  return hostcalls::ReadLinkText(
+      caller, hostcalls::NumberOf(hostcalls::ReservedSlot::kProc, caller.reserved),
+      hostcalls::DescriptorLink(program->get()));
+}
+
+SyscallResult ExecuteNamed(Caller& caller, std::string path, std::uint64_t argv,
+                           std::uint64_t envp) {
+  auto program = NamedProgram(caller, std::move(path));
+  if (!program.ok()) return program.error();
+  return CopyAndExecute(caller, {.path = *std::move(program)}, argv, envp);
 }
 
 SyscallResult HandleExecve(Caller& caller, const ArgumentValues& a) {
   auto path = caller.memory.CopyInString(a[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
   if (!path.ok()) return path.error();
   if (path->empty()) return Errno{ENOENT};
-  return CopyAndExecute(caller, {.path = NamedProgram(caller, *std::move(path))}, a[1], a[2]);
+  return ExecuteNamed(caller, *std::move(path), a[1], a[2]);
 }
 
 SyscallResult HandleExecveat(Caller& caller, const ArgumentValues& a) {
@@ -89,7 +108,7 @@ SyscallResult HandleExecveat(Caller& caller, const ArgumentValues& a) {
   if (relative && directory != AT_FDCWD) {
     *path = absl::StrCat("/dev/fd/", directory, "/", *path);  // the kernel's own name for it
   }
-  return CopyAndExecute(caller, {.path = NamedProgram(caller, *std::move(path))}, a[2], a[3]);
+  return ExecuteNamed(caller, *std::move(path), a[2], a[3]);
 }
 
 }  // namespace

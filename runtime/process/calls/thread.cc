@@ -6,6 +6,7 @@
 #include "hostcalls/dispatch/host_call.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
+#include "runtime/process/report.h"
 
 namespace dunebox::process {
 namespace {
@@ -76,7 +77,8 @@ SyscallResult HandleExit(Caller& caller, const ArgumentValues& a) {
   return SyscallResult::RegistersSet();
 }
 
-SyscallResult HandleExitGroup(Caller&, const ArgumentValues& a) {
+SyscallResult HandleExitGroup(Caller& caller, const ArgumentValues& a) {
+  ReportEnd(GuestThread::From(caller).owner);
   syscall(SYS_exit_group, a[0]);
   __builtin_unreachable();
 }

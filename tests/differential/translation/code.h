@@ -45,6 +45,6 @@ enum { kRwx = PROT_READ | PROT_WRITE | PROT_EXEC, kRw = PROT_READ | PROT_WRITE, 
   } while (0)
 
 #define CODE(name, text) \
-  __asm__(".pushsection .rodata\n.globl " #name "_code, " #name "_code_end\n" #name "_code:\n" text "\n" #name "_code_end:\n.popsection\n")
+  __asm__(".pushsection .rodata\n.balign 64\n.globl " #name "_code, " #name "_code_end\n" #name "_code:\n" text "\n" #name "_code_end:\n.popsection\n")
 
 #endif  // DUNEBOX_TESTS_DIFFERENTIAL_TRANSLATION_CODE_H_

@@ -2,7 +2,7 @@
 // with the sum it has without signals, and what a handler sees of the interrupted loop must be exact: an instruction's first byte
 // in RIP, and the registers that the loop holds constant.
 //
-//   signal_storms KIND...    timer, thread: who sends; only this case of the loops: its name
+//   signal_storms [timer | thread] [unstepped] [LOOP...]    who sends; without finding the instructions by the trap flag; which loops
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -103,6 +103,7 @@ static unsigned char boundaries[1024];  // which offsets of the current loop beg
 static atomic_int signals;
 static atomic_int inside;  // signals that found the loop
 static atomic_bool finished;
+static int unstepped;
 static pthread_t runner;
 
 static void clobber_everything(void) {
@@ -178,7 +179,7 @@ static int is_string(const struct loop* loop) { return strncmp(loop->name, "stri
 static void storm(const struct loop* loop, int by_timer, int wanted) {
   current = loop;
   // A string takes one step for each element.
-  if (is_string(loop)) {
+  if (is_string(loop) || unstepped) {
     memset(boundaries, 1, sizeof(boundaries));
   } else {
     find_boundaries();
@@ -226,6 +227,8 @@ int main(int argc, char** argv) {
       timer = 1;
     } else if (strcmp(argv[i], "thread") == 0) {
       thread = 1;
+    } else if (strcmp(argv[i], "unstepped") == 0) {
+      unstepped = 1;
     } else {
       named = 1;
     }

@@ -1,0 +1,31 @@
+#include "runtime/engine_choice.h"
+
+#include <cpuid.h>
+#include <unistd.h>
+
+#include "runtime/jit/jit_engine.h"
+
+namespace dunebox::runtime {
+namespace {
+
+// [intel/vol2 CPUID, amd/vol3 app. E] VMX and SVM.
+bool HasVirtualization() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 5)) != 0) return true;
+  return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 2)) != 0;
+}
+
+}  // namespace
+
+EngineFacts FactsOfThisMachine() {
+  return {.has_virtualization = HasVirtualization(),
+          .can_open_kvm = access("/dev/kvm", R_OK | W_OK) == 0,
+          .can_translate = JitEngine::CheckHost().ok()};
+}
+
+process::EngineKind ChooseEngine(const EngineFacts& facts) {
+  if (facts.has_virtualization && facts.can_open_kvm) return process::EngineKind::kKvm;
+  return facts.can_translate ? process::EngineKind::kJit : process::EngineKind::kKvm;
+}
+
+}  // namespace dunebox::runtime

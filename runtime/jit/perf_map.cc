@@ -1,0 +1,69 @@
+#include "runtime/jit/perf_map.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "hostcalls/trace/write_line.h"
+#include "runtime/diagnostics.h"
+#include "runtime/file_descriptor.h"
+
+namespace dunebox::runtime {
+namespace {
+
+using FilePlace = PerfMap::FilePlace;
+
+std::optional<FilePlace> FilePlaceOf(const memory::AddressSpace& space, std::uint64_t pc) {
+  return space.WithVma(GuestVirt{pc}, [&](const memory::Vma* vma) -> std::optional<FilePlace> {
+    if (vma == nullptr || vma->backing == nullptr || vma->backing->name.empty()) return {};
+    return FilePlace{vma->backing->name, pc - vma->range.start.value + vma->offset};
+  });
+}
+
+std::string PlainName(const std::optional<FilePlace>& place, std::uint64_t pc) {
+  if (!place) return absl::StrFormat("guest:0x%x", pc);
+  return absl::StrFormat("guest:%s+0x%x", std::string(BaseName(place->path)), place->offset);
+}
+
+}  // namespace
+
+std::string PlaceName(const memory::AddressSpace& space, std::uint64_t pc) {
+  return PlainName(FilePlaceOf(space, pc), pc);
+}
+
+absl::StatusOr<std::unique_ptr<PerfMap>> PerfMap::Create(hostcalls::VirtualLimits& limits,
+                                                         const memory::AddressSpace& space) {
+  const std::string path = absl::StrCat("/tmp/perf-", getpid(), ".map");
+  const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
+  // Of an earlier process with this number, or of this one's program before execve. Whatever else
+  // lies there is not followed.
+  unlink(path.c_str());
+  const FileDescriptor file(
+      open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", path));
+  absl::StatusOr<hostcalls::ReservedFd> reserved = limits.DuplicateToReserved(file.get());
+  if (!reserved.ok()) return reserved.status();
+  return std::unique_ptr<PerfMap>(new PerfMap(*std::move(reserved), limits, space));
+}
+
+std::string PerfMap::NameOf(const std::optional<FilePlace>& place, std::uint64_t pc) {
+  if (!place || !place->path.starts_with('/')) return PlainName(place, pc);
+  const hostcalls::LowDescriptors::Window window(limits_.low_descriptors);
+  const std::optional<std::string> symbol = symbols_.NameOf(place->path, place->offset);
+  if (!symbol) return PlainName(place, pc);
+  return absl::StrCat("guest:", std::string(BaseName(place->path)), ":", *symbol);
+}
+
+void PerfMap::Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size) {
+  const std::optional<FilePlace> place = FilePlaceOf(space_, pc);
+  std::lock_guard lock(mutex_);
+  hostcalls::WriteLine(file_.get(),
+                       absl::StrFormat("%x %x %s\n", host, size, NameOf(place, pc)));
+}
+
+}  // namespace dunebox::runtime

@@ -1,0 +1,61 @@
+// --jit-perf-map: names for translated code, in the file in which perf looks for those of a process
+// whose code comes from no file. [linux] tools/perf/Documentation/jit-interface.txt
+//
+//   7f12c0000040 5d guest:libc.so.6:exit+0x2
+//
+// Each process has its own file, begun when its program starts or when it is forked; a line is
+// appended for every block. Thread-safe.
+#ifndef DUNEBOX_RUNTIME_JIT_PERF_MAP_H_
+#define DUNEBOX_RUNTIME_JIT_PERF_MAP_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "hostcalls/services/limits.h"
+#include "runtime/jit/symbols.h"
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::runtime {
+
+class PerfMap {
+ public:
+  // Where a guest address lies in a mapped file.
+  struct FilePlace {
+    std::string path;
+    std::uint64_t offset;
+  };
+
+  // Makes /tmp/perf-PID.map anew. Both outlive this.
+  static absl::StatusOr<std::unique_ptr<PerfMap>> Create(hostcalls::VirtualLimits& limits,
+                                                         const memory::AddressSpace& space);
+
+  // Preconditions: the caller holds no lock of the address space.
+  void Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size);
+
+  // Lock order: the address space's lock, then this one.
+  void LockForFork() { mutex_.lock(); }
+  void UnlockAfterFork() { mutex_.unlock(); }
+
+ private:
+  PerfMap(hostcalls::ReservedFd file, hostcalls::VirtualLimits& limits,
+          const memory::AddressSpace& space)
+      : file_(std::move(file)), limits_(limits), space_(space) {}
+  std::string NameOf(const std::optional<FilePlace>& place, std::uint64_t pc);
+
+  const hostcalls::ReservedFd file_;
+  hostcalls::VirtualLimits& limits_;
+  const memory::AddressSpace& space_;
+  std::mutex mutex_;
+  SymbolNames symbols_;
+};
+
+// "guest:libc.so.6+0x28b62" where a file is mapped, "guest:0x401000" elsewhere.
+std::string PlaceName(const memory::AddressSpace& space, std::uint64_t pc);
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_JIT_PERF_MAP_H_

@@ -1,0 +1,98 @@
+#include "runtime/jit/symbols.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_format.h"
+#include "runtime/file_descriptor.h"
+
+namespace dunebox::runtime {
+namespace {
+
+// Files are not to be trusted: a table larger than this is not read.
+constexpr std::uint64_t kLargestTable = std::uint64_t{64} << 20;
+
+template <typename T>
+std::vector<T> ReadTable(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  std::vector<T> table;
+  if (bytes > kLargestTable) return table;
+  table.resize(bytes / sizeof(T));
+  const auto size = static_cast<ssize_t>(table.size() * sizeof(T));
+  if (pread(fd, table.data(), static_cast<std::size_t>(size), static_cast<off_t>(offset)) != size) {
+    table.clear();
+  }
+  return table;
+}
+
+const Elf64_Shdr* FindSection(const std::vector<Elf64_Shdr>& sections, std::uint32_t type) {
+  const auto found = std::ranges::find(sections, type, &Elf64_Shdr::sh_type);
+  return found == sections.end() ? nullptr : &*found;
+}
+
+// Where the byte at an ELF address lies in the file.
+std::optional<std::uint64_t> FileOffset(const std::vector<Elf64_Phdr>& segments,
+                                        std::uint64_t address) {
+  for (const Elf64_Phdr& segment : segments) {
+    if (segment.p_type == PT_LOAD && address - segment.p_vaddr < segment.p_filesz) {
+      return address - segment.p_vaddr + segment.p_offset;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string NameAt(const std::vector<char>& strings, std::uint32_t at) {
+  if (at >= strings.size()) return {};
+  return std::string(strings.data() + at, strnlen(strings.data() + at, strings.size() - at));
+}
+
+}  // namespace
+
+std::vector<Symbol> ReadSymbols(const std::string& path) {
+  std::vector<Symbol> result;
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!file.valid()) return result;
+  const int fd = file.get();
+  const auto headers = ReadTable<Elf64_Ehdr>(fd, 0, sizeof(Elf64_Ehdr));
+  if (headers.empty() || std::memcmp(headers[0].e_ident, ELFMAG, SELFMAG) != 0 ||
+      headers[0].e_ident[EI_CLASS] != ELFCLASS64 || headers[0].e_machine != EM_X86_64) {
+    return result;
+  }
+  const Elf64_Ehdr& header = headers[0];
+  const auto segments =
+      ReadTable<Elf64_Phdr>(fd, header.e_phoff, header.e_phnum * sizeof(Elf64_Phdr));
+  const auto sections =
+      ReadTable<Elf64_Shdr>(fd, header.e_shoff, header.e_shnum * sizeof(Elf64_Shdr));
+  const Elf64_Shdr* section = FindSection(sections, SHT_SYMTAB);
+  if (section == nullptr) section = FindSection(sections, SHT_DYNSYM);
+  if (section == nullptr || section->sh_link >= sections.size()) return result;
+  const Elf64_Shdr& names = sections[section->sh_link];
+  const auto strings = ReadTable<char>(fd, names.sh_offset, names.sh_size);
+  for (const Elf64_Sym& symbol :
+       ReadTable<Elf64_Sym>(fd, section->sh_offset, section->sh_size)) {
+    const unsigned type = ELF64_ST_TYPE(symbol.st_info);
+    if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol.st_size == 0) continue;
+    const std::optional<std::uint64_t> offset = FileOffset(segments, symbol.st_value);
+    if (offset) result.push_back({*offset, symbol.st_size, NameAt(strings, symbol.st_name)});
+  }
+  std::ranges::stable_sort(result, {}, &Symbol::offset);
+  return result;
+}
+
+std::optional<std::string> SymbolNames::NameOf(const std::string& path,
+                                               std::uint64_t file_offset) {
+  const auto [file, is_new] = files_.try_emplace(path);
+  if (is_new) file->second = ReadSymbols(path);
+  const std::vector<Symbol>& symbols = file->second;
+  auto next = std::ranges::upper_bound(symbols, file_offset, {}, &Symbol::offset);
+  if (next == symbols.begin()) return std::nullopt;
+  const Symbol& symbol = *--next;
+  const std::uint64_t distance = file_offset - symbol.offset;
+  if (distance >= symbol.size) return std::nullopt;
+  return distance == 0 ? symbol.name : absl::StrFormat("%s+0x%x", symbol.name, distance);
+}
+
+}  // namespace dunebox::runtime

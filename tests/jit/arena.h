@@ -1,0 +1,82 @@
+// Guest memory for tests, mapped where the guest would have it: code (executable at its address,
+// written through another mapping), data, a page of constants, counters, a stack. Pages between them
+// cannot be accessed.
+//
+//   std::unique_ptr<Arena> arena = Arena::Map(kLayouts[0]);  // null: the place is taken
+//   arena->WriteCode(arena->code(), bytes);
+#ifndef DUNEBOX_TESTS_JIT_ARENA_H_
+#define DUNEBOX_TESTS_JIT_ARENA_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "jit-fallback/dispatch/translator.h"
+#include "tests/jit/machine.h"
+
+namespace dunebox::jit {
+
+struct Layout {
+  const char* name;
+  std::uint64_t code, data;
+};
+
+// Below 2 GiB [disp32] and push imm32 reach everything; between 2 and 4 GiB only 32-bit addresses do.
+inline constexpr Layout kLayouts[] = {
+    {"low", 0x1000'0000, 0x1010'0000},
+    {"code below 2 GiB, data above", 0x7ff0'0000, 0x8000'0000},
+    {"code above 2 GiB, data below", 0x9000'0000, 0x7ff0'0000},
+    {"code across 2 GiB", 0x7ffe'0000, 0x7fe0'0000},
+    {"code across 4 GiB", 0xffff'0000, 0x1'0010'0000},
+    {"high", 0x2000'0000'0000, 0x2000'0100'0000},
+};
+
+class Arena final : public CodeSource {
+ public:
+  static constexpr std::size_t kCodeSize = 0x4'0000;
+  static constexpr std::size_t kMemorySize = 0x8000, kStackSize = 0x4000, kPage = 0x1000;
+
+  static std::unique_ptr<Arena> Map(const Layout& layout);
+  ~Arena() override;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  const char* name() const { return layout_.name; }
+  std::uint64_t code() const { return layout_.code; }
+  std::uint64_t code_end() const { return layout_.code + kCodeSize; }
+  bool IsCode(std::uint64_t address) const { return address >= code() && address < code_end(); }
+  // May be read and written; a page that may only be read lies behind it, then one with no access.
+  std::uint64_t memory() const { return layout_.data + 3 * kPage; }
+  std::uint64_t constants() const { return memory() + kMemorySize; }
+  std::uint64_t forbidden() const { return constants() + kPage; }
+  std::uint64_t counters() const { return layout_.data + kPage; }
+  std::uint64_t stack() const { return forbidden() + kPage; }
+  std::uint64_t stack_top() const { return stack() + kStackSize; }
+
+  void WriteCode(std::uint64_t address, std::span<const std::uint8_t> bytes);
+  // What the guest may write: memory, stack; counters are zero at first.
+  void Fill(Random& random);
+  std::vector<std::byte> Save() const;
+  void Restore(const std::vector<std::byte>& saved);
+  // The first address whose contents differ from `saved`; 0: none.
+  std::uint64_t FirstDifference(const std::vector<std::byte>& saved) const;
+
+  // False: the translator is told that it will not hear of changes.
+  void set_is_watched(bool is_watched) { is_watched_ = is_watched; }
+  void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
+
+ private:
+  explicit Arena(const Layout& layout) : layout_(layout) {}
+  std::vector<std::span<std::byte>> Writable() const;
+  std::size_t data_size() const { return stack_top() + kPage - layout_.data; }
+
+  const Layout layout_;
+  std::uint8_t* code_writable_ = nullptr;
+  bool is_watched_ = true;
+};
+
+}  // namespace dunebox::jit
+
+#endif  // DUNEBOX_TESTS_JIT_ARENA_H_

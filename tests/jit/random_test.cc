@@ -1,0 +1,162 @@
+// Random guest code on the bare processor and translated: all registers, flags, vector state and
+// memory must be the same at the end, however it ends.
+//
+// ctest runs a little of it. By hand, for longer, or for one seed again:
+//   JIT_RANDOM_INSTRUCTIONS=10000000 jit_random_test
+//   JIT_RANDOM_SEED=12345 jit_random_test
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <random>
+#include <string>
+
+#include "tests/jit/arena.h"
+#include "tests/jit/generator.h"
+#include "tests/jit/runner.h"
+
+namespace dunebox::jit {
+namespace {
+
+constexpr std::uint64_t kSeeds[] = {1, 2, 3, 4, 5, 6};
+
+std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+struct Counts {
+  std::uint64_t sequences = 0, written = 0, executed = 0, faults = 0;
+};
+
+// One stream of sequences in one layout.
+class Comparison {
+ public:
+  Comparison(Arena& arena, std::uint64_t seed)
+      : arena_(arena),
+        seed_(seed),
+        random_(seed),
+        runner_(arena, {.cache_size = std::size_t{2} << 20,
+                        .limits = {.instructions = seed % 3 == 0 ? 8U : 64U,
+                                   .branches = 1 + static_cast<unsigned>(seed % 4)}}) {
+    arena.set_is_watched(seed % 5 != 0);
+    arena.Fill(random_);
+    memory_ = arena.Save();
+  }
+
+  const Counts& counts() const { return counts_; }
+
+  // Empty when all is the same.
+  std::string Next() {
+    Machine start;
+    Generator generator(random_, arena_, unsupported_, {});
+    generator.PrepareMachine(start);
+    const Sequence sequence = generator.Make();
+    for (const Sequence::Chunk& chunk : sequence.chunks) {
+      runner_.translator().Invalidate(chunk.address, chunk.address + chunk.bytes.size());
+    }
+    sequence.WriteTo(arena_);
+    start.rip = sequence.entry;
+    ++counts_.sequences;
+    counts_.written += sequence.instructions;
+    CountExecuted(start);
+
+    // Registers of more than one kind through the same code: links and tables are there the second
+    // time.
+    std::string difference;
+    for (unsigned round = 0; round < kRounds && difference.empty(); ++round) {
+      difference = Compare(start);
+      Machine other;
+      Randomize(random_, other);
+      other.gpr[kRsp] = start.gpr[kRsp];
+      other.rip = start.rip;
+      other.fs_base = start.fs_base;
+      other.gs_base = start.gs_base;
+      start = other;
+    }
+    if (difference.empty()) return difference;
+    return "seed " + std::to_string(seed_) + ", sequence " + std::to_string(counts_.sequences) +
+           ", " + arena_.name() + "\n" + difference + sequence.Dump();
+  }
+
+ private:
+  static constexpr unsigned kRounds = 4;
+  static constexpr unsigned kCountEvery = 16;
+
+  // How many instructions such a sequence executes, of every so many.
+  void CountExecuted(const Machine& start) {
+    if (counts_.sequences % kCountEvery != 1) return;
+    arena_.Restore(memory_);
+    Machine machine = start;
+    std::vector<Snapshot> trace;
+    runner_.TraceNative(machine, trace);
+    counts_.executed += trace.size() * kRounds * kCountEvery;
+  }
+
+  std::string Compare(const Machine& start) {
+    Machine native = start, translated = start;
+    arena_.Restore(memory_);
+    const Ending native_end = runner_.RunNative(native);
+    const std::vector<std::byte> native_memory = arena_.Save();
+    arena_.Restore(memory_);
+    const Ending translated_end = runner_.RunTranslated(translated);
+    const std::uint64_t differs = arena_.FirstDifference(native_memory);
+    std::string difference = Difference(native_end, translated_end);
+    difference += Difference(native, translated);
+    if (differs != 0) difference += "memory at " + std::to_string(differs) + "\n";
+    Learn(native_end, native.rip);
+    return difference;
+  }
+
+  void Learn(const Ending& ending, std::uint64_t rip) {
+    if (ending.vector == kInvalidOpcode && arena_.IsCode(rip)) {
+      arena_.WithCode(rip, 15, false, [&](const CodeSource::Code& code) {
+        Instruction instruction;
+        if (Decode(code.bytes, instruction) == DecodeStatus::kOk) unsupported_.Count(instruction);
+      });
+    }
+    if (ending.vector == kPageFault) ++counts_.faults;
+  }
+
+  static constexpr std::uint64_t kInvalidOpcode = 6, kPageFault = 14;
+
+  Arena& arena_;
+  const std::uint64_t seed_;
+  Random random_;
+  Runner runner_;
+  Unsupported unsupported_;
+  std::vector<std::byte> memory_;
+  Counts counts_;
+};
+
+void RunSeed(std::uint64_t seed, std::uint64_t instructions) {
+  const Layout& layout = kLayouts[seed % std::size(kLayouts)];
+  const std::unique_ptr<Arena> arena = Arena::Map(layout);
+  if (arena == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
+  Comparison comparison(*arena, seed);
+  while (comparison.counts().executed < instructions) {
+    const std::string difference = comparison.Next();
+    ASSERT_TRUE(difference.empty()) << difference;
+  }
+  const Counts& counts = comparison.counts();
+  std::cout << layout.name << ", seed " << seed << ": " << counts.sequences << " sequences, "
+            << counts.executed << " instructions executed (estimated), " << counts.faults
+            << " page faults\n";
+}
+
+class RandomCode : public testing::TestWithParam<std::uint64_t> {};
+
+TEST_P(RandomCode, DoesTheSameAsOnTheProcessor) {
+  RunSeed(GetParam(), FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
+}
+
+INSTANTIATE_TEST_SUITE_P(KeptSeeds, RandomCode, testing::ValuesIn(kSeeds));
+
+TEST(RandomCodeOfAFreshSeed, DoesTheSameAsOnTheProcessor) {
+  const std::uint64_t seed = FromEnvironment("JIT_RANDOM_SEED", std::random_device{}());
+  std::cout << "JIT_RANDOM_SEED=" << seed << "\n";
+  RunSeed(seed, FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
+}
+
+}  // namespace
+}  // namespace dunebox::jit
