@@ -1,11 +1,12 @@
 # The front door. Everything of substance is in CMakeLists.txt and the scripts called here.
 #
-#   make demo      install what is missing, build, run real programs in the sandbox
+#   make demo      install what is missing, build, run real programs in the sandbox; ENGINE=kvm or
+#                  ENGINE=jit instead of what the machine is best at
 #   make test      install what is missing, build, run the whole suite
 #   make           build (after `make deps`); make install PREFIX=/usr/local
 PREFIX ?= /usr/local
 PRESET ?= release
-ENGINE ?= kvm
+ENGINE ?= auto
 JOBS ?= $(shell nproc)
 BUILD := build/$(PRESET)
 

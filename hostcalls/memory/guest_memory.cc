@@ -21,12 +21,15 @@ extern const Fixup dunebox_copy_fixups[];
 
 }  // namespace
 
-bool GuestMemory::Contains(std::uint64_t address, std::uint64_t size) const {
+bool GuestMemory::IsInside(std::uint64_t address, std::uint64_t size) const {
   // Linux accepts any address below the limit with size 0, NULL included.
   if (size == 0) return address <= window_.limit;
-  if (address < window_.lowest || address >= window_.limit || size > window_.limit - address) {
-    return false;
-  }
+  return address >= window_.lowest && address < window_.limit && size <= window_.limit - address;
+}
+
+bool GuestMemory::Contains(std::uint64_t address, std::uint64_t size) const {
+  if (!IsInside(address, size)) return false;
+  if (size == 0) return true;
   if (watcher_ != nullptr && watcher_->is_watching()) watcher_->BeforeAccess(address, size);
   return true;
 }
@@ -46,8 +49,9 @@ GuestVirt GuestMemory::GuestAddress(const void* host) const {
 
 bool GuestMemory::Read(std::uint64_t from, std::span<std::byte> to) const {
   if (to.empty()) return true;
-  const void* source = HostAddress(from, to.size());
-  return source != nullptr && dunebox_copy_bytes(to.data(), source, to.size()) == 0;
+  if (!IsInside(from, to.size())) return false;
+  const auto* source = reinterpret_cast<const void*>(window_.base + from);
+  return dunebox_copy_bytes(to.data(), source, to.size()) == 0;
 }
 
 bool GuestMemory::Write(std::uint64_t to, std::span<const std::byte> from) const {
@@ -58,7 +62,7 @@ bool GuestMemory::Write(std::uint64_t to, std::span<const std::byte> from) const
 
 CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_t limit,
                                                   Errno too_long) const {
-  if (!Contains(from, 1)) return Errno{EFAULT};
+  if (!IsInside(from, 1)) return Errno{EFAULT};
   // A string that runs out of the window faults there; the NUL has to come before.
   const std::uint64_t room = std::min<std::uint64_t>(limit + 1, window_.limit - from);
   // Most paths are short: do not pay for clearing the limit's worth of bytes.

@@ -123,6 +123,9 @@ class GuestMemory {
   bool Probe(std::uint64_t address) const;
 
  private:
+  // Contains, for what is only read, and by us.
+  bool IsInside(std::uint64_t address, std::uint64_t size) const;
+
   Window window_;
   mutable MemoryWatcher* watcher_ = nullptr;
 };

@@ -21,7 +21,7 @@ constexpr std::array<std::uint32_t, 2> kScratchSlots = {JIT_SLOT_SCRATCH0, JIT_S
 
 constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
 
-constexpr std::uint8_t kSegmentGsPrefix = 0x65;
+constexpr std::uint8_t kSegmentFsPrefix = 0x64, kSegmentGsPrefix = 0x65, kAddressSizePrefix = 0x67;
 
 bool IsImplicitMemory(Operation operation) {
   switch (operation) {
@@ -40,6 +40,13 @@ bool IsUnsupportedGs(const Instruction& instruction) {
   if (instruction.segment != Segment::kGs) return false;
   if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
   return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+}
+
+// A prefix that does not go with [base] in place of the operand. A REX byte in front of another
+// prefix means nothing, until it is the last one left.
+bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
+  return prefix == kSegmentGsPrefix || prefix == kAddressSizePrefix || (prefix & 0xf0) == 0x40 ||
+         (prefix == kSegmentFsPrefix && instruction.segment == Segment::kGs);
 }
 
 // True when the arithmetic flags at the block's entry can be spent: they are overwritten before
@@ -180,7 +187,7 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
-    if (prefix != kSegmentGsPrefix && prefix != 0x67) code_.Byte(prefix);
+    if (!IsReplacedPrefix(instruction, prefix)) code_.Byte(prefix);
   }
   if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
     if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
@@ -480,7 +487,6 @@ void Emitter::EmitLoadTarget(const Step& step) {
              static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
     if (instruction.address_size) target &= 0xffff'ffff;
   }
-  if (instruction.segment == Segment::kFs) code_.Byte(0x64);
   if (instruction.segment == Segment::kGs && instruction.has_memory) {
     // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand that
     // names them has been reloaded into them.
@@ -498,9 +504,11 @@ void Emitter::EmitLoadTarget(const Step& step) {
   }
   if (absolute && target >= kLow2GiB) {
     code_.MoveImmediate(Reg::kR11, target);
+    if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
     code_.Bytes({0x4d, 0x8b, 0x1b});  // mov r11, [r11]
     return;
   }
+  if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
   if (instruction.address_size) code_.Byte(0x67);
   code_.Bytes({static_cast<std::uint8_t>(0x4c | (instruction.rex & 3)), 0x8b});
   if (absolute) {

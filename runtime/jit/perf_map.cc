@@ -56,7 +56,7 @@ std::string PerfMap::NameOf(const std::optional<FilePlace>& place, std::uint64_t
   const hostcalls::LowDescriptors::Window window(limits_.low_descriptors);
   const std::optional<std::string> symbol = symbols_.NameOf(place->path, place->offset);
   if (!symbol) return PlainName(place, pc);
-  return absl::StrCat("guest:", std::string(BaseName(place->path)), ":", *symbol);
+  return absl::StrCat(PlainName(place, pc), " ", *symbol);
 }
 
 void PerfMap::Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size) {

@@ -1,7 +1,7 @@
 // --jit-perf-map: names for translated code, in the file in which perf looks for those of a process
 // whose code comes from no file. [linux] tools/perf/Documentation/jit-interface.txt
 //
-//   7f12c0000040 5d guest:libc.so.6:exit+0x2
+//   7f12c0000040 5d guest:libc.so.6+0x3e682 exit+0x2
 //
 // Each process has its own file, begun when its program starts or when it is forked; a line is
 // appended for every block. Thread-safe.

@@ -24,8 +24,8 @@ std::string TopLevelHelp() {
   std::string text =
       "Usage: dunebox COMMAND [ARGS...]\n"
       "\n"
-      "Runs ordinary Linux programs, unmodified, in a sandbox: a KVM guest that has no guest\n"
-      "operating system, only a small supervisor.\n"
+      "Runs ordinary Linux programs, unmodified, in a sandbox: in a KVM guest that has no guest\n"
+      "operating system, only a small supervisor, or translated where there is no such hardware.\n"
       "\n"
       "Commands:\n";
   for (const CommandRow& command : Commands()) {

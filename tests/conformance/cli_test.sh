@@ -54,6 +54,8 @@ prints '--allow=all' --help
 prints '^Usage: dunebox run .*PROG' run --help
 prints '--engine=auto\|kvm\|jit' run --help
 prints '--allow=all' run --trace --help
+prints '--stats' run --help
+prints '--jit-dump=ADDR' run --help
 prints '--json' doctor --help
 
 refuses "no command given; see 'dunebox --help'"
@@ -69,6 +71,11 @@ refuses "--ring: '2' is not one of 3, 0; see 'dunebox run --help'" run --ring=2 
 refuses "--allow: 'net' is not one of all; see 'dunebox run --help'" run --allow=net ls
 refuses "option '--engine' needs a value: auto, kvm, jit; see 'dunebox run --help'" run --engine
 refuses "option '--trace' takes no value; see 'dunebox run --help'" run --trace=1 ls
+refuses "option '--jit-dump' needs a value: ADDR; see 'dunebox run --help'" run --jit-dump
+refuses "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET; see 'dunebox run --help'" \
+  run --jit-dump=main ls
+refuses "--jit-dump needs engine jit, not --engine=kvm" run --engine=kvm --jit-dump=0x401000 ls
+refuses "--jit-perf-map needs engine jit, not --engine=kvm" run --engine=kvm --jit-perf-map ls
 refuses "unexpected argument 'now'; see 'dunebox doctor --help'" doctor now
 
 # A full disk behind stdout is an error, not silence.

@@ -147,6 +147,11 @@ void Generator::PutLegacyPrefixes(Bytes& bytes, bool one_byte_map) {
   maybe(20, 0x66);
   maybe(one_byte_map ? 4 : 12, 0xf3);
   maybe(one_byte_map ? 3 : 12, 0xf2);
+  std::shuffle(bytes.begin(), bytes.end(), random_);
+  // A REX byte that another prefix makes void.
+  if (!bytes.empty() && Happens(5)) {
+    bytes.insert(bytes.begin(), static_cast<std::uint8_t>(0x40 | Pick(16)));
+  }
 }
 
 Generator::Bytes Generator::RandomBytes() {

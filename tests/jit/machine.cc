@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <cstdlib>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -134,6 +135,7 @@ std::string Difference(Machine& native, Machine& translated) {
   compare("rflags", native.rflags & ~kResume, translated.rflags & ~kResume);
   compare("fs base", native.fs_base, translated.fs_base);
   compare("gs base", native.gs_base, translated.gs_base);
+  if (getenv("DBG")) compare("BV", Present(native), Present(translated));
   Normalize(native);
   Normalize(translated);
   for (std::size_t at = 0; at < native.extended.size(); at += 8) {

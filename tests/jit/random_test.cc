@@ -13,6 +13,7 @@
 
 #include "tests/jit/arena.h"
 #include "tests/jit/generator.h"
+#include "tests/jit/lockstep.h"
 #include "tests/jit/runner.h"
 
 namespace dunebox::jit {
@@ -66,6 +67,7 @@ class Comparison {
     std::string difference;
     for (unsigned round = 0; round < kRounds && difference.empty(); ++round) {
       difference = Compare(start);
+      failed_ = start;
       Machine other;
       Randomize(random_, other);
       other.gpr[kRsp] = start.gpr[kRsp];
@@ -75,6 +77,8 @@ class Comparison {
       start = other;
     }
     if (difference.empty()) return difference;
+    std::uint64_t host_instructions = 0;
+    difference += CompareSteps(runner_, failed_, memory_, host_instructions);
     return "seed " + std::to_string(seed_) + ", sequence " + std::to_string(counts_.sequences) +
            ", " + arena_.name() + "\n" + difference + sequence.Dump();
   }
@@ -126,6 +130,7 @@ class Comparison {
   Runner runner_;
   Unsupported unsupported_;
   std::vector<std::byte> memory_;
+  Machine failed_;
   Counts counts_;
 };
 
