@@ -38,7 +38,6 @@ enum class Operation : std::uint8_t {
   kJrcxz,
   // Class::kCopy with side conditions
   kLea,          // address arithmetic only: the operand is not accessed
-  kPushSegment,  // push fs/gs
   kPopFlags,     // popf/popfq: may set TF
   kXsaveFamily,  // xsave/xsavec/xsaveopt/xsaves/xrstor/xrstors/fxsave/fxrstor and 64-bit forms
   kXgetbv,
@@ -65,6 +64,8 @@ enum class Operation : std::uint8_t {
   kCpuid,
   kReadGsBase,
   kWriteGsBase,
+  kMoveFromSegment,
+  kPushSegment,  // push fs/gs
   kMoveToSegment,
   kPopSegment,
   kLoadFarPointer,  // lfs/lgs/lss

@@ -35,6 +35,8 @@ struct Context {
   std::uint64_t fault_vector, fault_error, fault_address;
   std::uint32_t fault_signal;  // 0: it was another signal
   std::int32_t fault_code;     // si_code
+  // What the guest believes to be in ES, CS, SS, DS, FS and GS.
+  std::array<std::uint16_t, 6> selectors;
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))

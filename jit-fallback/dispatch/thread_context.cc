@@ -39,8 +39,14 @@ constexpr std::size_t kSignalStackOffset =
 constexpr std::size_t kSignalStackSize = 64 * 1024;
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
 
+constexpr std::uint16_t kUserCode = 0x33, kUserData = 0x2b;  // [linux] of 64-bit processes
+
 constexpr std::size_t kLegacySize = 512 + 64;  // with the XSAVE header
+// The legacy region, the header behind it. [intel/vol1 §13.4]
+constexpr std::size_t kMxcsrOffset = 24, kX87RegistersOffset = 32, kVectorsOffset = 160,
+                      kVectorsSize = 256, kPresentOffset = 512;
 constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
+constexpr std::uint16_t kInitialControlWord = 0x37f;
 
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
 
@@ -86,10 +92,12 @@ ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
   const std::uint64_t supported = (std::uint64_t{edx} << 32) | eax;
-  ExtendedLayout layout{.mask = supported & wanted, .size = kLegacySize, .has_xsaveopt = false};
+  ExtendedLayout layout{
+      .mask = supported & wanted, .size = kLegacySize, .has_xsaveopt = false, .places = {}};
   for (unsigned component = 2; component < 63; ++component) {
     if (((layout.mask >> component) & 1) == 0) continue;
     __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
+    layout.places[component] = {.offset = ebx, .size = eax};
     layout.size = std::max<std::size_t>(layout.size, std::size_t{ebx} + eax);
   }
   __get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx);
@@ -113,14 +121,14 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
     : memory_(memory), layout_(layout) {
   Context& fresh = context();
   fresh.rflags = 0x202;
+  fresh.selectors = {0, kUserCode, kUserData, 0, 0, 0};
   fresh.extended_area = memory_ + kExtendedOffset;
   fresh.extended_mask = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
   // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
-  const std::uint16_t control_word = 0x37f;
-  std::memcpy(fresh.extended_area, &control_word, sizeof(control_word));
-  std::memcpy(fresh.extended_area + 24, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
+  std::memcpy(fresh.extended_area, &kInitialControlWord, sizeof(kInitialControlWord));
+  std::memcpy(fresh.extended_area + kMxcsrOffset, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
   *reinterpret_cast<ExitPointers*>(memory_ + JIT_POINTERS) = {
       .link = AddressOf(dunebox_jit_exit_link),
       .lookup = AddressOf(dunebox_jit_lookup),
@@ -145,6 +153,7 @@ ThreadContext::~ThreadContext() {
 }
 
 std::span<std::byte> ThreadContext::extended_area() {
+  dirty_ = layout_.mask;
   return {memory_ + kExtendedOffset, layout_.size};
 }
 
@@ -196,7 +205,31 @@ bool ThreadContext::IsAttached() const {
   return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
 
+// A processor may leave the initial state without a change of contents: AMD's Zen 4 counts AVX as in
+// use after a legacy SSE instruction, if the upper halves of ZMM registers are. XSAVEOPT then sets the
+// bit in XSTATE_BV, but as nothing has been modified since XRSTOR it writes nothing: what is in the
+// area has to be the initial contents.
+void ThreadContext::ClearInitialComponents() {
+  std::byte* const area = memory_ + kExtendedOffset;
+  std::uint64_t present;
+  std::memcpy(&present, area + kPresentOffset, sizeof(present));
+  const std::uint64_t stale = dirty_ & ~present;
+  dirty_ = present;  // by the next exit these may have been written
+  if (stale == 0) return;
+  if ((stale & 1) != 0) {
+    std::memset(area, 0, kMxcsrOffset);
+    std::memcpy(area, &kInitialControlWord, sizeof(kInitialControlWord));
+    std::memset(area + kX87RegistersOffset, 0, kVectorsOffset - kX87RegistersOffset);
+  }
+  if ((stale & 2) != 0) std::memset(area + kVectorsOffset, 0, kVectorsSize);
+  for (unsigned component = 2; component < layout_.places.size(); ++component) {
+    const auto& place = layout_.places[component];
+    if (((stale >> component) & 1) != 0) std::memset(area + place.offset, 0, place.size);
+  }
+}
+
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
+  ClearInitialComponents();
   Context& state = context();
   state.resume = host;
   if (kind == EntryKind::kDirect) return static_cast<ExitReason>(dunebox_jit_enter());

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,10 @@ struct ExtendedLayout {
   std::uint64_t mask;  // XCR0 bits that are saved
   std::size_t size;    // of the standard-format area
   bool has_xsaveopt;
+  struct Place {
+    std::uint32_t offset, size;
+  };
+  std::array<Place, 64> places;  // of the components from 2 on, by number
 
   // Of this processor, with the components of `wanted` only.
   static ExtendedLayout OfHost(std::uint64_t wanted);
@@ -38,6 +43,7 @@ class ThreadContext {
   ThreadContext& operator=(const ThreadContext&) = delete;
 
   Context& context() { return *reinterpret_cast<Context*>(memory_); }
+  // A component that XSTATE_BV calls initial may hold anything here.
   std::span<std::byte> extended_area();
 
   void SetCache(std::uint64_t start, std::uint64_t code_end);
@@ -59,11 +65,13 @@ class ThreadContext {
     std::uint64_t negative;  // minus the guest address, less one
     std::uint64_t host;
   };
+  void ClearInitialComponents();
   std::uint64_t& Entry(std::uint64_t pc);
   SecondEntry& Second(std::uint64_t pc);
 
   std::byte* const memory_;
   const ExtendedLayout layout_;
+  std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 
 // ---- for host signal handlers, async-signal-safe -------------------------------------------------

@@ -295,17 +295,29 @@ std::optional<Stop> TranslatedThread::OnStale() {
   return std::nullopt;
 }
 
+// The same instruction with fewer prefixes is one, and its length with all of them is over 15.
+bool IsTooLong(std::span<const std::uint8_t> bytes) {
+  constexpr std::size_t kLongest = 15;
+  Instruction shorter;
+  for (std::size_t prefixes = 1; prefixes < bytes.size(); ++prefixes) {
+    if (Decode(bytes.subspan(prefixes), shorter) != DecodeStatus::kOk) continue;
+    return shorter.klass != Class::kRefuse && prefixes + shorter.length > kLongest;
+  }
+  return false;
+}
+
 // The block ended here because of its class; what it is exactly is read again.
 Stop TranslatedThread::OnInstruction() {
   Context& state = context_->context();
-  AtInstruction at;
+  AtInstruction at{};
   std::uint64_t missing = 0;
-  constexpr std::size_t kLongestInstruction = 15;
+  constexpr std::size_t kLongestInstruction = 30;  // with superfluous prefixes
   translator_.source_.WithCode(
       state.rip, kLongestInstruction, /*watch=*/false, [&](const CodeSource::Code& code) {
         if (Decode(code.bytes, at.instruction) == DecodeStatus::kTruncated) {
           missing = state.rip + code.bytes.size();
         }
+        at.is_too_long = at.instruction.klass == Class::kRefuse && IsTooLong(code.bytes);
       });
   if (missing != 0) return AtFetchFault{missing};
   return at;

@@ -45,6 +45,7 @@ class CodeSource {
 struct AtSystemCall {};   // `rip` is behind it
 struct AtInstruction {    // `rip` is at one that the runtime carries out, or that always traps
   Instruction instruction;
+  bool is_too_long;  // refused for its length: #GP, not #UD
 };
 struct AtFault {          // an exception of the CPU's at `rip`
   std::uint64_t vector, error_code, address;

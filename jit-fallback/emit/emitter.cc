@@ -1,6 +1,7 @@
 #include "jit-fallback/emit/emitter.h"
 
 #include <utility>
+#include <cstdlib>
 
 #include "hostcalls/check.h"
 #include "jit-fallback/dispatch/context_offsets.h"
@@ -29,6 +30,10 @@ bool IsImplicitMemory(Operation operation) {
     case Operation::kStringRep:
     case Operation::kXlat:
     case Operation::kMaskMove:
+    case Operation::kClzero:
+    case Operation::kMonitor:
+    case Operation::kMovdir64b:
+    case Operation::kEnqcmd:
       return true;
     default:
       return false;
@@ -49,6 +54,32 @@ bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
          (prefix == kSegmentFsPrefix && instruction.segment == Segment::kGs);
 }
 
+// Moves and arithmetic between registers. Not pushes, strings and divisions, nor what a processor may
+// lack or what a mode may forbid.
+bool NeverFaults(const Instruction& instruction) {
+  if (instruction.operation == Operation::kLea) return true;
+  if (instruction.encoding != Encoding::kLegacy || instruction.has_memory || instruction.lock) {
+    return false;
+  }
+  const unsigned opcode = instruction.opcode;
+  const unsigned reg = (instruction.modrm >> 3) & 7U;
+  const auto is_in = [&](unsigned first, unsigned last) {
+    return opcode >= first && opcode <= last;
+  };
+  if (instruction.opcode_map == 1) {
+    // cmovcc, setcc, bt and shifts, imul, movzx and movsx, xadd, bswap
+    return is_in(0x40, 0x4f) || is_in(0x90, 0x9f) || is_in(0xa3, 0xa5) || is_in(0xab, 0xad) ||
+           opcode == 0xaf || opcode == 0xb3 || opcode == 0xb6 || opcode == 0xb7 ||
+           is_in(0xba, 0xbb) || is_in(0xbe, 0xc1) || is_in(0xc8, 0xcf);
+  }
+  if (instruction.opcode_map != 0) return false;
+  // add to cmp, movsxd, imul, test to mov, xchg and sign extension, test, mov, shifts
+  return opcode < 0x40 || opcode == 0x63 || opcode == 0x69 || opcode == 0x6b ||
+         is_in(0x80, 0x8b) || is_in(0x90, 0x99) || is_in(0xa8, 0xa9) || is_in(0xb0, 0xc1) ||
+         is_in(0xc6, 0xc7) || is_in(0xd0, 0xd3) ||
+         (is_in(0xf6, 0xf7) && reg < 6) || (is_in(0xfe, 0xff) && reg < 2);
+}
+
 // True when the arithmetic flags at the block's entry can be spent: they are overwritten before
 // anything reads them or leaves the block.
 bool AreFlagsDead(const Block& block) {
@@ -56,7 +87,7 @@ bool AreFlagsDead(const Block& block) {
     const Instruction& instruction = step.instruction;
     if (instruction.klass != Class::kCopy || instruction.reads_flags) return false;
     // A fault would show them in the signal frame.
-    if (instruction.has_memory && instruction.operation != Operation::kLea) return false;
+    if (!NeverFaults(instruction)) return false;
     if (instruction.overwrites_flags) return true;
   }
   return false;
@@ -378,7 +409,7 @@ void Emitter::EmitLookup() {
 void Emitter::EmitIndirectEntry(const Block& block) {
   rcx_ = r11_ = {.in_register = false, .in_slot = true};
   MarkAt(RecoveryKind::kInR11, 0);
-  const bool flags_dead = AreFlagsDead(block);
+  const bool flags_dead = !getenv("NODEAD") && AreFlagsDead(block);
   const bool low = block.pc < kLow2GiB;
   if (flags_dead) {
     if (low) {
@@ -416,7 +447,8 @@ void Emitter::EmitSelfCheck(const Block& block) {
   MarkAt(RecoveryKind::kFixed, 0);
   code_.MoveImmediate(Reg::kR11, block.pc);
   for (std::uint32_t at = 0; at < block.length;) {
-    const bool four = at + 4 <= block.length;
+    // The guest may have alignment checks on.
+    const bool four = at + 4 <= block.length && (block.pc + at) % 4 == 0;
     std::uint32_t expected = 0;
     std::memcpy(&expected, block.bytes.data() + at, four ? 4 : 1);
     if (four) {

@@ -50,7 +50,7 @@ struct Step {
 struct Limits {
   unsigned instructions = 64;
   unsigned branches = 4;  // the block ends behind this many conditional branches
-  bool ends_at_store = false;  // behind an instruction that may write memory other than the stack
+  bool ends_at_store = false;  // behind an instruction that may write memory
 };
 
 struct Block {

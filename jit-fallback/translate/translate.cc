@@ -24,7 +24,17 @@ bool EndsBlock(Class klass) {
   return true;
 }
 
+bool IsPush(const Instruction& instruction) {
+  if (instruction.encoding != Encoding::kLegacy) return false;
+  const std::uint8_t opcode = instruction.opcode;
+  if (instruction.opcode_map == 1) return opcode == 0xa0 || opcode == 0xa8;
+  if (instruction.opcode_map != 0) return false;
+  return (opcode & 0xf8) == 0x50 || opcode == 0x68 || opcode == 0x6a || opcode == 0x9c ||
+         opcode == 0xc8 || (opcode == 0xff && ((instruction.modrm >> 3) & 7) == 6);
+}
+
 bool MayStore(const Instruction& instruction) {
+  if (IsPush(instruction)) return true;
   switch (instruction.operation) {
     case Operation::kStringNoRep:
     case Operation::kStringRep:

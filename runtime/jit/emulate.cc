@@ -34,6 +34,12 @@ Fault BadMemory(std::uint64_t address) {
           .memory_error = false};
 }
 
+Fault BadStore(std::uint64_t address) {
+  Fault fault = BadMemory(address);
+  fault.error_code |= x86::page_fault::kWrite;
+  return fault;
+}
+
 x86::CpuidResult HostCpuid(std::uint32_t function, std::uint32_t index) {
   x86::CpuidResult result;
   __cpuid_count(function, index, result.eax, result.ebx, result.ecx, result.edx);
@@ -118,6 +124,8 @@ class Emulator {
   std::optional<Fault> GsBase(bool write);
   std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
   std::optional<Fault> MoveToSegment();
+  std::optional<Fault> MoveFromSegment();
+  std::optional<Fault> PushSegment();
   std::optional<Fault> PopSegment();
   std::optional<Fault> PopFlags();
   std::optional<Fault> LoadFarPointer();
@@ -167,7 +175,32 @@ std::optional<Fault> Emulator::LoadSegment(unsigned segment, std::uint16_t selec
   if (segment == kSs ? !is_data : !is_null && !is_data) return GeneralProtection(selector & 0xfffc);
   if (segment == kFs) context_.fs_base = 0;
   if (segment == kGs) context_.gs_base = 0;
+  context_.selectors[segment] = selector;
   return std::nullopt;
+}
+
+std::optional<Fault> Emulator::MoveFromSegment() {
+  const std::uint16_t selector = context_.selectors[((instruction_.modrm >> 3) & 7U) % 6];
+  if (instruction_.has_memory) {
+    const std::uint64_t address = AddressOf(instruction_, context_);
+    if (!memory_.Write(address, std::as_bytes(std::span(&selector, 1)))) return BadStore(address);
+    return Done();
+  }
+  std::uint64_t& reg = Gpr(context_, RmField(instruction_));
+  reg = OperandBytes() == 2 ? (reg & ~std::uint64_t{0xffff}) | selector : selector;
+  return Done();
+}
+
+std::optional<Fault> Emulator::PushSegment() {
+  std::uint64_t& rsp = Gpr(context_, 4);
+  const unsigned bytes = instruction_.operand_size ? 2 : 8;
+  // 0f a0 push fs, 0f a8 push gs
+  const std::uint64_t value = context_.selectors[instruction_.opcode == 0xa0 ? 4 : 5];
+  if (!memory_.Write(rsp - bytes, std::as_bytes(std::span(&value, 1)).first(bytes))) {
+    return BadStore(rsp - bytes);
+  }
+  rsp -= bytes;
+  return Done();
 }
 
 std::optional<Fault> Emulator::MoveToSegment() {
@@ -283,7 +316,7 @@ std::optional<Fault> Emulator::JumpFar(bool is_call) {
   if (!memory_.Write(rsp - bytes, std::as_bytes(std::span(&code, 1)).first(bytes)) ||
       !memory_.Write(rsp - 2U * bytes, std::as_bytes(std::span(&next, 1)).first(bytes))) {
     context_.rip = start;
-    return BadMemory(rsp - 2U * bytes);
+    return BadStore(rsp - 2U * bytes);
   }
   rsp -= 2U * bytes;
   return std::nullopt;
@@ -299,6 +332,10 @@ std::optional<Fault> Emulator::Run() {
       return GsBase(true);
     case Operation::kMoveToSegment:
       return MoveToSegment();
+    case Operation::kMoveFromSegment:
+      return MoveFromSegment();
+    case Operation::kPushSegment:
+      return PushSegment();
     case Operation::kPopSegment:
       return PopSegment();
     case Operation::kPopFlags:

@@ -39,7 +39,9 @@ void CopyIn(const Registers& registers, jit::Context& context) {
                  registers.r8,  registers.r9,  registers.r10, registers.r11,
                  registers.r12, registers.r13, registers.r14, registers.r15};
   context.rip = registers.rip;
-  context.rflags = x86::rflags::ForUser(registers.rflags);
+  // Linux lets a program keep the nested-task flag that it has popped.
+  context.rflags = x86::rflags::ForUser(registers.rflags) |
+                   (registers.rflags & x86::rflags::kNestedTask);
   context.fs_base = registers.fs_base;
   context.gs_base = registers.gs_base;
 }
@@ -86,7 +88,7 @@ std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
             context.gpr[11] = context.rflags;
             return SystemCall{};
           },
-          [&](const jit::AtInstruction& at) { return OnInstruction(at.instruction); },
+          [&](const jit::AtInstruction& at) { return OnInstruction(at); },
           [&](const jit::AtFault& fault) { return OnFault(fault); },
           [&](const jit::AtFetchFault& fault) -> std::optional<Exit> {
             const bool mapped = engine_.space().WithVma(
@@ -136,7 +138,9 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
                .memory_error = fault.signal == SIGBUS};
 }
 
-std::optional<Exit> JitThread::OnInstruction(const jit::Instruction& instruction) {
+std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
+  const jit::Instruction& instruction = at.instruction;
+  if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
   if (instruction.klass != jit::Class::kEmulate) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;

@@ -34,7 +34,7 @@ class JitThread final : public EngineThread {
   // A stop as an exit; nothing when the guest goes on.
   std::optional<Exit> OnStop(const jit::Stop& stop);
   std::optional<Exit> OnFault(const jit::AtFault& fault);
-  std::optional<Exit> OnInstruction(const jit::Instruction& instruction);
+  std::optional<Exit> OnInstruction(const jit::AtInstruction& at);
   Exit OnTrap(const jit::Instruction& instruction);
 
   JitEngine& engine_;

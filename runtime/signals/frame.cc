@@ -169,6 +169,9 @@ bool PushFrame(const DeliveryState& state, const KernelAction& action, const sig
       ((extended_state - sizeof(SignalFrame)) & ~std::uint64_t{15}) - sizeof(std::uint64_t);
   if (!state.memory->Write(address, std::as_bytes(std::span(&frame, 1)))) return false;
 
+  // The handler starts with a fresh x87 and vector state. [linux]
+  const std::vector<std::byte> fresh = InitialExtendedState(state.engine->extended_state_size());
+  if (!state.engine->LoadExtendedState(fresh).ok()) return false;
   const bool disarm = (state.alternate_stack->flags & kAutoDisarm) != 0;
   if (disarm && state.alternate_stack->Contains(address)) *state.alternate_stack = {};
   registers.rdi = static_cast<std::uint64_t>(info.si_signo);

@@ -10,7 +10,10 @@
         .globl  dunebox_host_handler
         .type   dunebox_host_handler, @function
 dunebox_host_handler:
-        cld
+        // The guest's alignment checks are not ours; the kernel has cleared its direction and trap flags.
+        pushfq
+        andl    $~0x40000, (%rsp)
+        popfq
         cmpb    $0, dunebox_guest_fs_possible(%rip)
         je      dunebox_host_handler_body
         rdgsbase %rax

@@ -1,10 +1,14 @@
 #!/bin/bash
 # What cannot be run: exit status 125, 126 or 127 and exactly one line that says why, as a shell would have it.
 #
-#   tests/conformance/bad_input_test.sh /path/to/dunebox
+#   tests/conformance/bad_input_test.sh /path/to/dunebox [ENGINE]      # default: auto
 set -uo pipefail
 export LC_ALL=C
-dunebox=$(realpath "$1")
+dunebox=$(realpath "$1") under=${2:-auto}
+if [[ $under == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
+  echo 'skip: /dev/kvm cannot be used here'
+  exit 77
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-bad-input.XXXXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -29,8 +33,8 @@ refuses() {
   judge "$name" "$status" "$wanted"
 }
 
-run() { "$dunebox" run --engine=kvm --allow=all -- "$@"; }
-sandbox=("$dunebox" run --engine=kvm --allow=all --)
+run() { "$dunebox" run "--engine=$under" --allow=all -- "$@"; }
+sandbox=("$dunebox" run "--engine=$under" --allow=all --)
 
 skip() { echo "skip: $*"; }
 

@@ -691,7 +691,7 @@ void Generator::PutUnit(unsigned index) {
   else if (kind < 89) PutDivision();
   else if (kind < 91) options_.trap_flag_is_visible ? PutFlagsFromStack() : PutRefresh();
   else if (kind < 92) PutEnterLeave();
-  else if (kind < 94) PutSystemCall();
+  else if (kind < 94) options_.trap_flag_is_visible ? PutSystemCall() : PutRefresh();
   else if (kind < 97) PutRefresh();
   else PutString();
   if (loop_left_ != 0 && --loop_left_ == 0) {

@@ -299,8 +299,9 @@ bool Runner::Continue(Ending& ending) {
     const Stop stop = thread_->Run();
     run.mode = Mode::kIdle;
     if (std::holds_alternative<AtSystemCall>(stop)) {
-      // The only ones in tests: numbers that no kernel knows.
-      state.gpr[kRax] = static_cast<std::uint64_t>(-ENOSYS);
+      // All there are in tests: getppid, and a number that no kernel knows.
+      state.gpr[kRax] = state.gpr[kRax] == SYS_getppid ? static_cast<std::uint64_t>(getppid())
+                                                       : static_cast<std::uint64_t>(-ENOSYS);
       state.gpr[kRcx] = state.rip;
       state.gpr[11] = state.rflags;
       continue;
