@@ -1,4 +1,5 @@
-// A number that one thread counts up and any thread may read at any time. Costs what a plain one does.
+// A number that one thread counts up and any thread may read at any time. Costs what a plain one
+// does.
 #ifndef DUNEBOX_HOSTCALLS_COUNTER_H_
 #define DUNEBOX_HOSTCALLS_COUNTER_H_
 
@@ -13,6 +14,7 @@ class Counter {
   void Add(std::uint64_t more = 1) {
     value_.store(value_.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
   }
+  void Reset() { value_.store(0, std::memory_order_relaxed); }
   std::uint64_t Get() const { return value_.load(std::memory_order_relaxed); }
 
  private:

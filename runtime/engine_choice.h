@@ -17,8 +17,8 @@ struct EngineFacts {
 // What a run asks of this machine. Cheap: runs on every start with --engine=auto.
 EngineFacts FactsOfThisMachine();
 
-// kvm where real virtualization hardware is behind it, else jit; kvm, with its own message, where jit
-// cannot run either.
+// kvm where real virtualization hardware is behind it, else jit; kvm, with its own message, where
+// jit cannot run either.
 process::EngineKind ChooseEngine(const EngineFacts& facts);
 
 }  // namespace dunebox::runtime

@@ -66,6 +66,7 @@ class CodeCache {
   std::uint64_t code_end() const { return memory_.address() + stubs_; }
   std::uint64_t end() const { return memory_.address() + memory_.size(); }
   const CacheCounters& counters() const { return counters_; }
+  void ResetCounters() { counters_ = {}; }
 
   // The living block at a guest address; kNone when there is none.
   std::uint32_t Find(std::uint64_t pc, EntryKind kind) const;

@@ -178,6 +178,7 @@ std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply appl
       missing = fault->address;
       return;
     }
+    block_.calls_leave = true;  // a single step sees flags that the CPU must not have
     // In place of a block that may be there: that one is stale, or made again.
     if (const std::uint32_t old = cache_->Find(pc, EntryKind::kDirect); old != kNone) {
       cache_->Kill(old);
@@ -208,6 +209,11 @@ void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
 absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
   std::lock_guard lock(mutex_);
   threads_ = {&self};
+  for (Counter& count : self.exits_) count.Reset();
+  past_exits_ = {};
+  entry_stubs_ = entry_stub_guest_bytes_ = translate_nanoseconds_ = 0;
+  cache_->ResetCounters();
+  made_.clear();
   if (cache_->used() > kMostCopiedCode) {
     // Most children run little before they execute another program.
     version_.fetch_add(1, std::memory_order_seq_cst);

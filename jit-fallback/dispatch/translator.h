@@ -99,7 +99,8 @@ class TranslatedThread {
   std::array<Resume, 256> resumes_{};  // by pc; valid for one version of the translator
 };
 
-// What has been done so far. Of the process, threads that are gone included.
+// What has been done so far. Of the process, threads that are gone included; a forked child begins at
+// zero, although it goes on with its parent's blocks.
 struct TranslatorStatistics {
   CacheCounters cache;
   std::uint64_t entry_stubs = 0;  // blocks that only lead from an indirect jump to another block

@@ -97,8 +97,7 @@ Copied CopyBlock(const jit::CodeCache& cache, std::uint32_t id) {
     HostLine line{.address = start + at};
     const std::span rest = code.subspan(at);
     (void)jit::Decode(rest.first(std::min(rest.size(), kLongestInstruction)), line.instruction);
-    const std::size_t length =
-        std::clamp<std::size_t>(line.instruction.length, 1, rest.size());
+    const std::size_t length = std::clamp<std::size_t>(line.instruction.length, 1, rest.size());
     line.bytes.assign(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(length));
     line.guest = GuestOf(cache, copied.block, line.address);
     line.target = TargetOf(cache, copied.block, line);
@@ -123,13 +122,14 @@ std::vector<Copied> CopyBlocksWith(jit::Translator& translator, std::uint64_t ad
 std::string GuestColumn(const memory::AddressSpace& space, std::uint64_t pc) {
   std::array<std::uint8_t, kLongestInstruction> bytes;
   std::size_t have = 0;
-  while (have < bytes.size() &&
-         space.memory().Read(pc + have, std::as_writable_bytes(std::span(bytes).subspan(have, 1)))) {
+  while (
+      have < bytes.size() &&
+      space.memory().Read(pc + have, std::as_writable_bytes(std::span(bytes).subspan(have, 1)))) {
     ++have;
   }
   jit::Instruction instruction;
-  if (have == 0 || jit::Decode(std::span(bytes).first(have), instruction) ==
-                       jit::DecodeStatus::kTruncated) {
+  if (have == 0 ||
+      jit::Decode(std::span(bytes).first(have), instruction) == jit::DecodeStatus::kTruncated) {
     return absl::StrFormat("guest %12x gone    %-*s", pc, kBytesWidth, "");
   }
   return absl::StrFormat("guest %12x %-7s %-*s", pc, ClassName(instruction.klass), kBytesWidth,

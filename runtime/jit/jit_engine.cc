@@ -177,6 +177,8 @@ std::string JitEngine::Report(const Diagnostics& wanted) {
 absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {
   absl::Status status = translator_->ContinueAfterFork(static_cast<JitThread&>(self).thread());
   if (!status.ok()) return status;
+  code_page_faults_.store(0, std::memory_order_relaxed);
+  if (perf_map_ != nullptr) perf_map_->ContinueAfterFork();
   return true;
 }
 

@@ -3,8 +3,8 @@
 //
 //   7f12c0000040 5d guest:libc.so.6+0x3e682 exit+0x2
 //
-// Each process has its own file, begun when its program starts or when it is forked; a line is
-// appended for every block. Thread-safe.
+// Each process has its own file, begun when its program starts, or as a copy of its parent's when
+// it is forked; a line is appended for every block. Thread-safe.
 #ifndef DUNEBOX_RUNTIME_JIT_PERF_MAP_H_
 #define DUNEBOX_RUNTIME_JIT_PERF_MAP_H_
 
@@ -36,6 +36,10 @@ class PerfMap {
   // Preconditions: the caller holds no lock of the address space.
   void Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size);
 
+  // In a forked child: its own file, with what is known of the code it has inherited. A child that
+  // cannot have one (it has another root, say) goes on without names.
+  void ContinueAfterFork();
+
   // Lock order: the address space's lock, then this one.
   void LockForFork() { mutex_.lock(); }
   void UnlockAfterFork() { mutex_.unlock(); }
@@ -43,13 +47,14 @@ class PerfMap {
  private:
   PerfMap(hostcalls::ReservedFd file, hostcalls::VirtualLimits& limits,
           const memory::AddressSpace& space)
-      : file_(std::move(file)), limits_(limits), space_(space) {}
+      : limits_(limits), space_(space), file_(std::move(file)) {}
   std::string NameOf(const std::optional<FilePlace>& place, std::uint64_t pc);
 
-  const hostcalls::ReservedFd file_;
   hostcalls::VirtualLimits& limits_;
   const memory::AddressSpace& space_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards what follows
+  hostcalls::ReservedFd file_;
+  std::uint64_t written_ = 0;  // bytes; a forked child's parent may write more
   SymbolNames symbols_;
 };
 

@@ -71,8 +71,7 @@ std::vector<Symbol> ReadSymbols(const std::string& path) {
   if (section == nullptr || section->sh_link >= sections.size()) return result;
   const Elf64_Shdr& names = sections[section->sh_link];
   const auto strings = ReadTable<char>(fd, names.sh_offset, names.sh_size);
-  for (const Elf64_Sym& symbol :
-       ReadTable<Elf64_Sym>(fd, section->sh_offset, section->sh_size)) {
+  for (const Elf64_Sym& symbol : ReadTable<Elf64_Sym>(fd, section->sh_offset, section->sh_size)) {
     const unsigned type = ELF64_ST_TYPE(symbol.st_info);
     if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol.st_size == 0) continue;
     const std::optional<std::uint64_t> offset = FileOffset(segments, symbol.st_value);
@@ -82,8 +81,7 @@ std::vector<Symbol> ReadSymbols(const std::string& path) {
   return result;
 }
 
-std::optional<std::string> SymbolNames::NameOf(const std::string& path,
-                                               std::uint64_t file_offset) {
+std::optional<std::string> SymbolNames::NameOf(const std::string& path, std::uint64_t file_offset) {
   const auto [file, is_new] = files_.try_emplace(path);
   if (is_new) file->second = ReadSymbols(path);
   const std::vector<Symbol>& symbols = file->second;

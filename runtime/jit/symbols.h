@@ -1,7 +1,8 @@
 // Names for places in ELF files, from their symbol tables: for perf and for people, so whatever is
 // wrong with a file only means that it has no names.
 //
-//   std::optional<std::string> name = symbols.NameOf("/usr/lib/libc.so.6", 0x28b62);   // "exit+0x2"
+//   std::optional<std::string> name = symbols.NameOf("/usr/lib/libc.so.6", 0x28b62);   //
+//   "exit+0x2"
 #ifndef DUNEBOX_RUNTIME_JIT_SYMBOLS_H_
 #define DUNEBOX_RUNTIME_JIT_SYMBOLS_H_
 

@@ -18,7 +18,7 @@ constexpr std::array<OptionRow, 8> kRunOptions = {{
      .name = "--engine",
      .values = kEngines,
      .default_value = "auto",
-     .help = "what runs the program; auto: kvm on real virtualization hardware, else jit"},
+     .help = "auto is kvm on virtualization hardware, else jit"},
     {.id = OptionId::kRing,
      .name = "--ring",
      .values = kRings,
@@ -63,8 +63,8 @@ without --allow=all. Say --allow=all where you rely on that, because later
 versions deny by default.
 
 --jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
---jit-perf-map names places. A process that a signal ends prints no --stats and no
---jit-dump, and engine kvm refuses the two --jit options.
+--jit-perf-map names places. A process that a signal ends, other than for a fault of
+its own, prints no --stats and no --jit-dump. Engine kvm refuses the --jit options.
 
 Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
 itself failed; 126 when PROG cannot be executed; 127 when it was not found.

@@ -46,10 +46,7 @@ void OnHostSignal(int signal, siginfo_t* info, void* raw_context) {
   // si_code > 0: the kernel raised it for an instruction of ours, nobody sent it.
   jit::Context* translated = jit::CurrentContext();
   if (IsSynchronous(signal) && info->si_code > 0) {
-    if (translated != nullptr && jit::TakeGuestFault(*translated, *info, context)) {
-      BlockAllIn(context);
-      return;
-    }
+    if (translated != nullptr && jit::TakeGuestFault(*translated, *info, context)) return;
     const std::uint64_t fixup = hostcalls::CopyFixupFor(static_cast<std::uint64_t>(rip));
     if (fixup == 0) RuntimeFault(signal, *info, static_cast<std::uint64_t>(rip));
     rip = static_cast<greg_t>(fixup);

@@ -52,6 +52,11 @@ run --stats -- sh -c '(exit 0); /bin/true; exec /bin/echo done' || fail "exit st
 [[ $(count 'stats: program .*true$') -eq 1 ]] || fail 'no statistics of a child that was executed'
 [[ $(count 'stats: program .*echo$') -eq 1 ]] || fail 'no statistics after execve'
 [[ $(count 'stats: engine') -ge 4 ]] || fail 'no statistics of a forked child, or before execve'
+run --stats -- sh -c '(:); :' || fail "exit status $?"
+if [[ $engine == jit ]]; then
+  read -r child parent <<<"$(sed -n 's/.* stats: blocks //p' errors | tr '\n' ' ')"
+  [[ $child -lt $parent ]] || fail "a forked child's numbers are its parent's too: $child, $parent"
+fi
 run --stats -- /usr/bin/python3 -c 'import threading
 threads = [threading.Thread(target=sum, args=([1],)) for _ in range(8)]
 [t.start() for t in threads]; [t.join() for t in threads]' || fail "exit status $?"
@@ -72,6 +77,12 @@ if [[ $engine == jit ]]; then
   [[ ! -s errors ]] || fail '--jit-perf-map prints something'
   grep -Evq '^[0-9a-f]+ [0-9a-f]+ guest:[^ ]+( [^ ]+)?$' output && fail 'a line perf cannot read'
   grep -q ' guest:libc.so.6+0x[0-9a-f]* [a-z_]' output || fail 'no name from a symbol table'
+  mv output map
+  # shellcheck disable=SC2016
+  run --jit-perf-map -- sh -c '(read pid rest </proc/self/stat; while read l; do echo "$l"; done </tmp/perf-$pid.map
+    rm /tmp/perf-$$.map /tmp/perf-$pid.map)' || fail "a forked child has no map: exit status $?"
+  [[ $(wc -l <output) -gt 500 ]] || fail 'a forked child does not know the code it has inherited'
+  mv map output
 
   place=$(sed -n 's/.* guest:\(libc.so.6+0x[0-9a-f]*\) .*/\1/p' output | head -n 1)
   run "--jit-dump=$place" -- sh -c : || fail "exit status $?"

@@ -11,6 +11,7 @@
 #include <random>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/jit/arena.h"
 #include "tests/jit/generator.h"
 #include "tests/jit/lockstep.h"
@@ -25,6 +26,8 @@ std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
 }
+
+std::string Hex(std::uint64_t value) { return absl::StrCat(absl::Hex(value)); }
 
 struct Counts {
   std::uint64_t sequences = 0, written = 0, executed = 0, faults = 0;
@@ -107,7 +110,8 @@ class Comparison {
     const std::uint64_t differs = arena_.FirstDifference(native_memory);
     std::string difference = Difference(native_end, translated_end);
     difference += Difference(native, translated);
-    if (differs != 0) difference += "memory at " + std::to_string(differs) + "\n";
+    if (!difference.empty()) difference += "stopped at " + Hex(native.rip) + "\n";
+    if (differs != 0) difference += "memory at " + Hex(differs) + "\n";
     Learn(native_end, native.rip);
     return difference;
   }
