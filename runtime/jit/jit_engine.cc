@@ -19,10 +19,12 @@ namespace {
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux] HWCAP2_FSGSBASE
 constexpr std::size_t kMostCodeBytes = 4096;
 
-// Calls without arguments that go to the kernel as they are: nothing to check, nothing to copy.
+// Calls without arguments that go to the kernel as they are: nothing to check, nothing to copy. Not
+// pause: a thread in translated code must not block.
 bool RunsInPlace(std::int64_t number) {
   const hostcalls::Row* row = hostcalls::FindRow(static_cast<std::uint64_t>(number));
-  return row != nullptr && row->route == hostcalls::Route::kForwarded && row->argument_count() == 0;
+  return row != nullptr && row->route == hostcalls::Route::kForwarded &&
+         row->family != hostcalls::Family::kSignals && row->argument_count() == 0;
 }
 
 // Where executable memory that begins at `pc` ends, at most `most` bytes on.

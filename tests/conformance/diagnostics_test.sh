@@ -72,16 +72,20 @@ run --stats -- /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'
 # ---- names for perf, and dumps ------------------------------------------------------------------
 
 if [[ $engine == jit ]]; then
+  # Only what the shell does by itself: every program that it started would have a file, too.
   # shellcheck disable=SC2016  # the inner shell's
-  run --jit-perf-map -- sh -c 'cat /tmp/perf-$$.map; rm /tmp/perf-$$.map' || fail "exit status $?"
+  run --jit-perf-map -- sh -c 'echo $$ >pids; while read -r line; do echo "$line"; done </tmp/perf-$$.map' ||
+    fail "exit status $?"
   [[ ! -s errors ]] || fail '--jit-perf-map prints something'
   grep -Evq '^[0-9a-f]+ [0-9a-f]+ guest:[^ ]+( [^ ]+)?$' output && fail 'a line perf cannot read'
   grep -q ' guest:libc.so.6+0x[0-9a-f]* [a-z_]' output || fail 'no name from a symbol table'
   mv output map
   # shellcheck disable=SC2016
-  run --jit-perf-map -- sh -c '(read pid rest </proc/self/stat; while read l; do echo "$l"; done </tmp/perf-$pid.map
-    rm /tmp/perf-$$.map /tmp/perf-$pid.map)' || fail "a forked child has no map: exit status $?"
+  run --jit-perf-map -- sh -c '(read -r pid rest </proc/self/stat; echo $$ $pid >>pids
+    while read -r line; do echo "$line"; done </tmp/perf-$pid.map)' ||
+    fail "a forked child has no map: exit status $?"
   [[ $(wc -l <output) -gt 500 ]] || fail 'a forked child does not know the code it has inherited'
+  for pid in $(<pids); do rm -f "/tmp/perf-$pid.map"; done
   mv map output
 
   place=$(sed -n 's/.* guest:\(libc.so.6+0x[0-9a-f]*\) .*/\1/p' output | head -n 1)
