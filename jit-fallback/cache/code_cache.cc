@@ -87,6 +87,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                                            .guest_length = block.length,
                                            .host = host,
                                            .host_length = length,
+                                           .entry = emitter.entry(),
                                            .first_recovery = first_recovery,
                                            .recoveries = recoveries,
                                            .first_incoming = kNone,

@@ -28,6 +28,7 @@ struct CodeBlock {
   std::uint32_t guest_length;
   std::uint32_t host;  // offset in the code memory
   std::uint32_t host_length;
+  std::uint32_t entry;  // from `host`
   std::uint32_t first_recovery;
   std::uint32_t recoveries;
   std::uint32_t first_incoming;  // links that jump here
@@ -70,7 +71,7 @@ class CodeCache {
 
   // The living block at a guest address; kNone when there is none.
   std::uint32_t Find(std::uint64_t pc, EntryKind kind) const;
-  std::uint64_t AddressOf(std::uint32_t block) const { return start() + blocks_[block].host; }
+  std::uint64_t AddressOf(std::uint32_t block) const { return start() + blocks_[block].host + blocks_[block].entry; }
   const CodeBlock& block(std::uint32_t id) const { return blocks_[id]; }
   std::uint32_t size() const { return blocks_.size(); }
 

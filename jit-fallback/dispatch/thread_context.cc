@@ -32,7 +32,6 @@ namespace {
 // Context (4 KiB), vector state, exit pointers (4 KiB), lookup table, then the signal stack.
 constexpr std::size_t kExtendedOffset = 0x1000;
 constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
-constexpr std::size_t kTableSize = std::size_t{JIT_TABLE_ENTRIES} * 8;
 constexpr std::size_t kSecondTableEntries = 0x10000;
 constexpr std::size_t kSignalStackOffset =
     JIT_SECOND_TABLE + kSecondTableEntries * 2 * sizeof(std::uint64_t);

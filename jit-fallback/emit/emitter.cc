@@ -1,7 +1,6 @@
 #include "jit-fallback/emit/emitter.h"
 
 #include <utility>
-#include <cstdlib>
 
 #include "hostcalls/check.h"
 #include "jit-fallback/dispatch/context_offsets.h"
@@ -18,6 +17,8 @@ constexpr std::uint8_t Low(Reg reg) { return static_cast<std::uint8_t>(reg) & 7;
 // base.
 constexpr Reg kScratchRegisters[] = {Reg::kRdx, Reg::kRsi, Reg::kRdi,
                                      Reg::kRax, Reg::kRbx, Reg::kRcx};
+// The second is only added to the first.
+constexpr Reg kSecondScratchRegisters[] = {Reg::kRbp, Reg::kR8, Reg::kR9, Reg::kR10};
 constexpr std::array<std::uint32_t, 2> kScratchSlots = {JIT_SLOT_SCRATCH0, JIT_SLOT_SCRATCH1};
 
 constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
@@ -40,57 +41,96 @@ bool IsImplicitMemory(Operation operation) {
   }
 }
 
+// Which of its ModRM operands an instruction writes; kUnknown also where others are written.
+enum class Destination : std::uint8_t { kNone, kReg, kRm, kUnknown };
+
+Destination DestinationOf(const Instruction& instruction) {
+  if (instruction.encoding != Encoding::kLegacy) return Destination::kUnknown;
+  const unsigned opcode = instruction.opcode;
+  // AH to BH are numbered like RSP to RDI.
+  const bool is_byte = instruction.opcode_map == 0 && (opcode & 1) == 0 && opcode != 0x8d;
+  if (is_byte && instruction.rex == 0) return Destination::kUnknown;
+  const unsigned extension = (instruction.modrm >> 3) & 7U;
+  if (instruction.opcode_map == 1) {
+    const bool moves_to_reg = (opcode >= 0x40 && opcode <= 0x4f) || opcode == 0xaf ||
+                              opcode == 0xb6 || opcode == 0xb7 || opcode == 0xbe || opcode == 0xbf;
+    if (moves_to_reg) return Destination::kReg;  // cmovcc, imul, movzx, movsx
+    // movups to movaps, comiss, arithmetic on xmm: no general register is written
+    const bool vector = opcode == 0x10 || opcode == 0x11 || opcode == 0x28 || opcode == 0x29 ||
+                        opcode == 0x2e || opcode == 0x2f || opcode == 0x54 || opcode == 0x57 ||
+                        (opcode >= 0x58 && opcode <= 0x5f) || opcode == 0x6f || opcode == 0x7f ||
+                        opcode == 0xef;
+    return vector ? Destination::kNone : Destination::kUnknown;
+  }
+  if (instruction.opcode_map != 0) return Destination::kUnknown;
+  if (opcode < 0x40 && (opcode & 7) < 4) {  // add to cmp
+    if (opcode >= 0x38) return Destination::kNone;
+    return (opcode & 2) != 0 ? Destination::kReg : Destination::kRm;
+  }
+  switch (opcode) {
+    case 0x63: case 0x69: case 0x6b: case 0x8a: case 0x8b: case 0x8d:
+      return Destination::kReg;  // movsxd, imul, mov, lea
+    case 0x84: case 0x85:
+      return Destination::kNone;  // test
+    case 0x88: case 0x89: case 0xc6: case 0xc7:
+      return Destination::kRm;  // mov
+    case 0x80: case 0x81: case 0x83:
+      return extension == 7 ? Destination::kNone : Destination::kRm;
+    case 0xf6: case 0xf7:
+      return extension < 2 ? Destination::kNone
+             : extension < 4 ? Destination::kRm : Destination::kUnknown;
+    case 0xfe: case 0xff:
+      return extension < 2 ? Destination::kRm : Destination::kUnknown;
+    default:
+      return Destination::kUnknown;
+  }
+}
+
+// Conservative: false only where the register is surely as before.
+bool MayWrite(const Instruction& instruction, Reg reg) {
+  if ((instruction.registers & Bit(reg)) == 0) return false;
+  const auto number = static_cast<unsigned>(reg);
+  switch (DestinationOf(instruction)) {
+    case Destination::kNone:
+      return false;
+    case Destination::kReg:
+      return (((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U)) == number;
+    case Destination::kRm:
+      return instruction.modrm >> 6 == 3 &&
+             ((instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U)) == number;
+    case Destination::kUnknown:
+      return true;
+  }
+  return true;
+}
+
 // GS belongs to the runtime; forms whose guest-GS address cannot be computed beforehand.
 bool IsUnsupportedGs(const Instruction& instruction) {
   if (instruction.segment != Segment::kGs) return false;
   if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
+  // Addresses of more parts than base and index, and displacements in units of the operand.
+  if (instruction.operation == Operation::kGatherScatter ||
+      instruction.operation == Operation::kTileMemory) {
+    return true;
+  }
   return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+}
+
+// pop [rsp + ...]: the address is of the stack pointer behind the pop. [intel/vol2 POP]
+bool IsPopThroughStack(const Instruction& instruction) {
+  const bool has_rsp_base = (instruction.modrm & 7) == 4 && (instruction.sib & 7) == kRsp &&
+                            (instruction.rex & 1) == 0;
+  return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0 &&
+         instruction.opcode == 0x8f && has_rsp_base;
 }
 
 // A prefix that does not go with [base] in place of the operand. A REX byte in front of another
 // prefix means nothing, until it is the last one left.
 bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
-  return prefix == kSegmentGsPrefix || prefix == kAddressSizePrefix || (prefix & 0xf0) == 0x40 ||
-         (prefix == kSegmentFsPrefix && instruction.segment == Segment::kGs);
-}
-
-// Moves and arithmetic between registers. Not pushes, strings and divisions, nor what a processor may
-// lack or what a mode may forbid.
-bool NeverFaults(const Instruction& instruction) {
-  if (instruction.operation == Operation::kLea) return true;
-  if (instruction.encoding != Encoding::kLegacy || instruction.has_memory || instruction.lock) {
-    return false;
-  }
-  const unsigned opcode = instruction.opcode;
-  const unsigned reg = (instruction.modrm >> 3) & 7U;
-  const auto is_in = [&](unsigned first, unsigned last) {
-    return opcode >= first && opcode <= last;
-  };
-  if (instruction.opcode_map == 1) {
-    // cmovcc, setcc, bt and shifts, imul, movzx and movsx, xadd, bswap
-    return is_in(0x40, 0x4f) || is_in(0x90, 0x9f) || is_in(0xa3, 0xa5) || is_in(0xab, 0xad) ||
-           opcode == 0xaf || opcode == 0xb3 || opcode == 0xb6 || opcode == 0xb7 ||
-           is_in(0xba, 0xbb) || is_in(0xbe, 0xc1) || is_in(0xc8, 0xcf);
-  }
-  if (instruction.opcode_map != 0) return false;
-  // add to cmp, movsxd, imul, test to mov, xchg and sign extension, test, mov, shifts
-  return opcode < 0x40 || opcode == 0x63 || opcode == 0x69 || opcode == 0x6b ||
-         is_in(0x80, 0x8b) || is_in(0x90, 0x99) || is_in(0xa8, 0xa9) || is_in(0xb0, 0xc1) ||
-         is_in(0xc6, 0xc7) || is_in(0xd0, 0xd3) ||
-         (is_in(0xf6, 0xf7) && reg < 6) || (is_in(0xfe, 0xff) && reg < 2);
-}
-
-// True when the arithmetic flags at the block's entry can be spent: they are overwritten before
-// anything reads them or leaves the block.
-bool AreFlagsDead(const Block& block) {
-  for (const Step& step : block.steps) {
-    const Instruction& instruction = step.instruction;
-    if (instruction.klass != Class::kCopy || instruction.reads_flags) return false;
-    // A fault would show them in the signal frame.
-    if (!NeverFaults(instruction)) return false;
-    if (instruction.overwrites_flags) return true;
-  }
-  return false;
+  const bool is_gs = instruction.segment == Segment::kGs;
+  // Bit strings add to a 32-bit address after the base: it has to stay one, where GS is not in it.
+  return prefix == kSegmentGsPrefix || (prefix & 0xf0) == 0x40 ||
+         (is_gs && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
 }
 
 }  // namespace
@@ -104,7 +144,7 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   recovery_.clear();
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
-  miss_ = 0;
+  entry_ = 0;
 }
 
 std::uint8_t Emitter::in_slot() const {
@@ -161,21 +201,25 @@ void Emitter::PrepareRegisters(const Step& step) {
 
 // After the instruction: what it may have written is in the register only.
 void Emitter::SettleRegisters(const Instruction& instruction) {
-  if ((instruction.registers & Bit(Reg::kRcx)) != 0) rcx_ = {};
-  if ((instruction.registers & Bit(Reg::kR11)) != 0) r11_ = {};
+  if (MayWrite(instruction, Reg::kRcx)) rcx_ = {};
+  if (MayWrite(instruction, Reg::kR11)) r11_ = {};
 }
 
 bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
   unsigned taken = 0;
-  for (const Reg reg : kScratchRegisters) {
-    if (taken == count) break;
-    if ((instruction.registers & Bit(reg)) != 0) continue;
-    // Its slot is in use already: RCX must be what the recovery entry says it is.
-    if (reg == Reg::kRcx && !rcx_.in_register) continue;
-    scratch_[taken] = static_cast<std::uint8_t>(reg);
-    code_.StoreSlot(kScratchSlots[taken], reg);
-    ++taken;
-  }
+  const auto take = [&](std::span<const Reg> registers) {
+    for (const Reg reg : registers) {
+      if (taken == count) return;
+      if ((instruction.registers & Bit(reg)) != 0) continue;
+      // Its slot is in use already: RCX must be what the recovery entry says it is.
+      if (reg == Reg::kRcx && !rcx_.in_register) continue;
+      scratch_[taken] = static_cast<std::uint8_t>(reg);
+      code_.StoreSlot(kScratchSlots[taken], reg);
+      ++taken;
+    }
+  };
+  take(kScratchRegisters);
+  if (taken == 1) take(kSecondScratchRegisters);
   return taken == count;
 }
 
@@ -293,10 +337,16 @@ void Emitter::EmitThroughScratch(const Step& step) {
   MarkAt(RecoveryKind::kFixed, here);
   const auto base = static_cast<Reg>(scratch_[0]);
   EmitAddress(step, base);
+  if (IsPopThroughStack(instruction)) {
+    const std::uint8_t popped = instruction.operand_size ? 2 : 8;
+    code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>(0x40 | (Low(base) << 3) | Low(base)),
+                 popped});  // lea base, [base + popped]
+  }
   if (is_gs) {
     const auto segment_base = static_cast<Reg>(scratch_[1]);
     code_.LoadSlot(segment_base, JIT_GS_BASE);
-    code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>((Low(base) << 3) | 4),
+    code_.Bytes({static_cast<std::uint8_t>(segment_base < Reg::kR8 ? 0x48 : 0x4a), 0x8d,
+                 static_cast<std::uint8_t>((Low(base) << 3) | 4),
                  static_cast<std::uint8_t>((Low(segment_base) << 3) | Low(base))});
     ReleaseScratch(1, here);
   }
@@ -405,36 +455,37 @@ void Emitter::EmitLookup() {
   code_.Value(std::uint32_t{JIT_TABLE});
 }
 
-// The block's own check of R11 behind EmitLookup of another.
+// The block's own check of R11 behind EmitLookup of another. The flags may be live: in this block, or
+// in the one that is really meant.
 void Emitter::EmitIndirectEntry(const Block& block) {
   rcx_ = r11_ = {.in_register = false, .in_slot = true};
   MarkAt(RecoveryKind::kInR11, 0);
-  const bool flags_dead = !getenv("NODEAD") && AreFlagsDead(block);
   const bool low = block.pc < kLow2GiB;
-  if (flags_dead) {
-    if (low) {
-      code_.Bytes({0x49, 0x81, 0xfb});  // cmp r11, imm32
-      code_.Value(static_cast<std::uint32_t>(block.pc));
-    } else {
-      code_.MoveImmediate(Reg::kRcx, block.pc);
-      code_.Bytes({0x49, 0x39, 0xcb});  // cmp r11, rcx
-    }
-    // jne, to a jump behind the block: a taken branch here would cost the predictor history.
-    code_.Bytes({0x0f, 0x85});
-    miss_ = code_.size();
-    code_.Value(std::int32_t{0});
-    return;
-  } else {
-    if (low) {
-      code_.Bytes({0x49, 0x8d, 0x8b});  // lea rcx, [r11 - pc]
-      code_.Value(static_cast<std::uint32_t>(-static_cast<std::int64_t>(block.pc)));
-    } else {
-      code_.MoveImmediate(Reg::kRcx, ~block.pc + 1);
-      code_.Bytes({0x4a, 0x8d, 0x0c, 0x19});  // lea rcx, [rcx + r11]
-    }
-    code_.Bytes({0xe3, 0x08});  // jrcxz
+  // JRCXZ needs a difference of 0; LOOP, which goes on at 0 after counting down, one of 1.
+  const std::uint64_t difference = ~block.pc + (options_.check_by_loop ? 2 : 1);
+  if (options_.check_by_loop) {
+    EmitMiss();
+    entry_ = code_.size();
+    MarkAt(RecoveryKind::kInR11, 0);
   }
-  EmitMiss();
+  if (low) {
+    code_.Bytes({0x49, 0x8d, 0x8b});  // lea rcx, [r11 + difference]
+    code_.Value(static_cast<std::uint32_t>(difference));
+  } else {
+    code_.MoveImmediate(Reg::kRcx, difference);
+    code_.Bytes({0x4a, 0x8d, 0x0c, 0x19});  // lea rcx, [rcx + r11]
+  }
+  if (options_.check_by_loop) {
+    code_.Bytes({0xe2, static_cast<std::uint8_t>(0 - (code_.size() + 2))});
+  } else {
+    code_.Bytes({0xe3, 0x08});
+    EmitMiss();
+  }
+}
+
+void Emitter::EmitMiss() {
+  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
+  code_.Value(std::uint32_t{JIT_TO_LOOKUP});
 }
 
 // Compares the guest's bytes with those the block is made from, four or one at a time, without
@@ -473,20 +524,6 @@ void Emitter::EmitStale(std::uint64_t pc) {
   code_.StoreSlotImmediate(JIT_RIP, pc);
   code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[stale]
   code_.Value(std::uint32_t{JIT_TO_STALE});
-}
-
-void Emitter::EmitMiss() {
-  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
-  code_.Value(std::uint32_t{JIT_TO_LOOKUP});
-}
-
-void Emitter::Finish() {
-  if (miss_ == 0) return;
-  rcx_ = r11_ = {.in_register = false, .in_slot = true};
-  scratch_in_slot_ = {};
-  MarkAt(RecoveryKind::kInR11, 0);
-  code_.Patch32(miss_, static_cast<std::int32_t>(code_.size() - (miss_ + 4)));
-  EmitMiss();
 }
 
 void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target) {
@@ -649,7 +686,6 @@ void Emitter::Emit(const Block& block, EntryKind entry, std::uint64_t address) {
   if (entry == EntryKind::kIndirect) EmitIndirectEntry(block);
   if (block.is_self_checking) EmitSelfCheck(block);
   EmitBody(block);
-  Finish();
 }
 
 void Emitter::EmitBody(const Block& block) {
@@ -685,7 +721,6 @@ void Emitter::EmitIndirectStub(const Block& block, std::uint64_t address) {
   ReloadAll(0);
   MarkAt(RecoveryKind::kFixed, 0);
   EmitExit(block.pc);
-  Finish();
 }
 
 }  // namespace dunebox::jit

@@ -4,8 +4,7 @@
 // Between blocks all guest registers are in the CPU. Only an indirect jump arrives at its target's
 // entry with the guest's RCX and R11 in their slots (R11 holds the guest address looked for, RCX is
 // spent): a block that may be the target has an entry that compares R11 with its own address, and
-// reloads the two where they are needed. Guest flags are never touched by our own instructions
-// unless the block overwrites them before anything can see them.
+// reloads the two where they are needed. Guest flags are never touched by our own instructions.
 //
 //   Emitter emitter(options);
 //   emitter.Emit(block, EntryKind::kDirect, address);
@@ -63,6 +62,9 @@ struct EmitterOptions {
   std::function<std::uint64_t(std::uint64_t target)> map_target;
   // System calls that run in place: without arguments, nothing to check, never blocking for long.
   std::function<bool(std::int64_t number)> runs_in_place;
+  // The entry check of indirect targets ends in LOOP, which is not taken on a hit, instead of JRCXZ,
+  // which is, and so costs the branch predictor history; but LOOP is slow on some processors.
+  bool check_by_loop = false;
 };
 
 class Emitter {
@@ -75,6 +77,8 @@ class Emitter {
   void EmitIndirectStub(const Block& block, std::uint64_t address);
 
   std::span<const std::uint8_t> code() const { return code_.code(); }
+  // Where the block is entered, from its first byte.
+  std::uint32_t entry() const { return entry_; }
   const std::vector<ExitSite>& exits() const { return exits_; }
   const std::vector<Recovery>& recovery() const { return recovery_; }
 
@@ -91,7 +95,6 @@ class Emitter {
   void EmitSelfCheck(const Block& block);
   void EmitStale(std::uint64_t pc);
   void EmitBody(const Block& block);
-  void Finish();
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitBranch(const Step& step);
@@ -129,7 +132,7 @@ class Emitter {
   std::vector<Recovery> recovery_;
   const Block* block_ = nullptr;
   Spill rcx_, r11_;
-  std::uint32_t miss_ = 0;  // of the rel32 of an entry's jump to the miss, if it is not beside it
+  std::uint32_t entry_ = 0;
   std::array<std::uint8_t, 2> scratch_{};
   std::array<bool, 2> scratch_in_slot_{};
 };
