@@ -17,6 +17,7 @@
 #include "absl/strings/strip.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/text_trace.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
@@ -92,11 +93,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
   const Diagnostics& diagnostics = options.diagnostics;
   if ((diagnostics.perf_map || !diagnostics.dump.empty()) &&
       EngineFor(options.engine) != process::EngineKind::kJit) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(diagnostics.perf_map ? "--jit-perf-map" : "--jit-dump", " needs engine jit, ",
-                     options.engine == EngineChoice::kKvm
-                         ? "not --engine=kvm"
-                         : "and auto takes kvm here: say --engine=jit"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        diagnostics.perf_map ? "--jit-perf-map" : "--jit-dump", " needs engine jit, ",
+        options.engine == EngineChoice::kKvm ? "not --engine=kvm"
+                                             : "and auto takes kvm here: say --engine=jit"));
   }
   if (options.ring != 3) {
     return absl::UnimplementedError("this build runs programs in ring 3 only");
@@ -111,11 +111,12 @@ GuestRange WindowRange(const hostcalls::Window& window) {
 // A script that was given as a descriptor is named to its interpreter by the guest's own number,
 // which has to be open still: as on Linux, a close-on-exec one is ENOENT for the interpreter.
 bool OpensAsScript(int fd) {
-  char head[2];
-  const std::string link = absl::StrCat("/proc/self/fd/", fd);
-  const FileDescriptor file(open(link.c_str(), O_RDONLY | O_CLOEXEC));
-  return file.valid() && pread(file.get(), head, sizeof(head), 0) == sizeof(head) &&
-         head[0] == '#' && head[1] == '!';
+  char head[2] = {};
+  hostcalls::WithSeparateDescriptors([&] {
+    const FileDescriptor file(open(hostcalls::DescriptorPath(fd).c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.valid()) (void)!pread(file.get(), head, sizeof(head), 0);
+  });
+  return head[0] == '#' && head[1] == '!';
 }
 
 // Everything one guest process is made of, in order of construction. Lives until the process ends:
@@ -165,7 +166,8 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
 
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine) {
-  process::SessionState session{.diagnostics = options.diagnostics, .engine = engine};
+  process::SessionState session{
+      .diagnostics = options.diagnostics, .engine = engine, .jit_cache = options.jit_cache};
   if (options.trace == TraceFormat::kText) {
     // Its own descriptor: the program may close or redirect its stderr.
     absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
@@ -199,7 +201,8 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
 // A process that cannot have a file for perf goes on without names: a program must not fail because
 // somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
-  JitOptions options{.allow_in_place_calls = session.trace_fd < 0,
+  JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
+                     .allow_in_place_calls = session.trace_fd < 0,
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
     absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
@@ -231,10 +234,10 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
 absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
   const hostcalls::ReservedFd program_fd(state.program_fd);
   const std::string path = program_fd.valid() && !OpensAsScript(program_fd.get())
-                               ? absl::StrCat("/proc/self/fd/", program_fd.get())
+                               ? hostcalls::DescriptorPath(program_fd.get())
                                : state.path;
-  absl::StatusOr<loader::Program> program = loader::OpenProgram(
-      path, state.arguments, WindowRange(hostcalls::Window::WholeProgram()));
+  absl::StatusOr<loader::Program> program =
+      loader::OpenProgram(path, state.arguments, WindowRange(hostcalls::Window::WholeProgram()));
   if (program.ok()) program->path = state.path;
   return program;
 }
@@ -271,8 +274,7 @@ std::string Join(const std::vector<std::string>& strings) {
 }
 
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
-                      std::unique_ptr<EngineThread> engine,
-                      const loader::StartState& start) {
+                      std::unique_ptr<EngineThread> engine, const loader::StartState& start) {
   std::optional<hostcalls::TextTrace> trace;
   if (state.session.trace_fd >= 0) trace.emplace(state.session.trace_fd);
   process::Process process(state.session, *machine_, limits_, trace ? &*trace : nullptr,
@@ -311,12 +313,13 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   absl::StatusOr<loader::StartState> start =
       loader::Load(*program, state.environment, space_, *facts);
   if (!start.ok()) return FailToStart(start.status());
-  if (hostcalls::SyscallResult kept = limits_.SetSlot(program->executable.fd.get(),
-                                                      hostcalls::ReservedSlot::kExecutable);
+  if (hostcalls::SyscallResult kept =
+          limits_.SetSlot(program->executable.handle.get(), hostcalls::ReservedSlot::kExecutable);
       !kept.ok()) {
-    return Fail(kExitRuntimeError, absl::ErrnoToStatus(kept.error(), "cannot keep the program's file"));
+    return Fail(kExitRuntimeError,
+                absl::ErrnoToStatus(kept.error(), "cannot keep the program's file"));
   }
-  program->executable.fd = FileDescriptor();
+  program->executable.handle = FileDescriptor();
   program->interpreter.reset();
   SetCommandName(state.path);
   RunThread(state, *program, *std::move(engine), *start);
@@ -325,8 +328,8 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
 absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine) {
   absl::StatusOr<std::uint64_t> random = RandomBits();
   if (!random.ok()) return random.status();
-  const memory::Images images = engine == process::EngineKind::kJit ? memory::Images::kLow
-                                                                   : memory::Images::kSpread;
+  const memory::Images images =
+      engine == process::EngineKind::kJit ? memory::Images::kLow : memory::Images::kSpread;
   return new Guest(memory::Layout::FromRandom(*random, stack_limit, images),
                    hostcalls::DefaultReservedDescriptors());
 }

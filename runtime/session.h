@@ -24,13 +24,17 @@ inline constexpr int kExitCannotExecute = 126;  // the program exists but cannot
 inline constexpr int kExitNotFound = 127;       // there is no such program
 inline constexpr int kExitSignalBase = 128;     // 128 + n: ended by signal n
 
+// Megabytes of address space for translated code; used as they are needed.
+inline constexpr unsigned kDefaultJitCache = 256, kLeastJitCache = 1, kMostJitCache = 1024;
+
 struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
+  unsigned jit_cache = kDefaultJitCache;  // MiB, without effect under kvm
   int ring = 3;
   TraceFormat trace = TraceFormat::kNone;
   Diagnostics diagnostics;
-  std::string program;                  // as given: searched in PATH when it has no slash
-  std::vector<std::string> arguments;   // argv of the guest, argv[0] included
+  std::string program;                 // as given: searched in PATH when it has no slash
+  std::vector<std::string> arguments;  // argv of the guest, argv[0] included
 };
 
 // Runs the program and returns what `dunebox run` exits with. Messages go to stderr.

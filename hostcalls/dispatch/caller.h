@@ -66,6 +66,9 @@ struct Caller {
         process(process_view),
         limits(virtual_limits),
         reserved(reserved_descriptors) {}
+  // Would a call that a signal has ended be made again? By the handler of the one that is noted.
+  virtual bool RestartsAfterSignal() const { return false; }
+
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;
 

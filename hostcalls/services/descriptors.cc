@@ -1,6 +1,7 @@
 #include "hostcalls/services/descriptors.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <iterator>
 #include <span>
 
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -43,10 +45,24 @@ SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command, std:
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
 }
 
+// A call that gives descriptors to somebody else or other numbers.
+SyscallResult Copy(Caller& caller, std::uint64_t number, const ArgumentValues& arguments) {
+  const LowDescriptors::Use use(caller.limits.low_descriptors);
+  return HostCall(caller, number, arguments);
+}
+
+template <std::uint64_t Number>
+SyscallResult HandleCopy(Caller& caller, const ArgumentValues& arguments) {
+  return Copy(caller, Number, arguments);
+}
+
 // Closes or marks [first, last]; nothing when it is empty.
 SyscallResult CloseRange(Caller& caller, std::uint64_t first, std::uint64_t last,
                          std::uint64_t flags) {
   if (first > last) return kSuccess;
+  if ((flags & CLOSE_RANGE_UNSHARE) != 0) {
+    return Copy(caller, SYS_close_range, Arguments(first, last, flags));
+  }
   return HostCall(caller, SYS_close_range, Arguments(first, last, flags));
 }
 
@@ -87,7 +103,7 @@ SyscallResult HandleFcntl(Caller& caller, const ArgumentValues& arguments) {
           static_cast<std::uint32_t>(caller.reserved.first)) {
         return Errno{EINVAL};
       }
-      break;
+      return Copy(caller, SYS_fcntl, Arguments(fd, number, AsInt(arguments[2])));
     case FcntlKind::kFd:
       if (caller.reserved.Contains(arguments[2])) return Errno{EBADF};
       break;
@@ -104,6 +120,9 @@ SyscallResult HandleFcntl(Caller& caller, const ArgumentValues& arguments) {
 }
 
 void RegisterDescriptorHandlers(HandlerTable& handlers) {
+  handlers.Bind("dup", HandleCopy<SYS_dup>);
+  handlers.Bind("dup2", HandleCopy<SYS_dup2>);
+  handlers.Bind("dup3", HandleCopy<SYS_dup3>);
   handlers.Bind("close_range", HandleCloseRange);
   handlers.Bind("fcntl", HandleFcntl);
 }

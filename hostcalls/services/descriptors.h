@@ -1,5 +1,7 @@
-// close_range and fcntl: what works on descriptors as such.
+// dup, dup2, dup3, close_range and fcntl: what works on descriptors as such.
 //
+// Copies are made while no virtual machine's descriptor has a number that could be meant
+// (low_descriptors.h).
 // close_range leaves the runtime's descriptors out. fcntl knows its commands from a table
 // (fcntls.inc); any other gives EINVAL, as on a kernel that does not have it.
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_DESCRIPTORS_H_

@@ -54,9 +54,10 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
       address_space_(kUnlimited),
       core_(kUnlimited) {}
 
-VirtualLimits::VirtualLimits(const VirtualLimits& parent)
+VirtualLimits::VirtualLimits(VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
       root_changed(parent.root_changed.load()),
+      low_descriptors(parent.low_descriptors),
       reserved_(parent.reserved_),
       descriptors_(parent.Get(RLIMIT_NOFILE)),
       stack_(parent.Get(RLIMIT_STACK)),

@@ -36,7 +36,7 @@ class VirtualLimits {
  public:
   explicit VirtualLimits(ReservedDescriptors reserved);
   // The limits of a child: the parent's, from then on its own.
-  VirtualLimits(const VirtualLimits& parent);
+  explicit VirtualLimits(VirtualLimits& parent);
   VirtualLimits& operator=(const VirtualLimits&) = delete;
 
   // Takes over the limits that the process was started with and fills the fixed slots (root and
@@ -76,7 +76,8 @@ class VirtualLimits {
   std::atomic<int> dumpable{1};
   // After a chroot of the guest's "/proc" may not be there or not be a procfs.
   std::atomic<bool> root_changed{false};
-  // Keeps fork away from descriptors of the runtime's that have an ordinary number for a moment.
+  // Keeps forks and siblings away from descriptors of the runtime's that have an ordinary number
+  // for a moment.
   LowDescriptors low_descriptors;
 
  private:

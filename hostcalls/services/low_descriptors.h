@@ -9,6 +9,18 @@
 //
 //   const LowDescriptors::Window window(limits.low_descriptors);
 //   const int low = memfd_create(...);   // and move it
+//
+// Most of them do no harm while a sibling thread can name them. Those of virtual machines do: their
+// memory holds registers. They are made in a Secret, and whoever copies or maps a descriptor of the
+// guest's does it in a Use: one waits for the other. So no number that the guest can name is one of
+// them at such a moment, and the guest never has a copy. Forks wait for secrets without limit,
+// because making such a descriptor waits for nobody. Both come after every lock but the limits'.
+//
+//   const LowDescriptors::Use use(limits.low_descriptors);
+//   HostCall(caller, SYS_dup, arguments);
+//
+// A vforked child has its own table but its parent's memory and engine: the Window is its own, Use
+// and Secret are those of the first process in this memory.
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_LOW_DESCRIPTORS_H_
 #define DUNEBOX_HOSTCALLS_SERVICES_LOW_DESCRIPTORS_H_
 
@@ -34,20 +46,55 @@ class LowDescriptors {
     const bool outermost_;
   };
 
-  LowDescriptors() = default;
+  // While one is open there is no Secret. Not nested. Nothing in it waits for another thread; what
+  // a dup2() closes on the way takes the file system's time.
+  class Use {
+   public:
+    explicit Use(LowDescriptors& descriptors);
+    ~Use();
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    LowDescriptors& descriptors_;
+  };
+
+  // While one is open there is no Use and no fork.
+  class Secret {
+   public:
+    explicit Secret(LowDescriptors& descriptors);
+    ~Secret();
+    Secret(const Secret&) = delete;
+    Secret& operator=(const Secret&) = delete;
+
+   private:
+    LowDescriptors& root_;
+  };
+
+  LowDescriptors() : root_(*this) {}
+  // Of a vforked child, which may be killed at any time: the parent destroys it when it has ended.
+  explicit LowDescriptors(LowDescriptors& parent) : root_(parent.root_) {}
+  ~LowDescriptors();
   LowDescriptors(const LowDescriptors&) = delete;
   LowDescriptors& operator=(const LowDescriptors&) = delete;
 
   // Around the copying of the descriptor table. No new window opens in between. The caller has no
   // window open. Release may be called by another thread, or by the vforked child.
   void HoldForFork();
-  void ReleaseAfterFork() { forks_.fetch_sub(1); }
-  // In a forked child, which is alone.
+  void ReleaseAfterFork();
+  // In a forked child, which is alone with its copy of the memory.
   void ResetInChild();
 
  private:
   std::atomic<int> open_windows_{0};
   std::atomic<int> forks_{0};
+  std::atomic<int> uses_{0};
+
+  LowDescriptors& root_;  // of the first process in this memory; what follows is used there only
+  std::atomic<int> all_uses_{0};
+  std::atomic<int> all_forks_{0};
+  std::atomic<int> secrets_{0};  // also those that still wait for uses to end
+  std::atomic<int> making_{0};   // those that do not wait any more
 };
 
 }  // namespace dunebox::hostcalls

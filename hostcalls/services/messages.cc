@@ -1,10 +1,13 @@
 #include "hostcalls/services/messages.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <list>
 #include <optional>
@@ -12,6 +15,7 @@
 #include <vector>
 
 #include "hostcalls/dispatch/arguments.h"
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -91,6 +95,130 @@ bool CopyOutHeader(const Caller& caller, std::uint64_t address, const msghdr& he
          write(offsetof(msghdr, msg_flags), header.msg_flags);
 }
 
+// ---- Sending descriptors ------------------------------------------------------------------------
+
+// What a sender waits for: room at the socket. For how long, SO_SNDTIMEO says.
+class RoomToSend {
+ public:
+  RoomToSend(Caller& caller, int fd, int flags) : caller_(caller), fd_(fd) {
+    timeval timeout{};
+    socklen_t size = sizeof(timeout);
+    const int status = fcntl(fd, F_GETFL);
+    waits_ = (flags & MSG_DONTWAIT) == 0 && status >= 0 && (status & O_NONBLOCK) == 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &size) != 0) return;
+    const auto length =
+        std::chrono::seconds(timeout.tv_sec) + std::chrono::microseconds(timeout.tv_usec);
+    if (length.count() != 0) end_ = Clock::now() + length;
+  }
+
+  bool waits() const { return waits_; }
+  // Success: try again. Otherwise what the sending call gives.
+  SyscallResult Wait();
+  // Of a call that a signal has ended, or kept from being made again.
+  SyscallResult Interrupted() const {
+    if (end_ == kNever && caller_.RestartsAfterSignal()) return SyscallResult::Restart();
+    return Errno{EINTR};
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Duration = std::chrono::nanoseconds;
+  static constexpr Clock::time_point kNever = Clock::time_point::max();
+
+  // For the socket, or just for so long.
+  SyscallResult Poll(bool socket, Duration longest);
+
+  Caller& caller_;
+  const int fd_;
+  bool waits_ = false;
+  Clock::time_point end_ = kNever;
+  Duration pause_{0};
+};
+
+SyscallResult RoomToSend::Poll(bool socket, Duration longest) {
+  pollfd room{.fd = fd_, .events = POLLOUT, .revents = 0};
+  const timespec time{.tv_sec = longest.count() / 1'000'000'000,
+                      .tv_nsec = longest.count() % 1'000'000'000};
+  const SyscallResult result =
+      HostCall(caller_, SYS_ppoll,
+               Arguments(&room, socket ? 1 : 0, longest == Duration::max() ? nullptr : &time,
+                         static_cast<void*>(nullptr), std::size_t{0}));
+  return result.is_restart() || result.error() == EINTR ? Interrupted() : kSuccess;
+}
+
+// A socket without a peer has room of its own when the receiver's queue is full, and nothing tells
+// when that has changed. So the second time there is a pause.
+SyscallResult RoomToSend::Wait() {
+  constexpr Duration kFirstPause = std::chrono::microseconds(100);
+  constexpr Duration kLongestPause = std::chrono::milliseconds(10);
+  const Duration left = end_ == kNever ? Duration::max() : end_ - Clock::now();
+  if (left.count() <= 0) return Errno{EAGAIN};
+  if (pause_.count() != 0) {
+    if (const SyscallResult paused = Poll(false, std::min(left, pause_)); !paused.ok()) {
+      return paused;
+    }
+  }
+  pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
+  return Poll(true, left);
+}
+
+// The rest of a message of which `done` bytes have gone, with all its descriptors.
+SyscallResult SendRest(Caller& caller, int fd, msghdr header, int flags, std::size_t done) {
+  std::vector<iovec> rest(header.msg_iov, header.msg_iov + header.msg_iovlen);
+  std::size_t skipped = done;
+  for (iovec& buffer : rest) {
+    const std::size_t part = std::min(buffer.iov_len, skipped);
+    buffer.iov_base = static_cast<std::byte*>(buffer.iov_base) + part;
+    buffer.iov_len -= part;
+    skipped -= part;
+  }
+  header.msg_iov = rest.data();
+  header.msg_control = nullptr;
+  header.msg_controllen = 0;
+  const SyscallResult sent = HostCall(caller, SYS_sendmsg, Arguments(fd, &header, flags));
+  return SyscallResult(static_cast<std::int64_t>(done) + (sent.ok() ? sent.value() : 0));
+}
+
+// The kernel takes its references and may then wait for room; a Use is no place to wait. So it is
+// asked not to wait, and the waiting is done outside.
+SyscallResult SendRights(Caller& caller, int fd, const msghdr& header, int flags) {
+  const auto try_to_send = [&] {
+    const LowDescriptors::Use use(caller.limits.low_descriptors);
+    return HostCall(caller, SYS_sendmsg, Arguments(fd, &header, flags | MSG_DONTWAIT));
+  };
+  SyscallResult sent = try_to_send();
+  if (!sent.ok() && sent.error() != EAGAIN) return sent;
+  RoomToSend room(caller, fd, flags);
+  if (!room.waits()) return sent;
+  while (sent.error() == EAGAIN) {
+    if (const SyscallResult waited = room.Wait(); !waited.ok()) return waited;
+    sent = try_to_send();
+    if (sent.is_restart()) return room.Interrupted();
+  }
+  if (!sent.ok()) return sent;
+  const auto done = static_cast<std::size_t>(sent.value());
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < header.msg_iovlen; ++i) size += header.msg_iov[i].iov_len;
+  return done < size ? SendRest(caller, fd, header, flags, done) : sent;
+}
+
+bool HasRights(const Message& message) {
+  std::span<const std::byte> control(message.control);
+  while (control.size() >= sizeof(cmsghdr)) {
+    cmsghdr header{};
+    std::memcpy(&header, control.data(), sizeof(header));
+    if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS) return true;
+    if (header.cmsg_len < sizeof(header)) return false;  // refused, and not sent
+    control = control.subspan(std::min<std::size_t>(CMSG_ALIGN(header.cmsg_len), control.size()));
+  }
+  return false;
+}
+
+SyscallResult Send(Caller& caller, int fd, const Message& message, int flags) {
+  if (HasRights(message)) return SendRights(caller, fd, message.header, flags);
+  return HostCall(caller, SYS_sendmsg, Arguments(fd, &message.header, flags));
+}
+
 // ---- Several messages at once -------------------------------------------------------------------
 
 using CopyMessage = SyscallResult (*)(const Caller&, std::uint64_t, Message&);
@@ -125,6 +253,21 @@ SyscallResult CopyOutBatch(const Caller& caller, std::uint64_t address, const Ba
   return transferred;
 }
 
+// One after the other, as the kernel does it. An error is given when it is the first that fails.
+SyscallResult SendEach(Caller& caller, int fd, Batch& batch, int flags) {
+  std::size_t count = 0;
+  for (const Message& message : batch.messages) {
+    if (count == batch.headers.size()) break;  // one that could not be copied
+    const SyscallResult sent = Send(caller, fd, message, flags);
+    if (!sent.ok()) {
+      if (count == 0) return sent;
+      break;
+    }
+    batch.headers[count++].msg_len = static_cast<unsigned>(sent.value());
+  }
+  return SyscallResult(static_cast<std::int64_t>(count));
+}
+
 }  // namespace
 
 SyscallResult CheckControl(std::span<const std::byte> control, ReservedDescriptors reserved) {
@@ -149,8 +292,7 @@ SyscallResult HandleSendmsg(Caller& caller, const ArgumentValues& arguments) {
   Message message;
   const SyscallResult copied = CopyMessageToSend(caller, arguments[1], message);
   if (!copied.ok()) return copied;
-  return HostCall(caller, SYS_sendmsg,
-                  Arguments(AsInt(arguments[0]), &message.header, AsInt(arguments[2])));
+  return Send(caller, AsInt(arguments[0]), message, AsInt(arguments[2]));
 }
 
 SyscallResult HandleRecvmsg(Caller& caller, const ArgumentValues& arguments) {
@@ -168,9 +310,13 @@ SyscallResult HandleSendmmsg(Caller& caller, const ArgumentValues& arguments) {
   const SyscallResult copied = CopyBatch(
       caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToSend, batch);
   if (!copied.ok()) return copied;
-  const SyscallResult result = HostCall(caller, SYS_sendmmsg,
-                                        Arguments(AsInt(arguments[0]), batch.headers.data(),
-                                                  batch.headers.size(), AsInt(arguments[3])));
+  const int fd = AsInt(arguments[0]);
+  const int flags = AsInt(arguments[3]);
+  const SyscallResult result =
+      std::ranges::any_of(batch.messages, HasRights)
+          ? SendEach(caller, fd, batch, flags)
+          : HostCall(caller, SYS_sendmmsg,
+                     Arguments(fd, batch.headers.data(), batch.headers.size(), flags));
   if (!result.ok()) return result;
   return CopyOutBatch(caller, arguments[1], batch, result, /*received=*/false);
 }

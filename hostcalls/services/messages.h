@@ -2,7 +2,8 @@
 //
 // The kernel gets our copy of every header, of the arrays of buffers and, when sending, of the
 // address and the control data: none of it can change between check and use. Buffers, and what is
-// received, are the guest's own memory, range-checked. Descriptors to send may not be reserved.
+// received, are the guest's own memory, range-checked. Descriptors to send may not be reserved, and
+// are looked up while no virtual machine's has another number (low_descriptors.h).
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_MESSAGES_H_
 #define DUNEBOX_HOSTCALLS_SERVICES_MESSAGES_H_
 

@@ -44,7 +44,8 @@ class ReservedFd {
 enum class ReservedSlot : unsigned char {
   kRoot,        // O_PATH, the root directory; after a chroot() of the guest's, no directory at all
   kProc,        // O_PATH, the root of procfs
-  kExecutable,  // the program's file: what /proc/self/exe leads to, even when its name is gone
+  kExecutable,  // O_PATH, the program's file: what /proc/self/exe leads to, even when its name is
+                // gone
 };
 inline constexpr int kFixedSlots = 8;
 

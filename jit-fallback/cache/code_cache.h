@@ -1,6 +1,6 @@
 // The blocks there are: their code, how they are linked, and what maps host addresses back to the
-// guest's. Changed by one thread at a time (the Translator's lock); TargetOfLink and Recover need no
-// lock, for threads that have just left translated code.
+// guest's. Changed by one thread at a time (the Translator's lock); TargetOfLink and Recover need
+// no lock, for threads that have just left translated code.
 //
 //   std::uint32_t id = cache.Add(block, EntryKind::kDirect, emitter);
 //   cache.LinkTo(link, id);
@@ -38,9 +38,9 @@ struct CodeBlock {
 
 // A patchable jump. Its number is its exit stub's too.
 struct Link {
-  std::uint64_t target;  // guest address
-  std::uint32_t patch;   // of the rel32, in the code memory
-  std::uint32_t source;  // block
+  std::uint64_t target;     // guest address
+  std::uint32_t patch;      // of the rel32, in the code memory
+  std::uint32_t source;     // block
   std::uint32_t linked_to;  // block; kNone while it goes to its stub
   std::uint32_t next_incoming;
   bool has_stub;
@@ -71,7 +71,11 @@ class CodeCache {
 
   // The living block at a guest address; kNone when there is none.
   std::uint32_t Find(std::uint64_t pc, EntryKind kind) const;
-  std::uint64_t AddressOf(std::uint32_t block) const { return start() + blocks_[block].host + blocks_[block].entry; }
+  // Where it is entered, and where its first byte is.
+  std::uint64_t AddressOf(std::uint32_t block) const {
+    return StartOf(block) + blocks_[block].entry;
+  }
+  std::uint64_t StartOf(std::uint32_t block) const { return start() + blocks_[block].host; }
   const CodeBlock& block(std::uint32_t id) const { return blocks_[id]; }
   std::uint32_t size() const { return blocks_.size(); }
 

@@ -58,7 +58,8 @@ absl::Status CodeMemory::Renew(std::span<const Extent> kept) {
   for (const Extent& extent : kept) {
     for (std::size_t done = 0; status.ok() && done < extent.length;) {
       const std::size_t at = extent.offset + done;
-      const ssize_t written = pwrite(fd, writable_ + at, extent.length - done, static_cast<off_t>(at));
+      const ssize_t written =
+          pwrite(fd, writable_ + at, extent.length - done, static_cast<off_t>(at));
       if (written <= 0) {
         status = Failed("write");
       } else {

@@ -1,5 +1,6 @@
-// The memory of translated code: one memfd mapped twice, executable and writable, so that no page is
-// ever both. Reserved whole at the start, backed as it is used. Two parts: blocks, then exit stubs.
+// The memory of translated code: one memfd mapped twice, executable and writable, so that no page
+// is ever both. Reserved whole at the start, backed as it is used. Two parts: blocks, then exit
+// stubs.
 #ifndef DUNEBOX_JIT_FALLBACK_CACHE_CODE_MEMORY_H_
 #define DUNEBOX_JIT_FALLBACK_CACHE_CODE_MEMORY_H_
 

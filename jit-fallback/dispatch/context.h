@@ -28,9 +28,9 @@ struct Context {
   std::uint32_t link;  // of JIT_EXIT_LINK: which exit was taken
   std::uint32_t host_mxcsr;
   std::uint32_t has_xsaveopt;
-  std::uint64_t cache_rip;  // of JIT_EXIT_SIGNAL: the interrupted host address
+  std::uint64_t cache_rip;               // of JIT_EXIT_SIGNAL: the interrupted host address
   std::uint64_t cache_start, cache_end;  // translated code lies here, exit stubs behind it
-  std::uint64_t resume;  // host address at which dunebox_jit_enter goes on
+  std::uint64_t resume;                  // host address at which dunebox_jit_enter goes on
   // Of JIT_EXIT_SIGNAL when the signal is an exception of the guest's: what the kernel said of it.
   std::uint64_t fault_vector, fault_error, fault_address;
   std::uint32_t fault_signal;  // 0: it was another signal
@@ -66,14 +66,14 @@ static_assert(sizeof(Context) <= 0x1000);
 
 // Why translated code was left.
 enum class ExitReason : std::uint32_t {
-  kLink = JIT_EXIT_LINK,        // a direct exit without a target yet: `link`
-  kLookup = JIT_EXIT_LOOKUP,    // an indirect target that is not in the table: `rip`
+  kLink = JIT_EXIT_LINK,           // a direct exit without a target yet: `link`
+  kLookup = JIT_EXIT_LOOKUP,       // an indirect target that is not in the table: `rip`
   kSystemCall = JIT_EXIT_SYSCALL,  // `rip` is behind it
-  kEmulate = JIT_EXIT_EMULATE,  // the instruction at `rip`
-  kTrap = JIT_EXIT_TRAP,        // the same
-  kStale = JIT_EXIT_STALE,      // the code at `rip` has changed since it was translated
-  kSignal = JIT_EXIT_SIGNAL,    // a host signal came at `cache_rip`; registers are as they were there
-  kKicked = JIT_EXIT_KICKED,    // not entered at all, or between blocks: registers are exact
+  kEmulate = JIT_EXIT_EMULATE,     // the instruction at `rip`
+  kTrap = JIT_EXIT_TRAP,           // the same
+  kStale = JIT_EXIT_STALE,         // the code at `rip` has changed since it was translated
+  kSignal = JIT_EXIT_SIGNAL,  // a host signal came at `cache_rip`; registers are as they were there
+  kKicked = JIT_EXIT_KICKED,  // not entered at all, or between blocks: registers are exact
 };
 
 inline constexpr std::size_t kExitReasons = JIT_EXIT_KICKED + 1;  // for arrays by reason

@@ -41,8 +41,8 @@
 #define JIT_RESUME 264
 #define JIT_FAULT_VECTOR 272
 
-// Where emitted code leaves to: host addresses in the thread's own memory, at this distance from its
-// Context, together with the lookup table, so that both can be made read-only to the guest.
+// Where emitted code leaves to: host addresses in the thread's own memory, at this distance from
+// its Context, together with the lookup table, so that both can be made read-only to the guest.
 #define JIT_POINTERS 0x3000
 #define JIT_TO_LINK 0x3000
 #define JIT_TO_LOOKUP 0x3008

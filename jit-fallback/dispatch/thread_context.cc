@@ -77,8 +77,7 @@ bool IsTranslatedCode(const Context& context, std::uint64_t rip) {
 // Takes the registers as they are at an address in translated code and leaves.
 void LeaveAt(Context& context, ucontext_t& machine) {
   for (unsigned reg = 0; reg < 16; ++reg) {
-    context.gpr[reg] = static_cast<std::uint64_t>(
-        machine.uc_mcontext.gregs[kGregOfRegister[reg]]);
+    context.gpr[reg] = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[kGregOfRegister[reg]]);
   }
   context.rflags = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_EFL]);
   context.cache_rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
@@ -104,16 +103,14 @@ ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
   return layout;
 }
 
-absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
-    const ExtendedLayout& layout) {
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout) {
   DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
-  void* memory = mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
+  void* memory =
+      mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
   }
-  return std::unique_ptr<ThreadContext>(
-      new ThreadContext(static_cast<std::byte*>(memory), layout));
+  return std::unique_ptr<ThreadContext>(new ThreadContext(static_cast<std::byte*>(memory), layout));
 }
 
 ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
@@ -135,7 +132,8 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
       .emulate = AddressOf(dunebox_jit_exit_emulate),
       .trap = AddressOf(dunebox_jit_exit_trap),
       .stale = AddressOf(dunebox_jit_exit_stale)};
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = AddressOf(dunebox_jit_lookup);
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc)
+    Entry(pc) = AddressOf(dunebox_jit_lookup);
   // The one address that an entry without contents would take for its own.
   ClearTarget(~std::uint64_t{0});
   dunebox_guest_fs_possible = 1;
@@ -193,9 +191,8 @@ void ThreadContext::ClearTargets() {
 
 void ThreadContext::Attach() {
   context().host_fs = ReadFsBase();
-  const stack_t stack{.ss_sp = memory_ + kSignalStackOffset,
-                      .ss_flags = 0,
-                      .ss_size = kSignalStackSize};
+  const stack_t stack{
+      .ss_sp = memory_ + kSignalStackOffset, .ss_flags = 0, .ss_size = kSignalStackSize};
   DUNEBOX_CHECK(sigaltstack(&stack, nullptr) == 0, "cannot set a signal stack");
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
 }
@@ -204,10 +201,10 @@ bool ThreadContext::IsAttached() const {
   return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
 
-// A processor may leave the initial state without a change of contents: AMD's Zen 4 counts AVX as in
-// use after a legacy SSE instruction, if the upper halves of ZMM registers are. XSAVEOPT then sets the
-// bit in XSTATE_BV, but as nothing has been modified since XRSTOR it writes nothing: what is in the
-// area has to be the initial contents.
+// A processor may leave the initial state without a change of contents: AMD's Zen 4 counts AVX as
+// in use after a legacy SSE instruction, if the upper halves of ZMM registers are. XSAVEOPT then
+// sets the bit in XSTATE_BV, but as nothing has been modified since XRSTOR it writes nothing: what
+// is in the area has to be the initial contents.
 void ThreadContext::ClearInitialComponents() {
   std::byte* const area = memory_ + kExtendedOffset;
   std::uint64_t present;

@@ -1,5 +1,5 @@
-// The memory of one thread under translation (Context, vector state, lookup table, signal stack) and
-// its way into translated code and out.
+// The memory of one thread under translation (Context, vector state, lookup table, signal stack)
+// and its way into translated code and out.
 //
 // Made by any thread; Attach and Enter only on the host thread that runs the guest's.
 #ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_THREAD_CONTEXT_H_
@@ -74,12 +74,13 @@ class ThreadContext {
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 
-// ---- for host signal handlers, async-signal-safe -------------------------------------------------
+// ---- for host signal handlers, async-signal-safe
+// -------------------------------------------------
 
 // The calling thread's Context; null when it has none.
 Context* CurrentContext();
-// A signal came at `machine`: if that is in translated code or on the way into it, the thread leaves
-// to the runtime as soon as the handler returns. The thread's kick flag is set already.
+// A signal came at `machine`: if that is in translated code or on the way into it, the thread
+// leaves to the runtime as soon as the handler returns. The thread's kick flag is set already.
 void LeaveTranslatedCode(Context& context, ucontext_t& machine);
 // An exception of the CPU's; false when it is not the guest's.
 bool TakeGuestFault(Context& context, const siginfo_t& info, ucontext_t& machine);

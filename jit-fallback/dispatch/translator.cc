@@ -48,8 +48,7 @@ absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
                                                                CodeSource& source) {
   absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(options.cache_size);
   if (!cache.ok()) return cache.status();
-  return std::unique_ptr<Translator>(
-      new Translator(std::move(options), source, *std::move(cache)));
+  return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
 }
 
 Translator::Translator(Options options, CodeSource& source, std::unique_ptr<CodeCache> cache)
@@ -103,15 +102,14 @@ std::uint32_t Translator::Make(EntryKind kind) {
   const std::uint32_t id = MakeNow(kind);
   if (options_.on_block) {
     const CodeBlock& block = cache_->block(id);
-    made_.push_back({block.pc, cache_->AddressOf(id), block.host_length});
+    made_.push_back({block.pc, cache_->StartOf(id), block.host_length});
   }
   return id;
 }
 
 std::uint32_t Translator::MakeNow(EntryKind kind) {
   for (;;) {
-    if (kind == EntryKind::kIndirect &&
-        cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
+    if (kind == EntryKind::kIndirect && cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
       emitter_.EmitIndirectStub(block_, cache_->NextAddress());
       ++entry_stubs_;
       entry_stub_guest_bytes_ += block_.length;
@@ -138,8 +136,7 @@ void Translator::Flush() {
   DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
 }
 
-std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind kind,
-                                                   Apply apply) {
+std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind kind, Apply apply) {
   const auto apply_if_known = [&] {
     const std::uint32_t id = cache_->Find(pc, kind);
     if (id == kNone) return false;

@@ -36,20 +36,20 @@ class CodeSource {
     bool is_watched;  // the translator hears (Invalidate) of any change to them after this
   };
   using Use = absl::FunctionRef<void(const Code&)>;
-  // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are none.
-  // Without `watch` they are not watched from now on.
+  // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are
+  // none. Without `watch` they are not watched from now on.
   virtual void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) = 0;
 };
 
 // Why a thread is out of translated code, with its Context exact.
-struct AtSystemCall {};   // `rip` is behind it
-struct AtInstruction {    // `rip` is at one that the runtime carries out, or that always traps
+struct AtSystemCall {};  // `rip` is behind it
+struct AtInstruction {   // `rip` is at one that the runtime carries out, or that always traps
   Instruction instruction;
   bool is_too_long;  // refused for its length: #GP, not #UD
 };
-struct AtFault {          // an exception of the CPU's at `rip`
+struct AtFault {  // an exception of the CPU's at `rip`
   std::uint64_t vector, error_code, address;
-  int signal, code;       // as the host kernel reported it
+  int signal, code;  // as the host kernel reported it
 };
 struct AtFetchFault {     // the instruction at `rip` cannot be fetched
   std::uint64_t address;  // the byte that is missing
@@ -99,12 +99,12 @@ class TranslatedThread {
   std::array<Resume, 256> resumes_{};  // by pc; valid for one version of the translator
 };
 
-// What has been done so far. Of the process, threads that are gone included; a forked child begins at
-// zero, although it goes on with its parent's blocks.
+// What has been done so far. Of the process, threads that are gone included; a forked child begins
+// at zero, although it goes on with its parent's blocks.
 struct TranslatorStatistics {
   CacheCounters cache;
   std::uint64_t entry_stubs = 0;  // blocks that only lead from an indirect jump to another block
-  std::uint64_t translate_nanoseconds = 0;  // with Options::measure_time
+  std::uint64_t translate_nanoseconds = 0;          // with Options::measure_time
   std::array<std::uint64_t, kExitReasons> exits{};  // by ExitReason
 };
 

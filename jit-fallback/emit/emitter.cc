@@ -68,18 +68,32 @@ Destination DestinationOf(const Instruction& instruction) {
     return (opcode & 2) != 0 ? Destination::kReg : Destination::kRm;
   }
   switch (opcode) {
-    case 0x63: case 0x69: case 0x6b: case 0x8a: case 0x8b: case 0x8d:
+    case 0x63:
+    case 0x69:
+    case 0x6b:
+    case 0x8a:
+    case 0x8b:
+    case 0x8d:
       return Destination::kReg;  // movsxd, imul, mov, lea
-    case 0x84: case 0x85:
+    case 0x84:
+    case 0x85:
       return Destination::kNone;  // test
-    case 0x88: case 0x89: case 0xc6: case 0xc7:
+    case 0x88:
+    case 0x89:
+    case 0xc6:
+    case 0xc7:
       return Destination::kRm;  // mov
-    case 0x80: case 0x81: case 0x83:
+    case 0x80:
+    case 0x81:
+    case 0x83:
       return extension == 7 ? Destination::kNone : Destination::kRm;
-    case 0xf6: case 0xf7:
-      return extension < 2 ? Destination::kNone
-             : extension < 4 ? Destination::kRm : Destination::kUnknown;
-    case 0xfe: case 0xff:
+    case 0xf6:
+    case 0xf7:
+      return extension < 2   ? Destination::kNone
+             : extension < 4 ? Destination::kRm
+                             : Destination::kUnknown;
+    case 0xfe:
+    case 0xff:
       return extension < 2 ? Destination::kRm : Destination::kUnknown;
     default:
       return Destination::kUnknown;
@@ -118,8 +132,8 @@ bool IsUnsupportedGs(const Instruction& instruction) {
 
 // pop [rsp + ...]: the address is of the stack pointer behind the pop. [intel/vol2 POP]
 bool IsPopThroughStack(const Instruction& instruction) {
-  const bool has_rsp_base = (instruction.modrm & 7) == 4 && (instruction.sib & 7) == kRsp &&
-                            (instruction.rex & 1) == 0;
+  const bool has_rsp_base =
+      (instruction.modrm & 7) == 4 && (instruction.sib & 7) == kRsp && (instruction.rex & 1) == 0;
   return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0 &&
          instruction.opcode == 0x8f && has_rsp_base;
 }
@@ -148,10 +162,9 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
 }
 
 std::uint8_t Emitter::in_slot() const {
-  return static_cast<std::uint8_t>((rcx_.in_register ? 0 : kRcxInSlot) |
-                                   (r11_.in_register ? 0 : kR11InSlot) |
-                                   (scratch_in_slot_[0] ? kScratch0InSlot : 0) |
-                                   (scratch_in_slot_[1] ? kScratch1InSlot : 0));
+  return static_cast<std::uint8_t>(
+      (rcx_.in_register ? 0 : kRcxInSlot) | (r11_.in_register ? 0 : kR11InSlot) |
+      (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0));
 }
 
 void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
@@ -167,8 +180,8 @@ void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
       return;
     }
     const auto advance = static_cast<std::int32_t>(entry.host - last.host);
-    const std::int32_t expected = last.kind == RecoveryKind::kLinear ? last.guest + advance
-                                                                     : last.guest;
+    const std::int32_t expected =
+        last.kind == RecoveryKind::kLinear ? last.guest + advance : last.guest;
     if (last.kind == kind && last.in_slot == entry.in_slot && expected == guest &&
         entry.in_slot < kScratch0InSlot) {
       return;
@@ -193,8 +206,7 @@ void Emitter::ReloadAll(std::int32_t guest) {
 // Puts RCX and R11 where the instruction expects them.
 void Emitter::PrepareRegisters(const Step& step) {
   const Instruction& instruction = step.instruction;
-  const auto needed =
-      static_cast<std::uint16_t>(instruction.registers & ~instruction.overwritten);
+  const auto needed = static_cast<std::uint16_t>(instruction.registers & ~instruction.overwritten);
   if ((needed & Bit(Reg::kRcx)) != 0) Reload(rcx_, Reg::kRcx, JIT_SLOT_RCX, step.offset);
   if ((needed & Bit(Reg::kR11)) != 0) Reload(r11_, Reg::kR11, JIT_SLOT_R11, step.offset);
 }
@@ -295,8 +307,8 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   if (instruction.rip_relative) {
-    std::uint64_t target = block_->NextOf(step) + static_cast<std::uint64_t>(
-                                                      std::int64_t{instruction.displacement});
+    std::uint64_t target =
+        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
     if (instruction.address_size) target &= 0xffff'ffff;
     if (options_.map_target && instruction.segment != Segment::kGs) {
       target = options_.map_target(target);
@@ -366,14 +378,14 @@ void Emitter::EmitCopy(const Step& step) {
     return;
   }
   if (instruction.rip_relative) {
-    std::uint64_t target = block_->NextOf(step) + static_cast<std::uint64_t>(
-                                                      std::int64_t{instruction.displacement});
+    std::uint64_t target =
+        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
     if (instruction.address_size) target &= 0xffff'ffff;
     if (options_.map_target) target = options_.map_target(target);
     if (instruction.operation == Operation::kLea && !instruction.operand_size) {
       const bool wide = (instruction.rex & 8) != 0;
-      const auto reg = static_cast<Reg>(((instruction.modrm >> 3) & 7) |
-                                        ((instruction.rex & 4) != 0 ? 8 : 0));
+      const auto reg =
+          static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
       MarkAt(RecoveryKind::kFixed, step.offset);
       code_.MoveImmediate(reg, wide ? target : target & 0xffff'ffff);
       SettleRegisters(instruction);
@@ -450,13 +462,13 @@ void Emitter::EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t g
 // R11 = guest address; RCX and R11 are in their slots.
 void Emitter::EmitLookup() {
   MarkAt(RecoveryKind::kInR11, 0);
-  code_.Bytes({0x41, 0x0f, 0xb7, 0xcb});        // movzx ecx, r11w
-  code_.Bytes({0x65, 0xff, 0x24, 0xcd});        // jmp gs:[rcx*8 + table]
+  code_.Bytes({0x41, 0x0f, 0xb7, 0xcb});  // movzx ecx, r11w
+  code_.Bytes({0x65, 0xff, 0x24, 0xcd});  // jmp gs:[rcx*8 + table]
   code_.Value(std::uint32_t{JIT_TABLE});
 }
 
-// The block's own check of R11 behind EmitLookup of another. The flags may be live: in this block, or
-// in the one that is really meant.
+// The block's own check of R11 behind EmitLookup of another. The flags may be live: in this block,
+// or in the one that is really meant.
 void Emitter::EmitIndirectEntry(const Block& block) {
   rcx_ = r11_ = {.in_register = false, .in_slot = true};
   MarkAt(RecoveryKind::kInR11, 0);
@@ -552,13 +564,13 @@ void Emitter::EmitLoadTarget(const Step& step) {
   std::uint64_t target = 0;
   const bool absolute = instruction.rip_relative;
   if (absolute) {
-    target = block_->NextOf(step) +
-             static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
+    target =
+        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
     if (instruction.address_size) target &= 0xffff'ffff;
   }
   if (instruction.segment == Segment::kGs && instruction.has_memory) {
-    // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand that
-    // names them has been reloaded into them.
+    // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand
+    // that names them has been reloaded into them.
     if (absolute) {
       code_.MoveImmediate(Reg::kR11, target);
     } else {
@@ -621,8 +633,8 @@ void Emitter::EmitReturn(std::uint16_t extra) {
   if (extra == 0) {
     code_.Pop(Reg::kR11);
   } else {
-    code_.Bytes({0x4c, 0x8b, 0x1c, 0x24});        // mov r11, [rsp]
-    code_.Bytes({0x48, 0x8d, 0xa4, 0x24});        // lea rsp, [rsp + 8 + extra]
+    code_.Bytes({0x4c, 0x8b, 0x1c, 0x24});  // mov r11, [rsp]
+    code_.Bytes({0x48, 0x8d, 0xa4, 0x24});  // lea rsp, [rsp + 8 + extra]
     code_.Value(std::uint32_t{8} + extra);
   }
   EmitLookup();
@@ -631,7 +643,8 @@ void Emitter::EmitReturn(std::uint16_t extra) {
 void Emitter::EmitSystemCall(std::uint64_t next) {
   const std::int32_t here = block_->steps.back().offset;
   const std::int64_t number = KnownSystemCall(*block_);
-  if (number < 0 || block_->calls_leave || !options_.runs_in_place || !options_.runs_in_place(number)) {
+  if (number < 0 || block_->calls_leave || !options_.runs_in_place ||
+      !options_.runs_in_place(number)) {
     // RCX and R11 need no reload: the system call replaces them. But the exit stores them.
     EmitLeave(JIT_TO_SYSCALL, next, here);
     return;
@@ -654,29 +667,30 @@ template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 void Emitter::EmitTerminal(const Step* last) {
-  std::visit(Overloaded{
-                 [&](const JumpTo& jump) {
-                   const bool own = last != nullptr && last->instruction.klass == Class::kJump;
-                   const std::int32_t here =
-                       own ? last->offset : static_cast<std::int32_t>(block_->length);
-                   ReloadAll(here);
-                   MarkAt(RecoveryKind::kFixed, here);
-                   EmitExit(jump.target);
-                 },
-                 [&](const CallTo& call) {
-                   ReloadAll(last->offset);
-                   EmitPushReturn(call.return_address, call.target);
-                   EmitExit(call.target);
-                 },
-                 [&](const JumpThrough&) { EmitIndirect(*last, false, 0); },
-                 [&](const CallThrough& call) { EmitIndirect(*last, true, call.return_address); },
-                 [&](const ReturnFrom& from) { EmitReturn(from.extra); },
-                 [&](const MakeSystemCall& call) { EmitSystemCall(call.next); },
-                 [&](const EmulateOne&) { EmitLeave(JIT_TO_EMULATE, block_->PcOf(*last), last->offset); },
-                 [&](const RaiseTrap&) { EmitLeave(JIT_TO_TRAP, block_->PcOf(*last), last->offset); },
-                 [](const FetchFault&) { DUNEBOX_CHECK(false, "a block without instructions"); },
-             },
-             block_->terminal);
+  std::visit(
+      Overloaded{
+          [&](const JumpTo& jump) {
+            const bool own = last != nullptr && last->instruction.klass == Class::kJump;
+            const std::int32_t here =
+                own ? last->offset : static_cast<std::int32_t>(block_->length);
+            ReloadAll(here);
+            MarkAt(RecoveryKind::kFixed, here);
+            EmitExit(jump.target);
+          },
+          [&](const CallTo& call) {
+            ReloadAll(last->offset);
+            EmitPushReturn(call.return_address, call.target);
+            EmitExit(call.target);
+          },
+          [&](const JumpThrough&) { EmitIndirect(*last, false, 0); },
+          [&](const CallThrough& call) { EmitIndirect(*last, true, call.return_address); },
+          [&](const ReturnFrom& from) { EmitReturn(from.extra); },
+          [&](const MakeSystemCall& call) { EmitSystemCall(call.next); },
+          [&](const EmulateOne&) { EmitLeave(JIT_TO_EMULATE, block_->PcOf(*last), last->offset); },
+          [&](const RaiseTrap&) { EmitLeave(JIT_TO_TRAP, block_->PcOf(*last), last->offset); },
+          [](const FetchFault&) { DUNEBOX_CHECK(false, "a block without instructions"); },
+      },
+      block_->terminal);
 }
 
 // ---- blocks -------------------------------------------------------------------------------------
@@ -689,8 +703,8 @@ void Emitter::Emit(const Block& block, EntryKind entry, std::uint64_t address) {
 }
 
 void Emitter::EmitBody(const Block& block) {
-  // Side exits lead to direct entries: RCX and R11 have to be back before the first. In front of the
-  // instruction before it, so that a compare and its branch stay together.
+  // Side exits lead to direct entries: RCX and R11 have to be back before the first. In front of
+  // the instruction before it, so that a compare and its branch stay together.
   std::size_t reload_before = block.steps.size();
   for (std::size_t i = 0; i < block.steps.size(); ++i) {
     if (block.steps[i].instruction.klass == Class::kBranch) {

@@ -40,9 +40,9 @@ inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 
                               kScratch1InSlot = 8;
 
 enum class RecoveryKind : std::uint8_t {
-  kLinear,  // guest offset grows with the host offset
-  kFixed,   // the guest is at `guest` until the next entry
-  kInR11,   // the guest is at the address in R11
+  kLinear,           // guest offset grows with the host offset
+  kFixed,            // the guest is at `guest` until the next entry
+  kInR11,            // the guest is at the address in R11
   kAfterSystemCall,  // as kFixed, and RCX is to hold that address
 };
 
@@ -62,8 +62,9 @@ struct EmitterOptions {
   std::function<std::uint64_t(std::uint64_t target)> map_target;
   // System calls that run in place: without arguments, nothing to check, never blocking for long.
   std::function<bool(std::int64_t number)> runs_in_place;
-  // The entry check of indirect targets ends in LOOP, which is not taken on a hit, instead of JRCXZ,
-  // which is, and so costs the branch predictor history; but LOOP is slow on some processors.
+  // The entry check of indirect targets ends in LOOP, which is not taken on a hit, instead of
+  // JRCXZ, which is, and so costs the branch predictor history; but LOOP is slow on some
+  // processors.
   bool check_by_loop = false;
 };
 
@@ -124,7 +125,9 @@ class Emitter {
   void SettleRegisters(const Instruction& instruction);
   void MarkAt(RecoveryKind kind, std::int32_t guest);
   std::uint8_t in_slot() const;
-  std::int32_t OffsetOf(std::uint64_t pc) const { return static_cast<std::int32_t>(pc - block_->pc); }
+  std::int32_t OffsetOf(std::uint64_t pc) const {
+    return static_cast<std::int32_t>(pc - block_->pc);
+  }
 
   const EmitterOptions options_;
   Assembler code_;

@@ -34,9 +34,9 @@ struct ReturnFrom {
 struct MakeSystemCall {
   std::uint64_t next;
 };
-struct EmulateOne {};  // the runtime carries out the last instruction
-struct RaiseTrap {};   // the last instruction is an exception
-struct FetchFault {    // the first instruction's bytes are not there, or may not be executed
+struct EmulateOne {};     // the runtime carries out the last instruction
+struct RaiseTrap {};      // the last instruction is an exception
+struct FetchFault {       // the first instruction's bytes are not there, or may not be executed
   std::uint64_t address;  // the first byte that is missing
 };
 using Terminal = std::variant<JumpTo, CallTo, JumpThrough, CallThrough, ReturnFrom, MakeSystemCall,
@@ -49,7 +49,7 @@ struct Step {
 
 struct Limits {
   unsigned instructions = 64;
-  unsigned branches = 4;  // the block ends behind this many conditional branches
+  unsigned branches = 4;       // the block ends behind this many conditional branches
   bool ends_at_store = false;  // behind an instruction that may write memory
 };
 

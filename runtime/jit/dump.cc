@@ -90,7 +90,7 @@ std::optional<std::uint64_t> GuestOf(const jit::CodeCache& cache, const jit::Cod
 
 Copied CopyBlock(const jit::CodeCache& cache, std::uint32_t id) {
   Copied copied{.block = cache.block(id), .lines = {}};
-  const std::uint64_t start = cache.AddressOf(id);
+  const std::uint64_t start = cache.StartOf(id);
   // Executable memory is readable.
   const std::span code(reinterpret_cast<const std::uint8_t*>(start), copied.block.host_length);
   for (std::size_t at = 0; at < code.size();) {

@@ -18,13 +18,15 @@ using jit::Operation;
 constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
 
 Fault GeneralProtection(std::uint64_t error_code = 0) {
-  return {.vector = x86::Vector::kGeneralProtection, .error_code = error_code, .address = 0,
+  return {.vector = x86::Vector::kGeneralProtection,
+          .error_code = error_code,
+          .address = 0,
           .memory_error = false};
 }
 
 Fault InvalidOpcode() {
-  return {.vector = x86::Vector::kInvalidOpcode, .error_code = 0, .address = 0,
-          .memory_error = false};
+  return {
+      .vector = x86::Vector::kInvalidOpcode, .error_code = 0, .address = 0, .memory_error = false};
 }
 
 Fault BadMemory(std::uint64_t address) {
@@ -246,8 +248,8 @@ std::optional<Fault> Emulator::PopFlags() {
   }
   if (bytes == 2) flags |= context_.rflags & ~std::uint64_t{0xffff};
   constexpr std::uint64_t kPoppable = x86::rflags::kUserSettable & ~x86::rflags::kResume;
-  const std::uint64_t settable = kPoppable | x86::rflags::kIdentification |
-                                 x86::rflags::kNestedTask;
+  const std::uint64_t settable =
+      kPoppable | x86::rflags::kIdentification | x86::rflags::kNestedTask;
   context_.rflags = (context_.rflags & ~settable) | (flags & settable);
   rsp += bytes;
   return Done();
@@ -363,8 +365,8 @@ dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
   static std::mutex mutex;
   static absl::flat_hash_map<std::uint64_t, x86::CpuidResult> known;
   constexpr std::size_t kMostKnown = 4096;
-  const bool by_cpu = function == 1 || function == 0xb || function == 0x1f ||
-                      function == 0x8000'001e;
+  const bool by_cpu =
+      function == 1 || function == 0xb || function == 0x1f || function == 0x8000'001e;
   if (by_cpu) return ComputeCpuid(function, index);
   const std::uint64_t key = (std::uint64_t{function} << 32) | index;
   std::lock_guard lock(mutex);

@@ -1,5 +1,5 @@
-// The few instructions that the runtime carries out for translated code: CPUID, the guest's GS base,
-// segment loads, far transfers.
+// The few instructions that the runtime carries out for translated code: CPUID, the guest's GS
+// base, segment loads, far transfers.
 #ifndef DUNEBOX_RUNTIME_JIT_EMULATE_H_
 #define DUNEBOX_RUNTIME_JIT_EMULATE_H_
 
@@ -14,11 +14,12 @@
 
 namespace dunebox::runtime {
 
-// The guest's CPUID: the host's without what is hidden. Remembered, for the instruction costs an exit
-// to the hypervisor on virtual machines.
+// The guest's CPUID: the host's without what is hidden. Remembered, for the instruction costs an
+// exit to the hypervisor on virtual machines.
 dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index);
 
-// Carries out the instruction at context.rip and moves on. A fault: the instruction has not happened.
+// Carries out the instruction at context.rip and moves on. A fault: the instruction has not
+// happened.
 std::optional<Fault> Emulate(const jit::Instruction& instruction, jit::Context& context,
                              const hostcalls::GuestMemory& memory);
 

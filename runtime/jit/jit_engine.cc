@@ -101,6 +101,7 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   std::unique_ptr<JitEngine> engine(new JitEngine(space));
   jit::Translator::Options translation;
+  translation.cache_size = options.cache_size;
   translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
     const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
     return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
@@ -110,8 +111,8 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   translation.measure_time = options.measure_time;
   engine->perf_map_ = std::move(options.perf_map);
   if (engine->perf_map_ != nullptr) {
-    translation.on_block = [map = engine->perf_map_.get()](
-                               std::uint64_t pc, std::uint64_t host, std::uint32_t size) {
+    translation.on_block = [map = engine->perf_map_.get()](std::uint64_t pc, std::uint64_t host,
+                                                           std::uint32_t size) {
       map->Add(pc, host, size);
     };
   }

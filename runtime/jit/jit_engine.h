@@ -1,6 +1,6 @@
-// The engine that translates: guest code runs in this process as blocks of its own instructions with
-// the control flow rewritten (jit-fallback/), on every x86-64 host with FSGSBASE. The supervisor is
-// the same as under kvm.
+// The engine that translates: guest code runs in this process as blocks of its own instructions
+// with the control flow rewritten (jit-fallback/), on every x86-64 host with FSGSBASE. The
+// supervisor is the same as under kvm.
 #ifndef DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
 #define DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
 
@@ -18,6 +18,7 @@
 namespace dunebox::runtime {
 
 struct JitOptions {
+  std::size_t cache_size = std::size_t{256} << 20;  // bytes for translated code and its exits
   // System calls may run without the dispatcher where it would add nothing.
   bool allow_in_place_calls = true;
   bool measure_time = false;          // of translating, for Report
@@ -58,9 +59,9 @@ class JitEngine final : public ExecutionEngine,
   void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
 
   enum class WriteFault : unsigned char {
-    kNotOurs,    // the guest may not write there
-    kCodePage,   // it held translated code; it is writable now
-    kAllowed,    // the guest may write there: somebody else has made it writable meanwhile
+    kNotOurs,   // the guest may not write there
+    kCodePage,  // it held translated code; it is writable now
+    kAllowed,   // the guest may write there: somebody else has made it writable meanwhile
   };
   // A store to `address` has failed.
   WriteFault OnWriteFault(GuestVirt address);

@@ -13,8 +13,8 @@ namespace {
 
 namespace x86 = dune::x86;
 
-// A store that fails although the guest may write there has raced with a sibling; this many in a row
-// are something else.
+// A store that fails although the guest may write there has raced with a sibling; this many in a
+// row are something else.
 constexpr unsigned kMostFruitlessRetries = 10'000;
 
 constexpr std::size_t kLegacyEnd = 512 + 64;  // with the XSAVE header
@@ -40,8 +40,8 @@ void CopyIn(const Registers& registers, jit::Context& context) {
                  registers.r12, registers.r13, registers.r14, registers.r15};
   context.rip = registers.rip;
   // Linux lets a program keep the nested-task flag that it has popped.
-  context.rflags = x86::rflags::ForUser(registers.rflags) |
-                   (registers.rflags & x86::rflags::kNestedTask);
+  context.rflags =
+      x86::rflags::ForUser(registers.rflags) | (registers.rflags & x86::rflags::kNestedTask);
   context.fs_base = registers.fs_base;
   context.gs_base = registers.gs_base;
 }
@@ -92,9 +92,8 @@ std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
           [&](const jit::AtFault& fault) { return OnFault(fault); },
           [&](const jit::AtFetchFault& fault) -> std::optional<Exit> {
             const bool mapped = engine_.space().WithVma(
-                GuestVirt{fault.address}, [](const memory::Vma* vma) {
-                  return vma != nullptr && !vma->protection.execute;
-                });
+                GuestVirt{fault.address},
+                [](const memory::Vma* vma) { return vma != nullptr && !vma->protection.execute; });
             return Fault{.vector = x86::Vector::kPageFault,
                          .error_code = x86::page_fault::kUser | x86::page_fault::kInstruction |
                                        (mapped ? x86::page_fault::kPresent : 0),
@@ -110,10 +109,8 @@ std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
 std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
   const auto vector = static_cast<x86::Vector>(fault.vector);
   if (vector != x86::Vector::kPageFault) {
-    return Fault{.vector = vector,
-                 .error_code = fault.error_code,
-                 .address = 0,
-                 .memory_error = false};
+    return Fault{
+        .vector = vector, .error_code = fault.error_code, .address = 0, .memory_error = false};
   }
   if ((fault.error_code & x86::page_fault::kWrite) != 0 && fault.signal == SIGSEGV) {
     switch (engine_.OnWriteFault(GuestVirt{fault.address})) {
@@ -169,9 +166,7 @@ Exit JitThread::OnTrap(const jit::Instruction& instruction) {
   }
 }
 
-void JitThread::Kick() {
-  __atomic_store_n(&thread_.context().context().kick, 1, __ATOMIC_RELAXED);
-}
+void JitThread::Kick() { __atomic_store_n(&thread_.context().context().kick, 1, __ATOMIC_RELAXED); }
 
 void JitThread::Unkick() {
   __atomic_store_n(&thread_.context().context().kick, 0, __ATOMIC_RELAXED);

@@ -32,7 +32,7 @@ int ReservingKvmApi::Ioctl(int fd, unsigned long request, void* argument) {
   if (request != KVM_CREATE_VM && request != KVM_CREATE_VCPU) {
     return host_.Ioctl(fd, request, argument);
   }
-  const hostcalls::LowDescriptors::Window window(limits_.low_descriptors);
+  const hostcalls::LowDescriptors::Secret secret(limits_.low_descriptors);
   return Reserve(host_.Ioctl(fd, request, argument));
 }
 

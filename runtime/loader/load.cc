@@ -1,4 +1,5 @@
 // Mapping a program: segments, zero-filled tails, heap start, stack, auxiliary vector.
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <span>
 
 #include "absl/strings/str_format.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/loader/auxv.h"
 #include "runtime/loader/initial_stack.h"
 #include "runtime/loader/program.h"
@@ -38,7 +40,7 @@ absl::Status ZeroTail(const LoadSegment& segment, std::uint64_t bias,
   return absl::UnavailableError(absl::StrFormat("cannot clear memory at 0x%x", start));
 }
 
-absl::Status MapSegment(const ElfFile& file, const LoadSegment& segment, std::uint64_t bias,
+absl::Status MapSegment(int fd, const LoadSegment& segment, std::uint64_t bias,
                         memory::AddressSpace& space) {
   const std::uint64_t start = PageDown(bias + segment.vaddr);
   std::uint64_t mapped_end = start;
@@ -48,7 +50,7 @@ absl::Status MapSegment(const ElfFile& file, const LoadSegment& segment, std::ui
                                             .length = lead + segment.file_size,
                                             .prot = segment.protection,
                                             .flags = MAP_PRIVATE | MAP_FIXED,
-                                            .fd = file.fd.get(),
+                                            .fd = fd,
                                             .offset = segment.file_offset - lead});
     if (!mapped.ok()) return MapError("a segment", start, mapped.error());
     mapped_end = PageUp(start + lead + segment.file_size);
@@ -65,8 +67,9 @@ absl::Status MapSegment(const ElfFile& file, const LoadSegment& segment, std::ui
 
 // Maps all segments with `bias`. The whole span is reserved first, so that nothing that is there
 // already is overwritten, and so that no gap between segments is given to others.
-absl::Status MapImage(const ElfFile& file, std::uint64_t bias, memory::AddressSpace& space) {
-  const LinkSpan& span = file.image.span;
+absl::Status MapSegments(int fd, const ElfImage& image, std::uint64_t bias,
+                         memory::AddressSpace& space) {
+  const LinkSpan& span = image.span;
   const std::uint64_t start = bias + span.start;
   const SyscallResult reserved =
       space.Map({.address = start,
@@ -75,16 +78,27 @@ absl::Status MapImage(const ElfFile& file, std::uint64_t bias, memory::AddressSp
                  .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE});
   if (!reserved.ok()) return MapError("the program", start, reserved.error());
   std::uint64_t end = start;
-  for (const LoadSegment& segment : file.image.segments) {
+  for (const LoadSegment& segment : image.segments) {
     const std::uint64_t segment_start = PageDown(bias + segment.vaddr);
     if (segment_start > end) {
       const SyscallResult freed = space.Unmap(end, segment_start - end);
       if (!freed.ok()) return MapError("the program", end, freed.error());
     }
-    if (absl::Status status = MapSegment(file, segment, bias, space); !status.ok()) return status;
+    if (absl::Status status = MapSegment(fd, segment, bias, space); !status.ok()) return status;
     end = PageUp(bias + segment.end());
   }
   return absl::OkStatus();
+}
+
+absl::Status MapImage(const ElfFile& file, std::uint64_t bias, memory::AddressSpace& space) {
+  absl::Status status;
+  hostcalls::WithSeparateDescriptors([&] {
+    const std::string link = hostcalls::DescriptorPath(file.handle.get());
+    const runtime::FileDescriptor fd(open(link.c_str(), O_RDONLY | O_CLOEXEC));
+    status = fd.valid() ? MapSegments(fd.get(), file.image, bias, space)
+                        : absl::ErrnoToStatus(errno, "cannot open the program again");
+  });
+  return status;
 }
 
 std::uint64_t AlignUp(std::uint64_t value, std::uint64_t alignment) {
@@ -132,9 +146,9 @@ std::vector<AuxEntry> BuildAuxv(const Program& program, std::uint64_t bias,
 
 // Maps and fills the stack; the result's `entry` is left to the caller.
 absl::StatusOr<StartState> MakeStack(const Program& program,
-                                    const std::vector<std::string>& environment,
-                                    std::span<const AuxEntry> auxv, memory::AddressSpace& space,
-                                    const HostFacts& facts) {
+                                     const std::vector<std::string>& environment,
+                                     std::span<const AuxEntry> auxv, memory::AddressSpace& space,
+                                     const HostFacts& facts) {
   StackContents contents{.arguments = program.arguments,
                          .environment = environment,
                          .executable_name = program.path,
@@ -158,9 +172,9 @@ absl::StatusOr<StartState> MakeStack(const Program& program,
     return absl::UnavailableError("cannot write the initial stack");
   }
   const auto* bytes = reinterpret_cast<const char*>(stack->bytes.data());
-  return StartState{.stack_pointer = stack->stack_pointer,
-                    .auxv = std::string(bytes + (stack->auxv - stack->stack_pointer),
-                                        stack->auxv_size)};
+  return StartState{
+      .stack_pointer = stack->stack_pointer,
+      .auxv = std::string(bytes + (stack->auxv - stack->stack_pointer), stack->auxv_size)};
 }
 
 }  // namespace

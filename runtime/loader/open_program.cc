@@ -7,10 +7,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/loader/byte_source.h"
 #include "runtime/loader/program.h"
 #include "runtime/loader/script.h"
@@ -37,40 +39,23 @@ absl::Status FileError(const std::string& path, int error) {
   }
 }
 
-struct OpenedFile {
-  runtime::FileDescriptor fd;
+struct ProgramFile {
+  runtime::FileDescriptor handle;  // O_PATH
   std::uint64_t size;
 };
 
-// Opens what execve would: a regular file with execute permission.
-absl::StatusOr<OpenedFile> OpenExecutable(const std::string& path) {
-  // Looked at before it is opened for reading: opening a FIFO or a device has effects.
+// Finds what execve would open: a regular file with execute permission. It is looked at before it
+// is opened for reading: opening a FIFO or a device has effects.
+absl::StatusOr<ProgramFile> FindExecutable(const std::string& path) {
   runtime::FileDescriptor handle(open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!handle.valid()) return FileError(path, errno);
   struct stat info;
   if (fstat(handle.get(), &info) != 0) return FileError(path, errno);
   if (S_ISDIR(info.st_mode)) return absl::PermissionDeniedError(path + ": is a directory");
   if (!S_ISREG(info.st_mode)) return absl::PermissionDeniedError(path + ": is no regular file");
-  const std::string link = absl::StrCat("/proc/self/fd/", handle.get());
+  const std::string link = hostcalls::DescriptorPath(handle.get());
   if (faccessat(AT_FDCWD, link.c_str(), X_OK, AT_EACCESS) != 0) return FileError(path, errno);
-  runtime::FileDescriptor file(open(link.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) {
-    if (errno == EACCES) {
-      return absl::PermissionDeniedError(path +
-                                         ": not readable (execute-only files cannot be run)");
-    }
-    return FileError(path, errno);
-  }
-  return OpenedFile{std::move(file), static_cast<std::uint64_t>(info.st_size)};
-}
-
-absl::StatusOr<ElfFile> ParseOpened(const std::string& path, OpenedFile file,
-                                    const GuestRange& window) {
-  absl::StatusOr<ElfImage> image = ParseElf(FileBytes(file.fd.get(), file.size), window);
-  if (!image.ok()) {
-    return absl::Status(image.status().code(), absl::StrCat(path, ": ", image.status().message()));
-  }
-  return ElfFile{std::move(file.fd), *std::move(image)};
+  return ProgramFile{std::move(handle), static_cast<std::uint64_t>(info.st_size)};
 }
 
 std::string ReadHead(int fd) {
@@ -79,9 +64,46 @@ std::string ReadHead(int fd) {
   return std::string(head.data(), bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
 }
 
+// What the file says: a script's first bytes, or an ELF image.
+struct Contents {
+  std::string head;
+  std::optional<ElfImage> image;  // where it is no script
+};
+
+enum class Scripts : unsigned char { kAllowed, kNotAllowed };
+
+// With a descriptor table of its own.
+absl::StatusOr<Contents> ReadHere(const std::string& path, const ProgramFile& file, Scripts scripts,
+                                  const GuestRange& window) {
+  const std::string link = hostcalls::DescriptorPath(file.handle.get());
+  const runtime::FileDescriptor fd(open(link.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    if (errno == EACCES) {
+      return absl::PermissionDeniedError(path +
+                                         ": not readable (execute-only files cannot be run)");
+    }
+    return FileError(path, errno);
+  }
+  Contents contents{.head = ReadHead(fd.get()), .image = std::nullopt};
+  if (scripts == Scripts::kAllowed && IsScript(contents.head)) return contents;
+  absl::StatusOr<ElfImage> image = ParseElf(FileBytes(fd.get(), file.size), window);
+  if (!image.ok()) {
+    return absl::Status(image.status().code(), absl::StrCat(path, ": ", image.status().message()));
+  }
+  contents.image = *std::move(image);
+  return contents;
+}
+
+absl::StatusOr<Contents> Read(const std::string& path, const ProgramFile& file, Scripts scripts,
+                              const GuestRange& window) {
+  absl::StatusOr<Contents> contents = absl::UnknownError("not read");
+  hostcalls::WithSeparateDescriptors([&] { contents = ReadHere(path, file, scripts, window); });
+  return contents;
+}
+
 std::string ResolvedPath(int fd) {
   std::array<char, 4096> target;
-  const std::string link = absl::StrCat("/proc/self/fd/", fd);
+  const std::string link = hostcalls::DescriptorPath(fd);
   const ssize_t length = readlink(link.c_str(), target.data(), target.size());
   return std::string(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
 }
@@ -110,20 +132,19 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
   Program program{.path = path, .arguments = std::move(arguments)};
   std::string current = path;
   for (int level = 0;; ++level) {
-    absl::StatusOr<OpenedFile> file = OpenExecutable(current);
+    absl::StatusOr<ProgramFile> file = FindExecutable(current);
     if (!file.ok()) return file.status();
-    const std::string head = ReadHead(file->fd.get());
-    if (!IsScript(head)) {
-      absl::StatusOr<ElfFile> executable = ParseOpened(current, *std::move(file), window);
-      if (!executable.ok()) return executable.status();
-      program.resolved_path = ResolvedPath(executable->fd.get());
-      program.executable = *std::move(executable);
+    absl::StatusOr<Contents> contents = Read(current, *file, Scripts::kAllowed, window);
+    if (!contents.ok()) return contents.status();
+    if (contents->image) {
+      program.resolved_path = ResolvedPath(file->handle.get());
+      program.executable = {std::move(file->handle), *std::move(contents->image)};
       break;
     }
     if (level == kMostScriptLevels) {
       return absl::OutOfRangeError(path + ": too many levels of #! interpreters");
     }
-    absl::StatusOr<ScriptLine> line = ParseScriptLine(head);
+    absl::StatusOr<ScriptLine> line = ParseScriptLine(contents->head);
     if (!line.ok()) {
       return absl::Status(line.status().code(),
                           absl::StrCat(current, ": ", line.status().message()));
@@ -140,14 +161,14 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
   }
   const std::string& interpreter = program.executable.image.interpreter;
   if (!interpreter.empty()) {
-    absl::StatusOr<OpenedFile> file = OpenExecutable(interpreter);
+    absl::StatusOr<ProgramFile> file = FindExecutable(interpreter);
     if (!file.ok()) {
       return absl::Status(file.status().code(),
                           absl::StrCat(path, ": its interpreter ", file.status().message()));
     }
-    absl::StatusOr<ElfFile> parsed = ParseOpened(interpreter, *std::move(file), window);
-    if (!parsed.ok()) return parsed.status();
-    program.interpreter = *std::move(parsed);
+    absl::StatusOr<Contents> contents = Read(interpreter, *file, Scripts::kNotAllowed, window);
+    if (!contents.ok()) return contents.status();
+    program.interpreter = ElfFile{std::move(file->handle), *std::move(contents->image)};
   }
   return program;
 }

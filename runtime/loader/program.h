@@ -21,9 +21,9 @@
 
 namespace dunebox::loader {
 
-// One ELF file, opened and parsed.
+// One ELF file, parsed. It is held by an O_PATH descriptor and opened again to be mapped.
 struct ElfFile {
-  runtime::FileDescriptor fd;
+  runtime::FileDescriptor handle;
   ElfImage image;
 };
 

@@ -13,7 +13,7 @@ constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 8> kRunOptions = {{
+constexpr std::array<OptionRow, 9> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -35,6 +35,11 @@ constexpr std::array<OptionRow, 8> kRunOptions = {{
     {.id = OptionId::kStats,
      .name = "--stats",
      .help = "print what the engine did when a process ends, to standard error"},
+    {.id = OptionId::kJitCache,
+     .name = "--jit-cache",
+     .value_name = "MIB",
+     .default_value = "256",
+     .help = "engine jit: room for translated code, 1 to 1024; emptied when it is full"},
     {.id = OptionId::kJitPerfMap,
      .name = "--jit-perf-map",
      .help = "engine jit: name translated code for perf, in /tmp/perf-PID.map"},

@@ -20,6 +20,7 @@ enum class OptionId : unsigned char {
   kTrace,
   kStats,
   kJitPerfMap,
+  kJitCache,
   kJitDump,
   kJson,
   kHelp,
@@ -29,9 +30,9 @@ struct OptionRow {
   OptionId id;
   std::string_view name;                       // "--engine"
   std::span<const std::string_view> values{};  // what it takes, when that is one of a few words
-  std::string_view value_name{};               // "ADDR": it takes another word; options.cc checks it
-  std::string_view default_value{};            // shown by --help when not empty
-  std::string_view help{};                     // one line, no full stop
+  std::string_view value_name{};     // "ADDR": it takes another word; options.cc checks it
+  std::string_view default_value{};  // shown by --help when not empty
+  std::string_view help{};           // one line, no full stop
 
   bool is_flag() const { return values.empty() && value_name.empty(); }
 };

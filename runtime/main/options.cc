@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -85,10 +86,22 @@ runtime::EngineChoice EngineFrom(std::string_view value) {
   return runtime::EngineChoice::kAuto;
 }
 
+std::optional<unsigned> MebibytesFrom(std::string_view value) {
+  unsigned number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  const bool whole = error == std::errc() && end == value.data() + value.size();
+  const bool in_range = number >= runtime::kLeastJitCache && number <= runtime::kMostJitCache;
+  return whole && in_range ? std::optional(number) : std::nullopt;
+}
+
 // Why a free value is not one; empty when it is.
 std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
+  }
+  if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
+    return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
+                       runtime::kMostJitCache);
   }
   return {};
 }
@@ -113,6 +126,9 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
       return;
     case OptionId::kJitPerfMap:
       settings.run.session.diagnostics.perf_map = true;
+      return;
+    case OptionId::kJitCache:
+      settings.run.session.jit_cache = MebibytesFrom(value).value_or(runtime::kDefaultJitCache);
       return;
     case OptionId::kJitDump:
       settings.run.session.diagnostics.dump = value;

@@ -9,10 +9,12 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "hostcalls/services/separate_descriptors.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -43,7 +45,7 @@ SyscallResult FromAddress(GuestVirt address) {
   return SyscallResult(static_cast<std::int64_t>(address.value));
 }
 
-// What /proc/self/maps will say of a file mapping, read from the descriptor that was mapped.
+// What /proc/self/maps will say of a mapping of the descriptor.
 std::shared_ptr<const Backing> DescribeFile(int fd) {
   auto backing = std::make_shared<Backing>();
   struct stat info;
@@ -53,14 +55,13 @@ std::shared_ptr<const Backing> DescribeFile(int fd) {
   }
   backing->writable = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
   char path[4096];
-  const std::string link = absl::StrFormat("/proc/self/fd/%d", fd);
+  const std::string link = hostcalls::DescriptorPath(fd);
   const ssize_t length = readlink(link.c_str(), path, sizeof(path));
   if (length > 0) backing->name.assign(path, static_cast<std::size_t>(length));
   return backing;
 }
 
-// A vCPU's run area. Its descriptor has a low number for a moment while the runtime makes it, and a
-// sibling may guess that number.
+// A vCPU's run area. The guest has no descriptor of one; this makes sure.
 bool IsEngineMemory(const Backing& backing) {
   return backing.name.compare(0, 14, "anon_inode:kvm") == 0;
 }
@@ -155,16 +156,15 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
                     (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) | (lock_future_ ? MAP_LOCKED : 0);
   const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
   void* wanted = memory_.HostAddress(start.value, length);
-  void* mapped = mmap(wanted, length, protection.ToHostProt(), flags, anonymous ? -1 : request.fd,
-                      static_cast<off_t>(request.offset));
-  if (mapped == MAP_FAILED) return FromErrno();
-
-  std::shared_ptr<const Backing> backing =
-      anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
-  if (backing != nullptr && IsEngineMemory(*backing)) {
-    munmap(wanted, length);
-    map_.Erase(range);
-    return Errno{EACCES};
+  std::shared_ptr<const Backing> backing;
+  {
+    std::optional<hostcalls::LowDescriptors::Use> use;
+    if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
+    backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
+    if (backing != nullptr && IsEngineMemory(*backing)) return Errno{EACCES};
+    void* mapped = mmap(wanted, length, protection.ToHostProt(), flags, anonymous ? -1 : request.fd,
+                        static_cast<off_t>(request.offset));
+    if (mapped == MAP_FAILED) return FromErrno();
   }
   const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
   map_.Replace({.range = range,
@@ -285,7 +285,7 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
     case MADV_HWPOISON:
     case kSoftOffline:
       return Errno{EPERM};
-    case kGuardInstall:      // a fault in a guard page could not be told from one past a file's end
+    case kGuardInstall:  // a fault in a guard page could not be told from one past a file's end
     case kGuardInstall + 1:
       return Errno{EINVAL};
     default:
@@ -430,7 +430,8 @@ SyscallResult AddressSpace::Break(std::uint64_t address) {
 
 // VMA by VMA: mlockall itself would lock the runtime's memory as well.
 SyscallResult AddressSpace::LockAll(int flags) {
-  if (flags == 0 || flags == MCL_ONFAULT || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0) {
+  if (flags == 0 || flags == MCL_ONFAULT ||
+      (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0) {
     return Errno{EINVAL};
   }
   std::unique_lock lock(mutex_);

@@ -19,6 +19,7 @@
 
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
+#include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/layout.h"
 #include "runtime/memory/vma_map.h"
 
@@ -43,6 +44,8 @@ struct MapRequest {
   int flags = 0;
   int fd = -1;
   std::uint64_t offset = 0;
+  // Where the descriptor is one that the guest names: the engine makes none of its own meanwhile.
+  hostcalls::LowDescriptors* low_descriptors = nullptr;
 };
 
 struct RemapRequest {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/file_descriptor.h"
 #include "runtime/loader/initial_stack.h"
 #include "runtime/loader/program.h"
@@ -85,6 +86,15 @@ hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
   return reserved;
 }
 
+// A descriptor of the same file that gives no access by itself: closing it releases no locks.
+hostcalls::CopyResult<ReservedFd> KeepFile(hostcalls::VirtualLimits& limits, int fd) {
+  const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
+  const runtime::FileDescriptor low(
+      open(hostcalls::DescriptorPath(fd).c_str(), O_PATH | O_CLOEXEC));
+  if (!low.valid()) return Errno{errno};
+  return limits.Reserve(low.get());
+}
+
 }  // namespace
 
 SyscallResult Execute(GuestThread& thread, ExecRequest request) {
@@ -102,7 +112,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   }
   ReservedFd program_fd;
   if (request.program_fd >= 0) {
-    auto copy = limits.Reserve(request.program_fd);
+    auto copy = KeepFile(limits, request.program_fd);
     if (!copy.ok()) return copy.error();
     program_fd = *std::move(copy);
     KeepOverExec(program_fd.get());

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <bit>
 #include <utility>
 
 #include "runtime/process/process.h"
@@ -15,10 +16,9 @@ constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 
 void OnSystemCall(GuestThread& thread) {
   runtime::Registers& registers = thread.registers;
-  const hostcalls::Request request{
-      .number = registers.rax,
-      .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8,
-                    registers.r9}};
+  const hostcalls::Request request{.number = registers.rax,
+                                   .arguments = {registers.rdi, registers.rsi, registers.rdx,
+                                                 registers.r10, registers.r8, registers.r9}};
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   if (result.is_registers_set()) return;
   if (result.is_restart()) {
@@ -48,6 +48,13 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
 GuestThread::~GuestThread() { signals::SetCurrentPending(nullptr); }
 
 void GuestThread::Attach() { signals::SetCurrentPending(&signal.pending); }
+
+bool GuestThread::RestartsAfterSignal() const {
+  const std::uint64_t noted = signal.pending.mask();
+  if (noted == 0) return true;  // a kick, no more
+  const int first = std::countr_zero(noted) + 1;
+  return (owner.signal_handlers().Get(first).flags & signals::kSaRestart) != 0;
+}
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
   engine = std::move(fresh);

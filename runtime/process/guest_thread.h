@@ -35,6 +35,8 @@ class GuestThread final : public hostcalls::Caller {
   void Attach();
   ~GuestThread();
 
+  bool RestartsAfterSignal() const override;
+
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 
   // In a forked child: another engine in place of the parent's.

@@ -75,6 +75,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.diagnostics.dump);
   visit(state.session.kvm_fd);
   visit(state.session.engine);
+  visit(state.session.jit_cache);
   visit(state.session.probe);
   visit(state.path);
   visit(state.program_fd);

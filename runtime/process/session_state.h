@@ -28,18 +28,19 @@ struct SessionState {
   // could not open it any more, but still forks and executes.
   int kvm_fd = -1;
   EngineKind engine = EngineKind::kKvm;
-  kvm::Probe probe;  // with EngineKind::kKvm
+  unsigned jit_cache = 0;  // MiB, with EngineKind::kJit
+  kvm::Probe probe;        // with EngineKind::kKvm
 };
 
 // One execve.
 struct ExecState {
   SessionState session;
-  std::string path;                    // to be opened; AT_EXECFN
-  int program_fd = -1;                 // open this instead of `path` (execveat with an empty path)
+  std::string path;     // to be opened; AT_EXECFN
+  int program_fd = -1;  // open this instead of `path` (execveat with an empty path)
   std::vector<std::string> arguments;
   std::vector<std::string> environment;
   std::uint64_t signal_mask = 0;
-  rlimit descriptors{};                // the virtual limits
+  rlimit descriptors{};  // the virtual limits
   rlimit stack{};
   rlimit address_space{};
   rlimit core{};

@@ -47,6 +47,21 @@ if [[ $engine == jit ]]; then
   [[ $(value translate_microseconds) -gt 0 ]] || fail 'no time for translating'
 fi
 
+# A cache that is too small for the program is emptied again and again, with threads in it.
+if [[ $engine == jit ]]; then
+  run --stats --jit-cache=1 -- /usr/bin/python3 -c '
+import json, re, threading
+def work(n):
+    for i in range(20):
+        json.loads(json.dumps({"a": [1, 2, {"b": n}]}))
+        re.compile("a" * (i % 7 + 1) + "[b-d]*").match("aab")
+threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print("done")' || fail "a small cache: exit status $?"
+  [[ $(<output) == 'done' && $(value flushes) -gt 2 ]] || fail 'a small cache is not emptied'
+fi
+
 # Each program of each process has its lines, an execve included; threads are their process's.
 run --stats -- sh -c '(exit 0); /bin/true; exec /bin/echo done' || fail "exit status $?"
 [[ $(count 'stats: program .*true$') -eq 1 ]] || fail 'no statistics of a child that was executed'

@@ -26,8 +26,7 @@ std::unique_ptr<Arena> Arena::Map(const Layout& layout) {
   const int fd = memfd_create("guest-code", MFD_CLOEXEC);
   if (fd < 0 || ftruncate(fd, kCodeSize) != 0) return nullptr;
   void* writable = mmap(nullptr, kCodeSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  const bool have_code =
-      MapAt(layout.code, kCodeSize, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
+  const bool have_code = MapAt(layout.code, kCodeSize, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
   close(fd);
   const bool have_data = MapAt(layout.data, arena->data_size(), PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
@@ -66,7 +65,7 @@ std::vector<std::span<std::byte>> Arena::Writable() const {
 }
 
 void Arena::WriteCode(std::uint64_t address, std::span<const std::uint8_t> bytes) {
-  std::memcpy(code_writable_ + (address - code()), bytes.data(), bytes.size());
+  std::copy(bytes.begin(), bytes.end(), code_writable_ + (address - code()));
 }
 
 void Arena::Fill(Random& random) {

@@ -1,6 +1,6 @@
 // Guest memory for tests, mapped where the guest would have it: code (executable at its address,
-// written through another mapping), data, a page of constants, counters, a stack. Pages between them
-// cannot be accessed.
+// written through another mapping), data, a page of constants, counters, a stack. Pages between
+// them cannot be accessed.
 //
 //   std::unique_ptr<Arena> arena = Arena::Map(kLayouts[0]);  // null: the place is taken
 //   arena->WriteCode(arena->code(), bytes);
@@ -23,7 +23,8 @@ struct Layout {
   std::uint64_t code, data;
 };
 
-// Below 2 GiB [disp32] and push imm32 reach everything; between 2 and 4 GiB only 32-bit addresses do.
+// Below 2 GiB [disp32] and push imm32 reach everything; between 2 and 4 GiB only 32-bit addresses
+// do.
 inline constexpr Layout kLayouts[] = {
     {"low", 0x1000'0000, 0x1010'0000},
     {"code below 2 GiB, data above", 0x7ff0'0000, 0x8000'0000},

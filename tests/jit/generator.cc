@@ -17,6 +17,12 @@ constexpr std::uint64_t kTableDistance = 0x1'0000;  // targets so far apart shar
 constexpr std::uint64_t kStackReserve = 0x800;
 constexpr std::uint16_t kRspBit = 1U << kRsp;
 
+// bt, bts, btr, btc with a bit number in a register, which adds to the address.
+bool IsBitString(const Instruction& instruction) {
+  return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 1 &&
+         (instruction.opcode & 0xe7) == 0xa3;
+}
+
 }  // namespace
 
 // ---- Sequence -----------------------------------------------------------------------------------
@@ -40,12 +46,13 @@ std::string Sequence::Dump() const {
 // ---- Unsupported --------------------------------------------------------------------------------
 
 std::uint32_t Unsupported::KeyOf(const Instruction& instruction) {
-  const unsigned prefix = instruction.repne ? 3 : instruction.rep ? 2 : instruction.operand_size;
+  const unsigned prefix = instruction.repne ? 3U : instruction.rep ? 2U : instruction.operand_size;
   const bool is_vector = instruction.encoding != Encoding::kLegacy;
-  const unsigned pp = is_vector || instruction.opcode_map != 0 ? prefix : 0;
-  return instruction.opcode | (instruction.opcode_map << 8U) |
+  const unsigned pp = is_vector || instruction.opcode_map != 0 ? prefix : 0U;
+  const bool is_wide = is_vector && (instruction.rex & 8) != 0;
+  return instruction.opcode | (unsigned{instruction.opcode_map} << 8U) |
          (static_cast<unsigned>(instruction.encoding) << 12U) | (pp << 16U) |
-         ((instruction.modrm & 0x38U) << 20U) | ((is_vector && (instruction.rex & 8) != 0) << 28U);
+         ((instruction.modrm & 0x38U) << 20U) | (unsigned{is_wide} << 28U);
 }
 
 bool Unsupported::IsLikely(const Instruction& instruction) const {
@@ -231,7 +238,14 @@ bool Generator::IsWanted(const Instruction& instruction) const {
   if (is_gs && instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1) {
     return false;
   }
+  // Zen 4 reads an old RSP after a push if EVEX.X, which means nothing here, is set.
+  const bool is_register_form = !instruction.has_memory;
+  if (instruction.encoding == Encoding::kEvex && is_register_form &&
+      (instruction.registers & kRspBit) != 0) {
+    return false;
+  }
   if (instruction.encoding != Encoding::kLegacy) return true;
+  if (is_gs && instruction.address_size && IsBitString(instruction)) return false;
   if (instruction.opcode_map == 0) {
     return options_.trap_flag_is_visible || opcode != 0x9c;  // pushf
   }
@@ -298,7 +312,8 @@ bool Generator::AimModrm(const Instruction& instruction, Bytes& bytes, std::uint
   }
   if (is_vector_index) {
     // vmovdqu ymm or vmovdqu64 zmm, [constants]
-    if (instruction.encoding == Encoding::kEvex && (bytes[instruction.prefix_length + 3U] & 8) == 0) {
+    if (instruction.encoding == Encoding::kEvex &&
+        (bytes[instruction.prefix_length + 3U] & 8) == 0) {
       index |= 16;
     }
     if (index < 16 && Happens(50)) {
@@ -353,9 +368,7 @@ bool Generator::AimExplicit(const Instruction& instruction, Bytes& bytes) {
                 instruction.displacement_size);
     return true;
   }
-  const bool is_bit_string = instruction.encoding == Encoding::kLegacy &&
-                             instruction.opcode_map == 1 && (instruction.opcode & 0xe7) == 0xa3;
-  if (is_bit_string) {
+  if (IsBitString(instruction)) {
     const unsigned reg = ((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U);
     // The bit number may be part of the address as well: then it goes anywhere.
     if (reg != kRsp) PutMove(reg, Pick(2048));
@@ -374,8 +387,7 @@ bool Generator::PutOperands(const Instruction& instruction, Bytes& bytes) {
     return false;
   }
   AimImplicit(instruction);
-  const bool is_accessed =
-      instruction.has_memory && instruction.operation != Operation::kLea;
+  const bool is_accessed = instruction.has_memory && instruction.operation != Operation::kLea;
   return !is_accessed || AimExplicit(instruction, bytes);
 }
 
@@ -399,11 +411,10 @@ bool Generator::TryRandom(bool may_use_stack) {
   if (!uses_stack) return true;
   // Pushes and pops may move the stack pointer a little; everything else moves it anywhere.
   const unsigned opcode = instruction.opcode;
-  const bool is_one_byte =
-      instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0;
-  const bool is_push_or_pop = is_one_byte && opcode != 0x5c &&
-                              ((opcode >= 0x50 && opcode < 0x60) || opcode == 0x68 ||
-                               opcode == 0x6a || opcode == 0x9c);
+  const bool is_one_byte = instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0;
+  const bool is_push_or_pop =
+      is_one_byte && opcode != 0x5c &&
+      ((opcode >= 0x50 && opcode < 0x60) || opcode == 0x68 || opcode == 0x6a || opcode == 0x9c);
   if (!is_push_or_pop || Happens(10)) PutMove(kRsp, arena_.stack_top() - kStackReserve);
   return true;
 }
@@ -669,8 +680,8 @@ void Generator::PutString() {
 void Generator::PutUnit(unsigned index) {
   Bind(index);
   if (loop_left_ == 0 && Happens(4) && index + 2 < units_) {
-    // mov dword [counter], n. A loop of its own counter, zero at first: entered in its middle it ends
-    // at once.
+    // mov dword [counter], n. A loop of its own counter, zero at first: entered in its middle it
+    // ends at once.
     loop_left_ = 1 + static_cast<unsigned>(Pick(6));
     ++instructions_;
     counter_ = arena_.counters() + 8 * loops_++;
@@ -681,19 +692,32 @@ void Generator::PutUnit(unsigned index) {
     Bind(loop_);
   }
   const unsigned kind = static_cast<unsigned>(Pick(100));
-  if (kind < 60) PutRandom(true);
-  else if (kind < 67) PutBranch(index);
-  else if (kind < 70) PutCountBranch(index);
-  else if (kind < 73) PutJump(index);
-  else if (kind < 78) PutIndirectJump(index);
-  else if (kind < 84) PutCall();
-  else if (kind < 86) PutPushReturn(index);
-  else if (kind < 89) PutDivision();
-  else if (kind < 91) options_.trap_flag_is_visible ? PutFlagsFromStack() : PutRefresh();
-  else if (kind < 92) PutEnterLeave();
-  else if (kind < 94) options_.trap_flag_is_visible ? PutSystemCall() : PutRefresh();
-  else if (kind < 97) PutRefresh();
-  else PutString();
+  if (kind < 60)
+    PutRandom(true);
+  else if (kind < 67)
+    PutBranch(index);
+  else if (kind < 70)
+    PutCountBranch(index);
+  else if (kind < 73)
+    PutJump(index);
+  else if (kind < 78)
+    PutIndirectJump(index);
+  else if (kind < 84)
+    PutCall();
+  else if (kind < 86)
+    PutPushReturn(index);
+  else if (kind < 89)
+    PutDivision();
+  else if (kind < 91)
+    options_.trap_flag_is_visible ? PutFlagsFromStack() : PutRefresh();
+  else if (kind < 92)
+    PutEnterLeave();
+  else if (kind < 94)
+    options_.trap_flag_is_visible ? PutSystemCall() : PutRefresh();
+  else if (kind < 97)
+    PutRefresh();
+  else
+    PutString();
   if (loop_left_ != 0 && --loop_left_ == 0) {
     // sub dword [counter], 1; ja loop
     instructions_ += 2;

@@ -127,8 +127,8 @@ class Generator {
   Bytes code_;
   std::vector<std::uint64_t> labels_;
   std::vector<Fix> fixes_;
-  std::vector<unsigned> pointers_;  // labels, in the order of their quadwords
-  std::vector<unsigned> functions_;  // labels
+  std::vector<unsigned> pointers_;        // labels, in the order of their quadwords
+  std::vector<unsigned> functions_;       // labels
   std::vector<unsigned> function_drops_;  // of ret imm16, quadwords
   std::vector<Sequence::Chunk> far_;
   unsigned units_ = 0;

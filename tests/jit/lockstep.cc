@@ -61,8 +61,7 @@ std::string CompareSteps(Runner& runner, const Machine& start, const std::vector
   arena.Restore(memory);
   TraceFollower follower(arena, trace);
   const Ending translated_end = runner.StepTranslated(
-      translated,
-      [&](const Snapshot& seen, std::uint64_t host) { follower.See(seen, host); });
+      translated, [&](const Snapshot& seen, std::uint64_t host) { follower.See(seen, host); });
   host_instructions += follower.seen();
   if (!follower.complaint().empty()) return follower.complaint();
   native.rflags &= ~std::uint64_t{0x100};

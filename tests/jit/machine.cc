@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <cstdlib>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +13,7 @@ namespace {
 
 // x87, SSE, AVX, and the three of AVX-512. [intel/vol1 §13.1]
 constexpr std::uint64_t kWanted = 0xe7;
-constexpr std::size_t kPresentOffset = 512, kCompactOffset = 520, kHeaderSize = 64;
+constexpr std::size_t kPresentOffset = 512, kHeaderSize = 64;
 constexpr std::size_t kLegacyRegisters = 32, kLegacyVectors = 160, kLegacyEnd = 416;
 constexpr unsigned kFirstComponent = 2, kComponents = 8;
 
@@ -83,7 +82,8 @@ void Randomize(Random& random, Machine& machine) {
   }
   std::memset(machine.extended.data(), 0, kLegacyRegisters);
   const bool masked = Chance(random, 95);
-  Put<std::uint16_t>(machine, 0, static_cast<std::uint16_t>((random() & 0xf3f) | (masked ? 0x7f : 0x40)));
+  Put<std::uint16_t>(machine, 0,
+                     static_cast<std::uint16_t>((random() & 0xf3f) | (masked ? 0x7f : 0x40)));
   // No exception is pending: the top of the stack and condition codes only.
   Put<std::uint16_t>(machine, 2, static_cast<std::uint16_t>(random() & 0x7f00));
   Put<std::uint8_t>(machine, 4, static_cast<std::uint8_t>(random()));
@@ -135,7 +135,6 @@ std::string Difference(Machine& native, Machine& translated) {
   compare("rflags", native.rflags & ~kResume, translated.rflags & ~kResume);
   compare("fs base", native.fs_base, translated.fs_base);
   compare("gs base", native.gs_base, translated.gs_base);
-  if (getenv("DBG")) compare("BV", Present(native), Present(translated));
   Normalize(native);
   Normalize(translated);
   for (std::size_t at = 0; at < native.extended.size(); at += 8) {
@@ -150,8 +149,7 @@ std::string Difference(Machine& native, Machine& translated) {
 std::string Difference(const Ending& native, const Ending& translated) {
   const auto text = [](const Ending& ending) {
     return absl::StrCat("signal ", ending.signal, " code ", ending.code, " vector ", ending.vector,
-                        " error ", absl::Hex(ending.error), " address ",
-                        absl::Hex(ending.address));
+                        " error ", absl::Hex(ending.error), " address ", absl::Hex(ending.address));
   };
   const std::string a = text(native), b = text(translated);
   return a == b ? "" : absl::StrCat("native ", a, "\ntranslated ", b, "\n");

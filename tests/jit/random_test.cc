@@ -42,7 +42,8 @@ class Comparison {
         random_(seed),
         runner_(arena, {.cache_size = std::size_t{2} << 20,
                         .limits = {.instructions = seed % 3 == 0 ? 8U : 64U,
-                                   .branches = 1 + static_cast<unsigned>(seed % 4)}}) {
+                                   .branches = 1 + static_cast<unsigned>(seed % 4)},
+                        .check_by_loop = seed % 2 == 0}) {
     arena.set_is_watched(seed % 5 != 0);
     arena.Fill(random_);
     memory_ = arena.Save();

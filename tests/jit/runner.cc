@@ -104,6 +104,8 @@ void LeaveNative(const siginfo_t& info, ucontext_t& machine, std::uint64_t fs_ba
   to.gs_base = ReadGs();
   const auto* area = reinterpret_cast<const std::byte*>(machine.uc_mcontext.fpregs);
   std::memcpy(to.extended.data(), area, std::min(to.extended.size(), VectorLayout().size));
+  // A state as well, in case it is outside the code.
+  if (run.trace != nullptr) run.trace->push_back(snapshot);
   run.ending = EndOf(info, machine);
   run.mode = Mode::kIdle;
   machine.uc_mcontext.gregs[REG_RIP] = reinterpret_cast<greg_t>(jit_test_leave_native);
@@ -190,8 +192,8 @@ void SetKickTimer(suseconds_t microseconds) {
 }  // namespace
 
 std::string Describe(const Snapshot& snapshot) {
-  std::string result = absl::StrCat("rip ", absl::Hex(snapshot.rip), " rflags ",
-                                    absl::Hex(snapshot.rflags));
+  std::string result =
+      absl::StrCat("rip ", absl::Hex(snapshot.rip), " rflags ", absl::Hex(snapshot.rflags));
   for (unsigned i = 0; i < 16; ++i) {
     absl::StrAppend(&result, " r", i, "=", absl::Hex(snapshot.gpr[i]));
   }
@@ -203,6 +205,7 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   Translator::Options translation;
   translation.cache_size = options.cache_size;
   translation.limits = options.limits;
+  translation.emitter.check_by_loop = options.check_by_loop;
   translation.emitter.runs_in_place = [](std::int64_t number) { return number == SYS_getppid; };
   auto translator = Translator::Create(std::move(translation), arena);
   DUNEBOX_CHECK(translator.ok(), "no translator");
@@ -232,7 +235,7 @@ Ending Runner::RunNative(Machine& machine) {
 
 Ending Runner::TraceNative(Machine& machine, std::vector<Snapshot>& trace) {
   trace.clear();
-  trace.reserve(kMostSnapshots);  // the handler must not allocate
+  trace.reserve(kMostSnapshots + 1);  // the handler must not allocate
   run = Run{.mode = Mode::kNative, .arena = &arena_, .machine = &machine, .trace = &trace};
   machine.rflags |= kTrapFlag;
   jit_test_enter_native(&machine, VectorLayout().mask);
@@ -272,7 +275,9 @@ Ending Runner::EndOf(const AtInstruction& at) {
       state.rip += at.instruction.length;
       return {.signal = SIGTRAP, .code = SI_KERNEL, .vector = 3};
     case Operation::kIntN:
-      return {.signal = SIGSEGV, .code = SI_KERNEL, .vector = 13,
+      return {.signal = SIGSEGV,
+              .code = SI_KERNEL,
+              .vector = 13,
               .error = (at.instruction.immediate16 & 0xffU) * 8U + 2U};
     case Operation::kPrivileged:
       return {.signal = SIGSEGV, .code = SI_KERNEL, .vector = 13};
@@ -318,15 +323,21 @@ bool Runner::Continue(Ending& ending) {
       // Signals other than of page faults say where the instruction is, which is the guest's RIP.
       const bool is_page_fault = fault->vector == kPageFaultVector;
       const bool names_code = fault->signal == SIGFPE || fault->signal == SIGILL;
-      ending = {.signal = fault->signal, .code = fault->code, .vector = fault->vector,
+      ending = {.signal = fault->signal,
+                .code = fault->code,
+                .vector = fault->vector,
                 .error = ErrorOf(fault->vector, fault->error_code),
-                .address = is_page_fault ? fault->address : names_code ? state.rip : 0};
+                .address = is_page_fault ? fault->address
+                           : names_code  ? state.rip
+                                         : 0};
       return true;
     }
     if (const auto* fault = std::get_if<AtFetchFault>(&stop)) {
       const bool mapped = fault->address >= arena_.memory() && fault->address < arena_.stack_top();
-      ending = {.signal = SIGSEGV, .code = mapped ? SEGV_ACCERR : SEGV_MAPERR,
-                .vector = kPageFaultVector, .error = 0x14,
+      ending = {.signal = SIGSEGV,
+                .code = mapped ? SEGV_ACCERR : SEGV_MAPERR,
+                .vector = kPageFaultVector,
+                .error = 0x14,
                 .address = fault->address};
       return true;
     }
@@ -373,9 +384,7 @@ Ending Runner::KickTranslated(Machine& machine, const Kicks& kicks,
   Ending ending;
   while (!Continue(ending)) {
     const Context& state = context();
-    visit({.rip = state.rip,
-           .rflags = state.rflags & ~kTrapFlag & ~kResumeFlag,
-           .gpr = state.gpr});
+    visit({.rip = state.rip, .rflags = state.rflags & ~kTrapFlag & ~kResumeFlag, .gpr = state.gpr});
     context().kick = 0;
   }
   SetWatchdog(0);
@@ -385,8 +394,7 @@ Ending Runner::KickTranslated(Machine& machine, const Kicks& kicks,
 
 }  // namespace dunebox::jit
 
-void jit_test_signal_body(int signal, siginfo_t* info, ucontext_t* machine,
-                          std::uint64_t fs_base) {
+void jit_test_signal_body(int signal, siginfo_t* info, ucontext_t* machine, std::uint64_t fs_base) {
   using namespace dunebox::jit;
   switch (run.mode) {
     case Mode::kIdle:

@@ -33,6 +33,7 @@ class Runner {
   struct Options {
     std::size_t cache_size = std::size_t{8} << 20;
     Limits limits;
+    bool check_by_loop = true;  // as EmitterOptions
   };
   Runner(Arena& arena, const Options& options);
   ~Runner();
@@ -48,14 +49,16 @@ class Runner {
   Ending TraceNative(Machine& machine, std::vector<Snapshot>& trace);
   Ending RunTranslated(Machine& machine);
 
-  // Translated with a trap behind each host instruction: `visit` is called in front of each one that
-  // a signal would find in translated code, with the guest's state as recovered from there.
+  // Translated with a trap behind each host instruction: `visit` is called in front of each one
+  // that a signal would find in translated code, with the guest's state as recovered from there.
   using Visit = std::function<void(const Snapshot& recovered, std::uint64_t host)>;
   Ending StepTranslated(Machine& machine, const Visit& visit);
 
-  // Translated, thrown out by a kick now and then and continued; `visit` gets the state at each kick.
+  // Translated, thrown out by a kick now and then and continued; `visit` gets the state at each
+  // kick.
   struct Kicks {
-    // In front of every n-th host instruction by single steps; 0: by a timer.
+    // In front of every n-th host instruction by single steps, on the average; 0: by a timer. The
+    // way in and out takes about sixty.
     unsigned every = 0;
     std::uint64_t seed = 0;
   };

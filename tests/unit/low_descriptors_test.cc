@@ -5,6 +5,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <new>
+#include <optional>
 #include <thread>
 
 namespace dunebox::hostcalls {
@@ -78,6 +81,67 @@ TEST(LowDescriptors, WindowsNestWhileAForkWaits) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, LowDescriptors::kLongestWait);
   descriptors.ReleaseAfterFork();
   maker.join();
+}
+
+TEST(LowDescriptors, ASecretWaitsForUsesAndUsesForIt) {
+  LowDescriptors descriptors;
+  LowDescriptors of_vforked_child(descriptors);
+  std::atomic<bool> made = false;
+  std::optional<LowDescriptors::Use> use(std::in_place, of_vforked_child);
+  std::thread maker([&] {
+    const LowDescriptors::Secret secret(descriptors);
+    made = true;
+    std::this_thread::sleep_for(milliseconds(20));
+    made = false;
+  });
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_FALSE(made);
+  use.reset();
+  while (!made) std::this_thread::yield();
+  const LowDescriptors::Use next(descriptors);
+  EXPECT_FALSE(made);
+  maker.join();
+}
+
+TEST(LowDescriptors, AForkWaitsForASecretAndNotForAUse) {
+  LowDescriptors descriptors;
+  std::optional<LowDescriptors::Use> use(std::in_place, descriptors);
+  std::atomic<bool> made = false;
+  std::thread maker([&] {
+    const LowDescriptors::Secret secret(descriptors);
+    made = true;
+  });
+  descriptors.HoldForFork();  // returns
+  use.reset();
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_FALSE(made);
+  descriptors.ReleaseAfterFork();
+  maker.join();
+
+  std::atomic<bool> inside = false;
+  std::atomic<bool> closed = false;
+  std::thread slow_maker([&] {
+    const LowDescriptors::Secret secret(descriptors);
+    inside = true;
+    std::this_thread::sleep_for(2 * LowDescriptors::kLongestWait);
+    closed = true;
+  });
+  while (!inside) std::this_thread::yield();
+  descriptors.HoldForFork();
+  EXPECT_TRUE(closed);
+  descriptors.ReleaseAfterFork();
+  slow_maker.join();
+}
+
+TEST(LowDescriptors, AChildThatIsKilledInAUseHoldsNobodyUp) {
+  LowDescriptors descriptors;
+  {
+    LowDescriptors of_vforked_child(descriptors);
+    alignas(LowDescriptors::Use) std::byte memory[sizeof(LowDescriptors::Use)];
+    new (memory) LowDescriptors::Use(of_vforked_child);  // never ends
+    of_vforked_child.HoldForFork();
+  }
+  const LowDescriptors::Secret secret(descriptors);
 }
 
 }  // namespace

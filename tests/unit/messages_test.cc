@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "services_fixture.h"
@@ -53,6 +54,28 @@ class MessagesTest : public ServicesTest {
   static constexpr std::size_t kRightsSize = 24;
   int pair_[2] = {-1, -1};
 };
+
+TEST_F(MessagesTest, SendingDescriptorsWaitsForRoom) {
+  const std::uint64_t byte = thread_.PutString("x");
+  const std::uint64_t message = PutMessage(byte, 1, PutRights(0), kRightsSize);
+  int sent = 0;
+  while (Call(SYS_sendmsg, pair_[0], message, MSG_DONTWAIT) == 1) ++sent;
+  EXPECT_EQ(Call(SYS_sendmsg, pair_[0], message, MSG_DONTWAIT), -EAGAIN);
+  const timeval timeout{.tv_sec = 0, .tv_usec = 20'000};
+  ASSERT_EQ(setsockopt(pair_[0], SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)), 0);
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(Call(SYS_sendmsg, pair_[0], message, 0), -EAGAIN);
+  EXPECT_GE(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(20));
+  const timeval forever{};
+  ASSERT_EQ(setsockopt(pair_[0], SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever)), 0);
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    char buffer = 0;
+    for (int i = 0; i <= sent; ++i) EXPECT_EQ(recv(pair_[1], &buffer, 1, 0), 1);
+  });
+  EXPECT_EQ(Call(SYS_sendmsg, pair_[0], message, 0), 1);
+  reader.join();
+}
 
 TEST_F(MessagesTest, DataAndDescriptorsGoThrough) {
   const std::uint64_t text = thread_.PutString("hello");

@@ -3,16 +3,10 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-
-#include <string>
-#include <string_view>
 
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/services/limits.h"
-#include "hostcalls/services/proc_files.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/process.h"
@@ -28,37 +22,15 @@ using hostcalls::SyscallResult;
 
 memory::AddressSpace& SpaceOf(Caller& caller) { return GuestThread::From(caller).owner.space(); }
 
-// A virtual machine's descriptor has an ordinary number while it is made; a sibling that copied it
-// just then could map the registers of another thread's CPU.
-bool IsOfVirtualMachine(const Caller& caller, int fd) {
-  struct stat status {};
-  if (fstat(fd, &status) != 0 || (status.st_mode & S_IFMT) != 0) return false;
-  char name[32] = {};
-  const int proc = hostcalls::NumberOf(hostcalls::ReservedSlot::kProc, caller.reserved);
-  const std::string link = hostcalls::DescriptorLink(fd);
-  return readlinkat(proc, link.c_str(), name, sizeof(name) - 1) < 0 ||
-         std::string_view(name).starts_with("anon_inode:kvm");
-}
-
-// Looked at and mapped under a reserved number, which a sibling cannot exchange.
-SyscallResult MapFile(Caller& caller, memory::MapRequest request) {
-  auto file = caller.limits.Reserve(request.fd);
-  if (!file.ok()) return file.error();
-  if (IsOfVirtualMachine(caller, file->get())) return Errno{EACCES};
-  request.fd = file->get();
-  return SpaceOf(caller).Map(request);
-}
-
 SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
   if (!IsPageAligned(a[5])) return Errno{EINVAL};
-  const memory::MapRequest request{.address = a[0],
-                                   .length = a[1],
-                                   .prot = static_cast<int>(a[2]),
-                                   .flags = static_cast<int>(a[3]),
-                                   .fd = static_cast<int>(a[4]),
-                                   .offset = a[5]};
-  if ((request.flags & MAP_ANONYMOUS) == 0) return MapFile(caller, request);
-  return SpaceOf(caller).Map(request);
+  return SpaceOf(caller).Map({.address = a[0],
+                              .length = a[1],
+                              .prot = static_cast<int>(a[2]),
+                              .flags = static_cast<int>(a[3]),
+                              .fd = static_cast<int>(a[4]),
+                              .offset = a[5],
+                              .low_descriptors = &caller.limits.low_descriptors});
 }
 
 SyscallResult HandleMunmap(Caller& caller, const ArgumentValues& a) {
@@ -118,10 +90,15 @@ struct ShmCommand {
   std::uint32_t bytes;
 };
 constexpr ShmCommand kShmCommands[] = {
-    {IPC_STAT, sizeof(shmid_ds)},  {IPC_SET, sizeof(shmid_ds)},      {IPC_RMID, 0},
-    {IPC_INFO, sizeof(shminfo)},   {SHM_INFO, sizeof(struct shm_info)}, {SHM_STAT, sizeof(shmid_ds)},
-    {SHM_LOCK, 0},                 {SHM_UNLOCK, 0},                  {15 /* SHM_STAT_ANY */,
-                                                                      sizeof(shmid_ds)},
+    {IPC_STAT, sizeof(shmid_ds)},
+    {IPC_SET, sizeof(shmid_ds)},
+    {IPC_RMID, 0},
+    {IPC_INFO, sizeof(shminfo)},
+    {SHM_INFO, sizeof(struct shm_info)},
+    {SHM_STAT, sizeof(shmid_ds)},
+    {SHM_LOCK, 0},
+    {SHM_UNLOCK, 0},
+    {15 /* SHM_STAT_ANY */, sizeof(shmid_ds)},
 };
 
 SyscallResult HandleShmctl(Caller& caller, const ArgumentValues& a) {

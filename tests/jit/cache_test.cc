@@ -1,0 +1,199 @@
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string_view>
+
+#include "jit-fallback/cache/code_cache.h"
+#include "jit-fallback/dispatch/thread_context.h"
+#include "tests/jit/emitted.h"
+
+namespace dunebox::jit {
+namespace {
+
+constexpr std::uint64_t kPc = 0x40'1000;
+constexpr std::size_t kSize = 1 << 20;
+
+class Cache : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto cache = CodeCache::Create(kSize);
+    ASSERT_TRUE(cache.ok());
+    cache_ = *std::move(cache);
+  }
+
+  std::uint32_t Add(std::uint64_t pc, std::string_view guest, EntryKind kind = EntryKind::kDirect) {
+    const Emitted emitted(pc, guest, {}, kind, {}, cache_->NextAddress());
+    return cache_->Add(emitted.block, kind, emitted.emitter);
+  }
+
+  // Where the jump at the end of a block goes.
+  std::uint64_t JumpOf(std::uint32_t block) const {
+    const CodeBlock& code = cache_->block(block);
+    const std::uint64_t end = cache_->start() + code.host + code.host_length;
+    std::int32_t relative;
+    std::memcpy(&relative, reinterpret_cast<const void*>(end - 4), sizeof(relative));
+    return end + static_cast<std::uint64_t>(std::int64_t{relative});
+  }
+  bool GoesToAStub(std::uint32_t block) const { return JumpOf(block) >= cache_->code_end(); }
+
+  std::unique_ptr<CodeCache> cache_;
+};
+
+constexpr std::string_view kJumpOn = "eb 0e";  // to kPc + 16 when at kPc
+
+TEST_F(Cache, FindsABlockByAddressAndKind) {
+  const std::uint32_t direct = Add(kPc, "c3");
+  const std::uint32_t indirect = Add(kPc, "c3", EntryKind::kIndirect);
+  EXPECT_EQ(cache_->Find(kPc, EntryKind::kDirect), direct);
+  EXPECT_EQ(cache_->Find(kPc, EntryKind::kIndirect), indirect);
+  EXPECT_EQ(cache_->Find(kPc + 1, EntryKind::kDirect), kNone);
+}
+
+TEST_F(Cache, AnExitGoesToItsStubUntilItsTargetIsThere) {
+  const std::uint32_t from = Add(kPc, kJumpOn);
+  EXPECT_TRUE(GoesToAStub(from));
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  EXPECT_TRUE(GoesToAStub(from)) << "whoever comes by links it";
+  cache_->LinkTo(0, to);
+  EXPECT_EQ(JumpOf(from), cache_->AddressOf(to));
+  EXPECT_EQ(cache_->TargetOfLink(0), kPc + 16);
+}
+
+TEST_F(Cache, AnExitToABlockThatIsThereIsLinkedAtOnce) {
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  EXPECT_EQ(JumpOf(Add(kPc, kJumpOn)), cache_->AddressOf(to));
+}
+
+TEST_F(Cache, ABlockMayBeLinkedToItself) {
+  const std::uint32_t loop = Add(kPc, "eb fe");
+  EXPECT_EQ(JumpOf(loop), cache_->AddressOf(loop));
+  cache_->Kill(loop);
+  EXPECT_TRUE(GoesToAStub(loop));
+}
+
+TEST_F(Cache, LinkingTwiceIsLinkingOnce) {
+  const std::uint32_t from = Add(kPc, kJumpOn);
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  cache_->LinkTo(0, to);
+  cache_->LinkTo(0, to);
+  cache_->Kill(to);  // would not end if the link were in its list twice
+  EXPECT_TRUE(GoesToAStub(from));
+}
+
+TEST_F(Cache, ADeadBlockIsNotFoundAndNobodyJumpsToIt) {
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  const std::uint32_t first = Add(kPc, kJumpOn), second = Add(kPc + 8, "eb 06");
+  cache_->Kill(to);
+  EXPECT_EQ(cache_->Find(kPc + 16, EntryKind::kDirect), kNone);
+  EXPECT_TRUE(GoesToAStub(first));
+  EXPECT_TRUE(GoesToAStub(second));
+  EXPECT_TRUE(cache_->BlocksIn(kPc + 16, kPc + 17).empty());
+  EXPECT_EQ(cache_->BlockAt(cache_->AddressOf(to)), to) << "a thread may be in it still";
+  cache_->Kill(to);
+  EXPECT_EQ(cache_->counters().invalidated, 1u);
+}
+
+TEST_F(Cache, ADeadBlockIsNotLinkedOn) {
+  const std::uint32_t from = Add(kPc, kJumpOn);
+  cache_->Kill(from);
+  cache_->LinkTo(0, Add(kPc + 16, "c3"));
+  EXPECT_TRUE(GoesToAStub(from));
+}
+
+TEST_F(Cache, ANewBlockTakesADeadOnesPlace) {
+  const std::uint32_t from = Add(kPc, kJumpOn);
+  const std::uint32_t old = Add(kPc + 16, "c3");
+  cache_->LinkTo(0, old);
+  cache_->Kill(old);
+  const std::uint32_t fresh = Add(kPc + 16, "f4");
+  cache_->LinkTo(0, fresh);
+  EXPECT_EQ(cache_->Find(kPc + 16, EntryKind::kDirect), fresh);
+  EXPECT_EQ(JumpOf(from), cache_->AddressOf(fresh));
+}
+
+TEST_F(Cache, UnlinkingAllSendsEveryJumpToItsStub) {
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  const std::uint32_t first = Add(kPc, kJumpOn), second = Add(kPc + 8, "eb 06");
+  cache_->UnlinkAll();
+  EXPECT_TRUE(GoesToAStub(first));
+  EXPECT_TRUE(GoesToAStub(second));
+  EXPECT_NE(JumpOf(first), JumpOf(second));
+  EXPECT_EQ(cache_->Find(kPc + 16, EntryKind::kDirect), to);
+}
+
+TEST_F(Cache, ARangeFindsBlocksThatHaveAByteInIt) {
+  const std::uint32_t one = Add(0x40'0ffd, "48 01 c8 48 01 c8 c3");  // over a page's end
+  const std::uint32_t two = Add(0x40'2000, "90 c3");
+  EXPECT_EQ(cache_->BlocksIn(0x40'1003, 0x40'1004), std::vector{one});
+  EXPECT_TRUE(cache_->BlocksIn(0x40'1004, 0x40'2000).empty());
+  EXPECT_TRUE(cache_->BlocksIn(0x40'0000, 0x40'0ffd).empty());
+  EXPECT_EQ(cache_->BlocksIn(0x40'0000, 0x40'2001), (std::vector{one, two}));
+  EXPECT_EQ(cache_->BlocksIn(0, ~std::uint64_t{0}), (std::vector{one, two}));
+  EXPECT_TRUE(cache_->BlocksIn(0x40'1000, 0x40'1000).empty());
+}
+
+TEST_F(Cache, AFullCacheTakesNothingAndIsUsableWhenCleared) {
+  std::uint32_t blocks = 0;
+  while (Add(kPc + 16 * blocks, kJumpOn) != kNone) ++blocks;
+  EXPECT_GT(blocks, kSize / 128);
+  EXPECT_EQ(Add(kPc + 16 * blocks, kJumpOn), kNone);
+  EXPECT_LE(cache_->NextAddress(), cache_->code_end());
+  cache_->UnlinkAll();
+  ASSERT_TRUE(cache_->Clear().ok());
+  EXPECT_EQ(cache_->Find(kPc, EntryKind::kDirect), kNone);
+  EXPECT_EQ(cache_->size(), 0u);
+  EXPECT_EQ(cache_->NextAddress(), cache_->start());
+  EXPECT_EQ(cache_->counters().flushes, 1u);
+  EXPECT_EQ(Add(kPc, kJumpOn), 0u);
+  EXPECT_TRUE(GoesToAStub(0));
+}
+
+TEST_F(Cache, OnlyAddressesInCodeAreRecovered) {
+  const std::uint32_t block = Add(kPc, "48 01 c8 48 01 c8 c3");
+  const std::uint64_t host = cache_->AddressOf(block);
+  EXPECT_EQ(cache_->Recover(host)->pc, kPc);
+  EXPECT_EQ(cache_->Recover(host + 3)->pc, kPc + 3);
+  EXPECT_EQ(cache_->Recover(host + 6)->pc, kPc + 6);
+  EXPECT_FALSE(cache_->Recover(host - 1).has_value());
+  EXPECT_FALSE(cache_->Recover(host + cache_->block(block).host_length).has_value());
+  EXPECT_FALSE(cache_->Recover(cache_->code_end()).has_value());
+}
+
+// The kernel puts the address behind SYSCALL into RCX, which is not the guest's there.
+TEST(Recovery, BehindASystemCallInPlaceRcxIsTheGuestsNextAddress) {
+  EmitterOptions options;
+  options.runs_in_place = [](std::int64_t) { return true; };
+  const Emitted emitted(kPc, "b8 6e 00 00 00 0f 05", options);
+  auto cache = CodeCache::Create(kSize);
+  ASSERT_TRUE(cache.ok());
+  const std::uint32_t block = (*cache)->Add(emitted.block, EntryKind::kDirect, emitted.emitter);
+  const std::string code = ToHex(emitted.emitter.code());
+  const std::size_t behind = code.find("0f 05") / 3 + 2;
+  const auto recovered = (*cache)->Recover((*cache)->AddressOf(block) + behind);
+  ASSERT_TRUE(recovered.has_value());
+  EXPECT_EQ(recovered->kind, RecoveryKind::kAfterSystemCall);
+  EXPECT_EQ(recovered->pc, kPc + 7);
+}
+
+TEST(ThreadContextTables, ATargetIsSetAndCleared) {
+  auto context = ThreadContext::Create(ExtendedLayout::OfHost(7));
+  ASSERT_TRUE(context.ok());
+  const auto* table = reinterpret_cast<const std::uint64_t*>(
+      reinterpret_cast<const std::byte*>(&(*context)->context()) + JIT_TABLE);
+  const std::uint64_t empty = table[0];
+  (*context)->SetTarget(kPc, 0x1234);
+  EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], 0x1234u);
+  // Another one that shares the entry takes it; clearing either empties it.
+  (*context)->SetTarget(kPc + JIT_TABLE_ENTRIES, 0x5678);
+  EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], 0x5678u);
+  (*context)->ClearTarget(kPc);
+  EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], empty);
+  (*context)->SetTarget(kPc, 0x1234);
+  (*context)->ClearTargets();
+  for (std::size_t i = 0; i < JIT_TABLE_ENTRIES; ++i) ASSERT_EQ(table[i], empty) << i;
+}
+
+}  // namespace
+}  // namespace dunebox::jit

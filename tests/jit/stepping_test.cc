@@ -1,0 +1,131 @@
+// Where a signal may find translated code: in front of every host instruction the guest's state is
+// recovered, and has to be one that the processor goes through; and a thread that is thrown out
+// there goes on as if nothing had happened.
+#include <gtest/gtest.h>
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/jit/arena.h"
+#include "tests/jit/generator.h"
+#include "tests/jit/lockstep.h"
+#include "tests/jit/runner.h"
+
+namespace dunebox::jit {
+namespace {
+
+constexpr unsigned kSequences = 100;
+
+class Stepping : public testing::TestWithParam<Layout> {
+ protected:
+  void SetUp() override {
+    arena_ = Arena::Map(GetParam());
+    if (arena_ == nullptr) GTEST_SKIP() << GetParam().name << ": the addresses are taken";
+    runner_ = std::make_unique<Runner>(*arena_, Runner::Options{});
+    arena_->Fill(random_);
+    memory_ = arena_->Save();
+  }
+
+  // The next sequence and the registers it starts with.
+  Machine Next() {
+    Machine start;
+    Generator generator(random_, *arena_, unsupported_, {.trap_flag_is_visible = false});
+    generator.PrepareMachine(start);
+    sequence_ = generator.Make();
+    for (const Sequence::Chunk& chunk : sequence_.chunks) {
+      runner_->translator().Invalidate(chunk.address, chunk.address + chunk.bytes.size());
+    }
+    sequence_.WriteTo(*arena_);
+    start.rip = sequence_.entry;
+    return start;
+  }
+
+  // As it runs natively, and all the states on the way.
+  void Trace(const Machine& start) {
+    native_ = start;
+    arena_->Restore(memory_);
+    native_end_ = runner_->TraceNative(native_, trace_);
+    native_.rflags &= ~std::uint64_t{0x100};
+    native_memory_ = arena_->Save();
+    arena_->Restore(memory_);
+  }
+
+  // What a run with kicks has come to.
+  std::string CheckKicked(const Machine& start, const Runner::Kicks& kicks) {
+    Machine translated = start;
+    Machine native = native_;
+    arena_->Restore(memory_);
+    TraceFollower follower(*arena_, trace_);
+    follower.set_stride(trace_.size());
+    const Ending end = runner_->KickTranslated(
+        translated, kicks, [&](const Snapshot& seen) { follower.See(seen, 0); });
+    kicks_ += follower.seen();
+    if (!follower.complaint().empty()) return follower.complaint();
+    if (arena_->FirstDifference(native_memory_) != 0) return "memory differs";
+    return Difference(native_end_, end) + Difference(native, translated);
+  }
+
+  Random random_{7};
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Runner> runner_;
+  Unsupported unsupported_;
+  std::vector<std::byte> memory_, native_memory_;
+  Sequence sequence_;
+  Machine native_;
+  Ending native_end_;
+  std::vector<Snapshot> trace_;
+  std::uint64_t kicks_ = 0;
+};
+
+TEST_P(Stepping, EveryHostInstructionHasTheGuestsExactState) {
+  std::uint64_t host_instructions = 0;
+  for (unsigned i = 0; i < kSequences; ++i) {
+    arena_->set_is_watched(i % 4 != 0);
+    const Machine start = Next();
+    // The second time everything is linked.
+    for (unsigned round = 0; round < 2; ++round) {
+      const std::string wrong = CompareSteps(*runner_, start, memory_, host_instructions);
+      ASSERT_EQ(wrong, "") << "sequence " << i << " round " << round << "\n" << sequence_.Dump();
+    }
+  }
+  std::cout << host_instructions << " host instructions\n";
+}
+
+TEST_P(Stepping, AKickAnywhereFindsAStateOfTheProgramAndLosesNothing) {
+  for (unsigned i = 0; i < kSequences; ++i) {
+    const Machine start = Next();
+    Trace(start);
+    for (const unsigned every : {30U, 60U, 200U}) {
+      const std::string wrong = CheckKicked(start, {.every = every, .seed = i});
+      ASSERT_EQ(wrong, "") << "sequence " << i << " every " << every << "\n" << sequence_.Dump();
+    }
+  }
+  std::cout << kicks_ << " kicks\n";
+}
+
+TEST_P(Stepping, ATimersKicksFindStatesOfTheProgram) {
+  for (unsigned i = 0; i < kSequences; ++i) {
+    const Machine start = Next();
+    Trace(start);
+    for (unsigned round = 0; round < 5; ++round) {
+      const std::string wrong = CheckKicked(start, {.every = 0, .seed = random_()});
+      ASSERT_EQ(wrong, "") << "sequence " << i << "\n" << sequence_.Dump();
+    }
+  }
+  std::cout << kicks_ << " kicks\n";
+}
+
+std::string NameOf(const testing::TestParamInfo<Layout>& info) {
+  std::string name = info.param.name;
+  for (char& c : name) {
+    if (c == ' ' || c == ',') c = '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Stepping, testing::ValuesIn(kLayouts), NameOf);
+
+}  // namespace
+}  // namespace dunebox::jit
