@@ -94,6 +94,26 @@ enum class Encoding : std::uint8_t { kLegacy, kVex2, kVex3, kEvex };
 enum class Segment : std::uint8_t { kNone, kFs, kGs };  // overrides that have an effect
 enum class Access : std::uint8_t { kNone, kRead, kWrite, kReadWrite };
 
+// General registers by number, as encoded.
+enum class Reg : std::uint8_t {
+  kRax,
+  kRcx,
+  kRdx,
+  kRbx,
+  kRsp,
+  kRbp,
+  kRsi,
+  kRdi,
+  kR8,
+  kR9,
+  kR10,
+  kR11,
+  kR12,
+  kR13,
+  kR14,
+  kR15
+};
+
 // Number in `registers` masks, as encoded: 0 RAX, 1 RCX, 2 RDX, 3 RBX, 4 RSP, 5 RBP, 6 RSI, 7 RDI.
 inline constexpr unsigned kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3, kRsp = 4, kRbp = 5, kRsi = 6,
                           kRdi = 7;

@@ -9,27 +9,9 @@
 #include <span>
 #include <vector>
 
-namespace dunebox::jit {
+#include "jit-fallback/decode/instruction.h"
 
-// General registers by number, as encoded.
-enum class Reg : std::uint8_t {
-  kRax,
-  kRcx,
-  kRdx,
-  kRbx,
-  kRsp,
-  kRbp,
-  kRsi,
-  kRdi,
-  kR8,
-  kR9,
-  kR10,
-  kR11,
-  kR12,
-  kR13,
-  kR14,
-  kR15
-};
+namespace dunebox::jit {
 
 class Assembler {
  public:

@@ -110,6 +110,8 @@ class Emitter {
   void EmitExit(std::uint64_t target);
   void AlignPatch(std::uint32_t bytes_before);
 
+  // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
+  static bool IsUnsupportedGs(const Instruction& instruction);
   void EmitRipAbsolute(const Step& step, std::uint64_t target);
   void EmitThroughScratch(const Step& step);
   void EmitWithBase(const Step& step, Reg base);

@@ -1,0 +1,96 @@
+// The emitter's entries: how a block is entered from an indirect jump, how it looks whether the
+// guest's bytes are still its own, and how an indirect jump looks for its target.
+#include "jit-fallback/dispatch/context_offsets.h"
+#include "jit-fallback/emit/emitter.h"
+#include "jit-fallback/emit/encoding.h"
+
+namespace dunebox::jit {
+
+// R11 = guest address; RCX and R11 are in their slots.
+void Emitter::EmitLookup() {
+  MarkAt(RecoveryKind::kInR11, 0);
+  code_.Bytes({0x41, 0x0f, 0xb7, 0xcb});  // movzx ecx, r11w
+  code_.Bytes({0x65, 0xff, 0x24, 0xcd});  // jmp gs:[rcx*8 + table]
+  code_.Value(std::uint32_t{JIT_TABLE});
+}
+
+// The block's own check of R11 behind EmitLookup of another. The flags may be live: in this block,
+// or in the one that is really meant.
+void Emitter::EmitIndirectEntry(const Block& block) {
+  rcx_ = r11_ = {.in_register = false, .in_slot = true};
+  MarkAt(RecoveryKind::kInR11, 0);
+  const bool low = block.pc < kLow2GiB;
+  // JRCXZ needs a difference of 0; LOOP, which goes on at 0 after counting down, one of 1.
+  const std::uint64_t difference = ~block.pc + (options_.check_by_loop ? 2 : 1);
+  if (options_.check_by_loop) {
+    EmitMiss();
+    entry_ = code_.size();
+    MarkAt(RecoveryKind::kInR11, 0);
+  }
+  if (low) {
+    code_.Bytes({0x49, 0x8d, 0x8b});  // lea rcx, [r11 + difference]
+    code_.Value(static_cast<std::uint32_t>(difference));
+  } else {
+    code_.MoveImmediate(Reg::kRcx, difference);
+    code_.Bytes({0x4a, 0x8d, 0x0c, 0x19});  // lea rcx, [rcx + r11]
+  }
+  if (options_.check_by_loop) {
+    code_.Bytes({0xe2, static_cast<std::uint8_t>(0 - (code_.size() + 2))});
+  } else {
+    code_.Bytes({0xe3, 0x08});
+    EmitMiss();
+  }
+}
+
+void Emitter::EmitMiss() {
+  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
+  code_.Value(std::uint32_t{JIT_TO_LOOKUP});
+}
+
+// Compares the guest's bytes with those the block is made from, four or one at a time, without
+// touching flags. RCX is spent, R11 holds the address.
+void Emitter::EmitSelfCheck(const Block& block) {
+  MarkAt(RecoveryKind::kFixed, 0);
+  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
+  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
+  rcx_ = r11_ = {.in_register = false, .in_slot = true};
+  MarkAt(RecoveryKind::kFixed, 0);
+  code_.MoveImmediate(Reg::kR11, block.pc);
+  for (std::uint32_t at = 0; at < block.length;) {
+    // The guest may have alignment checks on.
+    const bool four = at + 4 <= block.length && (block.pc + at) % 4 == 0;
+    std::uint32_t expected = 0;
+    std::memcpy(&expected, block.bytes.data() + at, four ? 4 : 1);
+    if (four) {
+      code_.Bytes({0x41, 0x8b, 0x8b});  // mov ecx, [r11 + at]
+    } else {
+      code_.Bytes({0x41, 0x0f, 0xb6, 0x8b});  // movzx ecx, byte [r11 + at]
+    }
+    code_.Value(at);
+    code_.Bytes({0x8d, 0x89});  // lea ecx, [rcx - expected]
+    code_.Value(~expected + 1);
+    code_.Bytes({0xe3, 0});  // jrcxz over the way out
+    const std::uint32_t over = code_.size();
+    EmitStale(block.pc);
+    code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
+    at += four ? 4 : 1;
+  }
+}
+
+void Emitter::EmitStale(std::uint64_t pc) {
+  code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
+  code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
+  code_.StoreSlotImmediate(JIT_RIP, pc);
+  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[stale]
+  code_.Value(std::uint32_t{JIT_TO_STALE});
+}
+
+void Emitter::EmitIndirectStub(const Block& block, std::uint64_t address) {
+  Begin(block, address);
+  EmitIndirectEntry(block);
+  ReloadAll(0);
+  MarkAt(RecoveryKind::kFixed, 0);
+  EmitExit(block.pc);
+}
+
+}  // namespace dunebox::jit

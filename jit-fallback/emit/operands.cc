@@ -1,0 +1,216 @@
+// The emitter's memory operands: RIP-relative ones become absolute, GS-relative ones and those out
+// of reach go through scratch registers.
+#include <utility>
+
+#include "jit-fallback/dispatch/context_offsets.h"
+#include "jit-fallback/emit/emitter.h"
+#include "jit-fallback/emit/encoding.h"
+
+namespace dunebox::jit {
+namespace {
+
+// For addresses that need a register of their own. No REX bit to name them, no special case as a
+// base.
+constexpr Reg kScratchRegisters[] = {Reg::kRdx, Reg::kRsi, Reg::kRdi,
+                                     Reg::kRax, Reg::kRbx, Reg::kRcx};
+// The second is only added to the first.
+constexpr Reg kSecondScratchRegisters[] = {Reg::kRbp, Reg::kR8, Reg::kR9, Reg::kR10};
+constexpr std::array<std::uint32_t, 2> kScratchSlots = {JIT_SLOT_SCRATCH0, JIT_SLOT_SCRATCH1};
+
+bool IsImplicitMemory(Operation operation) {
+  switch (operation) {
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+    case Operation::kXlat:
+    case Operation::kMaskMove:
+    case Operation::kClzero:
+    case Operation::kMonitor:
+    case Operation::kMovdir64b:
+    case Operation::kEnqcmd:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// pop [rsp + ...]: the address is of the stack pointer behind the pop. [intel/vol2 POP]
+bool IsPopThroughStack(const Instruction& instruction) {
+  const bool has_rsp_base =
+      (instruction.modrm & 7) == 4 && (instruction.sib & 7) == kRsp && (instruction.rex & 1) == 0;
+  return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0 &&
+         instruction.opcode == 0x8f && has_rsp_base;
+}
+
+// A prefix that does not go with [base] in place of the operand. A REX byte in front of another
+// prefix means nothing, until it is the last one left.
+bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
+  const bool is_gs = instruction.segment == Segment::kGs;
+  // Bit strings add to a 32-bit address after the base: it has to stay one, where GS is not in it.
+  return prefix == kSegmentGsPrefix || (prefix & 0xf0) == 0x40 ||
+         (is_gs && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
+}
+
+}  // namespace
+
+// GS belongs to the runtime; forms whose guest-GS address cannot be computed beforehand.
+bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
+  if (instruction.segment != Segment::kGs) return false;
+  if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
+  // Addresses of more parts than base and index, and displacements in units of the operand.
+  if (instruction.operation == Operation::kGatherScatter ||
+      instruction.operation == Operation::kTileMemory) {
+    return true;
+  }
+  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+}
+
+bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
+  unsigned taken = 0;
+  const auto take = [&](std::span<const Reg> registers) {
+    for (const Reg reg : registers) {
+      if (taken == count) return;
+      if ((instruction.registers & Bit(reg)) != 0) continue;
+      // Its slot is in use already: RCX must be what the recovery entry says it is.
+      if (reg == Reg::kRcx && !rcx_.in_register) continue;
+      scratch_[taken] = static_cast<std::uint8_t>(reg);
+      code_.StoreSlot(kScratchSlots[taken], reg);
+      ++taken;
+    }
+  };
+  take(kScratchRegisters);
+  if (taken == 1) take(kSecondScratchRegisters);
+  return taken == count;
+}
+
+void Emitter::ReleaseScratch(unsigned index, std::int32_t guest) {
+  code_.LoadSlot(static_cast<Reg>(scratch_[index]), kScratchSlots[index]);
+  scratch_in_slot_[index] = false;
+  MarkAt(RecoveryKind::kFixed, guest);
+}
+
+// [rip + disp32] becomes [disp32]: one byte longer, no register.
+void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
+  const Instruction& instruction = step.instruction;
+  const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  const std::uint32_t start = code_.size();
+  code_.Copy(bytes.first(instruction.modrm_offset));
+  code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
+  code_.Value(static_cast<std::uint32_t>(target));
+  code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
+  // An index register that a RIP-relative operand ignored would count now.
+  const std::uint32_t at = start + instruction.prefix_length;
+  const std::uint8_t first = bytes[instruction.prefix_length];
+  switch (instruction.encoding) {
+    case Encoding::kLegacy:
+      if (instruction.rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(first & ~2));
+      break;
+    case Encoding::kVex2:
+      break;
+    case Encoding::kVex3:
+    case Encoding::kEvex:
+      code_.Patch8(at + 1, static_cast<std::uint8_t>(bytes[instruction.prefix_length + 1U] | 0x40));
+      break;
+  }
+}
+
+// The instruction with [base] in place of its memory operand, without a GS prefix. `base` is one of
+// the low eight registers, neither RSP nor RBP.
+void Emitter::EmitWithBase(const Step& step, Reg base) {
+  const Instruction& instruction = step.instruction;
+  const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
+    if (!IsReplacedPrefix(instruction, prefix)) code_.Byte(prefix);
+  }
+  if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
+    if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
+    constexpr std::uint8_t kModrmForms[] = {0x8a, 0x8b, 0x88, 0x89};
+    code_.Bytes({kModrmForms[instruction.opcode & 3], Low(base)});
+    return;
+  }
+  unsigned at = instruction.prefix_length;
+  switch (instruction.encoding) {
+    case Encoding::kLegacy:
+      if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(bytes[at++] & ~3));
+      break;
+    case Encoding::kVex2:
+      break;
+    case Encoding::kVex3:
+    case Encoding::kEvex:
+      code_.Bytes({bytes[at], static_cast<std::uint8_t>(bytes[at + 1] | 0x60)});
+      at += 2;
+      break;
+  }
+  code_.Copy(bytes.subspan(at, instruction.modrm_offset - at));
+  code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+  if (instruction.immediate_size != 0) {
+    code_.Copy(bytes.subspan(instruction.immediate_offset));
+  }
+}
+
+// lea to, [the instruction's operand], without any segment.
+void Emitter::EmitAddress(const Step& step, Reg to) {
+  const Instruction& instruction = step.instruction;
+  const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  if (instruction.rip_relative) {
+    std::uint64_t target =
+        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
+    if (instruction.address_size) target &= 0xffff'ffff;
+    if (options_.map_target && instruction.segment != Segment::kGs) {
+      target = options_.map_target(target);
+    }
+    code_.MoveImmediate(to, target);
+    return;
+  }
+  if (instruction.modrm_offset == 0) {
+    std::uint64_t address = 0;
+    std::memcpy(&address, bytes.data() + instruction.displacement_offset,
+                instruction.displacement_size);
+    code_.MoveImmediate(to, address);
+    return;
+  }
+  if (instruction.address_size) code_.Byte(0x67);
+  code_.Bytes({static_cast<std::uint8_t>(0x48 | (instruction.rex & 3)), 0x8d,
+               static_cast<std::uint8_t>((instruction.modrm & 0xc7) | (Low(to) << 3))});
+  // SIB and displacement as they are.
+  const unsigned from = instruction.modrm_offset + 1U;
+  const unsigned end = instruction.displacement_size != 0
+                           ? instruction.displacement_offset + instruction.displacement_size
+                       : (instruction.modrm & 7) == 4 ? from + 1
+                                                      : from;
+  code_.Copy(bytes.subspan(from, end - from));
+}
+
+void Emitter::EmitThroughScratch(const Step& step) {
+  const Instruction& instruction = step.instruction;
+  const bool is_gs = instruction.segment == Segment::kGs;
+  const std::int32_t here = step.offset;
+  const std::int32_t next = here + instruction.length;
+  MarkAt(RecoveryKind::kFixed, here);
+  if (!TakeScratch(instruction, is_gs ? 2 : 1)) {
+    EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
+    return;
+  }
+  scratch_in_slot_ = {true, is_gs};
+  MarkAt(RecoveryKind::kFixed, here);
+  const auto base = static_cast<Reg>(scratch_[0]);
+  EmitAddress(step, base);
+  if (IsPopThroughStack(instruction)) {
+    const std::uint8_t popped = instruction.operand_size ? 2 : 8;
+    code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>(0x40 | (Low(base) << 3) | Low(base)),
+                 popped});  // lea base, [base + popped]
+  }
+  if (is_gs) {
+    const auto segment_base = static_cast<Reg>(scratch_[1]);
+    code_.LoadSlot(segment_base, JIT_GS_BASE);
+    code_.Bytes({static_cast<std::uint8_t>(segment_base < Reg::kR8 ? 0x48 : 0x4a), 0x8d,
+                 static_cast<std::uint8_t>((Low(base) << 3) | 4),
+                 static_cast<std::uint8_t>((Low(segment_base) << 3) | Low(base))});
+    ReleaseScratch(1, here);
+  }
+  EmitWithBase(step, base);
+  SettleRegisters(instruction);
+  MarkAt(RecoveryKind::kFixed, next);
+  ReleaseScratch(0, next);
+}
+
+}  // namespace dunebox::jit
