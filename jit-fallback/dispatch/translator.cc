@@ -148,9 +148,11 @@ std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind k
     if (apply_if_known()) return std::nullopt;
   }
   std::optional<std::uint64_t> missing;
-  source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, [&](const CodeSource::Code& code) {
+  bool is_made = false;
+  const auto make = [&](const CodeSource::Code& code) {
     std::lock_guard lock(mutex_);
-    if (apply_if_known()) return;
+    is_made = apply_if_known();
+    if (is_made) return;
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
     Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
     if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
@@ -159,8 +161,11 @@ std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind k
     }
     block_.is_self_checking = !code.is_watched;
     const std::uint32_t id = Make(kind);
-    apply({id, cache_->AddressOf(id), version()});
-  });
+    // Whoever ends the watch does so before it invalidates: it has not seen this block, or will.
+    is_made = !code.is_watched || code.is_still_watched();
+    is_made ? apply({id, cache_->AddressOf(id), version()}) : cache_->Kill(id);
+  };
+  while (!is_made && !missing) source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, make);
   Announce();
   return missing;
 }

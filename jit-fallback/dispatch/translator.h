@@ -33,7 +33,10 @@ class CodeSource {
   virtual ~CodeSource() = default;
   struct Code {
     std::span<const std::uint8_t> bytes;
-    bool is_watched;  // the translator hears (Invalidate) of any change to them after this
+    bool is_watched;  // the translator hears (Invalidate) of any change to them after this,
+    // unless another thread has ended that meanwhile: to be asked with the translator's lock held,
+    // before a block made of them is used.
+    absl::FunctionRef<bool()> is_still_watched;
   };
   using Use = absl::FunctionRef<void(const Code&)>;
   // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are

@@ -59,6 +59,12 @@ bool CodePages::Protect(GuestVirt address) {
   return true;
 }
 
+bool CodePages::IsProtected(GuestVirt address) {
+  std::lock_guard lock(mutex_);
+  const auto found = pages_.find(PageDown(address.value));
+  return found != pages_.end() && found->second.is_protected;
+}
+
 bool CodePages::Unprotect(const GuestRange& range) {
   if (!any_protected()) return false;
   std::lock_guard lock(mutex_);

@@ -28,6 +28,7 @@ class CodePages {
   // A store or a system call is about to write here: the protected pages become writable. True when
   // there was one.
   bool Unprotect(const GuestRange& range);
+  bool IsProtected(GuestVirt address);
   // The mapping changes: nothing is known of the range any more.
   void Forget(const GuestRange& range);
   bool any_protected() const { return protected_.load(std::memory_order_relaxed) != 0; }

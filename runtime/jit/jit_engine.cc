@@ -207,6 +207,17 @@ void JitEngine::BeforeAccess(std::uint64_t address, std::uint64_t size) {
   translator_->Invalidate(PageDown(address), PageUp(range.end.value));
 }
 
+// Every page of the range that the guest may write.
+bool JitEngine::AllProtected(const memory::VmaMap& map, const GuestRange& range) {
+  for (std::uint64_t at = PageDown(range.start.value); at < range.end.value; at += kPageSize) {
+    const memory::Vma* vma = map.Find(GuestVirt{at});
+    if (vma != nullptr && vma->protection.write && !code_pages_.IsProtected(GuestVirt{at})) {
+      return false;
+    }
+  }
+  return true;
+}
+
 void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
   std::array<std::uint8_t, kMostCodeBytes> bytes;
   space_.WithMap([&](const memory::VmaMap& map) {
@@ -230,7 +241,11 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
       have += part;
       at += part;
     }
-    use({.bytes = std::span(bytes).first(have), .is_watched = is_watched});
+    const GuestRange read{GuestVirt{pc}, GuestVirt{pc + have}};
+    const auto is_still_watched = [&] { return AllProtected(map, read); };
+    use({.bytes = std::span(bytes).first(have),
+         .is_watched = is_watched,
+         .is_still_watched = is_still_watched});
   });
 }
 
@@ -239,10 +254,11 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
   return space_.WithMap([&](const memory::VmaMap& map) {
     const memory::Vma* vma = map.Find(address);
     if (vma == nullptr || !vma->protection.write) return WriteFault::kNotOurs;
+    // In this order: a thread that is making a block of the page asks, after it has entered the
+    // block, whether the page is still protected.
+    const bool was_protected = code_pages_.Unprotect({page, page + kPageSize});
     translator_->Invalidate(page.value, page.value + kPageSize);
-    if (!code_pages_.Unprotect({page, page + kPageSize})) return WriteFault::kAllowed;
-    code_page_faults_.fetch_add(1, std::memory_order_relaxed);
-    return WriteFault::kCodePage;
+    return was_protected ? WriteFault::kCodePage : WriteFault::kAllowed;
   });
 }
 

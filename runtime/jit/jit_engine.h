@@ -70,6 +70,7 @@ class JitEngine final : public ExecutionEngine,
   memory::AddressSpace& space() { return space_; }
 
  private:
+  bool AllProtected(const memory::VmaMap& map, const GuestRange& range);
   explicit JitEngine(memory::AddressSpace& space);
 
   std::string Statistics();

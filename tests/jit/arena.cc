@@ -108,10 +108,13 @@ std::uint64_t Arena::FirstDifference(const std::vector<std::byte>& saved) const 
 }
 
 void Arena::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
-  if (!IsCode(pc)) return use({.bytes = {}, .is_watched = watch});
+  if (!IsCode(pc))
+    return use({.bytes = {}, .is_watched = watch, .is_still_watched = [] { return true; }});
   const std::size_t have = std::min<std::size_t>(most, code_end() - pc);
   // Tests say themselves what they have changed; blocks may check themselves all the same.
-  use({.bytes = {code_writable_ + (pc - code()), have}, .is_watched = watch && is_watched_});
+  use({.bytes = {code_writable_ + (pc - code()), have},
+       .is_watched = watch && is_watched_,
+       .is_still_watched = [] { return true; }});
 }
 
 }  // namespace dunebox::jit

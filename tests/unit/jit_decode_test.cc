@@ -171,7 +171,7 @@ TEST(Decode, WhatTheRuntimeHandlesHasItsOperation) {
   EXPECT_EQ(DecodeBytes({0xf3, 0x0f, 0xae, 0xc0}).klass, Class::kCopy);  // rdfsbase
   EXPECT_EQ(DecodeBytes({0xf3, 0x48, 0x0f, 0xae, 0xd8}).operation, Operation::kWriteGsBase);
   EXPECT_EQ(DecodeBytes({0x8e, 0xd8}).operation, Operation::kMoveToSegment);
-  EXPECT_EQ(DecodeBytes({0x8c, 0xd8}).klass, Class::kCopy);
+  EXPECT_EQ(DecodeBytes({0x8c, 0xd8}).operation, Operation::kMoveFromSegment);
   EXPECT_EQ(DecodeBytes({0x0f, 0xa1}).operation, Operation::kPopSegment);
   EXPECT_EQ(DecodeBytes({0x0f, 0xa0}).operation, Operation::kPushSegment);
   EXPECT_EQ(DecodeBytes({0x48, 0x0f, 0xb2, 0x00}).operation, Operation::kLoadFarPointer);
