@@ -74,9 +74,12 @@ jit::Stop JitThread::Continue() {
   // The flag must not be set in translated code: it would count our own instructions.
   run_one_ = false;
   context.rflags &= ~x86::rflags::kTrap;
+  const std::uint64_t start = context.rip;
   const jit::Stop stop = thread_.Step();
   context.rflags |= x86::rflags::kTrap;
-  return stop;
+  // A kick behind the instruction does not undo its trap; the kick is still set.
+  const bool is_done = std::holds_alternative<jit::AtKick>(stop) && context.rip != start;
+  return is_done ? jit::Stop(jit::AtStep{}) : stop;
 }
 
 std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
