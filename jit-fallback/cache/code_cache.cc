@@ -55,8 +55,7 @@ void CodeCache::LinkToStub(std::uint32_t number) {
     Assembler stub;
     stub.Reset(start() + StubOf(number));
     stub.StoreSlotImmediate32(JIT_LINK, number);
-    stub.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[to link]
-    stub.Value(std::uint32_t{JIT_TO_LINK});
+    stub.JumpThroughSlot(JIT_TO_LINK);
     memory_.Write(StubOf(number), stub.code());
   }
   PatchTo(link, start() + StubOf(number));

@@ -124,7 +124,6 @@ std::uint32_t Translator::MakeNow(EntryKind kind) {
 
 // Preconditions: the lock is held, the calling thread is not running.
 void Translator::Flush() {
-  ++flushes_;
   version_.fetch_add(1, std::memory_order_seq_cst);
   cache_->UnlinkAll();
   for (TranslatedThread* thread : threads_) thread->context().ClearTargets();

@@ -176,7 +176,6 @@ class Translator {
   std::vector<Made> made_;  // not announced yet
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, translate_nanoseconds_ = 0;
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
-  std::uint64_t flushes_ = 0;  // a link number means nothing after another one
   std::vector<TranslatedThread*> threads_;
 };
 

@@ -64,6 +64,11 @@ void Assembler::Pop(Reg reg) {
   Byte(static_cast<std::uint8_t>(0x58 | Low(reg)));
 }
 
+void Assembler::JumpThroughSlot(std::uint32_t offset) {
+  Bytes({0x65, 0xff, 0x24, 0x25});
+  Value(offset);
+}
+
 std::uint32_t Assembler::Jump(std::uint64_t target) {
   Byte(0xe9);
   const std::uint32_t at = size();

@@ -52,6 +52,7 @@ class Assembler {
   void Move(Reg to, Reg from);
   void Push(Reg reg);
   void Pop(Reg reg);
+  void JumpThroughSlot(std::uint32_t offset);  // jmp gs:[offset]
   // jmp rel32 to `target`; returns the offset of the rel32.
   std::uint32_t Jump(std::uint64_t target);
 

@@ -60,6 +60,15 @@ void Emitter::ReloadAll(std::int32_t guest) {
   Reload(r11_, Reg::kR11, JIT_SLOT_R11, guest);
 }
 
+// Frees RCX and R11: their guest values are in their slots, the guest stays at `guest`.
+void Emitter::SpillAll(std::int32_t guest) {
+  MarkAt(RecoveryKind::kFixed, guest);
+  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
+  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
+  rcx_ = r11_ = {.in_register = false, .in_slot = true};
+  MarkAt(RecoveryKind::kFixed, guest);
+}
+
 // Puts RCX and R11 where the instruction expects them.
 void Emitter::PrepareRegisters(const Step& step) {
   const Instruction& instruction = step.instruction;
@@ -84,9 +93,7 @@ void Emitter::EmitCopy(const Step& step) {
     return;
   }
   if (instruction.rip_relative) {
-    std::uint64_t target =
-        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
-    if (instruction.address_size) target &= 0xffff'ffff;
+    std::uint64_t target = RipTarget(step);
     if (options_.map_target) target = options_.map_target(target);
     if (instruction.operation == Operation::kLea && !instruction.operand_size) {
       const bool wide = (instruction.rex & 8) != 0;

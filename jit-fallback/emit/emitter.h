@@ -112,6 +112,7 @@ class Emitter {
 
   // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
   static bool IsUnsupportedGs(const Instruction& instruction);
+  std::uint64_t RipTarget(const Step& step) const;
   void EmitRipAbsolute(const Step& step, std::uint64_t target);
   void EmitThroughScratch(const Step& step);
   void EmitWithBase(const Step& step, Reg base);
@@ -123,6 +124,7 @@ class Emitter {
 
   void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);
   void ReloadAll(std::int32_t guest);
+  void SpillAll(std::int32_t guest);
   void PrepareRegisters(const Step& step);
   void SettleRegisters(const Instruction& instruction);
   void MarkAt(RecoveryKind kind, std::int32_t guest);

@@ -42,19 +42,12 @@ void Emitter::EmitIndirectEntry(const Block& block) {
   }
 }
 
-void Emitter::EmitMiss() {
-  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[lookup]
-  code_.Value(std::uint32_t{JIT_TO_LOOKUP});
-}
+void Emitter::EmitMiss() { code_.JumpThroughSlot(JIT_TO_LOOKUP); }
 
 // Compares the guest's bytes with those the block is made from, four or one at a time, without
 // touching flags. RCX is spent, R11 holds the address.
 void Emitter::EmitSelfCheck(const Block& block) {
-  MarkAt(RecoveryKind::kFixed, 0);
-  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
-  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
-  rcx_ = r11_ = {.in_register = false, .in_slot = true};
-  MarkAt(RecoveryKind::kFixed, 0);
+  SpillAll(0);
   code_.MoveImmediate(Reg::kR11, block.pc);
   for (std::uint32_t at = 0; at < block.length;) {
     // The guest may have alignment checks on.
@@ -81,8 +74,7 @@ void Emitter::EmitStale(std::uint64_t pc) {
   code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
   code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
   code_.StoreSlotImmediate(JIT_RIP, pc);
-  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[stale]
-  code_.Value(std::uint32_t{JIT_TO_STALE});
+  code_.JumpThroughSlot(JIT_TO_STALE);
 }
 
 void Emitter::EmitIndirectStub(const Block& block, std::uint64_t address) {

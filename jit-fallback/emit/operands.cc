@@ -88,6 +88,14 @@ void Emitter::ReleaseScratch(unsigned index, std::int32_t guest) {
   MarkAt(RecoveryKind::kFixed, guest);
 }
 
+// Where a RIP-relative operand lies. [intel/vol2 §2.2.1.6]
+std::uint64_t Emitter::RipTarget(const Step& step) const {
+  const std::uint64_t target =
+      block_->NextOf(step) +
+      static_cast<std::uint64_t>(std::int64_t{step.instruction.displacement});
+  return step.instruction.address_size ? target & 0xffff'ffff : target;
+}
+
 // [rip + disp32] becomes [disp32]: one byte longer, no register.
 void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   const Instruction& instruction = step.instruction;
@@ -152,9 +160,7 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   if (instruction.rip_relative) {
-    std::uint64_t target =
-        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
-    if (instruction.address_size) target &= 0xffff'ffff;
+    std::uint64_t target = RipTarget(step);
     if (options_.map_target && instruction.segment != Segment::kGs) {
       target = options_.map_target(target);
     }

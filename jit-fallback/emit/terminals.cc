@@ -22,8 +22,7 @@ void Emitter::EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t g
   ReloadAll(guest);
   MarkAt(RecoveryKind::kFixed, guest);
   code_.StoreSlotImmediate(JIT_RIP, rip);
-  code_.Bytes({0x65, 0xff, 0x24, 0x25});  // jmp gs:[pointer]
-  code_.Value(pointer);
+  code_.JumpThroughSlot(pointer);
 }
 
 void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target) {
@@ -49,13 +48,8 @@ void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target)
 void Emitter::EmitLoadTarget(const Step& step) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
-  std::uint64_t target = 0;
   const bool absolute = instruction.rip_relative;
-  if (absolute) {
-    target =
-        block_->NextOf(step) + static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
-    if (instruction.address_size) target &= 0xffff'ffff;
-  }
+  const std::uint64_t target = absolute ? RipTarget(step) : 0;
   if (instruction.segment == Segment::kGs && instruction.has_memory) {
     // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand
     // that names them has been reloaded into them.
@@ -93,11 +87,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
 void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_address) {
   PrepareRegisters(step);  // registers the operand names
   const std::int32_t here = step.offset;
-  MarkAt(RecoveryKind::kFixed, here);
-  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
-  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
-  rcx_ = r11_ = {.in_register = false, .in_slot = true};
-  MarkAt(RecoveryKind::kFixed, here);
+  SpillAll(here);
   EmitLoadTarget(step);
   if (is_call) {
     if (return_address < kLow2GiB) {
@@ -113,11 +103,7 @@ void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_
 
 void Emitter::EmitReturn(std::uint16_t extra) {
   const std::int32_t here = block_->steps.back().offset;
-  MarkAt(RecoveryKind::kFixed, here);
-  if (!rcx_.in_slot) code_.StoreSlot(JIT_SLOT_RCX, Reg::kRcx);
-  if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
-  rcx_ = r11_ = {.in_register = false, .in_slot = true};
-  MarkAt(RecoveryKind::kFixed, here);
+  SpillAll(here);
   if (extra == 0) {
     code_.Pop(Reg::kR11);
   } else {
