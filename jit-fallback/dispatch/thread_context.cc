@@ -103,6 +103,19 @@ ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
   return layout;
 }
 
+void ExtendedLayout::Initialize(std::uint64_t components, std::byte* area) const {
+  if ((components & 1) != 0) {
+    std::memset(area, 0, kMxcsrOffset);
+    std::memcpy(area, &kInitialControlWord, sizeof(kInitialControlWord));
+    std::memset(area + kX87RegistersOffset, 0, kVectorsOffset - kX87RegistersOffset);
+  }
+  if ((components & 2) != 0) std::memset(area + kVectorsOffset, 0, kVectorsSize);
+  for (unsigned component = 2; component < places.size(); ++component) {
+    const Place& place = places[component];
+    if (((components >> component) & 1) != 0) std::memset(area + place.offset, 0, place.size);
+  }
+}
+
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout) {
   DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
   void* memory =
@@ -211,17 +224,7 @@ void ThreadContext::ClearInitialComponents() {
   std::memcpy(&present, area + kPresentOffset, sizeof(present));
   const std::uint64_t stale = dirty_ & ~present;
   dirty_ = present;  // by the next exit these may have been written
-  if (stale == 0) return;
-  if ((stale & 1) != 0) {
-    std::memset(area, 0, kMxcsrOffset);
-    std::memcpy(area, &kInitialControlWord, sizeof(kInitialControlWord));
-    std::memset(area + kX87RegistersOffset, 0, kVectorsOffset - kX87RegistersOffset);
-  }
-  if ((stale & 2) != 0) std::memset(area + kVectorsOffset, 0, kVectorsSize);
-  for (unsigned component = 2; component < layout_.places.size(); ++component) {
-    const auto& place = layout_.places[component];
-    if (((stale >> component) & 1) != 0) std::memset(area + place.offset, 0, place.size);
-  }
+  if (stale != 0) layout_.Initialize(stale, area);
 }
 
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {

@@ -33,6 +33,8 @@ struct ExtendedLayout {
 
   // Of this processor, with the components of `wanted` only.
   static ExtendedLayout OfHost(std::uint64_t wanted);
+  // Puts the components into their initial state in an area of `size` bytes; MXCSR stays.
+  void Initialize(std::uint64_t components, std::byte* area) const;
 };
 
 class ThreadContext {

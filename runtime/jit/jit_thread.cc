@@ -17,8 +17,7 @@ namespace x86 = dune::x86;
 // row are something else.
 constexpr unsigned kMostFruitlessRetries = 10'000;
 
-constexpr std::size_t kLegacyEnd = 512 + 64;  // with the XSAVE header
-constexpr std::size_t kPresentOffset = 512;   // XSTATE_BV [intel/vol1 §13.4.2]
+constexpr std::size_t kPresentOffset = 512;  // XSTATE_BV [intel/vol1 §13.4.2]
 
 void CopyOut(const jit::Context& context, Registers& registers) {
   const auto& gpr = context.gpr;
@@ -186,21 +185,7 @@ absl::Status JitThread::SaveExtendedState(std::span<std::byte> area) {
   // XSAVEOPT leaves alone what is in its initial state.
   std::uint64_t present;
   std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
-  if ((present & 1) == 0) {
-    const std::uint16_t control_word = 0x37f;
-    std::memset(area.data(), 0, 24);
-    std::memcpy(area.data(), &control_word, sizeof(control_word));
-    std::memset(area.data() + 32, 0, 128);
-  }
-  if ((present & 2) == 0) std::memset(area.data() + 160, 0, 256);
-  for (unsigned component = 2; component < 63; ++component) {
-    const std::uint64_t bit = x86::Bit(component);
-    if ((extended_features() & bit) == 0 || (present & bit) != 0) continue;
-    const x86::CpuidResult where = GuestCpuid(0xd, component);
-    if (where.ebx >= kLegacyEnd && where.ebx + where.eax <= area.size()) {
-      std::memset(area.data() + where.ebx, 0, where.eax);
-    }
-  }
+  engine_.extended_layout().Initialize(extended_features() & ~present, area.data());
   return absl::OkStatus();
 }
 
