@@ -21,6 +21,7 @@
 #include "hostcalls/trace/text_trace.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
+#include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
@@ -89,6 +90,9 @@ process::EngineKind EngineFor(EngineChoice choice) {
 absl::Status CheckChoices(const SessionOptions& options) {
   if (options.engine == EngineChoice::kJit) {
     if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;
+  }
+  if (options.isolation && EngineFor(options.engine) != process::EngineKind::kJit) {
+    return absl::InvalidArgumentError("--jit-isolation needs engine jit");
   }
   const Diagnostics& diagnostics = options.diagnostics;
   if ((diagnostics.perf_map || !diagnostics.dump.empty()) &&
@@ -179,7 +183,12 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
     if (!fd.ok()) return fd.status();
     session.report_fd = fd->release();
   }
-  if (engine == process::EngineKind::kJit) return session;
+  if (engine == process::EngineKind::kJit) {
+    absl::StatusOr<jit::Isolation> isolation = ChooseIsolation(options.isolation);
+    if (!isolation.ok()) return isolation.status();
+    session.isolation = *isolation;
+    return session;
+  }
   absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
   if (!device.ok()) return device.status();
   session.kvm_fd = *device;
@@ -202,6 +211,7 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
 // somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
+                     .isolation = session.isolation,
                      .allow_in_place_calls = session.trace_fd < 0,
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {

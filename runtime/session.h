@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
 
 namespace dunebox::runtime {
@@ -30,6 +31,7 @@ inline constexpr unsigned kDefaultJitCache = 256, kLeastJitCache = 1, kMostJitCa
 struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
   unsigned jit_cache = kDefaultJitCache;  // MiB, without effect under kvm
+  std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
   int ring = 3;
   TraceFormat trace = TraceFormat::kNone;
   Diagnostics diagnostics;

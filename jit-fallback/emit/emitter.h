@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/isolation.h"
 #include "jit-fallback/translate/block.h"
 
 namespace dunebox::jit {
@@ -57,6 +58,7 @@ struct Recovery {
 };
 
 struct EmitterOptions {
+  Isolation isolation = Isolation::kNone;
   // Guest addresses of code that is shown another place's data (the vDSO's clock pages): maps a
   // RIP-relative target to the host address to use. Null: none.
   std::function<std::uint64_t(std::uint64_t target)> map_target;

@@ -106,6 +106,7 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
     const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
     return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
   };
+  translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
   if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
   translation.measure_time = options.measure_time;

@@ -19,6 +19,7 @@ namespace dunebox::runtime {
 
 struct JitOptions {
   std::size_t cache_size = std::size_t{256} << 20;  // bytes for translated code and its exits
+  jit::Isolation isolation = jit::Isolation::kNone;
   // System calls may run without the dispatcher where it would add nothing.
   bool allow_in_place_calls = true;
   bool measure_time = false;          // of translating, for Report

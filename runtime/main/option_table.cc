@@ -7,13 +7,14 @@ namespace dunebox::cli {
 namespace {
 
 constexpr std::array<std::string_view, 3> kEngines = {"auto", "kvm", "jit"};
+constexpr std::array<std::string_view, 6> kIsolations = {"auto", "pku", "seg", "mask", "mask-writes", "none"};
 constexpr std::array<std::string_view, 2> kRings = {"3", "0"};
 constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 9> kRunOptions = {{
+constexpr std::array<OptionRow, 10> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -40,6 +41,11 @@ constexpr std::array<OptionRow, 9> kRunOptions = {{
      .value_name = "MIB",
      .default_value = "256",
      .help = "engine jit: room for translated code, 1 to 1024; emptied when it is full"},
+    {.id = OptionId::kJitIsolation,
+     .name = "--jit-isolation",
+     .values = kIsolations,
+     .default_value = "auto",
+     .help = "engine jit: what keeps the program's code away from the runtime's memory"},
     {.id = OptionId::kJitPerfMap,
      .name = "--jit-perf-map",
      .help = "engine jit: name translated code for perf, in /tmp/perf-PID.map"},

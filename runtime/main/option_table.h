@@ -19,6 +19,7 @@ enum class OptionId : unsigned char {
   kAllow,
   kTrace,
   kStats,
+  kJitIsolation,
   kJitPerfMap,
   kJitCache,
   kJitDump,

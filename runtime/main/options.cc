@@ -124,6 +124,9 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
     case OptionId::kStats:
       settings.run.session.diagnostics.statistics = true;
       return;
+    case OptionId::kJitIsolation:
+      settings.run.session.isolation = jit::IsolationNamed(value);  // nothing for auto
+      return;
     case OptionId::kJitPerfMap:
       settings.run.session.diagnostics.perf_map = true;
       return;

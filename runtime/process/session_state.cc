@@ -76,6 +76,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.kvm_fd);
   visit(state.session.engine);
   visit(state.session.jit_cache);
+  visit(state.session.isolation);
   visit(state.session.probe);
   visit(state.path);
   visit(state.program_fd);

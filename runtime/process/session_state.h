@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
 
@@ -29,7 +30,8 @@ struct SessionState {
   int kvm_fd = -1;
   EngineKind engine = EngineKind::kKvm;
   unsigned jit_cache = 0;  // MiB, with EngineKind::kJit
-  kvm::Probe probe;        // with EngineKind::kKvm
+  jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
+  kvm::Probe probe;                                  // with EngineKind::kKvm
 };
 
 // One execve.
