@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
+#include "hostcalls/memory/guest_memory.h"
 
 extern "C" {
 void jit_test_enter_native(dunebox::jit::Machine* machine, std::uint64_t components);
@@ -135,6 +136,13 @@ void OnStep(Context& context, ucontext_t& machine) {
     run.countdown = static_cast<unsigned>(Below(run.kick_random, 2 * run.kick_every));
     Kick(context, machine);
   }
+}
+
+// The runtime's own access to guest memory has failed, and will say so.
+bool ContinueCopy(ucontext_t& machine) {
+  const std::uint64_t fixup = hostcalls::CopyFixupFor(Greg(machine, REG_RIP));
+  if (fixup != 0) machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(fixup);
+  return fixup != 0;
 }
 
 [[noreturn]] void Unexpected(int signal, const ucontext_t& machine) {
@@ -391,6 +399,7 @@ void jit_test_signal_body(int signal, siginfo_t* info, ucontext_t* machine, std:
   switch (run.mode) {
     case Mode::kIdle:
       if (signal == SIGALRM) return;
+      if (ContinueCopy(*machine)) return;
       Unexpected(signal, *machine);
     case Mode::kNative:
       return OnNative(*info, *machine, fs_base);
