@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/guest_memory.h"
+#include "runtime/jit/gather.h"
 
 extern "C" {
 void jit_test_enter_native(dunebox::jit::Machine* machine, std::uint64_t components);
@@ -31,6 +32,7 @@ constexpr std::uint64_t kDebugVector = 1, kPageFaultVector = 14;
 constexpr int kGregOf[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
                              REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                              REG_R12, REG_R13, REG_R14, REG_R15};
+constexpr hostcalls::GuestMemory kMemory(hostcalls::Window::WholeProgram());
 constexpr std::size_t kMostSnapshots = 1 << 20;
 
 enum class Mode { kIdle, kNative, kTranslated };
@@ -286,6 +288,23 @@ Ending Runner::EndOf(const AtInstruction& at) {
   }
 }
 
+Ending Runner::EndOf(const runtime::Fault& fault) {
+  const auto vector = static_cast<std::uint64_t>(fault.vector);
+  const auto is = [&](dune::x86::Vector other) { return fault.vector == other; };
+  if (is(dune::x86::Vector::kPageFault)) {
+    return {.signal = SIGSEGV,
+            .code = arena_.IsMapped(fault.address) ? SEGV_ACCERR : SEGV_MAPERR,
+            .vector = vector,
+            .error = fault.error_code,
+            .address = fault.address};
+  }
+  if (is(dune::x86::Vector::kInvalidOpcode)) {
+    return {.signal = SIGILL, .code = ILL_ILLOPN, .vector = vector, .address = context().rip};
+  }
+  const int signal = is(dune::x86::Vector::kStackFault) ? SIGBUS : SIGSEGV;
+  return {.signal = signal, .code = SI_KERNEL, .vector = vector};
+}
+
 // The runtime's part, for stacks that are there.
 void Runner::PopFlags(const Instruction& instruction) {
   constexpr std::uint64_t kOfUser = 0x24'4dd5, kAlways = 0x202;
@@ -315,6 +334,13 @@ bool Runner::Continue(Ending& ending) {
       if (at->instruction.operation == Operation::kPopFlags) {
         PopFlags(at->instruction);
         continue;
+      }
+      if (at->instruction.operation == Operation::kGatherScatter) {
+        const auto fault = runtime::EmulateGather(
+            at->instruction, state, thread_->context().extended_area(), VectorLayout(), kMemory);
+        if (!fault) continue;
+        ending = EndOf(*fault);
+        return true;
       }
       ending = EndOf(*at);
       return true;
