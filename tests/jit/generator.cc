@@ -245,7 +245,6 @@ bool Generator::IsWanted(const Instruction& instruction) const {
     case Operation::kXlat:
     case Operation::kMaskMove:
     case Operation::kClzero:
-    case Operation::kGatherScatter:
       if (is_gs) return false;
       break;
     default:
