@@ -32,8 +32,9 @@ struct Window {
   std::uint64_t lowest = 0;
   std::uint64_t limit = 0;
 
-  // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr). [DESIGN D2]
-  static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x4000'0000'0000}; }
+  // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr), nor the highest
+  // (an operand may be a little beyond its base register). [DESIGN D2]
+  static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x3fff'ffff'0000}; }
 };
 
 // A value copied from the guest, or the Errno that goes back to it.

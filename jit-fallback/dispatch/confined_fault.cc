@@ -72,9 +72,9 @@ std::optional<NativeFault> FaultOutsideUserHalf(const Instruction& instruction,
   const Accesses accesses = AccessesOf(instruction, bytes, context);
   for (std::size_t i = 0; i < accesses.count; ++i) {
     const OneAccess& access = accesses.list[i];
-    // Near 0 nothing is mapped, and the base that was confined may have been below it.
+    // Near both ends nothing is mapped, and the base that was confined may have been beyond.
     constexpr std::uint64_t kLowest = Confinement::kNear;
-    if (access.address >= kLowest && access.address < kUserHalfEnd) continue;
+    if (access.address >= kLowest && access.address < kUserHalfEnd - kLowest) continue;
     const std::uint64_t high = access.address >> 47;
     constexpr std::uint64_t kKernelHalf = 0x1'ffff;
     if (high != 0 && high != kKernelHalf) {

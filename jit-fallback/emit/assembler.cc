@@ -87,6 +87,11 @@ void Assembler::ShiftRight(Reg reg, Reg count) {
          static_cast<std::uint8_t>(0xc0 | (Low(reg) << 3) | Low(reg))});
 }
 
+void Assembler::ZeroExtend(Reg reg) {
+  if (High(reg) != 0) Byte(0x45);
+  Bytes({0x89, static_cast<std::uint8_t>(0xc0 | (Low(reg) << 3) | Low(reg))});
+}
+
 void Assembler::Push(Reg reg) {
   if (High(reg) != 0) Byte(0x41);
   Byte(static_cast<std::uint8_t>(0x50 | Low(reg)));

@@ -50,6 +50,7 @@ class Assembler {
   void StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value);
   void MoveImmediate(Reg reg, std::uint64_t value);  // the shortest form; flags untouched
   void Move(Reg to, Reg from);
+  void ZeroExtend(Reg reg);  // mov reg32, reg32
   // pdep to, from, gs:[slot] and pext: neither writes flags.
   void Deposit(Reg to, Reg from, std::uint32_t slot) { BitsBySlot(3, to, from, slot); }
   void Extract(Reg to, Reg from, std::uint32_t slot) { BitsBySlot(2, to, from, slot); }

@@ -189,6 +189,7 @@ void Emitter::EmitBitString(const Step& step) {
   code_.ShiftRight(number, address);  // by the number in `address`
   EmitAddress(step, address);
   code_.LoadAddress(address, address, number, log_size);
+  if (instruction.address_size) code_.ZeroExtend(address);
   if (AddsSegment(instruction)) AddSegmentBase(instruction.segment, address, number);
   code_.Deposit(address, address, JIT_CONFINING_MASK);
   extend();
