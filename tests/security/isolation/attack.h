@@ -76,6 +76,10 @@ long raw_call(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 #define CALL6(n, a, b, c, d, e, f) \
   raw_call(n, (u64)(a), (u64)(b), (u64)(c), (u64)(d), (u64)(e), (u64)(f))
 
+// Under `seg` an address is cut to the window: what is meant for the runtime lands in the program's
+// own memory, or nowhere.
+int addresses_are_cut(void);
+
 // A place by name, or null.
 const struct place* find_place(const char* name);
 // Where the user half ends: everything above is the runtime's.

@@ -38,8 +38,7 @@ static const struct {
 static void jump_to(u64 target, const char* place) {
   for (size_t i = 0; i < sizeof(kJumps) / sizeof(kJumps[0]); ++i) {
     const int signal_number = attempt(kJumps[i].code, target);
-    const int there =
-        signal_number == SIGSEGV && (caught.rip == target || strcmp(isolation, "seg") == 0);
+    const int there = signal_number == SIGSEGV && (caught.rip == target || addresses_are_cut());
     // A far transfer may be refused where it is.
     const int refused = signal_number == SIGSEGV && caught.rip >= (u64)kJumps[i].code &&
                         caught.rip < (u64)kJumps[i].code + 256;

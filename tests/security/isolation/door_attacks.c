@@ -1,5 +1,6 @@
 // Other doors to the runtime's memory: files of /proc, calls about other processes, kernel services
 // that act on their own, and races between a check and a use.
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -113,12 +114,26 @@ static void run_proc_mem(void) {
 }
 
 // Files that would tell where the runtime is, or hand out what is behind its mappings.
-static int tells(const char* text, u64 address) {
-  char digits[32];
-  snprintf(digits, sizeof(digits), "%lx", address);
-  if (strstr(text, digits) != NULL) return 1;
-  snprintf(digits, sizeof(digits), "%lu", address);
-  return strstr(text, digits) != NULL;
+static const struct place* place_of(u64 address) {
+  for (int i = 0; i < place_count; ++i) {
+    if (address >= places[i].start && address < places[i].end) return &places[i];
+  }
+  return NULL;
+}
+
+// Numbers of either base that are addresses in a place.
+static void find_addresses(const char* path, const char* text) {
+  for (const char* c = text; *c != 0;) {
+    if (!isxdigit((unsigned char)*c)) {
+      ++c;
+      continue;
+    }
+    char *end, *decimal_end;
+    const struct place* place = place_of(strtoul(c, &end, 16));
+    if (place == NULL) place = place_of(strtoul(c, &decimal_end, 10));
+    if (place != NULL) breach("%s tells where %s is", path, place->name);
+    c = end > c ? end : c + 1;
+  }
 }
 
 static void attack_view(const char* path) {
@@ -133,16 +148,13 @@ static void attack_view(const char* path) {
   }
   close(file);
   text[length] = 0;
+  find_addresses(path, text);
   // Binary ones: as words.
-  for (int i = 0; i < place_count; ++i) {
-    for (size_t at = 0; at + 8 <= length && at < 4096; at += 8) {
-      u64 word;
-      memcpy(&word, text + at, 8);
-      if (word >= places[i].start && word < places[i].end)
-        breach("%s holds an address in %s", path, places[i].name);
-    }
-    if (tells(text, places[i].start) || tells(text, places[i].end))
-      breach("%s tells where %s is", path, places[i].name);
+  for (size_t at = 0; at + 8 <= length; at += 8) {
+    u64 word;
+    memcpy(&word, text + at, 8);
+    const struct place* place = place_of(word);
+    if (place != NULL) breach("%s holds an address in %s", path, place->name);
   }
 }
 

@@ -428,21 +428,21 @@
 // ---- the rows as tables
 // ----------------------------------------------------------------------------
 
-#define LISTS(L)                                                                                \
-  L(plain_stores, PLAIN_STORES)                                                                 \
-  L(plain_loads, PLAIN_LOADS)                                                                   \
-  L(modifies, MODIFIES) L(pair_modifies, PAIR_MODIFIES) L(vector_stores, VECTOR_STORES)         \
-      L(vector_loads, VECTOR_LOADS) L(avx_stores, AVX_STORES) L(avx_loads, AVX_LOADS)           \
-          L(avx512_stores, AVX512_STORES) L(avx512_loads, AVX512_LOADS)                         \
-              L(indexed_stores, INDEXED_STORES) L(indexed_loads, INDEXED_LOADS)                 \
-                  L(displaced_stores, DISPLACED_STORES) L(displaced_loads, DISPLACED_LOADS)     \
-                      L(bit_string_stores, BIT_STORES) L(bit_string_loads, BIT_LOADS)           \
-                          L(fs_stores, FS_STORES) L(fs_loads, FS_LOADS) L(gs_stores, GS_STORES) \
-                              L(gs_loads, GS_LOADS) L(gather_loads, GATHER_LOADS)               \
-                                  L(scatter_stores, SCATTER_STORES) L(mask_stores, MASK_STORES) \
-                                      L(mask_loads, MASK_LOADS) L(line_stores, LINE_STORES)     \
-                                          L(state_stores, STATE_STORES)                         \
-                                              L(state_loads, STATE_LOADS)
+#define LISTS(L)                                                                            \
+  L(plain_stores, PLAIN_STORES)                                                             \
+  L(plain_loads, PLAIN_LOADS)                                                               \
+  L(modifies, MODIFIES)                                                                     \
+  L(pair_modifies, PAIR_MODIFIES)                                                           \
+  L(vector_stores, VECTOR_STORES) L(vector_loads, VECTOR_LOADS) L(avx_stores, AVX_STORES)   \
+      L(avx_loads, AVX_LOADS) L(avx512_stores, AVX512_STORES) L(avx512_loads, AVX512_LOADS) \
+          L(indexed_stores, INDEXED_STORES) L(indexed_loads, INDEXED_LOADS)                 \
+              L(displaced_stores, DISPLACED_STORES) L(displaced_loads, DISPLACED_LOADS)     \
+                  L(bit_string_stores, BIT_STORES) L(bit_string_loads, BIT_LOADS)           \
+                      L(fs_stores, FS_STORES) L(fs_loads, FS_LOADS) L(gs_stores, GS_STORES) \
+                          L(gs_loads, GS_LOADS) L(gather_loads, GATHER_LOADS)               \
+                              L(scatter_stores, SCATTER_STORES) L(mask_stores, MASK_STORES) \
+                                  L(mask_loads, MASK_LOADS) L(line_stores, LINE_STORES)     \
+                                      L(state_stores, STATE_STORES) L(state_loads, STATE_LOADS)
 
 #define X(name, needs, access, bytes, text) ATTACK_CODE(code_##name, text)
 #define L(name, ...) __VA_ARGS__

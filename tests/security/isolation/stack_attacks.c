@@ -1,5 +1,7 @@
 // Reads and writes the runtime's memory by operands that an instruction implies: the stack's, and
 // those of string instructions.
+#include <sys/mman.h>
+
 #include "attack.h"
 
 #define STORE(name, text) X(name, ANY_CPU, STORES, 0, text)
@@ -69,22 +71,23 @@
   JUMP(jmp_indexed, "subq %%rsi, %%rdi\n\tjmp *(%%rsi,%%rdi)")
 
 // RSP gets there in small steps, each of them confined or not, and nothing is touched on the way.
-#define STEP_UP "\n\t1: addq $0x4000, %%rsp\n\tcmpq %%rdi, %%rsp\n\tjb 1b\n\t"
-#define STEP_DOWN "\n\t1: subq $0x4000, %%rsp\n\tcmpq %%rdi, %%rsp\n\tja 1b\n\t"
-#define DRIFT_STORES                                                                              \
-  STORE(drift_up,                                                                                 \
-        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x4000000, %%rsp" STEP_UP "pushq %%rax")   \
-  STORE(drift_down,                                                                               \
-        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\taddq $0x4000000, %%rsp" STEP_DOWN "pushq %%rax") \
-  STORE(drift_by_lea,                                                                             \
-        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x800000, %%rsp"                           \
-        "\n\t1: leaq 0x400(%%rsp), %%rsp\n\tcmpq %%rdi, %%rsp\n\tjb 1b\n\tpushq %%rax")           \
-  STORE(drift_without_branches,                                                                   \
-        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x80000, %%rsp\n\t"                        \
-        ".rept 32\n\taddq $0x4000, %%rsp\n\t.endr\n\tpushq %%rax")                                \
-  STORE(drift_by_and,                                                                             \
-        "leaq 0x10040(%%rdi), %%rsp\n\tandq $-0x10000, %%rsp\n\tmovq %%rdi, %%rbx\n\t"            \
-        "andl $0xffff, %%ebx\n\tleaq -0x10000(%%rsp,%%rbx), %%rsp\n\taddq $64, %%rsp\n\tpushq "   \
+#define STEPS(count, step) \
+  "\n\tmovl $" #count ", %%ecx\n\t1: " step "\n\tdecl %%ecx\n\tjnz 1b\n\tpushq %%rax"
+#define DRIFT_STORES                                                                               \
+  STORE(drift_up, "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x4000000, %%rsp" STEPS(          \
+                      0x1000, "addq $0x4000, %%rsp"))                                              \
+  STORE(drift_down, "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\taddq $0x4000000, %%rsp" STEPS(        \
+                        0x1000, "subq $0x4000, %%rsp"))                                            \
+  STORE(drift_by_lea, "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x800000, %%rsp" STEPS(       \
+                          0x2000, "leaq 0x400(%%rsp), %%rsp"))                                     \
+  STORE(drift_by_inc,                                                                              \
+        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x1000, %%rsp" STEPS(0x1000, "incq %%rsp")) \
+  STORE(drift_without_branches,                                                                    \
+        "addq $64, %%rdi\n\tmovq %%rdi, %%rsp\n\tsubq $0x80000, %%rsp\n\t"                         \
+        ".rept 32\n\taddq $0x4000, %%rsp\n\t.endr\n\tpushq %%rax")                                 \
+  STORE(drift_by_and,                                                                              \
+        "leaq 0x10040(%%rdi), %%rsp\n\tandq $-0x10000, %%rsp\n\tmovq %%rdi, %%rbx\n\t"             \
+        "andl $0xffff, %%ebx\n\tleaq -0x10000(%%rsp,%%rbx), %%rsp\n\taddq $64, %%rsp\n\tpushq "    \
         "%%rax")
 
 // ---- strings
@@ -119,12 +122,13 @@
   LOAD(xlat, 1, "movq %%rdi, %%rbx\n\txorl %%eax, %%eax\n\txlatb")                                 \
   LOAD(xlat_far, 1, "leaq -255(%%rdi), %%rbx\n\tmovl $255, %%eax\n\txlatb")
 
-#define LISTS(L)                                                                                  \
-  L(push_stores, PUSH_STORES)                                                                     \
-  L(call_stores, CALL_STORES)                                                                     \
-  L(frame_stores, FRAME_STORES) L(rsp_stores, DISPLACED_STACK_STORES) L(pop_loads, POP_LOADS)     \
-      L(return_loads, RETURN_LOADS) L(drift_stores, DRIFT_STORES) L(string_stores, STRING_STORES) \
-          L(string_loads, STRING_LOADS)
+#define LISTS(L)                                                                      \
+  L(push_stores, PUSH_STORES)                                                         \
+  L(call_stores, CALL_STORES)                                                         \
+  L(frame_stores, FRAME_STORES)                                                       \
+  L(rsp_stores, DISPLACED_STACK_STORES)                                               \
+  L(pop_loads, POP_LOADS) L(return_loads, RETURN_LOADS) L(drift_stores, DRIFT_STORES) \
+      L(string_stores, STRING_STORES) L(string_loads, STRING_LOADS)
 #define X(name, needs, access, bytes, text) ATTACK_CODE(code_##name, text)
 #define L(name, ...) __VA_ARGS__
 LISTS(L)
@@ -153,9 +157,8 @@ ATTACK_CODE(code_rep_down_from_zero,
 ATTACK_CODE(code_rep_down_from_guard,
             "movabsq $0x400fffffffff, %%rdi\n\torq $-1, %%rcx\n\tstd\n\trep stosb\n\tcld")
 ATTACK_CODE(code_rep_read_up, "movabsq $0x400000000000, %%rdi\n\torq $-1, %%rcx\n\trepe scasb")
-ATTACK_CODE(code_walk_over_edge,
-            "movabsq $0x401400000000, %%rdi\n\t1: addq $0xf000, %%rsp\n\tcmpq %%rdi, %%rsp\n\tjb "
-            "1b\n\tpushq %%rax")
+// 1.6 million steps of 60 KiB: past the guard, 64 GiB, from any stack near the edge.
+ATTACK_CODE(code_walk_over_edge, "" STEPS(1600000, "addq $0xf000, %%rsp"))
 ATTACK_CODE(
     code_walk_over_zero,
     "movl $0x8000, %%esp\n\tmovl $64, %%ecx\n\t1: subq $0x1000, %%rsp\n\tloop 1b\n\tpushq %%rax")
@@ -163,7 +166,16 @@ ATTACK_CODE(code_push_at_edge, "movabsq $0x400000000040, %%rsp\n\tpushq %%rax")
 ATTACK_CODE(code_call_at_edge, "movabsq $0x400000000040, %%rsp\n\tcall 1f\n\t1: nop")
 ATTACK_CODE(code_push_noncanonical, "movabsq $0x800000000040, %%rsp\n\tpushq %%rax")
 
+// Half of it is in the last page of the user half, which is there.
+ATTACK_CODE(code_straddle_store, "movabsq $0x3ffffffffffc, %%rdi\n\tmovq %%rax, (%%rdi)")
+ATTACK_CODE(code_straddle_vector, "movabsq $0x3ffffffffff8, %%rdi\n\tmovdqu %%xmm0, (%%rdi)")
+ATTACK_CODE(code_straddle_push, "movabsq $0x400000000004, %%rsp\n\tpushq %%rax")
+ATTACK_CODE(code_straddle_load, "movabsq $0x3ffffffffffc, %%rdi\n\tmovq (%%rdi), %%rax")
+ATTACK_CODE(code_straddle_state, "movabsq $0x3fffffffff00, %%rdi\n\tfxsave64 (%%rdi)")
+
 static void run_edges(void) {
+  mmap((void*)(USER_HALF_END - 4096), 4096, PROT_READ | PROT_WRITE,
+       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   static const struct {
     const char* name;
     void (*code)(u64);
@@ -180,6 +192,11 @@ static void run_edges(void) {
       EDGE(push_at_edge),
       EDGE(call_at_edge),
       EDGE(push_noncanonical),
+      EDGE(straddle_store),
+      EDGE(straddle_vector),
+      EDGE(straddle_push),
+      EDGE(straddle_load),
+      EDGE(straddle_state),
   };
   for (size_t i = 0; i < sizeof(kEdges) / sizeof(kEdges[0]); ++i) {
     const int signal_number = attempt(kEdges[i].code, 0);
