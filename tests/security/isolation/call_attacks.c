@@ -222,6 +222,8 @@ static long call_with(const struct table_row* row, int attacked, u64 address, in
   return raw_call(row->number, values[0], values[1], values[2], values[3], values[4], values[5]);
 }
 
+static int calls_made, calls_failed;
+
 static void attack_row(const struct table_row* row, u64 address) {
   for (int i = 0; i < 6; ++i) {
     char kind[32];
@@ -230,6 +232,8 @@ static void attack_row(const struct table_row* row, u64 address) {
     static const int kTried[] = {kFile, kPipeIn, kPipeOut, kSocket, kZero, kEvents};
     for (size_t file = 0; file < sizeof(kTried) / sizeof(int); ++file) {
       const long result = call_with(row, i, address, files[kTried[file]]);
+      ++calls_made;
+      calls_failed += result < 0;
       // What an Address or a Hex means depends on the call; the driver sees what became of it.
       const int is_plain = strcmp(kind, "Hex") != 0 && strcmp(kind, "Address") != 0;
       if (result >= 0 && is_plain) {
@@ -258,6 +262,7 @@ static void run_every_call(void) {
   for_each_address(attack_every_call);
   const struct itimerval never = {{0, 0}, {0, 0}};
   setitimer(ITIMER_REAL, &never, NULL);
+  note("%d calls, %d failed", calls_made, calls_failed);
 }
 
 // ---- pointers in structures

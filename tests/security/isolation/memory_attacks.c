@@ -433,8 +433,9 @@
   L(plain_loads, PLAIN_LOADS)                                                               \
   L(modifies, MODIFIES)                                                                     \
   L(pair_modifies, PAIR_MODIFIES)                                                           \
-  L(vector_stores, VECTOR_STORES) L(vector_loads, VECTOR_LOADS) L(avx_stores, AVX_STORES)   \
-      L(avx_loads, AVX_LOADS) L(avx512_stores, AVX512_STORES) L(avx512_loads, AVX512_LOADS) \
+  L(vector_stores, VECTOR_STORES)                                                           \
+  L(vector_loads, VECTOR_LOADS) L(avx_stores, AVX_STORES) L(avx_loads, AVX_LOADS)           \
+      L(avx512_stores, AVX512_STORES) L(avx512_loads, AVX512_LOADS)                         \
           L(indexed_stores, INDEXED_STORES) L(indexed_loads, INDEXED_LOADS)                 \
               L(displaced_stores, DISPLACED_STORES) L(displaced_loads, DISPLACED_LOADS)     \
                   L(bit_string_stores, BIT_STORES) L(bit_string_loads, BIT_LOADS)           \

@@ -1,5 +1,7 @@
 // Comes back from handlers with forged frames, lets frames fall on the runtime's memory, and looks
 // for the host's own frames and the state of siblings while signals rain.
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -425,6 +427,63 @@ static void run_sibling_state_loads(void) {
   end_storm();
 }
 
+// Signals of the processor's kind that somebody sends, also by way of timers, descriptors and
+// queued infos: the runtime's handler must not take one for a fault of its own code.
+void return_from_handler(void);
+__asm__(".text\nreturn_from_handler:\n\tmovl $15, %eax\n\tsyscall");
+static void take_processor_signals(u64 ignored) {
+  static const int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, 32, 33, 34};
+  struct sigaction action = {.sa_handler = storm_handler, .sa_flags = SA_ONSTACK};
+  for (size_t i = 0; i < 6; ++i) sigaction(kSignals[i], &action, NULL);
+  // The C library keeps these for itself.
+  const struct {
+    u64 handler, flags, restorer, mask;
+  } raw = {(u64)storm_handler, 0x04000000, (u64)return_from_handler, 0};
+  for (size_t i = 6; i < 9; ++i) CALL4(SYS_rt_sigaction, kSignals[i], &raw, 0, 8);
+  const int pid = (int)CALL1(SYS_getpid, 0), ends_owner = pid;
+  int ends[2];
+  (void)!pipe2(ends, O_NONBLOCK);
+  const pid_t sender = fork();
+  if (sender == 0) {
+    for (int round = 0; round < 3000; ++round) {
+      for (int i = 0; i < 5; ++i) CALL2(SYS_kill, pid, kSignals[i]);
+    }
+    _exit(0);
+  }
+  for (int i = 0; i < 5; ++i) {
+    // Any code that looks like the kernel's own is refused; what passes has a sender's.
+    for (int code = -70; code < 130; code += 3) {
+      siginfo_t info = {.si_signo = kSignals[i], .si_code = code};
+      CALL3(SYS_rt_sigqueueinfo, pid, kSignals[i], &info);
+    }
+    const struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = kSignals[i]};
+    int timer = 0;
+    if (CALL3(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) == 0) {
+      const struct itimerspec often = {{0, 100000}, {0, 100000}};
+      CALL4(SYS_timer_settime, timer, 0, &often, 0);
+    }
+    CALL3(SYS_fcntl, ends[0], F_SETSIG, kSignals[i]);
+    CALL3(SYS_fcntl, ends[0], F_SETOWN, ends_owner);
+    CALL3(SYS_fcntl, ends[0], F_SETFL, O_ASYNC | O_NONBLOCK);
+    for (int round = 0; round < 200; ++round) {
+      char byte = 0;
+      (void)!write(ends[1], &byte, 1);
+      (void)!read(ends[0], &byte, 1);
+    }
+    CALL5(SYS_prctl, 1, kSignals[i], 0, 0, 0);  // PR_SET_PDEATHSIG
+  }
+  // Those of the C library's own, which the runtime's may use too.
+  for (int i = 5; i < 9; ++i) CALL3(SYS_tgkill, pid, pid, kSignals[i]);
+  int status;
+  while (waitpid(sender, &status, 0) < 0 && errno == EINTR) {
+  }
+  _exit(signals_taken > 20 ? 0 : 5);
+}
+static void run_processor_signals_sent(void) {
+  const int status = attempt_in_child(take_processor_signals, 0);
+  if (status != 0) breach("the receiver ended with status %x", status);
+}
+
 const struct attack_case attack_cases[] = {
     {"forged_rip", run_forged_rip},
     {"forged_rsp_stores", run_forged_rsp_stores},
@@ -440,5 +499,6 @@ const struct attack_case attack_cases[] = {
     {"host_frames_below_stack", run_host_frames_below_stack, start_sibling},
     {"sibling_state_stores", run_sibling_state_stores, start_sibling},
     {"sibling_state_loads", run_sibling_state_loads, start_sibling},
+    {"processor_signals_sent", run_processor_signals_sent},
     {NULL, NULL},
 };

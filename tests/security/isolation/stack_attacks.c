@@ -122,13 +122,14 @@
   LOAD(xlat, 1, "movq %%rdi, %%rbx\n\txorl %%eax, %%eax\n\txlatb")                                 \
   LOAD(xlat_far, 1, "leaq -255(%%rdi), %%rbx\n\tmovl $255, %%eax\n\txlatb")
 
-#define LISTS(L)                                                                      \
-  L(push_stores, PUSH_STORES)                                                         \
-  L(call_stores, CALL_STORES)                                                         \
-  L(frame_stores, FRAME_STORES)                                                       \
-  L(rsp_stores, DISPLACED_STACK_STORES)                                               \
-  L(pop_loads, POP_LOADS) L(return_loads, RETURN_LOADS) L(drift_stores, DRIFT_STORES) \
-      L(string_stores, STRING_STORES) L(string_loads, STRING_LOADS)
+#define LISTS(L)                                                                              \
+  L(push_stores, PUSH_STORES)                                                                 \
+  L(call_stores, CALL_STORES)                                                                 \
+  L(frame_stores, FRAME_STORES)                                                               \
+  L(rsp_stores, DISPLACED_STACK_STORES)                                                       \
+  L(pop_loads, POP_LOADS)                                                                     \
+  L(return_loads, RETURN_LOADS) L(drift_stores, DRIFT_STORES) L(string_stores, STRING_STORES) \
+      L(string_loads, STRING_LOADS)
 #define X(name, needs, access, bytes, text) ATTACK_CODE(code_##name, text)
 #define L(name, ...) __VA_ARGS__
 LISTS(L)
