@@ -24,10 +24,14 @@ void RawAction(int signal, const KernelAction* action, KernelAction* old) {
   syscall(SYS_rt_sigaction, signal, action, old, sizeof(action->mask));
 }
 
-// Unlike libc's sigset_t, exactly the kernel's 64 bits.
+// Unlike libc's sigset_t, exactly the kernel's 64 bits. What is blocked there stays so: it may be the
+// handler of a synchronous signal that was interrupted by another one. Were its own signal let in
+// again, the two could nest until the signal stack is full.
 void BlockAllIn(ucontext_t& context) {
-  const std::uint64_t all = ~kSynchronous;
-  memcpy(&context.uc_sigmask, &all, sizeof(all));
+  std::uint64_t mask = 0;
+  memcpy(&mask, &context.uc_sigmask, sizeof(mask));
+  mask |= ~kSynchronous;
+  memcpy(&context.uc_sigmask, &mask, sizeof(mask));
 }
 
 [[noreturn]] void RuntimeFault(int signal, const siginfo_t& info, std::uint64_t rip) {

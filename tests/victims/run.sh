@@ -4,7 +4,8 @@
 #
 #   tests/victims/run.sh [--seconds N] DUNEBOX ENGINE VICTIM [ARGUMENT...]
 #
-# ENGINE may be `native`: then the victim runs without a sandbox, to see what the kernel and the CPU do by themselves.
+# ENGINE may be `native`: then the victim runs without a sandbox, to see what the kernel and the CPU do by themselves; or
+# `jit:ISOLATION`, skipped where this version or machine does not offer the isolation.
 # Exit status: 0 contained, 1 not, 77 skipped ("skip: ..." says why), 2 wrong use.
 set -uo pipefail
 export LC_ALL=C
@@ -14,8 +15,10 @@ if [[ ${1:-} == --seconds ]]; then
   seconds=$2
   shift 2
 fi
-[[ $# -ge 3 ]] || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[[ $# -ge 3 ]] || { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 dunebox=$(realpath "$1") engine=$2 victim=$(realpath "$3")
+options=("--engine=${engine%%:*}")
+[[ $engine != *:* ]] || options+=("--jit-isolation=${engine#*:}")
 if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
   echo 'skip: /dev/kvm cannot be used here'
   exit 77
@@ -49,7 +52,7 @@ fail() {
 if [[ $engine == native ]]; then
   "$victim" "$@" <"$work/input" >"$work/output" 2>"$work/errors" &
 else
-  "$dunebox" run "--engine=$engine" --allow=all -- "$victim" "$@" <"$work/input" >"$work/output" 2>"$work/errors" &
+  "$dunebox" run "${options[@]}" --allow=all -- "$victim" "$@" <"$work/input" >"$work/output" 2>"$work/errors" &
 fi
 session=$!
 exec 3>"$work/input"
@@ -85,7 +88,8 @@ runtime_mappings() {
 runtime_content() {
   local range rights name
   while read -r range rights name; do
-    [[ $rights == r-* && $name != '[v'* ]] || continue
+    # Translated code is the runtime's to change.
+    [[ $rights == r-* && $name != '[v'* && $name != *dunebox-code* ]] || continue
     local start=$((0x${range%-*})) end=$((0x${range#*-}))
     echo "$range $(dd if="/proc/$guest/mem" bs=4096 skip=$((start / 4096)) count=$(((end - start) / 4096)) 2>/dev/null | cksum)"
   done <"$1"
@@ -110,7 +114,15 @@ mappings_remain() {
     END { exit bad }' "$2" "$1"
 }
 
-await ready || { wait "$session"; fail "did not start (exit status $?)"; }
+await ready || {
+  wait "$session"
+  status=$?
+  if [[ $status == 125 ]] && grep -q 'jit-isolation' "$work/errors"; then
+    sed -n 's/^dunebox: /skip: /p' "$work/errors"
+    exit 77
+  fi
+  fail "did not start (exit status $status)"
+}
 find_guest
 if [[ $engine != native ]]; then
   runtime_mappings >"$work/before"

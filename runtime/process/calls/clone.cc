@@ -38,6 +38,10 @@ constexpr std::uint64_t kForkAllowed =
 SyscallResult Clone(Caller& caller, const CloneRequest& request) {
   GuestThread& thread = GuestThread::From(caller);
   if ((request.flags & kNewNamespaces) != 0) return Errno{EPERM};
+  if ((request.flags & CLONE_SETTLS) != 0 &&
+      !caller.memory.window().AllowsSegmentBase(request.tls)) {
+    return Errno{EPERM};
+  }
   if ((request.flags & CLONE_THREAD) != 0) {
     const bool whole = (request.flags & kThreadFlags) == kThreadFlags;
     if (!whole || (request.flags & ~kThreadAllowed) != 0 || request.stack == 0) {

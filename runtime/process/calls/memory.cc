@@ -64,6 +64,14 @@ SyscallResult HandleRange(Caller& caller, const ArgumentValues& a) {
   return HostCall(caller, Number, a);
 }
 
+// The answer is one byte a page, at an address of the guest's that has to be checked as well.
+SyscallResult HandleMincore(Caller& caller, const ArgumentValues& a) {
+  if (!IsPageAligned(a[0])) return Errno{EINVAL};
+  if (a[1] != 0 && !caller.memory.Contains(a[0], a[1])) return Errno{ENOMEM};
+  if (!caller.memory.Contains(a[2], PageUp(a[1]) / kPageSize)) return Errno{EFAULT};
+  return HostCall(caller, SYS_mincore, a);
+}
+
 SyscallResult HandleMlockall(Caller& caller, const ArgumentValues& a) {
   return SpaceOf(caller).LockAll(static_cast<int>(a[0]));
 }
@@ -119,7 +127,7 @@ void RegisterMemoryHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("mremap", HandleMremap);
   handlers.Bind("madvise", HandleMadvise);
   handlers.Bind("brk", HandleBrk);
-  handlers.Bind("mincore", HandleRange<SYS_mincore>);
+  handlers.Bind("mincore", HandleMincore);
   handlers.Bind("msync", HandleRange<SYS_msync>);
   handlers.Bind("mlock", HandleRange<SYS_mlock>);
   handlers.Bind("mlock2", HandleRange<SYS_mlock2>);

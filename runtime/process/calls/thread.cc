@@ -17,7 +17,6 @@ using hostcalls::Errno;
 using hostcalls::kSuccess;
 using hostcalls::SyscallResult;
 
-constexpr std::uint64_t kUserLimit = 0x7fff'ffff'f000;  // TASK_SIZE_MAX [linux]
 constexpr std::uint64_t kRobustListHeadSize = 24;
 #ifndef ARCH_GET_XCOMP_SUPP
 #define ARCH_GET_XCOMP_SUPP 0x1021
@@ -32,7 +31,7 @@ SyscallResult HandleArchPrctl(Caller& caller, const ArgumentValues& a) {
   switch (a[0]) {
     case ARCH_SET_FS:
     case ARCH_SET_GS:
-      if (a[1] >= kUserLimit) return Errno{EPERM};
+      if (!caller.memory.window().AllowsSegmentBase(a[1])) return Errno{EPERM};
       (a[0] == ARCH_SET_FS ? thread.registers.fs_base : thread.registers.gs_base) = a[1];
       return kSuccess;
     case ARCH_GET_FS:

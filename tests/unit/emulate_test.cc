@@ -1,0 +1,98 @@
+// The instructions that the runtime carries out for translated code.
+#include "runtime/jit/emulate.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "jit-fallback/decode/instruction.h"
+
+namespace dunebox::runtime {
+namespace {
+
+namespace x86 = dune::x86;
+using hostcalls::GuestMemory;
+using hostcalls::Window;
+
+constexpr std::uint64_t kWindowLimit = 0x4000'0000'0000;
+constexpr unsigned kRax = 0;
+
+class EmulateTest : public testing::Test {
+ protected:
+  std::optional<Fault> Run(const std::vector<std::uint8_t>& bytes) {
+    jit::Instruction instruction;
+    EXPECT_EQ(jit::Decode(bytes, instruction), jit::DecodeStatus::kOk);
+    return Emulate(instruction, context_, memory_);
+  }
+
+  GuestMemory memory_{Window::WholeProgram()};
+  jit::Context context_{};
+};
+
+TEST_F(EmulateTest, SegmentBasesStayInTheWindow) {
+  const std::vector<std::uint8_t> wrfsbase = {0xf3, 0x48, 0x0f, 0xae, 0xd0};  // RAX
+  const std::vector<std::uint8_t> wrgsbase = {0xf3, 0x48, 0x0f, 0xae, 0xd8};
+  for (const auto& [code, base] :
+       {std::pair{wrfsbase, &jit::Context::fs_base}, std::pair{wrgsbase, &jit::Context::gs_base}}) {
+    for (const std::uint64_t value : {std::uint64_t{0}, std::uint64_t{0x1234}, kWindowLimit - 1}) {
+      context_.rip = 0x1000;
+      context_.gpr[kRax] = value;
+      EXPECT_FALSE(Run(code).has_value());
+      EXPECT_EQ(context_.*base, value);
+      EXPECT_EQ(context_.rip, 0x1005u);
+    }
+    context_.*base = 0x77;
+    for (const std::uint64_t value :
+         {kWindowLimit, std::uint64_t{0x7fff'ffff'f000}, std::uint64_t{0x8000'0000'0000},
+          std::uint64_t{0xffff'8000'0000'0000}, ~std::uint64_t{0}}) {
+      context_.rip = 0x1000;
+      context_.gpr[kRax] = value;
+      const std::optional<Fault> fault = Run(code);
+      ASSERT_TRUE(fault.has_value()) << std::hex << value;
+      EXPECT_EQ(fault->vector, x86::Vector::kGeneralProtection);
+      EXPECT_EQ(context_.*base, 0x77u);
+      EXPECT_EQ(context_.rip, 0x1000u);
+    }
+  }
+}
+
+TEST_F(EmulateTest, TheShortFormOfASegmentBaseIs32BitsWide) {
+  context_.gpr[kRax] = 0xffff'ffff'1234'5678;
+  EXPECT_FALSE(Run({0xf3, 0x0f, 0xae, 0xd8}).has_value());  // wrgsbase eax
+  EXPECT_EQ(context_.gs_base, 0x1234'5678u);
+  context_.gs_base = 0x12'3456'789a;
+  EXPECT_FALSE(Run({0xf3, 0x0f, 0xae, 0xc8}).has_value());  // rdgsbase eax
+  EXPECT_EQ(context_.gpr[kRax], 0x3456'789au);
+}
+
+// Whatever the registers hold, memory is reached through GuestMemory only.
+TEST_F(EmulateTest, OperandsOutsideTheWindowFault) {
+  std::uint64_t canary = 0x1122334455667788;
+  const auto runtime_address = reinterpret_cast<std::uint64_t>(&canary);
+  if (runtime_address < kWindowLimit) GTEST_SKIP() << "this program lies in the window";
+  context_.gpr[kRax] = runtime_address;
+  context_.gpr[4] = runtime_address + 8;
+  const std::vector<std::vector<std::uint8_t>> attacks = {
+      {0x8c, 0x18},              // mov [rax], ds
+      {0x8e, 0x20},              // mov fs, [rax]
+      {0x0f, 0xa0},              // push fs
+      {0x48, 0xff, 0x28},        // jmp far [rax]
+      {0x48, 0xff, 0x18},        // call far [rax]
+      {0x48, 0xcb},              // ret far
+      {0x48, 0xcf},              // iret
+      {0x9d},                    // popf
+      {0x48, 0x0f, 0xb4, 0x00},  // lfs rax, [rax]
+  };
+  for (const std::vector<std::uint8_t>& code : attacks) {
+    const jit::Context before = context_;
+    const std::optional<Fault> fault = Run(code);
+    ASSERT_TRUE(fault.has_value()) << std::hex << int{code[0]};
+    EXPECT_EQ(fault->vector, x86::Vector::kPageFault);
+    EXPECT_EQ(canary, 0x1122334455667788u);
+    EXPECT_EQ(context_.rip, before.rip);
+    EXPECT_EQ(context_.gpr[4], before.gpr[4]);
+  }
+}
+
+}  // namespace
+}  // namespace dunebox::runtime
