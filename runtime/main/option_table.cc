@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 10> kRunOptions = {{
+constexpr std::array<OptionRow, 11> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -53,6 +53,10 @@ constexpr std::array<OptionRow, 10> kRunOptions = {{
      .name = "--jit-dump",
      .value_name = "ADDR",
      .help = "engine jit: print guest and host code at ADDR when a process ends"},
+    {.id = OptionId::kJitRecord,
+     .name = "--jit-record",
+     .value_name = "DIR",
+     .help = "engine jit: record all emitted code in DIR, a file for each process"},
     kHelpOption,
 }};
 
