@@ -254,7 +254,8 @@ std::optional<Recovered> CodeCache::Recover(std::uint64_t host) const {
   return Recovered{.pc = block.pc + static_cast<std::uint64_t>(guest),
                    .kind = entry->kind,
                    .in_slot = entry->in_slot,
-                   .scratch = entry->scratch};
+                   .scratch = entry->scratch,
+                   .confined = entry->confined};
 }
 
 }  // namespace dunebox::jit

@@ -54,6 +54,7 @@ struct Recovered {
   RecoveryKind kind;
   std::uint8_t in_slot;
   std::array<std::uint8_t, 2> scratch;
+  std::uint16_t confined;
 };
 
 struct CacheCounters {

@@ -37,6 +37,9 @@ struct Context {
   std::int32_t fault_code;     // si_code
   // What the guest believes to be in ES, CS, SS, DS, FS and GS.
   std::array<std::uint16_t, 6> selectors;
+  // Constants of emitted code.
+  std::uint64_t confining_mask;
+  std::array<std::uint64_t, 3> bit_places;
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -61,6 +64,8 @@ JIT_ASSERT_OFFSET(cache_start, JIT_CACHE_START);
 JIT_ASSERT_OFFSET(cache_end, JIT_CACHE_END);
 JIT_ASSERT_OFFSET(resume, JIT_RESUME);
 JIT_ASSERT_OFFSET(fault_vector, JIT_FAULT_VECTOR);
+JIT_ASSERT_OFFSET(confining_mask, JIT_CONFINING_MASK);
+JIT_ASSERT_OFFSET(bit_places, JIT_BIT_PLACE_16);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) <= 0x1000);
 

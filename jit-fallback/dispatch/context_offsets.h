@@ -40,6 +40,11 @@
 #define JIT_CACHE_END 256
 #define JIT_RESUME 264
 #define JIT_FAULT_VECTOR 272
+// Constants for isolation by mask: the mask, and those of a bit's place in 16, 32 and 64 bits.
+#define JIT_CONFINING_MASK 320
+#define JIT_BIT_PLACE_16 328
+#define JIT_BIT_PLACE_32 336
+#define JIT_BIT_PLACE_64 344
 
 // Where emitted code leaves to: host addresses in the thread's own memory, at this distance from
 // its Context, together with the lookup table, so that both can be made read-only to the guest.

@@ -135,6 +135,8 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
   fresh.extended_mask = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
+  fresh.confining_mask = kConfiningMask;
+  fresh.bit_places = {15, 31, 63};
   // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
   std::memcpy(fresh.extended_area, &kInitialControlWord, sizeof(kInitialControlWord));
   std::memcpy(fresh.extended_area + kMxcsrOffset, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
@@ -227,16 +229,27 @@ void ThreadContext::ClearInitialComponents() {
   if (stale != 0) layout_.Initialize(stale, area);
 }
 
+// Blocks rely on RSP and the FS base being what isolation says they are.
+ExitReason ThreadContext::EnterNow() {
+  if (!IsMask(isolation_)) return static_cast<ExitReason>(dunebox_jit_enter());
+  DUNEBOX_CHECK(context().fs_base < kUserHalfEnd, "the guest's FS base is not in the user half");
+  std::uint64_t& rsp = context().gpr[kRsp];
+  rsp = Confine(rsp);
+  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+  rsp = Unconfine(rsp);
+  return reason;
+}
+
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   ClearInitialComponents();
   Context& state = context();
   state.resume = host;
-  if (kind == EntryKind::kDirect) return static_cast<ExitReason>(dunebox_jit_enter());
+  if (kind == EntryKind::kDirect) return EnterNow();
   // As an indirect jump of translated code leaves them.
   std::uint64_t& r11 = state.gpr[static_cast<unsigned>(Reg::kR11)];
   state.slot_rcx = state.gpr[static_cast<unsigned>(Reg::kRcx)];
   state.slot_r11 = std::exchange(r11, state.rip);
-  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+  const ExitReason reason = EnterNow();
   if (reason == ExitReason::kKicked) r11 = state.slot_r11;
   return reason;
 }

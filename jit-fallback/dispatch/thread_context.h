@@ -48,6 +48,8 @@ class ThreadContext {
   // A component that XSTATE_BV calls initial may hold anything here.
   std::span<std::byte> extended_area();
 
+  // Before the first Enter.
+  void SetIsolation(Isolation isolation) { isolation_ = isolation; }
   void SetCache(std::uint64_t start, std::uint64_t code_end);
 
   // The lookup table. Entries are set by the owner; any thread may clear one.
@@ -68,11 +70,13 @@ class ThreadContext {
     std::uint64_t host;
   };
   void ClearInitialComponents();
+  ExitReason EnterNow();
   std::uint64_t& Entry(std::uint64_t pc);
   SecondEntry& Second(std::uint64_t pc);
 
   std::byte* const memory_;
   const ExtendedLayout layout_;
+  Isolation isolation_ = Isolation::kNone;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

@@ -6,12 +6,15 @@
 #include <utility>
 
 #include "hostcalls/check.h"
+#include "jit-fallback/dispatch/confined_fault.h"
 
 namespace dunebox::jit {
 namespace {
 
 // Enough for the longest block: Limits::instructions of at most 15 bytes, in practice 4 each.
 constexpr std::size_t kMostCodeBytes = 512;
+
+constexpr std::size_t kMostInstructionBytes = 30;  // with superfluous prefixes
 
 // Copying more than this at a fork takes longer than a child is likely to need for translating.
 constexpr std::size_t kMostCopiedCode = std::size_t{8} << 20;
@@ -60,6 +63,7 @@ Translator::Translator(Options options, CodeSource& source, std::unique_ptr<Code
 
 void Translator::Enlist(TranslatedThread& thread) {
   thread.context().SetCache(cache_->start(), cache_->code_end());
+  thread.context().SetIsolation(options_.emitter.isolation);
   std::lock_guard lock(mutex_);
   threads_.push_back(&thread);
 }
@@ -278,6 +282,11 @@ std::optional<Stop> TranslatedThread::OnSignal() {
     return state.gpr[static_cast<unsigned>(name)];
   };
   state.rip = recovered->kind == RecoveryKind::kInR11 ? reg(Reg::kR11) : recovered->pc;
+  for (unsigned number = 0; number < state.gpr.size(); ++number) {
+    if (((recovered->confined >> number) & 1) != 0) {
+      state.gpr[number] = Unconfine(state.gpr[number]);
+    }
+  }
   if ((recovered->in_slot & kRcxInSlot) != 0) reg(Reg::kRcx) = state.slot_rcx;
   if ((recovered->in_slot & kR11InSlot) != 0) reg(Reg::kR11) = state.slot_r11;
   if ((recovered->in_slot & kScratch0InSlot) != 0) {
@@ -288,11 +297,32 @@ std::optional<Stop> TranslatedThread::OnSignal() {
   }
   if (recovered->kind == RecoveryKind::kAfterSystemCall) reg(Reg::kRcx) = recovered->pc;
   if (state.fault_signal == 0) return AtKick{};
-  return AtFault{.vector = state.fault_vector,
-                 .error_code = state.fault_error,
-                 .address = state.fault_address,
-                 .signal = static_cast<int>(state.fault_signal),
-                 .code = state.fault_code};
+  const AtFault fault{.vector = state.fault_vector,
+                      .error_code = state.fault_error,
+                      .address = state.fault_address,
+                      .signal = static_cast<int>(state.fault_signal),
+                      .code = state.fault_code};
+  return IsMask(translator_.options_.emitter.isolation) ? AsNative(fault) : fault;
+}
+
+// What the guest's instruction would have raised in place of what its confined form did.
+AtFault TranslatedThread::AsNative(const AtFault& fault) {
+  constexpr std::uint64_t kStackFault = 12, kGeneralProtection = 13;
+  if (fault.vector != kStackFault && fault.vector != kGeneralProtection) return fault;
+  const Context& state = context_->context();
+  std::optional<NativeFault> native;
+  translator_.source_.WithCode(
+      state.rip, kMostInstructionBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
+        Instruction instruction;
+        if (Decode(code.bytes, instruction) != DecodeStatus::kOk) return;
+        native = FaultOutsideUserHalf(instruction, code.bytes.first(instruction.length), state);
+      });
+  if (!native) return fault;
+  return {.vector = native->vector,
+          .error_code = native->error_code,
+          .address = native->address,
+          .signal = native->signal,
+          .code = native->code};
 }
 
 // A self-checking block has found that the guest's bytes are not those it was made from.
@@ -319,9 +349,8 @@ Stop TranslatedThread::OnInstruction() {
   Context& state = context_->context();
   AtInstruction at{};
   std::uint64_t missing = 0;
-  constexpr std::size_t kLongestInstruction = 30;  // with superfluous prefixes
   translator_.source_.WithCode(
-      state.rip, kLongestInstruction, /*watch=*/false, [&](const CodeSource::Code& code) {
+      state.rip, kMostInstructionBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
         if (Decode(code.bytes, at.instruction) == DecodeStatus::kTruncated) {
           missing = state.rip + code.bytes.size();
         }

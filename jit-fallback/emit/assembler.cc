@@ -16,6 +16,15 @@ void Assembler::SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg) {
   Value(offset);
 }
 
+// gs prefix, VEX.0F38.W1 F5 with the mandatory prefix f2 (3) or f3 (2). [intel/vol2 PDEP, PEXT]
+void Assembler::BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot) {
+  const auto source = static_cast<unsigned>(from);
+  Bytes({0x65, 0xc4, static_cast<std::uint8_t>(High(to) != 0 ? 0x62 : 0xe2),
+         static_cast<std::uint8_t>(0x80 | ((~source & 15) << 3) | prefix), 0xf5,
+         static_cast<std::uint8_t>((Low(to) << 3) | 4), 0x25});
+  Value(slot);
+}
+
 void Assembler::StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value) {
   Bytes({0x65, 0xc7, 0x04, 0x25});
   Value(offset);
@@ -52,6 +61,30 @@ void Assembler::MoveImmediate(Reg reg, std::uint64_t value) {
 void Assembler::Move(Reg to, Reg from) {
   Bytes({static_cast<std::uint8_t>(0x48 | (High(from) << 2) | High(to)), 0x89,
          static_cast<std::uint8_t>(0xc0 | (Low(from) << 3) | Low(to))});
+}
+
+void Assembler::LoadAddress(Reg to, Reg base, Reg index, unsigned log_scale) {
+  Bytes({static_cast<std::uint8_t>(0x48 | (High(to) << 2) | (High(index) << 1) | High(base)), 0x8d,
+         static_cast<std::uint8_t>((Low(to) << 3) | 4),
+         static_cast<std::uint8_t>((log_scale << 6) | (Low(index) << 3) | Low(base))});
+}
+
+void Assembler::MoveExtended(Reg to, Reg from, unsigned log_size) {
+  const auto rex = static_cast<std::uint8_t>(0x48 | (High(to) << 2) | High(from));
+  const auto modrm = static_cast<std::uint8_t>(0xc0 | (Low(to) << 3) | Low(from));
+  if (log_size == 1) {
+    Bytes({rex, 0x0f, 0xbf, modrm});  // movsx
+  } else {
+    Bytes({rex, static_cast<std::uint8_t>(log_size == 2 ? 0x63 : 0x8b), modrm});  // movsxd, mov
+  }
+}
+
+// VEX.F3.0F38.W1 F7. [intel/vol2 SARX]
+void Assembler::ShiftRight(Reg reg, Reg count) {
+  const auto number = static_cast<unsigned>(count);
+  Bytes({0xc4, static_cast<std::uint8_t>(High(reg) != 0 ? 0x42 : 0xe2),
+         static_cast<std::uint8_t>(0x80 | ((~number & 15) << 3) | 2), 0xf7,
+         static_cast<std::uint8_t>(0xc0 | (Low(reg) << 3) | Low(reg))});
 }
 
 void Assembler::Push(Reg reg) {

@@ -50,6 +50,14 @@ class Assembler {
   void StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value);
   void MoveImmediate(Reg reg, std::uint64_t value);  // the shortest form; flags untouched
   void Move(Reg to, Reg from);
+  // pdep to, from, gs:[slot] and pext: neither writes flags.
+  void Deposit(Reg to, Reg from, std::uint32_t slot) { BitsBySlot(3, to, from, slot); }
+  void Extract(Reg to, Reg from, std::uint32_t slot) { BitsBySlot(2, to, from, slot); }
+  // lea to, [base + index << log_scale]. `base` is neither RBP nor R13, `index` not RSP.
+  void LoadAddress(Reg to, Reg base, Reg index, unsigned log_scale);
+  // to = the low 1 << log_size bytes of `from` with their sign, 2 to 8.
+  void MoveExtended(Reg to, Reg from, unsigned log_size);
+  void ShiftRight(Reg reg, Reg count);  // sarx: with the sign, flags untouched
   void Push(Reg reg);
   void Pop(Reg reg);
   void JumpThroughSlot(std::uint32_t offset);  // jmp gs:[offset]
@@ -57,6 +65,7 @@ class Assembler {
   std::uint32_t Jump(std::uint64_t target);
 
  private:
+  void BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot);
   void SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg);
 
   std::uint64_t address_ = 0;

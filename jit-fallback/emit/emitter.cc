@@ -15,6 +15,8 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   recovery_.clear();
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
+  confinement_.Enter();
+  confined_now_ = 0;
   entry_ = 0;
 }
 
@@ -29,7 +31,8 @@ void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
                        .guest = guest,
                        .kind = kind,
                        .in_slot = in_slot(),
-                       .scratch = scratch_};
+                       .scratch = scratch_,
+                       .confined = confined_now_};
   if (!recovery_.empty()) {
     Recovery& last = recovery_.back();
     if (last.host == entry.host) {
@@ -40,7 +43,7 @@ void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
     const std::int32_t expected =
         last.kind == RecoveryKind::kLinear ? last.guest + advance : last.guest;
     if (last.kind == kind && last.in_slot == entry.in_slot && expected == guest &&
-        entry.in_slot < kScratch0InSlot) {
+        entry.in_slot < kScratch0InSlot && entry.confined == last.confined) {
       return;
     }
   }
@@ -86,6 +89,11 @@ void Emitter::SettleRegisters(const Instruction& instruction) {
 // ---- instructions -------------------------------------------------------------------------------
 
 void Emitter::EmitCopy(const Step& step) {
+  masks() ? EmitMasked(step) : EmitPlain(step);
+}
+
+// The operand as it is, whatever it reaches.
+void Emitter::EmitPlain(const Step& step) {
   const Instruction& instruction = step.instruction;
   if (instruction.has_memory && instruction.segment == Segment::kGs &&
       instruction.operation != Operation::kLea) {
@@ -132,6 +140,7 @@ void Emitter::EmitExit(std::uint64_t target) {
 void Emitter::EmitBranch(const Step& step) {
   const Instruction& instruction = step.instruction;
   const std::uint64_t target = TargetOf(*block_, step);
+  SettleStack(step.offset);
   MarkAt(RecoveryKind::kFixed, step.offset);
   if (instruction.operation == Operation::kJcc) {
     // 7x and 0f 8x have the condition in the same four bits.
@@ -145,6 +154,7 @@ void Emitter::EmitBranch(const Step& step) {
   if (instruction.address_size) code_.Byte(0x67);
   code_.Bytes({instruction.opcode, 2});
   SettleRegisters(instruction);
+  confinement_.After(instruction, BytesOf(step));
   MarkAt(RecoveryKind::kFixed, OffsetOf(block_->NextOf(step)));
   code_.Bytes({0xeb, 0});
   const std::uint32_t over = code_.size();
@@ -185,8 +195,12 @@ void Emitter::EmitBody(const Block& block) {
     const Step& step = block.steps[i];
     const Class klass = step.instruction.klass;
     if (i == reload_before) ReloadAll(step.offset);
-    if (klass == Class::kCopy && IsUnsupportedGs(step.instruction)) {
+    if (klass == Class::kCopy && IsUnsupported(step)) {
       EmitLeave(JIT_TO_TRAP, block.PcOf(step), step.offset);
+      return;
+    }
+    if (klass == Class::kCopy && IsForRuntime(step.instruction)) {
+      EmitLeave(JIT_TO_EMULATE, block.PcOf(step), step.offset);
       return;
     }
     if (klass != Class::kCopy && klass != Class::kBranch) {

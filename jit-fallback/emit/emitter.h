@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/confinement.h"
 #include "jit-fallback/emit/isolation.h"
 #include "jit-fallback/translate/block.h"
 
@@ -55,6 +56,7 @@ struct Recovery {
   RecoveryKind kind;
   std::uint8_t in_slot;
   std::array<std::uint8_t, 2> scratch;  // which registers are in the scratch slots
+  std::uint16_t confined;               // registers with what Confine() has made of them
 };
 
 struct EmitterOptions {
@@ -100,6 +102,7 @@ class Emitter {
   void EmitBody(const Block& block);
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
+  void EmitPlain(const Step& step);
   void EmitBranch(const Step& step);
   void EmitTerminal(const Step* last);
   void EmitSystemCall(std::uint64_t next);
@@ -120,9 +123,31 @@ class Emitter {
   void EmitWithBase(const Step& step, Reg base);
   void EmitLoadTarget(const Step& step);
   void EmitAddress(const Step& step, Reg to);
+  // A register that the instruction only overwrites can hold its operand's address.
+  static bool HasFreeDestination(const Instruction& instruction);
+  bool AddsSegment(const Instruction& instruction) const;
+  void AddSegmentBase(Segment segment, Reg address, Reg scratch);
   // False when the instruction leaves too few registers.
   bool TakeScratch(const Instruction& instruction, unsigned count);
   void ReleaseScratch(unsigned index, std::int32_t guest);
+
+  // Isolation by mask. [docs/isolation.md]
+  bool IsForRuntime(const Instruction& instruction) const;
+  bool IsUnsupported(const Step& step) const;
+  bool IsReadAsItIs(const Instruction& instruction) const;
+  bool IsConfinedOperand(const Step& step) const;
+  void ConfineInPlace(Reg reg, std::int32_t guest);
+  void EmitMasked(const Step& step);
+  void EmitMaskedOperand(const Step& step);
+  void EmitBitString(const Step& step);
+  void EmitMaskedTarget(const Step& step);
+  bool IsChangedLater(const Step& step, Reg reg) const;
+  std::span<const std::uint8_t> BytesOf(const Step& step) const {
+    return block_->bytes.subspan(step.offset, step.instruction.length);
+  }
+  // RSP as a block's exits need it.
+  void SettleStack(std::int32_t guest);
+  bool masks() const { return IsMask(options_.isolation); }
 
   void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);
   void ReloadAll(std::int32_t guest);
@@ -141,9 +166,12 @@ class Emitter {
   std::vector<Recovery> recovery_;
   const Block* block_ = nullptr;
   Spill rcx_, r11_;
+  Confinement confinement_;
+  std::uint16_t confined_now_ = 0;  // for the instruction that is being emitted
   std::uint32_t entry_ = 0;
   std::array<std::uint8_t, 2> scratch_{};
   std::array<bool, 2> scratch_in_slot_{};
+  bool scratch_is_destination_ = false;  // the first: the instruction overwrites it
 };
 
 }  // namespace dunebox::jit

@@ -18,7 +18,8 @@ constexpr std::uint8_t Low(Reg reg) { return static_cast<std::uint8_t>(reg) & 7;
 inline constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
 
 inline constexpr std::uint8_t kSegmentFsPrefix = 0x64, kSegmentGsPrefix = 0x65,
-                              kAddressSizePrefix = 0x67;
+                              kAddressSizePrefix = 0x67, kOperandSizePrefix = 0x66,
+                              kLockPrefix = 0xf0;
 
 }  // namespace dunebox::jit
 

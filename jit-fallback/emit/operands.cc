@@ -1,5 +1,6 @@
 // The emitter's memory operands: RIP-relative ones become absolute, GS-relative ones and those out
 // of reach go through scratch registers.
+#include <algorithm>
 #include <utility>
 
 #include "jit-fallback/dispatch/context_offsets.h"
@@ -41,13 +42,19 @@ bool IsPopThroughStack(const Instruction& instruction) {
          instruction.opcode == 0x8f && has_rsp_base;
 }
 
+// One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
+// §15.5, disp8*N]
+bool HasScaledDisplacement(const Instruction& instruction) {
+  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+}
+
 // A prefix that does not go with [base] in place of the operand. A REX byte in front of another
 // prefix means nothing, until it is the last one left.
-bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
-  const bool is_gs = instruction.segment == Segment::kGs;
-  // Bit strings add to a 32-bit address after the base: it has to stay one, where GS is not in it.
+bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
+  // Bit strings add to a 32-bit address after the base: it has to stay one, where no segment is in
+  // it.
   return prefix == kSegmentGsPrefix || (prefix & 0xf0) == 0x40 ||
-         (is_gs && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
+         (adds_segment && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
 }
 
 }  // namespace
@@ -56,24 +63,53 @@ bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
 bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
   if (instruction.segment != Segment::kGs) return false;
   if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
-  // Addresses of more parts than base and index, and displacements in units of the operand.
-  if (instruction.operation == Operation::kGatherScatter ||
-      instruction.operation == Operation::kTileMemory) {
-    return true;
-  }
-  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+  // Addresses of more parts than base and index.
+  return instruction.operation == Operation::kGatherScatter ||
+         instruction.operation == Operation::kTileMemory;
+}
+
+// The base of the segment is part of the address that is put into a register.
+bool Emitter::AddsSegment(const Instruction& instruction) const {
+  return instruction.segment == Segment::kGs ||
+         (masks() && instruction.segment == Segment::kFs);
+}
+
+// Adds the guest's base of the segment to `address`; `scratch` is free.
+void Emitter::AddSegmentBase(Segment segment, Reg address, Reg scratch) {
+  code_.LoadSlot(scratch, segment == Segment::kGs ? JIT_GS_BASE : JIT_FS_BASE);
+  code_.LoadAddress(address, address, scratch, 0);
+}
+
+bool Emitter::HasFreeDestination(const Instruction& instruction) {
+  return std::ranges::any_of(kScratchRegisters, [&](Reg reg) {
+    return (instruction.overwritten & Bit(reg)) != 0;
+  });
 }
 
 bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
   unsigned taken = 0;
+  scratch_is_destination_ = false;
+  scratch_in_slot_ = {};
+  for (const Reg reg : kScratchRegisters) {
+    if ((instruction.overwritten & Bit(reg)) == 0) continue;
+    scratch_[0] = static_cast<std::uint8_t>(reg);
+    // Otherwise its value is in the slot of its own.
+    scratch_in_slot_[0] = reg != Reg::kRcx || rcx_.in_register;
+    if (scratch_in_slot_[0]) code_.StoreSlot(kScratchSlots[0], reg);
+    scratch_is_destination_ = true;
+    taken = 1;
+    break;
+  }
   const auto take = [&](std::span<const Reg> registers) {
     for (const Reg reg : registers) {
       if (taken == count) return;
       if ((instruction.registers & Bit(reg)) != 0) continue;
+      if (taken == 1 && scratch_[0] == static_cast<std::uint8_t>(reg)) continue;
       // Its slot is in use already: RCX must be what the recovery entry says it is.
       if (reg == Reg::kRcx && !rcx_.in_register) continue;
       scratch_[taken] = static_cast<std::uint8_t>(reg);
       code_.StoreSlot(kScratchSlots[taken], reg);
+      scratch_in_slot_[taken] = true;
       ++taken;
     }
   };
@@ -83,7 +119,8 @@ bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
 }
 
 void Emitter::ReleaseScratch(unsigned index, std::int32_t guest) {
-  code_.LoadSlot(static_cast<Reg>(scratch_[index]), kScratchSlots[index]);
+  const bool is_result = index == 0 && scratch_is_destination_;
+  if (!is_result) code_.LoadSlot(static_cast<Reg>(scratch_[index]), kScratchSlots[index]);
   scratch_in_slot_[index] = false;
   MarkAt(RecoveryKind::kFixed, guest);
 }
@@ -121,13 +158,13 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   }
 }
 
-// The instruction with [base] in place of its memory operand, without a GS prefix. `base` is one of
+// The instruction with [base] in place of its memory operand, without a segment. `base` is one of
 // the low eight registers, neither RSP nor RBP.
 void Emitter::EmitWithBase(const Step& step, Reg base) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
-    if (!IsReplacedPrefix(instruction, prefix)) code_.Byte(prefix);
+    if (!IsReplacedPrefix(prefix, AddsSegment(instruction))) code_.Byte(prefix);
   }
   if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
     if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
@@ -149,13 +186,19 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
       break;
   }
   code_.Copy(bytes.subspan(at, instruction.modrm_offset - at));
-  code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+  if (HasScaledDisplacement(instruction)) {
+    code_.Bytes({static_cast<std::uint8_t>(0x40 | (instruction.modrm & 0x38) | Low(base)),
+                 bytes[instruction.displacement_offset]});
+  } else {
+    code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+  }
   if (instruction.immediate_size != 0) {
     code_.Copy(bytes.subspan(instruction.immediate_offset));
   }
 }
 
-// lea to, [the instruction's operand], without any segment.
+// lea to, [the instruction's operand], without any segment, and without a displacement that stays
+// with the instruction.
 void Emitter::EmitAddress(const Step& step, Reg to) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
@@ -175,10 +218,16 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
     return;
   }
   if (instruction.address_size) code_.Byte(0x67);
-  code_.Bytes({static_cast<std::uint8_t>(0x48 | (instruction.rex & 3)), 0x8d,
+  const unsigned high = to < Reg::kR8 ? 0 : 4;
+  code_.Bytes({static_cast<std::uint8_t>(0x48 | high | (instruction.rex & 3)), 0x8d,
                static_cast<std::uint8_t>((instruction.modrm & 0xc7) | (Low(to) << 3))});
   // SIB and displacement as they are.
   const unsigned from = instruction.modrm_offset + 1U;
+  if (HasScaledDisplacement(instruction)) {
+    code_.Copy(bytes.subspan(from, instruction.displacement_offset - from));
+    code_.Byte(0);
+    return;
+  }
   const unsigned end = instruction.displacement_size != 0
                            ? instruction.displacement_offset + instruction.displacement_size
                        : (instruction.modrm & 7) == 4 ? from + 1
@@ -188,15 +237,14 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
 
 void Emitter::EmitThroughScratch(const Step& step) {
   const Instruction& instruction = step.instruction;
-  const bool is_gs = instruction.segment == Segment::kGs;
+  const bool adds_segment = AddsSegment(instruction);
   const std::int32_t here = step.offset;
   const std::int32_t next = here + instruction.length;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, is_gs ? 2 : 1)) {
+  if (!TakeScratch(instruction, adds_segment ? 2 : 1)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }
-  scratch_in_slot_ = {true, is_gs};
   MarkAt(RecoveryKind::kFixed, here);
   const auto base = static_cast<Reg>(scratch_[0]);
   EmitAddress(step, base);
@@ -205,14 +253,12 @@ void Emitter::EmitThroughScratch(const Step& step) {
     code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>(0x40 | (Low(base) << 3) | Low(base)),
                  popped});  // lea base, [base + popped]
   }
-  if (is_gs) {
+  if (adds_segment) {
     const auto segment_base = static_cast<Reg>(scratch_[1]);
-    code_.LoadSlot(segment_base, JIT_GS_BASE);
-    code_.Bytes({static_cast<std::uint8_t>(segment_base < Reg::kR8 ? 0x48 : 0x4a), 0x8d,
-                 static_cast<std::uint8_t>((Low(base) << 3) | 4),
-                 static_cast<std::uint8_t>((Low(segment_base) << 3) | Low(base))});
+    AddSegmentBase(instruction.segment, base, segment_base);
     ReleaseScratch(1, here);
   }
+  if (masks() && !IsConfinedOperand(step)) code_.Deposit(base, base, JIT_CONFINING_MASK);
   EmitWithBase(step, base);
   SettleRegisters(instruction);
   MarkAt(RecoveryKind::kFixed, next);

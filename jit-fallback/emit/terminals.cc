@@ -20,6 +20,7 @@ Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 void Emitter::EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t guest) {
   ReloadAll(guest);
+  SettleStack(guest);
   MarkAt(RecoveryKind::kFixed, guest);
   code_.StoreSlotImmediate(JIT_RIP, rip);
   code_.JumpThroughSlot(pointer);
@@ -47,6 +48,10 @@ void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target)
 // mov r11, [operand] or mov r11, reg.
 void Emitter::EmitLoadTarget(const Step& step) {
   const Instruction& instruction = step.instruction;
+  if (masks() && !IsConfinedOperand(step)) {
+    EmitMaskedTarget(step);
+    return;
+  }
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   const bool absolute = instruction.rip_relative;
   const std::uint64_t target = absolute ? RipTarget(step) : 0;
@@ -87,6 +92,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
 void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_address) {
   PrepareRegisters(step);  // registers the operand names
   const std::int32_t here = step.offset;
+  if (!is_call) SettleStack(here);
   SpillAll(here);
   EmitLoadTarget(step);
   if (is_call) {
@@ -123,6 +129,7 @@ void Emitter::EmitSystemCall(std::uint64_t next) {
     EmitLeave(JIT_TO_SYSCALL, next, here);
     return;
   }
+  SettleStack(here);
   MarkAt(RecoveryKind::kFixed, here);
   code_.MoveImmediate(Reg::kRax, static_cast<std::uint64_t>(number));
   code_.Bytes({0x0f, 0x05});
@@ -141,6 +148,7 @@ void Emitter::EmitTerminal(const Step* last) {
             const std::int32_t here =
                 own ? last->offset : static_cast<std::int32_t>(block_->length);
             ReloadAll(here);
+            SettleStack(here);
             MarkAt(RecoveryKind::kFixed, here);
             EmitExit(jump.target);
           },

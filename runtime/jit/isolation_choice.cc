@@ -1,5 +1,7 @@
 #include "runtime/jit/isolation_choice.h"
 
+#include <cpuid.h>
+
 #include <array>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +13,12 @@ using jit::Isolation;
 
 // Best first. `seg` is not among them: a program may need more than its 4 GiB.
 constexpr std::array kOrder = {Isolation::kPku, Isolation::kMask, Isolation::kNone};
+
+// [intel/vol2 CPUID] BMI2: PDEP, PEXT and SARX.
+bool HasBitDeposit() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx & bit_BMI2) != 0;
+}
 
 absl::Status NotThere(Isolation isolation) {
   return absl::UnimplementedError(
@@ -25,10 +33,14 @@ absl::Status CheckIsolation(Isolation isolation) {
   switch (isolation) {
     case Isolation::kNone:
       return absl::OkStatus();
-    case Isolation::kPku:
-    case Isolation::kSeg:
     case Isolation::kMask:
     case Isolation::kMaskWrites:
+      if (!HasBitDeposit()) {
+        return absl::UnavailableError("isolation by mask needs a processor with BMI2");
+      }
+      return absl::OkStatus();
+    case Isolation::kPku:
+    case Isolation::kSeg:
       return NotThere(isolation);
   }
   return absl::OkStatus();

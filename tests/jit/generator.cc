@@ -201,10 +201,28 @@ Generator::Bytes Generator::RandomBytes() {
   return bytes;
 }
 
+// What isolation by mask refuses or leaves to the runtime.
+bool IsLeftByMask(const Instruction& instruction) {
+  const bool has_fs = instruction.segment == Segment::kFs;
+  switch (instruction.operation) {
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+    case Operation::kXlat:
+    case Operation::kMaskMove:
+    case Operation::kClzero:
+      return has_fs;
+    case Operation::kGatherScatter:
+      return has_fs || (instruction.opcode & 1) != 0;
+    default:
+      return false;
+  }
+}
+
 // Left out: what differs from run to run, what only the runtime carries out, and GS-relative forms
 // that the translator refuses.
 bool Generator::IsWanted(const Instruction& instruction) const {
   if (instruction.klass != Class::kCopy) return false;
+  if (IsMask(options_.isolation) && IsLeftByMask(instruction)) return false;
   const unsigned opcode = instruction.opcode;
   const bool is_gs = instruction.segment == Segment::kGs;
   switch (instruction.operation) {
@@ -234,9 +252,6 @@ bool Generator::IsWanted(const Instruction& instruction) const {
       break;
     default:
       break;
-  }
-  if (is_gs && instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1) {
-    return false;
   }
   // Zen 4 reads an old RSP after a push if EVEX.X, which means nothing here, is set.
   const bool is_register_form = !instruction.has_memory;
@@ -360,7 +375,12 @@ bool Generator::AimModrm(const Instruction& instruction, Bytes& bytes, std::uint
 
 // Makes the explicit operand one that can be accessed, mostly.
 bool Generator::AimExplicit(const Instruction& instruction, Bytes& bytes) {
-  if (Pick(100) < options_.wild_percent) return true;
+  // How far a displacement of EVEX reaches is not known to the translator.
+  const bool is_exact =
+      instruction.encoding != Encoding::kEvex || instruction.displacement_size != 1;
+  if (is_exact || !IsMask(options_.isolation)) {
+    if (Pick(100) < options_.wild_percent) return true;
+  }
   const std::uint64_t address = Target() - SegmentBase(instruction.segment);
   if (instruction.address_size && address > 0xffff'ffff) return false;
   if (instruction.modrm_offset == 0) {  // moffs
@@ -671,7 +691,7 @@ void Generator::PutString() {
   constexpr unsigned kOpcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
   ++instructions_;
   if (Happens(10)) Put({0x66});
-  if (Happens(10)) Put({0x64});
+  if (!IsMask(options_.isolation) && Happens(10)) Put({0x64});
   Put({Happens(50) ? 0xf2U : 0xf3U});
   if (Happens(50)) Put({0x48});
   Put({kOpcodes[Pick(10)]});

@@ -50,6 +50,7 @@ class Generator {
     bool trap_flag_is_visible = true;
     unsigned most_units = 40;
     unsigned wild_percent = 1;  // memory operands that go anywhere
+    Isolation isolation = Isolation::kNone;
   };
   Generator(Random& random, const Arena& arena, const Unsupported& unsupported,
             const Options& options)

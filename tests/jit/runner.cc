@@ -206,6 +206,7 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   translation.cache_size = options.cache_size;
   translation.limits = options.limits;
   translation.emitter.check_by_loop = options.check_by_loop;
+  translation.emitter.isolation = options.isolation;
   translation.emitter.runs_in_place = [](std::int64_t number) { return number == SYS_getppid; };
   auto translator = Translator::Create(std::move(translation), arena);
   DUNEBOX_CHECK(translator.ok(), "no translator");

@@ -34,6 +34,7 @@ class Runner {
     std::size_t cache_size = std::size_t{8} << 20;
     Limits limits;
     bool check_by_loop = true;  // as EmitterOptions
+    Isolation isolation = Isolation::kNone;
   };
   Runner(Arena& arena, const Options& options);
   ~Runner();
