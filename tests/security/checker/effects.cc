@@ -32,6 +32,7 @@ class Effect {
   static const Row kRules[];
 
   Value Pdep() const;
+  Value Pext() const;
   Value Move() const;
   Value Address() const;
   Value Add() const;
@@ -53,6 +54,9 @@ class Effect {
   bool LoadsSlot(const Operand& operand, std::int64_t offset) const {
     return IsSlot(instruction_, operand, isolation_) && Displacement(operand) == offset;
   }
+  // Nothing for what is not exactly one of them.
+  std::optional<std::size_t> SpillSlotOf(const Operand& operand) const;
+  void StoreToSlot(State& state) const;
   void ForgetWritten(State& state) const;
   void MoveStackPointer(State& state) const;
   void LearnFromAccess(State& state) const;
@@ -63,10 +67,11 @@ class Effect {
 };
 
 const Effect::Row Effect::kRules[] = {
-    {ZYDIS_MNEMONIC_PDEP, &Effect::Pdep},   {ZYDIS_MNEMONIC_MOV, &Effect::Move},
-    {ZYDIS_MNEMONIC_LEA, &Effect::Address}, {ZYDIS_MNEMONIC_ADD, &Effect::Add},
-    {ZYDIS_MNEMONIC_SUB, &Effect::Add},     {ZYDIS_MNEMONIC_INC, &Effect::Step},
-    {ZYDIS_MNEMONIC_DEC, &Effect::Step},    {ZYDIS_MNEMONIC_AND, &Effect::And},
+    {ZYDIS_MNEMONIC_PDEP, &Effect::Pdep}, {ZYDIS_MNEMONIC_PEXT, &Effect::Pext},
+    {ZYDIS_MNEMONIC_MOV, &Effect::Move},  {ZYDIS_MNEMONIC_LEA, &Effect::Address},
+    {ZYDIS_MNEMONIC_ADD, &Effect::Add},   {ZYDIS_MNEMONIC_SUB, &Effect::Add},
+    {ZYDIS_MNEMONIC_INC, &Effect::Step},  {ZYDIS_MNEMONIC_DEC, &Effect::Step},
+    {ZYDIS_MNEMONIC_AND, &Effect::And},
 };
 
 Value Effect::Pdep() const {
@@ -74,9 +79,17 @@ Value Effect::Pdep() const {
   return confines ? Value::Confined(0) : Value();
 }
 
+Value Effect::Pext() const {
+  const Operand& mask = instruction_.all[2];
+  if (!IsSlot(instruction_, mask, isolation_)) return {};
+  const std::optional<unsigned> bits = BitsExtractedBy(Displacement(mask));
+  return bits ? Value::Below(*bits) : Value();
+}
+
 Value Effect::Move() const {
   if (IsRegister(second())) return Of(second().reg.value);
   if (IsImmediate(second())) return Constant(second().imm.value.u);
+  if (const std::optional<std::size_t> slot = SpillSlotOf(second())) return before_.slots[*slot];
 #ifdef JIT_WINDOW_BASE
   if (LoadsSlot(second(), JIT_WINDOW_BASE)) {
     Value base;
@@ -116,14 +129,35 @@ Value Effect::Add() const {
 
 Value Effect::Step() const { return Of(first().reg.value).Moved(1); }
 
-// Clears bits: goes down, by the value of the bits at most.
+// Clears bits: goes down, by the value of the bits at most; or to what the constant has.
 Value Effect::And() const {
   if (!IsImmediate(second())) return {};
   const std::int64_t mask = second().imm.value.s;
-  if (mask >= 0)
-    return Value::Below(static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(mask))));
-  if (!IsRegister(first(), ZYDIS_REGISTER_RSP)) return {};
-  return Of(first().reg.value).Moved(~static_cast<std::uint64_t>(mask));
+  if (mask < 0) return Of(first().reg.value).Moved(~static_cast<std::uint64_t>(mask));
+  return Constant(static_cast<std::uint64_t>(mask));
+}
+
+std::optional<std::size_t> Effect::SpillSlotOf(const Operand& operand) const {
+  if (!IsSlot(instruction_, operand, isolation_) || operand.size != 64) return std::nullopt;
+  const auto slots = SpillSlots();
+  const auto found = std::ranges::find(slots, Displacement(operand));
+  if (found == slots.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - slots.begin());
+}
+
+// CheckSlots has seen to it that it is a MOV.
+void Effect::StoreToSlot(State& state) const {
+  const Operand& to = first();
+  if (!IsMemory(to) || to.mem.segment != ContextSegment(isolation_) || !MayWrite(to)) return;
+  if (const std::optional<std::size_t> slot = SpillSlotOf(to)) {
+    state.slots[*slot] = IsRegister(second()) ? Of(second().reg.value) : Value();
+    return;
+  }
+  const auto slots = SpillSlots();
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    const std::int64_t distance = Displacement(to) - slots[i];
+    if (distance > -8 && distance < 8) state.slots[i] = Value();
+  }
 }
 
 // What nobody says more of: parts of registers, implicit operands, conditional writes.
@@ -198,6 +232,7 @@ State Effect::Apply() const {
       state.general[*number] = (this->*row->rule)();
     }
   }
+  StoreToSlot(state);
   MoveStackPointer(state);
   LearnFromAccess(state);
   return state;

@@ -20,7 +20,9 @@ namespace {
 
 constexpr std::string_view kKinds[] = {"direct block", "indirect block", "indirect stub",
                                        "exit stub"};
-constexpr unsigned kMostPrinted = 40;  // violations, of all files together
+constexpr unsigned kMostPrinted = 20;      // violations, of all files together
+constexpr std::size_t kContextBytes = 48;  // in front of each
+constexpr std::size_t kMostLength = 15;    // of an instruction
 
 struct Summary {
   std::uint64_t blocks = 0, stubs = 0, bytes = 0, violations = 0;
@@ -40,7 +42,11 @@ void Print(const std::string& file, const Code& code, const Violation& violation
               AsInt(isolation), isolation.data(), static_cast<unsigned long long>(code.header.host),
               violation.offset, violation.instruction.c_str(), AsInt(violation.rule),
               violation.rule.data(), violation.detail.c_str());
-  for (const std::uint8_t byte : code.bytes) std::printf(" %02x", byte);
+  const std::size_t from = violation.offset < kContextBytes ? 0 : violation.offset - kContextBytes;
+  const std::size_t to = std::min<std::size_t>(code.bytes.size(), violation.offset + kMostLength);
+  for (std::size_t i = from; i < to; ++i) {
+    std::printf(i == violation.offset ? " | %02x" : " %02x", code.bytes[i]);
+  }
   std::printf("\n");
 }
 

@@ -84,6 +84,8 @@ std::string OperandCheck::ExplainInUserHalf(const Operand& operand) const {
   const bool has_index = memory.index != ZYDIS_REGISTER_NONE;
   const std::int64_t displacement = Displacement(operand);
   if (memory.segment == ZYDIS_REGISTER_FS) {
+    // The FS base is of the user half, and the guard is wider than 4 GiB.
+    if (IsCut(operand)) return {};
     if (has_base || has_index) return "FS base and a register";
     return FitsSigned32(displacement) ? "" : "too far from the FS base";
   }
@@ -92,7 +94,10 @@ std::string OperandCheck::ExplainInUserHalf(const Operand& operand) const {
   if (IsBitString(instruction_)) {
     if (std::string why = ExplainBitNumber(); !why.empty()) return why;
   }
-  if (!has_base) return FitsSigned32(displacement) ? "" : "an absolute address of 64 bits";
+  if (!has_base) {
+    const bool is_constant = static_cast<std::uint64_t>(displacement) < kUserHalfEnd;
+    return is_constant || FitsSigned32(displacement) ? "" : "an address outside the user half";
+  }
   if (memory.base == ZYDIS_REGISTER_RIP) return "relative to RIP";
   constexpr std::uint64_t kBitStringReach = std::uint64_t{2} << 30;
   const std::uint64_t bits = IsBitString(instruction_) ? kBitStringReach : 0;

@@ -5,14 +5,18 @@
 namespace dunebox::checker {
 namespace {
 
+constexpr std::array<std::int64_t, 4> kSpillSlots = {JIT_SLOT_RCX, JIT_SLOT_R11, JIT_SLOT_SCRATCH0,
+                                                     JIT_SLOT_SCRATCH1};
+
 constexpr Slot kStorable[] = {
     {JIT_SLOT_RCX, 8},      {JIT_SLOT_R11, 8}, {JIT_SLOT_SCRATCH0, 8},
     {JIT_SLOT_SCRATCH1, 8}, {JIT_RIP, 8},      {JIT_LINK, 4},
 };
 
 constexpr Slot kLoadable[] = {
-    {JIT_SLOT_RCX, 8},    {JIT_SLOT_R11, 8}, {JIT_SLOT_SCRATCH0, 8},  {JIT_SLOT_SCRATCH1, 8},
-    {JIT_FS_BASE, 8},     {JIT_GS_BASE, 8},  {JIT_CONFINING_MASK, 8},
+    {JIT_SLOT_RCX, 8},     {JIT_SLOT_R11, 8},     {JIT_SLOT_SCRATCH0, 8},  {JIT_SLOT_SCRATCH1, 8},
+    {JIT_FS_BASE, 8},      {JIT_GS_BASE, 8},      {JIT_CONFINING_MASK, 8}, {JIT_BIT_PLACE_16, 8},
+    {JIT_BIT_PLACE_32, 8}, {JIT_BIT_PLACE_64, 8},
 #ifdef JIT_WINDOW_BASE
     {JIT_WINDOW_BASE, 8},
 #endif
@@ -20,6 +24,13 @@ constexpr Slot kLoadable[] = {
 
 constexpr std::int64_t kExitPointers[] = {JIT_TO_LINK,    JIT_TO_LOOKUP, JIT_TO_SYSCALL,
                                           JIT_TO_EMULATE, JIT_TO_TRAP,   JIT_TO_STALE};
+
+struct BitsRow {
+  std::int64_t displacement;
+  unsigned bits;
+};
+constexpr BitsRow kExtracted[] = {
+    {JIT_BIT_PLACE_16, 4}, {JIT_BIT_PLACE_32, 5}, {JIT_BIT_PLACE_64, 6}};
 
 // sched_yield getpid getuid getgid geteuid getegid getppid getpgrp vhangup sync gettid: no
 // arguments, forwarded as they are. Written down once more on purpose.
@@ -189,7 +200,14 @@ std::string_view WhyRefusedUnder(Isolation isolation, ZydisMnemonic mnemonic) {
 
 std::span<const Slot> LoadableSlots() { return kLoadable; }
 std::span<const Slot> StorableSlots() { return kStorable; }
+std::span<const std::int64_t, 4> SpillSlots() { return kSpillSlots; }
 bool IsExitPointer(std::int64_t displacement) { return IsIn(kExitPointers, displacement); }
+std::optional<unsigned> BitsExtractedBy(std::int64_t displacement) {
+  const auto* row = std::ranges::find(kExtracted, displacement, &BitsRow::displacement);
+  if (row == std::end(kExtracted)) return std::nullopt;
+  return row->bits;
+}
+
 bool RunsInPlace(std::uint64_t number) { return IsIn(kInPlace, number); }
 
 std::string_view WhyRefused(const Instruction& instruction, Isolation isolation) {

@@ -3,16 +3,12 @@
 #define DUNEBOX_TESTS_SECURITY_CHECKER_RULES_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "jit-fallback/dispatch/context_offsets.h"
 #include "tests/security/checker/instruction.h"
-
-// Until a translator has them.
-#ifndef JIT_CONFINING_MASK
-#define JIT_CONFINING_MASK 320
-#endif
 
 namespace dunebox::checker {
 
@@ -23,8 +19,12 @@ struct Slot {
 };
 std::span<const Slot> LoadableSlots();
 std::span<const Slot> StorableSlots();
+std::span<const std::int64_t, 4> SpillSlots();
 // JIT_TO_*.
 bool IsExitPointer(std::int64_t displacement);
+
+// How many bits PEXT leaves with the mask of that slot; nothing: not known.
+std::optional<unsigned> BitsExtractedBy(std::int64_t displacement);
 
 bool RunsInPlace(std::uint64_t number);
 

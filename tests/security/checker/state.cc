@@ -50,6 +50,9 @@ State Join(const State& a, const State& b) {
   for (std::size_t i = 0; i < joined.general.size(); ++i) {
     joined.general[i] = Join(a.general[i], b.general[i]);
   }
+  for (std::size_t i = 0; i < joined.slots.size(); ++i) {
+    joined.slots[i] = Join(a.slots[i], b.slots[i]);
+  }
   return joined;
 }
 

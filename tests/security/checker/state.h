@@ -33,6 +33,8 @@ struct Value {
 
 struct State {
   std::array<Value, 16> general;
+  // Of SpillSlots(), in their order: only emitted code writes them, and it by MOV.
+  std::array<Value, 4> slots;
 
   bool operator==(const State&) const = default;
   static State AtEntry(bool rsp_is_confined);
