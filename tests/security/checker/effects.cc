@@ -41,6 +41,9 @@ class Effect {
 
   const Operand& first() const { return instruction_.all[0]; }
   const Operand& second() const { return instruction_.all[1]; }
+  bool IsLoadOfConstant() const {
+    return instruction_.mnemonic() == ZYDIS_MNEMONIC_MOV && IsImmediate(second());
+  }
   Value Of(Register reg) const {
     const std::optional<unsigned> number = GeneralNumber(reg);
     return number ? before_.general[*number] : Value();
@@ -170,7 +173,9 @@ void Effect::ForgetWritten(State& state) const {
     const bool is_cut =
         ZydisRegisterGetWidth(ZYDIS_MACHINE_MODE_LONG_64, operand.reg.value) == 32 &&
         std::ranges::find(kAlwaysWriting, instruction_.mnemonic()) != std::end(kAlwaysWriting);
-    state.general[*number] = is_cut ? Value::Below(32) : Value();
+    state.general[*number] = !is_cut              ? Value()
+                             : IsLoadOfConstant() ? Constant(second().imm.value.u & 0xffff'ffff)
+                                                  : Value::Below(32);
   }
 }
 
@@ -216,9 +221,7 @@ void Effect::LearnFromAccess(State& state) const {
         IsMemory(operand) && operand.mem.type == ZYDIS_MEMOP_TYPE_MEM &&
         operand.mem.segment != ZYDIS_REGISTER_FS && operand.mem.segment != ZYDIS_REGISTER_GS &&
         operand.mem.base == ZYDIS_REGISTER_RSP && operand.mem.index == ZYDIS_REGISTER_NONE;
-    const bool is_made =
-        (operand.actions & (ZYDIS_OPERAND_ACTION_READ | ZYDIS_OPERAND_ACTION_WRITE)) != 0;
-    if (is_at_rsp && is_made) rsp.drift = std::min(*rsp.drift, Distance(Displacement(operand)));
+    if (is_at_rsp) rsp.drift = std::min(*rsp.drift, Distance(Displacement(operand)));
   }
 }
 

@@ -6,7 +6,9 @@ namespace {
 ZydisDecoder MakeDecoder() {
   ZydisDecoder decoder;
   ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-  // Code for another processor would be read otherwise there.
+  // Not of a processor that this is ever run on; and MPX, which kernels that know FSGSBASE leave
+  // switched off, so that its instructions do nothing.
+  ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
   ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_KNC, ZYAN_FALSE);
   return decoder;
 }

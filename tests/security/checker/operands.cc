@@ -123,10 +123,10 @@ bool IsJudged(const Operand& operand, Isolation isolation) {
   return isolation != Isolation::kMaskWrites || MayWrite(operand);
 }
 
-// ENTER with a nesting level reads the frames that RBP points at.
+// ENTER with a nesting level of two and more reads the frames that RBP points at.
 bool ReadsFrames(const Instruction& instruction) {
   return instruction.mnemonic() == ZYDIS_MNEMONIC_ENTER &&
-         instruction.decoded.raw.imm[1].value.u != 0;
+         (instruction.decoded.raw.imm[1].value.u & 31) > 1;
 }
 
 std::string ExplainHidden(const Instruction& instruction, const OperandCheck& check,
