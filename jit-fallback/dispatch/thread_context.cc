@@ -86,6 +86,25 @@ void LeaveAt(Context& context, ucontext_t& machine) {
 
 }  // namespace
 
+std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
+                           std::array<std::uint64_t, 16>& gpr) {
+  constexpr auto kR11 = static_cast<unsigned>(Reg::kR11);
+  const std::uint64_t rip = recovered.kind == RecoveryKind::kInR11 ? gpr[kR11] : recovered.pc;
+  for (unsigned number = 0; number < gpr.size(); ++number) {
+    if (((recovered.confined >> number) & 1) != 0) gpr[number] = Unconfine(gpr[number]);
+  }
+  if ((recovered.in_slot & kRcxInSlot) != 0) gpr[kRcx] = context.slot_rcx;
+  if ((recovered.in_slot & kR11InSlot) != 0) gpr[kR11] = context.slot_r11;
+  if ((recovered.in_slot & kScratch0InSlot) != 0) {
+    gpr[recovered.scratch[0]] = context.slot_scratch[0];
+  }
+  if ((recovered.in_slot & kScratch1InSlot) != 0) {
+    gpr[recovered.scratch[1]] = context.slot_scratch[1];
+  }
+  if (recovered.kind == RecoveryKind::kAfterSystemCall) gpr[kRcx] = recovered.pc;
+  return rip;
+}
+
 ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
@@ -236,7 +255,7 @@ ExitReason ThreadContext::EnterNow() {
   std::uint64_t& rsp = context().gpr[kRsp];
   rsp = Confine(rsp);
   const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
-  rsp = Unconfine(rsp);
+  if (reason != ExitReason::kSignal) rsp = Unconfine(rsp);  // else RestoreGuest does
   return reason;
 }
 

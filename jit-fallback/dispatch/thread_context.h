@@ -16,6 +16,7 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/context.h"
 #include "jit-fallback/emit/emitter.h"
 
@@ -36,6 +37,11 @@ struct ExtendedLayout {
   // Puts the components into their initial state in an area of `size` bytes; MXCSR stays.
   void Initialize(std::uint64_t components, std::byte* area) const;
 };
+
+// Makes of the registers at a place in translated code, which `recovered` is about, the guest's.
+// Returns where the guest is. Async-signal-safe.
+std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
+                           std::array<std::uint64_t, 16>& gpr);
 
 class ThreadContext {
  public:

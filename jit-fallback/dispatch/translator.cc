@@ -278,24 +278,7 @@ std::optional<Stop> TranslatedThread::OnSignal() {
   const std::optional<Recovered> recovered = translator_.cache_->Recover(state.cache_rip);
   is_running_.store(false, std::memory_order_release);
   DUNEBOX_CHECK(recovered.has_value(), "interrupted where no code is");
-  const auto reg = [&](Reg name) -> std::uint64_t& {
-    return state.gpr[static_cast<unsigned>(name)];
-  };
-  state.rip = recovered->kind == RecoveryKind::kInR11 ? reg(Reg::kR11) : recovered->pc;
-  for (unsigned number = 0; number < state.gpr.size(); ++number) {
-    if (((recovered->confined >> number) & 1) != 0) {
-      state.gpr[number] = Unconfine(state.gpr[number]);
-    }
-  }
-  if ((recovered->in_slot & kRcxInSlot) != 0) reg(Reg::kRcx) = state.slot_rcx;
-  if ((recovered->in_slot & kR11InSlot) != 0) reg(Reg::kR11) = state.slot_r11;
-  if ((recovered->in_slot & kScratch0InSlot) != 0) {
-    state.gpr[recovered->scratch[0]] = state.slot_scratch[0];
-  }
-  if ((recovered->in_slot & kScratch1InSlot) != 0) {
-    state.gpr[recovered->scratch[1]] = state.slot_scratch[1];
-  }
-  if (recovered->kind == RecoveryKind::kAfterSystemCall) reg(Reg::kRcx) = recovered->pc;
+  state.rip = RestoreGuest(*recovered, state, state.gpr);
   if (state.fault_signal == 0) return AtKick{};
   const AtFault fault{.vector = state.fault_vector,
                       .error_code = state.fault_error,

@@ -38,6 +38,7 @@ class Confinement {
   bool IsConfined(unsigned reg) const { return drift_[reg] >= 0; }
   bool IsStackSettled() const { return IsConfined(kRsp) && drift_[kRsp] <= kStackDrift; }
   void Set(unsigned reg) { drift_[reg] = 0; }
+  void Clear(unsigned reg) { drift_[reg] = kUnknown; }
 
   // Takes note of what the guest's own instruction, of which `bytes` are all, does to the
   // registers. RSP may be unconfined behind it.

@@ -26,13 +26,18 @@ std::uint8_t Emitter::in_slot() const {
       (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0));
 }
 
+std::uint16_t Emitter::confined() const {
+  if (!masks() || !confinement_.IsConfined(kRsp)) return confined_now_;
+  return confined_now_ | Bit(Reg::kRsp);
+}
+
 void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
   const Recovery entry{.host = code_.size(),
                        .guest = guest,
                        .kind = kind,
                        .in_slot = in_slot(),
                        .scratch = scratch_,
-                       .confined = confined_now_};
+                       .confined = confined()};
   if (!recovery_.empty()) {
     Recovery& last = recovery_.back();
     if (last.host == entry.host) {
@@ -81,9 +86,13 @@ void Emitter::PrepareRegisters(const Step& step) {
 }
 
 // After the instruction: what it may have written is in the register only.
-void Emitter::SettleRegisters(const Instruction& instruction) {
+void Emitter::SettleRegisters(const Step& step) {
+  const Instruction& instruction = step.instruction;
   if (MayWrite(instruction, Reg::kRcx)) rcx_ = {};
   if (MayWrite(instruction, Reg::kR11)) r11_ = {};
+  if (!masks()) return;
+  confinement_.After(instruction, BytesOf(step));
+  if (SurelyAccesses(instruction, BytesOf(step))) confined_now_ = 0;
 }
 
 // ---- instructions -------------------------------------------------------------------------------
@@ -109,13 +118,13 @@ void Emitter::EmitPlain(const Step& step) {
           static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
       MarkAt(RecoveryKind::kFixed, step.offset);
       code_.MoveImmediate(reg, wide ? target : target & 0xffff'ffff);
-      SettleRegisters(instruction);
+      SettleRegisters(step);
       return;
     }
     if (target < kLow2GiB && instruction.length < 15) {
       MarkAt(RecoveryKind::kFixed, step.offset);
       EmitRipAbsolute(step, target);
-      SettleRegisters(instruction);
+      SettleRegisters(step);
     } else {
       EmitThroughScratch(step);
     }
@@ -123,7 +132,7 @@ void Emitter::EmitPlain(const Step& step) {
   }
   MarkAt(RecoveryKind::kLinear, step.offset);
   code_.Copy(block_->bytes.subspan(step.offset, instruction.length));
-  SettleRegisters(instruction);
+  SettleRegisters(step);
 }
 
 // Keeps the next patchable rel32, `bytes_before` bytes of opcode ahead of it, inside 16 bytes.
@@ -153,8 +162,7 @@ void Emitter::EmitBranch(const Step& step) {
   // loop and jrcxz reach only 127 bytes: over a short jump.
   if (instruction.address_size) code_.Byte(0x67);
   code_.Bytes({instruction.opcode, 2});
-  SettleRegisters(instruction);
-  confinement_.After(instruction, BytesOf(step));
+  SettleRegisters(step);
   MarkAt(RecoveryKind::kFixed, OffsetOf(block_->NextOf(step)));
   code_.Bytes({0xeb, 0});
   const std::uint32_t over = code_.size();

@@ -153,9 +153,10 @@ class Emitter {
   void ReloadAll(std::int32_t guest);
   void SpillAll(std::int32_t guest);
   void PrepareRegisters(const Step& step);
-  void SettleRegisters(const Instruction& instruction);
+  void SettleRegisters(const Step& step);
   void MarkAt(RecoveryKind kind, std::int32_t guest);
   std::uint8_t in_slot() const;
+  std::uint16_t confined() const;
   std::int32_t OffsetOf(std::uint64_t pc) const {
     return static_cast<std::int32_t>(pc - block_->pc);
   }

@@ -92,6 +92,7 @@ void Emitter::ConfineInPlace(Reg reg, std::int32_t guest) {
   MarkAt(RecoveryKind::kFixed, guest);
   code_.Deposit(reg, reg, JIT_CONFINING_MASK);
   confined_now_ |= Bit(reg);
+  confinement_.Set(static_cast<unsigned>(reg));
   MarkAt(RecoveryKind::kFixed, guest);
 }
 
@@ -119,20 +120,15 @@ void Emitter::EmitMasked(const Step& step) {
   } else {
     EmitMaskedOperand(step);
   }
-  const bool is_sure = SurelyAccesses(instruction, BytesOf(step));
+  // What may not have been accessed may be no address.
   for (unsigned reg = 0; reg < 16; ++reg) {
     if (((confined_now_ >> reg) & 1) == 0) continue;
-    if (is_sure) {
-      confinement_.Set(reg);
-      continue;
-    }
     MarkAt(RecoveryKind::kFixed, next);
     code_.Extract(static_cast<Reg>(reg), static_cast<Reg>(reg), JIT_CONFINING_MASK);
+    confinement_.Clear(reg);
     confined_now_ &= static_cast<std::uint16_t>(~(1U << reg));
   }
-  confined_now_ = 0;
   MarkAt(RecoveryKind::kFixed, next);
-  confinement_.After(instruction, BytesOf(step));
   if (!confinement_.IsConfined(kRsp)) SettleStack(next);
 }
 
@@ -192,7 +188,7 @@ void Emitter::EmitBitString(const Step& step) {
   code_.Bytes({static_cast<std::uint8_t>(0x40 | (is_wide ? 8 : 0) | (number >= Reg::kR8 ? 4 : 0)),
                0x0f, instruction.opcode,
                static_cast<std::uint8_t>((Low(number) << 3) | Low(address))});
-  SettleRegisters(instruction);
+  SettleRegisters(step);
   const std::int32_t next = here + instruction.length;
   MarkAt(RecoveryKind::kFixed, next);
   ReleaseScratch(1, next);

@@ -260,7 +260,7 @@ void Emitter::EmitThroughScratch(const Step& step) {
   }
   if (masks() && !IsConfinedOperand(step)) code_.Deposit(base, base, JIT_CONFINING_MASK);
   EmitWithBase(step, base);
-  SettleRegisters(instruction);
+  SettleRegisters(step);
   MarkAt(RecoveryKind::kFixed, next);
   ReleaseScratch(0, next);
 }

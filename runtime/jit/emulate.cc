@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "hostcalls/abi/ring0_abi.h"
+#include "jit-fallback/dispatch/operand_address.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -81,24 +82,8 @@ unsigned RmField(const Instruction& instruction) {
   return (instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
 }
 
-// The address of the explicit memory operand. [intel/vol2 §2.1.5]
-std::uint64_t AddressOf(const Instruction& instruction, jit::Context& context) {
-  const unsigned mod = instruction.modrm >> 6;
-  std::uint64_t address = static_cast<std::uint64_t>(std::int64_t{instruction.displacement});
-  if (instruction.rip_relative) {
-    address += context.rip + instruction.length;
-  } else if ((instruction.modrm & 7) == 4) {
-    const unsigned index = ((instruction.sib >> 3) & 7U) | ((instruction.rex & 2) != 0 ? 8U : 0U);
-    const unsigned base = (instruction.sib & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
-    if (index != 4) address += Gpr(context, index) << (instruction.sib >> 6);
-    if (mod != 0 || (base & 7) != 5) address += Gpr(context, base);
-  } else {
-    address += Gpr(context, RmField(instruction));
-  }
-  if (instruction.address_size) address &= 0xffff'ffff;
-  if (instruction.segment == jit::Segment::kFs) address += context.fs_base;
-  if (instruction.segment == jit::Segment::kGs) address += context.gs_base;
-  return address;
+std::uint64_t AddressOf(const Instruction& instruction, const jit::Context& context) {
+  return jit::OperandAddress(instruction, {}, context);
 }
 
 class Emulator {
@@ -124,6 +109,7 @@ class Emulator {
   }
   std::optional<Fault> Cpuid();
   std::optional<Fault> GsBase(bool write);
+  std::optional<Fault> WriteFsBase();
   std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
   std::optional<Fault> MoveToSegment();
   std::optional<Fault> MoveFromSegment();
@@ -164,6 +150,15 @@ std::optional<Fault> Emulator::GsBase(bool write) {
   } else {
     reg = wide ? context_.gs_base : context_.gs_base & 0xffff'ffff;
   }
+  return Done();
+}
+
+// Only under isolation: translated code relies on the base's being in the window.
+std::optional<Fault> Emulator::WriteFsBase() {
+  const std::uint64_t reg = Gpr(context_, RmField(instruction_));
+  const std::uint64_t value = (instruction_.rex & 8) != 0 ? reg : reg & 0xffff'ffff;
+  if (value >= memory_.window().limit) return GeneralProtection();
+  context_.fs_base = value;
   return Done();
 }
 
@@ -332,6 +327,8 @@ std::optional<Fault> Emulator::Run() {
       return GsBase(false);
     case Operation::kWriteGsBase:
       return GsBase(true);
+    case Operation::kWrFsBase:
+      return WriteFsBase();
     case Operation::kMoveToSegment:
       return MoveToSegment();
     case Operation::kMoveFromSegment:

@@ -2,9 +2,11 @@
 
 #include <cpuid.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -91,15 +93,17 @@ absl::Status JitEngine::TryHost() {
   return absl::OkStatus();
 }
 
-JitEngine::JitEngine(memory::AddressSpace& space)
+JitEngine::JitEngine(memory::AddressSpace& space, jit::Isolation isolation)
     : space_(space),
+      isolation_(isolation),
       extended_layout_(jit::ExtendedLayout::OfHost(dune::x86::kExtendedFeatureMask)),
       code_pages_(space.memory()) {}
 
 absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
                                                              memory::AddressSpace& space) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
-  std::unique_ptr<JitEngine> engine(new JitEngine(space));
+  std::unique_ptr<JitEngine> engine(new JitEngine(space, options.isolation));
+  if (absl::Status status = engine->ReserveGuard(); !status.ok()) return status;
   jit::Translator::Options translation;
   translation.cache_size = options.cache_size;
   translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
@@ -134,8 +138,22 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
 }
 
 JitEngine::~JitEngine() {
+  if (guard_ != nullptr) munmap(guard_, jit::kGuardSize);
   space_.memory().SetWatcher(nullptr);
   space_.SetObserver(nullptr);
+}
+
+// Nothing may be mapped right above the user half: confined operands reach a little further.
+absl::Status JitEngine::ReserveGuard() {
+  if (!jit::IsMask(isolation_)) return absl::OkStatus();
+  void* const start = reinterpret_cast<void*>(jit::kUserHalfEnd);
+  void* const got = mmap(start, jit::kGuardSize, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (got != start) {
+    return absl::ErrnoToStatus(errno, "cannot keep the memory above the user half free");
+  }
+  guard_ = got;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {

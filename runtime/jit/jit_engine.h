@@ -45,6 +45,8 @@ class JitEngine final : public ExecutionEngine,
 
   std::string name() const override { return "jit"; }
   absl::StatusOr<std::unique_ptr<EngineThread>> CreateThread() override;
+  // Confined code cannot reach host pages.
+  bool can_alias_host_pages() const override { return !jit::IsMask(isolation_); }
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
   void LockForFork() override;
   void UnlockAfterFork() override;
@@ -74,12 +76,15 @@ class JitEngine final : public ExecutionEngine,
 
  private:
   bool AllProtected(const memory::VmaMap& map, const GuestRange& range);
-  explicit JitEngine(memory::AddressSpace& space);
+  JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
+  absl::Status ReserveGuard();
   std::string Statistics();
 
   memory::AddressSpace& space_;
+  const jit::Isolation isolation_;
   const jit::ExtendedLayout extended_layout_;
+  void* guard_ = nullptr;
   CodePages code_pages_;
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;

@@ -40,6 +40,7 @@ class KvmEngine final : public runtime::ExecutionEngine {
 
   std::string name() const override { return "kvm (" + probe_.verdict() + ")"; }
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> CreateThread() override;
+  bool can_alias_host_pages() const override { return true; }
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
   void LockForFork() override;
   void UnlockAfterFork() override;

@@ -107,6 +107,7 @@ std::optional<HostVdso> FindHostVdso(std::string_view maps) {
 }
 
 absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine) {
+  if (!machine.engine().can_alias_host_pages()) return GuestVirt{0};
   memory::AddressSpace& space = machine.space();
   const absl::StatusOr<std::string> maps = runtime::ReadTextFile("/proc/self/maps");
   if (!maps.ok()) return maps.status();

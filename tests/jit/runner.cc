@@ -68,16 +68,7 @@ Snapshot Take(const ucontext_t& machine) {
 Snapshot Recover(Snapshot snapshot, const Context& context, const CodeCache& cache) {
   const std::optional<Recovered> recovered = cache.Recover(snapshot.rip);
   if (!recovered) return {};
-  snapshot.rip = recovered->kind == RecoveryKind::kInR11 ? snapshot.gpr[11] : recovered->pc;
-  if ((recovered->in_slot & kRcxInSlot) != 0) snapshot.gpr[kRcx] = context.slot_rcx;
-  if ((recovered->in_slot & kR11InSlot) != 0) snapshot.gpr[11] = context.slot_r11;
-  if ((recovered->in_slot & kScratch0InSlot) != 0) {
-    snapshot.gpr[recovered->scratch[0]] = context.slot_scratch[0];
-  }
-  if ((recovered->in_slot & kScratch1InSlot) != 0) {
-    snapshot.gpr[recovered->scratch[1]] = context.slot_scratch[1];
-  }
-  if (recovered->kind == RecoveryKind::kAfterSystemCall) snapshot.gpr[kRcx] = recovered->pc;
+  snapshot.rip = RestoreGuest(*recovered, context, snapshot.gpr);
   return snapshot;
 }
 

@@ -6,8 +6,10 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/jit/arena.h"
 #include "tests/jit/generator.h"
 #include "tests/jit/lockstep.h"
@@ -18,20 +20,26 @@ namespace {
 
 constexpr unsigned kSequences = 100;
 
-class Stepping : public testing::TestWithParam<Layout> {
+using Place = std::tuple<Layout, Isolation>;
+class Stepping : public testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
-    arena_ = Arena::Map(GetParam());
-    if (arena_ == nullptr) GTEST_SKIP() << GetParam().name << ": the addresses are taken";
-    runner_ = std::make_unique<Runner>(*arena_, Runner::Options{});
+    const auto& [layout, isolation] = GetParam();
+    arena_ = Arena::Map(layout);
+    if (arena_ == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
+    runner_ = std::make_unique<Runner>(*arena_, Runner::Options{.isolation = isolation});
     arena_->Fill(random_);
     memory_ = arena_->Save();
   }
 
+  static Isolation isolation() { return std::get<Isolation>(GetParam()); }
+
   // The next sequence and the registers it starts with.
   Machine Next() {
     Machine start;
-    Generator generator(random_, *arena_, unsupported_, {.trap_flag_is_visible = false});
+    Generator generator(random_, *arena_, unsupported_, {.trap_flag_is_visible = false,
+                         .wild_percent = IsMask(isolation()) ? 0U : 1U,
+                         .isolation = isolation()});
     generator.PrepareMachine(start);
     sequence_ = generator.Make();
     for (const Sequence::Chunk& chunk : sequence_.chunks) {
@@ -117,15 +125,19 @@ TEST_P(Stepping, ATimersKicksFindStatesOfTheProgram) {
   std::cout << kicks_ << " kicks\n";
 }
 
-std::string NameOf(const testing::TestParamInfo<Layout>& info) {
-  std::string name = info.param.name;
+std::string NameOfPlace(const testing::TestParamInfo<Place>& info) {
+  std::string name = absl::StrCat(std::get<Layout>(info.param).name, " ",
+                                  std::string(NameOf(std::get<Isolation>(info.param))));
   for (char& c : name) {
-    if (c == ' ' || c == ',') c = '_';
+    if (c == ' ' || c == ',' || c == '-') c = '_';
   }
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, Stepping, testing::ValuesIn(kLayouts), NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, Stepping,
+    testing::Combine(testing::ValuesIn(kLayouts), testing::Values(Isolation::kNone, Isolation::kMask)),
+    NameOfPlace);
 
 }  // namespace
 }  // namespace dunebox::jit
