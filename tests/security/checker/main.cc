@@ -1,16 +1,20 @@
 // dunebox_check_code: proves that what --jit-record has written down obeys docs/isolation.md.
 //
-//   dunebox_check_code [--isolation=NAME] FILE...
+//   dunebox_check_code [--isolation=NAME] FILE-OR-DIRECTORY...
 //
+// Of a directory, all files that --jit-record has made there.
 // With --isolation a file of code under another one is an error. Exit status: 0 all of it does, 1
 // something does not, 2 a file cannot be used or there was nothing to check.
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
 #include "tests/security/checker/checker.h"
 #include "tests/security/checker/reader.h"
@@ -76,6 +80,18 @@ void CheckFile(const std::string& file, std::string_view isolation, Summary& sum
   summary.is_unusable = true;
 }
 
+// The files that a word of the command line stands for.
+std::vector<std::string> FilesOf(const char* word) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(word, error)) return {word};
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(word, error)) {
+    if (entry.path().extension() == ".blocks") files.push_back(entry.path().string());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
 int Run(int count, char** words) {
   constexpr std::string_view kOption = "--isolation=";
   std::string_view isolation;
@@ -86,8 +102,10 @@ int Run(int count, char** words) {
     if (word.starts_with(kOption)) {
       isolation = word.substr(kOption.size());
     } else {
-      CheckFile(words[i], isolation, summary);
-      ++files;
+      for (const std::string& file : FilesOf(words[i])) {
+        CheckFile(file, isolation, summary);
+        ++files;
+      }
     }
   }
   for (const auto& [kind, number] : summary.kinds) {
