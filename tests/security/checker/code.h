@@ -21,7 +21,7 @@ struct Code {
 
 struct Violation {
   std::uint32_t offset;     // of the instruction, in the code
-  std::string_view rule;    // "operand"; all of them are in the README
+  std::string_view rule;    // "operand"; README.md lists them
   std::string detail;       // what exactly it does wrong
   std::string instruction;  // disassembled
 };

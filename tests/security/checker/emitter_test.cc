@@ -19,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "hostcalls/table/table.h"
 #include "jit-fallback/decode/instruction.h"
 #include "runtime/jit/isolation_choice.h"
 #include "tests/jit/emitted.h"
@@ -217,6 +218,15 @@ std::string Describe(const Bytes& guest, const Code& code, const Violation& viol
   return "guest " + jit::ToHex(guest) + "\nhost " + jit::ToHex(code.bytes) + "\nat " +
          std::to_string(violation.offset) + ": " + violation.instruction + ": " +
          std::string(violation.rule) + ": " + violation.detail;
+}
+
+// Who adds a call to the table that would run in place decides here once more whether it may.
+TEST(SystemCalls, WithoutArgumentsAreTheOnesTheCheckerKnows) {
+  for (const hostcalls::Row& row : hostcalls::AllRows()) {
+    const bool is_plain = row.route == hostcalls::Route::kForwarded && row.argument_count() == 0 &&
+                          row.family != hostcalls::Family::kSignals;
+    EXPECT_EQ(RunsInPlace(static_cast<std::uint64_t>(row.number)), is_plain) << row.name;
+  }
 }
 
 class EmittedCode : public testing::TestWithParam<IsolationRow> {

@@ -32,9 +32,10 @@ struct BitsRow {
 constexpr BitsRow kExtracted[] = {
     {JIT_BIT_PLACE_16, 4}, {JIT_BIT_PLACE_32, 5}, {JIT_BIT_PLACE_64, 6}};
 
-// sched_yield getpid getuid getgid geteuid getegid getppid getpgrp vhangup sync gettid: no
-// arguments, forwarded as they are. Written down once more on purpose.
-constexpr std::uint64_t kInPlace[] = {24, 39, 102, 104, 107, 108, 110, 111, 153, 162, 186};
+// sched_yield getpid getuid getgid geteuid getegid getppid getpgrp setsid vhangup sync gettid
+// inotify_init: no arguments, forwarded as they are. Written down once more on purpose.
+constexpr std::uint64_t kInPlace[] = {24,  39,  102, 104, 107, 108, 110,
+                                      111, 112, 153, 162, 186, 253};
 
 // All of a category, but for the mnemonics below.
 constexpr ZydisInstructionCategory kAllowedCategories[] = {
