@@ -231,8 +231,8 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
   return fd->release();
 }
 
-// A process that cannot have a file for perf or for its record goes on without: a program must not fail because
-// somebody watches it.
+// A process that cannot have a file for perf or for its record goes on without: a program must not
+// fail because somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
                      .isolation = session.isolation,

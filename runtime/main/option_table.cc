@@ -79,7 +79,9 @@ versions deny by default.
 
 --jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
 --jit-perf-map names places. A process that a signal ends, other than for a fault of
-its own, prints no --stats and no --jit-dump. Engine kvm refuses the --jit options.
+its own, prints no --stats and no --jit-dump. What --jit-record writes is for the
+checker of emitted code, dunebox_check_code; DIR has to exist. Engine kvm refuses the
+--jit options.
 
 Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
 itself failed; 126 when PROG cannot be executed; 127 when it was not found.

@@ -56,6 +56,7 @@ prints '--engine=auto\|kvm\|jit' run --help
 prints '--allow=all' run --trace --help
 prints '--stats' run --help
 prints '--jit-dump=ADDR' run --help
+prints '--jit-record=DIR' run --help
 prints '--json' doctor --help
 
 refuses "no command given; see 'dunebox --help'"
