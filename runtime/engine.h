@@ -90,11 +90,11 @@ class ExecutionEngine {
   // "kvm (hardware)", "kvm (emulated)", ... for doctor and status.
   virtual std::string name() const = 0;
   virtual absl::StatusOr<std::unique_ptr<EngineThread>> CreateThread() = 0;
-  // Whether it can show them at all; where not, there is no vDSO.
-  virtual bool can_alias_host_pages() const = 0;
   // Shows the guest host pages read-only at a range where the host has other (or no) memory: the
   // vDSO's clock data. Once per engine, before the first guest instruction.
   virtual absl::Status AliasHostPages(const GuestRange& at, const void* host) = 0;
+  // Whether it can.
+  virtual bool can_alias_host_pages() const = 0;
   // Around fork: nobody changes the engine's state in between, so that the child, which cannot use
   // it, can take it apart and build its own.
   virtual void LockForFork() = 0;

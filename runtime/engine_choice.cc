@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <unistd.h>
 
+#include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::runtime {
@@ -20,7 +21,7 @@ bool HasVirtualization() {
 EngineFacts FactsOfThisMachine() {
   return {.has_virtualization = HasVirtualization(),
           .can_open_kvm = access("/dev/kvm", R_OK | W_OK) == 0,
-          .can_translate = JitEngine::CheckHost().ok()};
+          .can_translate = JitEngine::CheckHost().ok() && ChooseIsolation(std::nullopt).ok()};
 }
 
 process::EngineKind ChooseEngine(const EngineFacts& facts) {

@@ -11,7 +11,7 @@ namespace dunebox::runtime {
 struct EngineFacts {
   bool has_virtualization = false;  // the processor offers VT-x or AMD-V
   bool can_open_kvm = false;        // /dev/kvm, for reading and writing
-  bool can_translate = false;       // JitEngine::CheckHost
+  bool can_translate = false;       // and isolate what it translates
 };
 
 // What a run asks of this machine. Cheap: runs on every start with --engine=auto.

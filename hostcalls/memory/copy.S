@@ -21,6 +21,33 @@ dunebox_copy_bytes:
         ret
         .size   dunebox_copy_bytes, . - dunebox_copy_bytes
 
+// Entered from: ReadAtOnce() and WriteAtOnce(). RDI destination, RSI source.
+// Leaves to: caller, RAX = 0 done, 1 fault.
+        .globl  dunebox_move_4
+        .type   dunebox_move_4, @function
+dunebox_move_4:
+.Lmove_4_load:
+        movl    (%rsi), %eax
+.Lmove_4_store:
+        movl    %eax, (%rdi)
+        xorl    %eax, %eax
+        ret
+        .size   dunebox_move_4, . - dunebox_move_4
+
+        .globl  dunebox_move_8
+        .type   dunebox_move_8, @function
+dunebox_move_8:
+.Lmove_8_load:
+        movq    (%rsi), %rax
+.Lmove_8_store:
+        movq    %rax, (%rdi)
+        xorl    %eax, %eax
+        ret
+.Lmove_fault:
+        movl    $1, %eax
+        ret
+        .size   dunebox_move_8, . - dunebox_move_8
+
 // Entered from: CopyInString(). RDI destination, RSI source, RDX most bytes to copy.
 // Stack: return address only.
 // Leaves to: caller, RAX = bytes copied before the NUL, RDX when there was none, or -1 after
@@ -79,6 +106,10 @@ dunebox_compare_exchange:
 // Pairs: address of the instruction that may fault, address to continue at.
 dunebox_copy_fixups:
         .quad   .Lcopy_rep, .Lcopy_done
+        .quad   .Lmove_4_load, .Lmove_fault
+        .quad   .Lmove_4_store, .Lmove_fault
+        .quad   .Lmove_8_load, .Lmove_fault
+        .quad   .Lmove_8_store, .Lmove_fault
         .quad   .Lstring_load, .Lstring_fault
         .quad   .Lprobe_load, .Lprobe_fault
         .quad   .Lexchange, .Lexchange_fault

@@ -13,10 +13,16 @@ struct Fixup {
 
 extern "C" {
 std::uint64_t dunebox_copy_bytes(void* to, const void* from, std::uint64_t bytes);
+int dunebox_move_4(void* to, const void* from);
+int dunebox_move_8(void* to, const void* from);
 std::int64_t dunebox_copy_string(char* to, const void* from, std::uint64_t limit);
 int dunebox_probe_byte(const void* address);
 int dunebox_compare_exchange(void* address, std::uint32_t expected, std::uint32_t desired);
 extern const Fixup dunebox_copy_fixups[];
+}
+
+bool MoveAtOnce(void* to, const void* from, std::size_t size) {
+  return (size == 4 ? dunebox_move_4(to, from) : dunebox_move_8(to, from)) == 0;
 }
 
 }  // namespace
@@ -58,6 +64,16 @@ bool GuestMemory::Write(std::uint64_t to, std::span<const std::byte> from) const
   if (from.empty()) return true;
   void* target = HostAddress(to, from.size());
   return target != nullptr && dunebox_copy_bytes(target, from.data(), from.size()) == 0;
+}
+
+bool GuestMemory::ReadAtOnce(std::uint64_t from, std::span<std::byte> to) const {
+  if (!IsInside(from, to.size())) return false;
+  return MoveAtOnce(to.data(), reinterpret_cast<const void*>(window_.base + from), to.size());
+}
+
+bool GuestMemory::WriteAtOnce(std::uint64_t to, std::span<const std::byte> from) const {
+  void* target = HostAddress(to, from.size());
+  return target != nullptr && MoveAtOnce(target, from.data(), from.size());
 }
 
 CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_t limit,

@@ -95,6 +95,11 @@ class GuestMemory {
   [[nodiscard]] bool Read(std::uint64_t from, std::span<std::byte> to) const;
   [[nodiscard]] bool Write(std::uint64_t to, std::span<const std::byte> from) const;
 
+  // The same for 4 or 8 bytes with one instruction: a sibling's aligned store is seen whole or not
+  // at all, and so is an aligned one from here; what fails has changed nothing.
+  [[nodiscard]] bool ReadAtOnce(std::uint64_t from, std::span<std::byte> to) const;
+  [[nodiscard]] bool WriteAtOnce(std::uint64_t to, std::span<const std::byte> from) const;
+
   template <typename T>
   CopyResult<T> CopyIn(GuestPtr<T> pointer) const {
     static_assert(std::is_trivially_copyable_v<T>);

@@ -104,6 +104,7 @@ class Decoder {
   void Touch(Operand operand, unsigned number);
   void ApplySpecial(const Form& form);
   void Describe(const Form& form);
+  void DescribeVector();
   bool HasSegment(const Form& form) const;
   bool IsRefusedBranch(const Form& form) const;
 
@@ -395,6 +396,14 @@ void Decoder::Describe(const Form& form) {
   out_.overwrites_flags = form.Has(tag::kOverwritesFlags);
 }
 
+void Decoder::DescribeVector() {
+  out_.vector_length = static_cast<std::uint8_t>(fields_.vector_length);
+  out_.vvvv = static_cast<std::uint8_t>(fields_.vvvv);
+  out_.high_reg = fields_.HighReg() != 0;
+  out_.high_vvvv = fields_.HighVvvv() != 0;
+  out_.opmask = static_cast<std::uint8_t>(fields_.IsEvex() ? fields_.EvexMask() : 0);
+}
+
 // Whether an instruction uses DS by default, which FS and GS replace. STOS and SCAS use ES only.
 bool Decoder::HasSegment(const Form& form) const {
   const Operation operation = form.operation;
@@ -427,6 +436,7 @@ bool Decoder::Run() {
   if (fields_.encoding != Encoding::kLegacy) {
     if (!IsValidVector(*form, fields_)) return false;
     Touch(form->vvvv, fields_.vvvv);
+    DescribeVector();
   }
   if (fields_.operand_size && IsRefusedBranch(*form)) return false;
   ReadImmediates(*form);

@@ -142,6 +142,12 @@ struct Instruction {
   std::uint8_t displacement_offset = 0, displacement_size = 0;  // size 0, 1, 4 (8 for moffs)
   std::uint8_t immediate_offset = 0, immediate_size = 0;  // all immediates together; also rel8/32
 
+  // From the VEX or EVEX prefix. A gather's or scatter's vector index takes high_vvvv.
+  std::uint8_t vector_length = 0;            // 0: 128 bits, 1: 256, 2: 512
+  std::uint8_t vvvv = 0;                     // a register, 0..15
+  bool high_reg = false, high_vvvv = false;  // EVEX.R', EVEX.V': 16 more
+  std::uint8_t opmask = 0;                   // EVEX.aaa
+
   // The explicit memory operand (ModRM or moffs); implicit ones go by `operation`.
   bool has_memory = false;
   bool rip_relative = false;

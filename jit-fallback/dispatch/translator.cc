@@ -285,27 +285,31 @@ std::optional<Stop> TranslatedThread::OnSignal() {
                       .address = state.fault_address,
                       .signal = static_cast<int>(state.fault_signal),
                       .code = state.fault_code};
-  return IsMask(translator_.options_.emitter.isolation) ? AsNative(fault) : fault;
+  return IsMask(translator_.options_.emitter.isolation) ? AsNative(fault) : Stop(fault);
 }
 
 // What the guest's instruction would have raised in place of what its confined form did.
-AtFault TranslatedThread::AsNative(const AtFault& fault) {
+Stop TranslatedThread::AsNative(const AtFault& fault) {
   constexpr std::uint64_t kStackFault = 12, kGeneralProtection = 13;
   if (fault.vector != kStackFault && fault.vector != kGeneralProtection) return fault;
   const Context& state = context_->context();
+  Instruction instruction;
   std::optional<NativeFault> native;
   translator_.source_.WithCode(
       state.rip, kMostInstructionBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
-        Instruction instruction;
         if (Decode(code.bytes, instruction) != DecodeStatus::kOk) return;
         native = FaultOutsideUserHalf(instruction, code.bytes.first(instruction.length), state);
       });
+  // Which element it was only the runtime can tell, when it goes on with the instruction.
+  if (instruction.operation == Operation::kGatherScatter) {
+    return AtInstruction{.instruction = instruction, .is_too_long = false};
+  }
   if (!native) return fault;
-  return {.vector = native->vector,
-          .error_code = native->error_code,
-          .address = native->address,
-          .signal = native->signal,
-          .code = native->code};
+  return AtFault{.vector = native->vector,
+                 .error_code = native->error_code,
+                 .address = native->address,
+                 .signal = native->signal,
+                 .code = native->code};
 }
 
 // A self-checking block has found that the guest's bytes are not those it was made from.

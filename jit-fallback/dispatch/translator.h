@@ -89,7 +89,7 @@ class TranslatedThread {
   std::optional<Stop> OnLink();
   std::optional<Stop> OnLookup();
   std::optional<Stop> OnSignal();
-  AtFault AsNative(const AtFault& fault);
+  Stop AsNative(const AtFault& fault);
   std::optional<Stop> OnStale();
   Stop OnInstruction();
 

@@ -147,6 +147,7 @@ class Emitter {
   }
   // RSP as a block's exits need it.
   void SettleStack(std::int32_t guest);
+  void SettleStackForAccess(std::int32_t guest);
   bool masks() const { return IsMask(options_.isolation); }
 
   void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);

@@ -26,6 +26,14 @@ bool IsNear(const Instruction& instruction) {
          instruction.displacement < Confinement::kNear;
 }
 
+// LEAVE takes its stack pointer from RBP.
+bool AccessesStack(const Instruction& instruction) {
+  const bool is_operand = PlainBase(instruction) == static_cast<int>(kRsp);
+  return is_operand || instruction.operation == Operation::kEnter ||
+         (StackUseOf(instruction) != StackUse::kNone &&
+          instruction.operation != Operation::kLeave);
+}
+
 }  // namespace
 
 void Emitter::SettleStack(std::int32_t guest) {
@@ -33,6 +41,11 @@ void Emitter::SettleStack(std::int32_t guest) {
   MarkAt(RecoveryKind::kFixed, guest);
   code_.Deposit(Reg::kRsp, Reg::kRsp, JIT_CONFINING_MASK);
   confinement_.Set(kRsp);
+}
+
+// RSP may hold anything as long as it is not used: it is confined when it is.
+void Emitter::SettleStackForAccess(std::int32_t guest) {
+  if (masks() && !confinement_.IsConfined(kRsp)) SettleStack(guest);
 }
 
 // What the emitter leaves to the runtime although it could be copied: an FS base that has to be
@@ -104,6 +117,7 @@ void Emitter::ConfineInPlace(Reg reg, std::int32_t guest) {
 void Emitter::EmitMasked(const Step& step) {
   const Instruction& instruction = step.instruction;
   const std::int32_t next = step.offset + instruction.length;
+  if (AccessesStack(instruction)) SettleStackForAccess(step.offset);
   const ImplicitOperands implicit = ImplicitOf(instruction, BytesOf(step));
   const bool reads_count = options_.isolation == Isolation::kMask;
   auto in_place = static_cast<std::uint16_t>(implicit.written | (reads_count ? implicit.read : 0));
@@ -134,7 +148,6 @@ void Emitter::EmitMasked(const Step& step) {
     confined_now_ &= static_cast<std::uint16_t>(~(1U << reg));
   }
   MarkAt(RecoveryKind::kFixed, next);
-  if (!confinement_.IsConfined(kRsp)) SettleStack(next);
 }
 
 void Emitter::EmitMaskedOperand(const Step& step) {

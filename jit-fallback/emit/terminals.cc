@@ -28,6 +28,7 @@ void Emitter::EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t g
 
 void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target) {
   const std::int32_t here = block_->steps.back().offset;
+  SettleStackForAccess(here);
   if (return_address < kLow2GiB) {
     MarkAt(RecoveryKind::kFixed, here);
     code_.Byte(0x68);  // push imm32
@@ -92,7 +93,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
 void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_address) {
   PrepareRegisters(step);  // registers the operand names
   const std::int32_t here = step.offset;
-  if (!is_call) SettleStack(here);
+  is_call ? SettleStackForAccess(here) : SettleStack(here);
   SpillAll(here);
   EmitLoadTarget(step);
   if (is_call) {
@@ -109,6 +110,7 @@ void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_
 
 void Emitter::EmitReturn(std::uint16_t extra) {
   const std::int32_t here = block_->steps.back().offset;
+  SettleStackForAccess(here);
   SpillAll(here);
   if (extra == 0) {
     code_.Pop(Reg::kR11);

@@ -35,6 +35,8 @@ EngineDecision DecideEngine(const Check& virtualization, const Check& device,
                             const absl::StatusOr<kvm::Probe>& probe,
                             const absl::Status& translation);
 
+// Of translated code.
+Check CheckIsolations(const Host& host);
 Check CheckProtectionKeys(const Host& host);
 Check CheckLandlock(const Host& host);
 Check CheckUserNamespaces(const Host& host);

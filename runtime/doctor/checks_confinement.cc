@@ -12,8 +12,34 @@
 
 #include "runtime/doctor/checks.h"
 #include "runtime/doctor/host_file.h"
+#include "runtime/jit/isolation_choice.h"
 
 namespace dunebox::doctor {
+
+Check CheckIsolations(const Host& host) {
+  Check check{.name = "isolation of jit"};
+  std::vector<std::string> offered, missing;
+  for (const jit::IsolationName& row : jit::kIsolationNames) {
+    if (row.isolation == jit::Isolation::kNone) continue;
+    const absl::Status status = host.isolation(row.isolation);
+    if (status.ok()) {
+      offered.emplace_back(row.name);
+    } else {
+      missing.push_back(fmt::format("not {}: {}", row.name, std::string(status.message())));
+    }
+  }
+  const absl::StatusOr<jit::Isolation> chosen =
+      runtime::ChooseIsolation(std::nullopt, host.isolation);
+  if (!chosen.ok()) {
+    check.state = State::kMissing;
+    check.found = std::string(chosen.status().message());
+    check.advice = "use engine kvm, or a processor with BMI2";
+    return check;
+  }
+  check.found = fmt::format("{}; offered: {}", NameOf(*chosen), fmt::join(offered, ", "));
+  for (const std::string& reason : missing) check.found += "; " + reason;
+  return check;
+}
 
 Check CheckProtectionKeys(const Host& host) {
   Check check{.name = "protection keys"};
@@ -24,7 +50,7 @@ Check CheckProtectionKeys(const Host& host) {
   }
   check.state = State::kWarning;
   check.found = result == -ENOSPC ? "all taken" : "not offered by this processor and kernel";
-  check.advice = "nothing to do: no engine of this version needs them";
+  check.advice = "nothing to do: engine jit isolates code without them, more slowly";
   return check;
 }
 

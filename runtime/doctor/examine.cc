@@ -9,7 +9,7 @@ Report Examine(const Host& host) {
   const absl::Status translation = host.translation();
   return {.checks = {CheckKernel(host), CheckProcessor(host), CheckProcessorFeatures(host),
                      virtualization, device, CheckKvmProbe(probe), CheckJitEngine(translation),
-                     CheckProtectionKeys(host), CheckLandlock(host), CheckUserNamespaces(host),
+                     CheckIsolations(host), CheckProtectionKeys(host), CheckLandlock(host), CheckUserNamespaces(host),
                      CheckSeccomp(host), CheckOpenFiles(host), CheckMappingCount(host),
                      CheckStackLimit(host), CheckAddressLayout(host), CheckDefaultRights()},
           .engine = DecideEngine(virtualization, device, probe, translation)};

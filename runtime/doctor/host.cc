@@ -12,6 +12,7 @@
 
 #include <cerrno>
 
+#include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::doctor {
@@ -71,6 +72,7 @@ Host ThisHost() {
   host.kvm = &kvm::HostKvmApi();
   host.probe = [api = host.kvm] { return kvm::RunProbe(*api); };
   host.translation = runtime::JitEngine::TryHost;
+  host.isolation = runtime::CheckIsolation;
   host.protection_key = TryProtectionKey;
   host.landlock_abi = ReadLandlockAbi;
   host.user_namespace = TryUserNamespace;

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/kvm/kvm_api.h"
+#include "jit-fallback/emit/isolation.h"
 #include "runtime/kvm/probe.h"
 
 namespace dunebox::doctor {
@@ -38,6 +39,8 @@ struct Host {
   std::function<absl::StatusOr<kvm::Probe>()> probe;
 
   std::function<absl::Status()> translation;  // whether engine jit can run, really tried
+  // Why translated code cannot be isolated in this way; OK when it can.
+  std::function<absl::Status(jit::Isolation)> isolation;
   std::function<int()> protection_key;  // 0 when one can be allocated
   std::function<int()> landlock_abi;
   std::function<int()> user_namespace;                      // 0 when one can be made

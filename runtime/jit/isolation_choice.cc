@@ -3,6 +3,7 @@
 #include <cpuid.h>
 
 #include <array>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 
@@ -12,7 +13,7 @@ namespace {
 using jit::Isolation;
 
 // Best first. `seg` is not among them: a program may need more than its 4 GiB.
-constexpr std::array kOrder = {Isolation::kPku, Isolation::kMask, Isolation::kNone};
+constexpr std::array kOrder = {Isolation::kPku, Isolation::kMask};
 
 // [intel/vol2 CPUID] BMI2: PDEP, PEXT and SARX.
 bool HasBitDeposit() {
@@ -46,15 +47,20 @@ absl::Status CheckIsolation(Isolation isolation) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Isolation> ChooseIsolation(std::optional<Isolation> wanted) {
+absl::StatusOr<Isolation> ChooseIsolation(std::optional<Isolation> wanted,
+                                          absl::FunctionRef<absl::Status(Isolation)> check) {
   if (wanted) {
-    if (absl::Status status = CheckIsolation(*wanted); !status.ok()) return status;
+    if (absl::Status status = check(*wanted); !status.ok()) return status;
     return *wanted;
   }
+  std::string reasons;
   for (const Isolation isolation : kOrder) {
-    if (CheckIsolation(isolation).ok()) return isolation;
+    const absl::Status status = check(isolation);
+    if (status.ok()) return isolation;
+    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", status.message());
   }
-  return Isolation::kNone;
+  return absl::UnavailableError(absl::StrCat("engine jit cannot isolate a program here (", reasons,
+                                             "); --jit-isolation=none runs it without"));
 }
 
 }  // namespace dunebox::runtime

@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "jit-fallback/emit/isolation.h"
 
@@ -16,8 +17,10 @@ namespace dunebox::runtime {
 absl::Status CheckIsolation(jit::Isolation isolation);
 
 // `wanted` itself, or an error that says why it cannot be had: never a weaker one. Nothing wanted:
-// the best for whole programs.
-absl::StatusOr<jit::Isolation> ChooseIsolation(std::optional<jit::Isolation> wanted);
+// the best for whole programs; "none" has to be asked for.
+absl::StatusOr<jit::Isolation> ChooseIsolation(
+    std::optional<jit::Isolation> wanted,
+    absl::FunctionRef<absl::Status(jit::Isolation)> check = CheckIsolation);
 
 }  // namespace dunebox::runtime
 

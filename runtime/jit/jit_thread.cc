@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/jit/emulate.h"
+#include "runtime/jit/gather.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::runtime {
@@ -114,20 +115,10 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
     return Fault{
         .vector = vector, .error_code = fault.error_code, .address = 0, .memory_error = false};
   }
-  if ((fault.error_code & x86::page_fault::kWrite) != 0 && fault.signal == SIGSEGV) {
-    switch (engine_.OnWriteFault(GuestVirt{fault.address})) {
-      case JitEngine::WriteFault::kCodePage:
-        // The store may be about to change the instruction behind it.
-        run_one_ = true;
-        return std::nullopt;
-      case JitEngine::WriteFault::kAllowed:
-        if (++fruitless_retries_ < kMostFruitlessRetries) return std::nullopt;
-        break;
-      case JitEngine::WriteFault::kNotOurs:
-        break;
-    }
+  const bool is_store = (fault.error_code & x86::page_fault::kWrite) != 0;
+  if (is_store && fault.signal == SIGSEGV && MayBeStored(GuestVirt{fault.address})) {
+    return std::nullopt;
   }
-  fruitless_retries_ = 0;
   // The kernel's verdict, not the bit: a page that was never touched may be forbidden all the same.
   std::uint64_t error_code = fault.error_code & ~x86::page_fault::kPresent;
   if (fault.code == SEGV_ACCERR) error_code |= x86::page_fault::kPresent;
@@ -137,18 +128,56 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
                .memory_error = fault.signal == SIGBUS};
 }
 
+bool JitThread::MayBeStored(GuestVirt address) {
+  switch (engine_.OnWriteFault(address)) {
+    case JitEngine::WriteFault::kCodePage:
+      // The store may be about to change the instruction behind it.
+      run_one_ = true;
+      return true;
+    case JitEngine::WriteFault::kAllowed:
+      if (++fruitless_retries_ < kMostFruitlessRetries) return true;
+      break;
+    case JitEngine::WriteFault::kNotOurs:
+      break;
+  }
+  fruitless_retries_ = 0;
+  return false;
+}
+
 std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
-  const bool is_emulated = instruction.klass == jit::Class::kEmulate ||
+  // Copied where its addresses can be confined or need not be.
+  const bool is_gather = instruction.operation == jit::Operation::kGatherScatter;
+  const bool is_emulated = is_gather || instruction.klass == jit::Class::kEmulate ||
                            instruction.operation == jit::Operation::kWrFsBase;
   if (!is_emulated) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
-  const std::optional<Fault> fault = Emulate(instruction, context, engine_.space().memory());
-  if (fault) return *fault;
+  const hostcalls::GuestMemory& memory = engine_.space().memory();
+  const std::optional<Fault> fault =
+      is_gather ? EmulateGather(instruction, context, thread_.context().extended_area(),
+                                engine_.extended_layout(), memory)
+                : Emulate(instruction, context, memory);
+  if (fault) return OnFailedCopy(*fault);
   if (stepping) return FaultOf(x86::Vector::kDebug);
   return std::nullopt;
+}
+
+// The runtime's copies say only that they have failed; the guest is told what the kernel would say.
+std::optional<Exit> JitThread::OnFailedCopy(Fault fault) {
+  if (fault.vector != x86::Vector::kPageFault) return fault;
+  const bool is_store = (fault.error_code & x86::page_fault::kWrite) != 0;
+  if (is_store && MayBeStored(GuestVirt{fault.address})) return std::nullopt;
+  engine_.space().WithVma(GuestVirt{fault.address}, [&](const memory::Vma* vma) {
+    if (vma == nullptr) return;
+    const memory::Protection& protection = vma->protection;
+    const bool is_allowed = is_store ? protection.write : protection.any();
+    // Behind the end of a file; or a sibling has allowed it meanwhile.
+    fault.memory_error = is_allowed && vma->file_backed;
+    if (!fault.memory_error) fault.error_code |= x86::page_fault::kPresent;
+  });
+  return fault;
 }
 
 Exit JitThread::OnTrap(const jit::Instruction& instruction) {

@@ -35,6 +35,9 @@ class JitThread final : public EngineThread {
   std::optional<Exit> OnStop(const jit::Stop& stop);
   std::optional<Exit> OnFault(const jit::AtFault& fault);
   std::optional<Exit> OnInstruction(const jit::AtInstruction& at);
+  std::optional<Exit> OnFailedCopy(Fault fault);
+  // A store to `address` has failed: whether the guest may store there, so that it can be repeated.
+  bool MayBeStored(GuestVirt address);
   Exit OnTrap(const jit::Instruction& instruction);
 
   JitEngine& engine_;

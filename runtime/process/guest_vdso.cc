@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +17,8 @@
 
 namespace dunebox::process {
 namespace {
+
+constexpr std::uint32_t kNoSystemCall = ~std::uint32_t{0};
 
 struct MapsLine {
   std::uint64_t start = 0;
@@ -38,10 +41,31 @@ std::optional<MapsLine> ParseMapsLine(absl::string_view line) {
   return result;
 }
 
-// getcpu in the vDSO reads what the host kernel put into the CPU for it, which the guest's virtual
-// CPU does not have: the copy makes the system call. mov $309, %eax; syscall; ret
-constexpr std::array<unsigned char, 8> kGetcpuBySyscall = {0xb8, 0x35, 0x01, 0x00,
-                                                          0x00, 0x0f, 0x05, 0xc3};
+// Functions of the vDSO that have to be system calls in the copy: getcpu reads what the host kernel
+// put into the CPU for it, which the guest's virtual CPU does not have; the others read clock data.
+struct FunctionRow {
+  const char* name;
+  std::uint32_t number;
+  bool needs_clock_data;
+};
+constexpr FunctionRow kFunctions[] = {
+    {"__vdso_getcpu", SYS_getcpu, false},
+    {"__vdso_clock_gettime", SYS_clock_gettime, true},
+    {"__vdso_clock_getres", SYS_clock_getres, true},
+    {"__vdso_gettimeofday", SYS_gettimeofday, true},
+    {"__vdso_time", SYS_time, true},
+    {"__vdso_getrandom", kNoSystemCall, true},
+};
+
+// mov eax, number; syscall; ret
+using FunctionBody = std::array<unsigned char, 8>;
+FunctionBody BodyFor(std::uint32_t number) {
+  // mov rax, -ENOSYS; ret: callers use the system call then.
+  if (number == kNoSystemCall) return {0x48, 0xc7, 0xc0, 0xda, 0xff, 0xff, 0xff, 0xc3};
+  FunctionBody body = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3};
+  std::memcpy(&body[1], &number, sizeof(number));
+  return body;
+}
 
 // Offset of a dynamic symbol's code in a vDSO image; 0 when there is none. The image is the
 // kernel's own, so its headers are believed.
@@ -72,15 +96,30 @@ std::uint64_t SymbolOffset(std::span<const std::byte> image, const char* name) {
   return 0;
 }
 
-absl::Status CopyCode(const HostVdso& host, GuestVirt code, memory::AddressSpace& space) {
+absl::Status ShowClockData(const HostVdso& host, const GuestRange& data, Machine& machine) {
+  memory::AddressSpace& space = machine.space();
+  // The host has nothing at the guest's vvar address but a reservation.
+  const auto reserved = space.MapNamed(data.start, data.size(), PROT_NONE, "[vvar]");
+  if (!reserved.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
+  absl::Status aliased = machine.AliasHostPages(data, reinterpret_cast<const void*>(host.data));
+  if (aliased.ok()) space.AddSealed(data, {.read = true}, "[vvar]");
+  return aliased;
+}
+
+absl::Status CopyCode(const HostVdso& host, GuestVirt code, bool has_clock_data,
+                      memory::AddressSpace& space) {
   const std::span image(reinterpret_cast<const std::byte*>(host.code), host.end - host.code);
   const auto mapped =
       space.MapNamed(code, image.size(), PROT_READ | PROT_WRITE, "[vdso]");
   if (!mapped.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
   bool written = space.memory().Write(code.value, image);
-  if (const std::uint64_t getcpu = SymbolOffset(image, "__vdso_getcpu"); getcpu != 0) {
-    written = written && space.memory().Write((code + getcpu).value,
-                                              std::as_bytes(std::span(kGetcpuBySyscall)));
+  for (const FunctionRow& row : kFunctions) {
+    if (row.needs_clock_data && has_clock_data) continue;
+    const std::uint64_t offset = SymbolOffset(image, row.name);
+    if (offset == 0) continue;
+    const FunctionBody body = BodyFor(row.number);
+    written =
+        written && space.memory().Write((code + offset).value, std::as_bytes(std::span(body)));
   }
   if (!written || !space.Protect(code.value, image.size(), PROT_READ | PROT_EXEC).ok()) {
     return absl::InternalError("cannot write the vDSO");
@@ -107,7 +146,6 @@ std::optional<HostVdso> FindHostVdso(std::string_view maps) {
 }
 
 absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine) {
-  if (!machine.engine().can_alias_host_pages()) return GuestVirt{0};
   memory::AddressSpace& space = machine.space();
   const absl::StatusOr<std::string> maps = runtime::ReadTextFile("/proc/self/maps");
   if (!maps.ok()) return maps.status();
@@ -117,14 +155,14 @@ absl::StatusOr<GuestVirt> MapGuestVdso(Machine& machine) {
   const std::uint64_t data_size = host->code - host->data;
   const GuestVirt start = space.FindFreeForImage(host->end - host->data);
   if (start.value == 0) return absl::ResourceExhaustedError("no room for the vDSO");
-  // The host has nothing at the guest's vvar address but a reservation.
-  const auto reserved = space.MapNamed(start, data_size, PROT_NONE, "[vvar]");
-  if (!reserved.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
   const GuestRange data{start, start + data_size};
-  absl::Status aliased = machine.AliasHostPages(data, reinterpret_cast<const void*>(host->data));
-  if (!aliased.ok()) return aliased;
-  space.AddSealed(data, {.read = true}, "[vvar]");
-  if (absl::Status copied = CopyCode(*host, data.end, space); !copied.ok()) return copied;
+  const bool has_clock_data = machine.engine().can_alias_host_pages();
+  if (has_clock_data) {
+    if (absl::Status shown = ShowClockData(*host, data, machine); !shown.ok()) return shown;
+  }
+  if (absl::Status copied = CopyCode(*host, data.end, has_clock_data, space); !copied.ok()) {
+    return copied;
+  }
   return data.end;
 }
 

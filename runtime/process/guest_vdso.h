@@ -1,7 +1,8 @@
 // The vDSO as the guest sees it: a copy of the host's code in the user half, and, right below it
-// as on the host, the host's live clock data (vvar), which the engine shows read-only.
+// as on the host, the host's live clock data (vvar), which the engine shows read-only. Where the
+// engine cannot show it, the functions that read it are system calls.
 //
-// Both ranges are sealed: the guest cannot unmap or change them. Without a vDSO (or in a layout we
+// The ranges are sealed: the guest cannot unmap or change them. Without a vDSO (or in a layout we
 // do not know) there is none, and programs make system calls instead.
 #ifndef DUNEBOX_RUNTIME_PROCESS_GUEST_VDSO_H_
 #define DUNEBOX_RUNTIME_PROCESS_GUEST_VDSO_H_

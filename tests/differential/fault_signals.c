@@ -131,7 +131,7 @@ static void memory_faults(void) {
   TRY("read of an unmapped page", READ, data + 8192 + 7);
   TRY("read across into an unmapped page", READ, data + 8192 - 2);
   TRY("jump to an unmapped page", "\xff\xe7", data + 8192 + 5);
-  TRY("read of a non-canonical address", READ, 0x8000000000000000);
+  TRY("read of a non-canonical address", READ, 0x0800000000000000);
   TRY("read of the first non-canonical address", READ, 0x800000000000);
   TRY("read of a kernel address", READ, 0xffffffff81000000);
   TRY("jump to a kernel address", "\xff\xe7", 0xffffffff81000000);

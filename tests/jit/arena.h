@@ -48,6 +48,9 @@ class Arena final : public CodeSource {
   std::uint64_t code() const { return layout_.code; }
   std::uint64_t code_end() const { return layout_.code + kCodeSize; }
   bool IsCode(std::uint64_t address) const { return address >= code() && address < code_end(); }
+  bool IsMapped(std::uint64_t address) const {
+    return IsCode(address) || address - layout_.data < data_size();
+  }
   // May be read and written; a page that may only be read lies behind it, then one with no access.
   std::uint64_t memory() const { return layout_.data + 3 * kPage; }
   std::uint64_t constants() const { return memory() + kMemorySize; }

@@ -201,7 +201,7 @@ Generator::Bytes Generator::RandomBytes() {
   return bytes;
 }
 
-// What isolation by mask refuses or leaves to the runtime.
+// What isolation by mask refuses.
 bool IsLeftByMask(const Instruction& instruction) {
   const bool has_fs = instruction.segment == Segment::kFs;
   switch (instruction.operation) {
@@ -211,8 +211,6 @@ bool IsLeftByMask(const Instruction& instruction) {
     case Operation::kMaskMove:
     case Operation::kClzero:
       return has_fs;
-    case Operation::kGatherScatter:
-      return has_fs || (instruction.opcode & 1) != 0;
     default:
       return false;
   }
@@ -246,7 +244,6 @@ bool Generator::IsWanted(const Instruction& instruction) const {
     case Operation::kXlat:
     case Operation::kMaskMove:
     case Operation::kClzero:
-    case Operation::kGatherScatter:
       if (is_gs) return false;
       break;
     default:

@@ -12,6 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
+#include "hostcalls/memory/guest_memory.h"
+#include "runtime/jit/gather.h"
 
 extern "C" {
 void jit_test_enter_native(dunebox::jit::Machine* machine, std::uint64_t components);
@@ -30,6 +32,7 @@ constexpr std::uint64_t kDebugVector = 1, kPageFaultVector = 14;
 constexpr int kGregOf[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
                              REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                              REG_R12, REG_R13, REG_R14, REG_R15};
+constexpr hostcalls::GuestMemory kMemory(hostcalls::Window::WholeProgram());
 constexpr std::size_t kMostSnapshots = 1 << 20;
 
 enum class Mode { kIdle, kNative, kTranslated };
@@ -135,6 +138,13 @@ void OnStep(Context& context, ucontext_t& machine) {
     run.countdown = static_cast<unsigned>(Below(run.kick_random, 2 * run.kick_every));
     Kick(context, machine);
   }
+}
+
+// The runtime's own access to guest memory has failed, and will say so.
+bool ContinueCopy(ucontext_t& machine) {
+  const std::uint64_t fixup = hostcalls::CopyFixupFor(Greg(machine, REG_RIP));
+  if (fixup != 0) machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(fixup);
+  return fixup != 0;
 }
 
 [[noreturn]] void Unexpected(int signal, const ucontext_t& machine) {
@@ -278,6 +288,23 @@ Ending Runner::EndOf(const AtInstruction& at) {
   }
 }
 
+Ending Runner::EndOf(const runtime::Fault& fault) {
+  const auto vector = static_cast<std::uint64_t>(fault.vector);
+  const auto is = [&](dune::x86::Vector other) { return fault.vector == other; };
+  if (is(dune::x86::Vector::kPageFault)) {
+    return {.signal = SIGSEGV,
+            .code = arena_.IsMapped(fault.address) ? SEGV_ACCERR : SEGV_MAPERR,
+            .vector = vector,
+            .error = fault.error_code,
+            .address = fault.address};
+  }
+  if (is(dune::x86::Vector::kInvalidOpcode)) {
+    return {.signal = SIGILL, .code = ILL_ILLOPN, .vector = vector, .address = context().rip};
+  }
+  const int signal = is(dune::x86::Vector::kStackFault) ? SIGBUS : SIGSEGV;
+  return {.signal = signal, .code = SI_KERNEL, .vector = vector};
+}
+
 // The runtime's part, for stacks that are there.
 void Runner::PopFlags(const Instruction& instruction) {
   constexpr std::uint64_t kOfUser = 0x24'4dd5, kAlways = 0x202;
@@ -307,6 +334,13 @@ bool Runner::Continue(Ending& ending) {
       if (at->instruction.operation == Operation::kPopFlags) {
         PopFlags(at->instruction);
         continue;
+      }
+      if (at->instruction.operation == Operation::kGatherScatter) {
+        const auto fault = runtime::EmulateGather(
+            at->instruction, state, thread_->context().extended_area(), VectorLayout(), kMemory);
+        if (!fault) continue;
+        ending = EndOf(*fault);
+        return true;
       }
       ending = EndOf(*at);
       return true;
@@ -391,6 +425,7 @@ void jit_test_signal_body(int signal, siginfo_t* info, ucontext_t* machine, std:
   switch (run.mode) {
     case Mode::kIdle:
       if (signal == SIGALRM) return;
+      if (ContinueCopy(*machine)) return;
       Unexpected(signal, *machine);
     case Mode::kNative:
       return OnNative(*info, *machine, fs_base);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "jit-fallback/dispatch/translator.h"
+#include "runtime/engine.h"
 #include "tests/jit/arena.h"
 #include "tests/jit/machine.h"
 
@@ -72,6 +73,7 @@ class Runner {
   // Runs on through what the runtime would do for the guest; an ending, or a kick.
   bool Continue(Ending& ending);
   Ending EndOf(const AtInstruction& at);
+  Ending EndOf(const runtime::Fault& fault);
   void PopFlags(const Instruction& instruction);
 
   Arena& arena_;

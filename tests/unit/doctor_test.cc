@@ -78,6 +78,7 @@ class DoctorTest : public ::testing::Test {
     host.kvm = &device;
     host.probe = [] { return HardwareProbe(); };
     host.translation = [] { return absl::OkStatus(); };
+    host.isolation = [](jit::Isolation) { return absl::OkStatus(); };
     host.protection_key = [] { return 0; };
     host.landlock_abi = [] { return 7; };
     host.user_namespace = [] { return 0; };
@@ -248,11 +249,23 @@ TEST_F(DoctorTest, AutoTakesJitWhereTheProcessorHasNoVirtualization) {
   EXPECT_THAT(Examine(host).engine.reason, HasSubstr("no virtualization hardware"));
 }
 
-TEST_F(DoctorTest, EngineJitIsNeverCalledAWallInThisVersion) {
-  const Check check = CheckJitEngine(absl::OkStatus());
-  EXPECT_EQ(check.state, State::kWarning);
-  EXPECT_THAT(check.found, HasSubstr("not isolated"));
-  EXPECT_THAT(check.advice, HasSubstr("--engine=kvm"));
+TEST_F(DoctorTest, TheBestIsolationIsNamedAndWhyAnotherIsNot) {
+  const Check best = CheckIsolations(host);
+  EXPECT_EQ(best.state, State::kOk);
+  EXPECT_THAT(best.found, HasSubstr("pku; offered: pku, seg, mask, mask-writes"));
+  host.isolation = [](jit::Isolation isolation) {
+    return isolation == jit::Isolation::kPku ? absl::UnavailableError("no keys") : absl::OkStatus();
+  };
+  EXPECT_THAT(CheckIsolations(host).found,
+              AllOf(HasSubstr("mask; offered: seg, mask"), HasSubstr("not pku: no keys")));
+}
+
+TEST_F(DoctorTest, NoIsolationIsNeverTakenUnasked) {
+  host.isolation = [](jit::Isolation isolation) {
+    return isolation == jit::Isolation::kNone ? absl::OkStatus() : absl::UnavailableError("no");
+  };
+  EXPECT_EQ(CheckIsolations(host).state, State::kMissing);
+  EXPECT_THAT(CheckIsolations(host).found, HasSubstr("--jit-isolation=none"));
 }
 
 TEST_F(DoctorTest, WhyEngineJitCannotRunIsToldApart) {

@@ -6,6 +6,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -160,6 +161,28 @@ TEST_F(GuestMemoryTest, AFailedReadHasCopiedThePrefix) {
   std::array<std::byte, 4> to{};
   EXPECT_FALSE(memory_.Read(end_ - 2, to));
   EXPECT_EQ(std::memcmp(to.data(), "ab\0\0", 4), 0);
+}
+
+TEST_F(GuestMemoryTest, AnAccessAtOnceIsMadeOrNot) {
+  for (const std::size_t size : {4, 8}) {
+    std::array<std::byte, 8> from, to{};
+    from.fill(std::byte{0x55});
+    for (const std::uint64_t at : {at_ + 3, at_ + kPageSize - 3, end_ - size}) {
+      EXPECT_TRUE(memory_.WriteAtOnce(at, std::span(from).first(size)));
+      EXPECT_TRUE(memory_.ReadAtOnce(at, std::span(to).first(size)));
+      EXPECT_TRUE(std::equal(to.begin(), to.begin() + size, from.begin()));
+    }
+    std::memset(pages_.host(), 0, 4 * kPageSize);
+    to.fill(std::byte{0});
+    for (const std::uint64_t bad :
+         {at_ - 2, end_ - size + 1, kLowest - 1, kLimit - 2, kMost - 1, std::uint64_t{0}}) {
+      EXPECT_FALSE(memory_.WriteAtOnce(bad, std::span(from).first(size))) << std::hex << bad;
+      EXPECT_FALSE(memory_.ReadAtOnce(bad, std::span(to).first(size))) << std::hex << bad;
+    }
+    const char* const end = reinterpret_cast<const char*>(end_);
+    EXPECT_TRUE(std::all_of(end - size, end, [](char byte) { return byte == 0; }));
+    EXPECT_EQ(to, (std::array<std::byte, 8>{}));
+  }
 }
 
 TEST_F(GuestMemoryTest, ProtectionCounts) {

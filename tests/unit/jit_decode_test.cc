@@ -62,6 +62,25 @@ TEST(Decode, ForgetsWhatTheInstructionWas) {
   EXPECT_EQ(instruction.registers, Mask({kRsp}));
 }
 
+TEST(Decode, FindsTheRegistersOfVectorPrefixes) {
+  const Decoded vex = DecodeBytes({0xc4, 0xe2, 0x15, 0x90, 0x04, 0x08});  // ymm13 is the mask
+  EXPECT_EQ(vex.vector_length, 1);
+  EXPECT_EQ(vex.vvvv, 13);
+  EXPECT_EQ(vex.opmask, 0);
+  EXPECT_FALSE(vex.high_reg || vex.high_vvvv);
+  // vpgatherdd zmm17{k3}, [rax + zmm1], and with zmm1 and zmm17 the other way round
+  const Decoded data = DecodeBytes({0x62, 0xe2, 0x7d, 0x4b, 0x90, 0x0c, 0x08});
+  EXPECT_EQ(data.vector_length, 2);
+  EXPECT_EQ(data.vvvv, 0);
+  EXPECT_EQ(data.opmask, 3);
+  EXPECT_TRUE(data.high_reg && !data.high_vvvv);
+  const Decoded index = DecodeBytes({0x62, 0xf2, 0x7d, 0x43, 0x90, 0x0c, 0x08});
+  EXPECT_TRUE(!index.high_reg && index.high_vvvv);
+  const Decoded none = DecodeBytes({0x90});
+  EXPECT_EQ(none.vector_length + none.vvvv + none.opmask, 0);
+  EXPECT_FALSE(none.high_reg || none.high_vvvv);
+}
+
 TEST(Decode, FindsTheFieldsOfARipRelativeLoad) {
   const Decoded load = DecodeBytes({0x4c, 0x8b, 0x05, 0x78, 0x56, 0x34, 0xf2});  // mov r8, [rip-..]
   EXPECT_EQ(load.klass, Class::kCopy);

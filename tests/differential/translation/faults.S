@@ -178,17 +178,17 @@ CASE enter_on_a_bad_stack
   ret
 
 CASE noncanonical_stack_for_a_push
-  mov $0x8000000000000000, %rsp
+  mov $0x0800000000000000, %rsp
   push %rax
   ret
 
 CASE noncanonical_stack_for_a_call
-  mov $0x8000000000000000, %rsp
+  mov $0x0800000000000000, %rsp
   call 1f
 1:ret
 
 CASE noncanonical_stack_for_a_return
-  mov $0x8000000000000000, %rsp
+  mov $0x0800000000000000, %rsp
   ret
 
 CASE jump_to_an_unmapped_page
@@ -264,16 +264,16 @@ CASE conditional_jump_to_an_unmapped_page_not_taken
   ret
 
 CASE jump_to_a_noncanonical_address
-  mov $0x8000000000001234, %rax
+  mov $0x0800000000001234, %rax
   jmp *%rax
 
 CASE call_to_a_noncanonical_address
-  mov $0x8000000000001234, %rax
+  mov $0x0800000000001234, %rax
   call *%rax
   ret
 
 CASE return_to_a_noncanonical_address
-  mov $0x8000000000001234, %rax
+  mov $0x0800000000001234, %rax
   push %rax
   ret
 
@@ -282,7 +282,7 @@ CASE jump_to_a_kernel_address
   jmp *%rax
 
 CASE load_of_a_noncanonical_address
-  mov $0x8000000000000000, %rax
+  mov $0x0800000000000000, %rax
   mov (%rax), %rbx
   ret
 

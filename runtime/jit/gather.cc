@@ -1,0 +1,340 @@
+#include "runtime/jit/gather.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace dunebox::runtime {
+namespace {
+
+namespace x86 = dune::x86;
+using jit::Encoding;
+using jit::Instruction;
+using jit::Segment;
+
+constexpr unsigned kRexW = 8, kRexR = 4, kRexX = 2, kRexB = 1;
+
+// ---- vector registers in the XSAVE area [intel/vol1 §13.4, §13.5] -------------------------------
+
+using Vector = std::array<std::byte, 64>;
+
+constexpr std::size_t kXmmOffset = 160, kPresentOffset = 512;
+constexpr unsigned kSse = 1, kAvx = 2, kOpmask = 5, kUpperHalves = 6, kUpperRegisters = 7;
+
+// A component keeps `size` bytes of each register from `first_register` on.
+struct Part {
+  unsigned component, first_register;
+  std::size_t first_byte, size;
+};
+constexpr Part kPartsOfLow[] = {{kSse, 0, 0, 16}, {kAvx, 0, 16, 16}, {kUpperHalves, 0, 32, 32}};
+constexpr Part kPartsOfHigh[] = {{kUpperRegisters, 16, 0, 64}};
+constexpr Part kPartOfOpmask = {kOpmask, 0, 0, 8};
+
+std::span<const Part> PartsOf(unsigned number) {
+  if (number < 16) return kPartsOfLow;
+  return kPartsOfHigh;
+}
+
+class VectorState {
+ public:
+  VectorState(std::span<std::byte> area, const jit::ExtendedLayout& layout)
+      : area_(area), layout_(layout) {}
+
+  Vector Read(unsigned number) const {
+    Vector value;
+    for (const Part& part : PartsOf(number)) ReadPart(part, number, BytesOf(value, part));
+    return value;
+  }
+  void Write(unsigned number, Vector value) {
+    for (const Part& part : PartsOf(number)) WritePart(part, number, BytesOf(value, part));
+  }
+  std::uint64_t ReadOpmask(unsigned number) const {
+    std::uint64_t value;
+    ReadPart(kPartOfOpmask, number, std::as_writable_bytes(std::span(&value, 1)));
+    return value;
+  }
+  void WriteOpmask(unsigned number, std::uint64_t value) {
+    WritePart(kPartOfOpmask, number, std::as_bytes(std::span(&value, 1)));
+  }
+
+ private:
+  static std::span<std::byte> BytesOf(Vector& value, const Part& part) {
+    return std::span(value).subspan(part.first_byte, part.size);
+  }
+  std::span<std::byte> PlaceOf(const Part& part, unsigned number) const {
+    const std::size_t start =
+        part.component == kSse ? kXmmOffset : layout_.places[part.component].offset;
+    return area_.subspan(start + (number - part.first_register) * part.size, part.size);
+  }
+  std::uint64_t Present() const {
+    std::uint64_t present;
+    std::memcpy(&present, area_.data() + kPresentOffset, sizeof(present));
+    return present;
+  }
+  void ReadPart(const Part& part, unsigned number, std::span<std::byte> to) const {
+    if ((Present() & layout_.mask & x86::Bit(part.component)) == 0) {
+      std::ranges::fill(to, std::byte{0});
+    } else {
+      std::ranges::copy(PlaceOf(part, number), to.begin());
+    }
+  }
+  void WritePart(const Part& part, unsigned number, std::span<const std::byte> from) {
+    const std::uint64_t bit = x86::Bit(part.component);
+    if ((layout_.mask & bit) == 0) return;
+    if (const std::uint64_t present = Present(); (present & bit) == 0) {
+      // Zeros leave it initial: the guest's vector state stays as small as it was.
+      if (std::ranges::all_of(from, [](std::byte byte) { return byte == std::byte{0}; })) return;
+      layout_.Initialize(bit, area_.data());
+      const std::uint64_t more = present | bit;
+      std::memcpy(area_.data() + kPresentOffset, &more, sizeof(more));
+    }
+    std::ranges::copy(from, PlaceOf(part, number).begin());
+  }
+
+  const std::span<std::byte> area_;
+  const jit::ExtendedLayout& layout_;
+};
+
+// ---- faults -------------------------------------------------------------------------------------
+
+constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
+
+bool IsCanonical(std::uint64_t address) {
+  return address < kLowestNonCanonical || address >= ~(kLowestNonCanonical - 1);
+}
+
+Fault Plain(x86::Vector vector) {
+  return {.vector = vector, .error_code = 0, .address = 0, .memory_error = false};
+}
+
+// ---- the instruction ----------------------------------------------------------------------------
+
+// Only one kind of processor, long gone, had prefetches by a vector index (c6, c7).
+bool IsSupported(const Instruction& instruction) {
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
+  static const bool has_avx512f = __builtin_cpu_supports("avx512f") != 0;
+  static const bool has_avx512vl = __builtin_cpu_supports("avx512vl") != 0;
+  constexpr std::uint8_t kFirstPrefetch = 0xc6, k512 = 2;
+  if (instruction.encoding != Encoding::kEvex) return has_avx2;
+  if (instruction.opcode >= kFirstPrefetch) return false;
+  return instruction.vector_length == k512 ? has_avx512f : has_avx512vl;
+}
+
+unsigned Extended(unsigned field, bool has_rex_bit, bool is_high) {
+  return (field & 7) | unsigned{has_rex_bit} << 3 | unsigned{is_high} << 4;
+}
+
+// What the fields of the instruction say. [intel/vol2 VGATHERDPS, VPSCATTERDD]
+struct Shape {
+  bool is_scatter, is_evex;
+  std::size_t vector_size, index_size, element_size;
+  unsigned elements;
+  unsigned data, index, mask;  // registers
+
+  explicit Shape(const Instruction& from)
+      : is_scatter(from.opcode >= 0xa0),
+        is_evex(from.encoding == Encoding::kEvex),
+        vector_size(std::size_t{16} << from.vector_length),
+        index_size((from.opcode & 1) != 0 ? 8 : 4),
+        element_size((from.rex & kRexW) != 0 ? 8 : 4),
+        elements(static_cast<unsigned>(vector_size / std::max(index_size, element_size))),
+        data(Extended(from.modrm >> 3, (from.rex & kRexR) != 0, from.high_reg)),
+        index(Extended(from.sib >> 3, (from.rex & kRexX) != 0, from.high_vvvv)),
+        mask(is_evex ? from.opmask : from.vvvv) {}
+};
+
+class Gather {
+ public:
+  Gather(const Instruction& instruction, jit::Context& context, VectorState state,
+         const hostcalls::GuestMemory& memory)
+      : instruction_(instruction),
+        context_(context),
+        memory_(memory),
+        shape_(instruction),
+        state_(state),
+        data_(state_.Read(shape_.data)),
+        indices_(state_.Read(shape_.index)),
+        base_(Base()) {}
+
+  std::optional<Fault> Run();
+
+ private:
+  std::uint64_t Base() const;
+  bool IsStackBased() const;
+  std::uint64_t AddressOf(unsigned element) const;
+  std::optional<Fault> Access(unsigned element);
+  bool Move(std::uint64_t address, std::span<std::byte> element);
+  bool CanAccess(std::uint64_t address) const;
+  std::uint64_t FirstBadByte(std::uint64_t address) const;
+  // The elements to be done, a bit for each.
+  std::uint64_t ReadMask() const;
+  void ClearMask(std::uint64_t elements);
+  void ClearMask();
+  void ClearDataFrom(std::size_t size);
+  void WriteData();
+  void StopAt(unsigned element, std::uint64_t mask);
+  void Finish();
+
+  const Instruction& instruction_;
+  jit::Context& context_;
+  const hostcalls::GuestMemory& memory_;
+  const Shape shape_;
+  VectorState state_;
+  Vector data_;
+  const Vector indices_;
+  const std::uint64_t base_;
+};
+
+unsigned BaseRegister(const Instruction& instruction) {
+  return Extended(instruction.sib, (instruction.rex & kRexB) != 0, false);
+}
+
+bool HasBase(const Instruction& instruction) {
+  return instruction.modrm >= 0x40 || (instruction.sib & 7) != 5;
+}
+
+// What all addresses have in common. An 8-bit displacement of EVEX counts elements.
+std::uint64_t Gather::Base() const {
+  const bool is_scaled = shape_.is_evex && instruction_.displacement_size == 1;
+  const auto displacement = static_cast<std::uint64_t>(std::int64_t{instruction_.displacement}) *
+                            (is_scaled ? shape_.element_size : 1);
+  return displacement + (HasBase(instruction_) ? context_.gpr[BaseRegister(instruction_)] : 0);
+}
+
+bool Gather::IsStackBased() const {
+  const unsigned base = BaseRegister(instruction_);
+  return HasBase(instruction_) && (base == jit::kRsp || base == jit::kRbp) &&
+         instruction_.segment == Segment::kNone;
+}
+
+std::uint64_t Gather::AddressOf(unsigned element) const {
+  const std::byte* const from = indices_.data() + element * shape_.index_size;
+  std::int64_t index = 0;
+  if (shape_.index_size == 8) {
+    std::memcpy(&index, from, 8);
+  } else {
+    std::int32_t narrow;
+    std::memcpy(&narrow, from, 4);
+    index = narrow;
+  }
+  std::uint64_t address = base_ + (static_cast<std::uint64_t>(index) << (instruction_.sib >> 6));
+  if (instruction_.address_size) address &= 0xffff'ffff;
+  const std::uint64_t segments[] = {0, context_.fs_base, context_.gs_base};  // by Segment
+  return address + segments[static_cast<unsigned>(instruction_.segment)];
+}
+
+bool Gather::Move(std::uint64_t address, std::span<std::byte> element) {
+  return shape_.is_scatter ? memory_.WriteAtOnce(address, element)
+                           : memory_.ReadAtOnce(address, element);
+}
+
+bool Gather::CanAccess(std::uint64_t address) const {
+  if (!shape_.is_scatter) return memory_.Probe(address);
+  // Zero in place of zero: changes nothing, but needs a page that may be written.
+  using Exchange = hostcalls::GuestMemory::Exchange;
+  return memory_.CompareExchange(address & ~std::uint64_t{3}, 0, 0) != Exchange::kFault;
+}
+
+// Of an element that cannot be accessed: in the second page, if the first is not to blame.
+std::uint64_t Gather::FirstBadByte(std::uint64_t address) const {
+  const std::uint64_t last = address + shape_.element_size - 1;
+  const std::uint64_t second_page = PageDown(last);
+  return second_page > address && CanAccess(address) ? second_page : address;
+}
+
+std::optional<Fault> Gather::Access(unsigned element) {
+  const std::uint64_t address = AddressOf(element);
+  if (!IsCanonical(address) || !IsCanonical(address + shape_.element_size - 1)) {
+    return Plain(IsStackBased() ? x86::Vector::kStackFault : x86::Vector::kGeneralProtection);
+  }
+  const auto bytes = std::span(data_).subspan(element * shape_.element_size, shape_.element_size);
+  if (Move(address, bytes)) return std::nullopt;
+  return Fault{
+      .vector = x86::Vector::kPageFault,
+      .error_code = x86::page_fault::kUser | (shape_.is_scatter ? x86::page_fault::kWrite : 0),
+      .address = FirstBadByte(address),
+      .memory_error = false};
+}
+
+// VEX: the sign bit of each element of a vector.
+std::uint64_t Gather::ReadMask() const {
+  if (shape_.is_evex) return state_.ReadOpmask(shape_.mask) & (x86::Bit(shape_.elements) - 1);
+  const Vector signs = state_.Read(shape_.mask);
+  std::uint64_t mask = 0;
+  for (unsigned element = 0; element < shape_.elements; ++element) {
+    const auto high = std::to_integer<unsigned>(signs[(element + 1) * shape_.element_size - 1]);
+    mask |= std::uint64_t{high >> 7} << element;
+  }
+  return mask;
+}
+
+// All else stays as it is.
+void Gather::ClearMask(std::uint64_t elements) {
+  if (shape_.is_evex) {
+    return state_.WriteOpmask(shape_.mask, state_.ReadOpmask(shape_.mask) & ~elements);
+  }
+  Vector signs = state_.Read(shape_.mask);
+  for (unsigned element = 0; element < shape_.elements; ++element) {
+    if ((elements & x86::Bit(element)) == 0) continue;
+    std::fill_n(signs.begin() + element * shape_.element_size, shape_.element_size, std::byte{0});
+  }
+  state_.Write(shape_.mask, signs);
+}
+
+void Gather::ClearMask() {
+  if (shape_.is_evex) {
+    state_.WriteOpmask(shape_.mask, 0);
+  } else {
+    state_.Write(shape_.mask, {});
+  }
+}
+
+void Gather::WriteData() {
+  if (!shape_.is_scatter) state_.Write(shape_.data, data_);
+}
+
+void Gather::ClearDataFrom(std::size_t size) {
+  std::ranges::fill(std::span(data_).subspan(size), std::byte{0});
+}
+
+// For the instruction to be executed again. The details are Zen's; the manuals leave open how much
+// of the mask's unused bits and of the data's upper part has changed.
+void Gather::StopAt(unsigned element, std::uint64_t mask) {
+  const std::uint64_t before = x86::Bit(element) - 1;
+  if (shape_.is_evex && (mask & before) != 0) ClearDataFrom(shape_.vector_size);
+  WriteData();
+  ClearMask(before);
+}
+
+void Gather::Finish() {
+  ClearDataFrom(shape_.elements * shape_.element_size);
+  WriteData();
+  ClearMask();
+  context_.rip += instruction_.length;
+}
+
+std::optional<Fault> Gather::Run() {
+  const std::uint64_t mask = ReadMask();
+  for (unsigned element = 0; element < shape_.elements; ++element) {
+    if ((mask & x86::Bit(element)) == 0) continue;
+    if (auto fault = Access(element)) {
+      StopAt(element, mask);
+      return fault;
+    }
+  }
+  Finish();
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Fault> EmulateGather(const Instruction& instruction, jit::Context& context,
+                                   std::span<std::byte> extended_area,
+                                   const jit::ExtendedLayout& layout,
+                                   const hostcalls::GuestMemory& memory) {
+  if (!IsSupported(instruction)) return Plain(x86::Vector::kInvalidOpcode);
+  return Gather(instruction, context, VectorState(extended_area, layout), memory).Run();
+}
+
+}  // namespace dunebox::runtime
