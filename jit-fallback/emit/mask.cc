@@ -61,6 +61,10 @@ bool Emitter::IsForRuntime(const Instruction& instruction) const {
 bool Emitter::IsUnsupported(const Step& step) const {
   const Instruction& instruction = step.instruction;
   if (IsUnsupportedGs(instruction)) return true;
+  // Without the prefix, which goes when a segment's base is added, their destination is of 64 bits.
+  const bool has_destination =
+      instruction.operation == Operation::kMovdir64b || instruction.operation == Operation::kEnqcmd;
+  if (has_destination && instruction.address_size && AddsSegment(instruction)) return true;
   // A tile's index register is the distance of its rows: [base] alone cannot take its place.
   if (masks() && instruction.operation == Operation::kTileMemory && !IsReadAsItIs(instruction)) {
     return true;
