@@ -40,9 +40,8 @@ class OperandCheck {
     const Value& value = state_.general[*number];
     const std::string name = ZydisRegisterGetString(base);
     if (!value.drift) return name + " is not confined";
-    const std::uint64_t most = isolation_ == Isolation::kSeg ? kStackDrift : kReach;
-    const std::uint64_t reach = *value.drift + distance;
-    const bool is_near = isolation_ == Isolation::kSeg ? reach <= most : reach < most;
+    const std::uint64_t most = isolation_ == Isolation::kSeg ? kWindowReach : kReach;
+    const bool is_near = *value.drift + distance < most;
     return is_near ? std::string() : name + " may be too far away";
   }
 
@@ -129,6 +128,17 @@ bool ReadsFrames(const Instruction& instruction) {
          (instruction.decoded.raw.imm[1].value.u & 31) > 1;
 }
 
+// GS is the segment of an operand that is not listed.
+bool IsThroughGs(const Instruction& instruction) {
+  constexpr std::uint8_t kGs = 0x65, kSegments[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, kGs};
+  std::uint8_t segment = 0;
+  for (unsigned i = 0; i < instruction.decoded.raw.prefix_count; ++i) {
+    const std::uint8_t prefix = instruction.decoded.raw.prefixes[i].value;
+    if (std::ranges::find(kSegments, prefix) != std::end(kSegments)) segment = prefix;
+  }
+  return segment == kGs;
+}
+
 std::string ExplainHidden(const Instruction& instruction, const OperandCheck& check,
                           Isolation isolation) {
   constexpr std::uint64_t kLine = 64, kFrames = 32 * 8;
@@ -136,8 +146,8 @@ std::string ExplainHidden(const Instruction& instruction, const OperandCheck& ch
     if (row.mnemonic != instruction.mnemonic()) continue;
     if (isolation == Isolation::kMaskWrites && !row.writes) continue;
     const Register base = row.base == ZYDIS_REGISTER_NONE ? instruction.all[0].reg.value : row.base;
-    if (instruction.has_32_bit_address() && IsMask(isolation)) continue;
-    // `seg`: what these address is not confined by a segment.
+    if (instruction.has_32_bit_address() && (IsMask(isolation) || IsThroughGs(instruction)))
+      continue;
     if (std::string why = check.ExplainBase(base, kLine); !why.empty()) return why;
   }
   if (ReadsFrames(instruction) && isolation != Isolation::kMaskWrites) {

@@ -14,11 +14,12 @@ constexpr Slot kStorable[] = {
 };
 
 constexpr Slot kLoadable[] = {
-    {JIT_SLOT_RCX, 8},     {JIT_SLOT_R11, 8},     {JIT_SLOT_SCRATCH0, 8},  {JIT_SLOT_SCRATCH1, 8},
-    {JIT_FS_BASE, 8},      {JIT_GS_BASE, 8},      {JIT_CONFINING_MASK, 8}, {JIT_BIT_PLACE_16, 8},
-    {JIT_BIT_PLACE_32, 8}, {JIT_BIT_PLACE_64, 8},
+    {JIT_SLOT_RCX, 8},       {JIT_SLOT_R11, 8},          {JIT_SLOT_SCRATCH0, 8},
+    {JIT_SLOT_SCRATCH1, 8},  {JIT_FS_BASE, 8},           {JIT_GS_BASE, 8},
+    {JIT_CONFINING_MASK, 8}, {JIT_BIT_PLACE_16, 8},      {JIT_BIT_PLACE_32, 8},
+    {JIT_BIT_PLACE_64, 8},
 #ifdef JIT_WINDOW_BASE
-    {JIT_WINDOW_BASE, 8},
+    {JIT_WINDOW_BASE, 8},    {JIT_MINUS_WINDOW_BASE, 8},
 #endif
 };
 

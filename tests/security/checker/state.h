@@ -15,6 +15,9 @@ inline constexpr std::uint64_t kStackDrift = 128 << 10;
 // Drift, displacement and size of an operand stay below this.
 inline constexpr std::uint64_t kReach = std::uint64_t{16} << 30;
 
+// `seg`: an access through RSP stays this near to the window, whose guards are wider.
+inline constexpr std::uint64_t kWindowReach = 256 << 10;
+
 struct Value {
   // Confined: at most so far away from an address of the user half, or from a non-canonical one
   // that PDEP has made; under `seg` from an address of the window.
