@@ -1,4 +1,5 @@
-// What the user wants to see of an engine at work: --stats, --jit-perf-map, --jit-dump. Fixed for a
+// What the user wants to see of an engine at work: --stats, --jit-perf-map, --jit-dump,
+// --jit-record. Fixed for a
 // session, and carried from one program to the next.
 //
 //   Diagnostics wanted{.statistics = true, .dump = "libc.so.6+0x28b60"};
@@ -17,6 +18,7 @@ struct Diagnostics {
   bool statistics = false;
   bool perf_map = false;  // engine jit only
   std::string dump;       // a CodePlace as text, engine jit only; empty: none
+  std::string record;     // directory for records of all emitted code, engine jit only; empty: none
   bool any_report() const { return statistics || !dump.empty(); }
 };
 

@@ -23,6 +23,7 @@
 #include "runtime/host_layout.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
+#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
@@ -87,6 +88,13 @@ process::EngineKind EngineFor(EngineChoice choice) {
   return ChooseEngine(FactsOfThisMachine());
 }
 
+// The option that shows something only engine jit has; null: none was given.
+const char* OptionOfJit(const Diagnostics& diagnostics) {
+  if (diagnostics.perf_map) return "--jit-perf-map";
+  if (!diagnostics.dump.empty()) return "--jit-dump";
+  return diagnostics.record.empty() ? nullptr : "--jit-record";
+}
+
 absl::Status CheckChoices(const SessionOptions& options) {
   if (options.engine == EngineChoice::kJit) {
     if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;
@@ -94,11 +102,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
   if (options.isolation && EngineFor(options.engine) != process::EngineKind::kJit) {
     return absl::InvalidArgumentError("--jit-isolation needs engine jit");
   }
-  const Diagnostics& diagnostics = options.diagnostics;
-  if ((diagnostics.perf_map || !diagnostics.dump.empty()) &&
-      EngineFor(options.engine) != process::EngineKind::kJit) {
+  const char* const of_jit = OptionOfJit(options.diagnostics);
+  if (of_jit != nullptr && EngineFor(options.engine) != process::EngineKind::kJit) {
     return absl::InvalidArgumentError(absl::StrCat(
-        diagnostics.perf_map ? "--jit-perf-map" : "--jit-dump", " needs engine jit, ",
+        of_jit, " needs engine jit, ",
         options.engine == EngineChoice::kKvm ? "not --engine=kvm"
                                              : "and auto takes kvm here: say --engine=jit"));
   }
@@ -142,6 +149,7 @@ class Guest {
   int Run(process::ExecState state, std::uint64_t stack_limit);
 
  private:
+  absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
   absl::StatusOr<loader::Program> Open(const process::ExecState& state);
@@ -168,6 +176,17 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   return absl::OkStatus();
 }
 
+// By descriptor: the program may change its directory and its root.
+absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
+  const FileDescriptor directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("--jit-record: cannot use ", path));
+  }
+  absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(directory.get());
+  if (!fd.ok()) return fd.status();
+  return fd->release();
+}
+
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine) {
   process::SessionState session{
@@ -182,6 +201,11 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
     absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
     if (!fd.ok()) return fd.status();
     session.report_fd = fd->release();
+  }
+  if (!options.diagnostics.record.empty()) {
+    absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
+    if (!directory.ok()) return directory.status();
+    session.record_fd = *directory;
   }
   if (engine == process::EngineKind::kJit) {
     absl::StatusOr<jit::Isolation> isolation = ChooseIsolation(options.isolation);
@@ -207,8 +231,8 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
   return fd->release();
 }
 
-// A process that cannot have a file for perf goes on without names: a program must not fail because
-// somebody watches it.
+// A process that cannot have a file for perf or for its record goes on without: a program must not
+// fail because somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
                      .isolation = session.isolation,
@@ -220,6 +244,15 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
       options.perf_map = *std::move(map);
     } else {
       Fail(0, map.status());
+    }
+  }
+  if (session.record_fd >= 0) {
+    absl::StatusOr<std::unique_ptr<CodeRecorder>> recorder =
+        CodeRecorder::Create(limits_, session.record_fd);
+    if (recorder.ok()) {
+      options.recorder = *std::move(recorder);
+    } else {
+      Fail(0, recorder.status());
     }
   }
   return options;

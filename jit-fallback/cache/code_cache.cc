@@ -48,16 +48,25 @@ void CodeCache::PatchTo(const Link& link, std::uint64_t target) {
   memory_.WriteAtomic32(link.patch, static_cast<std::int32_t>(target - next));
 }
 
+void CodeCache::MakeStub(std::uint32_t number) {
+  Assembler stub;
+  stub.Reset(start() + StubOf(number));
+  stub.StoreSlotImmediate32(JIT_LINK, number);
+  stub.JumpThroughSlot(JIT_TO_LINK);
+  if (on_new_code_) {
+    on_new_code_({.kind = CodeKind::kExitStub,
+                  .pc = links_[number].target,
+                  .host = start() + StubOf(number),
+                  .generation = generation_,
+                  .bytes = stub.code()});
+  }
+  memory_.Write(StubOf(number), stub.code());
+}
+
 void CodeCache::LinkToStub(std::uint32_t number) {
   Link& link = links_[number];
   link.linked_to = kNone;
-  if (!std::exchange(link.has_stub, true)) {
-    Assembler stub;
-    stub.Reset(start() + StubOf(number));
-    stub.StoreSlotImmediate32(JIT_LINK, number);
-    stub.JumpThroughSlot(JIT_TO_LINK);
-    memory_.Write(StubOf(number), stub.code());
-  }
+  if (!std::exchange(link.has_stub, true)) MakeStub(number);
   PatchTo(link, start() + StubOf(number));
 }
 
@@ -79,6 +88,21 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
     return kNone;
   }
   const std::uint32_t host = std::exchange(next_, AlignUp(next_ + length));
+  if (on_new_code_) {
+    const bool leads_on =
+        kind == EntryKind::kIndirect && Find(block.pc, EntryKind::kDirect) != kNone;
+    on_new_code_({.kind = kind == EntryKind::kDirect ? CodeKind::kDirectBlock
+                          : leads_on                 ? CodeKind::kIndirectStub
+                                                     : CodeKind::kIndirectBlock,
+                  .is_self_checking = block.is_self_checking,
+                  .calls_leave = block.calls_leave,
+                  .pc = block.pc,
+                  .host = start() + host,
+                  .entry = emitter.entry(),
+                  .generation = generation_,
+                  .bytes = emitter.code(),
+                  .exits = emitter.exits()});
+  }
   memory_.Write(host, emitter.code());
   const std::uint32_t first_recovery = recoveries_.size();
   for (const Recovery& recovery : emitter.recovery()) recoveries_.Append(recovery);
@@ -189,6 +213,7 @@ absl::Status CodeCache::Clear() {
   recoveries_.Clear();
   next_ = 0;
   ++counters_.flushes;
+  ++generation_;
   // Another file, not the same one emptied: a forked child may be copying that.
   return memory_.Renew({});
 }

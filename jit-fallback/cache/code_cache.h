@@ -11,11 +11,13 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "jit-fallback/cache/code_memory.h"
+#include "jit-fallback/cache/new_code.h"
 #include "jit-fallback/cache/stable_array.h"
 #include "jit-fallback/emit/emitter.h"
 
@@ -63,6 +65,8 @@ struct CacheCounters {
 class CodeCache {
  public:
   static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size);
+  // Tells of everything that is written, before anybody can run it. Null: nobody.
+  void SetListener(OnNewCode listener) { on_new_code_ = std::move(listener); }
 
   std::uint64_t start() const { return memory_.address(); }
   std::uint64_t code_end() const { return memory_.address() + stubs_; }
@@ -113,6 +117,7 @@ class CodeCache {
   std::uint32_t StubOf(std::uint32_t link) const;
   void PatchTo(const Link& link, std::uint64_t target);
   void LinkToStub(std::uint32_t link);
+  void MakeStub(std::uint32_t link);
 
   CodeMemory memory_;
   const std::uint32_t stubs_;  // offset of the first exit stub
@@ -123,6 +128,8 @@ class CodeCache {
   Index direct_, indirect_;
   absl::flat_hash_map<std::uint64_t, std::vector<std::uint32_t>> pages_;  // blocks by guest page
   CacheCounters counters_;
+  std::uint32_t generation_ = 0;
+  OnNewCode on_new_code_;
 };
 
 }  // namespace dunebox::jit

@@ -44,7 +44,6 @@ enum class Operation : std::uint8_t {
   kRdtsc,
   kRdtscp,
   kRdpid,
-  kRdpmc,
   kStringNoRep,
   kStringRep,  // movs/stos/lods/cmps/scas; implicit RSI/RDI operands
   kMaskMove,   // maskmovq/maskmovdqu: implicit DS:RDI operand

@@ -34,7 +34,6 @@ constexpr OperationName kOperations[] = {
     {"rdtsc", Class::kCopy, Operation::kRdtsc},
     {"rdtscp", Class::kCopy, Operation::kRdtscp},
     {"rdpid", Class::kCopy, Operation::kRdpid},
-    {"rdpmc", Class::kCopy, Operation::kRdpmc},
     {"string", Class::kCopy, Operation::kStringNoRep},
     {"mask_move", Class::kCopy, Operation::kMaskMove},
     {"xlat", Class::kCopy, Operation::kXlat},

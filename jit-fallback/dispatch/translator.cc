@@ -51,6 +51,7 @@ absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
                                                                CodeSource& source) {
   absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(options.cache_size);
   if (!cache.ok()) return cache.status();
+  (*cache)->SetListener(options.on_new_code);
   return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
 }
 

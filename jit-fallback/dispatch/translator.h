@@ -121,6 +121,8 @@ class Translator {
     bool measure_time = false;
     // Told of every block that was made. Called without a lock. Null: nobody is.
     std::function<void(std::uint64_t pc, std::uint64_t host, std::uint32_t size)> on_block;
+    // Told of all code before it can run, exit stubs included. Called with the lock held.
+    OnNewCode on_new_code;
   };
   static absl::StatusOr<std::unique_ptr<Translator>> Create(Options options, CodeSource& source);
 

@@ -61,6 +61,14 @@ bool Emitter::IsForRuntime(const Instruction& instruction) const {
 bool Emitter::IsUnsupported(const Step& step) const {
   const Instruction& instruction = step.instruction;
   if (IsUnsupportedGs(instruction)) return true;
+  // Without the prefix, which goes when a segment's base is added, their destination is of 64 bits.
+  const bool has_destination =
+      instruction.operation == Operation::kMovdir64b || instruction.operation == Operation::kEnqcmd;
+  if (has_destination && instruction.address_size && AddsSegment(instruction)) return true;
+  // A tile's index register is the distance of its rows: [base] alone cannot take its place.
+  if (masks() && instruction.operation == Operation::kTileMemory && !IsReadAsItIs(instruction)) {
+    return true;
+  }
   const ImplicitOperands implicit = ImplicitOf(instruction, BytesOf(step));
   return masks() && instruction.segment == Segment::kFs && !instruction.address_size &&
          (implicit.read | implicit.written) != 0;
@@ -78,9 +86,10 @@ bool Emitter::IsConfinedOperand(const Step& step) const {
   if (!instruction.has_memory || instruction.access == Access::kNone) return true;
   if (IsReadAsItIs(instruction)) return true;
   if (instruction.segment == Segment::kGs) return false;
-  if (instruction.address_size) return true;  // 4 GiB from 0 or from the FS base
   const bool has_segment = instruction.segment != Segment::kNone;
+  // In front of the next: its address becomes a register's, without the prefix.
   if (instruction.rip_relative) return !has_segment && RipTarget(step) < kUserHalfEnd;
+  if (instruction.address_size) return true;  // 4 GiB from 0 or from the FS base
   if (instruction.modrm_offset == 0) {
     std::uint64_t address = 0;
     std::memcpy(&address, BytesOf(step).data() + instruction.displacement_offset, 8);

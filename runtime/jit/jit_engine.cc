@@ -121,6 +121,13 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
       map->Add(pc, host, size);
     };
   }
+  engine->recorder_ = std::move(options.recorder);
+  if (engine->recorder_ != nullptr) {
+    engine->recorder_->Describe(translation.emitter);
+    translation.on_new_code = [recorder = engine->recorder_.get()](const jit::NewCode& code) {
+      recorder->Add(code);
+    };
+  }
   absl::StatusOr<std::unique_ptr<jit::Translator>> translator =
       jit::Translator::Create(std::move(translation), *engine);
   if (!translator.ok()) return translator.status();
@@ -210,6 +217,7 @@ absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {
   if (!status.ok()) return status;
   code_page_faults_.store(0, std::memory_order_relaxed);
   if (perf_map_ != nullptr) perf_map_->ContinueAfterFork();
+  if (recorder_ != nullptr) recorder_->ContinueAfterFork();
   return true;
 }
 

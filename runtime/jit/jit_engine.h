@@ -12,6 +12,7 @@
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
+#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/memory/address_space.h"
 
@@ -22,8 +23,9 @@ struct JitOptions {
   jit::Isolation isolation = jit::Isolation::kNone;
   // System calls may run without the dispatcher where it would add nothing.
   bool allow_in_place_calls = true;
-  bool measure_time = false;          // of translating, for Report
-  std::unique_ptr<PerfMap> perf_map;  // null: no names for perf
+  bool measure_time = false;               // of translating, for Report
+  std::unique_ptr<PerfMap> perf_map;       // null: no names for perf
+  std::unique_ptr<CodeRecorder> recorder;  // null: no record of emitted code
 };
 
 class JitEngine final : public ExecutionEngine,
@@ -87,6 +89,7 @@ class JitEngine final : public ExecutionEngine,
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;
   std::unique_ptr<PerfMap> perf_map_;
+  std::unique_ptr<CodeRecorder> recorder_;  // called with the translator's lock held
   std::atomic<std::uint64_t> code_page_faults_{0};
   std::shared_ptr<jit::Translator> translator_;
 };

@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 10> kRunOptions = {{
+constexpr std::array<OptionRow, 11> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -53,6 +53,10 @@ constexpr std::array<OptionRow, 10> kRunOptions = {{
      .name = "--jit-dump",
      .value_name = "ADDR",
      .help = "engine jit: print guest and host code at ADDR when a process ends"},
+    {.id = OptionId::kJitRecord,
+     .name = "--jit-record",
+     .value_name = "DIR",
+     .help = "engine jit: record all emitted code in DIR, a file for each process"},
     kHelpOption,
 }};
 
@@ -75,7 +79,9 @@ versions deny by default.
 
 --jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
 --jit-perf-map names places. A process that a signal ends, other than for a fault of
-its own, prints no --stats and no --jit-dump. Engine kvm refuses the --jit options.
+its own, prints no --stats and no --jit-dump. What --jit-record writes is for the
+checker of emitted code, dunebox_check_code; DIR has to exist. Engine kvm refuses the
+--jit options.
 
 Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
 itself failed; 126 when PROG cannot be executed; 127 when it was not found.

@@ -23,6 +23,7 @@ enum class OptionId : unsigned char {
   kJitPerfMap,
   kJitCache,
   kJitDump,
+  kJitRecord,
   kJson,
   kHelp,
 };

@@ -99,6 +99,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
+  if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
@@ -135,6 +136,9 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
       return;
     case OptionId::kJitDump:
       settings.run.session.diagnostics.dump = value;
+      return;
+    case OptionId::kJitRecord:
+      settings.run.session.diagnostics.record = value;
       return;
     case OptionId::kJson:
       settings.doctor.format = doctor::ReportFormat::kJson;

@@ -134,8 +134,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   std::string option = absl::StrCat(kResumeOption, packed->get());
   char* const argv[] = {name.data(), option.data(), nullptr};
   char* const envp[] = {nullptr};
-  for (const int fd :
-       {owner.session().trace_fd, owner.session().report_fd, owner.session().kvm_fd}) {
+  const SessionState& session = owner.session();
+  for (const int fd : {session.trace_fd, session.report_fd, session.record_fd, session.kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

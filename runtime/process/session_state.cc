@@ -70,9 +70,11 @@ template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
   visit(state.session.report_fd);
+  visit(state.session.record_fd);
   visit(state.session.diagnostics.statistics);
   visit(state.session.diagnostics.perf_map);
   visit(state.session.diagnostics.dump);
+  visit(state.session.diagnostics.record);
   visit(state.session.kvm_fd);
   visit(state.session.engine);
   visit(state.session.jit_cache);

@@ -24,6 +24,7 @@ struct SessionState {
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
   int report_fd = -1;   // reserved: where --stats and --jit-dump go; -1: nowhere
+  int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
   runtime::Diagnostics diagnostics;
   // Reserved: /dev/kvm, opened once. A program that has given up its rights or changed its root
   // could not open it any more, but still forks and executes.

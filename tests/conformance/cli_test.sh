@@ -56,6 +56,7 @@ prints '--engine=auto\|kvm\|jit' run --help
 prints '--allow=all' run --trace --help
 prints '--stats' run --help
 prints '--jit-dump=ADDR' run --help
+prints '--jit-record=DIR' run --help
 prints '--json' doctor --help
 
 refuses "no command given; see 'dunebox --help'"
@@ -75,6 +76,7 @@ refuses "option '--jit-dump' needs a value: ADDR; see 'dunebox run --help'" run 
 refuses "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET; see 'dunebox run --help'" \
   run --jit-dump=main ls
 refuses "--jit-dump needs engine jit, not --engine=kvm" run --engine=kvm --jit-dump=0x401000 ls
+refuses "--jit-record needs engine jit, not --engine=kvm" run --engine=kvm --jit-record=/tmp ls
 refuses "--jit-perf-map needs engine jit, not --engine=kvm" run --engine=kvm --jit-perf-map ls
 refuses "unexpected argument 'now'; see 'dunebox doctor --help'" doctor now
 

@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <string_view>
+#include <vector>
 
 #include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/thread_context.h"
@@ -193,6 +196,82 @@ TEST(ThreadContextTables, ATargetIsSetAndCleared) {
   (*context)->SetTarget(kPc, 0x1234);
   (*context)->ClearTargets();
   for (std::size_t i = 0; i < JIT_TABLE_ENTRIES; ++i) ASSERT_EQ(table[i], empty) << i;
+}
+
+// What tests/security/checker relies on: it looks at a block's bytes as they were emitted, and
+// takes the cache's word for what it makes of the exits.
+class RecordedCache : public Cache {
+ protected:
+  struct Seen {
+    CodeKind kind;
+    std::uint64_t pc, start, entry;
+    std::vector<std::uint8_t> bytes;
+    std::vector<ExitSite> exits;
+  };
+  void SetUp() override {
+    Cache::SetUp();
+    cache_->SetListener([this](const NewCode& code) {
+      seen_.push_back({code.kind,
+                       code.pc,
+                       code.host,
+                       code.host + code.entry,
+                       {code.bytes.begin(), code.bytes.end()},
+                       {code.exits.begin(), code.exits.end()}});
+    });
+  }
+
+  bool IsPlaceFor(std::uint64_t target, std::uint64_t address) const {
+    return std::ranges::any_of(seen_, [&](const Seen& code) {
+      const bool is_way_on =
+          code.kind == CodeKind::kDirectBlock || code.kind == CodeKind::kExitStub;
+      return is_way_on && code.pc == target && code.entry == address;
+    });
+  }
+  static std::uint64_t TargetAt(std::uint64_t patch) {
+    std::int32_t relative;
+    std::memcpy(&relative, reinterpret_cast<const void*>(patch), sizeof(relative));
+    return patch + sizeof(relative) + static_cast<std::uint64_t>(std::int64_t{relative});
+  }
+  // Every byte is as recorded, but those of the exits, which lead to the block that is meant or to
+  // a stub that is.
+  void ExpectAsRecorded() const {
+    for (const Seen& code : seen_) {
+      std::vector<std::uint8_t> now(code.bytes.size());
+      std::memcpy(now.data(), reinterpret_cast<const void*>(code.start), now.size());
+      for (const ExitSite& exit : code.exits) {
+        EXPECT_TRUE(IsPlaceFor(exit.target, TargetAt(code.start + exit.offset)));
+        std::copy_n(code.bytes.begin() + exit.offset, 4, now.begin() + exit.offset);
+      }
+      EXPECT_EQ(now, code.bytes);
+    }
+  }
+
+  std::vector<Seen> seen_;
+};
+
+TEST_F(RecordedCache, ExitsLeadToTheirBlockOrToTheirStubWhateverHappens) {
+  std::mt19937 random(1);
+  const auto below = [&](unsigned bound) { return static_cast<std::uint32_t>(random() % bound); };
+  for (unsigned round = 0; round < 400; ++round) {
+    const std::uint64_t pc = kPc + 8 * below(16);
+    const EntryKind kind = below(4) == 0 ? EntryKind::kIndirect : EntryKind::kDirect;
+    constexpr std::string_view kCode[] = {"eb 0e", "74 06 eb 16", "c3", "e2 0e 75 14 f4", "eb fe"};
+    const std::uint32_t id = Add(pc, kCode[below(5)], kind);
+    ASSERT_NE(id, kNone);
+    const std::uint32_t links = static_cast<std::uint32_t>(cache_->counters().links);
+    if (links != 0 && below(2) == 0) {
+      const std::uint32_t link = below(links);
+      const std::uint32_t to = cache_->Find(cache_->TargetOfLink(link), EntryKind::kDirect);
+      if (to != kNone) cache_->LinkTo(link, to);
+    }
+    if (below(4) == 0) cache_->Kill(below(id + 1));
+    if (below(50) == 0) cache_->UnlinkAll();
+    if (below(100) == 0) {
+      ASSERT_TRUE(cache_->TakeOwnMemory().ok());
+    }
+    if (round % 20 == 0) ExpectAsRecorded();
+  }
+  ExpectAsRecorded();
 }
 
 }  // namespace

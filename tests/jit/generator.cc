@@ -230,7 +230,6 @@ bool Generator::IsWanted(const Instruction& instruction) const {
     case Operation::kRdtsc:
     case Operation::kRdtscp:
     case Operation::kRdpid:
-    case Operation::kRdpmc:
     case Operation::kMonitor:
     case Operation::kMovdir64b:
     case Operation::kEnqcmd:

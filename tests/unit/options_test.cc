@@ -62,6 +62,7 @@ TEST(Options, DiagnosticsReachTheSession) {
   EXPECT_FALSE(none.session.diagnostics.statistics);
   EXPECT_FALSE(none.session.diagnostics.perf_map);
   EXPECT_EQ(none.session.diagnostics.dump, "");
+  EXPECT_EQ(none.session.diagnostics.record, "");
   EXPECT_FALSE(none.session.diagnostics.any_report());
   const RunCommand run = ParseRun({"--stats", "--jit-perf-map", "--jit-dump", "0x401000", "ls"});
   EXPECT_TRUE(run.session.diagnostics.statistics);
@@ -69,6 +70,9 @@ TEST(Options, DiagnosticsReachTheSession) {
   EXPECT_EQ(run.session.diagnostics.dump, "0x401000");
   EXPECT_TRUE(run.session.diagnostics.any_report());
   EXPECT_EQ(run.session.program, "ls");
+  const RunCommand recorded = ParseRun({"--jit-record=/tmp/records", "ls"});
+  EXPECT_EQ(recorded.session.diagnostics.record, "/tmp/records");
+  EXPECT_FALSE(recorded.session.diagnostics.any_report());
 }
 
 TEST(Options, APlaceInCodeIsAnAddressOrAnOffsetInAFile) {

@@ -1,0 +1,315 @@
+// Random guest code of every form through the real emitter, under every isolation it has: whatever
+// it makes, the checker finds nothing in it.
+//
+// By hand, for longer, or for one seed again:
+//   CHECK_BLOCKS=10000000 code_emitter_test
+//   CHECK_SEED=12345 code_emitter_test
+#include "jit-fallback/emit/emitter.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <random>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "hostcalls/table/table.h"
+#include "jit-fallback/decode/instruction.h"
+#include "runtime/jit/isolation_choice.h"
+#include "tests/jit/emitted.h"
+#include "tests/security/checker/checker.h"
+#include "tests/security/checker/rules.h"
+
+namespace dunebox::checker {
+namespace {
+
+using Random = std::mt19937_64;
+using Bytes = std::vector<std::uint8_t>;
+
+std::uint64_t Below(Random& random, std::uint64_t bound) { return random() % bound; }
+bool Happens(Random& random, unsigned percent) { return Below(random, 100) < percent; }
+std::uint8_t AnyByte(Random& random) { return static_cast<std::uint8_t>(random()); }
+
+std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+// ---- guest code ---------------------------------------------------------------------------------
+
+// What programs are made of, and what is hard about the rules, more often than chance has it.
+constexpr std::string_view kFrequent[] = {
+    "55",
+    "5d",
+    "c9",
+    "c3",
+    "48 89 e5",
+    "48 89 ec",
+    "48 83 ec 18",
+    "48 81 ec 00 10 00 00",
+    "48 83 e4 f0",
+    "48 8d 65 d8",
+    "5c",
+    "66 5c",
+    "54",
+    "8f 04 24",
+    "48 87 e0",
+    "48 89 c4",
+    "89 c4",
+    "c8 ff ff 00",
+    "c8 10 00 01",
+    "c8 10 00 02",
+    "c8 ff ff 00 48 81 ec 00 08 01 00",
+    "c2 08 00",
+    "f3 48 a5",
+    "f3 aa",
+    "a4",
+    "67 f3 a4",
+    "64 a4",
+    "ac",
+    "48 8b 04 24",
+    "48 8b 44 24 10",
+    "48 89 84 24 00 00 10 00",
+    "48 8b 40 08",
+    "48 89 48 08",
+    "48 8b 04 c8",
+    "64 48 8b 04 25 28 00 00 00",
+    "64 48 8b 00",
+    "65 48 8b 00",
+    "48 0f ab 08",
+    "67 48 0f ab 08",
+    "66 0f bb 08",
+    "0f b3 08",
+    "64 48 0f ab 08",
+    "48 83 c0 10",
+    "48 ff c0",
+    "48 8d 40 10",
+    "48 81 c0 ff ff ff 7f",
+    "48 83 e0 f0",
+    "b0 01",
+    "48 b8 00 00 00 00 55 15 00 00",
+    "0f 05",
+    "b8 27 00 00 00 0f 05",
+    "f3 48 0f ae d0",
+    "f3 48 0f ae c0",
+    "d7",
+    "66 0f f7 c1",
+    "ff e0",
+    "ff d0",
+    "ff 20",
+    "ff 10",
+    "64 ff 20",
+    "65 ff 10",
+    "ff 64 24 08",
+    "e8 00 10 00 00",
+    "74 10",
+    "e2 10",
+    "67 e3 10",
+    "0f 85 00 01 00 00",
+    "eb 10",
+    "48 8b 05 00 10 00 00",
+    "c4 e2 f1 92 04 50",
+    "c4 e2 f1 93 04 50",
+    "62 f2 7d 49 92 04 48",
+    "62 f2 7d 49 a2 04 50",
+    "c4 e2 7d 2e 00",
+    "0f ae 20",
+    "0f ae 28",
+    "0f c7 08",
+    "f0 48 0f b1 0b",
+    "48 a1 00 00 00 00 00 20 00 00",
+    "48 a3 00 00 00 00 00 70 00 00",
+    "0f 01 fc",
+    "66 0f 38 f8 08",
+    "67 65 66 0f 38 f8 08",
+    "67 64 66 0f 38 f8 08",
+    "67 64 66 0f 38 f8 0d 00 01 00 00",
+    "67 65 66 0f 38 f8 0d 00 01 00 00",
+    "67 f2 65 0f 38 f8 08",
+    "ff 34 24",
+    "ff 75 10",
+    "9c",
+    "9d",
+};
+
+constexpr std::uint8_t kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x64, 0x65, 0x67};
+
+// A string of bytes that may be an instruction.
+Bytes RandomBytes(Random& random) {
+  Bytes bytes;
+  while (Happens(random, 20)) bytes.push_back(kPrefixes[Below(random, std::size(kPrefixes))]);
+  const unsigned form = static_cast<unsigned>(Below(random, 8));
+  if (form < 6 && Happens(random, 50))
+    bytes.push_back(static_cast<std::uint8_t>(0x40 | Below(random, 16)));
+  if (form >= 3 && form < 6) bytes.push_back(0x0f);
+  if (form == 4) bytes.push_back(0x38);
+  if (form == 5) bytes.push_back(0x3a);
+  if (form == 6) {
+    bytes.insert(bytes.end(), {0xc4, static_cast<std::uint8_t>((AnyByte(random) & 0xe0) |
+                                                               (1 + Below(random, 3)))});
+  }
+  if (form == 7) {
+    bytes.insert(bytes.end(), {0x62, static_cast<std::uint8_t>((AnyByte(random) & 0xf0) |
+                                                               (1 + Below(random, 3)))});
+  }
+  while (bytes.size() < 24) bytes.push_back(AnyByte(random));
+  return bytes;
+}
+
+// With a base that is often RSP, RBP, or what was used before.
+Bytes RandomInstruction(Random& random) {
+  if (Happens(random, 40)) {
+    return jit::FromHex(kFrequent[Below(random, std::size(kFrequent))]);
+  }
+  for (;;) {
+    Bytes bytes = RandomBytes(random);
+    jit::Instruction instruction;
+    if (jit::Decode(bytes, instruction) != jit::DecodeStatus::kOk) continue;
+    const bool ends_block =
+        instruction.klass != jit::Class::kCopy && instruction.klass != jit::Class::kBranch;
+    if (ends_block && !Happens(random, 5)) continue;
+    bytes.resize(instruction.length);
+    return bytes;
+  }
+}
+
+Bytes RandomCode(Random& random) {
+  Bytes code;
+  const std::uint64_t count = 1 + Below(random, 12);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const Bytes next = RandomInstruction(random);
+    code.insert(code.end(), next.begin(), next.end());
+  }
+  return code;
+}
+
+constexpr std::uint64_t kPlaces[] = {0x40'1000,   0x7fff'fff0,      0x9000'0000,     0xffff'fff0,
+                                     0x5555'0000, 0x1555'5555'0000, 0x3fff'ffff'ff00};
+
+// ---- one block ----------------------------------------------------------------------------------
+
+struct IsolationRow {
+  jit::Isolation emitted;
+  Isolation recorded;
+};
+constexpr IsolationRow kIsolations[] = {{jit::Isolation::kNone, Isolation::kNone},
+                                        {jit::Isolation::kPku, Isolation::kPku},
+                                        {jit::Isolation::kSeg, Isolation::kSeg},
+                                        {jit::Isolation::kMask, Isolation::kMask},
+                                        {jit::Isolation::kMaskWrites, Isolation::kMaskWrites}};
+
+Code CodeOf(const jit::Emitter& emitter, Isolation isolation, const jit::Block& block,
+            std::uint64_t host) {
+  Code code;
+  code.header.isolation = isolation;
+  code.header.pc = block.pc;
+  code.header.host = host;
+  code.header.entry = emitter.entry();
+  code.header.flags = block.calls_leave ? record::kCallsLeave : 0;
+  code.bytes.assign(emitter.code().begin(), emitter.code().end());
+  for (const jit::ExitSite& exit : emitter.exits()) {
+    code.exits.push_back({.offset = exit.offset, .zero = 0, .target = exit.target});
+  }
+  return code;
+}
+
+std::string Describe(const Bytes& guest, const Code& code, const Violation& violation) {
+  return "guest " + jit::ToHex(guest) + "\nhost " + jit::ToHex(code.bytes) + "\nat " +
+         std::to_string(violation.offset) + ": " + violation.instruction + ": " +
+         std::string(violation.rule) + ": " + violation.detail;
+}
+
+// Who adds a call to the table that would run in place decides here once more whether it may.
+TEST(SystemCalls, WithoutArgumentsAreTheOnesTheCheckerKnows) {
+  for (const hostcalls::Row& row : hostcalls::AllRows()) {
+    const bool is_plain = row.route == hostcalls::Route::kForwarded && row.argument_count() == 0 &&
+                          row.family != hostcalls::Family::kSignals;
+    EXPECT_EQ(RunsInPlace(static_cast<std::uint64_t>(row.number)), is_plain) << row.name;
+  }
+}
+
+class EmittedCode : public testing::TestWithParam<IsolationRow> {
+ protected:
+  void SetUp() override {
+    const absl::Status status = runtime::CheckIsolation(GetParam().emitted);
+    if (!status.ok()) GTEST_SKIP() << status.message();
+  }
+
+  jit::EmitterOptions Options(bool check_by_loop) const {
+    jit::EmitterOptions options;
+    options.isolation = GetParam().emitted;
+    options.check_by_loop = check_by_loop;
+    options.runs_in_place = [](std::int64_t number) { return number == 0x27; };
+    return options;
+  }
+
+  // Empty: nothing is wrong with it.
+  std::string Check(const Bytes& guest, Random& random) {
+    const std::uint64_t pc = kPlaces[Below(random, std::size(kPlaces))] + Below(random, 16);
+    const std::uint64_t host = 0x7f00'0000'0000 + 16 * Below(random, 4);
+    jit::Block block;
+    jit::Translate(pc, guest, {.instructions = 64, .branches = 4}, block);
+    if (std::holds_alternative<jit::FetchFault>(block.terminal)) return {};
+    block.is_self_checking = Happens(random, 10);
+    block.calls_leave = Happens(random, 10);
+    jit::Emitter emitter(Options(Happens(random, 50)));
+    const auto kind = Happens(random, 50) ? jit::EntryKind::kDirect : jit::EntryKind::kIndirect;
+    if (Happens(random, 2)) {
+      emitter.EmitIndirectStub(block, host);
+    } else {
+      emitter.Emit(block, kind, host);
+    }
+    const Code code = CodeOf(emitter, GetParam().recorded, block, host);
+    const std::vector<Violation> violations = checker::Check(code);
+    return violations.empty() ? "" : Describe(guest, code, violations.front());
+  }
+};
+
+TEST_P(EmittedCode, OfEachFrequentInstruction) {
+  Random random(1);
+  for (const std::string_view guest : kFrequent) {
+    for (int i = 0; i < 20; ++i) {
+      const std::string wrong = Check(jit::FromHex(guest), random);
+      ASSERT_TRUE(wrong.empty()) << wrong;
+    }
+  }
+}
+
+// The first few things that are wrong, each instruction's once.
+TEST_P(EmittedCode, OfRandomInstructions) {
+  constexpr unsigned kMostShown = 8;
+  const std::uint64_t seed = FromEnvironment("CHECK_SEED", std::random_device{}());
+  std::cout << "CHECK_SEED=" << seed << "\n";
+  Random random(seed);
+  std::vector<std::string> shown;
+  const std::uint64_t blocks = FromEnvironment("CHECK_BLOCKS", 60'000);
+  for (std::uint64_t i = 0; i < blocks && shown.size() < kMostShown; ++i) {
+    const Bytes guest = RandomCode(random);
+    const std::string wrong = Check(guest, random);
+    if (wrong.empty()) continue;
+    // "mov [rdx], cl: operand: rdx is not confined" without the operands.
+    const std::string where = wrong.substr(wrong.rfind("\nat "));
+    const std::string text = where.substr(where.find(": ") + 2);
+    const std::string what =
+        text.substr(0, text.find_first_of(" :")) + text.substr(text.find(": "));
+    if (std::ranges::find(shown, what) != shown.end()) continue;
+    shown.push_back(what);
+    ADD_FAILURE() << wrong;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, EmittedCode, testing::ValuesIn(kIsolations),
+                         [](const testing::TestParamInfo<IsolationRow>& row) {
+                           std::string name(NameOf(row.param.recorded));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace dunebox::checker
