@@ -193,6 +193,14 @@ void Emitter::EmitBody(const Block& block) {
       EmitTerminal(&step);
       return;
     }
+    if (options_.isolation == Isolation::kPku) {
+      // It would show that PKRU is in use.
+      if (step.instruction.operation == Operation::kXgetbv) {
+        EmitLeave(JIT_TO_EMULATE, block.PcOf(step), step.offset);
+        return;
+      }
+      if (MayTouchKeys(step.instruction)) EmitKeyCheck(step);
+    }
     EmitStep(step);
   }
   EmitTerminal(block.steps.empty() ? nullptr : &block.steps.back());

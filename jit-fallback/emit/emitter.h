@@ -112,6 +112,10 @@ class Emitter {
   void EmitExit(std::uint64_t target);
   void AlignPatch(std::uint32_t bytes_before);
 
+  // Isolation pku (keys.cc).
+  static bool MayTouchKeys(const Instruction& instruction);
+  void EmitKeyCheck(const Step& step);
+
   // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
   static bool IsUnsupportedGs(const Instruction& instruction);
   std::uint64_t RipTarget(const Step& step) const;

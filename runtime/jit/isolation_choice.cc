@@ -3,6 +3,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/jit/key_probe.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -13,10 +14,9 @@ using jit::Isolation;
 constexpr std::array kOrder = {Isolation::kPku, Isolation::kMask, Isolation::kNone};
 
 absl::Status NotThere(Isolation isolation) {
-  return absl::UnimplementedError(
-      absl::StrCat("--jit-isolation=", absl::string_view(NameOf(isolation).data(),
-                                                         NameOf(isolation).size()),
-                   " is not in this version"));
+  return absl::UnimplementedError(absl::StrCat(
+      "--jit-isolation=", absl::string_view(NameOf(isolation).data(), NameOf(isolation).size()),
+      " is not in this version"));
 }
 
 }  // namespace
@@ -26,6 +26,7 @@ absl::Status CheckIsolation(Isolation isolation) {
     case Isolation::kNone:
       return absl::OkStatus();
     case Isolation::kPku:
+      return ProbeKeys();
     case Isolation::kSeg:
     case Isolation::kMask:
     case Isolation::kMaskWrites:

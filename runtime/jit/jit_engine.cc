@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
 #include "libdune/x86/guest_cpuid.h"
+#include "runtime/jit/clock_pages.h"
 #include "runtime/jit/dump.h"
 #include "runtime/jit/jit_thread.h"
 
@@ -100,6 +102,12 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
                                                              memory::AddressSpace& space) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   std::unique_ptr<JitEngine> engine(new JitEngine(space));
+  engine->isolation_ = options.isolation;
+  if (options.isolation == jit::Isolation::kPku) {
+    absl::Status status = hostcalls::OpenProtectionKeys();
+    if (status.ok()) status = space.UseKey(DUNE_KEY_GUEST);
+    if (!status.ok()) return status;
+  }
   jit::Translator::Options translation;
   translation.cache_size = options.cache_size;
   translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
@@ -133,7 +141,7 @@ JitEngine::~JitEngine() {
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      jit::ThreadContext::Create(extended_layout_);
+      jit::ThreadContext::Create(extended_layout_, isolation_);
   if (!context.ok()) return context.status();
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }
@@ -141,7 +149,7 @@ absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
 absl::Status JitEngine::AliasHostPages(const GuestRange& at, const void* host) {
   alias_ = at;
   alias_host_ = reinterpret_cast<std::uint64_t>(host);
-  return absl::OkStatus();
+  return isolation_ == jit::Isolation::kPku ? OpenClockPages() : absl::OkStatus();
 }
 
 void JitEngine::LockForFork() {
@@ -247,6 +255,12 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
     use({.bytes = std::span(bytes).first(have),
          .is_watched = is_watched,
          .is_still_watched = is_still_watched});
+  });
+}
+
+bool JitEngine::MayAccess(GuestVirt address, bool write) const {
+  return space_.WithVma(address, [&](const memory::Vma* vma) {
+    return vma != nullptr && (write ? vma->protection.write : vma->protection.any());
   });
 }
 

@@ -127,9 +127,16 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
         break;
     }
   }
+  // A mapping is there before it has its key.
+  const bool is_write = (fault.error_code & x86::page_fault::kWrite) != 0;
+  if (fault.code == SEGV_PKUERR && engine_.MayAccess(GuestVirt{fault.address}, is_write) &&
+      ++fruitless_retries_ < kMostFruitlessRetries) {
+    return std::nullopt;
+  }
   fruitless_retries_ = 0;
   // The kernel's verdict, not the bit: a page that was never touched may be forbidden all the same.
-  std::uint64_t error_code = fault.error_code & ~x86::page_fault::kPresent;
+  std::uint64_t error_code =
+      fault.error_code & ~(x86::page_fault::kPresent | x86::page_fault::kProtectionKey);
   if (fault.code == SEGV_ACCERR) error_code |= x86::page_fault::kPresent;
   return Fault{.vector = vector,
                .error_code = error_code,
@@ -140,12 +147,30 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
 std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
-  if (instruction.klass != jit::Class::kEmulate) return OnTrap(instruction);
+  if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutKeys();
+  const bool is_emulated =
+      instruction.klass == jit::Class::kEmulate || instruction.operation == jit::Operation::kXgetbv;
+  if (!is_emulated) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
   const std::optional<Fault> fault = Emulate(instruction, context, engine_.space().memory());
   if (fault) return *fault;
   if (stepping) return FaultOf(x86::Vector::kDebug);
+  return std::nullopt;
+}
+
+// XSAVE or XRSTOR with PKRU in its mask: the same without, as on a processor that has none.
+std::optional<Exit> JitThread::WithoutKeys() {
+  constexpr std::uint64_t kPkruComponent = 1U << 9;
+  jit::Context& context = thread_.context().context();
+  const std::uint64_t trap = context.rflags & x86::rflags::kTrap;
+  context.rflags &= ~trap;
+  context.gpr[0] &= ~kPkruComponent;
+  const jit::Stop stop = thread_.Step();
+  context.gpr[0] |= kPkruComponent;
+  context.rflags |= trap;
+  if (!std::holds_alternative<jit::AtStep>(stop)) return OnStop(stop);
+  if (trap != 0) return FaultOf(x86::Vector::kDebug);
   return std::nullopt;
 }
 
