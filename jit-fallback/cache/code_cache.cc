@@ -107,7 +107,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                                               .next_incoming = kNone,
                                               .has_stub = false});
     const std::uint32_t target = Find(exit.target, EntryKind::kDirect);
-    target == kNone ? LinkToStub(link) : LinkTo(link, target);
+    target == kNone || block.is_single ? LinkToStub(link) : LinkTo(link, target);
   }
   ++counters_.blocks;
   counters_.guest_bytes += block.length;
