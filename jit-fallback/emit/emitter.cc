@@ -193,13 +193,12 @@ void Emitter::EmitBody(const Block& block) {
       EmitTerminal(&step);
       return;
     }
-    if (options_.isolation == Isolation::kPku) {
-      // It would show that PKRU is in use.
+    if (options_.hidden_components != 0) {
       if (step.instruction.operation == Operation::kXgetbv) {
         EmitLeave(JIT_TO_EMULATE, block.PcOf(step), step.offset);
         return;
       }
-      if (MayTouchKeys(step.instruction)) EmitKeyCheck(step);
+      if (HasComponentMask(step.instruction)) EmitComponentCheck(step);
     }
     EmitStep(step);
   }

@@ -1,6 +1,7 @@
 #include "runtime/jit/jit_engine.h"
 
 #include <cpuid.h>
+#include <immintrin.h>
 #include <sys/auxv.h>
 
 #include <algorithm>
@@ -46,6 +47,11 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
     end = vma->range.end.value;
   }
   return std::min(end, pc + most);
+}
+
+// XCR0's lower half.
+[[gnu::target("xsave")]] std::uint32_t EnabledComponents() {
+  return static_cast<std::uint32_t>(_xgetbv(0));
 }
 
 // Of the second lookup table. [intel/vol2 CPUID] SSE4.2
@@ -116,6 +122,8 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   };
   translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
+  translation.emitter.hidden_components =
+      EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
   if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
   translation.measure_time = options.measure_time;
   engine->perf_map_ = std::move(options.perf_map);

@@ -147,7 +147,7 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
 std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
-  if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutKeys();
+  if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutHiddenState();
   const bool is_emulated =
       instruction.klass == jit::Class::kEmulate || instruction.operation == jit::Operation::kXgetbv;
   if (!is_emulated) return OnTrap(instruction);
@@ -159,15 +159,16 @@ std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   return std::nullopt;
 }
 
-// XSAVE or XRSTOR with PKRU in its mask: the same without, as on a processor that has none.
-std::optional<Exit> JitThread::WithoutKeys() {
-  constexpr std::uint64_t kPkruComponent = 1U << 9;
+// XSAVE or XRSTOR with hidden components in its mask: the same without, as on a processor that has
+// none.
+std::optional<Exit> JitThread::WithoutHiddenState() {
   jit::Context& context = thread_.context().context();
   const std::uint64_t trap = context.rflags & x86::rflags::kTrap;
   context.rflags &= ~trap;
-  context.gpr[0] &= ~kPkruComponent;
+  const std::uint64_t mask = context.gpr[0];
+  context.gpr[0] &= extended_features();
   const jit::Stop stop = thread_.Step();
-  context.gpr[0] |= kPkruComponent;
+  context.gpr[0] = mask;
   context.rflags |= trap;
   if (!std::holds_alternative<jit::AtStep>(stop)) return OnStop(stop);
   if (trap != 0) return FaultOf(x86::Vector::kDebug);

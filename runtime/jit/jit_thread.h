@@ -35,7 +35,7 @@ class JitThread final : public EngineThread {
   std::optional<Exit> OnStop(const jit::Stop& stop);
   std::optional<Exit> OnFault(const jit::AtFault& fault);
   std::optional<Exit> OnInstruction(const jit::AtInstruction& at);
-  std::optional<Exit> WithoutKeys();
+  std::optional<Exit> WithoutHiddenState();
   Exit OnTrap(const jit::Instruction& instruction);
 
   JitEngine& engine_;

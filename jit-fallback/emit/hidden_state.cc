@@ -1,26 +1,23 @@
-// What isolation pku needs of the emitter: no instruction of the guest's reads or loads PKRU.
+// Components of the extended state that XCR0 has on this machine and the guest is not told of: no
+// instruction of the guest's may save them, since CPUID has given it a size without them, or load
+// them, since PKRU is one.
 #include "jit-fallback/dispatch/context_offsets.h"
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/encoding.h"
 
 namespace dunebox::jit {
-namespace {
 
-constexpr std::uint32_t kPkruComponent = 1U << 9;  // [intel/vol1 §13.1]
-
-}  // namespace
-
-// Forms of XSAVE and XRSTOR, whose mask is in EDX:EAX; FXSAVE and FXRSTOR know no PKRU.
-bool Emitter::MayTouchKeys(const Instruction& instruction) {
+// Forms of XSAVE and XRSTOR, whose mask is in EDX:EAX; not FXSAVE and FXRSTOR.
+bool Emitter::HasComponentMask(const Instruction& instruction) {
   return instruction.operation == Operation::kXsaveFamily &&
          (instruction.opcode == 0xc7 || ((instruction.modrm >> 3) & 7) >= 4);
 }
 
-// Leaves to the runtime when the mask in EAX has PKRU's bit: it does the instruction without. No
-// flags are touched, and EAX cannot change behind the check.
-void Emitter::EmitKeyCheck(const Step& step) {
+// Leaves to the runtime when the mask in EAX has a hidden component: it does the instruction
+// without it. No flags are touched, and EAX cannot change behind the check.
+void Emitter::EmitComponentCheck(const Step& step) {
   SpillAll(step.offset);
-  code_.MoveImmediate(Reg::kR11, kPkruComponent);
+  code_.MoveImmediate(Reg::kR11, options_.hidden_components);
   code_.Bytes({0xc4, 0xc2, 0x7a, 0xf5, 0xcb});  // pext ecx, eax, r11d
   code_.Bytes({0xe3, 0});                       // jrcxz over the way out
   const std::uint32_t over = code_.size();
