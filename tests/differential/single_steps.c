@@ -1,4 +1,5 @@
-// A program that single-steps itself: as many traps each time the same code is run, jumps of all kinds included.
+// A program that single-steps itself: as many traps each time the same code is run, jumps of all
+// kinds included.
 #include <signal.h>
 #include <stdio.h>
 
