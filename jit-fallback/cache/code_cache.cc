@@ -95,7 +95,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                           : leads_on                 ? CodeKind::kIndirectStub
                                                      : CodeKind::kIndirectBlock,
                   .is_self_checking = block.is_self_checking,
-                  .calls_leave = block.calls_leave,
+                  .is_single = block.is_single,
                   .pc = block.pc,
                   .host = start() + host,
                   .entry = emitter.entry(),
@@ -131,7 +131,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                                               .next_incoming = kNone,
                                               .has_stub = false});
     const std::uint32_t target = Find(exit.target, EntryKind::kDirect);
-    target == kNone ? LinkToStub(link) : LinkTo(link, target);
+    target == kNone || block.is_single ? LinkToStub(link) : LinkTo(link, target);
   }
   ++counters_.blocks;
   counters_.guest_bytes += block.length;

@@ -105,7 +105,10 @@ class CodeCache {
   absl::Status Clear();
 
   // Without a lock.
-  std::uint64_t TargetOfLink(std::uint32_t link) const { return links_[link].target; }
+  // 0 when there is no such link: the number comes from memory that the guest may write.
+  std::uint64_t TargetOfLink(std::uint32_t link) const {
+    return link < links_.size() ? links_[link].target : 0;
+  }
   std::optional<Recovered> Recover(std::uint64_t host) const;
   // The block whose code contains the host address, dead or alive; kNone.
   std::uint32_t BlockAt(std::uint64_t host) const;

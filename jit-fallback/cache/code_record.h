@@ -28,7 +28,7 @@ enum class Isolation : std::uint8_t { kNone = 0, kPku = 1, kSeg = 2, kMask = 3, 
 // Header::flags
 inline constexpr std::uint8_t kCheckByLoop = 1;   // the indirect entry ends in LOOP
 inline constexpr std::uint8_t kSelfChecking = 2;  // compares the guest's bytes when entered
-inline constexpr std::uint8_t kCallsLeave = 4;    // of a single step: no call runs in place
+inline constexpr std::uint8_t kIsSingle = 4;    // of a single step: no call runs in place
 
 struct Header {
   std::uint32_t magic;

@@ -20,7 +20,7 @@ enum class CodeKind : std::uint8_t {
 
 struct NewCode {
   CodeKind kind;
-  bool is_self_checking = false, calls_leave = false;
+  bool is_self_checking = false, is_single = false;
   std::uint64_t pc;         // of an exit stub: where the exit leads
   std::uint64_t host;       // of the first byte
   std::uint32_t entry = 0;  // from there

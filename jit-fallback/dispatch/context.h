@@ -12,13 +12,25 @@
 
 namespace dunebox::jit {
 
+inline constexpr std::size_t kContextPage = 0x1000;
+
 struct Context {
+  // ---- what emitted code writes. Whatever is read from here is the guest's word: threads of its
+  // own may write here, too.
+
   // Where emitted code keeps a guest register whose place it needs for a while.
   std::uint64_t slot_rcx, slot_r11;
   std::array<std::uint64_t, 2> slot_scratch;
+  std::uint64_t emitted_rip;   // where it leaves; becomes `rip`
+  std::uint32_t emitted_link;  // becomes `link`
+  std::uint64_t gs_base;
+  // Guest registers on the way in or out, while protection key 0 is shut: RAX RCX RDX RBX.
+  std::array<std::uint64_t, 4> passed;
 
-  std::array<std::uint64_t, 16> gpr;  // in encoding order: RAX RCX RDX RBX RSP RBP RSI RDI R8...
-  std::uint64_t rip, rflags, fs_base, gs_base;
+  // ---- what only the runtime sees
+
+  alignas(kContextPage) std::array<std::uint64_t, 16> gpr;  // by number: RAX RCX RDX RBX RSP ...
+  std::uint64_t rip, rflags, fs_base;
 
   std::uint64_t host_rsp, host_fs;
   std::byte* extended_area;  // 64-byte aligned, standard format
@@ -30,9 +42,9 @@ struct Context {
   std::uint32_t has_xsaveopt;
   std::uint64_t cache_rip;               // of JIT_EXIT_SIGNAL: the interrupted host address
   std::uint64_t cache_start, cache_end;  // translated code lies here, exit stubs behind it
-  std::uint64_t resume;                  // host address at which dunebox_jit_enter goes on
   // Of JIT_EXIT_SIGNAL when the signal is an exception of the guest's: what the kernel said of it.
   std::uint64_t fault_vector, fault_error, fault_address;
+  std::uint32_t uses_keys;     // isolation pku
   std::uint32_t fault_signal;  // 0: it was another signal
   std::int32_t fault_code;     // si_code
   // What the guest believes to be in ES, CS, SS, DS, FS and GS.
@@ -46,28 +58,31 @@ struct Context {
 JIT_ASSERT_OFFSET(slot_rcx, JIT_SLOT_RCX);
 JIT_ASSERT_OFFSET(slot_r11, JIT_SLOT_R11);
 JIT_ASSERT_OFFSET(slot_scratch, JIT_SLOT_SCRATCH0);
+JIT_ASSERT_OFFSET(emitted_rip, JIT_RIP);
+JIT_ASSERT_OFFSET(emitted_link, JIT_LINK);
+JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
+JIT_ASSERT_OFFSET(passed, JIT_PASSED_RAX);
 JIT_ASSERT_OFFSET(gpr, JIT_GPR);
-JIT_ASSERT_OFFSET(rip, JIT_RIP);
+JIT_ASSERT_OFFSET(rip, JIT_LEFT_RIP);
 JIT_ASSERT_OFFSET(rflags, JIT_RFLAGS);
 JIT_ASSERT_OFFSET(fs_base, JIT_FS_BASE);
-JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
 JIT_ASSERT_OFFSET(host_rsp, JIT_HOST_RSP);
 JIT_ASSERT_OFFSET(host_fs, JIT_HOST_FS);
 JIT_ASSERT_OFFSET(extended_area, JIT_EXTENDED_AREA);
 JIT_ASSERT_OFFSET(extended_mask, JIT_EXTENDED_MASK);
 JIT_ASSERT_OFFSET(kick, JIT_KICK);
-JIT_ASSERT_OFFSET(link, JIT_LINK);
+JIT_ASSERT_OFFSET(link, JIT_LEFT_LINK);
 JIT_ASSERT_OFFSET(host_mxcsr, JIT_HOST_MXCSR);
 JIT_ASSERT_OFFSET(has_xsaveopt, JIT_HAS_XSAVEOPT);
 JIT_ASSERT_OFFSET(cache_rip, JIT_CACHE_RIP);
 JIT_ASSERT_OFFSET(cache_start, JIT_CACHE_START);
 JIT_ASSERT_OFFSET(cache_end, JIT_CACHE_END);
-JIT_ASSERT_OFFSET(resume, JIT_RESUME);
 JIT_ASSERT_OFFSET(fault_vector, JIT_FAULT_VECTOR);
 JIT_ASSERT_OFFSET(confining_mask, JIT_CONFINING_MASK);
 JIT_ASSERT_OFFSET(bit_places, JIT_BIT_PLACE_16);
+JIT_ASSERT_OFFSET(uses_keys, JIT_USES_KEYS);
 #undef JIT_ASSERT_OFFSET
-static_assert(sizeof(Context) <= 0x1000);
+static_assert(sizeof(Context) == 2 * kContextPage);
 
 // Why translated code was left.
 enum class ExitReason : std::uint32_t {
@@ -83,11 +98,12 @@ enum class ExitReason : std::uint32_t {
 
 inline constexpr std::size_t kExitReasons = JIT_EXIT_KICKED + 1;  // for arrays by reason
 
-// Where emitted code goes to leave, in the order of JIT_TO_*.
+// Where emitted code goes to leave, in the order of JIT_TO_*, and where it is entered.
 struct ExitPointers {
-  std::uint64_t link, lookup, system_call, emulate, trap, stale;
+  std::uint64_t link, lookup, system_call, emulate, trap, stale, exit_lookup;
+  std::uint64_t resume;  // host address at which dunebox_jit_enter goes on
 };
-static_assert(offsetof(ExitPointers, stale) == JIT_TO_STALE - JIT_POINTERS);
+static_assert(offsetof(ExitPointers, resume) == JIT_TO_RESUME - JIT_POINTERS);
 
 }  // namespace dunebox::jit
 

@@ -2,63 +2,75 @@
 #ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_OFFSETS_H_
 #define DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_OFFSETS_H_
 
+// The first page is the only one that emitted code writes.
 #define JIT_SLOT_RCX 0
 #define JIT_SLOT_R11 8
 #define JIT_SLOT_SCRATCH0 16
 #define JIT_SLOT_SCRATCH1 24
-#define JIT_GPR 32
-#define JIT_RAX 32
-#define JIT_RCX 40
-#define JIT_RDX 48
-#define JIT_RBX 56
-#define JIT_RSP 64
-#define JIT_RBP 72
-#define JIT_RSI 80
-#define JIT_RDI 88
-#define JIT_R8 96
-#define JIT_R9 104
-#define JIT_R10 112
-#define JIT_R11 120
-#define JIT_R12 128
-#define JIT_R13 136
-#define JIT_R14 144
-#define JIT_R15 152
-#define JIT_RIP 160
-#define JIT_RFLAGS 168
-#define JIT_FS_BASE 176
-#define JIT_GS_BASE 184
-#define JIT_HOST_RSP 192
-#define JIT_HOST_FS 200
-#define JIT_EXTENDED_AREA 208
-#define JIT_EXTENDED_MASK 216
-#define JIT_KICK 224
-#define JIT_LINK 228
-#define JIT_HOST_MXCSR 232
-#define JIT_HAS_XSAVEOPT 236
-#define JIT_CACHE_RIP 240
-#define JIT_CACHE_START 248
-#define JIT_CACHE_END 256
-#define JIT_RESUME 264
-#define JIT_FAULT_VECTOR 272
-// Constants for isolation by mask: the mask, and those of a bit's place in 16, 32 and 64 bits.
-#define JIT_CONFINING_MASK 320
-#define JIT_BIT_PLACE_16 328
-#define JIT_BIT_PLACE_32 336
-#define JIT_BIT_PLACE_64 344
+#define JIT_RIP 32
+#define JIT_LINK 40
+#define JIT_GS_BASE 48
+#define JIT_PASSED_RAX 56
+#define JIT_PASSED_RCX 64
+#define JIT_PASSED_RDX 72
+#define JIT_PASSED_RBX 80
 
-// Where emitted code leaves to: host addresses in the thread's own memory, at this distance from
-// its Context, together with the lookup table, so that both can be made read-only to the guest.
-#define JIT_POINTERS 0x3000
-#define JIT_TO_LINK 0x3000
-#define JIT_TO_LOOKUP 0x3008
-#define JIT_TO_SYSCALL 0x3010
-#define JIT_TO_EMULATE 0x3018
-#define JIT_TO_TRAP 0x3020
-#define JIT_TO_STALE 0x3028
+// The second is the runtime's.
+#define JIT_GPR 0x1000
+#define JIT_RAX 0x1000
+#define JIT_RCX 0x1008
+#define JIT_RDX 0x1010
+#define JIT_RBX 0x1018
+#define JIT_RSP 0x1020
+#define JIT_RBP 0x1028
+#define JIT_RSI 0x1030
+#define JIT_RDI 0x1038
+#define JIT_R8 0x1040
+#define JIT_R9 0x1048
+#define JIT_R10 0x1050
+#define JIT_R11 0x1058
+#define JIT_R12 0x1060
+#define JIT_R13 0x1068
+#define JIT_R14 0x1070
+#define JIT_R15 0x1078
+#define JIT_LEFT_RIP 0x1080
+#define JIT_RFLAGS 0x1088
+#define JIT_FS_BASE 0x1090
+#define JIT_HOST_RSP 0x1098
+#define JIT_HOST_FS 0x10a0
+#define JIT_EXTENDED_AREA 0x10a8
+#define JIT_EXTENDED_MASK 0x10b0
+#define JIT_KICK 0x10b8
+#define JIT_LEFT_LINK 0x10bc
+#define JIT_HOST_MXCSR 0x10c0
+#define JIT_HAS_XSAVEOPT 0x10c4
+#define JIT_CACHE_RIP 0x10c8
+#define JIT_CACHE_START 0x10d0
+#define JIT_CACHE_END 0x10d8
+#define JIT_FAULT_VECTOR 0x10e0
+#define JIT_USES_KEYS 0x10f8
+// Constants for isolation by mask: the mask, and those of a bit's place in 16, 32 and 64 bits.
+#define JIT_CONFINING_MASK 0x1110
+#define JIT_BIT_PLACE_16 0x1118
+#define JIT_BIT_PLACE_32 0x1120
+#define JIT_BIT_PLACE_64 0x1128
+
+// Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
+// distance from its Context, together with the lookup table, so that both can be made read-only to
+// the guest.
+#define JIT_POINTERS 0x4000
+#define JIT_TO_LINK 0x4000
+#define JIT_TO_LOOKUP 0x4008
+#define JIT_TO_SYSCALL 0x4010
+#define JIT_TO_EMULATE 0x4018
+#define JIT_TO_TRAP 0x4020
+#define JIT_TO_STALE 0x4028
+#define JIT_TO_EXIT_LOOKUP 0x4030
+#define JIT_TO_RESUME 0x4038
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
 // guest's. In the thread's own memory, at this distance from its Context.
-#define JIT_TABLE 0x4000
+#define JIT_TABLE 0x5000
 #define JIT_TABLE_ENTRIES 0x10000
 
 // The second table, for guest addresses that share an entry of the first: pairs of minus the guest

@@ -1,16 +1,39 @@
 // Between the runtime and translated code. GS base is the thread's Context on both sides; FS base is
 // the guest's while translated code runs and the host's otherwise.
 
+// Under isolation pku the runtime's memory is shut on the other side: the enter stub shuts it last, and
+// the keyed exits open it first.
+
+#include "hostcalls/abi/set_pkru.inc"
 #include "jit-fallback/dispatch/context_offsets.h"
 
         .text
+
+// The guest's flags and registers but for RAX, RCX and RDX.
+        .macro  LOAD_GUEST
+        pushq   %gs:JIT_RFLAGS
+        popfq
+        movq    %gs:JIT_RBX, %rbx
+        movq    %gs:JIT_RSP, %rsp
+        movq    %gs:JIT_RBP, %rbp
+        movq    %gs:JIT_RSI, %rsi
+        movq    %gs:JIT_RDI, %rdi
+        movq    %gs:JIT_R8, %r8
+        movq    %gs:JIT_R9, %r9
+        movq    %gs:JIT_R10, %r10
+        movq    %gs:JIT_R11, %r11
+        movq    %gs:JIT_R12, %r12
+        movq    %gs:JIT_R13, %r13
+        movq    %gs:JIT_R14, %r14
+        movq    %gs:JIT_R15, %r15
+        .endm
 
 // ---- in ----------------------------------------------------------------------------------------
 
 // Entered from: ThreadContext::Enter(), ordinary call, no argument. Context: guest registers.
 // Registers in: the host's.
 // Stack: the host's; its pointer, with six registers on it, stays in host_rsp.
-// Leaves to: translated code at `resume`; or the caller, EAX = JIT_EXIT_*.
+// Leaves to: translated code at the resume pointer; or the caller, EAX = JIT_EXIT_*.
         .globl  dunebox_jit_enter
         .type   dunebox_jit_enter, @function
 dunebox_jit_enter:
@@ -33,25 +56,26 @@ dunebox_jit_enter:
 dunebox_jit_enter_window:
         cmpl    $0, %gs:JIT_KICK
         jne     dunebox_jit_enter_abort
-        pushq   %gs:JIT_RFLAGS
-        popfq
+        cmpl    $0, %gs:JIT_USES_KEYS
+        jne     .Lenter_keyed
+        LOAD_GUEST
         movq    %gs:JIT_RAX, %rax
         movq    %gs:JIT_RCX, %rcx
         movq    %gs:JIT_RDX, %rdx
-        movq    %gs:JIT_RBX, %rbx
-        movq    %gs:JIT_RSP, %rsp
-        movq    %gs:JIT_RBP, %rbp
-        movq    %gs:JIT_RSI, %rsi
-        movq    %gs:JIT_RDI, %rdi
-        movq    %gs:JIT_R8, %r8
-        movq    %gs:JIT_R9, %r9
-        movq    %gs:JIT_R10, %r10
-        movq    %gs:JIT_R11, %r11
-        movq    %gs:JIT_R12, %r12
-        movq    %gs:JIT_R13, %r13
-        movq    %gs:JIT_R14, %r14
-        movq    %gs:JIT_R15, %r15
-        jmpq    *%gs:JIT_RESUME
+        jmpq    *%gs:JIT_TO_RESUME
+.Lenter_keyed:
+        LOAD_GUEST
+        movq    %gs:JIT_RAX, %rax
+        movq    %rax, %gs:JIT_PASSED_RAX
+        movq    %gs:JIT_RCX, %rax
+        movq    %rax, %gs:JIT_PASSED_RCX
+        movq    %gs:JIT_RDX, %rax
+        movq    %rax, %gs:JIT_PASSED_RDX
+        SET_PKRU DUNE_PKRU_GUEST
+        movq    %gs:JIT_PASSED_RAX, %rax
+        movq    %gs:JIT_PASSED_RCX, %rcx
+        movq    %gs:JIT_PASSED_RDX, %rdx
+        jmpq    *%gs:JIT_TO_RESUME
         .globl  dunebox_jit_enter_window_end
 dunebox_jit_enter_window_end:
 
@@ -59,7 +83,9 @@ dunebox_jit_enter_window_end:
 // Registers in: any.
 // Stack: as dunebox_jit_enter left it.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_KICKED. The Context is as it was.
-        .globl  dunebox_jit_enter_abort
+        .globl  dunebox_jit_enter_abort, dunebox_jit_keyed_enter_abort
+dunebox_jit_keyed_enter_abort:
+        SET_PKRU DUNE_PKRU_RUNTIME
 dunebox_jit_enter_abort:
         movq    %gs:JIT_HOST_FS, %rax
         wrfsbase %rax
@@ -72,11 +98,11 @@ dunebox_jit_enter_abort:
 //               entry of the first table.
 // Registers in: R11 the guest address, RCX spent, both in slots; all others the guest's.
 // Stack: the guest's, not to be touched.
-// Leaves to: the target's block, registers as before; or dunebox_jit_exit_lookup. Flags are kept.
+// Leaves to: the target's block, registers as before; or the exit for lookups. Flags are kept.
         .globl  dunebox_jit_lookup, dunebox_jit_lookup_end
 dunebox_jit_lookup:
         movq    %rdx, %gs:JIT_SLOT_SCRATCH0
-        // From here to the end a signal handler goes to dunebox_jit_exit_lookup with RDX from there.
+        // From here to the end a signal handler goes to the exit for lookups with RDX from there.
         movl    $0, %edx
         crc32q  %r11, %rdx
         movzwl  %dx, %edx
@@ -85,7 +111,7 @@ dunebox_jit_lookup:
         leaq    1(%rcx, %r11), %rcx
         jrcxz   1f
         movq    %gs:JIT_SLOT_SCRATCH0, %rdx
-        jmp     dunebox_jit_exit_lookup
+        jmp     *%gs:JIT_TO_EXIT_LOOKUP
 1:      movq    %gs:JIT_SECOND_TABLE + 8(, %rdx, 8), %rcx
         movq    %gs:JIT_SLOT_SCRATCH0, %rdx
         jmp     *%rcx
@@ -93,42 +119,61 @@ dunebox_jit_lookup_end:
 
 // ---- out ---------------------------------------------------------------------------------------
 
-// Entered from: emitted code, by its pointers in the Context; one label for each reason.
+// Entered from: emitted code, by its pointers in the thread's memory; one label for each reason, and one
+//               more for isolation pku.
 // Registers in: the guest's; at lookup R11 is the guest address, RCX is spent, both are in slots.
 // Stack: the guest's, not to be touched.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_*, guest registers in the Context.
-        .globl  dunebox_jit_exit_link, dunebox_jit_exit_lookup, dunebox_jit_exit_syscall
-        .globl  dunebox_jit_exit_emulate, dunebox_jit_exit_trap, dunebox_jit_exit_stale
-dunebox_jit_exit_lookup:
+        .macro  EXIT name, reason
+        .globl  dunebox_jit_exit_\name, dunebox_jit_keyed_exit_\name
+dunebox_jit_exit_\name:
+        .if     \reason == JIT_EXIT_LOOKUP
+        LEAVE_AT_R11
+        .endif
+        movq    %rax, %gs:JIT_RAX
+        movl    $\reason, %eax
+        jmp     .Lsave
+dunebox_jit_keyed_exit_\name:
+        .if     \reason == JIT_EXIT_LOOKUP
+        LEAVE_AT_R11
+        .endif
+        movq    %rbx, %gs:JIT_PASSED_RBX
+        movl    $\reason, %ebx
+        jmp     .Lopen
+        .endm
+
+        .macro  LEAVE_AT_R11
         movq    %r11, %gs:JIT_RIP
         movq    %gs:JIT_SLOT_RCX, %rcx
         movq    %gs:JIT_SLOT_R11, %r11
+        .endm
+
+        EXIT    link, JIT_EXIT_LINK
+        EXIT    lookup, JIT_EXIT_LOOKUP
+        EXIT    syscall, JIT_EXIT_SYSCALL
+        EXIT    emulate, JIT_EXIT_EMULATE
+        EXIT    trap, JIT_EXIT_TRAP
+        EXIT    stale, JIT_EXIT_STALE
+
+// The reason stays in a register: memory that the guest can write would not do.
+.Lopen:
+        movq    %rax, %gs:JIT_PASSED_RAX
+        movq    %rcx, %gs:JIT_PASSED_RCX
+        movq    %rdx, %gs:JIT_PASSED_RDX
+        SET_PKRU DUNE_PKRU_RUNTIME
+        movq    %gs:JIT_PASSED_RAX, %rax
         movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_LOOKUP, %eax
-        jmp     .Lsave
-dunebox_jit_exit_link:
-        movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_LINK, %eax
-        jmp     .Lsave
-dunebox_jit_exit_emulate:
-        movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_EMULATE, %eax
-        jmp     .Lsave
-dunebox_jit_exit_trap:
-        movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_TRAP, %eax
-        jmp     .Lsave
-dunebox_jit_exit_stale:
-        movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_STALE, %eax
-        jmp     .Lsave
-dunebox_jit_exit_syscall:
-        movq    %rax, %gs:JIT_RAX
-        movl    $JIT_EXIT_SYSCALL, %eax
+        movq    %gs:JIT_PASSED_RBX, %rax
+        movq    %rax, %gs:JIT_RBX
+        movq    %gs:JIT_PASSED_RCX, %rcx
+        movq    %gs:JIT_PASSED_RDX, %rdx
+        movl    %ebx, %eax
+        jmp     .Lsave_others
 .Lsave:
+        movq    %rbx, %gs:JIT_RBX
+.Lsave_others:
         movq    %rcx, %gs:JIT_RCX
         movq    %rdx, %gs:JIT_RDX
-        movq    %rbx, %gs:JIT_RBX
         movq    %rsp, %gs:JIT_RSP
         movq    %rbp, %gs:JIT_RBP
         movq    %rsi, %gs:JIT_RSI
@@ -141,6 +186,10 @@ dunebox_jit_exit_syscall:
         movq    %r13, %gs:JIT_R13
         movq    %r14, %gs:JIT_R14
         movq    %r15, %gs:JIT_R15
+        movq    %gs:JIT_RIP, %rcx
+        movq    %rcx, %gs:JIT_LEFT_RIP
+        movl    %gs:JIT_LINK, %ecx
+        movl    %ecx, %gs:JIT_LEFT_LINK
         movq    %gs:JIT_HOST_RSP, %rsp
         pushfq
         popq    %gs:JIT_RFLAGS
@@ -158,7 +207,9 @@ dunebox_jit_exit_syscall:
 // Registers in: any; the vector registers and FS base are the guest's.
 // Stack: RSP = host_rsp.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_SIGNAL.
-        .globl  dunebox_jit_exit_signal
+        .globl  dunebox_jit_exit_signal, dunebox_jit_keyed_exit_signal
+dunebox_jit_keyed_exit_signal:
+        SET_PKRU DUNE_PKRU_RUNTIME
 dunebox_jit_exit_signal:
         movl    $JIT_EXIT_SIGNAL, %eax
 .Lsave_extended:

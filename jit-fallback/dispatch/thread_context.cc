@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
+#include "hostcalls/memory/protection_keys.h"
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
@@ -23,14 +25,19 @@ extern const char dunebox_jit_lookup[], dunebox_jit_lookup_end[];
 extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
 extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
 extern const char dunebox_jit_exit_stale[];
+extern const char dunebox_jit_keyed_enter_abort[], dunebox_jit_keyed_exit_signal[];
+extern const char dunebox_jit_keyed_exit_link[], dunebox_jit_keyed_exit_lookup[];
+extern const char dunebox_jit_keyed_exit_syscall[], dunebox_jit_keyed_exit_emulate[];
+extern const char dunebox_jit_keyed_exit_trap[], dunebox_jit_keyed_exit_stale[];
 extern unsigned char dunebox_guest_fs_possible;
 }
 
 namespace dunebox::jit {
 namespace {
 
-// Context (4 KiB), vector state, exit pointers (4 KiB), lookup table, then the signal stack.
-constexpr std::size_t kExtendedOffset = 0x1000;
+// Context (two pages), vector state, pointers (4 KiB), lookup tables, then the signal stack. Under
+// isolation pku the Context's first page has the guest's key, pointers and tables have the tables'.
+constexpr std::size_t kExtendedOffset = sizeof(Context);
 constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
 constexpr std::size_t kSecondTableEntries = 0x10000;
 constexpr std::size_t kSignalStackOffset =
@@ -64,6 +71,10 @@ constexpr int kGregOfRegister[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP
 // Flags with which the runtime's own code may run.
 constexpr greg_t kPlainFlags = 0x202;
 
+ExitPointers& PointersOf(Context& context) {
+  return *reinterpret_cast<ExitPointers*>(reinterpret_cast<std::byte*>(&context) + JIT_POINTERS);
+}
+
 void ContinueAt(Context& context, ucontext_t& machine, const char* label) {
   machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(label));
   machine.uc_mcontext.gregs[REG_RSP] = static_cast<greg_t>(context.host_rsp);
@@ -81,7 +92,8 @@ void LeaveAt(Context& context, ucontext_t& machine) {
   }
   context.rflags = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_EFL]);
   context.cache_rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
-  ContinueAt(context, machine, dunebox_jit_exit_signal);
+  ContinueAt(context, machine,
+             context.uses_keys != 0 ? dunebox_jit_keyed_exit_signal : dunebox_jit_exit_signal);
 }
 
 }  // namespace
@@ -135,17 +147,32 @@ void ExtendedLayout::Initialize(std::uint64_t components, std::byte* area) const
   }
 }
 
-absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout) {
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout,
+                                                                     Isolation isolation) {
   DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
   void* memory =
       mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
   }
-  return std::unique_ptr<ThreadContext>(new ThreadContext(static_cast<std::byte*>(memory), layout));
+  std::unique_ptr<ThreadContext> thread(
+      new ThreadContext(static_cast<std::byte*>(memory), layout, isolation));
+  if (isolation == Isolation::kPku && !thread->SetKeys()) {
+    return absl::ResourceExhaustedError(absl::StrCat("pkey_mprotect: ", strerror(errno)));
+  }
+  return thread;
 }
 
-ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
+bool ThreadContext::SetKeys() {
+  constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+  return hostcalls::SetProtectionKey(memory_, kContextPage, kReadWrite, DUNE_KEY_GUEST) &&
+         hostcalls::SetProtectionKey(memory_ + JIT_POINTERS, kSignalStackOffset - JIT_POINTERS,
+                                     kReadWrite, DUNE_KEY_TABLES);
+}
+
+ExitPointers& ThreadContext::pointers() { return PointersOf(context()); }
+
+ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation)
     : memory_(memory), layout_(layout) {
   Context& fresh = context();
   fresh.rflags = 0x202;
@@ -156,16 +183,27 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
   fresh.confining_mask = kConfiningMask;
   fresh.bit_places = {15, 31, 63};
+  fresh.uses_keys = isolation == Isolation::kPku ? 1 : 0;
   // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
   std::memcpy(fresh.extended_area, &kInitialControlWord, sizeof(kInitialControlWord));
   std::memcpy(fresh.extended_area + kMxcsrOffset, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
-  *reinterpret_cast<ExitPointers*>(memory_ + JIT_POINTERS) = {
-      .link = AddressOf(dunebox_jit_exit_link),
-      .lookup = AddressOf(dunebox_jit_lookup),
-      .system_call = AddressOf(dunebox_jit_exit_syscall),
-      .emulate = AddressOf(dunebox_jit_exit_emulate),
-      .trap = AddressOf(dunebox_jit_exit_trap),
-      .stale = AddressOf(dunebox_jit_exit_stale)};
+  pointers() = fresh.uses_keys != 0
+                   ? ExitPointers{.link = AddressOf(dunebox_jit_keyed_exit_link),
+                                  .lookup = AddressOf(dunebox_jit_lookup),
+                                  .system_call = AddressOf(dunebox_jit_keyed_exit_syscall),
+                                  .emulate = AddressOf(dunebox_jit_keyed_exit_emulate),
+                                  .trap = AddressOf(dunebox_jit_keyed_exit_trap),
+                                  .stale = AddressOf(dunebox_jit_keyed_exit_stale),
+                                  .exit_lookup = AddressOf(dunebox_jit_keyed_exit_lookup),
+                                  .resume = 0}
+                   : ExitPointers{.link = AddressOf(dunebox_jit_exit_link),
+                                  .lookup = AddressOf(dunebox_jit_lookup),
+                                  .system_call = AddressOf(dunebox_jit_exit_syscall),
+                                  .emulate = AddressOf(dunebox_jit_exit_emulate),
+                                  .trap = AddressOf(dunebox_jit_exit_trap),
+                                  .stale = AddressOf(dunebox_jit_exit_stale),
+                                  .exit_lookup = AddressOf(dunebox_jit_exit_lookup),
+                                  .resume = 0};
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc)
     Entry(pc) = AddressOf(dunebox_jit_lookup);
   // The one address that an entry without contents would take for its own.
@@ -209,7 +247,7 @@ void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
 // The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
   __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
-  __atomic_store_n(&Second(pc).host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
+  __atomic_store_n(&Second(pc).host, pointers().exit_lookup, __ATOMIC_RELAXED);
 }
 
 void ThreadContext::ClearTargets() {
@@ -219,11 +257,12 @@ void ThreadContext::ClearTargets() {
   auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
   for (std::size_t i = 0; i < kSecondTableEntries; ++i) {
     if (second[i].negative == 0) continue;  // never used; writing would give it memory
-    __atomic_store_n(&second[i].host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
+    __atomic_store_n(&second[i].host, pointers().exit_lookup, __ATOMIC_RELAXED);
   }
 }
 
 void ThreadContext::Attach() {
+  UnregisterRseq();
   context().host_fs = ReadFsBase();
   const stack_t stack{
       .ss_sp = memory_ + kSignalStackOffset, .ss_flags = 0, .ss_size = kSignalStackSize};
@@ -262,7 +301,7 @@ ExitReason ThreadContext::EnterNow() {
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   ClearInitialComponents();
   Context& state = context();
-  state.resume = host;
+  pointers().resume = host;
   if (kind == EntryKind::kDirect) return EnterNow();
   // As an indirect jump of translated code leaves them.
   std::uint64_t& r11 = state.gpr[static_cast<unsigned>(Reg::kR11)];
@@ -271,6 +310,18 @@ ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   const ExitReason reason = EnterNow();
   if (reason == ExitReason::kKicked) r11 = state.slot_r11;
   return reason;
+}
+
+// The kernel writes the area that libc has registered for each thread whenever the thread is moved,
+// and ends the process when protection key 0 is shut; and FS base, by which libc finds it, is the
+// guest's. libc goes on without.
+void UnregisterRseq() {
+  constexpr unsigned kRegisteredSize = 32;  // [linux] struct rseq as of its first version
+  constexpr unsigned kSignature = 0x53053053;
+  if (__rseq_size == 0) return;
+  std::byte* const area = static_cast<std::byte*>(__builtin_thread_pointer()) + __rseq_offset;
+  // Fails when this thread has done it before.
+  syscall(SYS_rseq, area, std::max(__rseq_size, kRegisteredSize), RSEQ_FLAG_UNREGISTER, kSignature);
 }
 
 // ---- signal handlers ----------------------------------------------------------------------------
@@ -287,14 +338,15 @@ void LeaveTranslatedCode(Context& context, ucontext_t& machine) {
     LeaveAt(context, machine);
   } else if (rip >= AddressOf(dunebox_jit_enter_window) &&
              rip < AddressOf(dunebox_jit_enter_window_end)) {
-    ContinueAt(context, machine, dunebox_jit_enter_abort);
+    ContinueAt(context, machine,
+               context.uses_keys != 0 ? dunebox_jit_keyed_enter_abort : dunebox_jit_enter_abort);
   }
   if (rip >= AddressOf(dunebox_jit_lookup) && rip < AddressOf(dunebox_jit_lookup_end)) {
     // The lookup would go back into translated code.
     if (rip != AddressOf(dunebox_jit_lookup)) {
       machine.uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(context.slot_scratch[0]);
     }
-    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(dunebox_jit_exit_lookup));
+    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(PointersOf(context).exit_lookup);
   }
   // In an exit stub or behind it: the runtime sees the flag when it is there.
 }

@@ -19,6 +19,7 @@
 #include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/context.h"
 #include "jit-fallback/emit/emitter.h"
+#include "jit-fallback/emit/isolation.h"
 
 namespace dunebox::jit {
 
@@ -45,7 +46,9 @@ std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
 
 class ThreadContext {
  public:
-  static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(const ExtendedLayout& layout);
+  // Preconditions: with kPku, OpenProtectionKeys() has succeeded.
+  static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(
+      const ExtendedLayout& layout, Isolation isolation = Isolation::kNone);
   ~ThreadContext();
   ThreadContext(const ThreadContext&) = delete;
   ThreadContext& operator=(const ThreadContext&) = delete;
@@ -70,7 +73,10 @@ class ThreadContext {
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
  private:
-  ThreadContext(std::byte* memory, const ExtendedLayout& layout);
+  ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation);
+  // Whether the guest's pages of the memory have their keys now.
+  bool SetKeys();
+  ExitPointers& pointers();
   struct SecondEntry {
     std::uint64_t negative;  // minus the guest address, less one
     std::uint64_t host;
@@ -85,6 +91,9 @@ class ThreadContext {
   Isolation isolation_ = Isolation::kNone;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
+
+// Of the calling host thread: its registration with the kernel. Required before it runs guest code.
+void UnregisterRseq();
 
 // ---- for host signal handlers, async-signal-safe
 // -------------------------------------------------

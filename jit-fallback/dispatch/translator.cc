@@ -184,7 +184,7 @@ std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply appl
       missing = fault->address;
       return;
     }
-    block_.calls_leave = true;  // a single step sees flags that the CPU must not have
+    block_.is_single = true;
     // In place of a block that may be there: that one is stale, or made again.
     if (const std::uint32_t old = cache_->Find(pc, EntryKind::kDirect); old != kNone) {
       cache_->Kill(old);

@@ -70,6 +70,8 @@ struct EmitterOptions {
   // JRCXZ, which is, and so costs the branch predictor history; but LOOP is slow on some
   // processors.
   bool check_by_loop = false;
+  // Of XCR0, all below bit 32, which needs BMI2 where it is not 0 (hidden_state.cc).
+  std::uint32_t hidden_components = 0;
 };
 
 class Emitter {
@@ -114,6 +116,9 @@ class Emitter {
   void EmitPushReturn(std::uint64_t return_address, std::uint64_t target);
   void EmitExit(std::uint64_t target);
   void AlignPatch(std::uint32_t bytes_before);
+
+  static bool HasComponentMask(const Instruction& instruction);
+  void EmitComponentCheck(const Step& step);
 
   // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
   static bool IsUnsupportedGs(const Instruction& instruction);

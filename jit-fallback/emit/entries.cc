@@ -9,6 +9,10 @@ namespace dunebox::jit {
 // R11 = guest address; RCX and R11 are in their slots.
 void Emitter::EmitLookup() {
   MarkAt(RecoveryKind::kInR11, 0);
+  if (block_->is_single) {
+    code_.JumpThroughSlot(JIT_TO_EXIT_LOOKUP);
+    return;
+  }
   code_.Bytes({0x41, 0x0f, 0xb7, 0xcb});  // movzx ecx, r11w
   code_.Bytes({0x65, 0xff, 0x24, 0xcd});  // jmp gs:[rcx*8 + table]
   code_.Value(std::uint32_t{JIT_TABLE});

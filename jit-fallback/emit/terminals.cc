@@ -125,7 +125,7 @@ void Emitter::EmitReturn(std::uint16_t extra) {
 void Emitter::EmitSystemCall(std::uint64_t next) {
   const std::int32_t here = block_->steps.back().offset;
   const std::int64_t number = KnownSystemCall(*block_);
-  if (number < 0 || block_->calls_leave || !options_.runs_in_place ||
+  if (number < 0 || block_->is_single || !options_.runs_in_place ||
       !options_.runs_in_place(number)) {
     // RCX and R11 need no reload: the system call replaces them. But the exit stores them.
     EmitLeave(JIT_TO_SYSCALL, next, here);

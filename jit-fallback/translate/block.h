@@ -62,8 +62,8 @@ struct Block {
   Terminal terminal;
   // Nobody watches the guest's bytes: the block compares them with `bytes` when it is entered.
   bool is_self_checking = false;
-  // System calls always leave to the runtime.
-  bool calls_leave = false;
+  // Executed once, for a single step: every way out leads to the runtime, and so do system calls.
+  bool is_single = false;
 
   std::uint64_t PcOf(const Step& step) const { return pc + step.offset; }
   std::uint64_t NextOf(const Step& step) const { return PcOf(step) + step.instruction.length; }

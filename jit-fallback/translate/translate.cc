@@ -90,7 +90,7 @@ void Translate(std::uint64_t pc, std::span<const std::uint8_t> bytes, const Limi
   block.length = 0;
   block.bytes = bytes;
   block.steps.clear();
-  block.is_self_checking = block.calls_leave = false;
+  block.is_self_checking = block.is_single = false;
   unsigned branches = 0;
   for (;;) {
     Step& step = block.steps.emplace_back();

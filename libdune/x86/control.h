@@ -71,10 +71,9 @@ constexpr std::uint64_t ForUser(std::uint64_t wanted) {
   return (wanted & (kUserSettable | kIdentification)) | kReserved1 | kInterrupt;
 }
 // Cleared by SYSCALL on entry: nothing of the guest's may act in ring 0.
-inline constexpr std::uint64_t kSyscallClear = kTrap | kInterrupt | kDirection | kNestedTask |
-                                               kResume | kAlignmentCheck | kCarry | kParity |
-                                               kAdjust | kZero | kSign | kOverflow |
-                                               (Bit(12) | Bit(13));  // IOPL
+inline constexpr std::uint64_t kSyscallClear =
+    kTrap | kInterrupt | kDirection | kNestedTask | kResume | kAlignmentCheck | kCarry | kParity |
+    kAdjust | kZero | kSign | kOverflow | (Bit(12) | Bit(13));  // IOPL
 }  // namespace rflags
 
 // Exceptions. [intel/vol3 table 6-1]
@@ -107,6 +106,7 @@ inline constexpr std::uint64_t kWrite = Bit(1);
 inline constexpr std::uint64_t kUser = Bit(2);
 inline constexpr std::uint64_t kReservedBit = Bit(3);
 inline constexpr std::uint64_t kInstruction = Bit(4);
+inline constexpr std::uint64_t kProtectionKey = Bit(5);
 }  // namespace page_fault
 
 }  // namespace dune::x86

@@ -96,7 +96,7 @@ void CodeRecorder::Add(const jit::NewCode& code) {
                                  .flags = static_cast<std::uint8_t>(
                                      (check_by_loop_ ? record::kCheckByLoop : 0) |
                                      (code.is_self_checking ? record::kSelfChecking : 0) |
-                                     (code.calls_leave ? record::kCallsLeave : 0)),
+                                     (code.is_single ? record::kIsSingle : 0)),
                                  .zero = 0,
                                  .generation = code.generation,
                                  .pc = code.pc,

@@ -3,6 +3,7 @@
 #include <cpuid.h>
 
 #include <atomic>
+#include <cstring>
 #include <mutex>
 
 #include "absl/container/flat_hash_map.h"
@@ -108,6 +109,7 @@ class Emulator {
     return instruction_.operand_size ? 2 : 4;
   }
   std::optional<Fault> Cpuid();
+  std::optional<Fault> ExtendedControl();
   std::optional<Fault> ReadBase(std::uint64_t base);
   std::optional<Fault> WriteBase(std::uint64_t& base);
   std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
@@ -135,6 +137,21 @@ std::optional<Fault> Emulator::Cpuid() {
   Gpr(context_, 3) = result.ebx;
   Gpr(context_, 1) = result.ecx;
   Gpr(context_, 2) = result.edx;
+  return Done();
+}
+
+// XGETBV: XCR0, or which of its components are in use.
+std::optional<Fault> Emulator::ExtendedControl() {
+  constexpr std::size_t kPresentOffset = 512;  // XSTATE_BV [intel/vol1 §13.4.2]
+  std::uint64_t value = context_.extended_mask;
+  const auto index = static_cast<std::uint32_t>(Gpr(context_, 1));
+  if (index == 1) {
+    std::memcpy(&value, context_.extended_area + kPresentOffset, sizeof(value));
+  } else if (index != 0) {
+    return GeneralProtection();
+  }
+  Gpr(context_, 0) = value & 0xffff'ffff;
+  Gpr(context_, 2) = value >> 32;
   return Done();
 }
 
@@ -314,6 +331,8 @@ std::optional<Fault> Emulator::Run() {
   switch (instruction_.operation) {
     case Operation::kCpuid:
       return Cpuid();
+    case Operation::kXgetbv:
+      return ExtendedControl();
     case Operation::kReadGsBase:
       return ReadBase(context_.gs_base);
     case Operation::kWriteGsBase:

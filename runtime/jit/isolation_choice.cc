@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/jit/key_probe.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -22,10 +23,9 @@ bool HasBitDeposit() {
 }
 
 absl::Status NotThere(Isolation isolation) {
-  return absl::UnimplementedError(
-      absl::StrCat("--jit-isolation=", absl::string_view(NameOf(isolation).data(),
-                                                         NameOf(isolation).size()),
-                   " is not in this version"));
+  return absl::UnimplementedError(absl::StrCat(
+      "--jit-isolation=", absl::string_view(NameOf(isolation).data(), NameOf(isolation).size()),
+      " is not in this version"));
 }
 
 }  // namespace
@@ -41,6 +41,7 @@ absl::Status CheckIsolation(Isolation isolation) {
       }
       return absl::OkStatus();
     case Isolation::kPku:
+      return ProbeKeys();
     case Isolation::kSeg:
       return NotThere(isolation);
   }

@@ -1,6 +1,7 @@
 #include "runtime/jit/jit_engine.h"
 
 #include <cpuid.h>
+#include <immintrin.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
@@ -10,8 +11,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
 #include "libdune/x86/guest_cpuid.h"
+#include "runtime/jit/clock_pages.h"
 #include "runtime/jit/dump.h"
 #include "runtime/jit/jit_thread.h"
 
@@ -46,6 +49,11 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
     end = vma->range.end.value;
   }
   return std::min(end, pc + most);
+}
+
+// XCR0's lower half.
+[[gnu::target("xsave")]] std::uint32_t EnabledComponents() {
+  return static_cast<std::uint32_t>(_xgetbv(0));
 }
 
 // Of the second lookup table. [intel/vol2 CPUID] SSE4.2
@@ -104,6 +112,11 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   std::unique_ptr<JitEngine> engine(new JitEngine(space, options.isolation));
   if (absl::Status status = engine->ReserveGuard(); !status.ok()) return status;
+  if (options.isolation == jit::Isolation::kPku) {
+    absl::Status status = hostcalls::OpenProtectionKeys();
+    if (status.ok()) status = space.UseKey(DUNE_KEY_GUEST);
+    if (!status.ok()) return status;
+  }
   jit::Translator::Options translation;
   translation.cache_size = options.cache_size;
   translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
@@ -112,6 +125,8 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   };
   translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
+  translation.emitter.hidden_components =
+      EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
   if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
   translation.measure_time = options.measure_time;
   engine->perf_map_ = std::move(options.perf_map);
@@ -158,7 +173,7 @@ absl::Status JitEngine::ReserveGuard() {
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      jit::ThreadContext::Create(extended_layout_);
+      jit::ThreadContext::Create(extended_layout_, isolation_);
   if (!context.ok()) return context.status();
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }
@@ -166,7 +181,7 @@ absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
 absl::Status JitEngine::AliasHostPages(const GuestRange& at, const void* host) {
   alias_ = at;
   alias_host_ = reinterpret_cast<std::uint64_t>(host);
-  return absl::OkStatus();
+  return isolation_ == jit::Isolation::kPku ? OpenClockPages() : absl::OkStatus();
 }
 
 void JitEngine::LockForFork() {
@@ -273,6 +288,12 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
     use({.bytes = std::span(bytes).first(have),
          .is_watched = is_watched,
          .is_still_watched = is_still_watched});
+  });
+}
+
+bool JitEngine::MayAccess(GuestVirt address, bool write) const {
+  return space_.WithVma(address, [&](const memory::Vma* vma) {
+    return vma != nullptr && (write ? vma->protection.write : vma->protection.any());
   });
 }
 

@@ -68,6 +68,9 @@ class JitEngine final : public ExecutionEngine,
     kCodePage,  // it held translated code; it is writable now
     kAllowed,   // the guest may write there: somebody else has made it writable meanwhile
   };
+  // Whether the guest may make this access: a protection key that says otherwise is about to
+  // change.
+  bool MayAccess(GuestVirt address, bool write) const;
   // A store to `address` has failed.
   WriteFault OnWriteFault(GuestVirt address);
 

@@ -119,8 +119,15 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
   if (is_store && fault.signal == SIGSEGV && MayBeStored(GuestVirt{fault.address})) {
     return std::nullopt;
   }
+  // A mapping is there before it has its key.
+  if (fault.code == SEGV_PKUERR && engine_.MayAccess(GuestVirt{fault.address}, is_store) &&
+      ++fruitless_retries_ < kMostFruitlessRetries) {
+    return std::nullopt;
+  }
+  fruitless_retries_ = 0;
   // The kernel's verdict, not the bit: a page that was never touched may be forbidden all the same.
-  std::uint64_t error_code = fault.error_code & ~x86::page_fault::kPresent;
+  std::uint64_t error_code =
+      fault.error_code & ~(x86::page_fault::kPresent | x86::page_fault::kProtectionKey);
   if (fault.code == SEGV_ACCERR) error_code |= x86::page_fault::kPresent;
   return Fault{.vector = vector,
                .error_code = error_code,
@@ -147,10 +154,12 @@ bool JitThread::MayBeStored(GuestVirt address) {
 std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
-  // Copied where its addresses can be confined or need not be.
+  if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutHiddenState();
+  // Gathers are copied where their addresses can be confined or need not be.
   const bool is_gather = instruction.operation == jit::Operation::kGatherScatter;
   const bool is_emulated = is_gather || instruction.klass == jit::Class::kEmulate ||
-                           instruction.operation == jit::Operation::kWrFsBase;
+                           instruction.operation == jit::Operation::kWrFsBase ||
+                           instruction.operation == jit::Operation::kXgetbv;
   if (!is_emulated) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
@@ -178,6 +187,22 @@ std::optional<Exit> JitThread::OnFailedCopy(Fault fault) {
     if (!fault.memory_error) fault.error_code |= x86::page_fault::kPresent;
   });
   return fault;
+}
+
+// XSAVE or XRSTOR with hidden components in its mask: the same without, as on a processor that has
+// none.
+std::optional<Exit> JitThread::WithoutHiddenState() {
+  jit::Context& context = thread_.context().context();
+  const std::uint64_t trap = context.rflags & x86::rflags::kTrap;
+  context.rflags &= ~trap;
+  const std::uint64_t mask = context.gpr[0];
+  context.gpr[0] &= extended_features();
+  const jit::Stop stop = thread_.Step();
+  context.gpr[0] = mask;
+  context.rflags |= trap;
+  if (!std::holds_alternative<jit::AtStep>(stop)) return OnStop(stop);
+  if (trap != 0) return FaultOf(x86::Vector::kDebug);
+  return std::nullopt;
 }
 
 Exit JitThread::OnTrap(const jit::Instruction& instruction) {

@@ -38,6 +38,7 @@ class JitThread final : public EngineThread {
   std::optional<Exit> OnFailedCopy(Fault fault);
   // A store to `address` has failed: whether the guest may store there, so that it can be repeated.
   bool MayBeStored(GuestVirt address);
+  std::optional<Exit> WithoutHiddenState();
   Exit OnTrap(const jit::Instruction& instruction);
 
   JitEngine& engine_;

@@ -97,6 +97,18 @@ void AddressSpace::BounceHost(const GuestRange& range, Protection protection) co
   mprotect(address, range.size(), protection.ToHostProt());
 }
 
+absl::Status AddressSpace::UseKey(int key) {
+  std::unique_lock lock(mutex_);
+  host_.SetKey(key);
+  bool all = true;
+  map_.ForEach([&](const Vma& vma) {
+    void* start = memory_.HostAddress(vma.range.start.value, vma.range.size());
+    all = host_.Adopt(start, vma.range.size(), vma.protection.ToHostProt());
+    return all;
+  });
+  return all ? absl::OkStatus() : absl::ResourceExhaustedError("cannot give memory its key");
+}
+
 // ---- mmap --------------------------------------------------------------------------------------
 
 std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request,
@@ -162,8 +174,8 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
     if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
     backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
     if (backing != nullptr && IsEngineMemory(*backing)) return Errno{EACCES};
-    void* mapped = mmap(wanted, length, protection.ToHostProt(), flags, anonymous ? -1 : request.fd,
-                        static_cast<off_t>(request.offset));
+    void* mapped = host_.Map(wanted, length, protection.ToHostProt(), flags,
+                             anonymous ? -1 : request.fd, static_cast<off_t>(request.offset));
     if (mapped == MAP_FAILED) return FromErrno();
   }
   const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
@@ -483,15 +495,20 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   const void* attached =
       shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
   if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
+  const Protection protection{
+      .read = true, .write = (flags & SHM_RDONLY) == 0, .execute = (flags & SHM_EXEC) != 0};
+  if (!host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
+    const int error = errno;
+    shmdt(attached);
+    return Errno{error};
+  }
   auto backing = std::make_shared<Backing>();
   backing->name = absl::StrFormat("/SYSV%08x (deleted)", info.shm_perm.__key);
   backing->device = kSegmentDevice;
   backing->inode = static_cast<std::uint64_t>(id);
   backing->segment_bytes = length;
   map_.Replace({.range = range,
-                .protection = {.read = true,
-                               .write = (flags & SHM_RDONLY) == 0,
-                               .execute = (flags & SHM_EXEC) != 0},
+                .protection = protection,
                 .sharing = Sharing::kShared,
                 .file_backed = true,
                 .backing = std::move(backing)});

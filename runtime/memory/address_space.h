@@ -17,9 +17,11 @@
 #include <shared_mutex>
 #include <string>
 
+#include "absl/status/status.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
 #include "hostcalls/services/low_descriptors.h"
+#include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
 #include "runtime/memory/vma_map.h"
 
@@ -64,6 +66,9 @@ class AddressSpace {
 
   // At most one engine; null detaches. Not thread-safe: before the first guest instruction.
   void SetObserver(MappingObserver* observer) { observer_ = observer; }
+
+  // From now on guest memory has this protection key; what is there already gets it, too.
+  absl::Status UseKey(int key);
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
   const Layout& layout() const { return layout_; }
@@ -127,6 +132,7 @@ class AddressSpace {
   const hostcalls::GuestMemory& memory_;
   const Layout layout_;
   MappingObserver* observer_ = nullptr;
+  HostMapper host_;
   mutable std::shared_mutex mutex_;
   VmaMap map_;
   GuestVirt heap_start_;

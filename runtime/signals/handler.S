@@ -1,5 +1,6 @@
 // The entry of our host signal handlers: FS base may be the guest's.
 
+#include "hostcalls/abi/set_pkru.inc"
 #include "jit-fallback/dispatch/context_offsets.h"
 
         .text
@@ -16,6 +17,13 @@ dunebox_host_handler:
         popfq
         cmpb    $0, dunebox_guest_fs_possible(%rip)
         je      dunebox_host_handler_body
+        // The kernel has opened key 0 only, and puts back what was there when the handler returns.
+        cmpb    $0, dunebox_keys_in_use(%rip)
+        je      .Lhas_keys
+        movq    %rdx, %r8
+        SET_PKRU DUNE_PKRU_RUNTIME
+        movq    %r8, %rdx
+.Lhas_keys:
         rdgsbase %rax
         testq   %rax, %rax
         je      dunebox_host_handler_body

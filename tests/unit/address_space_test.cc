@@ -28,7 +28,7 @@ namespace {
 constexpr std::uint64_t kBase = fakes::kTestWindow + (std::uint64_t{1} << 32);
 constexpr std::uint64_t kPages = 48;
 constexpr std::uint64_t kEnd = kBase + kPages * kPageSize;
-constexpr std::uint64_t kLimit = 0x4000'0000'0000;
+constexpr std::uint64_t kLimit = hostcalls::Window::WholeProgram().limit;
 constexpr int kAnonymous = MAP_PRIVATE | MAP_ANONYMOUS;
 
 // One letter a page of the test area: '.' for a hole, otherwise the rights, upper case when shared.

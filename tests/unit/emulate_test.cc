@@ -14,7 +14,7 @@ namespace x86 = dune::x86;
 using hostcalls::GuestMemory;
 using hostcalls::Window;
 
-constexpr std::uint64_t kWindowLimit = 0x4000'0000'0000;
+constexpr std::uint64_t kWindowLimit = hostcalls::Window::WholeProgram().limit;
 constexpr unsigned kRax = 0;
 
 class EmulateTest : public testing::Test {

@@ -18,7 +18,7 @@
 namespace dunebox::hostcalls {
 namespace {
 
-constexpr std::uint64_t kLimit = 0x4000'0000'0000;
+constexpr std::uint64_t kLimit = hostcalls::Window::WholeProgram().limit;
 constexpr std::uint64_t kLowest = 0x1'0000;
 constexpr std::uint64_t kMost = ~std::uint64_t{0};
 constexpr Errno kTooLong{ENAMETOOLONG};

@@ -203,7 +203,7 @@ void BlockCheck::CheckSystemCall(std::size_t index) {
                           IsImmediate(before->all[1]);
   if (!has_number) return Blame(call, "syscall", "its number is not set right in front of it");
   if (!RunsInPlace(before->all[1].imm.value.u)) Blame(call, "syscall", "its number is not listed");
-  if ((code_.header.flags & record::kCallsLeave) != 0) {
+  if ((code_.header.flags & record::kIsSingle) != 0) {
     Blame(call, "syscall", "this code was to leave for every system call");
   }
 }

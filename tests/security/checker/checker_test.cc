@@ -466,7 +466,7 @@ TEST(CheckerEntries, ASystemCallBehindTheEntryHasNoNumber) {
   code.header.entry = 5;
   EXPECT_EQ(Verdict(code), "syscall at 5");
   code.header.entry = 0;
-  code.header.flags = record::kCallsLeave;
+  code.header.flags = record::kIsSingle;
   EXPECT_EQ(Verdict(code), "syscall at 5");
 }
 

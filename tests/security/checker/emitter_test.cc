@@ -211,7 +211,7 @@ Code CodeOf(const jit::Emitter& emitter, Isolation isolation, const jit::Block& 
   code.header.pc = block.pc;
   code.header.host = host;
   code.header.entry = emitter.entry();
-  code.header.flags = block.calls_leave ? record::kCallsLeave : 0;
+  code.header.flags = block.is_single ? record::kIsSingle : 0;
   code.bytes.assign(emitter.code().begin(), emitter.code().end());
   for (const jit::ExitSite& exit : emitter.exits()) {
     code.exits.push_back({.offset = exit.offset, .zero = 0, .target = exit.target});
@@ -257,7 +257,7 @@ class EmittedCode : public testing::TestWithParam<IsolationRow> {
     jit::Translate(pc, guest, {.instructions = 64, .branches = 4}, block);
     if (std::holds_alternative<jit::FetchFault>(block.terminal)) return {};
     block.is_self_checking = Happens(random, 10);
-    block.calls_leave = Happens(random, 10);
+    block.is_single = Happens(random, 10);
     jit::Emitter emitter(Options(Happens(random, 50)));
     const auto kind = Happens(random, 50) ? jit::EntryKind::kDirect : jit::EntryKind::kIndirect;
     if (Happens(random, 2)) {

@@ -1,0 +1,28 @@
+// Protection keys in this process (isolation pku): key 0 stays the runtime's, two more are the
+// guest's. hostcalls/abi/protection_keys.h has their numbers and the values of PKRU.
+//
+//   if (absl::Status status = OpenProtectionKeys(); !status.ok()) ...
+//   SetProtectionKey(page, size, PROT_READ | PROT_WRITE, DUNE_KEY_GUEST);
+#ifndef DUNEBOX_HOSTCALLS_MEMORY_PROTECTION_KEYS_H_
+#define DUNEBOX_HOSTCALLS_MEMORY_PROTECTION_KEYS_H_
+
+#include <cstddef>
+
+#include "absl/status/status.h"
+#include "hostcalls/abi/protection_keys.h"
+
+namespace dunebox::hostcalls {
+
+// Why the processor or the kernel cannot do it; OK says nothing of signals (CheckIsolation does).
+absl::Status CheckProtectionKeys();
+
+// Takes the keys and opens them to the calling thread and those it makes from now on. More often
+// than once is no error; a forked child has its parent's.
+absl::Status OpenProtectionKeys();
+
+// Of whole pages, as mprotect(2).
+bool SetProtectionKey(void* start, std::size_t size, int prot, int key);
+
+}  // namespace dunebox::hostcalls
+
+#endif  // DUNEBOX_HOSTCALLS_MEMORY_PROTECTION_KEYS_H_
