@@ -43,6 +43,9 @@ constexpr std::size_t kSecondTableEntries = 0x10000;
 constexpr std::size_t kSignalStackOffset =
     JIT_SECOND_TABLE + kSecondTableEntries * 2 * sizeof(std::uint64_t);
 constexpr std::size_t kSignalStackSize = 64 * 1024;
+// From the top of the stack wherever RSP is: a guest whose RSP lies in it is not on it. [linux]
+// sigaltstack(2), SS_AUTODISARM
+constexpr int kAutoDisarm = static_cast<int>(1U << 31);
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
 
 constexpr std::uint16_t kUserCode = 0x33, kUserData = 0x2b;  // [linux] of 64-bit processes
@@ -265,7 +268,7 @@ void ThreadContext::Attach() {
   UnregisterRseq();
   context().host_fs = ReadFsBase();
   const stack_t stack{
-      .ss_sp = memory_ + kSignalStackOffset, .ss_flags = 0, .ss_size = kSignalStackSize};
+      .ss_sp = memory_ + kSignalStackOffset, .ss_flags = kAutoDisarm, .ss_size = kSignalStackSize};
   DUNEBOX_CHECK(sigaltstack(&stack, nullptr) == 0, "cannot set a signal stack");
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
 }

@@ -316,7 +316,7 @@
   STORE(gs_own_base_index, ANY_CPU,                                                                \
         "movq %%rdi, %%rbx\n\tsubq %%rsi, %%rbx\n\tmovq %%rsi, %%rdi\n\tshrq $3, %%rbx\n\t" SET_GS \
         "movq %%rax, %%gs:(%%rcx,%%rbx,8)")                                                        \
-  STORE(gs_context_slot, ANY_CPU, "movq %%rax, %%gs:0xc00")                                        \
+  STORE(gs_context_slot, ANY_CPU, "xorl %%ebx, %%ebx\n\twrgsbase %%rbx\n\tmovq %%rax, %%gs:0xc00") \
   STORE(gs_vector, ANY_CPU, SET_GS "movdqu %%xmm0, %%gs:(%%rbx)")                                  \
   STORE(gs_lock, ANY_CPU, SET_GS "lock addq %%rax, %%gs:0")                                        \
   STORE(gs_pop, ANY_CPU, "pushq %%rax\n\t" SET_GS "popq %%gs:0")                                   \
