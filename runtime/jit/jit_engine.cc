@@ -4,10 +4,12 @@
 #include <immintrin.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,12 +26,18 @@ namespace {
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux] HWCAP2_FSGSBASE
 constexpr std::size_t kMostCodeBytes = 4096;
 
-// Calls without arguments that go to the kernel as they are: nothing to check, nothing to copy. Not
-// pause: a thread in translated code must not block.
+// Calls without arguments that go to the kernel as they are and come back at once: a thread in
+// translated code must not block.
+constexpr std::uint64_t kInPlaceCalls[] = {SYS_getpid,  SYS_gettid,  SYS_getppid, SYS_getpgrp,
+                                           SYS_getuid,  SYS_geteuid, SYS_getgid,  SYS_getegid,
+                                           SYS_sched_yield};
+
 bool RunsInPlace(std::int64_t number) {
-  const hostcalls::Row* row = hostcalls::FindRow(static_cast<std::uint64_t>(number));
+  const auto call = static_cast<std::uint64_t>(number);
+  if (std::ranges::find(kInPlaceCalls, call) == std::end(kInPlaceCalls)) return false;
+  const hostcalls::Row* row = hostcalls::FindRow(call);
   return row != nullptr && row->route == hostcalls::Route::kForwarded &&
-         row->family != hostcalls::Family::kSignals && row->argument_count() == 0;
+         row->argument_count() == 0;
 }
 
 // LOOP is one operation on AMD's and Hygon's processors and about seven on Intel's.

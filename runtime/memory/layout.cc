@@ -1,9 +1,11 @@
 #include "runtime/memory/layout.h"
 
+#include "hostcalls/memory/guest_memory.h"
+
 namespace dunebox::memory {
 namespace {
 
-constexpr std::uint64_t kUserHalfEnd = 0x4000'0000'0000;
+constexpr std::uint64_t kWindowEnd = hostcalls::Window::WholeProgram().limit;
 constexpr std::uint64_t kPieBase = 0x2aaa'aaaa'a000;
 constexpr unsigned kStackBits = 22;  // pages: 16 GiB of positions
 constexpr unsigned kMmapBits = 26;   // pages: 256 GiB
@@ -29,7 +31,7 @@ std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
 Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size, Images images) {
   Layout layout;
   // The last page stays free: a struct at the very end never straddles the limit.
-  layout.stack_top = GuestVirt{kUserHalfEnd - kPageSize - TakePages(random, kStackBits)};
+  layout.stack_top = GuestVirt{kWindowEnd - kPageSize - TakePages(random, kStackBits)};
   const std::uint64_t below_stack = PageUp(stack_size) + kStackGuardGap;
   layout.mmap_top = layout.stack_top - below_stack - TakePages(random, kMmapBits);
   layout.mmap_bottom = GuestVirt{0x1'0000};

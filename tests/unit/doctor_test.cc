@@ -130,6 +130,7 @@ TEST_F(DoctorTest, WhateverIsNotOkComesWithAdvice) {
   device.open_result = -ENOENT;
   host.probe = [] { return absl::NotFoundError("/dev/kvm: no such device"); };
   host.translation = [] { return absl::UnavailableError("--engine=jit needs FSGSBASE"); };
+  host.isolation = [](jit::Isolation) { return absl::UnavailableError("no BMI2"); };
   host.kernel = [] { return KernelIdentity{}; };
   host.cpuinfo_path = "/nonexistent";
   host.sysctl_directory = "/nonexistent";

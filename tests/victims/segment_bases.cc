@@ -29,7 +29,7 @@ bool Canonical(std::uint64_t address) {
 void Registers(std::uint64_t base) {
   for (const std::string_view code : {kFsOverCall, kGsOverCall}) {
     const Outcome outcome = Attempt({.rdi = base}, code);
-    if (base >= victim::kRuntimeHalf && outcome.signal == SIGSEGV) continue;  // engine jit takes only bases of the program's
+    if (base >= victim::kWindowEnd && outcome.signal == SIGSEGV) continue;  // engine jit takes only bases of the program's
     if (Canonical(base)) {
       Expect(outcome.signal == 0 && outcome.rdx == base, "base 0x%lx over a system call: signal %d, read 0x%lx", base, outcome.signal, outcome.rdx);
     } else {

@@ -72,6 +72,7 @@ void ExpectAlive(const char* after);
 std::span<const Range> RuntimeRanges();
 // Where the runtime half starts: every guest address is below.
 inline constexpr std::uint64_t kRuntimeHalf = 0x400000000000;
+inline constexpr std::uint64_t kWindowEnd = kRuntimeHalf - 0x10000;  // of what the program may map
 // Up to `most` addresses no guest may touch: in the runtime's mappings, in its half, non-canonical, the kernel's.
 std::size_t ForbiddenAddresses(std::uint64_t* addresses, std::size_t most);
 

@@ -24,7 +24,8 @@ constexpr Slot kLoadable[] = {
 };
 
 constexpr std::int64_t kExitPointers[] = {JIT_TO_LINK,    JIT_TO_LOOKUP, JIT_TO_SYSCALL,
-                                          JIT_TO_EMULATE, JIT_TO_TRAP,   JIT_TO_STALE};
+                                          JIT_TO_EMULATE, JIT_TO_TRAP,   JIT_TO_STALE,
+                                          JIT_TO_EXIT_LOOKUP};
 
 struct BitsRow {
   std::int64_t displacement;
