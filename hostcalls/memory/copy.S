@@ -23,30 +23,25 @@ dunebox_copy_bytes:
 
 // Entered from: ReadAtOnce() and WriteAtOnce(). RDI destination, RSI source.
 // Leaves to: caller, RAX = 0 done, 1 fault.
-        .globl  dunebox_move_4
-        .type   dunebox_move_4, @function
-dunebox_move_4:
-.Lmove_4_load:
-        movl    (%rsi), %eax
-.Lmove_4_store:
-        movl    %eax, (%rdi)
+        .macro  MOVE size, mov, reg
+        .globl  dunebox_move_\size
+        .type   dunebox_move_\size, @function
+dunebox_move_\size:
+.Lmove_\size\()_load:
+        \mov    (%rsi), %\reg
+.Lmove_\size\()_store:
+        \mov    %\reg, (%rdi)
         xorl    %eax, %eax
         ret
-        .size   dunebox_move_4, . - dunebox_move_4
-
-        .globl  dunebox_move_8
-        .type   dunebox_move_8, @function
-dunebox_move_8:
-.Lmove_8_load:
-        movq    (%rsi), %rax
-.Lmove_8_store:
-        movq    %rax, (%rdi)
-        xorl    %eax, %eax
-        ret
+        .size   dunebox_move_\size, . - dunebox_move_\size
+        .endm
+        MOVE    1, movb, al
+        MOVE    2, movw, ax
+        MOVE    4, movl, eax
+        MOVE    8, movq, rax
 .Lmove_fault:
         movl    $1, %eax
         ret
-        .size   dunebox_move_8, . - dunebox_move_8
 
 // Entered from: CopyInString(). RDI destination, RSI source, RDX most bytes to copy.
 // Stack: return address only.
@@ -106,10 +101,10 @@ dunebox_compare_exchange:
 // Pairs: address of the instruction that may fault, address to continue at.
 dunebox_copy_fixups:
         .quad   .Lcopy_rep, .Lcopy_done
-        .quad   .Lmove_4_load, .Lmove_fault
-        .quad   .Lmove_4_store, .Lmove_fault
-        .quad   .Lmove_8_load, .Lmove_fault
-        .quad   .Lmove_8_store, .Lmove_fault
+        .irp    size, 1, 2, 4, 8
+        .quad   .Lmove_\size\()_load, .Lmove_fault
+        .quad   .Lmove_\size\()_store, .Lmove_fault
+        .endr
         .quad   .Lstring_load, .Lstring_fault
         .quad   .Lprobe_load, .Lprobe_fault
         .quad   .Lexchange, .Lexchange_fault

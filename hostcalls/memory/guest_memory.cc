@@ -1,6 +1,7 @@
 #include "hostcalls/memory/guest_memory.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace dunebox::hostcalls {
@@ -13,6 +14,8 @@ struct Fixup {
 
 extern "C" {
 std::uint64_t dunebox_copy_bytes(void* to, const void* from, std::uint64_t bytes);
+int dunebox_move_1(void* to, const void* from);
+int dunebox_move_2(void* to, const void* from);
 int dunebox_move_4(void* to, const void* from);
 int dunebox_move_8(void* to, const void* from);
 std::int64_t dunebox_copy_string(char* to, const void* from, std::uint64_t limit);
@@ -22,7 +25,9 @@ extern const Fixup dunebox_copy_fixups[];
 }
 
 bool MoveAtOnce(void* to, const void* from, std::size_t size) {
-  return (size == 4 ? dunebox_move_4(to, from) : dunebox_move_8(to, from)) == 0;
+  constexpr int (*kMoves[])(void*, const void*) = {dunebox_move_1, dunebox_move_2, dunebox_move_4,
+                                                   dunebox_move_8};
+  return kMoves[std::countr_zero(size)](to, from) == 0;
 }
 
 }  // namespace

@@ -100,7 +100,7 @@ class GuestMemory {
   [[nodiscard]] bool Read(std::uint64_t from, std::span<std::byte> to) const;
   [[nodiscard]] bool Write(std::uint64_t to, std::span<const std::byte> from) const;
 
-  // The same for 4 or 8 bytes with one instruction: a sibling's aligned store is seen whole or not
+  // The same for 1, 2, 4 or 8 bytes with one instruction: a sibling's aligned store is seen whole or not
   // at all, and so is an aligned one from here; what fails has changed nothing.
   [[nodiscard]] bool ReadAtOnce(std::uint64_t from, std::span<std::byte> to) const;
   [[nodiscard]] bool WriteAtOnce(std::uint64_t to, std::span<const std::byte> from) const;

@@ -376,6 +376,8 @@ void Decoder::ApplySpecial(const Form& form) {
     touched_ = 0;
   }
   if (form.Has(tag::kString) && (out_.rep || out_.repne)) {
+    out_.rep = last_repeat_ == kF3;
+    out_.repne = !out_.rep;
     touched_ |= Bit(kRcx);
     if (out_.operation == Operation::kStringNoRep) out_.operation = Operation::kStringRep;
     // A count of zero writes no flags; a comparison looks at ZF.

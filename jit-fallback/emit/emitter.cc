@@ -203,12 +203,9 @@ void Emitter::EmitBody(const Block& block) {
     const Step& step = block.steps[i];
     const Class klass = step.instruction.klass;
     if (i == reload_before) ReloadAll(step.offset);
-    if (klass == Class::kCopy && IsUnsupported(step)) {
-      EmitLeave(JIT_TO_TRAP, block.PcOf(step), step.offset);
-      return;
-    }
-    if (klass == Class::kCopy && IsForRuntime(step.instruction)) {
-      EmitLeave(JIT_TO_EMULATE, block.PcOf(step), step.offset);
+    const std::uint32_t leave = klass == Class::kCopy ? LeaveInsteadOf(step.instruction) : 0;
+    if (leave != 0) {
+      EmitLeave(leave, block.PcOf(step), step.offset);
       return;
     }
     if (klass != Class::kCopy && klass != Class::kBranch) {

@@ -120,8 +120,13 @@ class Emitter {
   static bool HasComponentMask(const Instruction& instruction);
   void EmitComponentCheck(const Step& step);
 
-  // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
-  static bool IsUnsupportedGs(const Instruction& instruction);
+  // GS belongs to the runtime, as does FS under some isolations: what cannot be copied because the
+  // base of its segment, or more, cannot be made part of its address.
+  bool HasImplicitSegment(const Instruction& instruction) const;
+  bool IsGatherForRuntime(const Instruction& gather) const;
+  bool IsForRuntime(const Instruction& instruction) const;
+  bool IsRefused(const Instruction& instruction) const;
+  std::uint32_t LeaveInsteadOf(const Instruction& instruction) const;
   std::uint64_t RipTarget(const Step& step) const;
   void EmitRipAbsolute(const Step& step, std::uint64_t target);
   void EmitThroughScratch(const Step& step);
@@ -137,8 +142,6 @@ class Emitter {
   void ReleaseScratch(unsigned index, std::int32_t guest);
 
   // Isolation by mask. [docs/isolation.md]
-  bool IsForRuntime(const Instruction& instruction) const;
-  bool IsUnsupported(const Step& step) const;
   bool IsReadAsItIs(const Instruction& instruction) const;
   bool IsConfinedOperand(const Step& step) const;
   void ConfineInPlace(Reg reg, std::int32_t guest);

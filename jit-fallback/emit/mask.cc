@@ -15,8 +15,6 @@ bool UsesStackOnly(const Instruction& instruction) {
   return instruction.operation == Operation::kEnter || instruction.operation == Operation::kLeave;
 }
 
-bool HasWideIndices(const Instruction& gather) { return (gather.opcode & 1) != 0; }
-
 bool IsVsibWithBase(const Instruction& gather) {
   return gather.modrm >> 6 != 0 || (gather.sib & 7) != 5;
 }
@@ -46,32 +44,6 @@ void Emitter::SettleStack(std::int32_t guest) {
 // RSP may hold anything as long as it is not used: it is confined when it is.
 void Emitter::SettleStackForAccess(std::int32_t guest) {
   if (masks() && !confinement_.IsConfined(kRsp)) SettleStack(guest);
-}
-
-// What the emitter leaves to the runtime although it could be copied: an FS base that has to be
-// checked, and addresses that no register holds.
-bool Emitter::IsForRuntime(const Instruction& instruction) const {
-  if (!masks()) return false;
-  if (instruction.operation == Operation::kWrFsBase) return true;
-  if (instruction.operation != Operation::kGatherScatter || IsReadAsItIs(instruction)) return false;
-  return HasWideIndices(instruction) || instruction.segment != Segment::kNone;
-}
-
-// Forms for which the emitter has no code, under this isolation.
-bool Emitter::IsUnsupported(const Step& step) const {
-  const Instruction& instruction = step.instruction;
-  if (IsUnsupportedGs(instruction)) return true;
-  // Without the prefix, which goes when a segment's base is added, their destination is of 64 bits.
-  const bool has_destination =
-      instruction.operation == Operation::kMovdir64b || instruction.operation == Operation::kEnqcmd;
-  if (has_destination && instruction.address_size && AddsSegment(instruction)) return true;
-  // A tile's index register is the distance of its rows: [base] alone cannot take its place.
-  if (masks() && instruction.operation == Operation::kTileMemory && !IsReadAsItIs(instruction)) {
-    return true;
-  }
-  const ImplicitOperands implicit = ImplicitOf(instruction, BytesOf(step));
-  return masks() && instruction.segment == Segment::kFs && !instruction.address_size &&
-         (implicit.read | implicit.written) != 0;
 }
 
 // Reads are free under mask-writes.

@@ -18,22 +18,6 @@ constexpr Reg kScratchRegisters[] = {Reg::kRdx, Reg::kRsi, Reg::kRdi,
 constexpr Reg kSecondScratchRegisters[] = {Reg::kRbp, Reg::kR8, Reg::kR9, Reg::kR10};
 constexpr std::array<std::uint32_t, 2> kScratchSlots = {JIT_SLOT_SCRATCH0, JIT_SLOT_SCRATCH1};
 
-bool IsImplicitMemory(Operation operation) {
-  switch (operation) {
-    case Operation::kStringNoRep:
-    case Operation::kStringRep:
-    case Operation::kXlat:
-    case Operation::kMaskMove:
-    case Operation::kClzero:
-    case Operation::kMonitor:
-    case Operation::kMovdir64b:
-    case Operation::kEnqcmd:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // pop [rsp + ...]: the address is of the stack pointer behind the pop. [intel/vol2 POP]
 bool IsPopThroughStack(const Instruction& instruction) {
   const bool has_rsp_base =
@@ -59,13 +43,58 @@ bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
 
 }  // namespace
 
-// GS belongs to the runtime; forms whose guest-GS address cannot be computed beforehand.
-bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
-  if (instruction.segment != Segment::kGs) return false;
-  if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
-  // Addresses of more parts than base and index.
-  return instruction.operation == Operation::kGatherScatter ||
-         instruction.operation == Operation::kTileMemory;
+// The base of the segment would have to be added to a register that the instruction does not name.
+bool Emitter::HasImplicitSegment(const Instruction& instruction) const {
+  // From the FS base on 4 GiB may be reached as it is.
+  const bool is_near = instruction.segment == Segment::kFs && instruction.address_size;
+  return AddsSegment(instruction) && !instruction.has_memory && !is_near;
+}
+
+// Addresses that no register holds.
+bool Emitter::IsGatherForRuntime(const Instruction& gather) const {
+  if (gather.segment == Segment::kGs) return true;
+  constexpr std::uint8_t kWideIndices = 1;
+  return masks() && !IsReadAsItIs(gather) &&
+         ((gather.opcode & kWideIndices) != 0 || gather.segment != Segment::kNone);
+}
+
+// What the emitter leaves to the runtime although it could be copied elsewhere.
+bool Emitter::IsForRuntime(const Instruction& instruction) const {
+  switch (instruction.operation) {
+    case Operation::kWrFsBase:
+      return masks();  // the base has to be checked
+    case Operation::kGatherScatter:
+      return IsGatherForRuntime(instruction);
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+    case Operation::kXlat:
+    case Operation::kMaskMove:
+      return HasImplicitSegment(instruction);
+    default:
+      return false;
+  }
+}
+
+// Forms for which there is no code, under this isolation.
+bool Emitter::IsRefused(const Instruction& instruction) const {
+  switch (instruction.operation) {
+    case Operation::kMovdir64b:
+    case Operation::kEnqcmd:
+      // Without the prefix, which goes when a segment's base is added, their destination is of 64
+      // bits.
+      return instruction.address_size && AddsSegment(instruction);
+    case Operation::kTileMemory:
+      // The index register is the distance of the rows: [base] alone cannot take its place.
+      return instruction.segment == Segment::kGs || (masks() && !IsReadAsItIs(instruction));
+    default:
+      return HasImplicitSegment(instruction);
+  }
+}
+
+// Where to leave in front of what is not copied; 0: it is.
+std::uint32_t Emitter::LeaveInsteadOf(const Instruction& instruction) const {
+  if (IsForRuntime(instruction)) return JIT_TO_EMULATE;
+  return IsRefused(instruction) ? JIT_TO_TRAP : 0;
 }
 
 // The base of the segment is part of the address that is put into a register.

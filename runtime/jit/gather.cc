@@ -1,9 +1,11 @@
 #include "runtime/jit/gather.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
+
+#include "runtime/jit/guest_access.h"
+#include "runtime/jit/vector_state.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -12,101 +14,9 @@ namespace x86 = dune::x86;
 using jit::Encoding;
 using jit::Instruction;
 using jit::Segment;
+using Vector = VectorState::Vector;
 
 constexpr unsigned kRexW = 8, kRexR = 4, kRexX = 2, kRexB = 1;
-
-// ---- vector registers in the XSAVE area [intel/vol1 §13.4, §13.5] -------------------------------
-
-using Vector = std::array<std::byte, 64>;
-
-constexpr std::size_t kXmmOffset = 160, kPresentOffset = 512;
-constexpr unsigned kSse = 1, kAvx = 2, kOpmask = 5, kUpperHalves = 6, kUpperRegisters = 7;
-
-// A component keeps `size` bytes of each register from `first_register` on.
-struct Part {
-  unsigned component, first_register;
-  std::size_t first_byte, size;
-};
-constexpr Part kPartsOfLow[] = {{kSse, 0, 0, 16}, {kAvx, 0, 16, 16}, {kUpperHalves, 0, 32, 32}};
-constexpr Part kPartsOfHigh[] = {{kUpperRegisters, 16, 0, 64}};
-constexpr Part kPartOfOpmask = {kOpmask, 0, 0, 8};
-
-std::span<const Part> PartsOf(unsigned number) {
-  if (number < 16) return kPartsOfLow;
-  return kPartsOfHigh;
-}
-
-class VectorState {
- public:
-  VectorState(std::span<std::byte> area, const jit::ExtendedLayout& layout)
-      : area_(area), layout_(layout) {}
-
-  Vector Read(unsigned number) const {
-    Vector value;
-    for (const Part& part : PartsOf(number)) ReadPart(part, number, BytesOf(value, part));
-    return value;
-  }
-  void Write(unsigned number, Vector value) {
-    for (const Part& part : PartsOf(number)) WritePart(part, number, BytesOf(value, part));
-  }
-  std::uint64_t ReadOpmask(unsigned number) const {
-    std::uint64_t value;
-    ReadPart(kPartOfOpmask, number, std::as_writable_bytes(std::span(&value, 1)));
-    return value;
-  }
-  void WriteOpmask(unsigned number, std::uint64_t value) {
-    WritePart(kPartOfOpmask, number, std::as_bytes(std::span(&value, 1)));
-  }
-
- private:
-  static std::span<std::byte> BytesOf(Vector& value, const Part& part) {
-    return std::span(value).subspan(part.first_byte, part.size);
-  }
-  std::span<std::byte> PlaceOf(const Part& part, unsigned number) const {
-    const std::size_t start =
-        part.component == kSse ? kXmmOffset : layout_.places[part.component].offset;
-    return area_.subspan(start + (number - part.first_register) * part.size, part.size);
-  }
-  std::uint64_t Present() const {
-    std::uint64_t present;
-    std::memcpy(&present, area_.data() + kPresentOffset, sizeof(present));
-    return present;
-  }
-  void ReadPart(const Part& part, unsigned number, std::span<std::byte> to) const {
-    if ((Present() & layout_.mask & x86::Bit(part.component)) == 0) {
-      std::ranges::fill(to, std::byte{0});
-    } else {
-      std::ranges::copy(PlaceOf(part, number), to.begin());
-    }
-  }
-  void WritePart(const Part& part, unsigned number, std::span<const std::byte> from) {
-    const std::uint64_t bit = x86::Bit(part.component);
-    if ((layout_.mask & bit) == 0) return;
-    if (const std::uint64_t present = Present(); (present & bit) == 0) {
-      // Zeros leave it initial: the guest's vector state stays as small as it was.
-      if (std::ranges::all_of(from, [](std::byte byte) { return byte == std::byte{0}; })) return;
-      layout_.Initialize(bit, area_.data());
-      const std::uint64_t more = present | bit;
-      std::memcpy(area_.data() + kPresentOffset, &more, sizeof(more));
-    }
-    std::ranges::copy(from, PlaceOf(part, number).begin());
-  }
-
-  const std::span<std::byte> area_;
-  const jit::ExtendedLayout& layout_;
-};
-
-// ---- faults -------------------------------------------------------------------------------------
-
-constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
-
-bool IsCanonical(std::uint64_t address) {
-  return address < kLowestNonCanonical || address >= ~(kLowestNonCanonical - 1);
-}
-
-Fault Plain(x86::Vector vector) {
-  return {.vector = vector, .error_code = 0, .address = 0, .memory_error = false};
-}
 
 // ---- the instruction ----------------------------------------------------------------------------
 
@@ -150,12 +60,12 @@ class Gather {
          const hostcalls::GuestMemory& memory)
       : instruction_(instruction),
         context_(context),
-        memory_(memory),
         shape_(instruction),
         state_(state),
         data_(state_.Read(shape_.data)),
         indices_(state_.Read(shape_.index)),
-        base_(Base()) {}
+        base_(Base()),
+        access_(memory, IsStackBased()) {}
 
   std::optional<Fault> Run();
 
@@ -164,9 +74,6 @@ class Gather {
   bool IsStackBased() const;
   std::uint64_t AddressOf(unsigned element) const;
   std::optional<Fault> Access(unsigned element);
-  bool Move(std::uint64_t address, std::span<std::byte> element);
-  bool CanAccess(std::uint64_t address) const;
-  std::uint64_t FirstBadByte(std::uint64_t address) const;
   // The elements to be done, a bit for each.
   std::uint64_t ReadMask() const;
   void ClearMask(std::uint64_t elements);
@@ -178,12 +85,12 @@ class Gather {
 
   const Instruction& instruction_;
   jit::Context& context_;
-  const hostcalls::GuestMemory& memory_;
   const Shape shape_;
   VectorState state_;
   Vector data_;
   const Vector indices_;
   const std::uint64_t base_;
+  const GuestAccess access_;
 };
 
 unsigned BaseRegister(const Instruction& instruction) {
@@ -224,37 +131,10 @@ std::uint64_t Gather::AddressOf(unsigned element) const {
   return address + segments[static_cast<unsigned>(instruction_.segment)];
 }
 
-bool Gather::Move(std::uint64_t address, std::span<std::byte> element) {
-  return shape_.is_scatter ? memory_.WriteAtOnce(address, element)
-                           : memory_.ReadAtOnce(address, element);
-}
-
-bool Gather::CanAccess(std::uint64_t address) const {
-  if (!shape_.is_scatter) return memory_.Probe(address);
-  // Zero in place of zero: changes nothing, but needs a page that may be written.
-  using Exchange = hostcalls::GuestMemory::Exchange;
-  return memory_.CompareExchange(address & ~std::uint64_t{3}, 0, 0) != Exchange::kFault;
-}
-
-// Of an element that cannot be accessed: in the second page, if the first is not to blame.
-std::uint64_t Gather::FirstBadByte(std::uint64_t address) const {
-  const std::uint64_t last = address + shape_.element_size - 1;
-  const std::uint64_t second_page = PageDown(last);
-  return second_page > address && CanAccess(address) ? second_page : address;
-}
-
 std::optional<Fault> Gather::Access(unsigned element) {
   const std::uint64_t address = AddressOf(element);
-  if (!IsCanonical(address) || !IsCanonical(address + shape_.element_size - 1)) {
-    return Plain(IsStackBased() ? x86::Vector::kStackFault : x86::Vector::kGeneralProtection);
-  }
   const auto bytes = std::span(data_).subspan(element * shape_.element_size, shape_.element_size);
-  if (Move(address, bytes)) return std::nullopt;
-  return Fault{
-      .vector = x86::Vector::kPageFault,
-      .error_code = x86::page_fault::kUser | (shape_.is_scatter ? x86::page_fault::kWrite : 0),
-      .address = FirstBadByte(address),
-      .memory_error = false};
+  return shape_.is_scatter ? access_.Store(address, bytes) : access_.Load(address, bytes);
 }
 
 // VEX: the sign bit of each element of a vector.
@@ -333,7 +213,7 @@ std::optional<Fault> EmulateGather(const Instruction& instruction, jit::Context&
                                    std::span<std::byte> extended_area,
                                    const jit::ExtendedLayout& layout,
                                    const hostcalls::GuestMemory& memory) {
-  if (!IsSupported(instruction)) return Plain(x86::Vector::kInvalidOpcode);
+  if (!IsSupported(instruction)) return FaultWithoutCode(x86::Vector::kInvalidOpcode);
   return Gather(instruction, context, VectorState(extended_area, layout), memory).Run();
 }
 

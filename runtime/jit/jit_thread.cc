@@ -5,8 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "runtime/jit/emulate.h"
-#include "runtime/jit/gather.h"
+#include "runtime/jit/emulation.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::runtime {
@@ -155,19 +154,13 @@ std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
   if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutHiddenState();
-  // Gathers are copied where their addresses can be confined or need not be.
-  const bool is_gather = instruction.operation == jit::Operation::kGatherScatter;
-  const bool is_emulated = is_gather || instruction.klass == jit::Class::kEmulate ||
-                           instruction.operation == jit::Operation::kWrFsBase ||
-                           instruction.operation == jit::Operation::kXgetbv;
-  if (!is_emulated) return OnTrap(instruction);
+  const Emulation emulation = EmulationOf(instruction);
+  if (emulation == nullptr) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
-  const hostcalls::GuestMemory& memory = engine_.space().memory();
   const std::optional<Fault> fault =
-      is_gather ? EmulateGather(instruction, context, thread_.context().extended_area(),
-                                engine_.extended_layout(), memory)
-                : Emulate(instruction, context, memory);
+      emulation(instruction, context, thread_.context().extended_area(), engine_.extended_layout(),
+                engine_.space().memory());
   if (fault) return OnFailedCopy(*fault);
   if (stepping) return FaultOf(x86::Vector::kDebug);
   return std::nullopt;
@@ -178,6 +171,9 @@ std::optional<Exit> JitThread::OnFailedCopy(Fault fault) {
   if (fault.vector != x86::Vector::kPageFault) return fault;
   const bool is_store = (fault.error_code & x86::page_fault::kWrite) != 0;
   if (is_store && MayBeStored(GuestVirt{fault.address})) return std::nullopt;
+  // As Linux says it of its own half.
+  constexpr std::uint64_t kUserEnd = std::uint64_t{1} << 47;
+  if (fault.address >= kUserEnd) fault.error_code |= x86::page_fault::kPresent;
   engine_.space().WithVma(GuestVirt{fault.address}, [&](const memory::Vma* vma) {
     if (vma == nullptr) return;
     const memory::Protection& protection = vma->protection;

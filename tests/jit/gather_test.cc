@@ -7,10 +7,8 @@
 #include "runtime/jit/gather.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -20,22 +18,13 @@
 #include "absl/strings/str_cat.h"
 #include "tests/jit/arena.h"
 #include "tests/jit/emitted.h"
+#include "tests/jit/emulated.h"
 #include "tests/jit/runner.h"
 
 namespace dunebox::jit {
 namespace {
 
-using hostcalls::GuestMemory;
-using hostcalls::Window;
-
-constexpr std::uint64_t kPageFault = 14, kNoException = ~std::uint64_t{0};
 constexpr std::size_t kPage = Arena::kPage, kPresentOffset = 512;
-constexpr std::uint8_t kHlt = 0xf4;
-
-std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
-}
 
 // ---- encoding -----------------------------------------------------------------------------------
 
@@ -146,51 +135,11 @@ void SetElement(Machine& machine, unsigned reg, unsigned element, std::size_t si
   std::memcpy(ByteOf(machine, reg, element * size), &value, size);
 }
 
-// ---- two ways to execute one --------------------------------------------------------------------
-
-struct Outcome {
-  std::uint64_t vector = kNoException, error = 0, address = 0;
-};
-
-std::string Text(const Outcome& outcome) {
-  if (outcome.vector == kNoException) return "done";
-  return absl::StrCat("vector ", outcome.vector, " error ", outcome.error, " address ",
-                      absl::Hex(outcome.address));
-}
-
-Outcome RunNative(Runner& runner, Machine& machine) {
-  const std::uint64_t start = machine.rip;
-  const Ending ending = runner.RunNative(machine);
-  if (machine.rip != start) return {};
-  const bool is_page_fault = ending.vector == kPageFault;
-  return {ending.vector, ending.error, is_page_fault ? ending.address : 0};
-}
-
-Outcome Emulate(const Bytes& bytes, Machine& machine) {
-  static const GuestMemory memory(Window::WholeProgram());
-  Instruction instruction;
-  if (Decode(bytes, instruction) != DecodeStatus::kOk) return {.vector = 6};
-  Context context{};
-  context.gpr = machine.gpr;
-  context.rip = machine.rip;
-  context.fs_base = machine.fs_base;
-  context.gs_base = machine.gs_base;
-  const auto fault = runtime::EmulateGather(instruction, context, std::span(machine.extended),
-                                            VectorLayout(), memory);
-  machine.rip = context.rip;
-  if (!fault) return {};
-  return {static_cast<std::uint64_t>(fault->vector), fault->error_code, fault->address};
-}
-
 // ---- random cases -------------------------------------------------------------------------------
 
 struct Counts {
   std::uint64_t cases = 0, page_faults = 0, other_faults = 0;
 };
-
-std::string Unequal(const std::string& native, const std::string& emulated) {
-  return native == emulated ? "" : absl::StrCat("native ", native, "\nemulated ", emulated, "\n");
-}
 
 // Between two executions.
 struct State {
@@ -200,11 +149,10 @@ struct State {
 
 class Comparison {
  public:
-  Comparison(Arena& arena, std::uint64_t seed) : arena_(arena), random_(seed), runner_(arena, {}) {
+  Comparison(Arena& arena, std::uint64_t seed)
+      : arena_(arena), random_(seed), runner_(arena, {}), memory_(arena) {
     arena.Fill(random_);
-    Allow(true);
-    original_ = Save();
-    Allow(false);
+    original_ = memory_.TakeAll();
   }
 
   const Counts& counts() const { return counts_; }
@@ -216,9 +164,7 @@ class Comparison {
     const Operands operands = Choose(group, opcode, start);
     bytes_ = Encode(group, opcode, operands);
     start.rip = arena_.code();
-    Bytes code = bytes_;
-    code.push_back(kHlt);
-    arena_.WriteCode(start.rip, code);
+    WriteInstruction(arena_, start, bytes_);
     ++counts_.cases;
     const std::string difference = Compare(start);
     if (difference.empty()) return difference;
@@ -242,36 +188,10 @@ class Comparison {
   std::string Compare(const Machine& start);
   std::string Continue(State native, State emulated);
 
-  // What may be read only and what may not be accessed at all, or neither.
-  std::span<std::byte> All() const {
-    return {reinterpret_cast<std::byte*>(arena_.memory()), arena_.stack() - arena_.memory()};
-  }
-  void Allow(bool all) const {
-    mprotect(reinterpret_cast<void*>(arena_.constants()), kPage,
-             all ? PROT_READ | PROT_WRITE : PROT_READ);
-    mprotect(reinterpret_cast<void*>(arena_.forbidden()), kPage,
-             all ? PROT_READ | PROT_WRITE : PROT_NONE);
-  }
-  // Preconditions: all is allowed.
-  std::vector<std::byte> Save() const { return {All().begin(), All().end()}; }
-  void Restore(const std::vector<std::byte>& saved) const {
-    std::ranges::copy(saved, All().begin());
-  }
-  std::vector<std::byte> TakeAll() const {
-    Allow(true);
-    std::vector<std::byte> saved = Save();
-    Allow(false);
-    return saved;
-  }
-  void PutAll(const std::vector<std::byte>& saved) const {
-    Allow(true);
-    Restore(saved);
-    Allow(false);
-  }
-
   Arena& arena_;
   Random random_;
   Runner runner_;
+  const GuardedMemory memory_;
   Bytes bytes_;
   std::vector<std::byte> original_;
   unsigned bad_percent_ = 0;
@@ -402,12 +322,12 @@ bool IsExactAtFaults() { return __builtin_cpu_is("amd") != 0; }
 
 std::string Comparison::Compare(const Machine& start) {
   Machine native = start, emulated = start;
-  PutAll(original_);
+  memory_.PutAll(original_);
   const Outcome outcome = RunNative(runner_, native);
-  const std::vector<std::byte> native_memory = TakeAll();
-  PutAll(original_);
+  const std::vector<std::byte> native_memory = memory_.TakeAll();
+  memory_.PutAll(original_);
   std::string difference = Unequal(Text(outcome), Text(Emulate(bytes_, emulated)));
-  const std::vector<std::byte> emulated_memory = TakeAll();
+  const std::vector<std::byte> emulated_memory = memory_.TakeAll();
   const bool is_done = outcome.vector == kNoException;
   if (is_done || IsExactAtFaults()) {
     absl::StrAppend(&difference, Difference(native, emulated));
@@ -421,14 +341,14 @@ std::string Comparison::Compare(const Machine& start) {
 
 // What the processor began the runtime ends, and the other way round; every page is there now.
 std::string Comparison::Continue(State native, State emulated) {
-  Allow(true);
-  Restore(native.memory);
+  memory_.Allow(true);
+  memory_.Restore(native.memory);
   const std::string a = Text(Emulate(bytes_, native.machine));
-  native.memory = Save();
-  Restore(emulated.memory);
+  native.memory = memory_.Save();
+  memory_.Restore(emulated.memory);
   const std::string b = Text(RunNative(runner_, emulated.machine));
-  emulated.memory = Save();
-  Allow(false);
+  emulated.memory = memory_.Save();
+  memory_.Allow(false);
   std::string difference = Unequal(b, a);
   absl::StrAppend(&difference, Difference(emulated.machine, native.machine));
   absl::StrAppend(&difference, native.memory == emulated.memory ? "" : "memory differs\n");
@@ -479,12 +399,10 @@ class OneGatherTest : public ::testing::Test {
   }
 
   Machine At(const Bytes& bytes) {
-    Bytes code = bytes;
-    code.push_back(kHlt);
-    arena_->WriteCode(arena_->code(), code);
     Machine machine;
     Randomize(random_, machine);
     machine.rip = arena_->code();
+    WriteInstruction(*arena_, machine, bytes);
     return machine;
   }
 

@@ -201,16 +201,17 @@ Generator::Bytes Generator::RandomBytes() {
   return bytes;
 }
 
-// What isolation by mask refuses.
-bool IsLeftByMask(const Instruction& instruction) {
-  const bool has_fs = instruction.segment == Segment::kFs;
+// Of what the runtime carries out: which operand of a comparison fails first, and whether bytes
+// that are not selected count, is the processor's affair. What is refused.
+bool IsLeftOpenWithSegment(const Instruction& instruction) {
+  constexpr std::uint8_t kCompare = 0xa6;
   switch (instruction.operation) {
     case Operation::kStringNoRep:
     case Operation::kStringRep:
-    case Operation::kXlat:
+      return (instruction.opcode & 0xfe) == kCompare;
     case Operation::kMaskMove:
     case Operation::kClzero:
-      return has_fs;
+      return true;
     default:
       return false;
   }
@@ -220,9 +221,10 @@ bool IsLeftByMask(const Instruction& instruction) {
 // that the translator refuses.
 bool Generator::IsWanted(const Instruction& instruction) const {
   if (instruction.klass != Class::kCopy) return false;
-  if (IsMask(options_.isolation) && IsLeftByMask(instruction)) return false;
   const unsigned opcode = instruction.opcode;
   const bool is_gs = instruction.segment == Segment::kGs;
+  const bool is_masked_fs = IsMask(options_.isolation) && instruction.segment == Segment::kFs;
+  if ((is_gs || is_masked_fs) && IsLeftOpenWithSegment(instruction)) return false;
   switch (instruction.operation) {
     case Operation::kPopFlags:
     case Operation::kXsaveFamily:
@@ -239,13 +241,6 @@ bool Generator::IsWanted(const Instruction& instruction) const {
     case Operation::kEnter:
     case Operation::kLeave:
       return false;
-    case Operation::kStringNoRep:
-    case Operation::kStringRep:
-    case Operation::kXlat:
-    case Operation::kMaskMove:
-    case Operation::kClzero:
-      if (is_gs) return false;
-      break;
     default:
       break;
   }

@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/guest_memory.h"
-#include "runtime/jit/gather.h"
+#include "runtime/jit/emulation.h"
 
 extern "C" {
 void jit_test_enter_native(dunebox::jit::Machine* machine, std::uint64_t components);
@@ -301,6 +301,9 @@ Ending Runner::EndOf(const runtime::Fault& fault) {
   if (is(dune::x86::Vector::kInvalidOpcode)) {
     return {.signal = SIGILL, .code = ILL_ILLOPN, .vector = vector, .address = context().rip};
   }
+  if (is(dune::x86::Vector::kAlignmentCheck)) {
+    return {.signal = SIGBUS, .code = BUS_ADRALN, .vector = vector};
+  }
   const int signal = is(dune::x86::Vector::kStackFault) ? SIGBUS : SIGSEGV;
   return {.signal = signal, .code = SI_KERNEL, .vector = vector};
 }
@@ -335,9 +338,10 @@ bool Runner::Continue(Ending& ending) {
         PopFlags(at->instruction);
         continue;
       }
-      if (at->instruction.operation == Operation::kGatherScatter) {
-        const auto fault = runtime::EmulateGather(
-            at->instruction, state, thread_->context().extended_area(), VectorLayout(), kMemory);
+      const runtime::Emulation emulation = runtime::EmulationOf(at->instruction);
+      if (at->instruction.klass == Class::kCopy && emulation != nullptr) {
+        const auto fault = emulation(at->instruction, state, thread_->context().extended_area(),
+                                     VectorLayout(), kMemory);
         if (!fault) continue;
         ending = EndOf(*fault);
         return true;

@@ -164,7 +164,7 @@ TEST_F(GuestMemoryTest, AFailedReadHasCopiedThePrefix) {
 }
 
 TEST_F(GuestMemoryTest, AnAccessAtOnceIsMadeOrNot) {
-  for (const std::size_t size : {4, 8}) {
+  for (const std::size_t size : {1, 2, 4, 8}) {
     std::array<std::byte, 8> from, to{};
     from.fill(std::byte{0x55});
     for (const std::uint64_t at : {at_ + 3, at_ + kPageSize - 3, end_ - size}) {
