@@ -22,10 +22,9 @@ bool HasBitDeposit() {
   return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx & bit_BMI2) != 0;
 }
 
-absl::Status NotThere(Isolation isolation) {
-  return absl::UnimplementedError(absl::StrCat(
-      "--jit-isolation=", absl::string_view(NameOf(isolation).data(), NameOf(isolation).size()),
-      " is not in this version"));
+absl::string_view TextOf(Isolation isolation) {
+  const std::string_view name = NameOf(isolation);
+  return {name.data(), name.size()};
 }
 
 }  // namespace
@@ -43,7 +42,7 @@ absl::Status CheckIsolation(Isolation isolation) {
     case Isolation::kPku:
       return ProbeKeys();
     case Isolation::kSeg:
-      return NotThere(isolation);
+      return absl::UnimplementedError("not in this version");
   }
   return absl::OkStatus();
 }
@@ -51,8 +50,10 @@ absl::Status CheckIsolation(Isolation isolation) {
 absl::StatusOr<Isolation> ChooseIsolation(std::optional<Isolation> wanted,
                                           absl::FunctionRef<absl::Status(Isolation)> check) {
   if (wanted) {
-    if (absl::Status status = check(*wanted); !status.ok()) return status;
-    return *wanted;
+    const absl::Status status = check(*wanted);
+    if (status.ok()) return *wanted;
+    return absl::Status(status.code(), absl::StrCat("--jit-isolation=", TextOf(*wanted), ": ",
+                                                    status.message()));
   }
   std::string reasons;
   for (const Isolation isolation : kOrder) {
