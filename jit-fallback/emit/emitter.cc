@@ -212,12 +212,8 @@ void Emitter::EmitBody(const Block& block) {
       EmitTerminal(&step);
       return;
     }
-    if (options_.hidden_components != 0) {
-      if (step.instruction.operation == Operation::kXgetbv) {
-        EmitLeave(JIT_TO_EMULATE, block.PcOf(step), step.offset);
-        return;
-      }
-      if (HasComponentMask(step.instruction)) EmitComponentCheck(step);
+    if (options_.hidden_components != 0 && HasComponentMask(step.instruction)) {
+      EmitComponentCheck(step);
     }
     EmitStep(step);
   }

@@ -61,6 +61,8 @@ bool Emitter::IsGatherForRuntime(const Instruction& gather) const {
 // What the emitter leaves to the runtime although it could be copied elsewhere.
 bool Emitter::IsForRuntime(const Instruction& instruction) const {
   switch (instruction.operation) {
+    case Operation::kXgetbv:
+      return options_.hidden_components != 0;
     case Operation::kWrFsBase:
       return masks();  // the base has to be checked
     case Operation::kGatherScatter:
