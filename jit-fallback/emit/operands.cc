@@ -16,6 +16,9 @@ constexpr Reg kScratchRegisters[] = {Reg::kRdx, Reg::kRsi, Reg::kRdi,
                                      Reg::kRax, Reg::kRbx, Reg::kRcx};
 // The second is only added to the first.
 constexpr Reg kSecondScratchRegisters[] = {Reg::kRbp, Reg::kR8, Reg::kR9, Reg::kR10};
+// CMPXCHG8B and CMPXCHG16B name four registers beside those of their address, and none that a REX
+// byte would change.
+constexpr Reg kWideExchangeScratchRegisters[] = {Reg::kR8, Reg::kR9, Reg::kR10};
 constexpr std::array<std::uint32_t, 2> kScratchSlots = {JIT_SLOT_SCRATCH0, JIT_SLOT_SCRATCH1};
 
 // pop [rsp + ...]: the address is of the stack pointer behind the pop. [intel/vol2 POP]
@@ -24,6 +27,11 @@ bool IsPopThroughStack(const Instruction& instruction) {
       (instruction.modrm & 7) == 4 && (instruction.sib & 7) == kRsp && (instruction.rex & 1) == 0;
   return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 0 &&
          instruction.opcode == 0x8f && has_rsp_base;
+}
+
+bool IsWideExchange(const Instruction& instruction) {
+  return instruction.encoding == Encoding::kLegacy && instruction.opcode_map == 1 &&
+         instruction.opcode == 0xc7 && ((instruction.modrm >> 3) & 7) == 1;
 }
 
 // One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
@@ -145,6 +153,7 @@ bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
     }
   };
   take(kScratchRegisters);
+  if (taken == 0 && IsWideExchange(instruction)) take(kWideExchangeScratchRegisters);
   if (taken == 1) take(kSecondScratchRegisters);
   return taken == count;
 }
@@ -190,7 +199,7 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
 }
 
 // The instruction with [base] in place of its memory operand, without a segment. `base` is one of
-// the low eight registers, neither RSP nor RBP.
+// the low eight registers, neither RSP nor RBP; of a wide exchange, also one of R8 to R10.
 void Emitter::EmitWithBase(const Step& step, Reg base) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
@@ -206,7 +215,12 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
   unsigned at = instruction.prefix_length;
   switch (instruction.encoding) {
     case Encoding::kLegacy:
-      if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(bytes[at++] & ~3));
+      if (base >= Reg::kR8) {
+        const unsigned rex = instruction.rex != 0 ? bytes[at++] & ~3U : 0x40U;
+        code_.Byte(static_cast<std::uint8_t>(rex | 1));
+      } else if (instruction.rex != 0) {
+        code_.Byte(static_cast<std::uint8_t>(bytes[at++] & ~3));
+      }
       break;
     case Encoding::kVex2:
       break;

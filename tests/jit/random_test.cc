@@ -116,6 +116,7 @@ class Comparison {
     if (IsMask(isolation_)) {
       ForgiveLostBits(native, translated);
       if (IsOtherReason(native_end, translated_end) && native.rip == translated.rip) return {};
+      if (IsInexactAddress(native_end, translated_end, native.rip)) return {};
     }
     std::string difference = Difference(native_end, translated_end);
     difference += Difference(native, translated);
@@ -143,6 +144,21 @@ class Comparison {
     return (native.vector == kStackFault || native.vector == kGeneralProtection ||
             native.vector == kAlignmentCheck) &&
            translated.vector >= kStackFault && translated.vector <= kPageFault;
+  }
+
+  // Masked elements and displacements that count operands are not known to the translator.
+  bool IsInexactAddress(const Ending& native, const Ending& translated, std::uint64_t rip) {
+    if (native.vector != kPageFault || translated.vector != kPageFault ||
+        native.address == translated.address || !arena_.IsCode(rip)) {
+      return false;
+    }
+    bool is_evex = false;
+    arena_.WithCode(rip, 15, false, [&](const CodeSource::Code& code) {
+      Instruction instruction;
+      is_evex = Decode(code.bytes, instruction) == DecodeStatus::kOk &&
+                instruction.encoding == Encoding::kEvex;
+    });
+    return is_evex;
   }
 
   void Learn(const Ending& ending, std::uint64_t rip) {

@@ -82,7 +82,9 @@ std::string OperandCheck::ExplainInUserHalf(const Operand& operand) const {
   const bool has_base = memory.base != ZYDIS_REGISTER_NONE;
   const bool has_index = memory.index != ZYDIS_REGISTER_NONE;
   const std::int64_t displacement = Displacement(operand);
-  if (memory.segment == ZYDIS_REGISTER_FS) {
+  // What MOVDIR64B writes is in ES, whatever prefix there is for its source. [intel/vol2 MOVDIR64B]
+  const bool is_in_es = instruction_.mnemonic() == ZYDIS_MNEMONIC_MOVDIR64B && MayWrite(operand);
+  if (memory.segment == ZYDIS_REGISTER_FS && !is_in_es) {
     // The FS base is of the user half, and the guard is wider than 4 GiB.
     if (IsCut(operand)) return {};
     if (has_base || has_index) return "FS base and a register";
