@@ -61,7 +61,9 @@ struct CacheCounters {
 
 class CodeCache {
  public:
-  static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size);
+  // `context_prefix` as the Assembler's, for the exit stubs.
+  static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size,
+                                                           std::uint8_t context_prefix);
 
   std::uint64_t start() const { return memory_.address(); }
   std::uint64_t code_end() const { return memory_.address() + stubs_; }
@@ -106,7 +108,7 @@ class CodeCache {
   std::uint32_t BlockAt(std::uint64_t host) const;
 
  private:
-  explicit CodeCache(CodeMemory memory);
+  CodeCache(CodeMemory memory, std::uint8_t context_prefix);
   using Index = absl::flat_hash_map<std::uint64_t, std::uint32_t>;
   Index& IndexOf(EntryKind kind) { return kind == EntryKind::kDirect ? direct_ : indirect_; }
   std::uint32_t StubOf(std::uint32_t link) const;
@@ -114,6 +116,7 @@ class CodeCache {
   void LinkToStub(std::uint32_t link);
 
   CodeMemory memory_;
+  const std::uint8_t context_prefix_;
   const std::uint32_t stubs_;  // offset of the first exit stub
   std::uint32_t next_ = 0;
   StableArray<CodeBlock> blocks_;

@@ -1,5 +1,6 @@
 // One thread's state as translated code sees it: GS base points at it while the thread lives, so
-// its fields are reached without a register. Guest registers are in the CPU while translated code
+// its fields are reached without a register. (Under isolation `seg` translated code has the window
+// in GS and this in FS; everywhere else it is as always.) Guest registers are in the CPU while translated code
 // runs and here while the runtime runs.
 #ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
 #define DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
@@ -35,6 +36,10 @@ struct Context {
   std::uint64_t fault_vector, fault_error, fault_address;
   std::uint32_t fault_signal;  // 0: it was another signal
   std::int32_t fault_code;     // si_code
+  // Of isolation `seg`. The first is this object's own address: what a signal handler finds in FS
+  // is a Context if and only if it says so itself.
+  std::uint64_t self, window_base, minus_window_base;
+  std::uint32_t is_windowed;
   // What the guest believes to be in ES, CS, SS, DS, FS and GS.
   std::array<std::uint16_t, 6> selectors;
 };
@@ -61,6 +66,10 @@ JIT_ASSERT_OFFSET(cache_start, JIT_CACHE_START);
 JIT_ASSERT_OFFSET(cache_end, JIT_CACHE_END);
 JIT_ASSERT_OFFSET(resume, JIT_RESUME);
 JIT_ASSERT_OFFSET(fault_vector, JIT_FAULT_VECTOR);
+JIT_ASSERT_OFFSET(self, JIT_SELF);
+JIT_ASSERT_OFFSET(window_base, JIT_WINDOW_BASE);
+JIT_ASSERT_OFFSET(minus_window_base, JIT_MINUS_WINDOW_BASE);
+JIT_ASSERT_OFFSET(is_windowed, JIT_IS_WINDOWED);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) <= 0x1000);
 

@@ -40,6 +40,10 @@
 #define JIT_CACHE_END 256
 #define JIT_RESUME 264
 #define JIT_FAULT_VECTOR 272
+#define JIT_SELF 304
+#define JIT_WINDOW_BASE 312
+#define JIT_MINUS_WINDOW_BASE 320
+#define JIT_IS_WINDOWED 328
 
 // Where emitted code leaves to: host addresses in the thread's own memory, at this distance from
 // its Context, together with the lookup table, so that both can be made read-only to the guest.

@@ -23,7 +23,13 @@ extern const char dunebox_jit_lookup[], dunebox_jit_lookup_end[];
 extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
 extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
 extern const char dunebox_jit_exit_stale[];
-extern unsigned char dunebox_guest_fs_possible;
+extern const char dunebox_jit_enter_windowed[], dunebox_jit_enter_windowed_end[];
+extern const char dunebox_jit_enter_abort_windowed[], dunebox_jit_exit_signal_windowed[];
+extern const char dunebox_jit_lookup_windowed[], dunebox_jit_lookup_windowed_end[];
+extern const char dunebox_jit_exit_link_windowed[], dunebox_jit_exit_lookup_windowed[];
+extern const char dunebox_jit_exit_syscall_windowed[], dunebox_jit_exit_emulate_windowed[];
+extern const char dunebox_jit_exit_trap_windowed[], dunebox_jit_exit_stale_windowed[];
+extern unsigned char dunebox_guest_fs_possible, dunebox_windows_possible;
 }
 
 namespace dunebox::jit {
@@ -46,6 +52,8 @@ constexpr std::size_t kMxcsrOffset = 24, kX87RegistersOffset = 32, kVectorsOffse
                       kVectorsSize = 256, kPresentOffset = 512;
 constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
 constexpr std::uint16_t kInitialControlWord = 0x37f;
+
+constexpr std::uint64_t kWindowSize = std::uint64_t{1} << 32;
 
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
 
@@ -70,6 +78,40 @@ void ContinueAt(Context& context, ucontext_t& machine, const char* label) {
   machine.uc_mcontext.gregs[REG_EFL] = kPlainFlags;
 }
 
+// The code of switch.S that knows which segment the Context is in.
+struct Switch {
+  const char *enter_window, *enter_window_end, *enter_abort, *lookup, *lookup_end;
+  const char *exit_link, *exit_lookup, *exit_syscall, *exit_emulate, *exit_trap, *exit_stale;
+  const char* exit_signal;
+};
+constexpr Switch kSwitches[] = {
+    {.enter_window = dunebox_jit_enter_window,
+     .enter_window_end = dunebox_jit_enter_window_end,
+     .enter_abort = dunebox_jit_enter_abort,
+     .lookup = dunebox_jit_lookup,
+     .lookup_end = dunebox_jit_lookup_end,
+     .exit_link = dunebox_jit_exit_link,
+     .exit_lookup = dunebox_jit_exit_lookup,
+     .exit_syscall = dunebox_jit_exit_syscall,
+     .exit_emulate = dunebox_jit_exit_emulate,
+     .exit_trap = dunebox_jit_exit_trap,
+     .exit_stale = dunebox_jit_exit_stale,
+     .exit_signal = dunebox_jit_exit_signal},
+    {.enter_window = dunebox_jit_enter_windowed,
+     .enter_window_end = dunebox_jit_enter_windowed_end,
+     .enter_abort = dunebox_jit_enter_abort_windowed,
+     .lookup = dunebox_jit_lookup_windowed,
+     .lookup_end = dunebox_jit_lookup_windowed_end,
+     .exit_link = dunebox_jit_exit_link_windowed,
+     .exit_lookup = dunebox_jit_exit_lookup_windowed,
+     .exit_syscall = dunebox_jit_exit_syscall_windowed,
+     .exit_emulate = dunebox_jit_exit_emulate_windowed,
+     .exit_trap = dunebox_jit_exit_trap_windowed,
+     .exit_stale = dunebox_jit_exit_stale_windowed,
+     .exit_signal = dunebox_jit_exit_signal_windowed}};
+
+const Switch& SwitchOf(const Context& context) { return kSwitches[context.is_windowed]; }
+
 bool IsTranslatedCode(const Context& context, std::uint64_t rip) {
   return rip >= context.cache_start && rip < context.cache_end;
 }
@@ -81,7 +123,7 @@ void LeaveAt(Context& context, ucontext_t& machine) {
   }
   context.rflags = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_EFL]);
   context.cache_rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
-  ContinueAt(context, machine, dunebox_jit_exit_signal);
+  ContinueAt(context, machine, SwitchOf(context).exit_signal);
 }
 
 }  // namespace
@@ -116,17 +158,20 @@ void ExtendedLayout::Initialize(std::uint64_t components, std::byte* area) const
   }
 }
 
-absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout) {
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
+    const ExtendedLayout& layout, std::optional<std::uint64_t> window_base) {
   DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
   void* memory =
       mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
   }
-  return std::unique_ptr<ThreadContext>(new ThreadContext(static_cast<std::byte*>(memory), layout));
+  return std::unique_ptr<ThreadContext>(
+      new ThreadContext(static_cast<std::byte*>(memory), layout, window_base));
 }
 
-ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
+ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout,
+                             std::optional<std::uint64_t> window_base)
     : memory_(memory), layout_(layout) {
   Context& fresh = context();
   fresh.rflags = 0x202;
@@ -135,21 +180,28 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout)
   fresh.extended_mask = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
+  fresh.self = reinterpret_cast<std::uint64_t>(memory_);
+  fresh.window_base = window_base.value_or(0);
+  DUNEBOX_CHECK(fresh.window_base % kWindowSize == 0, "a window that is not aligned");
+  fresh.minus_window_base = ~fresh.window_base + 1;
+  fresh.is_windowed = window_base ? 1 : 0;
   // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
   std::memcpy(fresh.extended_area, &kInitialControlWord, sizeof(kInitialControlWord));
   std::memcpy(fresh.extended_area + kMxcsrOffset, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
   *reinterpret_cast<ExitPointers*>(memory_ + JIT_POINTERS) = {
-      .link = AddressOf(dunebox_jit_exit_link),
-      .lookup = AddressOf(dunebox_jit_lookup),
-      .system_call = AddressOf(dunebox_jit_exit_syscall),
-      .emulate = AddressOf(dunebox_jit_exit_emulate),
-      .trap = AddressOf(dunebox_jit_exit_trap),
-      .stale = AddressOf(dunebox_jit_exit_stale)};
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc)
-    Entry(pc) = AddressOf(dunebox_jit_lookup);
+      .link = AddressOf(SwitchOf(fresh).exit_link),
+      .lookup = AddressOf(SwitchOf(fresh).lookup),
+      .system_call = AddressOf(SwitchOf(fresh).exit_syscall),
+      .emulate = AddressOf(SwitchOf(fresh).exit_emulate),
+      .trap = AddressOf(SwitchOf(fresh).exit_trap),
+      .stale = AddressOf(SwitchOf(fresh).exit_stale)};
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
+    Entry(pc) = AddressOf(SwitchOf(fresh).lookup);
+  }
   // The one address that an entry without contents would take for its own.
   ClearTarget(~std::uint64_t{0});
   dunebox_guest_fs_possible = 1;
+  dunebox_windows_possible = window_base ? 1 : 0;
 }
 
 ThreadContext::~ThreadContext() {
@@ -187,18 +239,20 @@ void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
 
 // The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
-  __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
-  __atomic_store_n(&Second(pc).host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
+  const Switch& code = SwitchOf(context());
+  __atomic_store_n(&Entry(pc), AddressOf(code.lookup), __ATOMIC_RELAXED);
+  __atomic_store_n(&Second(pc).host, AddressOf(code.exit_lookup), __ATOMIC_RELAXED);
 }
 
 void ThreadContext::ClearTargets() {
+  const Switch& code = SwitchOf(context());
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
-    __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
+    __atomic_store_n(&Entry(pc), AddressOf(code.lookup), __ATOMIC_RELAXED);
   }
   auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
   for (std::size_t i = 0; i < kSecondTableEntries; ++i) {
     if (second[i].negative == 0) continue;  // never used; writing would give it memory
-    __atomic_store_n(&second[i].host, AddressOf(dunebox_jit_exit_lookup), __ATOMIC_RELAXED);
+    __atomic_store_n(&second[i].host, AddressOf(code.exit_lookup), __ATOMIC_RELAXED);
   }
 }
 
@@ -227,16 +281,27 @@ void ThreadContext::ClearInitialComponents() {
   if (stale != 0) layout_.Initialize(stale, area);
 }
 
+// In a window RSP is an address of the host's while translated code runs, and an offset otherwise.
+ExitReason ThreadContext::Enter() {
+  Context& state = context();
+  if (state.is_windowed == 0) return static_cast<ExitReason>(dunebox_jit_enter());
+  std::uint64_t& rsp = state.gpr[kRsp];
+  rsp = state.window_base + rsp % kWindowSize;
+  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+  rsp %= kWindowSize;
+  return reason;
+}
+
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   ClearInitialComponents();
   Context& state = context();
   state.resume = host;
-  if (kind == EntryKind::kDirect) return static_cast<ExitReason>(dunebox_jit_enter());
+  if (kind == EntryKind::kDirect) return Enter();
   // As an indirect jump of translated code leaves them.
   std::uint64_t& r11 = state.gpr[static_cast<unsigned>(Reg::kR11)];
   state.slot_rcx = state.gpr[static_cast<unsigned>(Reg::kRcx)];
   state.slot_r11 = std::exchange(r11, state.rip);
-  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+  const ExitReason reason = Enter();
   if (reason == ExitReason::kKicked) r11 = state.slot_r11;
   return reason;
 }
@@ -249,20 +314,20 @@ Context* CurrentContext() {
 }
 
 void LeaveTranslatedCode(Context& context, ucontext_t& machine) {
+  const Switch& code = SwitchOf(context);
   const auto rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
   if (IsTranslatedCode(context, rip)) {
     context.fault_signal = 0;
     LeaveAt(context, machine);
-  } else if (rip >= AddressOf(dunebox_jit_enter_window) &&
-             rip < AddressOf(dunebox_jit_enter_window_end)) {
-    ContinueAt(context, machine, dunebox_jit_enter_abort);
+  } else if (rip >= AddressOf(code.enter_window) && rip < AddressOf(code.enter_window_end)) {
+    ContinueAt(context, machine, code.enter_abort);
   }
-  if (rip >= AddressOf(dunebox_jit_lookup) && rip < AddressOf(dunebox_jit_lookup_end)) {
+  if (rip >= AddressOf(code.lookup) && rip < AddressOf(code.lookup_end)) {
     // The lookup would go back into translated code.
-    if (rip != AddressOf(dunebox_jit_lookup)) {
+    if (rip != AddressOf(code.lookup)) {
       machine.uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(context.slot_scratch[0]);
     }
-    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(dunebox_jit_exit_lookup));
+    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(code.exit_lookup));
   }
   // In an exit stub or behind it: the runtime sees the flag when it is there.
 }
@@ -274,7 +339,7 @@ bool TakeGuestFault(Context& context, const siginfo_t& info, ucontext_t& machine
   context.fault_code = info.si_code;
   context.fault_vector = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_TRAPNO]);
   context.fault_error = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_ERR]);
-  context.fault_address = reinterpret_cast<std::uint64_t>(info.si_addr);
+  context.fault_address = reinterpret_cast<std::uint64_t>(info.si_addr) - context.window_base;
   LeaveAt(context, machine);
   return true;
 }

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
@@ -39,7 +40,10 @@ struct ExtendedLayout {
 
 class ThreadContext {
  public:
-  static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(const ExtendedLayout& layout);
+  // `window_base`: of isolation `seg`, 4 GiB aligned. Threads with a window and threads without one
+  // do not go together in one process.
+  static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(
+      const ExtendedLayout& layout, std::optional<std::uint64_t> window_base = std::nullopt);
   ~ThreadContext();
   ThreadContext(const ThreadContext&) = delete;
   ThreadContext& operator=(const ThreadContext&) = delete;
@@ -62,7 +66,9 @@ class ThreadContext {
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
  private:
-  ThreadContext(std::byte* memory, const ExtendedLayout& layout);
+  ThreadContext(std::byte* memory, const ExtendedLayout& layout,
+                std::optional<std::uint64_t> window_base);
+  ExitReason Enter();
   struct SecondEntry {
     std::uint64_t negative;  // minus the guest address, less one
     std::uint64_t host;

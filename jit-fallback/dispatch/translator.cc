@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "hostcalls/check.h"
+#include "jit-fallback/dispatch/recover.h"
 
 namespace dunebox::jit {
 namespace {
@@ -46,7 +47,8 @@ class Stopwatch {
 
 absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
                                                                CodeSource& source) {
-  absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(options.cache_size);
+  absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(
+      options.cache_size, ContextPrefix(options.emitter.isolation));
   if (!cache.ok()) return cache.status();
   return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
 }
@@ -273,19 +275,7 @@ std::optional<Stop> TranslatedThread::OnSignal() {
   const std::optional<Recovered> recovered = translator_.cache_->Recover(state.cache_rip);
   is_running_.store(false, std::memory_order_release);
   DUNEBOX_CHECK(recovered.has_value(), "interrupted where no code is");
-  const auto reg = [&](Reg name) -> std::uint64_t& {
-    return state.gpr[static_cast<unsigned>(name)];
-  };
-  state.rip = recovered->kind == RecoveryKind::kInR11 ? reg(Reg::kR11) : recovered->pc;
-  if ((recovered->in_slot & kRcxInSlot) != 0) reg(Reg::kRcx) = state.slot_rcx;
-  if ((recovered->in_slot & kR11InSlot) != 0) reg(Reg::kR11) = state.slot_r11;
-  if ((recovered->in_slot & kScratch0InSlot) != 0) {
-    state.gpr[recovered->scratch[0]] = state.slot_scratch[0];
-  }
-  if ((recovered->in_slot & kScratch1InSlot) != 0) {
-    state.gpr[recovered->scratch[1]] = state.slot_scratch[1];
-  }
-  if (recovered->kind == RecoveryKind::kAfterSystemCall) reg(Reg::kRcx) = recovered->pc;
+  RestoreGuest(*recovered, state, state.gpr, state.rip);
   if (state.fault_signal == 0) return AtKick{};
   return AtFault{.vector = state.fault_vector,
                  .error_code = state.fault_error,

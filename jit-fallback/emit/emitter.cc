@@ -15,13 +15,16 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   recovery_.clear();
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
+  drift_ = {};
   entry_ = 0;
 }
 
 std::uint8_t Emitter::in_slot() const {
   return static_cast<std::uint8_t>(
       (rcx_.in_register ? 0 : kRcxInSlot) | (r11_.in_register ? 0 : kR11InSlot) |
-      (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0));
+      (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0) |
+      (rsp_in_scratch_ ? kRspInScratch0 : 0) | (rsi_based_ ? kRsiBased : 0) |
+      (rdi_based_ ? kRdiBased : 0));
 }
 
 void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
@@ -85,8 +88,20 @@ void Emitter::SettleRegisters(const Instruction& instruction) {
 
 // ---- instructions -------------------------------------------------------------------------------
 
+void Emitter::EmitRipLea(const Step& step, std::uint64_t target) {
+  const Instruction& instruction = step.instruction;
+  const bool wide = (instruction.rex & 8) != 0;
+  MarkAt(RecoveryKind::kFixed, step.offset);
+  code_.MoveImmediate(RegField(instruction), wide ? target : target & 0xffff'ffff);
+  SettleRegisters(instruction);
+}
+
 void Emitter::EmitCopy(const Step& step) {
   const Instruction& instruction = step.instruction;
+  if (IsWindowed()) {
+    EmitWindowed(step);
+    return;
+  }
   if (instruction.has_memory && instruction.segment == Segment::kGs &&
       instruction.operation != Operation::kLea) {
     EmitThroughScratch(step);
@@ -96,12 +111,7 @@ void Emitter::EmitCopy(const Step& step) {
     std::uint64_t target = RipTarget(step);
     if (options_.map_target) target = options_.map_target(target);
     if (instruction.operation == Operation::kLea && !instruction.operand_size) {
-      const bool wide = (instruction.rex & 8) != 0;
-      const auto reg =
-          static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
-      MarkAt(RecoveryKind::kFixed, step.offset);
-      code_.MoveImmediate(reg, wide ? target : target & 0xffff'ffff);
-      SettleRegisters(instruction);
+      EmitRipLea(step, target);
       return;
     }
     if (target < kLow2GiB && instruction.length < 15) {
@@ -131,6 +141,7 @@ void Emitter::EmitExit(std::uint64_t target) {
 
 void Emitter::EmitBranch(const Step& step) {
   const Instruction& instruction = step.instruction;
+  if (IsWindowed()) SettleStack(step.offset);
   const std::uint64_t target = TargetOf(*block_, step);
   MarkAt(RecoveryKind::kFixed, step.offset);
   if (instruction.operation == Operation::kJcc) {
@@ -185,9 +196,12 @@ void Emitter::EmitBody(const Block& block) {
     const Step& step = block.steps[i];
     const Class klass = step.instruction.klass;
     if (i == reload_before) ReloadAll(step.offset);
-    if (klass == Class::kCopy && IsUnsupportedGs(step.instruction)) {
-      EmitLeave(JIT_TO_TRAP, block.PcOf(step), step.offset);
-      return;
+    if (klass == Class::kCopy) {
+      const std::uint32_t pointer = LeaveInsteadOf(step.instruction);
+      if (pointer != 0) {
+        EmitLeave(pointer, block.PcOf(step), step.offset);
+        return;
+      }
     }
     if (klass != Class::kCopy && klass != Class::kBranch) {
       EmitTerminal(&step);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/encoding.h"
 #include "jit-fallback/emit/isolation.h"
 #include "jit-fallback/translate/block.h"
 
@@ -39,6 +40,9 @@ struct ExitSite {
 // Registers whose guest value is in a slot instead of the CPU.
 inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 4,
                               kScratch1InSlot = 8;
+// Under isolation `seg`: RSP's guest value is in the first scratch register; RSI and RDI hold base +
+// offset. (RSP itself always does, and counts modulo 4 GiB.)
+inline constexpr std::uint8_t kRspInScratch0 = 16, kRsiBased = 32, kRdiBased = 64;
 
 enum class RecoveryKind : std::uint8_t {
   kLinear,           // guest offset grows with the host offset
@@ -112,17 +116,49 @@ class Emitter {
   void EmitExit(std::uint64_t target);
   void AlignPatch(std::uint32_t bytes_before);
 
-  // GS belongs to the runtime: forms whose guest-GS address cannot be computed beforehand.
-  static bool IsUnsupportedGs(const Instruction& instruction);
+  // The pointer to leave through instead of executing an instruction that is only copied
+  // elsewhere; 0: none.
+  std::uint32_t LeaveInsteadOf(const Instruction& instruction) const;
+  // Forms whose address cannot be computed beforehand, to add a segment base of the guest's to it.
+  static bool IsUnsupportedSegment(const Instruction& instruction);
+  // Whether a segment base of the guest's has to be added by our own instructions.
+  bool AddsSegmentBase(const Instruction& instruction) const;
+  void LoadSegmentBase(Reg to, Segment segment);
   std::uint64_t RipTarget(const Step& step) const;
   void EmitRipAbsolute(const Step& step, std::uint64_t target);
+  void ClearIndex(Encoding encoding, std::uint8_t rex, std::uint32_t at);
+  void EmitRipLea(const Step& step, std::uint64_t target);
   void EmitThroughScratch(const Step& step);
-  void EmitWithBase(const Step& step, Reg base);
+  void EmitWithBase(const Step& step, Reg base, std::uint32_t displacement = 0);
   void EmitLoadTarget(const Step& step);
   void EmitAddress(const Step& step, Reg to);
   // False when the instruction leaves too few registers.
   bool TakeScratch(const Instruction& instruction, unsigned count);
   void ReleaseScratch(unsigned index, std::int32_t guest);
+
+  // ---- isolation `seg` (seg.cc, seg_stack.cc)
+  bool IsWindowed() const { return options_.isolation == Isolation::kSeg; }
+  std::uint32_t LeaveWindowInsteadOf(const Instruction& instruction) const;
+  void EmitWindowed(const Step& step);
+  void EmitWindowPrefixes();
+  void EmitWindowedOperand(const Step& step, std::uint8_t fields, Reg substitute);
+  void EmitSegmentAbsolute(const Step& step);
+  void EmitString(const Step& step);
+  void EmitStackOperand(const Step& step);
+  bool EmitStackOperandFast(const Step& step);
+  void EmitStackLea(const Step& step);
+  void EmitEnter(const Step& step);
+  void EmitLeaveFrame(const Step& step);
+  template <typename Write>
+  void EmitStackWrite(const Step& step, Write write);
+  // False when there is none: the block has been left for a trap.
+  bool BeginScratch(const Step& step);
+  void CommitStack(std::int32_t next);
+  void Rebase(std::int32_t guest);
+  void MoveStack(const Step& step, std::uint32_t distance);
+  void FollowStack(const Instruction& instruction);
+  // RSP is again where a block may be entered with it.
+  void SettleStack(std::int32_t guest);
 
   void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);
   void ReloadAll(std::int32_t guest);
@@ -136,7 +172,7 @@ class Emitter {
   }
 
   const EmitterOptions options_;
-  Assembler code_;
+  Assembler code_{ContextPrefix(options_.isolation)};
   std::vector<ExitSite> exits_;
   std::vector<Recovery> recovery_;
   const Block* block_ = nullptr;
@@ -144,6 +180,14 @@ class Emitter {
   std::uint32_t entry_ = 0;
   std::array<std::uint8_t, 2> scratch_{};
   std::array<bool, 2> scratch_in_slot_{};
+  // Of isolation `seg`.
+  bool rsp_in_scratch_ = false, rsi_based_ = false, rdi_based_ = false;
+  // How far RSP may be from the window: since the block's entry, or since it was last proven to be
+  // inside.
+  struct Drift {
+    bool proven = false;
+    std::uint32_t distance = 0;
+  } drift_;
 };
 
 }  // namespace dunebox::jit

@@ -5,12 +5,16 @@
 #include <cstdint>
 
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/isolation.h"
 
 namespace dunebox::jit {
 
 // A register as the masks of Instruction have it, and as ModRM has it.
 constexpr std::uint16_t Bit(Reg reg) {
   return static_cast<std::uint16_t>(1U << static_cast<unsigned>(reg));
+}
+constexpr Reg RegField(const Instruction& instruction) {
+  return static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
 }
 constexpr std::uint8_t Low(Reg reg) { return static_cast<std::uint8_t>(reg) & 7; }
 
@@ -19,6 +23,11 @@ inline constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
 
 inline constexpr std::uint8_t kSegmentFsPrefix = 0x64, kSegmentGsPrefix = 0x65,
                               kAddressSizePrefix = 0x67;
+
+// Of the segment through which emitted code reaches the thread's Context.
+constexpr std::uint8_t ContextPrefix(Isolation isolation) {
+  return isolation == Isolation::kSeg ? kSegmentFsPrefix : kSegmentGsPrefix;
+}
 
 }  // namespace dunebox::jit
 

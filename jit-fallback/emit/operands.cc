@@ -43,8 +43,8 @@ bool IsPopThroughStack(const Instruction& instruction) {
 
 // A prefix that does not go with [base] in place of the operand. A REX byte in front of another
 // prefix means nothing, until it is the last one left.
-bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
-  const bool is_gs = instruction.segment == Segment::kGs;
+bool IsReplacedPrefix(const Instruction& instruction, bool windowed, std::uint8_t prefix) {
+  const bool is_gs = windowed || instruction.segment == Segment::kGs;
   // Bit strings add to a 32-bit address after the base: it has to stay one, where GS is not in it.
   return prefix == kSegmentGsPrefix || (prefix & 0xf0) == 0x40 ||
          (is_gs && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
@@ -52,9 +52,21 @@ bool IsReplacedPrefix(const Instruction& instruction, std::uint8_t prefix) {
 
 }  // namespace
 
-// GS belongs to the runtime; forms whose guest-GS address cannot be computed beforehand.
-bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
-  if (instruction.segment != Segment::kGs) return false;
+bool Emitter::AddsSegmentBase(const Instruction& instruction) const {
+  return instruction.segment == Segment::kGs ||
+         (IsWindowed() && instruction.segment == Segment::kFs);
+}
+
+void Emitter::LoadSegmentBase(Reg to, Segment segment) {
+  code_.LoadSlot(to, segment == Segment::kFs ? JIT_FS_BASE : JIT_GS_BASE);
+}
+
+std::uint32_t Emitter::LeaveInsteadOf(const Instruction& instruction) const {
+  if (AddsSegmentBase(instruction) && IsUnsupportedSegment(instruction)) return JIT_TO_TRAP;
+  return IsWindowed() ? LeaveWindowInsteadOf(instruction) : 0;
+}
+
+bool Emitter::IsUnsupportedSegment(const Instruction& instruction) {
   if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
   // Addresses of more parts than base and index, and displacements in units of the operand.
   if (instruction.operation == Operation::kGatherScatter ||
@@ -96,6 +108,22 @@ std::uint64_t Emitter::RipTarget(const Step& step) const {
   return step.instruction.address_size ? target & 0xffff'ffff : target;
 }
 
+// An index register that a RIP-relative operand ignored would count now. REX or the first byte of
+// VEX or EVEX is at `at`.
+void Emitter::ClearIndex(Encoding encoding, std::uint8_t rex, std::uint32_t at) {
+  switch (encoding) {
+    case Encoding::kLegacy:
+      if (rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(code_.code()[at] & ~2));
+      break;
+    case Encoding::kVex2:
+      break;
+    case Encoding::kVex3:
+    case Encoding::kEvex:
+      code_.Patch8(at + 1, static_cast<std::uint8_t>(code_.code()[at + 1] | 0x40));
+      break;
+  }
+}
+
 // [rip + disp32] becomes [disp32]: one byte longer, no register.
 void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   const Instruction& instruction = step.instruction;
@@ -105,34 +133,24 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
   code_.Value(static_cast<std::uint32_t>(target));
   code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
-  // An index register that a RIP-relative operand ignored would count now.
-  const std::uint32_t at = start + instruction.prefix_length;
-  const std::uint8_t first = bytes[instruction.prefix_length];
-  switch (instruction.encoding) {
-    case Encoding::kLegacy:
-      if (instruction.rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(first & ~2));
-      break;
-    case Encoding::kVex2:
-      break;
-    case Encoding::kVex3:
-    case Encoding::kEvex:
-      code_.Patch8(at + 1, static_cast<std::uint8_t>(bytes[instruction.prefix_length + 1U] | 0x40));
-      break;
-  }
+  ClearIndex(instruction.encoding, instruction.rex, start + instruction.prefix_length);
 }
 
-// The instruction with [base] in place of its memory operand, without a GS prefix. `base` is one of
-// the low eight registers, neither RSP nor RBP.
-void Emitter::EmitWithBase(const Step& step, Reg base) {
+// The instruction with [base + displacement] in place of its memory operand, without the guest's
+// segment. `base` is one of the low eight registers, neither RSP nor RBP.
+void Emitter::EmitWithBase(const Step& step, Reg base, std::uint32_t displacement) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  const std::uint8_t mod = displacement == 0 ? 0 : 0x80;
+  if (IsWindowed()) EmitWindowPrefixes();
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
-    if (!IsReplacedPrefix(instruction, prefix)) code_.Byte(prefix);
+    if (!IsReplacedPrefix(instruction, IsWindowed(), prefix)) code_.Byte(prefix);
   }
   if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
     if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
     constexpr std::uint8_t kModrmForms[] = {0x8a, 0x8b, 0x88, 0x89};
-    code_.Bytes({kModrmForms[instruction.opcode & 3], Low(base)});
+    code_.Bytes({kModrmForms[instruction.opcode & 3], static_cast<std::uint8_t>(mod | Low(base))});
+    if (mod != 0) code_.Value(displacement);
     return;
   }
   unsigned at = instruction.prefix_length;
@@ -149,7 +167,8 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
       break;
   }
   code_.Copy(bytes.subspan(at, instruction.modrm_offset - at));
-  code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+  code_.Byte(static_cast<std::uint8_t>(mod | (instruction.modrm & 0x38) | Low(base)));
+  if (mod != 0) code_.Value(displacement);
   if (instruction.immediate_size != 0) {
     code_.Copy(bytes.subspan(instruction.immediate_offset));
   }
@@ -188,15 +207,15 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
 
 void Emitter::EmitThroughScratch(const Step& step) {
   const Instruction& instruction = step.instruction;
-  const bool is_gs = instruction.segment == Segment::kGs;
+  const bool adds_base = AddsSegmentBase(instruction);
   const std::int32_t here = step.offset;
   const std::int32_t next = here + instruction.length;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, is_gs ? 2 : 1)) {
+  if (!TakeScratch(instruction, adds_base ? 2 : 1)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }
-  scratch_in_slot_ = {true, is_gs};
+  scratch_in_slot_ = {true, adds_base};
   MarkAt(RecoveryKind::kFixed, here);
   const auto base = static_cast<Reg>(scratch_[0]);
   EmitAddress(step, base);
@@ -205,9 +224,9 @@ void Emitter::EmitThroughScratch(const Step& step) {
     code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>(0x40 | (Low(base) << 3) | Low(base)),
                  popped});  // lea base, [base + popped]
   }
-  if (is_gs) {
+  if (adds_base) {
     const auto segment_base = static_cast<Reg>(scratch_[1]);
-    code_.LoadSlot(segment_base, JIT_GS_BASE);
+    LoadSegmentBase(segment_base, instruction.segment);
     code_.Bytes({static_cast<std::uint8_t>(segment_base < Reg::kR8 ? 0x48 : 0x4a), 0x8d,
                  static_cast<std::uint8_t>((Low(base) << 3) | 4),
                  static_cast<std::uint8_t>((Low(segment_base) << 3) | Low(base))});

@@ -50,8 +50,14 @@ void Emitter::EmitLoadTarget(const Step& step) {
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   const bool absolute = instruction.rip_relative;
   const std::uint64_t target = absolute ? RipTarget(step) : 0;
-  if (instruction.segment == Segment::kGs && instruction.has_memory) {
-    // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand
+  const bool is_windowed = IsWindowed() && instruction.has_memory;
+  if (IsWindowed() && !instruction.has_memory && (instruction.registers & Bit(Reg::kRsp)) != 0 &&
+      (instruction.modrm & 7) == kRsp && (instruction.rex & 1) == 0) {
+    code_.Bytes({0x44, 0x8b, 0xdc});  // mov r11d, esp
+    return;
+  }
+  if (AddsSegmentBase(instruction) && instruction.has_memory) {
+    // r11 = address; rcx = the segment's base; r11 = [r11 + rcx]. Both are in their slots, and an operand
     // that names them has been reloaded into them.
     if (absolute) {
       code_.MoveImmediate(Reg::kR11, target);
@@ -61,18 +67,23 @@ void Emitter::EmitLoadTarget(const Step& step) {
                    static_cast<std::uint8_t>((instruction.modrm & 0xc7) | (3 << 3))});
       code_.Copy(bytes.subspan(instruction.modrm_offset + 1U));
     }
-    code_.LoadSlot(Reg::kRcx, JIT_GS_BASE);
+    LoadSegmentBase(Reg::kRcx, instruction.segment);
+    if (is_windowed) EmitWindowPrefixes();
     code_.Bytes({0x4d, 0x8b, 0x1c, 0x0b});  // mov r11, [r11 + rcx]
     return;
   }
-  if (absolute && target >= kLow2GiB) {
+  if (absolute && target >= kLow2GiB && !is_windowed) {
     code_.MoveImmediate(Reg::kR11, target);
     if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
     code_.Bytes({0x4d, 0x8b, 0x1b});  // mov r11, [r11]
     return;
   }
-  if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
-  if (instruction.address_size) code_.Byte(0x67);
+  if (is_windowed) {
+    EmitWindowPrefixes();
+  } else {
+    if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
+    if (instruction.address_size) code_.Byte(kAddressSizePrefix);
+  }
   code_.Bytes({static_cast<std::uint8_t>(0x4c | (instruction.rex & 3)), 0x8b});
   if (absolute) {
     code_.Patch8(code_.size() - 2, 0x4c);
@@ -87,6 +98,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
 void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_address) {
   PrepareRegisters(step);  // registers the operand names
   const std::int32_t here = step.offset;
+  if (IsWindowed() && !is_call) SettleStack(here);
   SpillAll(here);
   EmitLoadTarget(step);
   if (is_call) {
@@ -129,6 +141,7 @@ void Emitter::EmitSystemCall(std::uint64_t next) {
   rcx_ = r11_ = {};  // the kernel has put the flags into R11
   MarkAt(RecoveryKind::kAfterSystemCall, OffsetOf(next));
   code_.MoveImmediate(Reg::kRcx, next);
+  if (IsWindowed()) SettleStack(OffsetOf(next));
   MarkAt(RecoveryKind::kFixed, OffsetOf(next));
   EmitExit(next);
 }
@@ -141,6 +154,7 @@ void Emitter::EmitTerminal(const Step* last) {
             const std::int32_t here =
                 own ? last->offset : static_cast<std::int32_t>(block_->length);
             ReloadAll(here);
+            if (IsWindowed()) SettleStack(here);
             MarkAt(RecoveryKind::kFixed, here);
             EmitExit(jump.target);
           },

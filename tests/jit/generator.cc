@@ -259,6 +259,38 @@ bool Generator::IsWanted(const Instruction& instruction) const {
   return true;
 }
 
+// Left out besides: what isolation `seg` refuses, and addresses that only the window cuts to 32 bits.
+bool Generator::IsWantedInWindow(const Instruction& instruction) const {
+  constexpr unsigned kLongest = 12;
+  const bool has_segment = instruction.segment != Segment::kNone;
+  const bool uses_stack = (instruction.registers & kRspBit) != 0;
+  if (instruction.has_memory && instruction.length > kLongest) return false;
+  if (has_segment && (uses_stack || (instruction.encoding == Encoding::kEvex &&
+                                     instruction.displacement_size == 1))) {
+    return false;
+  }
+  switch (instruction.operation) {
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+      return !has_segment && !instruction.address_size;
+    case Operation::kXlat:
+    case Operation::kMaskMove:
+    case Operation::kClzero:
+    case Operation::kGatherScatter:
+      return !has_segment;
+    default:
+      break;
+  }
+  if (!IsBitString(instruction) || !instruction.has_memory) return true;
+  // The bit number may not be part of the address as well, nor RSP, which is not small.
+  const unsigned reg = ((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4U) << 1);
+  const bool has_sib = (instruction.modrm & 7) == 4;
+  const unsigned base =
+      ((has_sib ? instruction.sib : instruction.modrm) & 7U) | ((instruction.rex & 1U) << 3);
+  const unsigned index = ((instruction.sib >> 3) & 7U) | ((instruction.rex & 2U) << 2);
+  return reg != kRsp && reg != base && !(has_sib && reg == index);
+}
+
 // Registers of instructions with operands that ModRM does not name.
 void Generator::AimImplicit(const Instruction& instruction) {
   const std::uint64_t base = SegmentBase(instruction.segment);
@@ -360,7 +392,7 @@ bool Generator::AimModrm(const Instruction& instruction, Bytes& bytes, std::uint
 
 // Makes the explicit operand one that can be accessed, mostly.
 bool Generator::AimExplicit(const Instruction& instruction, Bytes& bytes) {
-  if (Pick(100) < options_.wild_percent) return true;
+  if (Pick(100) < options_.wild_percent && !arena_.is_windowed()) return true;
   const std::uint64_t address = Target() - SegmentBase(instruction.segment);
   if (instruction.address_size && address > 0xffff'ffff) return false;
   if (instruction.modrm_offset == 0) {  // moffs
@@ -395,6 +427,7 @@ bool Generator::TryRandom(bool may_use_stack) {
   Bytes bytes = RandomBytes();
   Instruction instruction;
   if (Decode(bytes, instruction) != DecodeStatus::kOk || !IsWanted(instruction)) return false;
+  if (arena_.is_windowed() && !IsWantedInWindow(instruction)) return false;
   if (unsupported_.IsLikely(instruction) && !Happens(1)) return false;
   const bool uses_stack = (instruction.registers & kRspBit) != 0;
   if (uses_stack && !may_use_stack) return false;
@@ -643,7 +676,8 @@ void Generator::PutFlagsFromStack() {
 void Generator::PutEnterLeave() {
   PutMove(kRbp, arena_.stack_top() - kStackReserve / 2);
   instructions_ += 2;
-  Put({0xc8, 8U * static_cast<unsigned>(Pick(8)), 0, static_cast<unsigned>(Pick(4))});
+  Put({0xc8, 8U * static_cast<unsigned>(Pick(8)), 0,
+       arena_.is_windowed() ? 0 : static_cast<unsigned>(Pick(4))});
   Put({0xc9});
 }
 
@@ -671,7 +705,7 @@ void Generator::PutString() {
   constexpr unsigned kOpcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
   ++instructions_;
   if (Happens(10)) Put({0x66});
-  if (Happens(10)) Put({0x64});
+  if (Happens(10) && !arena_.is_windowed()) Put({0x64});
   Put({Happens(50) ? 0xf2U : 0xf3U});
   if (Happens(50)) Put({0x48});
   Put({kOpcodes[Pick(10)]});

@@ -139,9 +139,8 @@ class Comparison {
   Counts counts_;
 };
 
-void RunSeed(std::uint64_t seed, std::uint64_t instructions) {
-  const Layout& layout = kLayouts[seed % std::size(kLayouts)];
-  const std::unique_ptr<Arena> arena = Arena::Map(layout);
+void RunSeed(const Layout& layout, std::unique_ptr<Arena> arena, std::uint64_t seed,
+             std::uint64_t instructions) {
   if (arena == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
   Comparison comparison(*arena, seed);
   while (comparison.counts().executed < instructions) {
@@ -154,10 +153,25 @@ void RunSeed(std::uint64_t seed, std::uint64_t instructions) {
             << " page faults\n";
 }
 
+void RunSeed(std::uint64_t seed, std::uint64_t instructions) {
+  const Layout& layout = kLayouts[seed % std::size(kLayouts)];
+  RunSeed(layout, Arena::Map(layout), seed, instructions);
+}
+
+void RunSeedInWindow(std::uint64_t seed, std::uint64_t instructions) {
+  const Layout& layout = kWindowLayouts[seed % std::size(kWindowLayouts)];
+  RunSeed(layout, Arena::MapInWindow(layout), seed, instructions);
+}
+
 class RandomCode : public testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(RandomCode, DoesTheSameAsOnTheProcessor) {
   RunSeed(GetParam(), FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
+}
+
+TEST_P(RandomCode, DoesTheSameInAWindow) {
+  RunSeedInWindow(GetParam(),
+                  FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
 }
 
 INSTANTIATE_TEST_SUITE_P(KeptSeeds, RandomCode, testing::ValuesIn(kSeeds));
@@ -166,6 +180,7 @@ TEST(RandomCodeOfAFreshSeed, DoesTheSameAsOnTheProcessor) {
   const std::uint64_t seed = FromEnvironment("JIT_RANDOM_SEED", std::random_device{}());
   std::cout << "JIT_RANDOM_SEED=" << seed << "\n";
   RunSeed(seed, FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
+  RunSeedInWindow(seed, FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
 }
 
 }  // namespace
