@@ -215,7 +215,8 @@ void Emitter::EmitWindowed(const Step& step) {
         operation == Operation::kLea && instruction.has_memory && HasStackBase(instruction);
     if (StackFields(instruction) != 0 || is_lea_from_stack) return EmitStackOperand(step);
   }
-  if (instruction.rip_relative && operation == Operation::kLea && !instruction.operand_size) {
+  const bool is_short = instruction.operand_size && (instruction.rex & 8) == 0;
+  if (instruction.rip_relative && operation == Operation::kLea && !is_short) {
     return EmitRipLea(step, RipTarget(step));
   }
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);

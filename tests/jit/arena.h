@@ -40,7 +40,8 @@ inline constexpr Layout kLayouts[] = {
 // Of a window.
 inline constexpr Layout kWindowLayouts[] = {
     kLayouts[0], kLayouts[1], kLayouts[2], kLayouts[3],
-    {"code at the window's start, data at its end", 0x1'0000, 0xfffe'e000},
+    {"the window's start", 0x1'0000, 0x6'0000},
+    {"the window's end", 0xfff8'0000, 0xfffe'e000},
 };
 
 class Arena final : public CodeSource {

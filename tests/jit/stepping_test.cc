@@ -18,11 +18,24 @@ namespace {
 
 constexpr unsigned kSequences = 100;
 
-class Stepping : public testing::TestWithParam<Layout> {
+struct Place {
+  Layout layout;
+  bool in_window;
+};
+
+std::vector<Place> Places() {
+  std::vector<Place> places;
+  for (const Layout& layout : kLayouts) places.push_back({layout, false});
+  for (const Layout& layout : kWindowLayouts) places.push_back({layout, true});
+  return places;
+}
+
+class Stepping : public testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
-    arena_ = Arena::Map(GetParam());
-    if (arena_ == nullptr) GTEST_SKIP() << GetParam().name << ": the addresses are taken";
+    const Layout& layout = GetParam().layout;
+    arena_ = GetParam().in_window ? Arena::MapInWindow(layout) : Arena::Map(layout);
+    if (arena_ == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
     runner_ = std::make_unique<Runner>(*arena_, Runner::Options{});
     arena_->Fill(random_);
     memory_ = arena_->Save();
@@ -117,15 +130,16 @@ TEST_P(Stepping, ATimersKicksFindStatesOfTheProgram) {
   std::cout << kicks_ << " kicks\n";
 }
 
-std::string NameOf(const testing::TestParamInfo<Layout>& info) {
-  std::string name = info.param.name;
+std::string NameOf(const testing::TestParamInfo<Place>& info) {
+  std::string name = info.param.layout.name;
   for (char& c : name) {
-    if (c == ' ' || c == ',') c = '_';
+    if (c == ' ' || c == ',' || c == '\'') c = '_';
   }
+  if (info.param.in_window) name += "_in_a_window";
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, Stepping, testing::ValuesIn(kLayouts), NameOf);
+INSTANTIATE_TEST_SUITE_P(Layouts, Stepping, testing::ValuesIn(Places()), NameOf);
 
 }  // namespace
 }  // namespace dunebox::jit
