@@ -34,6 +34,8 @@ struct Window {
 
   // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr). [DESIGN D2]
   static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x4000'0000'0000}; }
+  // What addresses of 32 bits reach: of whole programs too, as far as isolation `seg` goes.
+  static constexpr Window SmallProgram() { return {0, 0x1'0000, 0x1'0000'0000}; }
 };
 
 // A value copied from the guest, or the Errno that goes back to it.

@@ -123,7 +123,8 @@ class Emulator {
     return instruction_.operand_size ? 2 : 4;
   }
   std::optional<Fault> Cpuid();
-  std::optional<Fault> GsBase(bool write);
+  std::optional<Fault> ReadBase(std::uint64_t base);
+  std::optional<Fault> WriteBase(std::uint64_t& base);
   std::optional<Fault> LoadSegment(unsigned segment, std::uint16_t selector);
   std::optional<Fault> MoveToSegment();
   std::optional<Fault> MoveFromSegment();
@@ -152,18 +153,20 @@ std::optional<Fault> Emulator::Cpuid() {
   return Done();
 }
 
-std::optional<Fault> Emulator::GsBase(bool write) {
-  std::uint64_t& reg = Gpr(context_, RmField(instruction_));
+std::optional<Fault> Emulator::ReadBase(std::uint64_t base) {
   const bool wide = (instruction_.rex & 8) != 0;
-  if (write) {
-    const std::uint64_t value = wide ? reg : reg & 0xffff'ffff;
-    if (value >= kLowestNonCanonical && value < ~(kLowestNonCanonical - 1)) {
-      return GeneralProtection();
-    }
-    context_.gs_base = value;
-  } else {
-    reg = wide ? context_.gs_base : context_.gs_base & 0xffff'ffff;
+  Gpr(context_, RmField(instruction_)) = wide ? base : base & 0xffff'ffff;
+  return Done();
+}
+
+std::optional<Fault> Emulator::WriteBase(std::uint64_t& base) {
+  const bool wide = (instruction_.rex & 8) != 0;
+  const std::uint64_t reg = Gpr(context_, RmField(instruction_));
+  const std::uint64_t value = wide ? reg : reg & 0xffff'ffff;
+  if (value >= kLowestNonCanonical && value < ~(kLowestNonCanonical - 1)) {
+    return GeneralProtection();
   }
+  base = value;
   return Done();
 }
 
@@ -329,9 +332,13 @@ std::optional<Fault> Emulator::Run() {
     case Operation::kCpuid:
       return Cpuid();
     case Operation::kReadGsBase:
-      return GsBase(false);
+      return ReadBase(context_.gs_base);
     case Operation::kWriteGsBase:
-      return GsBase(true);
+      return WriteBase(context_.gs_base);
+    case Operation::kRdFsGsBase:
+      return ReadBase(context_.fs_base);
+    case Operation::kWrFsBase:
+      return WriteBase(context_.fs_base);
     case Operation::kMoveToSegment:
       return MoveToSegment();
     case Operation::kMoveFromSegment:

@@ -24,9 +24,9 @@ absl::Status NotThere(Isolation isolation) {
 absl::Status CheckIsolation(Isolation isolation) {
   switch (isolation) {
     case Isolation::kNone:
+    case Isolation::kSeg:
       return absl::OkStatus();
     case Isolation::kPku:
-    case Isolation::kSeg:
     case Isolation::kMask:
     case Isolation::kMaskWrites:
       return NotThere(isolation);

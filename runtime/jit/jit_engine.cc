@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -102,7 +103,13 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   std::unique_ptr<JitEngine> engine(new JitEngine(space));
   jit::Translator::Options translation;
   translation.cache_size = options.cache_size;
-  translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
+  const bool is_windowed = options.isolation == jit::Isolation::kSeg;
+  if (is_windowed) {
+    if (absl::Status status = engine->ReserveGuard(); !status.ok()) return status;
+    engine->window_base_ = space.memory().window().base;
+  }
+  // Host pages cannot be reached from a window.
+  if (!is_windowed) translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
     const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
     return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
   };
@@ -126,6 +133,17 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   return engine;
 }
 
+// Behind the window nothing may be mapped as far as RSP may drift. (Before it, below address zero,
+// nothing can be.)
+absl::Status JitEngine::ReserveGuard() {
+  const hostcalls::Window& window = space_.memory().window();
+  void* const at = reinterpret_cast<void*>(window.base + window.limit);
+  void* const guard = mmap(at, jit::kWindowGuard, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (guard == at) return absl::OkStatus();
+  return absl::UnavailableError("no room for the guard behind the program's window");
+}
+
 JitEngine::~JitEngine() {
   space_.memory().SetWatcher(nullptr);
   space_.SetObserver(nullptr);
@@ -133,7 +151,7 @@ JitEngine::~JitEngine() {
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      jit::ThreadContext::Create(extended_layout_);
+      jit::ThreadContext::Create(extended_layout_, window_base_);
   if (!context.ok()) return context.status();
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -71,6 +72,7 @@ class JitEngine final : public ExecutionEngine,
   memory::AddressSpace& space() { return space_; }
 
  private:
+  absl::Status ReserveGuard();
   bool AllProtected(const memory::VmaMap& map, const GuestRange& range);
   explicit JitEngine(memory::AddressSpace& space);
 
@@ -78,6 +80,7 @@ class JitEngine final : public ExecutionEngine,
 
   memory::AddressSpace& space_;
   const jit::ExtendedLayout extended_layout_;
+  std::optional<std::uint64_t> window_base_;  // of isolation `seg`
   CodePages code_pages_;
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;

@@ -140,7 +140,7 @@ std::optional<Exit> JitThread::OnFault(const jit::AtFault& fault) {
 std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   const jit::Instruction& instruction = at.instruction;
   if (at.is_too_long) return FaultOf(x86::Vector::kGeneralProtection);
-  if (instruction.klass != jit::Class::kEmulate) return OnTrap(instruction);
+  if (!IsEmulated(instruction)) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
   const std::optional<Fault> fault = Emulate(instruction, context, engine_.space().memory());

@@ -12,7 +12,7 @@ namespace {
 void* PointerTo(std::uint64_t address) { return reinterpret_cast<void*>(address); }
 
 // Guards as isolation `seg` has them, and memory behind them that nothing may reach.
-constexpr std::size_t kWindowSize = std::size_t{1} << 32, kGuard = 256 * 1024, kCanary = 64 * 1024;
+constexpr std::size_t kWindowSize = std::size_t{1} << 32, kGuard = kWindowGuard, kCanary = 64 * 1024;
 constexpr std::byte kCanaryByte{0xa5};
 
 int NewFile(std::size_t size) {
