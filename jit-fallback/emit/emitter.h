@@ -146,13 +146,14 @@ class Emitter {
   void EmitString(const Step& step);
   void EmitStackOperand(const Step& step);
   bool EmitStackOperandFast(const Step& step);
+  void EmitStackAndSegment(const Step& step);
   void EmitStackLea(const Step& step);
   void EmitEnter(const Step& step);
   void EmitLeaveFrame(const Step& step);
   template <typename Write>
   void EmitStackWrite(const Step& step, Write write);
   // False when there is none: the block has been left for a trap.
-  bool BeginScratch(const Step& step);
+  bool BeginScratch(const Step& step, unsigned count = 1);
   void CommitStack(std::int32_t next);
   void Rebase(std::int32_t guest);
   void MoveStack(const Step& step, std::uint32_t distance);

@@ -90,12 +90,8 @@ std::uint32_t Emitter::LeaveWindowInsteadOf(const Instruction& instruction) cons
     default:
       break;
   }
-  const bool uses_stack_register = (instruction.registers & Bit(Reg::kRsp)) != 0;
-  // The scratch registers are the address's.
-  if (uses_stack_register && AddsSegmentBase(instruction) && StackFields(instruction) != 0) {
-    return JIT_TO_TRAP;
-  }
-  return 0;
+  const bool names_stack_in_vvvv = (StackFields(instruction) & Instruction::kVvvv) != 0;
+  return names_stack_in_vvvv && AddsSegmentBase(instruction) ? JIT_TO_TRAP : 0;
 }
 
 // The instruction with the two prefixes, or as it is where its operand is one through RSP; `fields`

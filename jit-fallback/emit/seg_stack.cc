@@ -97,13 +97,14 @@ bool IsThroughStack(const Instruction& instruction) {
          std::abs(std::int64_t{instruction.displacement}) <= kMostDisplacement;
 }
 
-bool Emitter::BeginScratch(const Step& step) {
+bool Emitter::BeginScratch(const Step& step, unsigned count) {
   MarkAt(RecoveryKind::kFixed, step.offset);
-  if (!TakeScratch(step.instruction, 1)) {
+  // All of them among the low eight.
+  if (!TakeScratch(step.instruction, count) || scratch_[count - 1] >= 8) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), step.offset);
     return false;
   }
-  scratch_in_slot_ = {true, false};
+  scratch_in_slot_ = {true, count == 2};
   MarkAt(RecoveryKind::kFixed, step.offset);
   return true;
 }
@@ -240,6 +241,7 @@ void Emitter::EmitStackOperand(const Step& step) {
   if (is_lea && !(instruction.operand_size && RegField(instruction) == Reg::kRsp)) {
     return EmitStackLea(step);
   }
+  if (instruction.has_memory && AddsSegmentBase(instruction)) return EmitStackAndSegment(step);
   if (EmitStackOperandFast(step)) return;
   if (!BeginScratch(step)) return;
   const auto substitute = static_cast<Reg>(scratch_[0]);
@@ -250,6 +252,28 @@ void Emitter::EmitStackOperand(const Step& step) {
   FollowStack(instruction);
   if (!IsPush(instruction) && MayWrite(instruction, Reg::kRsp)) CommitStack(next);
   MarkAt(RecoveryKind::kFixed, next);
+  ReleaseScratch(0, next);
+}
+
+// RSP in ModRM.reg and a segment base of the guest's: one register for each.
+void Emitter::EmitStackAndSegment(const Step& step) {
+  const Instruction& instruction = step.instruction;
+  if (!BeginScratch(step, 2)) return;
+  const auto value = static_cast<Reg>(scratch_[0]);
+  const auto address = static_cast<Reg>(scratch_[1]);
+  const std::int32_t next = step.offset + instruction.length;
+  EmitAddress(step, address);
+  LoadSegmentBase(value, instruction.segment);
+  code_.Bytes({0x48, 0x8d, static_cast<std::uint8_t>(Low(address) << 3 | 4),
+               static_cast<std::uint8_t>(Low(value) << 3 | Low(address))});
+  code_.Bytes({0x89, static_cast<std::uint8_t>(0xe0 | Low(value))});  // mov value, esp
+  EmitWithBase(step, address);
+  code_.Patch8(code_.size() - instruction.immediate_size - 1,
+               static_cast<std::uint8_t>(Low(value) << 3 | Low(address)));  // ModRM
+  SettleRegisters(instruction);
+  if (MayWrite(instruction, Reg::kRsp)) CommitStack(next);
+  MarkAt(RecoveryKind::kFixed, next);
+  ReleaseScratch(1, next);
   ReleaseScratch(0, next);
 }
 

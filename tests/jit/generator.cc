@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/seg_stack.h"
 
 namespace dunebox::jit {
 namespace {
@@ -263,9 +264,11 @@ bool Generator::IsWanted(const Instruction& instruction) const {
 bool Generator::IsWantedInWindow(const Instruction& instruction) const {
   constexpr unsigned kLongest = 12;
   const bool has_segment = instruction.segment != Segment::kNone;
-  const bool uses_stack = (instruction.registers & kRspBit) != 0;
+  const bool names_stack_in_vvvv = (StackFields(instruction) & Instruction::kVvvv) != 0;
   if (instruction.has_memory && instruction.length > kLongest) return false;
-  if (has_segment && (uses_stack || (instruction.encoding == Encoding::kEvex &&
+  // RSP and a segment base make an address between the arena's parts.
+  if (has_segment && (names_stack_in_vvvv || HasStackBase(instruction) ||
+                      (instruction.encoding == Encoding::kEvex &&
                                      instruction.displacement_size == 1))) {
     return false;
   }
