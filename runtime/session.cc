@@ -383,7 +383,7 @@ int BecomeGuest(const SessionOptions& options) {
                            .arguments = options.arguments,
                            .environment = Environment(),
                            .signal_mask = signals::HostMask()};
-  absl::StatusOr<process::SessionState> session = 
+  absl::StatusOr<process::SessionState> session =
       (*guest)->BeginSession(options, engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   state.session = *session;

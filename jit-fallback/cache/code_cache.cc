@@ -23,7 +23,7 @@ std::uint32_t StubCapacity(std::size_t size, std::uint32_t stubs) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size,
-                                                            std::uint8_t context_prefix) {
+                                                             std::uint8_t context_prefix) {
   absl::StatusOr<CodeMemory> memory = CodeMemory::Create(size);
   if (!memory.ok()) return memory.status();
   return std::unique_ptr<CodeCache>(new CodeCache(*std::move(memory), context_prefix));

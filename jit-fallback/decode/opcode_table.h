@@ -151,7 +151,7 @@ struct Form {
   Immediate immediate = Immediate::kNone;
   Class klass = Class::kCopy;
   Operation operation = Operation::kOther;
-  Operand reg, rm, vvvv;  // without ModRM `rm` is the register in the opcode
+  Operand reg, rm, vvvv;     // without ModRM `rm` is the register in the opcode
   std::uint8_t general = 0;  // as Instruction::general; follows from the above
 
   constexpr bool Has(std::uint32_t any) const { return (tags & any) != 0; }

@@ -1,7 +1,7 @@
 // One thread's state as translated code sees it: GS base points at it while the thread lives, so
 // its fields are reached without a register. (Under isolation `seg` translated code has the window
-// in GS and this in FS; everywhere else it is as always.) Guest registers are in the CPU while translated code
-// runs and here while the runtime runs.
+// in GS and this in FS; everywhere else it is as always.) Guest registers are in the CPU while
+// translated code runs and here while the runtime runs.
 #ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
 #define DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
 

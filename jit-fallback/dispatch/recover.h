@@ -10,7 +10,8 @@
 
 namespace dunebox::jit {
 
-// Makes `gpr` and `rip`, which are the CPU's where `recovered` was found, what the guest has in them.
+// Makes `gpr` and `rip`, which are the CPU's where `recovered` was found, what the guest has in
+// them.
 void RestoreGuest(const Recovered& recovered, const Context& context,
                   std::array<std::uint64_t, 16>& gpr, std::uint64_t& rip);
 

@@ -47,8 +47,8 @@ class Stopwatch {
 
 absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
                                                                CodeSource& source) {
-  absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(
-      options.cache_size, ContextPrefix(options.emitter.isolation));
+  absl::StatusOr<std::unique_ptr<CodeCache>> cache =
+      CodeCache::Create(options.cache_size, ContextPrefix(options.emitter.isolation));
   if (!cache.ok()) return cache.status();
   return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
 }

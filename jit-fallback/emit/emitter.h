@@ -40,8 +40,8 @@ struct ExitSite {
 // Registers whose guest value is in a slot instead of the CPU.
 inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 4,
                               kScratch1InSlot = 8;
-// Under isolation `seg`: RSP's guest value is in the first scratch register; RSI and RDI hold base +
-// offset. (RSP itself always does, and counts modulo 4 GiB.)
+// Under isolation `seg`: RSP's guest value is in the first scratch register; RSI and RDI hold base
+// + offset. (RSP itself always does, and counts modulo 4 GiB.)
 inline constexpr std::uint8_t kRspInScratch0 = 16, kRsiBased = 32, kRdiBased = 64;
 
 enum class RecoveryKind : std::uint8_t {

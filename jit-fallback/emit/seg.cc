@@ -42,8 +42,13 @@ bool IsPrefetch(const Instruction& instruction) {
 
 // LEA and NOP: the operand is no access, whatever it says.
 bool IsAccessed(const Instruction& instruction) {
-  return instruction.has_memory &&
-         (instruction.access != Access::kNone || IsPrefetch(instruction));
+  return instruction.has_memory && (instruction.access != Access::kNone || IsPrefetch(instruction));
+}
+
+// Gets the two prefixes.
+bool IsPrefixed(const Instruction& instruction) {
+  return (IsAccessed(instruction) && !IsThroughStack(instruction)) ||
+         IsPrefixedImplicit(instruction.operation);
 }
 
 // [disp32], without a register.
@@ -99,8 +104,7 @@ std::uint32_t Emitter::LeaveWindowInsteadOf(const Instruction& instruction) cons
 void Emitter::EmitWindowedOperand(const Step& step, std::uint8_t fields, Reg substitute) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
-  const bool is_prefixed = (IsAccessed(instruction) && !IsThroughStack(instruction)) ||
-                           IsPrefixedImplicit(instruction.operation);
+  const bool is_prefixed = IsPrefixed(instruction);
   if (is_prefixed) EmitWindowPrefixes();
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
     if (!is_prefixed || !IsReplacedInWindow(prefix)) code_.Byte(prefix);
@@ -111,7 +115,8 @@ void Emitter::EmitWindowedOperand(const Step& step, std::uint8_t fields, Reg sub
     code_.Copy(bytes.subspan(instruction.prefix_length,
                              instruction.displacement_offset - instruction.prefix_length));
     code_.Copy(bytes.subspan(instruction.displacement_offset, 4));
-  } else if (instruction.rip_relative && (is_prefixed || instruction.operation == Operation::kLea)) {
+  } else if (instruction.rip_relative &&
+             (is_prefixed || instruction.operation == Operation::kLea)) {
     code_.Copy(bytes.subspan(instruction.prefix_length,
                              instruction.modrm_offset - instruction.prefix_length));
     code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
@@ -149,8 +154,8 @@ void Emitter::EmitSegmentAbsolute(const Step& step) {
   auto displacement = static_cast<std::uint32_t>(instruction.displacement);
   if (instruction.rip_relative) displacement = static_cast<std::uint32_t>(RipTarget(step));
   if (instruction.modrm_offset == 0) {
-    std::memcpy(&displacement,
-                block_->bytes.data() + step.offset + instruction.displacement_offset, 4);
+    std::memcpy(&displacement, block_->bytes.data() + step.offset + instruction.displacement_offset,
+                4);
   }
   EmitWithBase(step, base, displacement);
   SettleRegisters(instruction);
@@ -206,6 +211,14 @@ void Emitter::EmitWindowed(const Step& step) {
   if (IsStringOperation(operation)) return EmitString(step);
   if (operation == Operation::kEnter) return EmitEnter(step);
   if (operation == Operation::kLeave) return EmitLeaveFrame(step);
+  const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  const bool is_too_long =
+      IsPrefixed(instruction) && LengthInWindow(bytes, instruction) > kMostBytes;
+  // Without its displacement it is short enough.
+  if (is_too_long && (instruction.displacement_size < 4 || StackFields(instruction) != 0)) {
+    EmitLeave(JIT_TO_TRAP, block_->PcOf(step), step.offset);
+    return;
+  }
   if ((instruction.registers & Bit(Reg::kRsp)) != 0) {
     const bool is_lea_from_stack =
         operation == Operation::kLea && instruction.has_memory && HasStackBase(instruction);
@@ -214,13 +227,6 @@ void Emitter::EmitWindowed(const Step& step) {
   const bool is_short = instruction.operand_size && (instruction.rex & 8) == 0;
   if (instruction.rip_relative && operation == Operation::kLea && !is_short) {
     return EmitRipLea(step, RipTarget(step));
-  }
-  const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
-  const bool is_too_long =
-      IsAccessed(instruction) && LengthInWindow(bytes, instruction) > kMostBytes;
-  if (is_too_long && instruction.displacement_size < 4) {
-    EmitLeave(JIT_TO_TRAP, block_->PcOf(step), step.offset);
-    return;
   }
   if (AddsSegmentBase(instruction) && IsAccessed(instruction)) {
     IsAbsolute(instruction) ? EmitSegmentAbsolute(step) : EmitThroughScratch(step);

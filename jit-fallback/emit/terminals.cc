@@ -57,8 +57,8 @@ void Emitter::EmitLoadTarget(const Step& step) {
     return;
   }
   if (AddsSegmentBase(instruction) && instruction.has_memory) {
-    // r11 = address; rcx = the segment's base; r11 = [r11 + rcx]. Both are in their slots, and an operand
-    // that names them has been reloaded into them.
+    // r11 = address; rcx = the segment's base; r11 = [r11 + rcx]. Both are in their slots, and an
+    // operand that names them has been reloaded into them.
     if (absolute) {
       code_.MoveImmediate(Reg::kR11, target);
     } else {

@@ -109,10 +109,12 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
     engine->window_base_ = space.memory().window().base;
   }
   // Host pages cannot be reached from a window.
-  if (!is_windowed) translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
-    const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
-    return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
-  };
+  if (!is_windowed) {
+    translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
+      const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
+      return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
+    };
+  }
   translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
   if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
@@ -138,8 +140,9 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
 absl::Status JitEngine::ReserveGuard() {
   const hostcalls::Window& window = space_.memory().window();
   void* const at = reinterpret_cast<void*>(window.base + window.limit);
-  void* const guard = mmap(at, jit::kWindowGuard, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  void* const guard =
+      mmap(at, jit::kWindowGuard, PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
   if (guard == at) return absl::OkStatus();
   return absl::UnavailableError("no room for the guard behind the program's window");
 }

@@ -38,7 +38,8 @@ Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size, Images
   layout.stack_top = GuestVirt{(is_small ? kSmallEnd : kUserHalfEnd) - kPageSize -
                                TakePages(random, is_small ? kSmallBits : kStackBits)};
   const std::uint64_t below_stack = PageUp(stack_size) + kStackGuardGap;
-  layout.mmap_top = layout.stack_top - below_stack - TakePages(random, is_small ? kSmallBits : kMmapBits);
+  layout.mmap_top =
+      layout.stack_top - below_stack - TakePages(random, is_small ? kSmallBits : kMmapBits);
   layout.mmap_bottom = GuestVirt{0x1'0000};
   layout.pie_base = GuestVirt{kPieBase + TakePages(random, kPieBits)};
   layout.heap_gap = kPageSize + TakePages(random, kHeapBits);

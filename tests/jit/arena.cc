@@ -12,7 +12,8 @@ namespace {
 void* PointerTo(std::uint64_t address) { return reinterpret_cast<void*>(address); }
 
 // Guards as isolation `seg` has them, and memory behind them that nothing may reach.
-constexpr std::size_t kWindowSize = std::size_t{1} << 32, kGuard = kWindowGuard, kCanary = 64 * 1024;
+constexpr std::size_t kWindowSize = std::size_t{1} << 32, kGuard = kWindowGuard,
+                      kCanary = 64 * 1024;
 constexpr std::byte kCanaryByte{0xa5};
 
 int NewFile(std::size_t size) {
@@ -83,8 +84,7 @@ std::unique_ptr<Arena> Arena::MapAtBase(const Layout& layout, std::uint64_t base
 bool Arena::MapParts(std::uint64_t base, int code, int data) {
   // The window is a reservation of ours.
   const int flags = MAP_SHARED | (base == 0 ? MAP_FIXED_NOREPLACE : MAP_FIXED);
-  const auto code_part =
-      MapAt(base + layout_.code, kCodeSize, PROT_READ | PROT_EXEC, flags, code);
+  const auto code_part = MapAt(base + layout_.code, kCodeSize, PROT_READ | PROT_EXEC, flags, code);
   const auto data_part = MapAt(base + layout_.data, data_size(), PROT_NONE, flags, data);
   for (const std::span<std::byte> part : {code_part, data_part}) {
     if (!part.empty()) mapped_.push_back(part);

@@ -39,7 +39,10 @@ inline constexpr Layout kLayouts[] = {
 
 // Of a window.
 inline constexpr Layout kWindowLayouts[] = {
-    kLayouts[0], kLayouts[1], kLayouts[2], kLayouts[3],
+    kLayouts[0],
+    kLayouts[1],
+    kLayouts[2],
+    kLayouts[3],
     {"the window's start", 0x1'0000, 0x6'0000},
     {"the window's end", 0xfff8'0000, 0xfffe'e000},
 };

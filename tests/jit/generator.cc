@@ -260,16 +260,17 @@ bool Generator::IsWanted(const Instruction& instruction) const {
   return true;
 }
 
-// Left out besides: what isolation `seg` refuses, and addresses that only the window cuts to 32 bits.
+// Left out besides: what isolation `seg` refuses, and addresses that only the window cuts to 32
+// bits.
 bool Generator::IsWantedInWindow(const Instruction& instruction) const {
   constexpr unsigned kLongest = 12;
   const bool has_segment = instruction.segment != Segment::kNone;
   const bool names_stack_in_vvvv = (StackFields(instruction) & Instruction::kVvvv) != 0;
   if (instruction.has_memory && instruction.length > kLongest) return false;
   // RSP and a segment base make an address between the arena's parts.
-  if (has_segment && (names_stack_in_vvvv || HasStackBase(instruction) ||
-                      (instruction.encoding == Encoding::kEvex &&
-                                     instruction.displacement_size == 1))) {
+  if (has_segment &&
+      (names_stack_in_vvvv || HasStackBase(instruction) ||
+       (instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1))) {
     return false;
   }
   switch (instruction.operation) {

@@ -221,8 +221,7 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   translator_ = *std::move(translator);
   // Handlers look up addresses in it without the lock, as the threads of the translator do.
   translator_->Inspect([&](const CodeCache& cache) { cache_ = &cache; });
-  const auto window =
-      arena.is_windowed() ? std::optional(arena.HostAddress(0)) : std::nullopt;
+  const auto window = arena.is_windowed() ? std::optional(arena.HostAddress(0)) : std::nullopt;
   auto context = ThreadContext::Create(VectorLayout(), window);
   DUNEBOX_CHECK(context.ok(), "no context");
   thread_ = std::make_unique<TranslatedThread>(*translator_, *std::move(context));
@@ -307,7 +306,8 @@ void Runner::PopFlags(const Instruction& instruction) {
   constexpr std::uint64_t kOfUser = 0x24'4dd5, kAlways = 0x202;
   Context& state = context();
   std::uint64_t flags;
-  std::memcpy(&flags, reinterpret_cast<const void*>(arena_.HostAddress(state.gpr[kRsp])), sizeof(flags));
+  std::memcpy(&flags, reinterpret_cast<const void*>(arena_.HostAddress(state.gpr[kRsp])),
+              sizeof(flags));
   state.rflags = (flags & kOfUser) | kAlways;
   state.gpr[kRsp] += sizeof(flags);
   state.rip += instruction.length;
