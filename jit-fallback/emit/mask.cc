@@ -36,8 +36,8 @@ bool AccessesStack(const Instruction& instruction) {
 
 }  // namespace
 
-void Emitter::SettleStack(std::int32_t guest) {
-  if (!masks() || confinement_.IsStackSettled()) return;
+void Emitter::SettleMaskedStack(std::int32_t guest) {
+  if (confinement_.IsStackSettled()) return;
   MarkAt(RecoveryKind::kFixed, guest);
   code_.Deposit(Reg::kRsp, Reg::kRsp, JIT_CONFINING_MASK);
   confinement_.Set(kRsp);
@@ -45,32 +45,23 @@ void Emitter::SettleStack(std::int32_t guest) {
 
 // RSP may hold anything as long as it is not used: it is confined when it is.
 void Emitter::SettleStackForAccess(std::int32_t guest) {
-  if (masks() && !confinement_.IsConfined(kRsp)) SettleStack(guest);
+  if (masks() && !confinement_.IsConfined(kRsp)) SettleMaskedStack(guest);
 }
 
 // What the emitter leaves to the runtime although it could be copied: an FS base that has to be
 // checked, and addresses that no register holds.
-bool Emitter::IsForRuntime(const Instruction& instruction) const {
-  if (!masks()) return false;
+bool Emitter::IsForRuntimeMasked(const Instruction& instruction) const {
   if (instruction.operation == Operation::kWrFsBase) return true;
   if (instruction.operation != Operation::kGatherScatter || IsReadAsItIs(instruction)) return false;
   return HasWideIndices(instruction) || instruction.segment != Segment::kNone;
 }
 
-// Forms for which the emitter has no code, under this isolation.
-bool Emitter::IsUnsupported(const Step& step) const {
+bool Emitter::IsUnsupportedMasked(const Step& step) const {
   const Instruction& instruction = step.instruction;
-  if (IsUnsupportedGs(instruction)) return true;
-  // Without the prefix, which goes when a segment's base is added, their destination is of 64 bits.
-  const bool has_destination =
-      instruction.operation == Operation::kMovdir64b || instruction.operation == Operation::kEnqcmd;
-  if (has_destination && instruction.address_size && AddsSegment(instruction)) return true;
   // A tile's index register is the distance of its rows: [base] alone cannot take its place.
-  if (masks() && instruction.operation == Operation::kTileMemory && !IsReadAsItIs(instruction)) {
-    return true;
-  }
+  if (instruction.operation == Operation::kTileMemory && !IsReadAsItIs(instruction)) return true;
   const ImplicitOperands implicit = ImplicitOf(instruction, BytesOf(step));
-  return masks() && instruction.segment == Segment::kFs && !instruction.address_size &&
+  return instruction.segment == Segment::kFs && !instruction.address_size &&
          (implicit.read | implicit.written) != 0;
 }
 
@@ -184,7 +175,7 @@ void Emitter::EmitBitString(const Step& step) {
   const bool is_wide = log_size == 3;
   const bool is_word = log_size == 1;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, 2)) {
+  if (!TakeScratch(instruction, 2, Scratch::kMaybeDestination)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }

@@ -42,12 +42,6 @@ bool IsPopThroughStack(const Instruction& instruction) {
          instruction.opcode == 0x8f && has_rsp_base;
 }
 
-// One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
-// §15.5, disp8*N]
-bool HasScaledDisplacement(const Instruction& instruction) {
-  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
-}
-
 // A prefix that does not go with [base] in place of the operand. A REX byte in front of another
 // prefix means nothing, until it is the last one left.
 bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
@@ -59,9 +53,30 @@ bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
 
 }  // namespace
 
-// GS belongs to the runtime; forms whose guest-GS address cannot be computed beforehand.
-bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
-  if (instruction.segment != Segment::kGs) return false;
+std::uint32_t Emitter::LeaveInsteadOf(const Step& step) const {
+  if (IsUnsupported(step)) return JIT_TO_TRAP;
+  return IsForRuntime(step.instruction) ? JIT_TO_EMULATE : 0;
+}
+
+bool Emitter::IsUnsupported(const Step& step) const {
+  const Instruction& instruction = step.instruction;
+  if (instruction.segment == Segment::kGs && IsUnsupportedWithBase(instruction)) return true;
+  // Without the prefix, which goes when a segment's base is added, their destination is of 64 bits.
+  const bool has_destination =
+      instruction.operation == Operation::kMovdir64b || instruction.operation == Operation::kEnqcmd;
+  if (has_destination && instruction.address_size && AddsSegment(instruction)) return true;
+  if (masks()) return IsUnsupportedMasked(step);
+  return IsWindowed() && IsUnsupportedInWindow(instruction);
+}
+
+bool Emitter::IsForRuntime(const Instruction& instruction) const {
+  if (instruction.operation == Operation::kXgetbv) return options_.hidden_components != 0;
+  if (masks()) return IsForRuntimeMasked(instruction);
+  return IsWindowed() && IsForRuntimeInWindow(instruction);
+}
+
+// Forms whose address cannot be computed beforehand, to add a segment base of the guest's to it.
+bool Emitter::IsUnsupportedWithBase(const Instruction& instruction) {
   if (!instruction.has_memory) return IsImplicitMemory(instruction.operation);
   // Addresses of more parts than base and index.
   return instruction.operation == Operation::kGatherScatter ||
@@ -71,12 +86,16 @@ bool Emitter::IsUnsupportedGs(const Instruction& instruction) {
 // The base of the segment is part of the address that is put into a register.
 bool Emitter::AddsSegment(const Instruction& instruction) const {
   return instruction.segment == Segment::kGs ||
-         (masks() && instruction.segment == Segment::kFs);
+         ((masks() || IsWindowed()) && instruction.segment == Segment::kFs);
+}
+
+void Emitter::LoadSegmentBase(Reg to, Segment segment) {
+  code_.LoadSlot(to, segment == Segment::kFs ? JIT_FS_BASE : JIT_GS_BASE);
 }
 
 // Adds the guest's base of the segment to `address`; `scratch` is free.
 void Emitter::AddSegmentBase(Segment segment, Reg address, Reg scratch) {
-  code_.LoadSlot(scratch, segment == Segment::kGs ? JIT_GS_BASE : JIT_FS_BASE);
+  LoadSegmentBase(scratch, segment);
   code_.LoadAddress(address, address, scratch, 0);
 }
 
@@ -86,12 +105,12 @@ bool Emitter::HasFreeDestination(const Instruction& instruction) {
   });
 }
 
-bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
+bool Emitter::TakeScratch(const Instruction& instruction, unsigned count, Scratch kind) {
   unsigned taken = 0;
   scratch_is_destination_ = false;
   scratch_in_slot_ = {};
   for (const Reg reg : kScratchRegisters) {
-    if ((instruction.overwritten & Bit(reg)) == 0) continue;
+    if (kind != Scratch::kMaybeDestination || (instruction.overwritten & Bit(reg)) == 0) continue;
     scratch_[0] = static_cast<std::uint8_t>(reg);
     // Otherwise its value is in the slot of its own.
     scratch_in_slot_[0] = reg != Reg::kRcx || rcx_.in_register;
@@ -133,6 +152,22 @@ std::uint64_t Emitter::RipTarget(const Step& step) const {
   return step.instruction.address_size ? target & 0xffff'ffff : target;
 }
 
+// An index register that a RIP-relative operand ignored would count now. REX or the first byte of
+// VEX or EVEX is at `at`.
+void Emitter::ClearIndex(Encoding encoding, std::uint8_t rex, std::uint32_t at) {
+  switch (encoding) {
+    case Encoding::kLegacy:
+      if (rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(code_.code()[at] & ~2));
+      break;
+    case Encoding::kVex2:
+      break;
+    case Encoding::kVex3:
+    case Encoding::kEvex:
+      code_.Patch8(at + 1, static_cast<std::uint8_t>(code_.code()[at + 1] | 0x40));
+      break;
+  }
+}
+
 // [rip + disp32] becomes [disp32]: one byte longer, no register.
 void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   const Instruction& instruction = step.instruction;
@@ -142,34 +177,25 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
   code_.Value(static_cast<std::uint32_t>(target));
   code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
-  // An index register that a RIP-relative operand ignored would count now.
-  const std::uint32_t at = start + instruction.prefix_length;
-  const std::uint8_t first = bytes[instruction.prefix_length];
-  switch (instruction.encoding) {
-    case Encoding::kLegacy:
-      if (instruction.rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(first & ~2));
-      break;
-    case Encoding::kVex2:
-      break;
-    case Encoding::kVex3:
-    case Encoding::kEvex:
-      code_.Patch8(at + 1, static_cast<std::uint8_t>(bytes[instruction.prefix_length + 1U] | 0x40));
-      break;
-  }
+  ClearIndex(instruction.encoding, instruction.rex, start + instruction.prefix_length);
 }
 
-// The instruction with [base] in place of its memory operand, without a segment. `base` is one of
-// the low eight registers, neither RSP nor RBP.
-void Emitter::EmitWithBase(const Step& step, Reg base) {
+// The instruction with [base + displacement] in place of its memory operand, without the guest's
+// segment. `base` is one of the low eight registers, neither RSP nor RBP. With a displacement the
+// instruction has none of its own.
+void Emitter::EmitWithBase(const Step& step, Reg base, std::uint32_t displacement) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  const std::uint8_t mod = displacement == 0 ? 0 : 0x80;
+  if (IsWindowed()) EmitWindowPrefixes();
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
-    if (!IsReplacedPrefix(prefix, AddsSegment(instruction))) code_.Byte(prefix);
+    if (!IsReplacedPrefix(prefix, IsWindowed() || AddsSegment(instruction))) code_.Byte(prefix);
   }
   if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
     if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
     constexpr std::uint8_t kModrmForms[] = {0x8a, 0x8b, 0x88, 0x89};
-    code_.Bytes({kModrmForms[instruction.opcode & 3], Low(base)});
+    code_.Bytes({kModrmForms[instruction.opcode & 3], static_cast<std::uint8_t>(mod | Low(base))});
+    if (mod != 0) code_.Value(displacement);
     return;
   }
   unsigned at = instruction.prefix_length;
@@ -190,7 +216,8 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
     code_.Bytes({static_cast<std::uint8_t>(0x40 | (instruction.modrm & 0x38) | Low(base)),
                  bytes[instruction.displacement_offset]});
   } else {
-    code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+    code_.Byte(static_cast<std::uint8_t>(mod | (instruction.modrm & 0x38) | Low(base)));
+    if (mod != 0) code_.Value(displacement);
   }
   if (instruction.immediate_size != 0) {
     code_.Copy(bytes.subspan(instruction.immediate_offset));
@@ -241,7 +268,7 @@ void Emitter::EmitThroughScratch(const Step& step) {
   const std::int32_t here = step.offset;
   const std::int32_t next = here + instruction.length;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, adds_segment ? 2 : 1)) {
+  if (!TakeScratch(instruction, adds_segment ? 2 : 1, Scratch::kMaybeDestination)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }

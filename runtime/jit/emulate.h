@@ -1,5 +1,5 @@
 // The few instructions that the runtime carries out for translated code: CPUID, the guest's GS
-// base, segment loads, far transfers.
+// base (under isolation `seg` FS base too), segment loads, far transfers.
 #ifndef DUNEBOX_RUNTIME_JIT_EMULATE_H_
 #define DUNEBOX_RUNTIME_JIT_EMULATE_H_
 
@@ -17,6 +17,14 @@ namespace dunebox::runtime {
 // The guest's CPUID: the host's without what is hidden. Remembered, for the instruction costs an
 // exit to the hypervisor on virtual machines.
 dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index);
+
+// Whether translated code leaves the instruction to Emulate.
+constexpr bool IsEmulated(const jit::Instruction& instruction) {
+  return instruction.klass == jit::Class::kEmulate ||
+         instruction.operation == jit::Operation::kRdFsGsBase ||
+         instruction.operation == jit::Operation::kWrFsBase ||
+         instruction.operation == jit::Operation::kXgetbv;
+}
 
 // Carries out the instruction at context.rip and moves on. A fault: the instruction has not
 // happened.

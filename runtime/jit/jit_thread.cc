@@ -157,10 +157,7 @@ std::optional<Exit> JitThread::OnInstruction(const jit::AtInstruction& at) {
   if (instruction.operation == jit::Operation::kXsaveFamily) return WithoutHiddenState();
   // Gathers are copied where their addresses can be confined or need not be.
   const bool is_gather = instruction.operation == jit::Operation::kGatherScatter;
-  const bool is_emulated = is_gather || instruction.klass == jit::Class::kEmulate ||
-                           instruction.operation == jit::Operation::kWrFsBase ||
-                           instruction.operation == jit::Operation::kXgetbv;
-  if (!is_emulated) return OnTrap(instruction);
+  if (!is_gather && !IsEmulated(instruction)) return OnTrap(instruction);
   jit::Context& context = thread_.context().context();
   const bool stepping = (context.rflags & x86::rflags::kTrap) != 0;
   const hostcalls::GuestMemory& memory = engine_.space().memory();
