@@ -162,6 +162,8 @@ struct Instruction {
   // more than a byte: kReg, kRm, kVvvv.
   std::uint8_t general = 0;
   static constexpr std::uint8_t kReg = 1, kRm = 2, kVvvv = 4;
+  // Of the first two, those that are general registers of a byte.
+  std::uint8_t general_byte = 0;
   // Flags: true unless the instruction surely does not read (write) any arithmetic flag.
   bool reads_flags = true;
   // True only when all six arithmetic flags are surely written without being read.

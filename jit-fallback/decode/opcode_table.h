@@ -152,7 +152,7 @@ struct Form {
   Class klass = Class::kCopy;
   Operation operation = Operation::kOther;
   Operand reg, rm, vvvv;     // without ModRM `rm` is the register in the opcode
-  std::uint8_t general = 0;  // as Instruction::general; follows from the above
+  std::uint8_t general = 0, general_byte = 0;  // as of Instruction; follow from the above
 
   constexpr bool Has(std::uint32_t any) const { return (tags & any) != 0; }
 };

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "jit-fallback/dispatch/context_offsets.h"
+#include "jit-fallback/emit/destination.h"
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/encoding.h"
 #include "jit-fallback/emit/seg_stack.h"
@@ -246,6 +247,9 @@ void Emitter::EmitWindowed(const Step& step) {
     SettleRegisters(step);
   }
   FollowStack(step);
+  if (NamesStackByte(instruction) && MayWrite(instruction, Reg::kRsp)) {
+    Rebase(step.offset + instruction.length);
+  }
 }
 
 }  // namespace dunebox::jit

@@ -49,23 +49,32 @@ bool IsStackConstant(const Instruction& instruction) {
          (extension == 0 || extension == 4 || extension == 5);
 }
 
+// Of kReg and kRm, those that have RSP's number and are no memory operand.
+std::uint8_t StackNumbers(const Instruction& instruction) {
+  std::uint8_t fields = 0;
+  if (RegField(instruction) == Reg::kRsp) fields |= Instruction::kReg;
+  const unsigned rm =
+      instruction.modrm_offset != 0 ? instruction.modrm & 7U : instruction.opcode & 7U;
+  if (!instruction.has_memory && rm == kRsp && (instruction.rex & 1) == 0) {
+    fields |= Instruction::kRm;
+  }
+  return fields;
+}
+
 }  // namespace
 
 std::uint8_t StackFields(const Instruction& instruction) {
-  std::uint8_t fields = 0;
-  if ((instruction.general & Instruction::kReg) != 0 && RegField(instruction) == Reg::kRsp) {
-    fields |= Instruction::kReg;
-  }
-  const unsigned rm =
-      instruction.modrm_offset != 0 ? instruction.modrm & 7U : instruction.opcode & 7U;
-  if ((instruction.general & Instruction::kRm) != 0 && !instruction.has_memory && rm == kRsp &&
-      (instruction.rex & 1) == 0) {
-    fields |= Instruction::kRm;
-  }
+  std::uint8_t fields = instruction.general & StackNumbers(instruction);
   if ((instruction.general & Instruction::kVvvv) != 0 && instruction.vvvv == kRsp) {
     fields |= Instruction::kVvvv;
   }
   return fields;
+}
+
+// Without REX it is AH.
+bool NamesStackByte(const Instruction& instruction) {
+  return instruction.rex != 0 &&
+         (instruction.general_byte & StackNumbers(instruction)) != 0;
 }
 
 bool IsThroughStack(const Instruction& instruction) {

@@ -21,6 +21,9 @@ constexpr bool HasStackBase(const Instruction& instruction) {
 // Which operands that are registers are RSP (kReg, kRm, kVvvv); not its low byte.
 std::uint8_t StackFields(const Instruction& instruction);
 
+// An operand is SPL.
+bool NamesStackByte(const Instruction& instruction);
+
 // An access at [rsp + displacement] that needs no prefix: wherever RSP may be, it is made in the
 // window or in the guards beside it.
 bool IsThroughStack(const Instruction& instruction);
