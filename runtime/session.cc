@@ -43,6 +43,7 @@ namespace {
 
 constexpr std::uint64_t kLeastStack = std::uint64_t{128} << 10;
 constexpr std::uint64_t kMostStack = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMostSmallStack = std::uint64_t{512} << 20;  // of 4 GiB
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux] HWCAP2_FSGSBASE
 
 // Says why on stderr; returns what to exit with.
@@ -134,8 +135,9 @@ bool OpensAsScript(int fd) {
 // nothing returns from a running guest.
 class Guest {
  public:
-  Guest(const memory::Layout& layout, hostcalls::ReservedDescriptors reserved)
-      : memory_(hostcalls::Window::WholeProgram()),
+  Guest(const hostcalls::Window& window, const memory::Layout& layout,
+        hostcalls::ReservedDescriptors reserved)
+      : memory_(window),
         space_(memory_, layout),
         limits_(reserved),
         kvm_api_(kvm::HostKvmApi(), limits_) {}
@@ -144,7 +146,8 @@ class Guest {
   absl::Status InstallLimits(const process::ExecState* state);
   // What a session needs once, before its first program.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
-                                                     process::EngineKind engine);
+                                                     process::EngineKind engine,
+                                                     jit::Isolation isolation);
   // The exit status when it fails; does not return when the program runs.
   int Run(process::ExecState state, std::uint64_t stack_limit);
 
@@ -188,7 +191,8 @@ absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
 }
 
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
-                                                          process::EngineKind engine) {
+                                                          process::EngineKind engine,
+                                                          jit::Isolation isolation) {
   process::SessionState session{
       .diagnostics = options.diagnostics, .engine = engine, .jit_cache = options.jit_cache};
   if (options.trace == TraceFormat::kText) {
@@ -208,9 +212,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
     session.record_fd = *directory;
   }
   if (engine == process::EngineKind::kJit) {
-    absl::StatusOr<jit::Isolation> isolation = ChooseIsolation(options.isolation);
-    if (!isolation.ok()) return isolation.status();
-    session.isolation = *isolation;
+    session.isolation = isolation;
     return session;
   }
   absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
@@ -280,7 +282,7 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
                                ? hostcalls::DescriptorPath(program_fd.get())
                                : state.path;
   absl::StatusOr<loader::Program> program =
-      loader::OpenProgram(path, state.arguments, WindowRange(hostcalls::Window::WholeProgram()));
+      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()));
   if (program.ok()) program->path = state.path;
   return program;
 }
@@ -368,12 +370,24 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   RunThread(state, *program, *std::move(engine), *start);
 }
 
-absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine) {
+std::uint64_t StackLimit(std::uint64_t wanted, jit::Isolation isolation) {
+  const bool is_small = isolation == jit::Isolation::kSeg;
+  return std::clamp(wanted, kLeastStack, is_small ? kMostSmallStack : kMostStack);
+}
+
+absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine,
+                                 jit::Isolation isolation) {
   absl::StatusOr<std::uint64_t> random = RandomBits();
   if (!random.ok()) return random.status();
-  const memory::Images images =
-      engine == process::EngineKind::kJit ? memory::Images::kLow : memory::Images::kSpread;
-  return new Guest(memory::Layout::FromRandom(*random, stack_limit, images),
+  hostcalls::Window window = hostcalls::Window::WholeProgram();
+  memory::Images images = memory::Images::kSpread;
+  if (isolation == jit::Isolation::kSeg) {
+    window = hostcalls::Window::SmallProgram();
+    images = memory::Images::kSmall;
+  } else if (engine == process::EngineKind::kJit) {
+    images = memory::Images::kLow;
+  }
+  return new Guest(window, memory::Layout::FromRandom(*random, stack_limit, images),
                    hostcalls::DefaultReservedDescriptors());
 }
 
@@ -381,9 +395,12 @@ absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind 
 int BecomeGuest(const SessionOptions& options) {
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);
   if (!path.ok()) return FailToStart(path.status());
-  const std::uint64_t stack_limit = std::clamp(CallerStackLimit(), kLeastStack, kMostStack);
   const process::EngineKind engine = EngineFor(options.engine);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine);
+  absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
+  if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
+  if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
+  const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -392,7 +409,8 @@ int BecomeGuest(const SessionOptions& options) {
                            .arguments = options.arguments,
                            .environment = Environment(),
                            .signal_mask = signals::HostMask()};
-  absl::StatusOr<process::SessionState> session = (*guest)->BeginSession(options, engine);
+  absl::StatusOr<process::SessionState> session =
+      (*guest)->BeginSession(options, engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   state.session = *session;
   return (*guest)->Run(std::move(state), stack_limit);
@@ -401,9 +419,9 @@ int BecomeGuest(const SessionOptions& options) {
 int ContinueSession(int state_fd) {
   absl::StatusOr<process::ExecState> state = process::ReceiveExecState(state_fd);
   if (!state.ok()) return Fail(kExitRuntimeError, state.status());
-  const std::uint64_t stack_limit =
-      std::clamp<std::uint64_t>(state->stack.rlim_cur, kLeastStack, kMostStack);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine);
+  const jit::Isolation isolation = state->session.isolation;
+  const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

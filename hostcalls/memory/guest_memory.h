@@ -35,6 +35,8 @@ struct Window {
   // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr), nor the highest
   // (an operand may be a little beyond its base register). [DESIGN D2]
   static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x3fff'ffff'0000}; }
+  // What addresses of 32 bits reach: of whole programs too, as far as isolation `seg` goes.
+  static constexpr Window SmallProgram() { return {0, 0x1'0000, 0x1'0000'0000}; }
 
   // What FS and GS base may be: isolation relies on every [segment:displacement] being near the
   // window. For the guest the rest is like an address that is not canonical.

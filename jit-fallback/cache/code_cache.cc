@@ -9,7 +9,7 @@ namespace dunebox::jit {
 namespace {
 
 constexpr std::uint32_t kBlockAlignment = 16;
-constexpr std::uint32_t kStubSize = 20;  // mov dword gs:[link], number; jmp gs:[pointer]
+constexpr std::uint32_t kStubSize = 20;  // mov dword [link], number; jmp [pointer]
 constexpr std::uint64_t kPageShift = 12;
 
 constexpr std::uint32_t AlignUp(std::uint32_t value) {
@@ -22,14 +22,16 @@ std::uint32_t StubCapacity(std::size_t size, std::uint32_t stubs) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size) {
+absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size,
+                                                             std::uint8_t context_prefix) {
   absl::StatusOr<CodeMemory> memory = CodeMemory::Create(size);
   if (!memory.ok()) return memory.status();
-  return std::unique_ptr<CodeCache>(new CodeCache(*std::move(memory)));
+  return std::unique_ptr<CodeCache>(new CodeCache(*std::move(memory), context_prefix));
 }
 
-CodeCache::CodeCache(CodeMemory memory)
+CodeCache::CodeCache(CodeMemory memory, std::uint8_t context_prefix)
     : memory_(std::move(memory)),
+      context_prefix_(context_prefix),
       stubs_(static_cast<std::uint32_t>(memory_.size() / 4 * 3)),
       blocks_(static_cast<std::uint32_t>(memory_.size() / 64)),
       links_(StubCapacity(memory_.size(), stubs_)),
@@ -49,7 +51,7 @@ void CodeCache::PatchTo(const Link& link, std::uint64_t target) {
 }
 
 void CodeCache::MakeStub(std::uint32_t number) {
-  Assembler stub;
+  Assembler stub(context_prefix_);
   stub.Reset(start() + StubOf(number));
   stub.StoreSlotImmediate32(JIT_LINK, number);
   stub.JumpThroughSlot(JIT_TO_LINK);

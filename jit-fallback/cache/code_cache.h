@@ -64,7 +64,9 @@ struct CacheCounters {
 
 class CodeCache {
  public:
-  static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size);
+  // `context_prefix` as the Assembler's, for the exit stubs.
+  static absl::StatusOr<std::unique_ptr<CodeCache>> Create(std::size_t size,
+                                                           std::uint8_t context_prefix);
   // Tells of everything that is written, before anybody can run it. Null: nobody.
   void SetListener(OnNewCode listener) { on_new_code_ = std::move(listener); }
 
@@ -114,7 +116,7 @@ class CodeCache {
   std::uint32_t BlockAt(std::uint64_t host) const;
 
  private:
-  explicit CodeCache(CodeMemory memory);
+  CodeCache(CodeMemory memory, std::uint8_t context_prefix);
   using Index = absl::flat_hash_map<std::uint64_t, std::uint32_t>;
   Index& IndexOf(EntryKind kind) { return kind == EntryKind::kDirect ? direct_ : indirect_; }
   std::uint32_t StubOf(std::uint32_t link) const;
@@ -123,6 +125,7 @@ class CodeCache {
   void MakeStub(std::uint32_t link);
 
   CodeMemory memory_;
+  const std::uint8_t context_prefix_;
   const std::uint32_t stubs_;  // offset of the first exit stub
   std::uint32_t next_ = 0;
   StableArray<CodeBlock> blocks_;

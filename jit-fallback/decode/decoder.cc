@@ -394,6 +394,8 @@ void Decoder::Describe(const Form& form) {
   out_.operand_size = fields_.operand_size;
   out_.opcode_map = static_cast<std::uint8_t>(fields_.map);
   out_.opcode = static_cast<std::uint8_t>(fields_.opcode);
+  out_.general = form.general;
+  out_.general_byte = form.general_byte;
   out_.reads_flags = form.Has(tag::kReadsFlags);
   out_.overwrites_flags = form.Has(tag::kOverwritesFlags);
 }

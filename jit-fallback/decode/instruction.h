@@ -158,6 +158,12 @@ struct Instruction {
   std::uint16_t registers = 0;
   // Only registers surely overwritten in full whose old value has no effect. Subset of `registers`.
   std::uint16_t overwritten = 0;
+  // Which of ModRM.reg, ModRM.rm (or the opcode's register) and VEX.vvvv are general registers of
+  // more than a byte: kReg, kRm, kVvvv.
+  std::uint8_t general = 0;
+  static constexpr std::uint8_t kReg = 1, kRm = 2, kVvvv = 4;
+  // Of the first two, those that are general registers of a byte.
+  std::uint8_t general_byte = 0;
   // Flags: true unless the instruction surely does not read (write) any arithmetic flag.
   bool reads_flags = true;
   // True only when all six arithmetic flags are surely written without being read.

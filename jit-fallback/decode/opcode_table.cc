@@ -389,6 +389,17 @@ class Builder {
     line.Parse(text);
     if (line.form.mods == 0) line.form.mods = 3;
     if (line.form.klass >= Class::kEmulate) line.form.tags |= tag::kReadsFlags;
+    const auto if_general = [](Operand operand, std::uint8_t field) {
+      return operand.IsWideGeneral() ? field : std::uint8_t{0};
+    };
+    line.form.general = if_general(line.form.reg, Instruction::kReg) |
+                        if_general(line.form.rm, Instruction::kRm) |
+                        if_general(line.form.vvvv, Instruction::kVvvv);
+    const auto if_byte = [](Operand operand, std::uint8_t field) {
+      return operand.IsGeneral() && operand.IsByte() ? field : std::uint8_t{0};
+    };
+    line.form.general_byte = if_byte(line.form.reg, Instruction::kReg) |
+                             if_byte(line.form.rm, Instruction::kRm);
     if (!line.has_lengths && space_ == Space::kVex) line.form.lengths = 3;
     if (!line.has_lengths && space_ == Space::kEvex) line.form.lengths = 7;
     std::array<std::uint8_t, 4> widths = line.prefix_widths;

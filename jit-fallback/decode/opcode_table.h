@@ -96,6 +96,7 @@ struct Operand {
   }
 
   constexpr bool IsGeneral() const { return (traits & kIsGeneral) != 0; }
+  constexpr bool IsWideGeneral() const { return IsGeneral() && !IsByte(); }
   constexpr bool IsByte() const { return (traits & kIsByte) != 0; }
   constexpr bool Overwrites() const { return (traits & kOverwrites) != 0; }
   constexpr bool OverwritesIfSized() const { return (traits & kIfSized) != 0; }
@@ -150,7 +151,8 @@ struct Form {
   Immediate immediate = Immediate::kNone;
   Class klass = Class::kCopy;
   Operation operation = Operation::kOther;
-  Operand reg, rm, vvvv;  // without ModRM `rm` is the register in the opcode
+  Operand reg, rm, vvvv;     // without ModRM `rm` is the register in the opcode
+  std::uint8_t general = 0, general_byte = 0;  // as of Instruction; follow from the above
 
   constexpr bool Has(std::uint32_t any) const { return (tags & any) != 0; }
 };

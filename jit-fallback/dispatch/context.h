@@ -1,6 +1,7 @@
 // One thread's state as translated code sees it: GS base points at it while the thread lives, so
-// its fields are reached without a register. Guest registers are in the CPU while translated code
-// runs and here while the runtime runs.
+// its fields are reached without a register. (Under isolation `seg` translated code has the window
+// in GS and this in FS; everywhere else it is as always.) Guest registers are in the CPU while
+// translated code runs and here while the runtime runs.
 #ifndef DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
 #define DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_H_
 
@@ -26,6 +27,11 @@ struct Context {
   std::uint64_t gs_base;
   // Guest registers on the way in or out, while protection key 0 is shut: RAX RCX RDX RBX.
   std::array<std::uint64_t, 4> passed;
+  // Under isolation `seg` emitted code has no way to write the rest of the page. This is the
+  // object's own address: what a signal handler finds in FS is a Context if and only if it says so
+  // itself; the host's thread block has to be readable at the same offset.
+  std::array<std::uint64_t, 27> unused;
+  std::uint64_t self;
 
   // ---- what only the runtime sees
 
@@ -52,6 +58,8 @@ struct Context {
   // Constants of emitted code.
   std::uint64_t confining_mask;
   std::array<std::uint64_t, 3> bit_places;
+  std::uint64_t window_base, minus_window_base;
+  std::uint32_t is_windowed;  // isolation seg
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -81,6 +89,10 @@ JIT_ASSERT_OFFSET(fault_vector, JIT_FAULT_VECTOR);
 JIT_ASSERT_OFFSET(confining_mask, JIT_CONFINING_MASK);
 JIT_ASSERT_OFFSET(bit_places, JIT_BIT_PLACE_16);
 JIT_ASSERT_OFFSET(uses_keys, JIT_USES_KEYS);
+JIT_ASSERT_OFFSET(self, JIT_SELF);
+JIT_ASSERT_OFFSET(window_base, JIT_WINDOW_BASE);
+JIT_ASSERT_OFFSET(minus_window_base, JIT_MINUS_WINDOW_BASE);
+JIT_ASSERT_OFFSET(is_windowed, JIT_IS_WINDOWED);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) == 2 * kContextPage);
 

@@ -14,6 +14,8 @@
 #define JIT_PASSED_RCX 64
 #define JIT_PASSED_RDX 72
 #define JIT_PASSED_RBX 80
+// Nothing of emitted code's: where the host's thread block has an unused field that is 0.
+#define JIT_SELF 304
 
 // The second is the runtime's.
 #define JIT_GPR 0x1000
@@ -54,6 +56,10 @@
 #define JIT_BIT_PLACE_16 0x1118
 #define JIT_BIT_PLACE_32 0x1120
 #define JIT_BIT_PLACE_64 0x1128
+// For isolation by segment.
+#define JIT_WINDOW_BASE 0x1130
+#define JIT_MINUS_WINDOW_BASE 0x1138
+#define JIT_IS_WINDOWED 0x1140
 
 // Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
 // distance from its Context, together with the lookup table, so that both can be made read-only to

@@ -1,5 +1,9 @@
 // Between the runtime and translated code. GS base is the thread's Context on both sides; FS base is
 // the guest's while translated code runs and the host's otherwise.
+//
+// In a window (isolation `seg`) translated code has the window's base in GS and the Context in FS: it
+// has an entry, a lookup and exits of its own, which differ in the segment that they name. FS keeps
+// pointing at the Context until GS does again.
 
 // Under isolation pku the runtime's memory is shut on the other side: the enter stub shuts it last, and
 // the keyed exits open it first.
@@ -9,23 +13,33 @@
 
         .text
 
-// The guest's flags and registers but for RAX, RCX and RDX.
-        .macro  LOAD_GUEST
-        pushq   %gs:JIT_RFLAGS
+// The guest's flags and registers but for RAX, RCX and RDX. Its stack pointer is loaded behind the last
+// use of the host's.
+        .macro  LOAD_GUEST segment
+        pushq   %\segment:JIT_RFLAGS
         popfq
-        movq    %gs:JIT_RBX, %rbx
-        movq    %gs:JIT_RSP, %rsp
-        movq    %gs:JIT_RBP, %rbp
-        movq    %gs:JIT_RSI, %rsi
-        movq    %gs:JIT_RDI, %rdi
-        movq    %gs:JIT_R8, %r8
-        movq    %gs:JIT_R9, %r9
-        movq    %gs:JIT_R10, %r10
-        movq    %gs:JIT_R11, %r11
-        movq    %gs:JIT_R12, %r12
-        movq    %gs:JIT_R13, %r13
-        movq    %gs:JIT_R14, %r14
-        movq    %gs:JIT_R15, %r15
+        movq    %\segment:JIT_RBX, %rbx
+        movq    %\segment:JIT_RSP, %rsp
+        movq    %\segment:JIT_RBP, %rbp
+        movq    %\segment:JIT_RSI, %rsi
+        movq    %\segment:JIT_RDI, %rdi
+        movq    %\segment:JIT_R8, %r8
+        movq    %\segment:JIT_R9, %r9
+        movq    %\segment:JIT_R10, %r10
+        movq    %\segment:JIT_R11, %r11
+        movq    %\segment:JIT_R12, %r12
+        movq    %\segment:JIT_R13, %r13
+        movq    %\segment:JIT_R14, %r14
+        movq    %\segment:JIT_R15, %r15
+        .endm
+
+// All of them, then on to translated code.
+        .macro  ENTER_GUEST segment
+        LOAD_GUEST \segment
+        movq    %\segment:JIT_RAX, %rax
+        movq    %\segment:JIT_RCX, %rcx
+        movq    %\segment:JIT_RDX, %rdx
+        jmpq    *%\segment:JIT_TO_RESUME
         .endm
 
 // ---- in ----------------------------------------------------------------------------------------
@@ -48,23 +62,21 @@ dunebox_jit_enter:
         movl    %gs:JIT_EXTENDED_MASK + 4, %edx
         movq    %gs:JIT_EXTENDED_AREA, %rcx
         xrstor64 (%rcx)
+        cmpl    $0, %gs:JIT_IS_WINDOWED
+        jne     .Lenter_windowed
         movq    %gs:JIT_FS_BASE, %rax
         wrfsbase %rax
-        // A signal handler that finds RIP in this window goes to dunebox_jit_enter_abort: the guest's
-        // state is still all in the Context.
+        // A signal handler that finds RIP from here to `end` goes to dunebox_jit_enter_abort or its
+        // counterpart: the guest's state is still all in the Context.
         .globl  dunebox_jit_enter_window
 dunebox_jit_enter_window:
         cmpl    $0, %gs:JIT_KICK
         jne     dunebox_jit_enter_abort
         cmpl    $0, %gs:JIT_USES_KEYS
         jne     .Lenter_keyed
-        LOAD_GUEST
-        movq    %gs:JIT_RAX, %rax
-        movq    %gs:JIT_RCX, %rcx
-        movq    %gs:JIT_RDX, %rdx
-        jmpq    *%gs:JIT_TO_RESUME
+        ENTER_GUEST gs
 .Lenter_keyed:
-        LOAD_GUEST
+        LOAD_GUEST gs
         movq    %gs:JIT_RAX, %rax
         movq    %rax, %gs:JIT_PASSED_RAX
         movq    %gs:JIT_RCX, %rax
@@ -79,11 +91,30 @@ dunebox_jit_enter_window:
         .globl  dunebox_jit_enter_window_end
 dunebox_jit_enter_window_end:
 
-// Entered from: the window above, by itself or by a signal handler that has set RSP to host_rsp.
+.Lenter_windowed:
+        rdgsbase %rax
+        wrfsbase %rax
+        // The same for what is entered in a window.
+        .globl  dunebox_jit_windowed_enter_window
+dunebox_jit_windowed_enter_window:
+        movq    %fs:JIT_WINDOW_BASE, %rax
+        wrgsbase %rax
+        cmpl    $0, %fs:JIT_KICK
+        jne     dunebox_jit_windowed_enter_abort
+        ENTER_GUEST fs
+        .globl  dunebox_jit_windowed_enter_window_end
+dunebox_jit_windowed_enter_window_end:
+
+// Entered from: the code above, by itself or by a signal handler that has set RSP to host_rsp.
 // Registers in: any.
 // Stack: as dunebox_jit_enter left it.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_KICKED. The Context is as it was.
         .globl  dunebox_jit_enter_abort, dunebox_jit_keyed_enter_abort
+        .globl  dunebox_jit_windowed_enter_abort
+dunebox_jit_windowed_enter_abort:
+        rdfsbase %rax
+        wrgsbase %rax
+        jmp     dunebox_jit_enter_abort
 dunebox_jit_keyed_enter_abort:
         SET_PKRU DUNE_PKRU_RUNTIME
 dunebox_jit_enter_abort:
@@ -99,53 +130,71 @@ dunebox_jit_enter_abort:
 // Registers in: R11 the guest address, RCX spent, both in slots; all others the guest's.
 // Stack: the guest's, not to be touched.
 // Leaves to: the target's block, registers as before; or the exit for lookups. Flags are kept.
-        .globl  dunebox_jit_lookup, dunebox_jit_lookup_end
-dunebox_jit_lookup:
-        movq    %rdx, %gs:JIT_SLOT_SCRATCH0
+        .macro  LOOKUP segment
+        movq    %rdx, %\segment:JIT_SLOT_SCRATCH0
         // From here to the end a signal handler goes to the exit for lookups with RDX from there.
         movl    $0, %edx
         crc32q  %r11, %rdx
         movzwl  %dx, %edx
         leaq    (%rdx, %rdx), %rdx
-        movq    %gs:JIT_SECOND_TABLE(, %rdx, 8), %rcx
+        movq    %\segment:JIT_SECOND_TABLE(, %rdx, 8), %rcx
         leaq    1(%rcx, %r11), %rcx
         jrcxz   1f
-        movq    %gs:JIT_SLOT_SCRATCH0, %rdx
-        jmp     *%gs:JIT_TO_EXIT_LOOKUP
-1:      movq    %gs:JIT_SECOND_TABLE + 8(, %rdx, 8), %rcx
-        movq    %gs:JIT_SLOT_SCRATCH0, %rdx
+        movq    %\segment:JIT_SLOT_SCRATCH0, %rdx
+        jmp     *%\segment:JIT_TO_EXIT_LOOKUP
+1:      movq    %\segment:JIT_SECOND_TABLE + 8(, %rdx, 8), %rcx
+        movq    %\segment:JIT_SLOT_SCRATCH0, %rdx
         jmp     *%rcx
+        .endm
+
+        .globl  dunebox_jit_lookup, dunebox_jit_lookup_end
+dunebox_jit_lookup:
+        LOOKUP  gs
 dunebox_jit_lookup_end:
+
+        .globl  dunebox_jit_windowed_lookup, dunebox_jit_windowed_lookup_end
+dunebox_jit_windowed_lookup:
+        LOOKUP  fs
+dunebox_jit_windowed_lookup_end:
 
 // ---- out ---------------------------------------------------------------------------------------
 
-// Entered from: emitted code, by its pointers in the thread's memory; one label for each reason, and one
-//               more for isolation pku.
+// Entered from: emitted code, by its pointers in the thread's memory; one label for each reason, with one
+//               more for isolation pku and one for seg.
 // Registers in: the guest's; at lookup R11 is the guest address, RCX is spent, both are in slots.
 // Stack: the guest's, not to be touched.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_*, guest registers in the Context.
         .macro  EXIT name, reason
-        .globl  dunebox_jit_exit_\name, dunebox_jit_keyed_exit_\name
+        .globl  dunebox_jit_exit_\name, dunebox_jit_keyed_exit_\name, dunebox_jit_windowed_exit_\name
 dunebox_jit_exit_\name:
         .if     \reason == JIT_EXIT_LOOKUP
-        LEAVE_AT_R11
+        LEAVE_AT_R11 gs
         .endif
         movq    %rax, %gs:JIT_RAX
         movl    $\reason, %eax
         jmp     .Lsave
 dunebox_jit_keyed_exit_\name:
         .if     \reason == JIT_EXIT_LOOKUP
-        LEAVE_AT_R11
+        LEAVE_AT_R11 gs
         .endif
         movq    %rbx, %gs:JIT_PASSED_RBX
         movl    $\reason, %ebx
         jmp     .Lopen
+dunebox_jit_windowed_exit_\name:
+        .if     \reason == JIT_EXIT_LOOKUP
+        LEAVE_AT_R11 fs
+        .endif
+        movq    %rax, %fs:JIT_RAX
+        rdfsbase %rax
+        wrgsbase %rax
+        movl    $\reason, %eax
+        jmp     .Lsave
         .endm
 
-        .macro  LEAVE_AT_R11
-        movq    %r11, %gs:JIT_RIP
-        movq    %gs:JIT_SLOT_RCX, %rcx
-        movq    %gs:JIT_SLOT_R11, %r11
+        .macro  LEAVE_AT_R11 segment
+        movq    %r11, %\segment:JIT_RIP
+        movq    %\segment:JIT_SLOT_RCX, %rcx
+        movq    %\segment:JIT_SLOT_R11, %r11
         .endm
 
         EXIT    link, JIT_EXIT_LINK
@@ -208,14 +257,22 @@ dunebox_jit_keyed_exit_\name:
 // Stack: RSP = host_rsp.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_SIGNAL.
         .globl  dunebox_jit_exit_signal, dunebox_jit_keyed_exit_signal
+        .globl  dunebox_jit_windowed_exit_signal
 dunebox_jit_keyed_exit_signal:
         SET_PKRU DUNE_PKRU_RUNTIME
+        jmp     dunebox_jit_exit_signal
+dunebox_jit_windowed_exit_signal:
+        rdfsbase %rax
+        wrgsbase %rax
 dunebox_jit_exit_signal:
         movl    $JIT_EXIT_SIGNAL, %eax
 .Lsave_extended:
         movl    %eax, %ebx
+        cmpl    $0, %gs:JIT_IS_WINDOWED
+        jne     .Lhave_fs
         rdfsbase %rcx
         movq    %rcx, %gs:JIT_FS_BASE
+.Lhave_fs:
         movq    %gs:JIT_HOST_FS, %rcx
         wrfsbase %rcx
         movl    %gs:JIT_EXTENDED_MASK, %eax
@@ -245,6 +302,11 @@ dunebox_jit_exit_signal:
 // signal handler may be entered with the guest's FS base.
         .globl  dunebox_guest_fs_possible
 dunebox_guest_fs_possible:
+        .byte   0
+// Set besides when those threads run in windows: FS base is the host's or a Context, GS base
+// somebody's Context or window.
+        .globl  dunebox_windows_possible
+dunebox_windows_possible:
         .byte   0
 
         .section .note.GNU-stack, "", @progbits

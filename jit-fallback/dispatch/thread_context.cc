@@ -19,17 +19,20 @@
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
+#define JIT_DECLARE_EXITS(way)                                                           \
+  extern const char dunebox_jit_##way##enter_abort[], dunebox_jit_##way##exit_signal[];  \
+  extern const char dunebox_jit_##way##exit_link[], dunebox_jit_##way##exit_lookup[];    \
+  extern const char dunebox_jit_##way##exit_syscall[], dunebox_jit_##way##exit_emulate[]; \
+  extern const char dunebox_jit_##way##exit_trap[], dunebox_jit_##way##exit_stale[]
+JIT_DECLARE_EXITS();
+JIT_DECLARE_EXITS(keyed_);
+JIT_DECLARE_EXITS(windowed_);
+#undef JIT_DECLARE_EXITS
 extern const char dunebox_jit_enter_window[], dunebox_jit_enter_window_end[];
-extern const char dunebox_jit_enter_abort[], dunebox_jit_exit_signal[];
+extern const char dunebox_jit_windowed_enter_window[], dunebox_jit_windowed_enter_window_end[];
 extern const char dunebox_jit_lookup[], dunebox_jit_lookup_end[];
-extern const char dunebox_jit_exit_link[], dunebox_jit_exit_lookup[], dunebox_jit_exit_syscall[];
-extern const char dunebox_jit_exit_emulate[], dunebox_jit_exit_trap[];
-extern const char dunebox_jit_exit_stale[];
-extern const char dunebox_jit_keyed_enter_abort[], dunebox_jit_keyed_exit_signal[];
-extern const char dunebox_jit_keyed_exit_link[], dunebox_jit_keyed_exit_lookup[];
-extern const char dunebox_jit_keyed_exit_syscall[], dunebox_jit_keyed_exit_emulate[];
-extern const char dunebox_jit_keyed_exit_trap[], dunebox_jit_keyed_exit_stale[];
-extern unsigned char dunebox_guest_fs_possible;
+extern const char dunebox_jit_windowed_lookup[], dunebox_jit_windowed_lookup_end[];
+extern unsigned char dunebox_guest_fs_possible, dunebox_windows_possible;
 }
 
 namespace dunebox::jit {
@@ -56,6 +59,8 @@ constexpr std::size_t kMxcsrOffset = 24, kX87RegistersOffset = 32, kVectorsOffse
                       kVectorsSize = 256, kPresentOffset = 512;
 constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
 constexpr std::uint16_t kInitialControlWord = 0x37f;
+
+constexpr std::uint64_t kWindowSize = std::uint64_t{1} << 32;
 
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
 
@@ -84,6 +89,58 @@ void ContinueAt(Context& context, ucontext_t& machine, const char* label) {
   machine.uc_mcontext.gregs[REG_EFL] = kPlainFlags;
 }
 
+// The code of switch.S for one way into translated code and out: plain, keyed (isolation pku) and
+// windowed (seg).
+struct Way {
+  const char *enter_window, *enter_window_end, *lookup, *lookup_end, *enter_abort;
+  const char *exit_link, *exit_lookup, *exit_syscall, *exit_emulate, *exit_trap, *exit_stale;
+  const char* exit_signal;
+};
+constexpr Way kPlain =
+    {.enter_window = dunebox_jit_enter_window,
+     .enter_window_end = dunebox_jit_enter_window_end,
+     .lookup = dunebox_jit_lookup,
+     .lookup_end = dunebox_jit_lookup_end,
+     .enter_abort = dunebox_jit_enter_abort,
+     .exit_link = dunebox_jit_exit_link,
+     .exit_lookup = dunebox_jit_exit_lookup,
+     .exit_syscall = dunebox_jit_exit_syscall,
+     .exit_emulate = dunebox_jit_exit_emulate,
+     .exit_trap = dunebox_jit_exit_trap,
+     .exit_stale = dunebox_jit_exit_stale,
+     .exit_signal = dunebox_jit_exit_signal};
+constexpr Way kKeyed =
+    {.enter_window = dunebox_jit_enter_window,
+     .enter_window_end = dunebox_jit_enter_window_end,
+     .lookup = dunebox_jit_lookup,
+     .lookup_end = dunebox_jit_lookup_end,
+     .enter_abort = dunebox_jit_keyed_enter_abort,
+     .exit_link = dunebox_jit_keyed_exit_link,
+     .exit_lookup = dunebox_jit_keyed_exit_lookup,
+     .exit_syscall = dunebox_jit_keyed_exit_syscall,
+     .exit_emulate = dunebox_jit_keyed_exit_emulate,
+     .exit_trap = dunebox_jit_keyed_exit_trap,
+     .exit_stale = dunebox_jit_keyed_exit_stale,
+     .exit_signal = dunebox_jit_keyed_exit_signal};
+constexpr Way kWindowed =
+    {.enter_window = dunebox_jit_windowed_enter_window,
+     .enter_window_end = dunebox_jit_windowed_enter_window_end,
+     .lookup = dunebox_jit_windowed_lookup,
+     .lookup_end = dunebox_jit_windowed_lookup_end,
+     .enter_abort = dunebox_jit_windowed_enter_abort,
+     .exit_link = dunebox_jit_windowed_exit_link,
+     .exit_lookup = dunebox_jit_windowed_exit_lookup,
+     .exit_syscall = dunebox_jit_windowed_exit_syscall,
+     .exit_emulate = dunebox_jit_windowed_exit_emulate,
+     .exit_trap = dunebox_jit_windowed_exit_trap,
+     .exit_stale = dunebox_jit_windowed_exit_stale,
+     .exit_signal = dunebox_jit_windowed_exit_signal};
+
+const Way& WayOf(const Context& context) {
+  if (context.is_windowed != 0) return kWindowed;
+  return context.uses_keys != 0 ? kKeyed : kPlain;
+}
+
 bool IsTranslatedCode(const Context& context, std::uint64_t rip) {
   return rip >= context.cache_start && rip < context.cache_end;
 }
@@ -95,30 +152,10 @@ void LeaveAt(Context& context, ucontext_t& machine) {
   }
   context.rflags = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_EFL]);
   context.cache_rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
-  ContinueAt(context, machine,
-             context.uses_keys != 0 ? dunebox_jit_keyed_exit_signal : dunebox_jit_exit_signal);
+  ContinueAt(context, machine, WayOf(context).exit_signal);
 }
 
 }  // namespace
-
-std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
-                           std::array<std::uint64_t, 16>& gpr) {
-  constexpr auto kR11 = static_cast<unsigned>(Reg::kR11);
-  const std::uint64_t rip = recovered.kind == RecoveryKind::kInR11 ? gpr[kR11] : recovered.pc;
-  for (unsigned number = 0; number < gpr.size(); ++number) {
-    if (((recovered.confined >> number) & 1) != 0) gpr[number] = Unconfine(gpr[number]);
-  }
-  if ((recovered.in_slot & kRcxInSlot) != 0) gpr[kRcx] = context.slot_rcx;
-  if ((recovered.in_slot & kR11InSlot) != 0) gpr[kR11] = context.slot_r11;
-  if ((recovered.in_slot & kScratch0InSlot) != 0) {
-    gpr[recovered.scratch[0]] = context.slot_scratch[0];
-  }
-  if ((recovered.in_slot & kScratch1InSlot) != 0) {
-    gpr[recovered.scratch[1]] = context.slot_scratch[1];
-  }
-  if (recovered.kind == RecoveryKind::kAfterSystemCall) gpr[kRcx] = recovered.pc;
-  return rip;
-}
 
 ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -150,8 +187,8 @@ void ExtendedLayout::Initialize(std::uint64_t components, std::byte* area) const
   }
 }
 
-absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const ExtendedLayout& layout,
-                                                                     Isolation isolation) {
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
+    const ExtendedLayout& layout, Isolation isolation, std::optional<std::uint64_t> window_base) {
   DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
   void* memory =
       mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -159,7 +196,7 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(const Exten
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
   }
   std::unique_ptr<ThreadContext> thread(
-      new ThreadContext(static_cast<std::byte*>(memory), layout, isolation));
+      new ThreadContext(static_cast<std::byte*>(memory), layout, isolation, window_base));
   if (isolation == Isolation::kPku && !thread->SetKeys()) {
     return absl::ResourceExhaustedError(absl::StrCat("pkey_mprotect: ", strerror(errno)));
   }
@@ -175,8 +212,9 @@ bool ThreadContext::SetKeys() {
 
 ExitPointers& ThreadContext::pointers() { return PointersOf(context()); }
 
-ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation)
-    : memory_(memory), layout_(layout) {
+ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
+                             std::optional<std::uint64_t> window_base)
+    : memory_(memory), layout_(layout), isolation_(isolation) {
   Context& fresh = context();
   fresh.rflags = 0x202;
   fresh.selectors = {0, kUserCode, kUserData, 0, 0, 0};
@@ -187,31 +225,30 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
   fresh.confining_mask = kConfiningMask;
   fresh.bit_places = {15, 31, 63};
   fresh.uses_keys = isolation == Isolation::kPku ? 1 : 0;
+  fresh.self = reinterpret_cast<std::uint64_t>(memory_);
+  fresh.is_windowed = isolation == Isolation::kSeg ? 1 : 0;
+  DUNEBOX_CHECK(window_base.has_value() == (isolation == Isolation::kSeg),
+                "isolation seg, and no other, has a window");
+  fresh.window_base = window_base.value_or(0);
+  DUNEBOX_CHECK(fresh.window_base % kWindowSize == 0, "a window that is not aligned");
+  fresh.minus_window_base = ~fresh.window_base + 1;
   // The x87 and SSE state a Linux process starts with. [abi §3.4.1]
   std::memcpy(fresh.extended_area, &kInitialControlWord, sizeof(kInitialControlWord));
   std::memcpy(fresh.extended_area + kMxcsrOffset, &kDefaultMxcsr, sizeof(kDefaultMxcsr));
-  pointers() = fresh.uses_keys != 0
-                   ? ExitPointers{.link = AddressOf(dunebox_jit_keyed_exit_link),
-                                  .lookup = AddressOf(dunebox_jit_lookup),
-                                  .system_call = AddressOf(dunebox_jit_keyed_exit_syscall),
-                                  .emulate = AddressOf(dunebox_jit_keyed_exit_emulate),
-                                  .trap = AddressOf(dunebox_jit_keyed_exit_trap),
-                                  .stale = AddressOf(dunebox_jit_keyed_exit_stale),
-                                  .exit_lookup = AddressOf(dunebox_jit_keyed_exit_lookup),
-                                  .resume = 0}
-                   : ExitPointers{.link = AddressOf(dunebox_jit_exit_link),
-                                  .lookup = AddressOf(dunebox_jit_lookup),
-                                  .system_call = AddressOf(dunebox_jit_exit_syscall),
-                                  .emulate = AddressOf(dunebox_jit_exit_emulate),
-                                  .trap = AddressOf(dunebox_jit_exit_trap),
-                                  .stale = AddressOf(dunebox_jit_exit_stale),
-                                  .exit_lookup = AddressOf(dunebox_jit_exit_lookup),
-                                  .resume = 0};
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc)
-    Entry(pc) = AddressOf(dunebox_jit_lookup);
+  const Way& way = WayOf(fresh);
+  pointers() = {.link = AddressOf(way.exit_link),
+                .lookup = AddressOf(way.lookup),
+                .system_call = AddressOf(way.exit_syscall),
+                .emulate = AddressOf(way.exit_emulate),
+                .trap = AddressOf(way.exit_trap),
+                .stale = AddressOf(way.exit_stale),
+                .exit_lookup = AddressOf(way.exit_lookup),
+                .resume = 0};
+  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
   // The one address that an entry without contents would take for its own.
   ClearTarget(~std::uint64_t{0});
   dunebox_guest_fs_possible = 1;
+  dunebox_windows_possible = window_base ? 1 : 0;
 }
 
 ThreadContext::~ThreadContext() {
@@ -249,13 +286,13 @@ void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
 
 // The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
-  __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
+  __atomic_store_n(&Entry(pc), pointers().lookup, __ATOMIC_RELAXED);
   __atomic_store_n(&Second(pc).host, pointers().exit_lookup, __ATOMIC_RELAXED);
 }
 
 void ThreadContext::ClearTargets() {
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
-    __atomic_store_n(&Entry(pc), AddressOf(dunebox_jit_lookup), __ATOMIC_RELAXED);
+    __atomic_store_n(&Entry(pc), pointers().lookup, __ATOMIC_RELAXED);
   }
   auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
   for (std::size_t i = 0; i < kSecondTableEntries; ++i) {
@@ -290,15 +327,25 @@ void ThreadContext::ClearInitialComponents() {
   if (stale != 0) layout_.Initialize(stale, area);
 }
 
-// Blocks rely on RSP and the FS base being what isolation says they are.
+// Blocks rely on RSP and the FS base being what isolation says they are. In a window RSP is an
+// address of the host's while translated code runs, and an offset otherwise.
 ExitReason ThreadContext::EnterNow() {
-  if (!IsMask(isolation_)) return static_cast<ExitReason>(dunebox_jit_enter());
-  DUNEBOX_CHECK(context().fs_base < kUserHalfEnd, "the guest's FS base is not in the user half");
-  std::uint64_t& rsp = context().gpr[kRsp];
-  rsp = Confine(rsp);
-  const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
-  if (reason != ExitReason::kSignal) rsp = Unconfine(rsp);  // else RestoreGuest does
-  return reason;
+  Context& state = context();
+  std::uint64_t& rsp = state.gpr[kRsp];
+  if (IsMask(isolation_)) {
+    DUNEBOX_CHECK(state.fs_base < kUserHalfEnd, "the guest's FS base is not in the user half");
+    rsp = Confine(rsp);
+    const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+    if (reason != ExitReason::kSignal) rsp = Unconfine(rsp);  // else RestoreGuest does
+    return reason;
+  }
+  if (isolation_ == Isolation::kSeg) {
+    rsp = state.window_base + rsp % kWindowSize;
+    const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+    rsp %= kWindowSize;
+    return reason;
+  }
+  return static_cast<ExitReason>(dunebox_jit_enter());
 }
 
 ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
@@ -335,21 +382,20 @@ Context* CurrentContext() {
 }
 
 void LeaveTranslatedCode(Context& context, ucontext_t& machine) {
+  const Way& way = WayOf(context);
   const auto rip = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_RIP]);
   if (IsTranslatedCode(context, rip)) {
     context.fault_signal = 0;
     LeaveAt(context, machine);
-  } else if (rip >= AddressOf(dunebox_jit_enter_window) &&
-             rip < AddressOf(dunebox_jit_enter_window_end)) {
-    ContinueAt(context, machine,
-               context.uses_keys != 0 ? dunebox_jit_keyed_enter_abort : dunebox_jit_enter_abort);
+  } else if (rip >= AddressOf(way.enter_window) && rip < AddressOf(way.enter_window_end)) {
+    ContinueAt(context, machine, way.enter_abort);
   }
-  if (rip >= AddressOf(dunebox_jit_lookup) && rip < AddressOf(dunebox_jit_lookup_end)) {
+  if (rip >= AddressOf(way.lookup) && rip < AddressOf(way.lookup_end)) {
     // The lookup would go back into translated code.
-    if (rip != AddressOf(dunebox_jit_lookup)) {
+    if (rip != AddressOf(way.lookup)) {
       machine.uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(context.slot_scratch[0]);
     }
-    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(PointersOf(context).exit_lookup);
+    machine.uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(AddressOf(way.exit_lookup));
   }
   // In an exit stub or behind it: the runtime sees the flag when it is there.
 }
@@ -361,7 +407,7 @@ bool TakeGuestFault(Context& context, const siginfo_t& info, ucontext_t& machine
   context.fault_code = info.si_code;
   context.fault_vector = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_TRAPNO]);
   context.fault_error = static_cast<std::uint64_t>(machine.uc_mcontext.gregs[REG_ERR]);
-  context.fault_address = reinterpret_cast<std::uint64_t>(info.si_addr);
+  context.fault_address = reinterpret_cast<std::uint64_t>(info.si_addr) - context.window_base;
   LeaveAt(context, machine);
   return true;
 }

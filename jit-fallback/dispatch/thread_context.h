@@ -13,10 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
-#include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/context.h"
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/isolation.h"
@@ -39,16 +39,14 @@ struct ExtendedLayout {
   void Initialize(std::uint64_t components, std::byte* area) const;
 };
 
-// Makes of the registers at a place in translated code, which `recovered` is about, the guest's.
-// Returns where the guest is. Async-signal-safe.
-std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
-                           std::array<std::uint64_t, 16>& gpr);
-
 class ThreadContext {
  public:
-  // Preconditions: with kPku, OpenProtectionKeys() has succeeded.
+  // Preconditions: with kPku, OpenProtectionKeys() has succeeded. With kSeg there is a
+  // `window_base`, 4 GiB aligned; threads with a window and threads without one do not go together
+  // in one process.
   static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(
-      const ExtendedLayout& layout, Isolation isolation = Isolation::kNone);
+      const ExtendedLayout& layout, Isolation isolation = Isolation::kNone,
+      std::optional<std::uint64_t> window_base = std::nullopt);
   ~ThreadContext();
   ThreadContext(const ThreadContext&) = delete;
   ThreadContext& operator=(const ThreadContext&) = delete;
@@ -58,7 +56,6 @@ class ThreadContext {
   std::span<std::byte> extended_area();
 
   // Before the first Enter.
-  void SetIsolation(Isolation isolation) { isolation_ = isolation; }
   void SetCache(std::uint64_t start, std::uint64_t code_end);
 
   // The lookup table. Entries are set by the owner; any thread may clear one.
@@ -73,7 +70,8 @@ class ThreadContext {
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
  private:
-  ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation);
+  ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
+                std::optional<std::uint64_t> window_base);
   // Whether the guest's pages of the memory have their keys now.
   bool SetKeys();
   ExitPointers& pointers();
@@ -88,7 +86,7 @@ class ThreadContext {
 
   std::byte* const memory_;
   const ExtendedLayout layout_;
-  Isolation isolation_ = Isolation::kNone;
+  const Isolation isolation_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

@@ -7,6 +7,7 @@
 
 #include "hostcalls/check.h"
 #include "jit-fallback/dispatch/confined_fault.h"
+#include "jit-fallback/dispatch/recover.h"
 
 namespace dunebox::jit {
 namespace {
@@ -49,7 +50,8 @@ class Stopwatch {
 
 absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
                                                                CodeSource& source) {
-  absl::StatusOr<std::unique_ptr<CodeCache>> cache = CodeCache::Create(options.cache_size);
+  absl::StatusOr<std::unique_ptr<CodeCache>> cache =
+      CodeCache::Create(options.cache_size, ContextPrefix(options.emitter.isolation));
   if (!cache.ok()) return cache.status();
   (*cache)->SetListener(options.on_new_code);
   return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
@@ -63,7 +65,6 @@ Translator::Translator(Options options, CodeSource& source, std::unique_ptr<Code
 
 void Translator::Enlist(TranslatedThread& thread) {
   thread.context().SetCache(cache_->start(), cache_->code_end());
-  thread.context().SetIsolation(options_.emitter.isolation);
   std::lock_guard lock(mutex_);
   threads_.push_back(&thread);
 }

@@ -8,11 +8,11 @@ constexpr std::uint8_t High(Reg reg) { return static_cast<std::uint8_t>(reg) >> 
 
 }  // namespace
 
-// gs prefix, REX.W, opcode, ModRM with a SIB byte that means "disp32 alone".
+// Segment prefix, REX.W, opcode, ModRM with a SIB byte that means "disp32 alone".
 void Assembler::SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg) {
   const auto rex = static_cast<std::uint8_t>(0x48 | (High(reg) << 2));
   const auto modrm = static_cast<std::uint8_t>((Low(reg) << 3) | 4);
-  Bytes({0x65, rex, opcode, modrm, 0x25});
+  Bytes({context_prefix_, rex, opcode, modrm, 0x25});
   Value(offset);
 }
 
@@ -26,14 +26,14 @@ void Assembler::BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot
 }
 
 void Assembler::StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value) {
-  Bytes({0x65, 0xc7, 0x04, 0x25});
+  Bytes({context_prefix_, 0xc7, 0x04, 0x25});
   Value(offset);
   Value(value);
 }
 
 void Assembler::StoreSlotImmediate(std::uint32_t offset, std::uint64_t value) {
   if (FitsSigned32(value)) {
-    Bytes({0x65, 0x48, 0xc7, 0x04, 0x25});
+    Bytes({context_prefix_, 0x48, 0xc7, 0x04, 0x25});
     Value(offset);
     Value(static_cast<std::uint32_t>(value));
     return;
@@ -103,8 +103,13 @@ void Assembler::Pop(Reg reg) {
 }
 
 void Assembler::JumpThroughSlot(std::uint32_t offset) {
-  Bytes({0x65, 0xff, 0x24, 0x25});
+  Bytes({context_prefix_, 0xff, 0x24, 0x25});
   Value(offset);
+}
+
+void Assembler::JumpThroughTable(std::uint32_t table) {
+  Bytes({context_prefix_, 0xff, 0x24, 0xcd});
+  Value(table);
 }
 
 std::uint32_t Assembler::Jump(std::uint64_t target) {

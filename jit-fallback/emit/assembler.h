@@ -15,6 +15,9 @@ namespace dunebox::jit {
 
 class Assembler {
  public:
+  // `context_prefix`: of the segment whose base is the thread's Context.
+  explicit Assembler(std::uint8_t context_prefix) : context_prefix_(context_prefix) {}
+
   void Reset(std::uint64_t address) {
     address_ = address;
     code_.clear();
@@ -41,12 +44,12 @@ class Assembler {
   }
   void Patch8(std::uint32_t at, std::uint8_t value) { code_[at] = value; }
 
-  // mov gs:[offset], reg and back.
+  // mov context:[offset], reg and back.
   void StoreSlot(std::uint32_t offset, Reg reg) { SlotMove(0x89, offset, reg); }
   void LoadSlot(Reg reg, std::uint32_t offset) { SlotMove(0x8b, offset, reg); }
-  // mov qword gs:[offset], value, for any 64-bit value.
+  // mov qword context:[offset], value, for any 64-bit value.
   void StoreSlotImmediate(std::uint32_t offset, std::uint64_t value);
-  // mov dword gs:[offset], value.
+  // mov dword context:[offset], value.
   void StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value);
   void MoveImmediate(Reg reg, std::uint64_t value);  // the shortest form; flags untouched
   void Move(Reg to, Reg from);
@@ -61,7 +64,8 @@ class Assembler {
   void ShiftRight(Reg reg, Reg count);  // sarx: with the sign, flags untouched
   void Push(Reg reg);
   void Pop(Reg reg);
-  void JumpThroughSlot(std::uint32_t offset);  // jmp gs:[offset]
+  void JumpThroughSlot(std::uint32_t offset);  // jmp context:[offset]
+  void JumpThroughTable(std::uint32_t table);  // jmp context:[rcx * 8 + table]
   // jmp rel32 to `target`; returns the offset of the rel32.
   std::uint32_t Jump(std::uint64_t target);
 
@@ -69,6 +73,7 @@ class Assembler {
   void BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot);
   void SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg);
 
+  const std::uint8_t context_prefix_;
   std::uint64_t address_ = 0;
   std::vector<std::uint8_t> code_;
 };

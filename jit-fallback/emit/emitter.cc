@@ -17,13 +17,16 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   scratch_in_slot_ = {};
   confinement_.Enter();
   confined_now_ = 0;
+  drift_ = {};
   entry_ = 0;
 }
 
 std::uint8_t Emitter::in_slot() const {
   return static_cast<std::uint8_t>(
       (rcx_.in_register ? 0 : kRcxInSlot) | (r11_.in_register ? 0 : kR11InSlot) |
-      (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0));
+      (scratch_in_slot_[0] ? kScratch0InSlot : 0) | (scratch_in_slot_[1] ? kScratch1InSlot : 0) |
+      (rsp_in_scratch_ ? kRspInScratch0 : 0) | (rsi_based_ ? kRsiBased : 0) |
+      (rdi_based_ ? kRdiBased : 0));
 }
 
 std::uint16_t Emitter::confined() const {
@@ -97,8 +100,17 @@ void Emitter::SettleRegisters(const Step& step) {
 
 // ---- instructions -------------------------------------------------------------------------------
 
+void Emitter::EmitRipLea(const Step& step, std::uint64_t target) {
+  const Instruction& instruction = step.instruction;
+  const bool wide = (instruction.rex & 8) != 0;
+  MarkAt(RecoveryKind::kFixed, step.offset);
+  code_.MoveImmediate(RegField(instruction), wide ? target : target & 0xffff'ffff);
+  SettleRegisters(step);
+}
+
 void Emitter::EmitCopy(const Step& step) {
-  masks() ? EmitMasked(step) : EmitPlain(step);
+  if (masks()) return EmitMasked(step);
+  IsWindowed() ? EmitWindowed(step) : EmitPlain(step);
 }
 
 // The operand as it is, whatever it reaches.
@@ -113,12 +125,7 @@ void Emitter::EmitPlain(const Step& step) {
     std::uint64_t target = RipTarget(step);
     if (options_.map_target) target = options_.map_target(target);
     if (instruction.operation == Operation::kLea && !instruction.operand_size) {
-      const bool wide = (instruction.rex & 8) != 0;
-      const auto reg =
-          static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
-      MarkAt(RecoveryKind::kFixed, step.offset);
-      code_.MoveImmediate(reg, wide ? target : target & 0xffff'ffff);
-      SettleRegisters(step);
+      EmitRipLea(step, target);
       return;
     }
     if (target < kLow2GiB && instruction.length < 15) {
@@ -133,6 +140,12 @@ void Emitter::EmitPlain(const Step& step) {
   MarkAt(RecoveryKind::kLinear, step.offset);
   code_.Copy(block_->bytes.subspan(step.offset, instruction.length));
   SettleRegisters(step);
+}
+
+// RSP as a block's exits need it: the drift that a block is entered with does not add up over blocks.
+void Emitter::SettleStack(std::int32_t guest) {
+  if (masks()) SettleMaskedStack(guest);
+  if (IsWindowed()) SettleWindowedStack(guest);
 }
 
 // Keeps the next patchable rel32, `bytes_before` bytes of opcode ahead of it, inside 16 bytes.

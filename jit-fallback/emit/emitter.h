@@ -20,6 +20,7 @@
 
 #include "jit-fallback/emit/assembler.h"
 #include "jit-fallback/emit/confinement.h"
+#include "jit-fallback/emit/encoding.h"
 #include "jit-fallback/emit/isolation.h"
 #include "jit-fallback/translate/block.h"
 
@@ -40,6 +41,9 @@ struct ExitSite {
 // Registers whose guest value is in a slot instead of the CPU.
 inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 4,
                               kScratch1InSlot = 8;
+// Under isolation `seg`: RSP's guest value is in the first scratch register; RSI and RDI hold base
+// + offset. (RSP itself always does, and counts modulo 4 GiB.)
+inline constexpr std::uint8_t kRspInScratch0 = 16, kRsiBased = 32, kRdiBased = 64;
 
 enum class RecoveryKind : std::uint8_t {
   kLinear,           // guest offset grows with the host offset
@@ -96,6 +100,9 @@ class Emitter {
     bool in_slot = false;
   };
 
+  // Whether the first scratch register may be one that the instruction overwrites.
+  enum class Scratch : std::uint8_t { kUntouched, kMaybeDestination };
+
   void Begin(const Block& block, std::uint64_t address);
   void EmitIndirectEntry(const Block& block);
   void EmitMiss();
@@ -120,28 +127,41 @@ class Emitter {
   static bool HasComponentMask(const Instruction& instruction);
   void EmitComponentCheck(const Step& step);
 
-  // GS belongs to the runtime, as does FS under some isolations: what cannot be copied because the
-  // base of its segment, or more, cannot be made part of its address.
+  // What cannot be copied, because the base of its segment, or more, cannot be made part of its
+  // address.
   bool HasImplicitSegment(const Instruction& instruction) const;
   bool IsGatherForRuntime(const Instruction& gather) const;
   bool IsForRuntime(const Instruction& instruction) const;
   bool IsRefused(const Instruction& instruction) const;
+  // The pointer to leave through instead of executing an instruction that is only copied
+  // elsewhere; 0: none.
   std::uint32_t LeaveInsteadOf(const Instruction& instruction) const;
+  std::span<const std::uint8_t> BytesOf(const Step& step) const {
+    return block_->bytes.subspan(step.offset, step.instruction.length);
+  }
   std::uint64_t RipTarget(const Step& step) const;
   void EmitRipAbsolute(const Step& step, std::uint64_t target);
+  void ClearIndex(Encoding encoding, std::uint8_t rex, std::uint32_t at);
+  void EmitRipLea(const Step& step, std::uint64_t target);
   void EmitThroughScratch(const Step& step);
-  void EmitWithBase(const Step& step, Reg base);
+  void EmitWithBase(const Step& step, Reg base, std::uint32_t displacement = 0);
   void EmitLoadTarget(const Step& step);
   void EmitAddress(const Step& step, Reg to);
   // A register that the instruction only overwrites can hold its operand's address.
   static bool HasFreeDestination(const Instruction& instruction);
+  // Whether a segment base of the guest's has to be added by our own instructions.
   bool AddsSegment(const Instruction& instruction) const;
+  void LoadSegmentBase(Reg to, Segment segment);
   void AddSegmentBase(Segment segment, Reg address, Reg scratch);
   // False when the instruction leaves too few registers.
-  bool TakeScratch(const Instruction& instruction, unsigned count);
+  bool TakeScratch(const Instruction& instruction, unsigned count, Scratch kind);
   void ReleaseScratch(unsigned index, std::int32_t guest);
 
-  // Isolation by mask. [docs/isolation.md]
+  // RSP as a block's exits need it.
+  void SettleStack(std::int32_t guest);
+
+  // ---- isolation by mask (mask.cc) [docs/isolation.md]
+  bool masks() const { return IsMask(options_.isolation); }
   bool IsReadAsItIs(const Instruction& instruction) const;
   bool IsConfinedOperand(const Step& step) const;
   void ConfineInPlace(Reg reg, std::int32_t guest);
@@ -150,13 +170,32 @@ class Emitter {
   void EmitBitString(const Step& step);
   void EmitMaskedTarget(const Step& step);
   bool IsChangedLater(const Step& step, Reg reg) const;
-  std::span<const std::uint8_t> BytesOf(const Step& step) const {
-    return block_->bytes.subspan(step.offset, step.instruction.length);
-  }
-  // RSP as a block's exits need it.
-  void SettleStack(std::int32_t guest);
+  void SettleMaskedStack(std::int32_t guest);
   void SettleStackForAccess(std::int32_t guest);
-  bool masks() const { return IsMask(options_.isolation); }
+
+  // ---- isolation `seg` (seg.cc, seg_stack.cc)
+  bool IsWindowed() const { return options_.isolation == Isolation::kSeg; }
+  bool IsRefusedInWindow(const Instruction& instruction) const;
+  void EmitWindowed(const Step& step);
+  void EmitWindowPrefixes();
+  void EmitWindowedOperand(const Step& step, std::uint8_t fields, Reg substitute);
+  void EmitSegmentAbsolute(const Step& step);
+  void EmitString(const Step& step);
+  void EmitStackOperand(const Step& step);
+  bool EmitStackOperandFast(const Step& step);
+  void EmitStackAndSegment(const Step& step);
+  void EmitStackLea(const Step& step);
+  void EmitEnter(const Step& step);
+  void EmitLeaveFrame(const Step& step);
+  template <typename Write>
+  void EmitStackWrite(const Step& step, Write write);
+  // False when there is none: the block has been left for a trap.
+  bool BeginScratch(const Step& step, unsigned count = 1);
+  void CommitStack(std::int32_t next);
+  void Rebase(std::int32_t guest);
+  void MoveStack(const Step& step, std::uint32_t distance);
+  void FollowStack(const Step& step);
+  void SettleWindowedStack(std::int32_t guest);
 
   void Reload(Spill& spill, Reg reg, std::uint32_t slot, std::int32_t guest);
   void ReloadAll(std::int32_t guest);
@@ -171,7 +210,7 @@ class Emitter {
   }
 
   const EmitterOptions options_;
-  Assembler code_;
+  Assembler code_{ContextPrefix(options_.isolation)};
   std::vector<ExitSite> exits_;
   std::vector<Recovery> recovery_;
   const Block* block_ = nullptr;
@@ -182,6 +221,14 @@ class Emitter {
   std::array<std::uint8_t, 2> scratch_{};
   std::array<bool, 2> scratch_in_slot_{};
   bool scratch_is_destination_ = false;  // the first: the instruction overwrites it
+  // Of isolation `seg`.
+  bool rsp_in_scratch_ = false, rsi_based_ = false, rdi_based_ = false;
+  // How far RSP may be from the window: since the block's entry, or since it was last proven to be
+  // inside.
+  struct Drift {
+    bool proven = false;
+    std::uint32_t distance = 0;
+  } drift_;
 };
 
 }  // namespace dunebox::jit

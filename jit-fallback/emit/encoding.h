@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/isolation.h"
 
 namespace dunebox::jit {
 
@@ -12,7 +13,16 @@ namespace dunebox::jit {
 constexpr std::uint16_t Bit(Reg reg) {
   return static_cast<std::uint16_t>(1U << static_cast<unsigned>(reg));
 }
+constexpr Reg RegField(const Instruction& instruction) {
+  return static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
+}
 constexpr std::uint8_t Low(Reg reg) { return static_cast<std::uint8_t>(reg) & 7; }
+
+// One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
+// §15.5, disp8*N]
+constexpr bool HasScaledDisplacement(const Instruction& instruction) {
+  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
+}
 
 // What an absolute 32-bit operand reaches without sign: [0, 2 GiB).
 inline constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
@@ -20,6 +30,11 @@ inline constexpr std::uint64_t kLow2GiB = std::uint64_t{1} << 31;
 inline constexpr std::uint8_t kSegmentFsPrefix = 0x64, kSegmentGsPrefix = 0x65,
                               kAddressSizePrefix = 0x67, kOperandSizePrefix = 0x66,
                               kLockPrefix = 0xf0;
+
+// Of the segment through which emitted code reaches the thread's Context.
+constexpr std::uint8_t ContextPrefix(Isolation isolation) {
+  return isolation == Isolation::kSeg ? kSegmentFsPrefix : kSegmentGsPrefix;
+}
 
 }  // namespace dunebox::jit
 

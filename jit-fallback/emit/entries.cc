@@ -14,8 +14,7 @@ void Emitter::EmitLookup() {
     return;
   }
   code_.Bytes({0x41, 0x0f, 0xb7, 0xcb});  // movzx ecx, r11w
-  code_.Bytes({0x65, 0xff, 0x24, 0xcd});  // jmp gs:[rcx*8 + table]
-  code_.Value(std::uint32_t{JIT_TABLE});
+  code_.JumpThroughTable(JIT_TABLE);
 }
 
 // The block's own check of R11 behind EmitLookup of another. The flags may be live: in this block,
@@ -58,6 +57,7 @@ void Emitter::EmitSelfCheck(const Block& block) {
     const bool four = at + 4 <= block.length && (block.pc + at) % 4 == 0;
     std::uint32_t expected = 0;
     std::memcpy(&expected, block.bytes.data() + at, four ? 4 : 1);
+    if (IsWindowed()) EmitWindowPrefixes();
     if (four) {
       code_.Bytes({0x41, 0x8b, 0x8b});  // mov ecx, [r11 + at]
     } else {

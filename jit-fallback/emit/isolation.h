@@ -41,6 +41,9 @@ constexpr std::optional<Isolation> IsolationNamed(std::string_view name) {
   return row->isolation;
 }
 
+// What has to be unmapped on either side of a window: drift of RSP, displacement and the operand.
+inline constexpr std::uint64_t kWindowGuard = 256 * 1024;
+
 constexpr bool IsMask(Isolation isolation) {
   return isolation == Isolation::kMask || isolation == Isolation::kMaskWrites;
 }

@@ -34,8 +34,8 @@ bool AccessesStack(const Instruction& instruction) {
 
 }  // namespace
 
-void Emitter::SettleStack(std::int32_t guest) {
-  if (!masks() || confinement_.IsStackSettled()) return;
+void Emitter::SettleMaskedStack(std::int32_t guest) {
+  if (confinement_.IsStackSettled()) return;
   MarkAt(RecoveryKind::kFixed, guest);
   code_.Deposit(Reg::kRsp, Reg::kRsp, JIT_CONFINING_MASK);
   confinement_.Set(kRsp);
@@ -43,7 +43,7 @@ void Emitter::SettleStack(std::int32_t guest) {
 
 // RSP may hold anything as long as it is not used: it is confined when it is.
 void Emitter::SettleStackForAccess(std::int32_t guest) {
-  if (masks() && !confinement_.IsConfined(kRsp)) SettleStack(guest);
+  if (masks() && !confinement_.IsConfined(kRsp)) SettleMaskedStack(guest);
 }
 
 // Reads are free under mask-writes.
@@ -156,7 +156,7 @@ void Emitter::EmitBitString(const Step& step) {
   const bool is_wide = log_size == 3;
   const bool is_word = log_size == 1;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, 2)) {
+  if (!TakeScratch(instruction, 2, Scratch::kMaybeDestination)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }

@@ -34,12 +34,6 @@ bool IsWideExchange(const Instruction& instruction) {
          instruction.opcode == 0xc7 && ((instruction.modrm >> 3) & 7) == 1;
 }
 
-// One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
-// §15.5, disp8*N]
-bool HasScaledDisplacement(const Instruction& instruction) {
-  return instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1;
-}
-
 // A prefix that does not go with [base] in place of the operand. A REX byte in front of another
 // prefix means nothing, until it is the last one left.
 bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
@@ -54,13 +48,13 @@ bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
 // The base of the segment would have to be added to a register that the instruction does not name.
 bool Emitter::HasImplicitSegment(const Instruction& instruction) const {
   // From the FS base on 4 GiB may be reached as it is.
-  const bool is_near = instruction.segment == Segment::kFs && instruction.address_size;
+  const bool is_near = masks() && instruction.segment == Segment::kFs && instruction.address_size;
   return AddsSegment(instruction) && !instruction.has_memory && !is_near;
 }
 
 // Addresses that no register holds.
 bool Emitter::IsGatherForRuntime(const Instruction& gather) const {
-  if (gather.segment == Segment::kGs) return true;
+  if (gather.segment == Segment::kGs || IsWindowed()) return AddsSegment(gather);
   constexpr std::uint8_t kWideIndices = 1;
   return masks() && !IsReadAsItIs(gather) &&
          ((gather.opcode & kWideIndices) != 0 || gather.segment != Segment::kNone);
@@ -71,8 +65,10 @@ bool Emitter::IsForRuntime(const Instruction& instruction) const {
   switch (instruction.operation) {
     case Operation::kXgetbv:
       return options_.hidden_components != 0;
+    case Operation::kRdFsGsBase:
+      return IsWindowed();
     case Operation::kWrFsBase:
-      return masks();  // the base has to be checked
+      return masks() || IsWindowed();  // the base has to be checked
     case Operation::kGatherScatter:
       return IsGatherForRuntime(instruction);
     case Operation::kStringNoRep:
@@ -87,6 +83,7 @@ bool Emitter::IsForRuntime(const Instruction& instruction) const {
 
 // Forms for which there is no code, under this isolation.
 bool Emitter::IsRefused(const Instruction& instruction) const {
+  if (IsWindowed() && IsRefusedInWindow(instruction)) return true;
   switch (instruction.operation) {
     case Operation::kMovdir64b:
     case Operation::kEnqcmd:
@@ -101,7 +98,6 @@ bool Emitter::IsRefused(const Instruction& instruction) const {
   }
 }
 
-// Where to leave in front of what is not copied; 0: it is.
 std::uint32_t Emitter::LeaveInsteadOf(const Instruction& instruction) const {
   if (IsForRuntime(instruction)) return JIT_TO_EMULATE;
   return IsRefused(instruction) ? JIT_TO_TRAP : 0;
@@ -110,12 +106,16 @@ std::uint32_t Emitter::LeaveInsteadOf(const Instruction& instruction) const {
 // The base of the segment is part of the address that is put into a register.
 bool Emitter::AddsSegment(const Instruction& instruction) const {
   return instruction.segment == Segment::kGs ||
-         (masks() && instruction.segment == Segment::kFs);
+         ((masks() || IsWindowed()) && instruction.segment == Segment::kFs);
+}
+
+void Emitter::LoadSegmentBase(Reg to, Segment segment) {
+  code_.LoadSlot(to, segment == Segment::kFs ? JIT_FS_BASE : JIT_GS_BASE);
 }
 
 // Adds the guest's base of the segment to `address`; `scratch` is free.
 void Emitter::AddSegmentBase(Segment segment, Reg address, Reg scratch) {
-  code_.LoadSlot(scratch, segment == Segment::kGs ? JIT_GS_BASE : JIT_FS_BASE);
+  LoadSegmentBase(scratch, segment);
   code_.LoadAddress(address, address, scratch, 0);
 }
 
@@ -125,12 +125,12 @@ bool Emitter::HasFreeDestination(const Instruction& instruction) {
   });
 }
 
-bool Emitter::TakeScratch(const Instruction& instruction, unsigned count) {
+bool Emitter::TakeScratch(const Instruction& instruction, unsigned count, Scratch kind) {
   unsigned taken = 0;
   scratch_is_destination_ = false;
   scratch_in_slot_ = {};
   for (const Reg reg : kScratchRegisters) {
-    if ((instruction.overwritten & Bit(reg)) == 0) continue;
+    if (kind != Scratch::kMaybeDestination || (instruction.overwritten & Bit(reg)) == 0) continue;
     scratch_[0] = static_cast<std::uint8_t>(reg);
     // Otherwise its value is in the slot of its own.
     scratch_in_slot_[0] = reg != Reg::kRcx || rcx_.in_register;
@@ -173,6 +173,22 @@ std::uint64_t Emitter::RipTarget(const Step& step) const {
   return step.instruction.address_size ? target & 0xffff'ffff : target;
 }
 
+// An index register that a RIP-relative operand ignored would count now. REX or the first byte of
+// VEX or EVEX is at `at`.
+void Emitter::ClearIndex(Encoding encoding, std::uint8_t rex, std::uint32_t at) {
+  switch (encoding) {
+    case Encoding::kLegacy:
+      if (rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(code_.code()[at] & ~2));
+      break;
+    case Encoding::kVex2:
+      break;
+    case Encoding::kVex3:
+    case Encoding::kEvex:
+      code_.Patch8(at + 1, static_cast<std::uint8_t>(code_.code()[at + 1] | 0x40));
+      break;
+  }
+}
+
 // [rip + disp32] becomes [disp32]: one byte longer, no register.
 void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   const Instruction& instruction = step.instruction;
@@ -182,34 +198,25 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
   code_.Value(static_cast<std::uint32_t>(target));
   code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
-  // An index register that a RIP-relative operand ignored would count now.
-  const std::uint32_t at = start + instruction.prefix_length;
-  const std::uint8_t first = bytes[instruction.prefix_length];
-  switch (instruction.encoding) {
-    case Encoding::kLegacy:
-      if (instruction.rex != 0) code_.Patch8(at, static_cast<std::uint8_t>(first & ~2));
-      break;
-    case Encoding::kVex2:
-      break;
-    case Encoding::kVex3:
-    case Encoding::kEvex:
-      code_.Patch8(at + 1, static_cast<std::uint8_t>(bytes[instruction.prefix_length + 1U] | 0x40));
-      break;
-  }
+  ClearIndex(instruction.encoding, instruction.rex, start + instruction.prefix_length);
 }
 
-// The instruction with [base] in place of its memory operand, without a segment. `base` is one of
-// the low eight registers, neither RSP nor RBP; of a wide exchange, also one of R8 to R10.
-void Emitter::EmitWithBase(const Step& step, Reg base) {
+// The instruction with [base + displacement] in place of its memory operand, without the guest's
+// segment. `base` is one of the low eight registers, neither RSP nor RBP; of a wide exchange, also
+// one of R8 to R10. With a displacement the instruction has none of its own.
+void Emitter::EmitWithBase(const Step& step, Reg base, std::uint32_t displacement) {
   const Instruction& instruction = step.instruction;
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
+  const std::uint8_t mod = displacement == 0 ? 0 : 0x80;
+  if (IsWindowed()) EmitWindowPrefixes();
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
-    if (!IsReplacedPrefix(prefix, AddsSegment(instruction))) code_.Byte(prefix);
+    if (!IsReplacedPrefix(prefix, IsWindowed() || AddsSegment(instruction))) code_.Byte(prefix);
   }
   if (instruction.modrm_offset == 0) {  // moffs: mov al/ax/eax/rax to or from an absolute address
     if (instruction.rex != 0) code_.Byte(static_cast<std::uint8_t>(instruction.rex & ~7));
     constexpr std::uint8_t kModrmForms[] = {0x8a, 0x8b, 0x88, 0x89};
-    code_.Bytes({kModrmForms[instruction.opcode & 3], Low(base)});
+    code_.Bytes({kModrmForms[instruction.opcode & 3], static_cast<std::uint8_t>(mod | Low(base))});
+    if (mod != 0) code_.Value(displacement);
     return;
   }
   unsigned at = instruction.prefix_length;
@@ -235,7 +242,8 @@ void Emitter::EmitWithBase(const Step& step, Reg base) {
     code_.Bytes({static_cast<std::uint8_t>(0x40 | (instruction.modrm & 0x38) | Low(base)),
                  bytes[instruction.displacement_offset]});
   } else {
-    code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0x38) | Low(base)));
+    code_.Byte(static_cast<std::uint8_t>(mod | (instruction.modrm & 0x38) | Low(base)));
+    if (mod != 0) code_.Value(displacement);
   }
   if (instruction.immediate_size != 0) {
     code_.Copy(bytes.subspan(instruction.immediate_offset));
@@ -286,7 +294,7 @@ void Emitter::EmitThroughScratch(const Step& step) {
   const std::int32_t here = step.offset;
   const std::int32_t next = here + instruction.length;
   MarkAt(RecoveryKind::kFixed, here);
-  if (!TakeScratch(instruction, adds_segment ? 2 : 1)) {
+  if (!TakeScratch(instruction, adds_segment ? 2 : 1, Scratch::kMaybeDestination)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), here);
     return;
   }

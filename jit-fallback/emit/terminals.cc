@@ -56,9 +56,15 @@ void Emitter::EmitLoadTarget(const Step& step) {
   const auto bytes = block_->bytes.subspan(step.offset, instruction.length);
   const bool absolute = instruction.rip_relative;
   const std::uint64_t target = absolute ? RipTarget(step) : 0;
-  if (instruction.segment == Segment::kGs && instruction.has_memory) {
-    // r11 = address; rcx = guest GS; r11 = [r11 + rcx]. Both are in their slots, and an operand
-    // that names them has been reloaded into them.
+  const bool is_windowed = IsWindowed() && instruction.has_memory;
+  if (IsWindowed() && !instruction.has_memory && (instruction.registers & Bit(Reg::kRsp)) != 0 &&
+      (instruction.modrm & 7) == kRsp && (instruction.rex & 1) == 0) {
+    code_.Bytes({0x44, 0x8b, 0xdc});  // mov r11d, esp
+    return;
+  }
+  if (AddsSegment(instruction) && !masks() && instruction.has_memory) {
+    // r11 = address; rcx = the segment's base; r11 = [r11 + rcx]. Both are in their slots, and an
+    // operand that names them has been reloaded into them.
     if (absolute) {
       code_.MoveImmediate(Reg::kR11, target);
     } else {
@@ -67,18 +73,23 @@ void Emitter::EmitLoadTarget(const Step& step) {
                    static_cast<std::uint8_t>((instruction.modrm & 0xc7) | (3 << 3))});
       code_.Copy(bytes.subspan(instruction.modrm_offset + 1U));
     }
-    code_.LoadSlot(Reg::kRcx, JIT_GS_BASE);
+    LoadSegmentBase(Reg::kRcx, instruction.segment);
+    if (is_windowed) EmitWindowPrefixes();
     code_.Bytes({0x4d, 0x8b, 0x1c, 0x0b});  // mov r11, [r11 + rcx]
     return;
   }
-  if (absolute && target >= kLow2GiB) {
+  if (absolute && target >= kLow2GiB && !is_windowed) {
     code_.MoveImmediate(Reg::kR11, target);
     if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
     code_.Bytes({0x4d, 0x8b, 0x1b});  // mov r11, [r11]
     return;
   }
-  if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
-  if (instruction.address_size) code_.Byte(0x67);
+  if (is_windowed) {
+    EmitWindowPrefixes();
+  } else {
+    if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
+    if (instruction.address_size) code_.Byte(kAddressSizePrefix);
+  }
   code_.Bytes({static_cast<std::uint8_t>(0x4c | (instruction.rex & 3)), 0x8b});
   if (absolute) {
     code_.Patch8(code_.size() - 2, 0x4c);

@@ -337,6 +337,8 @@ std::optional<Fault> Emulator::Run() {
       return ReadBase(context_.gs_base);
     case Operation::kWriteGsBase:
       return WriteBase(context_.gs_base);
+    case Operation::kRdFsGsBase:
+      return ReadBase(context_.fs_base);
     case Operation::kWrFsBase:
       return WriteBase(context_.fs_base);
     case Operation::kMoveToSegment:

@@ -1,5 +1,5 @@
 // The few instructions that the runtime carries out for translated code: CPUID, the guest's GS
-// base, segment loads, far transfers.
+// base (under isolation `seg` FS base too), segment loads, far transfers.
 #ifndef DUNEBOX_RUNTIME_JIT_EMULATE_H_
 #define DUNEBOX_RUNTIME_JIT_EMULATE_H_
 

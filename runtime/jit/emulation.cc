@@ -20,10 +20,10 @@ struct Row {
   Emulation emulation;
 };
 constexpr Row kCopiedElsewhere[] = {
-    {Operation::kXgetbv, EmulateInteger},       {Operation::kWrFsBase, EmulateInteger},
-    {Operation::kGatherScatter, EmulateGather}, {Operation::kStringNoRep, EmulateString},
-    {Operation::kStringRep, EmulateString},     {Operation::kXlat, EmulateXlat},
-    {Operation::kMaskMove, EmulateMaskMove},
+    {Operation::kXgetbv, EmulateInteger},     {Operation::kRdFsGsBase, EmulateInteger},
+    {Operation::kWrFsBase, EmulateInteger},   {Operation::kGatherScatter, EmulateGather},
+    {Operation::kStringNoRep, EmulateString}, {Operation::kStringRep, EmulateString},
+    {Operation::kXlat, EmulateXlat},          {Operation::kMaskMove, EmulateMaskMove},
 };
 
 }  // namespace

@@ -119,6 +119,9 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
                                                              memory::AddressSpace& space) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   std::unique_ptr<JitEngine> engine(new JitEngine(space, options.isolation));
+  if (options.isolation == jit::Isolation::kSeg) {
+    engine->window_base_ = space.memory().window().base;
+  }
   if (absl::Status status = engine->ReserveGuard(); !status.ok()) return status;
   if (options.isolation == jit::Isolation::kPku) {
     absl::Status status = hostcalls::OpenProtectionKeys();
@@ -161,27 +164,35 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
 }
 
 JitEngine::~JitEngine() {
-  if (guard_ != nullptr) munmap(guard_, jit::kGuardSize);
+  if (!guard_.empty()) munmap(guard_.data(), guard_.size());
   space_.memory().SetWatcher(nullptr);
   space_.SetObserver(nullptr);
 }
 
-// Nothing may be mapped right above the user half: confined operands reach a little further.
+// Nothing may be mapped right above the user half or the window: confined operands, and RSP in a
+// window, reach a little further. (Before a window, below address zero, nothing can be.)
 absl::Status JitEngine::ReserveGuard() {
-  if (!jit::IsMask(isolation_)) return absl::OkStatus();
-  void* const start = reinterpret_cast<void*>(jit::kUserHalfEnd);
-  void* const got = mmap(start, jit::kGuardSize, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-  if (got != start) {
-    return absl::ErrnoToStatus(errno, "cannot keep the memory above the user half free");
+  std::uint64_t start = jit::kUserHalfEnd;
+  std::size_t size = jit::kGuardSize;
+  if (window_base_) {
+    start = *window_base_ + space_.memory().window().limit;
+    size = jit::kWindowGuard;
+  } else if (!jit::IsMask(isolation_)) {
+    return absl::OkStatus();
   }
-  guard_ = got;
+  void* const at = reinterpret_cast<void*>(start);
+  void* const got = mmap(at, size, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (got != at) {
+    return absl::ErrnoToStatus(errno, "cannot keep the memory above the program's free");
+  }
+  guard_ = {static_cast<std::byte*>(got), size};
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      jit::ThreadContext::Create(extended_layout_, isolation_);
+      jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
   if (!context.ok()) return context.status();
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }

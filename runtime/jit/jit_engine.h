@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -46,7 +48,9 @@ class JitEngine final : public ExecutionEngine,
   std::string name() const override { return "jit"; }
   absl::StatusOr<std::unique_ptr<EngineThread>> CreateThread() override;
   // Confined code cannot reach host pages.
-  bool can_alias_host_pages() const override { return !jit::IsMask(isolation_); }
+  bool can_alias_host_pages() const override {
+    return !jit::IsMask(isolation_) && isolation_ != jit::Isolation::kSeg;
+  }
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
   void LockForFork() override;
   void UnlockAfterFork() override;
@@ -87,7 +91,8 @@ class JitEngine final : public ExecutionEngine,
   memory::AddressSpace& space_;
   const jit::Isolation isolation_;
   const jit::ExtendedLayout extended_layout_;
-  void* guard_ = nullptr;
+  std::span<std::byte> guard_;
+  std::optional<std::uint64_t> window_base_;  // of isolation `seg`
   CodePages code_pages_;
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;

@@ -18,6 +18,11 @@ constexpr std::uint64_t kLowImages = 0x1000'0000;
 constexpr std::uint64_t kLowImagesEnd = 0x7fff'0000;
 constexpr unsigned kLowImageBits = 15;  // pages: 128 MiB, at either end
 
+// Small programs: there is less to choose from, and the stack takes no more than an eighth.
+constexpr std::uint64_t kSmallEnd = 0x1'0000'0000;
+constexpr std::uint64_t kSmallHeap = 0x8000'0000;
+constexpr unsigned kSmallBits = 12;  // pages: 16 MiB
+
 // Takes `bits` bits of `random` as a number of pages, in bytes.
 std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
   const std::uint64_t pages = random & ((std::uint64_t{1} << bits) - 1);
@@ -31,14 +36,17 @@ std::uint64_t TakePages(std::uint64_t& random, unsigned bits) {
 Layout Layout::FromRandom(std::uint64_t random, std::uint64_t stack_size, Images images) {
   Layout layout;
   // The last page stays free: a struct at the very end never straddles the limit.
-  layout.stack_top = GuestVirt{kWindowEnd - kPageSize - TakePages(random, kStackBits)};
+  const bool is_small = images == Images::kSmall;
+  layout.stack_top = GuestVirt{(is_small ? kSmallEnd : kWindowEnd) - kPageSize -
+                               TakePages(random, is_small ? kSmallBits : kStackBits)};
   const std::uint64_t below_stack = PageUp(stack_size) + kStackGuardGap;
-  layout.mmap_top = layout.stack_top - below_stack - TakePages(random, kMmapBits);
+  layout.mmap_top =
+      layout.stack_top - below_stack - TakePages(random, is_small ? kSmallBits : kMmapBits);
   layout.mmap_bottom = GuestVirt{0x1'0000};
   layout.pie_base = GuestVirt{kPieBase + TakePages(random, kPieBits)};
   layout.heap_gap = kPageSize + TakePages(random, kHeapBits);
-  if (images == Images::kLow) {
-    layout.heap_base = layout.pie_base;
+  if (images != Images::kSpread) {
+    layout.heap_base = is_small ? GuestVirt{kSmallHeap} : layout.pie_base;
     layout.pie_base = GuestVirt{kLowImages + TakePages(random, kLowImageBits)};
     layout.image_area = {GuestVirt{kLowImages},
                          GuestVirt{kLowImagesEnd - TakePages(random, kLowImageBits)}};

@@ -5,6 +5,8 @@
 //   0x0000_2aaa_....._...  PIE programs (two thirds up), heap after them
 //   or, with Images::kLow  images of programs and libraries below 2 GiB, where translated code names
 //                          their addresses without a register; the heap stays where it was
+//   or, with Images::kSmall  the same below 4 GiB: images up to 2 GiB, then the heap; mmap area and
+//                          stack at the top
 //   0x0000_3f.._....._...  mmap area, growing down from below the stack
 //   0x0000_3fff_....._...  stack
 //   0x0000_4000_0000_0000  end of the user half: bit 46 and everything above is the runtime's
@@ -17,7 +19,7 @@
 
 namespace dunebox::memory {
 
-enum class Images : unsigned char { kSpread, kLow };
+enum class Images : unsigned char { kSpread, kLow, kSmall };
 
 struct Layout {
   GuestVirt stack_top;    // page-aligned, exclusive

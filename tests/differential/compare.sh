@@ -2,7 +2,7 @@
 # Runs a program natively and in the sandbox, from the same fresh directory with the same input and environment, and compares what
 # it wrote to stdout, its exit status (128+n for signal n) and the files it left behind.
 #
-#   tests/differential/compare.sh [OPTION...] DUNEBOX ENGINE PROG [ARGUMENT...]
+#   tests/differential/compare.sh [OPTION...] DUNEBOX ENGINE PROG [ARGUMENT...]      ENGINE: kvm, jit, or jit:ISOLATION
 #     --stdin FILE       standard input; default: /dev/null
 #     --stderr           compare standard error too
 #     --each 'A B ...'   run PROG once for each of these words, given as one more argument
@@ -32,6 +32,8 @@ while [[ ${1:-} == --* ]]; do
 done
 [[ $# -ge 3 ]] || usage
 dunebox=$(realpath "$1") engine=$2 program=$(realpath -s "$3")
+engine_options=("--engine=${engine%%:*}")
+[[ $engine != *:* ]] || engine_options+=("--jit-isolation=${engine#*:}")
 if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
   echo 'skip: /dev/kvm cannot be used here'
   exit 77
@@ -50,7 +52,7 @@ once() {
   local kind=$1 status=0
   shift
   local command=(env -i "${environment[@]}")
-  [[ $kind == native ]] || command+=("$dunebox" run "--engine=$engine" --allow=all --)
+  [[ $kind == native ]] || command+=("$dunebox" run "${engine_options[@]}" --allow=all --)
   command+=("$program" ${arguments[@]+"${arguments[@]}"} "$@")
   if [[ $interrupt ]]; then
     interrupted "$kind" "${command[@]}"

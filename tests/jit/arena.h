@@ -2,6 +2,9 @@
 // written through another mapping), data, a page of constants, counters, a stack. Pages between
 // them cannot be accessed.
 //
+// In a window (isolation `seg`) all of it is mapped twice, where the bare processor finds it and at
+// the same offset in the window; around the window are guards, and canaries behind them.
+//
 //   std::unique_ptr<Arena> arena = Arena::Map(kLayouts[0]);  // null: the place is taken
 //   arena->WriteCode(arena->code(), bytes);
 #ifndef DUNEBOX_TESTS_JIT_ARENA_H_
@@ -34,15 +37,35 @@ inline constexpr Layout kLayouts[] = {
     {"high", 0x2000'0000'0000, 0x2000'0100'0000},
 };
 
+// Of a window.
+inline constexpr Layout kWindowLayouts[] = {
+    kLayouts[0],
+    kLayouts[1],
+    kLayouts[2],
+    kLayouts[3],
+    {"the window's start", 0x1'0000, 0x6'0000},
+    {"the window's end", 0xfff8'0000, 0xfffe'e000},
+};
+
 class Arena final : public CodeSource {
  public:
+  static constexpr std::uint64_t kWindowBase = 0x2100'0000'0000;
   static constexpr std::size_t kCodeSize = 0x4'0000;
   static constexpr std::size_t kMemorySize = 0x8000, kStackSize = 0x4000, kPage = 0x1000;
 
   static std::unique_ptr<Arena> Map(const Layout& layout);
+  static std::unique_ptr<Arena> MapInWindow(const Layout& layout);
   ~Arena() override;
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
+
+  bool is_windowed() const { return base_ != 0; }
+  // The host's address of one of the guest's.
+  std::uint64_t HostAddress(std::uint64_t address) const { return base_ + address; }
+  // Of a window: whether the bare processor finds anything below 4 GiB.
+  void SetNativeAccess(bool accessible) const;
+  // Of a window: nothing behind the guards has been written.
+  bool AreCanariesAlive() const;
 
   const char* name() const { return layout_.name; }
   std::uint64_t code() const { return layout_.code; }
@@ -72,11 +95,18 @@ class Arena final : public CodeSource {
   void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
 
  private:
-  explicit Arena(const Layout& layout) : layout_(layout) {}
-  std::vector<std::span<std::byte>> Writable() const;
+  Arena(const Layout& layout, std::uint64_t base) : layout_(layout), base_(base) {}
+  static std::unique_ptr<Arena> MapAtBase(const Layout& layout, std::uint64_t base);
+  bool MapParts(std::uint64_t base, int code, int data);
+  void ProtectData(std::uint64_t base) const;
+  std::vector<std::span<std::byte>> Writable() const { return WritableAt(base_); }
+  std::vector<std::span<std::byte>> WritableAt(std::uint64_t base) const;
   std::size_t data_size() const { return stack_top() + kPage - layout_.data; }
 
   const Layout layout_;
+  const std::uint64_t base_;
+  // What is mapped, to be unmapped again.
+  std::vector<std::span<std::byte>> mapped_;
   std::uint8_t* code_writable_ = nullptr;
   bool is_watched_ = true;
 };

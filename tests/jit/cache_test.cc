@@ -21,7 +21,7 @@ constexpr std::size_t kSize = 1 << 20;
 class Cache : public testing::Test {
  protected:
   void SetUp() override {
-    auto cache = CodeCache::Create(kSize);
+    auto cache = CodeCache::Create(kSize, kSegmentGsPrefix);
     ASSERT_TRUE(cache.ok());
     cache_ = *std::move(cache);
   }
@@ -169,7 +169,7 @@ TEST(Recovery, BehindASystemCallInPlaceRcxIsTheGuestsNextAddress) {
   EmitterOptions options;
   options.runs_in_place = [](std::int64_t) { return true; };
   const Emitted emitted(kPc, "b8 6e 00 00 00 0f 05", options);
-  auto cache = CodeCache::Create(kSize);
+  auto cache = CodeCache::Create(kSize, kSegmentGsPrefix);
   ASSERT_TRUE(cache.ok());
   const std::uint32_t block = (*cache)->Add(emitted.block, EntryKind::kDirect, emitted.emitter);
   const std::string code = ToHex(emitted.emitter.code());

@@ -149,6 +149,59 @@ TEST(Emit, BytesOfEveryForm) {
   }
 }
 
+// Isolation `seg`: no byte depends on where the window is.
+const Form kWindowed[] = {
+    {"[reg]", kLow, "48 8b 03", "65 67 48 8b 03"},
+    {"[rsp + disp8]", kLow, "48 8b 44 24 08", "48 8b 44 24 08"},
+    {"[rsp + index]", kLow, "48 8b 04 0c", "65 67 48 8b 04 0c"},
+    {"rip-relative", kMiddle, "48 8b 05 00 01 00 00", "65 67 48 8b 04 25 07 01 00 90"},
+    {"VEX", kLow, "c5 fc 58 05 00 01 00 00", "65 67 c5 fc 58 04 25 08 11 40 00"},
+    {"moffs", kLow, "a1 44 33 22 11 00 00 00 00", "65 67 a1 44 33 22 11"},
+    {"fs:[disp32]", kLow, "64 48 8b 04 25 28 00 00 00",
+     "64 48 89 14 25 10 00 00 00 64 48 8b 14 25 90 10 00 00 65 67 48 8b 82 28 00 00 00 64 "
+     "48 8b 14 25 10 00 00 00"},
+    {"fs:[reg]", kLow, "64 48 8b 03",
+     "64 48 89 04 25 10 00 00 00 64 48 89 14 25 18 00 00 00 48 8d 03 64 48 8b 14 25 90 10 "
+     "00 00 48 8d 04 10 64 48 8b 14 25 18 00 00 00 65 67 48 8b 00"},
+    {"lea", kLow, "48 8d 04 8b", "48 8d 04 8b"},
+    {"lea from RSP", kLow, "48 8d 44 24 10", "67 48 8d 44 24 10"},
+    {"push", kLow, "50", "50"},
+    {"mov from RSP", kLow, "48 89 e5", "40 89 e5"},
+    {"mov to RSP", kLow, "48 89 ec",
+     "64 48 89 14 25 10 00 00 00 64 48 8b 14 25 30 11 00 00 40 89 ec 48 8d 24 14 64 48 8b "
+     "14 25 10 00 00 00"},
+    {"sub from RSP", kLow, "48 83 ec 18 51", "48 83 ec 18 51"},
+    {"sub from RSP, the block ends", kLow, "48 83 ec 18",
+     "48 83 ec 18 64 48 89 14 25 10 00 00 00 64 48 8b 14 25 30 11 00 00 89 e4 48 8d 24 14 "
+     "64 48 8b 14 25 10 00 00 00"},
+    {"sub of a register from RSP", kLow, "48 29 c4",
+     "64 48 89 14 25 10 00 00 00 89 e2 48 29 c2 89 d2 64 48 8b 24 25 30 11 00 00 48 8d 24 "
+     "14 64 48 8b 14 25 10 00 00 00"},
+    {"leave", kLow, "c9",
+     "64 48 89 24 25 10 00 00 00 89 ed 64 48 8b 24 25 30 11 00 00 48 8d 24 2c 5d"},
+    {"movsb", kLow, "f3 a4",
+     "64 48 89 14 25 10 00 00 00 64 48 8b 14 25 30 11 00 00 89 f6 48 8d 34 16 89 ff 48 8d "
+     "3c 17 f3 a4 64 48 8b 14 25 38 11 00 00 48 8d 34 16 48 8d 3c 17 64 48 8b 14 25 10 00 "
+     "00 00"},
+    {"ret", kLow, "c3",
+     "64 48 89 0c 25 00 00 00 00 64 4c 89 1c 25 08 00 00 00 41 5b 41 0f b7 cb 64 ff 24 cd "
+     "00 50 00 00"},
+    {"jmp [reg]", kLow, "ff 23",
+     "64 48 89 0c 25 00 00 00 00 64 4c 89 1c 25 08 00 00 00 65 67 4c 8b 1b 41 0f b7 cb 64 "
+     "ff 24 cd 00 50 00 00"},
+};
+
+TEST(Emit, BytesInAWindow) {
+  for (const Form& form : kWindowed) {
+    EmitterOptions options = Options();
+    options.isolation = Isolation::kSeg;
+    const unsigned instructions = form.name == std::string_view("sub from RSP") ? 2 : 1;
+    const Emitted emitted(form.pc, form.guest, options, EntryKind::kDirect,
+                          {.instructions = instructions});
+    EXPECT_EQ(BodyOf(emitted), form.host) << form.name;
+  }
+}
+
 const Form kEntries[] = {
     {"by JRCXZ, below 2 GiB", kLow, "11 c8 c3",
      "49 8d 8b 00 f0 bf ff e3 08 65 ff 24 25 08 40 00 00 65 48 8b 0c 25 00 00 00 00 11 c8 "

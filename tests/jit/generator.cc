@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "jit-fallback/emit/assembler.h"
+#include "jit-fallback/emit/seg_stack.h"
 
 namespace dunebox::jit {
 namespace {
@@ -265,6 +266,41 @@ bool Generator::IsWanted(const Instruction& instruction) const {
   return true;
 }
 
+// Left out besides: what isolation `seg` refuses, and addresses that only the window cuts to 32
+// bits.
+bool Generator::IsWantedInWindow(const Instruction& instruction) const {
+  constexpr unsigned kLongest = 12;
+  const bool has_segment = instruction.segment != Segment::kNone;
+  const bool names_stack_in_vvvv = (StackFields(instruction) & Instruction::kVvvv) != 0;
+  if (instruction.has_memory && instruction.length > kLongest) return false;
+  // RSP and a segment base make an address between the arena's parts.
+  if (has_segment &&
+      (names_stack_in_vvvv || HasStackBase(instruction) ||
+       (instruction.encoding == Encoding::kEvex && instruction.displacement_size == 1))) {
+    return false;
+  }
+  switch (instruction.operation) {
+    case Operation::kStringNoRep:
+    case Operation::kStringRep:
+      return !has_segment && !instruction.address_size;
+    case Operation::kXlat:
+    case Operation::kMaskMove:
+    case Operation::kClzero:
+    case Operation::kGatherScatter:
+      return !has_segment;
+    default:
+      break;
+  }
+  if (!IsBitString(instruction) || !instruction.has_memory) return true;
+  // The bit number may not be part of the address as well, nor RSP, which is not small.
+  const unsigned reg = ((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4U) << 1);
+  const bool has_sib = (instruction.modrm & 7) == 4;
+  const unsigned base =
+      ((has_sib ? instruction.sib : instruction.modrm) & 7U) | ((instruction.rex & 1U) << 3);
+  const unsigned index = ((instruction.sib >> 3) & 7U) | ((instruction.rex & 2U) << 2);
+  return reg != kRsp && reg != base && !(has_sib && reg == index);
+}
+
 // Registers of instructions with operands that ModRM does not name.
 void Generator::AimImplicit(const Instruction& instruction) {
   const std::uint64_t base = SegmentBase(instruction.segment);
@@ -369,9 +405,8 @@ bool Generator::AimExplicit(const Instruction& instruction, Bytes& bytes) {
   // How far a displacement of EVEX reaches is not known to the translator.
   const bool is_exact =
       instruction.encoding != Encoding::kEvex || instruction.displacement_size != 1;
-  if (is_exact || !IsMask(options_.isolation)) {
-    if (Pick(100) < options_.wild_percent) return true;
-  }
+  const bool may_be_wild = is_exact || !IsMask(options_.isolation);
+  if (may_be_wild && !arena_.is_windowed() && Pick(100) < options_.wild_percent) return true;
   const std::uint64_t address = Target() - SegmentBase(instruction.segment);
   if (instruction.address_size && address > 0xffff'ffff) return false;
   if (instruction.modrm_offset == 0) {  // moffs
@@ -406,6 +441,7 @@ bool Generator::TryRandom(bool may_use_stack) {
   Bytes bytes = RandomBytes();
   Instruction instruction;
   if (Decode(bytes, instruction) != DecodeStatus::kOk || !IsWanted(instruction)) return false;
+  if (arena_.is_windowed() && !IsWantedInWindow(instruction)) return false;
   if (unsupported_.IsLikely(instruction) && !Happens(1)) return false;
   const bool uses_stack = (instruction.registers & kRspBit) != 0;
   if (uses_stack && !may_use_stack) return false;
@@ -654,7 +690,8 @@ void Generator::PutFlagsFromStack() {
 void Generator::PutEnterLeave() {
   PutMove(kRbp, arena_.stack_top() - kStackReserve / 2);
   instructions_ += 2;
-  Put({0xc8, 8U * static_cast<unsigned>(Pick(8)), 0, static_cast<unsigned>(Pick(4))});
+  Put({0xc8, 8U * static_cast<unsigned>(Pick(8)), 0,
+       arena_.is_windowed() ? 0 : static_cast<unsigned>(Pick(4))});
   Put({0xc9});
 }
 
@@ -682,7 +719,8 @@ void Generator::PutString() {
   constexpr unsigned kOpcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
   ++instructions_;
   if (Happens(10)) Put({0x66});
-  if (!IsMask(options_.isolation) && Happens(10)) Put({0x64});
+  const bool may_have_segment = !IsMask(options_.isolation) && !arena_.is_windowed();
+  if (may_have_segment && Happens(10)) Put({0x64});
   Put({Happens(50) ? 0xf2U : 0xf3U});
   if (Happens(50)) Put({0x48});
   Put({kOpcodes[Pick(10)]});

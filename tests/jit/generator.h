@@ -49,7 +49,7 @@ class Generator {
     // pushf, popf and what else shows or changes TF: not when single steps are made.
     bool trap_flag_is_visible = true;
     unsigned most_units = 40;
-    unsigned wild_percent = 1;  // memory operands that go anywhere
+    unsigned wild_percent = 1;  // memory operands that go anywhere; none in a window
     Isolation isolation = Isolation::kNone;
   };
   Generator(Random& random, const Arena& arena, const Unsupported& unsupported,
@@ -75,6 +75,7 @@ class Generator {
   Bytes RandomBytes();
   void PutLegacyPrefixes(Bytes& bytes, bool one_byte_map);
   bool IsWanted(const Instruction& instruction) const;
+  bool IsWantedInWindow(const Instruction& instruction) const;
   bool PutOperands(const Instruction& instruction, Bytes& bytes);
   bool AimExplicit(const Instruction& instruction, Bytes& bytes);
   bool AimModrm(const Instruction& instruction, Bytes& bytes, std::uint64_t address);

@@ -1,5 +1,6 @@
 // Into guest code on the bare processor and out of it again.
 
+#include "jit-fallback/dispatch/context_offsets.h"
 #include "tests/jit/native.h"
 
         .text
@@ -84,11 +85,29 @@ jit_test_signal_entry:
         cld
         rdfsbase %rcx
         movq    jit_test_host_fs(%rip), %rax
-        pushq   %rcx
+        cmpb    $0, jit_test_has_context_in_fs(%rip)
+        jne     1f
+2:      pushq   %rcx
         wrfsbase %rax
         call    jit_test_signal_body
         popq    %rcx
         wrfsbase %rcx
+        ret
+        // In a window: FS base is a Context's if it says so itself, GS base may be the window's.
+1:      cmpq    %rcx, JIT_SELF(%rcx)
+        jne     2b
+        rdgsbase %r8
+        pushq   %r8
+        pushq   %rcx
+        pushq   %rcx
+        wrfsbase %rax
+        wrgsbase %rcx
+        call    jit_test_signal_body
+        popq    %rcx
+        popq    %rcx
+        wrfsbase %rcx
+        popq    %r8
+        wrgsbase %r8
         ret
         .size   jit_test_signal_entry, . - jit_test_signal_entry
 
@@ -100,5 +119,7 @@ jit_test_host_gs:       .quad 0
 jit_test_host_rsp:      .quad 0
 jit_test_rip:           .quad 0
 jit_test_mxcsr:         .long 0x1f80
+        .globl  jit_test_has_context_in_fs
+jit_test_has_context_in_fs: .byte 0
 
         .section .note.GNU-stack, "", @progbits

@@ -184,17 +184,23 @@ class Comparison {
   Counts counts_;
 };
 
+std::unique_ptr<Arena> MapFor(std::uint64_t seed, Isolation isolation) {
+  if (isolation == Isolation::kSeg) {
+    return Arena::MapInWindow(kWindowLayouts[seed % std::size(kWindowLayouts)]);
+  }
+  return Arena::Map(kLayouts[seed % std::size(kLayouts)]);
+}
+
 void RunSeed(std::uint64_t seed, Isolation isolation, std::uint64_t instructions) {
-  const Layout& layout = kLayouts[seed % std::size(kLayouts)];
-  const std::unique_ptr<Arena> arena = Arena::Map(layout);
-  if (arena == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
+  const std::unique_ptr<Arena> arena = MapFor(seed, isolation);
+  if (arena == nullptr) GTEST_SKIP() << "the addresses are taken";
   Comparison comparison(*arena, seed, isolation);
   while (comparison.counts().executed < instructions) {
     const std::string difference = comparison.Next();
     ASSERT_TRUE(difference.empty()) << difference;
   }
   const Counts& counts = comparison.counts();
-  std::cout << NameOf(isolation) << ", " << layout.name << ", seed " << seed << ": " << counts.sequences << " sequences, "
+  std::cout << NameOf(isolation) << ", " << arena->name() << ", seed " << seed << ": " << counts.sequences << " sequences, "
             << counts.executed << " instructions executed (estimated), " << counts.faults
             << " page faults\n";
 }
@@ -207,7 +213,8 @@ TEST_P(RandomCode, DoesTheSameAsOnTheProcessor) {
   RunSeed(seed, isolation, FromEnvironment("JIT_RANDOM_INSTRUCTIONS", 900'000) / std::size(kSeeds));
 }
 
-constexpr Isolation kIsolations[] = {Isolation::kNone, Isolation::kMask, Isolation::kMaskWrites};
+constexpr Isolation kIsolations[] = {Isolation::kNone, Isolation::kMask, Isolation::kMaskWrites,
+                                     Isolation::kSeg};
 
 std::string NameOfStream(const testing::TestParamInfo<Stream>& info) {
   std::string name(NameOf(std::get<1>(info.param)));

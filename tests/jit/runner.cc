@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/guest_memory.h"
+#include "jit-fallback/dispatch/recover.h"
 #include "runtime/jit/emulation.h"
 
 extern "C" {
@@ -21,6 +22,7 @@ extern const char jit_test_leave_native[];
 void jit_test_signal_entry(int signal, siginfo_t* info, void* machine);
 void jit_test_signal_body(int signal, siginfo_t* info, ucontext_t* machine, std::uint64_t fs_base);
 extern std::uint64_t jit_test_host_fs, jit_test_host_rsp;
+extern std::uint8_t jit_test_has_context_in_fs;
 extern const char dunebox_jit_enter[];
 }
 
@@ -178,6 +180,21 @@ void InstallHandlers() {
   }
 }
 
+// While it lives, nothing is accessible where the bare processor would find it.
+class NoNativeAccess {
+ public:
+  explicit NoNativeAccess(const Arena& arena) : arena_(arena) { arena_.SetNativeAccess(false); }
+  ~NoNativeAccess() {
+    arena_.SetNativeAccess(true);
+    DUNEBOX_CHECK(arena_.AreCanariesAlive(), "a store behind the guards of the window");
+  }
+  NoNativeAccess(const NoNativeAccess&) = delete;
+  NoNativeAccess& operator=(const NoNativeAccess&) = delete;
+
+ private:
+  const Arena& arena_;
+};
+
 // A run that does not end by itself ends here.
 void SetWatchdog(unsigned seconds) {
   const itimerval value{.it_interval = {}, .it_value = {.tv_sec = seconds, .tv_usec = 0}};
@@ -207,14 +224,17 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   translation.cache_size = options.cache_size;
   translation.limits = options.limits;
   translation.emitter.check_by_loop = options.check_by_loop;
-  translation.emitter.isolation = options.isolation;
+  const bool is_windowed = arena.is_windowed();
+  const Isolation isolation = is_windowed ? Isolation::kSeg : options.isolation;
+  translation.emitter.isolation = isolation;
   translation.emitter.runs_in_place = [](std::int64_t number) { return number == SYS_getppid; };
   auto translator = Translator::Create(std::move(translation), arena);
   DUNEBOX_CHECK(translator.ok(), "no translator");
   translator_ = *std::move(translator);
   // Handlers look up addresses in it without the lock, as the threads of the translator do.
   translator_->Inspect([&](const CodeCache& cache) { cache_ = &cache; });
-  auto context = ThreadContext::Create(VectorLayout());
+  const auto window = is_windowed ? std::optional(arena.HostAddress(0)) : std::nullopt;
+  auto context = ThreadContext::Create(VectorLayout(), isolation, window);
   DUNEBOX_CHECK(context.ok(), "no context");
   thread_ = std::make_unique<TranslatedThread>(*translator_, *std::move(context));
   thread_->context().Attach();
@@ -232,6 +252,7 @@ Ending Runner::RunNative(Machine& machine) {
   SetWatchdog(kPatience);
   run = Run{.mode = Mode::kNative, .arena = &arena_, .machine = &machine};
   jit_test_enter_native(&machine, VectorLayout().mask);
+  if (arena_.is_windowed()) machine.gpr[kRsp] &= 0xffff'ffff;
   return run.ending;
 }
 
@@ -241,6 +262,10 @@ Ending Runner::TraceNative(Machine& machine, std::vector<Snapshot>& trace) {
   run = Run{.mode = Mode::kNative, .arena = &arena_, .machine = &machine, .trace = &trace};
   machine.rflags |= kTrapFlag;
   jit_test_enter_native(&machine, VectorLayout().mask);
+  if (arena_.is_windowed()) {
+    machine.gpr[kRsp] &= 0xffff'ffff;
+    for (Snapshot& snapshot : trace) snapshot.gpr[kRsp] &= 0xffff'ffff;
+  }
   return run.ending;
 }
 
@@ -313,7 +338,8 @@ void Runner::PopFlags(const Instruction& instruction) {
   constexpr std::uint64_t kOfUser = 0x24'4dd5, kAlways = 0x202;
   Context& state = context();
   std::uint64_t flags;
-  std::memcpy(&flags, reinterpret_cast<const void*>(state.gpr[kRsp]), sizeof(flags));
+  std::memcpy(&flags, reinterpret_cast<const void*>(arena_.HostAddress(state.gpr[kRsp])),
+              sizeof(flags));
   state.rflags = (flags & kOfUser) | kAlways;
   state.gpr[kRsp] += sizeof(flags);
   state.rip += instruction.length;
@@ -323,7 +349,9 @@ bool Runner::Continue(Ending& ending) {
   Context& state = context();
   for (;;) {
     run.mode = Mode::kTranslated;
+    jit_test_has_context_in_fs = arena_.is_windowed();
     const Stop stop = thread_->Run();
+    jit_test_has_context_in_fs = 0;
     run.mode = Mode::kIdle;
     if (std::holds_alternative<AtSystemCall>(stop)) {
       // All there are in tests: getppid, and a number that no kernel knows.
@@ -345,6 +373,13 @@ bool Runner::Continue(Ending& ending) {
         if (!fault) continue;
         ending = EndOf(*fault);
         return true;
+      }
+      if (at->instruction.operation == Operation::kRdFsGsBase) {
+        const bool wide = (at->instruction.rex & 8) != 0;
+        state.gpr[(at->instruction.modrm & 7U) | ((at->instruction.rex & 1U) << 3)] =
+            wide ? state.fs_base : state.fs_base & 0xffff'ffff;
+        state.rip += at->instruction.length;
+        continue;
       }
       ending = EndOf(*at);
       return true;
@@ -377,6 +412,7 @@ bool Runner::Continue(Ending& ending) {
 
 Ending Runner::RunTranslated(Machine& machine) {
   Load(machine);
+  const NoNativeAccess no_access(arena_);
   SetWatchdog(0);
   run = Run{.arena = &arena_, .cache = cache_};
   Ending ending;
@@ -387,6 +423,7 @@ Ending Runner::RunTranslated(Machine& machine) {
 
 Ending Runner::StepTranslated(Machine& machine, const Visit& visit) {
   Load(machine);
+  const NoNativeAccess no_access(arena_);
   SetWatchdog(0);
   run = Run{.arena = &arena_, .cache = cache_, .visit = &visit};
   context().rflags |= kTrapFlag;
@@ -399,6 +436,7 @@ Ending Runner::StepTranslated(Machine& machine, const Visit& visit) {
 Ending Runner::KickTranslated(Machine& machine, const Kicks& kicks,
                               const std::function<void(const Snapshot&)>& visit) {
   Load(machine);
+  const NoNativeAccess no_access(arena_);
   SetWatchdog(0);
   run = Run{.arena = &arena_,
             .cache = cache_,

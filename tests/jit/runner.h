@@ -1,6 +1,9 @@
 // Runs guest code from an Arena twice: on the bare processor and translated. Each run takes all
 // registers from a Machine, goes on until an exception ends it, and leaves the registers there.
 //
+// In an Arena's window the translated run is isolated by `seg`, and nothing is accessible below 4
+// GiB meanwhile; of a native RSP 32 bits are looked at.
+//
 // One at a time, on one thread: there are signal handlers underneath.
 //
 //   Runner runner(arena, {});

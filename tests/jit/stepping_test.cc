@@ -20,19 +20,33 @@ namespace {
 
 constexpr unsigned kSequences = 100;
 
-using Place = std::tuple<Layout, Isolation>;
+struct Place {
+  Layout layout;
+  Isolation isolation;
+};
+
+std::vector<Place> Places() {
+  std::vector<Place> places;
+  for (const Layout& layout : kLayouts) {
+    places.push_back({layout, Isolation::kNone});
+    places.push_back({layout, Isolation::kMask});
+  }
+  for (const Layout& layout : kWindowLayouts) places.push_back({layout, Isolation::kSeg});
+  return places;
+}
+
 class Stepping : public testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
     const auto& [layout, isolation] = GetParam();
-    arena_ = Arena::Map(layout);
+    arena_ = isolation == Isolation::kSeg ? Arena::MapInWindow(layout) : Arena::Map(layout);
     if (arena_ == nullptr) GTEST_SKIP() << layout.name << ": the addresses are taken";
     runner_ = std::make_unique<Runner>(*arena_, Runner::Options{.isolation = isolation});
     arena_->Fill(random_);
     memory_ = arena_->Save();
   }
 
-  static Isolation isolation() { return std::get<Isolation>(GetParam()); }
+  static Isolation isolation() { return GetParam().isolation; }
 
   // The next sequence and the registers it starts with.
   Machine Next() {
@@ -126,18 +140,15 @@ TEST_P(Stepping, ATimersKicksFindStatesOfTheProgram) {
 }
 
 std::string NameOfPlace(const testing::TestParamInfo<Place>& info) {
-  std::string name = absl::StrCat(std::get<Layout>(info.param).name, " ",
-                                  std::string(NameOf(std::get<Isolation>(info.param))));
+  std::string name =
+      absl::StrCat(info.param.layout.name, " ", std::string(NameOf(info.param.isolation)));
   for (char& c : name) {
-    if (c == ' ' || c == ',' || c == '-') c = '_';
+    if (c == ' ' || c == ',' || c == '-' || c == '\'') c = '_';
   }
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Layouts, Stepping,
-    testing::Combine(testing::ValuesIn(kLayouts), testing::Values(Isolation::kNone, Isolation::kMask)),
-    NameOfPlace);
+INSTANTIATE_TEST_SUITE_P(Layouts, Stepping, testing::ValuesIn(Places()), NameOfPlace);
 
 }  // namespace
 }  // namespace dunebox::jit

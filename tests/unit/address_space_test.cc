@@ -446,6 +446,20 @@ TEST(Layout, KeepsItsPartsInOrderWhateverTheRandomBits) {
   EXPECT_NE(same.stack_top, Layout::FromRandom(98, 8 << 20).stack_top);
 }
 
+TEST(Layout, OfASmallProgramEndsBelowFourGiB) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 10'000; ++i) {
+    const std::uint64_t stack = (8 << 20) + (random() % 1000) * kPageSize;
+    const Layout layout = Layout::FromRandom(random(), stack, Images::kSmall);
+    EXPECT_LT(layout.stack_top.value, hostcalls::Window::SmallProgram().limit);
+    EXPECT_LE(layout.mmap_top.value + stack + kStackGuardGap, layout.stack_top.value);
+    EXPECT_LT(layout.image_area.end, layout.heap_base);
+    EXPECT_LT(layout.heap_base.value + layout.heap_gap + (std::uint64_t{1} << 30),
+              layout.mmap_top.value);
+    EXPECT_LT(layout.pie_base, layout.image_area.end);
+  }
+}
+
 // ---- sealed ranges ------------------------------------------------------------------------------
 
 TEST(AddressSpace, ASealedRangeCannotBeChangedInAnyWay) {

@@ -93,13 +93,11 @@ Value Effect::Move() const {
   if (IsRegister(second())) return Of(second().reg.value);
   if (IsImmediate(second())) return Constant(second().imm.value.u);
   if (const std::optional<std::size_t> slot = SpillSlotOf(second())) return before_.slots[*slot];
-#ifdef JIT_WINDOW_BASE
   if (LoadsSlot(second(), JIT_WINDOW_BASE)) {
     Value base;
     base.is_window_base = true;
     return base;
   }
-#endif
   return {};
 }
 
@@ -122,11 +120,9 @@ Value Effect::Address() const {
 
 Value Effect::Add() const {
   if (IsImmediate(second())) return Of(first().reg.value).Moved(Distance(second().imm.value.s));
-#ifdef JIT_WINDOW_BASE
   const bool is_place = instruction_.mnemonic() == ZYDIS_MNEMONIC_ADD &&
                         LoadsSlot(second(), JIT_WINDOW_BASE) && Of(first().reg.value).bits <= 32;
   if (is_place) return Value::Confined(0);
-#endif
   return {};
 }
 
@@ -214,7 +210,7 @@ void Effect::MoveStackPointer(State& state) const {
 void Effect::LearnFromAccess(State& state) const {
   Value& rsp = state.general[kRspNumber];
   const bool is_prefixed_move = instruction_.has_32_bit_address() || !rsp.drift;
-  if (is_prefixed_move || isolation_ == Isolation::kSeg || !SurelyAccesses(instruction_)) return;
+  if (is_prefixed_move || !SurelyAccesses(instruction_)) return;
   if (rsp != before_.general[kRspNumber]) return;  // the address was of another RSP
   for (const Operand& operand : instruction_.visible()) {
     const bool is_at_rsp =

@@ -18,9 +18,7 @@ constexpr Slot kLoadable[] = {
     {JIT_SLOT_SCRATCH1, 8},  {JIT_FS_BASE, 8},           {JIT_GS_BASE, 8},
     {JIT_CONFINING_MASK, 8}, {JIT_BIT_PLACE_16, 8},      {JIT_BIT_PLACE_32, 8},
     {JIT_BIT_PLACE_64, 8},
-#ifdef JIT_WINDOW_BASE
     {JIT_WINDOW_BASE, 8},    {JIT_MINUS_WINDOW_BASE, 8},
-#endif
 };
 
 constexpr std::int64_t kExitPointers[] = {JIT_TO_LINK,    JIT_TO_LOOKUP, JIT_TO_SYSCALL,
