@@ -31,7 +31,7 @@ constexpr Name kNames[] = {
     {"RIP", JIT_RIP},          {"LNK", JIT_LINK},           {"HSP", JIT_HOST_RSP},
     {"TRP", JIT_TO_TRAP},      {"TLK", JIT_TO_LINK},        {"TLO", JIT_TO_LOOKUP},
     {"TAB", JIT_TABLE},        {"MSK", JIT_CONFINING_MASK}, {"GSB", JIT_GS_BASE},
-    {"SEC", JIT_SECOND_TABLE}, {"BIT", JIT_BIT_PLACE_64},
+    {"SEC", JIT_SECOND_TABLE}, {"BIT", JIT_BIT_PLACE_64},   {"BAS", JIT_WINDOW_BASE},
 };
 
 // "48 89 c8", and names of four bytes.
@@ -362,7 +362,6 @@ const Row kUnderSeg[] = {
     {"[rsp + disp], too far", kSeg, "48 89 84 24 00 00 02 00", "operand at 0"},
     {"[rsp + index]", kSeg, "48 89 04 04", "operand at 0"},
     {"mask under seg", kSeg, "64 c4 e2 fb f5 04 25 MSK 48 8b 08", "operand at 11"},
-#ifdef JIT_WINDOW_BASE
     {"string, registers made host addresses", kSeg,
      "64 48 8b 04 25 BAS 89 f6 48 8d 34 06 89 ff 48 8d 3c 07 f3 48 a5"},
     {"string, a register of 64 bits and the base", kSeg, "64 48 8b 04 25 BAS 48 8d 3c 07 f3 48 ab",
@@ -372,7 +371,6 @@ const Row kUnderSeg[] = {
     {"RSP from a register", kSeg, "64 48 8b 04 25 BAS 89 cc 48 8d 24 04"},
     {"RSP from a register of 64 bits", kSeg, "64 48 8b 04 25 BAS 48 89 cc 48 8d 24 04",
      "rsp at 16"},
-#endif
     {"lookup", kSeg, "41 0f b7 cb 64 ff 24 cd TAB"},
     {"lookup through GS", kSeg, "41 0f b7 cb 65 ff 24 cd TAB", "indirect-jump at 4"},
     {"rdfsbase", kSeg, "f3 48 0f ae c0", "instruction at 0"},
