@@ -16,12 +16,17 @@ bool HasVirtualization() {
   return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 2)) != 0;
 }
 
+// Whether there is one that a run would take. The cheap question first: the other makes a process.
+bool CanIsolate() {
+  return CheckIsolation(jit::Isolation::kMask).ok() || CheckIsolation(jit::Isolation::kPku).ok();
+}
+
 }  // namespace
 
 EngineFacts FactsOfThisMachine() {
   return {.has_virtualization = HasVirtualization(),
           .can_open_kvm = access("/dev/kvm", R_OK | W_OK) == 0,
-          .can_translate = JitEngine::CheckHost().ok() && ChooseIsolation(std::nullopt).ok()};
+          .can_translate = JitEngine::CheckHost().ok() && CanIsolate()};
 }
 
 process::EngineKind ChooseEngine(const EngineFacts& facts) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "jit-fallback/emit/confinement.h"
+#include "jit-fallback/emit/encoding.h"
 #include "jit-fallback/emit/implicit_operands.h"
 
 namespace dunebox::jit {
@@ -18,7 +19,7 @@ std::uint64_t BitStringOffset(const Instruction& instruction, const Context& con
   const unsigned log_size = LogBitStringWord(instruction);
   const unsigned unused = 64 - (8U << log_size);
   const auto number =
-      static_cast<std::int64_t>(context.gpr[RegisterOf(instruction)] << unused) >> unused;
+      static_cast<std::int64_t>(context.gpr[Number(RegField(instruction))] << unused) >> unused;
   return static_cast<std::uint64_t>((number >> (log_size + 3)) * (1 << log_size));
 }
 

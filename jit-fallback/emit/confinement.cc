@@ -53,10 +53,6 @@ std::uint64_t Unconfine(std::uint64_t confined) {
   return (confined & kLow) | static_cast<std::uint64_t>(high);
 }
 
-unsigned RegisterOf(const Instruction& instruction) {
-  return ((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U);
-}
-
 int PlainBase(const Instruction& instruction) {
   if (!instruction.has_memory || instruction.modrm_offset == 0 || instruction.rip_relative) {
     return -1;
@@ -132,7 +128,7 @@ bool Confinement::AfterArithmetic(const Instruction& instruction,
   if (opcode == 0x8d && !instruction.address_size) {  // lea
     const int base = PlainBase(instruction);
     if (base < 0) return false;
-    Move(RegisterOf(instruction), drift_[static_cast<unsigned>(base)], instruction.displacement);
+    Move(Number(RegField(instruction)), drift_[static_cast<unsigned>(base)], instruction.displacement);
     return true;
   }
   if ((opcode & 0xf8) == 0xb8) {  // mov reg, imm64
@@ -145,10 +141,10 @@ bool Confinement::AfterArithmetic(const Instruction& instruction,
   const unsigned rm = RmOf(instruction);
   switch (opcode) {
     case 0x89:  // mov rm, reg
-      drift_[rm] = drift_[RegisterOf(instruction)];
+      drift_[rm] = drift_[Number(RegField(instruction))];
       return true;
     case 0x8b:  // mov reg, rm
-      drift_[RegisterOf(instruction)] = drift_[rm];
+      drift_[Number(RegField(instruction))] = drift_[rm];
       return true;
     case 0x81:
     case 0x83: {

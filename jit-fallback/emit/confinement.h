@@ -56,8 +56,6 @@ class Confinement {
 
 // The operand's base register when it is base + displacement and nothing else; -1 otherwise.
 int PlainBase(const Instruction& instruction);
-// The general register in ModRM.reg.
-unsigned RegisterOf(const Instruction& instruction);
 // The operand is accessed whenever the instruction completes: it is neither masked away nor counted.
 bool SurelyAccesses(const Instruction& instruction, std::span<const std::uint8_t> bytes);
 

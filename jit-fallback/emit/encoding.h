@@ -13,6 +13,7 @@ namespace dunebox::jit {
 constexpr std::uint16_t Bit(Reg reg) {
   return static_cast<std::uint16_t>(1U << static_cast<unsigned>(reg));
 }
+constexpr unsigned Number(Reg reg) { return static_cast<unsigned>(reg); }
 constexpr Reg RegField(const Instruction& instruction) {
   return static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
 }

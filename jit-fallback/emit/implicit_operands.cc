@@ -33,7 +33,7 @@ ImplicitOperands ImplicitOf(const Instruction& instruction,
       return {.read = Bit(Reg::kRax)};
     case Operation::kMovdir64b:
     case Operation::kEnqcmd:
-      return {.written = static_cast<std::uint16_t>(1U << RegisterOf(instruction))};
+      return {.written = Bit(RegField(instruction))};
     case Operation::kEnter: {  // from the second level on it reads the frame RBP points at
       const bool reads_frame = (bytes[instruction.immediate_offset + 2U] & 31) > 1;
       return {.read = reads_frame ? Bit(Reg::kRbp) : std::uint16_t{0}};

@@ -163,7 +163,7 @@ void Emitter::EmitBitString(const Step& step) {
   MarkAt(RecoveryKind::kFixed, here);
   const auto address = static_cast<Reg>(scratch_[0]);
   const auto number = static_cast<Reg>(scratch_[1]);
-  const auto source = static_cast<Reg>(RegisterOf(instruction));
+  const Reg source = RegField(instruction);
   const auto extend = [&] { code_.MoveExtended(number, source, log_size); };
   extend();
   code_.MoveImmediate(address, log_size + 3);
