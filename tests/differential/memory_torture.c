@@ -5,7 +5,6 @@
 // still see what was before.
 //
 //   memory_torture [STEPS [SEED]]
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
