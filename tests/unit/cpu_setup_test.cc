@@ -190,7 +190,7 @@ TEST(SystemRegisters, SegmentsAreThoseOfLongModeRing0) {
 }
 
 TEST(SystemMsrs, StarGivesLinuxsSelectors) {
-  const MsrTable msrs = SystemMsrs(GuestVirt{0xffff'ff80'0000'0123});
+  const MsrTable msrs = SystemMsrs(GuestVirt{0xffff'ff80'0000'0123}, GuestVirt{0});
   ASSERT_EQ(msrs.count, 4u);
   EXPECT_EQ(msrs.entries[0].index, 0xc000'0081u);
   const std::uint64_t star = msrs.entries[0].data;
