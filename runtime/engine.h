@@ -62,6 +62,12 @@ struct Overloaded : Handlers... {
 template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
+// A system call whose result is known before it is made, as RAX has it.
+struct KnownAnswer {
+  std::uint16_t number;
+  std::int64_t result;
+};
+
 // The engine's half of one guest thread. Used by one host thread at a time, but for Kick.
 class EngineThread {
  public:
@@ -79,6 +85,11 @@ class EngineThread {
   virtual absl::Status SaveExtendedState(std::span<std::byte> area) = 0;
   // The area has been validated: no reserved bits, only components of extended_features().
   virtual absl::Status LoadExtendedState(std::span<const std::byte> area) = 0;
+  // From now on these calls may be answered without a SystemCall exit, and no others. Only where
+  // uses_known_answers().
+  virtual bool uses_known_answers() const { return false; }
+  virtual void KnowAnswers(std::span<const KnownAnswer> answers) { (void)answers; }
+
   // XCR0 as the guest sees it.
   virtual std::uint64_t extended_features() const = 0;
 };

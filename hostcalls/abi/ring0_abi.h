@@ -18,11 +18,21 @@
 #define DUNE_PORT_SYSCALL 0xd1  /* SYSCALL entered ring 0; registers are the guest's */
 #define DUNE_PORT_PROBE 0xd2    /* the probe guest reports; RAX, RDX carry its measurements */
 
+#define DUNE_PORT_ANSWERED 0xd3 /* ring 0 has answered a call; the host had stopped it meanwhile */
+
 #define DUNE_IMAGE_MAGIC 0x306e757264786f62 /* "boxdrun0" */
 
 // Bytes of one vector stub; stub n is at vectors + n * DUNE_VECTOR_STRIDE.
 #define DUNE_VECTOR_STRIDE 16
 #define DUNE_VECTOR_COUNT 32
+
+// Ring0State, as the assembler sees it.
+#define DUNE_QUICK_NUMBERS 512 /* greater numbers are the host's */
+#define DUNE_STATE_ANSWERS 512
+#define DUNE_STATE_SAVED_RCX 640
+#define DUNE_STATE_ANSWERED 648
+#define DUNE_STATE_INTERRUPTED 656
+#define DUNE_RFLAGS_TRAP_RESUME 0x10100
 
 #define DUNE_ARENA_VIRT 0xffffff8000000000
 
@@ -71,8 +81,28 @@ struct ImageHeader {
   std::uint64_t probe_sysret;    // SYSRETQ to RCX
   std::uint64_t probe_user;      // the probe guest's ring-3 part, copied to a user page
   std::uint64_t probe_user_end;
+  std::uint64_t quick_entry;     // LSTAR where ring 0 answers calls by itself
+  std::uint64_t quick_test;      // the call is answered; looks at Ring0State::interrupted
+  std::uint64_t quick_sysret;    // its SYSRETQ, the registers are ring 3's
+  std::uint64_t quick_out;       // the OUT behind quick_test
 };
-static_assert(sizeof(ImageHeader) == 13 * 8);
+static_assert(sizeof(ImageHeader) == 17 * 8);
+
+// What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). The host writes it while
+// the vCPU is out, and believes nothing it reads there: `answered` is a statistic.
+struct Ring0State {
+  static constexpr std::size_t kAnswers = 16;
+  // By number: which of the answers is the call's result; 0: ask the host.
+  std::uint8_t answer_of[DUNE_QUICK_NUMBERS];
+  std::uint64_t answers[kAnswers];
+  std::uint64_t saved_rcx;
+  std::uint64_t answered;     // calls so far
+  std::uint64_t interrupted;  // leave by quick_out instead of to ring 3
+};
+static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
+static_assert(offsetof(Ring0State, saved_rcx) == DUNE_STATE_SAVED_RCX);
+static_assert(offsetof(Ring0State, answered) == DUNE_STATE_ANSWERED);
+static_assert(offsetof(Ring0State, interrupted) == DUNE_STATE_INTERRUPTED);
 
 }  // namespace dunebox::abi
 

@@ -1,7 +1,8 @@
 // The freestanding ring-0 image: vector stubs, system-call entry, hypercall stubs, ways back.
 //
-// Position-independent but for nothing: it holds no absolute address and no data it writes. The
-// host reads the header to find the entry points. No policy and no call numbers here.
+// Position-independent: it holds no absolute address and no data it writes. The host reads the
+// header to find the entry points. No policy and no call numbers here: what ring 0 answers by
+// itself is in each vCPU's Ring0State.
 
 #include "hostcalls/abi/ring0_abi.h"
 
@@ -20,6 +21,10 @@ image:
         .quad   probe_sysret - image
         .quad   probe_user - image
         .quad   probe_user_end - image
+        .quad   quick_entry - image
+        .quad   quick_test - image
+        .quad   quick_sysret - image
+        .quad   quick_out - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -68,6 +73,8 @@ syscall_return:
         shrq    $17, %rcx
         sysretq
 syscall_return_end:
+
+#include "libdune/ring0/quick_calls.inc"
 
 // ---- The probe guest ----------------------------------------------------------------------------
 // Entered from: the host sets RIP here, CPL 0. RSI = iterations, RSP = a trap stack.

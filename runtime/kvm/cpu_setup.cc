@@ -148,7 +148,7 @@ void SetSystemRegisters(kvm_sregs& registers, const CpuFeatures& features, Ring0
                    x86::efer::kLongModeEnable | x86::efer::kSyscallEnable;
 }
 
-MsrTable SystemMsrs(GuestVirt syscall_entry) {
+MsrTable SystemMsrs(GuestVirt syscall_entry, GuestVirt state) {
   MsrTable msrs;
   // SYSRETQ loads SS = base + 8 and CS = base + 16. [amd/vol2 §6.1.1]
   constexpr std::uint64_t kUserBase = DUNE_SELECTOR_USER_DATA - 8;
@@ -156,6 +156,7 @@ MsrTable SystemMsrs(GuestVirt syscall_entry) {
   msrs.Add(x86::msr::kStar,
            (kUserBase << 48) | (std::uint64_t{DUNE_SELECTOR_KERNEL_CODE} << 32));
   msrs.Add(x86::msr::kLstar, syscall_entry.value);
+  msrs.Add(x86::msr::kKernelGsBase, state.value);
   msrs.Add(x86::msr::kCstar, 0);
   msrs.Add(x86::msr::kSyscallMask, x86::rflags::kSyscallClear);
   return msrs;

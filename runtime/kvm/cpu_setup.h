@@ -35,7 +35,8 @@ CpuidTable GuestCpuid(const CpuidTable& offered, const CpuFeatures& features);
 // Segment, control and table registers for ring 0 at a vCPU's block; RIP is set elsewhere.
 void SetSystemRegisters(kvm_sregs& registers, const CpuFeatures& features, Ring0 ring0,
                         GuestPhys page_table_root, GuestVirt block);
-MsrTable SystemMsrs(GuestVirt syscall_entry);
+// `state` is the Ring0State that SWAPGS finds.
+MsrTable SystemMsrs(GuestVirt syscall_entry, GuestVirt state);
 
 // Fills a vCPU's page: GDT, TSS. `block` is the host's view, `address` the guest's.
 void WriteVcpuBlock(std::byte* block, GuestVirt address);

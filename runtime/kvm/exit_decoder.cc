@@ -21,6 +21,7 @@ VmExit DecodePort(const kvm_run& run, const Stubs& stubs) {
   if (out && run.io.port == DUNE_PORT_SYSCALL && IsAt(rip, stubs.syscall_entry)) {
     return SyscallExit{};
   }
+  if (out && run.io.port == DUNE_PORT_ANSWERED && IsAt(rip, stubs.quick_out)) return AnsweredExit{};
   return FailedExit{absl::StrFormat("unauthentic hypercall: port 0x%x at rip 0x%x", run.io.port, rip)};
 }
 
@@ -37,7 +38,11 @@ Stubs Stubs::At(GuestVirt base) {
           .trap_return_end = base + header.trap_return_end,
           .syscall_entry = base + header.syscall_entry,
           .syscall_return = base + header.syscall_return,
-          .syscall_return_end = base + header.syscall_return_end};
+          .syscall_return_end = base + header.syscall_return_end,
+          .quick_entry = base + header.quick_entry,
+          .quick_test = base + header.quick_test,
+          .quick_sysret = base + header.quick_sysret,
+          .quick_out = base + header.quick_out};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }

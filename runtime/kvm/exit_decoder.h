@@ -20,6 +20,7 @@ namespace dunebox::kvm {
 struct Stubs {
   GuestVirt trap_out, trap_return, trap_return_end;
   GuestVirt syscall_entry, syscall_return, syscall_return_end;
+  GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
 };
@@ -28,6 +29,8 @@ struct Stubs {
 struct TrapExit {};
 // SYSCALL entered ring 0; the registers are the guest's.
 struct SyscallExit {};
+// Ring 0 has answered a call by itself and was told to leave; the registers are ring 3's.
+struct AnsweredExit {};
 // Ring 3 executed a port instruction and KVM let it. The guest sees #GP.
 struct UserPortExit {
   std::uint16_t port;
@@ -43,8 +46,8 @@ struct FailedExit {
   std::string reason;
 };
 
-using VmExit = std::variant<TrapExit, SyscallExit, UserPortExit, UserInvalidExit, InterruptedExit,
-                            FailedExit>;
+using VmExit = std::variant<TrapExit, SyscallExit, AnsweredExit, UserPortExit, UserInvalidExit,
+                            InterruptedExit, FailedExit>;
 
 // Needs synchronised general and system registers in `run`.
 VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs);

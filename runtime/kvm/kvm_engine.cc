@@ -38,6 +38,10 @@ class VcpuLease final : public runtime::EngineThread {
   void Unkick() override { vcpu_->Unkick(); }
   std::size_t extended_state_size() const override { return vcpu_->extended_state_size(); }
   std::uint64_t extended_features() const override { return vcpu_->extended_features(); }
+  bool uses_known_answers() const override { return vcpu_->uses_known_answers(); }
+  void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override {
+    vcpu_->KnowAnswers(answers);
+  }
   absl::Status SaveExtendedState(std::span<std::byte> area) override {
     return vcpu_->SaveExtendedState(area);
   }
@@ -115,11 +119,13 @@ std::string KvmEngine::Report(const runtime::Diagnostics& wanted) {
   if (!wanted.statistics) return {};
   std::array<std::uint64_t, kVcpuEvents> totals{};
   std::uint64_t vcpus = 0;
+  std::uint64_t answered = 0;
   {
     std::lock_guard lock(pool_->mutex);
     for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
       if (vcpu == nullptr) continue;
       ++vcpus;
+      answered += vcpu->answered();
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
@@ -127,6 +133,7 @@ std::string KvmEngine::Report(const runtime::Diagnostics& wanted) {
   for (std::size_t i = 0; i < kVcpuEvents; ++i) {
     report += runtime::StatisticsLine(kVcpuEventNames[i], totals[i]);
   }
+  report += runtime::StatisticsLine("answered_in_ring0", answered);
   return report;
 }
 

@@ -39,9 +39,10 @@ inline constexpr std::uint32_t kWindowSlot = kAliasSlot + 1;
 inline constexpr unsigned kShadowGranuleShift = 26;          // 64 MiB
 inline constexpr unsigned kTwoDimensionalGranuleShift = 30;  // 1 GiB
 
-// Inside a vCPU's page: descriptors, TSS and two stacks that hold one trap frame each.
+// Inside a vCPU's page: descriptors, TSS, Ring0State and two stacks that hold one trap frame each.
 inline constexpr std::uint64_t kBlockGdt = 0;
 inline constexpr std::uint64_t kBlockTss = 0x100;
+inline constexpr std::uint64_t kBlockState = 0x200;  // Ring0State
 inline constexpr std::uint64_t kBlockTrapStackTop = 0xc00;
 inline constexpr std::uint64_t kBlockIstStackTop = 0x1000;
 

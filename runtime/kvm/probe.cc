@@ -162,7 +162,7 @@ absl::Status ProbeGuest::CreateVcpu() {
     return KvmError("KVM_SET_SREGS", result);
   }
   run().s.regs.sregs = sregs;
-  MsrTable msrs = SystemMsrs(layout::ArenaVirt(dune::Ring0Header().syscall_entry));
+  MsrTable msrs = SystemMsrs(layout::ArenaVirt(dune::Ring0Header().syscall_entry), GuestVirt{0});
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {

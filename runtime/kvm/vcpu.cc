@@ -103,7 +103,8 @@ absl::Status Vcpu::Initialize() {
     return KvmError("KVM_SET_SREGS", result);
   }
   run().s.regs.sregs = sregs;
-  MsrTable msrs = SystemMsrs(stubs_.syscall_entry);
+  const GuestVirt entry = probe_.is_hardware() ? stubs_.quick_entry : stubs_.syscall_entry;
+  MsrTable msrs = SystemMsrs(entry, block_address_ + layout::kBlockState);
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {
@@ -125,6 +126,24 @@ absl::Status Vcpu::Initialize() {
     return KvmError("KVM_SET_FPU", result);
   }
   return absl::OkStatus();
+}
+
+abi::Ring0State& Vcpu::state() const {
+  return *reinterpret_cast<abi::Ring0State*>(block_ + layout::kBlockState);
+}
+
+void Vcpu::KnowAnswers(std::span<const runtime::KnownAnswer> answers) {
+  std::size_t used = 1;  // answer 0 means none
+  std::ranges::fill(state().answer_of, std::uint8_t{0});
+  for (const runtime::KnownAnswer& known : answers) {
+    if (known.number >= DUNE_QUICK_NUMBERS) continue;
+    const auto result = static_cast<std::uint64_t>(known.result);
+    std::size_t place = 1;
+    while (place < used && state().answers[place] != result) ++place;
+    if (place == abi::Ring0State::kAnswers) continue;  // full: the host answers
+    if (place == used) state().answers[used++] = result;
+    state().answer_of[known.number] = static_cast<std::uint8_t>(place);
+  }
 }
 
 abi::TrapFrame& Vcpu::frame() const {
@@ -162,6 +181,7 @@ void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
 
 // Preconditions: the vCPU is out of the guest; registers.rip is canonical.
 void Vcpu::Enter(const Registers& registers) {
+  state().interrupted = 0;
   kvm_regs& regs = run().s.regs.regs;
   regs.rax = registers.rax, regs.rbx = registers.rbx, regs.rcx = registers.rcx;
   regs.rdx = registers.rdx, regs.rsi = registers.rsi, regs.rdi = registers.rdi;
@@ -268,6 +288,16 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
                     .memory_error = false}};
 }
 
+// In ring 0 by SYSCALL, with everything else as ring 3 has it.
+void Vcpu::ReadAfterSyscall(Registers& registers) {
+  place_ = Place::kRing0;
+  at_syscall_ = true;
+  ReadGeneral(registers);
+  registers.rsp = run().s.regs.regs.rsp;
+  registers.rip = registers.rcx;
+  registers.rflags = registers.r11;
+}
+
 Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
   const std::uint64_t rip = run().s.regs.regs.rip;
   if (PrivilegeOf(run()) != 0 && rip != stubs_.syscall_entry.value) {
@@ -281,6 +311,18 @@ Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
     // `registers` is what ring 3 would have continued with: still exact.
     place_ = Place::kRing0;
     return Exit{Interrupted{}};
+  }
+  if (rip == stubs_.quick_sysret.value) {
+    ReadAfterSyscall(registers);
+    return Exit{Interrupted{}};
+  }
+  if (IsIn(rip, stubs_.quick_entry, stubs_.quick_sysret)) {
+    // Whatever has been answered by now, it leaves ring 0 by a hypercall.
+    state().interrupted = 1;
+    if (rip > stubs_.quick_test.value) {
+      run().s.regs.regs.rip = stubs_.quick_test.value;
+      run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+    }
   }
   // On the way in: run on to the hypercall. Whoever kicked is served after that exit.
   Unkick();
@@ -335,13 +377,12 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
       runtime::Overloaded{
           [&](const TrapExit&) { return OnTrap(registers); },
           [&](const SyscallExit&) -> Step {
-            place_ = Place::kRing0;
-            at_syscall_ = true;
-            ReadGeneral(registers);
-            registers.rsp = run().s.regs.regs.rsp;
-            registers.rip = registers.rcx;
-            registers.rflags = registers.r11;
+            ReadAfterSyscall(registers);
             return Exit{SystemCall{}};
+          },
+          [&](const AnsweredExit&) -> Step {
+            ReadAfterSyscall(registers);
+            return Exit{Interrupted{}};
           },
           [&](const UserPortExit& exit) { return OnUserPort(exit, registers); },
           [&](const UserInvalidExit& exit) { return OnUserInvalid(exit, registers); },

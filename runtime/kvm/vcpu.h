@@ -54,6 +54,10 @@ class Vcpu final : public runtime::EngineThread {
   void Unkick() override;
   std::size_t extended_state_size() const override { return features_.xsave_size; }
   std::uint64_t extended_features() const override { return features_.xcr0; }
+  bool uses_known_answers() const override { return probe_.is_hardware(); }
+  void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
+  // Calls that ring 0 has answered; what the guest's side says.
+  std::uint64_t answered() const { return state().answered; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
   absl::Status LoadExtendedState(std::span<const std::byte> area) override;
   // By VcpuEvent.
@@ -78,6 +82,7 @@ class Vcpu final : public runtime::EngineThread {
   Step RunOnce(runtime::Registers& registers);
   Step OnTrap(runtime::Registers& registers);
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
+  void ReadAfterSyscall(runtime::Registers& registers);
   Step OnInterrupted(runtime::Registers& registers);
   Step OnMemoryError(runtime::Registers& registers);
   Step OnUserPort(const UserPortExit& exit, runtime::Registers& registers);
@@ -85,6 +90,7 @@ class Vcpu final : public runtime::EngineThread {
 
   kvm_run& run() const { return *static_cast<kvm_run*>(run_area_.get()); }
   abi::TrapFrame& frame() const;
+  abi::Ring0State& state() const;
 
   Vm& vm_;
   Mmu& mmu_;

@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
 #include "runtime/process/signal_delivery.h"
 
@@ -20,6 +21,7 @@ void OnSystemCall(GuestThread& thread) {
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  if (ChangesAnswers(request.number)) thread.PublishAnswers();
   if (result.is_registers_set()) return;
   if (result.is_restart()) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.
@@ -47,7 +49,15 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
 
 GuestThread::~GuestThread() { signals::SetCurrentPending(nullptr); }
 
-void GuestThread::Attach() { signals::SetCurrentPending(&signal.pending); }
+void GuestThread::Attach() {
+  signals::SetCurrentPending(&signal.pending);
+  PublishAnswers();
+}
+
+void GuestThread::PublishAnswers() {
+  if (owner.trace() != nullptr || !engine->uses_known_answers()) return;
+  engine->KnowAnswers(KnownAnswers());
+}
 
 bool GuestThread::RestartsAfterSignal() const {
   const std::uint64_t noted = signal.pending.mask();
@@ -61,6 +71,7 @@ void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
   signal.pending.Attach(
       &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },
       engine.get());
+  PublishAnswers();
 }
 
 void RunGuest(GuestThread& thread) {

@@ -39,6 +39,10 @@ class GuestThread final : public hostcalls::Caller {
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 
+  // Tells the engine what it may answer by itself; nothing while somebody traces, who wants to see
+  // every call. On the thread's own host thread.
+  void PublishAnswers();
+
   // In a forked child: another engine in place of the parent's.
   void ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh);
 

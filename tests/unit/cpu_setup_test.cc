@@ -190,8 +190,8 @@ TEST(SystemRegisters, SegmentsAreThoseOfLongModeRing0) {
 }
 
 TEST(SystemMsrs, StarGivesLinuxsSelectors) {
-  const MsrTable msrs = SystemMsrs(GuestVirt{0xffff'ff80'0000'0123});
-  ASSERT_EQ(msrs.count, 4u);
+  const MsrTable msrs = SystemMsrs(GuestVirt{0xffff'ff80'0000'0123}, GuestVirt{0xffff'ff80'0000'4200});
+  ASSERT_EQ(msrs.count, 5u);
   EXPECT_EQ(msrs.entries[0].index, 0xc000'0081u);
   const std::uint64_t star = msrs.entries[0].data;
   EXPECT_EQ(star, 0x0023'0008'0000'0000u);
@@ -200,13 +200,15 @@ TEST(SystemMsrs, StarGivesLinuxsSelectors) {
   EXPECT_EQ(((star >> 48) + 8) | 3, 0x2bu);   // SYSRETQ: SS
   EXPECT_EQ(msrs.entries[1].index, 0xc000'0082u);
   EXPECT_EQ(msrs.entries[1].data, 0xffff'ff80'0000'0123u);
-  EXPECT_EQ(msrs.entries[2].index, 0xc000'0083u);
-  EXPECT_EQ(msrs.entries[2].data, 0u);  // no compatibility mode
-  EXPECT_EQ(msrs.entries[3].index, 0xc000'0084u);
+  EXPECT_EQ(msrs.entries[2].index, 0xc000'0102u);
+  EXPECT_EQ(msrs.entries[2].data, 0xffff'ff80'0000'4200u);  // what SWAPGS finds
+  EXPECT_EQ(msrs.entries[3].index, 0xc000'0083u);
+  EXPECT_EQ(msrs.entries[3].data, 0u);  // no compatibility mode
+  EXPECT_EQ(msrs.entries[4].index, 0xc000'0084u);
   // Everything that could act in ring 0 is cleared: TF, IF, DF, IOPL, NT, RF, AC.
   const std::uint64_t acts =
       (1 << 8) | (1 << 9) | (1 << 10) | (3 << 12) | (1 << 14) | (1 << 16) | (1 << 18);
-  EXPECT_EQ(msrs.entries[3].data & acts, acts);
+  EXPECT_EQ(msrs.entries[4].data & acts, acts);
 }
 
 // ---- descriptor tables --------------------------------------------------------------------------

@@ -20,6 +20,7 @@ std::string NameOf(const VmExit& exit) {
   struct Namer {
     std::string operator()(const TrapExit&) const { return "trap"; }
     std::string operator()(const SyscallExit&) const { return "syscall"; }
+    std::string operator()(const AnsweredExit&) const { return "answered"; }
     std::string operator()(const UserPortExit& user) const {
       return (user.out ? "user out " : "user in ") + std::to_string(user.port);
     }
@@ -61,12 +62,16 @@ TEST(ExitDecoder, AHypercallCountsFromItsOwnStubOnly) {
   };
   const std::uint64_t trap = kStubs.trap_out.value;
   const std::uint64_t entry = kStubs.syscall_entry.value;
+  const std::uint64_t answered = kStubs.quick_out.value;
   const Case cases[] = {
       // KVM reports RIP at the OUT or behind it.
       {0, trap, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "trap"},
       {0, trap + 2, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "trap"},
       {0, entry, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL, "syscall"},
       {0, entry + 2, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL, "syscall"},
+      {0, answered, KVM_EXIT_IO_OUT, DUNE_PORT_ANSWERED, "answered"},
+      {0, answered, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL, "failed"},
+      {0, entry, KVM_EXIT_IO_OUT, DUNE_PORT_ANSWERED, "failed"},
       // The right port at the wrong place.
       {0, trap + 1, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "failed"},
       {0, trap + 3, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "failed"},

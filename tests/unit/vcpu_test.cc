@@ -452,6 +452,76 @@ TEST_F(VcpuTest, InterruptedOnTheWayInRunsOnToTheHypercall) {
   }
 }
 
+// Ring 0 answers calls by itself there. What a signal finds half done is finished, and comes out by
+// a hypercall of its own.
+TEST_F(VcpuTest, InterruptedWhileRing0AnswersItIsToldToLeave) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const std::uint64_t test = kStubs.quick_test.value;
+  // Where it is interrupted, and where it goes on.
+  const std::pair<std::uint64_t, std::uint64_t> places[] = {
+      {kStubs.quick_entry.value, kStubs.quick_entry.value}, {test, test}, {test + 5, test}};
+  for (const auto& [rip, resumed] : places) {
+    kvm_.ScriptRun([rip = rip, this](kvm_run& run) {
+      SetPrivilege(run, 0);
+      run.s.regs.regs.rip = rip;
+      vcpu_->Kick();
+      return -EINTR;
+    });
+    kvm_.ScriptRun([resumed = resumed, &state](kvm_run& run) {
+      EXPECT_EQ(run.s.regs.regs.rip, resumed);
+      EXPECT_EQ(state.interrupted, 1u);
+      Out(run, DUNE_PORT_ANSWERED, kStubs.quick_out);
+      run.s.regs.regs.rax = 4711;
+      run.s.regs.regs.rcx = kCode + 0x42;
+      run.s.regs.regs.r11 = kUserFlags;
+      run.s.regs.regs.rsp = kCode + 0xd00;
+      return 0;
+    });
+    RunTo<Interrupted>();
+    EXPECT_EQ(registers_.rax, 4711u);
+    EXPECT_EQ(registers_.rip, kCode + 0x42);
+    EXPECT_EQ(registers_.rsp, kCode + 0xd00);
+    EXPECT_EQ(registers_.rflags, kUserFlags);
+    // The next entry forgets it.
+    ScriptLook([&state](const kvm_run&) { EXPECT_EQ(state.interrupted, 0u); });
+    RunTo<Interrupted>();
+  }
+}
+
+TEST_F(VcpuTest, InterruptedAtTheEndOfAnAnswerTheCallIsOver) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    SetPrivilege(run, 0);
+    run.s.regs.regs.rip = kStubs.quick_sysret.value;
+    run.s.regs.regs.rax = 4711;
+    run.s.regs.regs.rcx = kCode + 0x42;
+    run.s.regs.regs.r11 = kUserFlags;
+    run.s.regs.regs.rsp = kCode + 0xd00;
+    return -EINTR;
+  });
+  RunTo<Interrupted>();
+  EXPECT_EQ(registers_.rax, 4711u);
+  EXPECT_EQ(registers_.rip, kCode + 0x42);
+  EXPECT_EQ(registers_.rsp, kCode + 0xd00);
+}
+
+TEST_F(VcpuTest, KnowsAsManyAnswersAsThereIsRoomForAndNoOthers) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  std::vector<runtime::KnownAnswer> answers = {{.number = 1000, .result = 1}};
+  for (std::uint16_t i = 0; i < 40; ++i) answers.push_back({.number = i, .result = i / 2});
+  vcpu_->KnowAnswers(answers);
+  int known = 0;
+  for (std::uint16_t i = 0; i < DUNE_QUICK_NUMBERS; ++i) {
+    if (state.answer_of[i] == 0) continue;
+    ++known;
+    EXPECT_EQ(state.answers[state.answer_of[i]], static_cast<std::uint64_t>(i / 2));
+  }
+  EXPECT_EQ(known, 30);  // fifteen results, two numbers each
+  vcpu_->KnowAnswers({});
+  for (const std::uint8_t place : state.answer_of) EXPECT_EQ(place, 0);
+}
+
 TEST_F(VcpuTest, InterruptedInRing3AtTheEntryRunsOnToItsPageFault) {
   ScriptInterrupted(3, kStubs.syscall_entry.value);
   fault_rip_ = kStubs.syscall_entry.value;
