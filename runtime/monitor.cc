@@ -1,5 +1,6 @@
 #include "runtime/monitor.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -12,6 +13,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "runtime/file_descriptor.h"
+#include "runtime/limits/limit_watch.h"
 #include "runtime/session.h"
 #include "runtime/text_file.h"
 
@@ -20,7 +23,7 @@ namespace {
 
 // What the child's state change means for the one who waits.
 struct ChildEvent {
-  std::optional<int> exit_status;
+  std::optional<SessionEnd> end;
   bool stopped = false;
 };
 
@@ -30,8 +33,12 @@ std::optional<ChildEvent> Reap(pid_t child) {
   const pid_t result = waitpid(-1, &status, WNOHANG | WUNTRACED);
   if (result <= 0) return std::nullopt;
   if (result != child) return ChildEvent{};
-  if (WIFEXITED(status)) return ChildEvent{.exit_status = WEXITSTATUS(status)};
-  if (WIFSIGNALED(status)) return ChildEvent{.exit_status = kExitSignalBase + WTERMSIG(status)};
+  if (WIFEXITED(status)) return ChildEvent{.end = SessionEnd{.exit_status = WEXITSTATUS(status)}};
+  if (WIFSIGNALED(status)) {
+    return ChildEvent{.end = SessionEnd{.reason = EndReason::kSignaled,
+                                        .exit_status = kExitSignalBase + WTERMSIG(status),
+                                        .signal = WTERMSIG(status)}};
+  }
   return ChildEvent{.stopped = WIFSTOPPED(status)};
 }
 
@@ -56,15 +63,16 @@ void KillTree() {
 // Whose signals are passed on to the child.
 enum class PassOn : unsigned char { kFromAnybody, kFromParent };
 
-// Waits for the child's end with all signals blocked, taking them one at a time. Nothing when our
-// own parent, `parent`, is gone.
-std::optional<int> WaitForEnd(pid_t child, pid_t parent, PassOn pass_on) {
+// Waits for the child's end, or for a limit, with all signals blocked, taking them one at a time.
+// Nothing when our own parent, `parent`, is gone.
+std::optional<SessionEnd> WaitForEnd(pid_t child, pid_t parent, PassOn pass_on,
+                                     LimitWatch& watch) {
   sigset_t all;
   sigfillset(&all);
   for (;;) {
     if (getppid() != parent) return std::nullopt;
     if (const std::optional<ChildEvent> event = Reap(child)) {
-      if (event->exit_status) return event->exit_status;
+      if (event->end) return event->end;
       if (event->stopped) {
         // Stop as the program did, so that the shell sees the job stopped; continue it with us.
         raise(SIGSTOP);
@@ -72,8 +80,11 @@ std::optional<int> WaitForEnd(pid_t child, pid_t parent, PassOn pass_on) {
       }
       continue;
     }
+    if (const std::optional<EndReason> reached = watch.Reached()) {
+      return SessionEnd{.reason = *reached, .exit_status = kExitLimit};
+    }
     siginfo_t info;
-    const int signal = sigwaitinfo(&all, &info);
+    const int signal = sigtimedwait(&all, &info, watch.Pause());
     if (signal <= 0 || signal == SIGCHLD || signal == SIGCONT) continue;
     // The terminal sends its signals to the program too; what a process sent came to us alone.
     const bool sent = info.si_code <= 0;
@@ -91,6 +102,31 @@ struct Inherited {
   struct sigaction on_child;
 };
 
+// How the guardian tells the monitor what its exit status cannot say.
+struct EndPipe {
+  FileDescriptor read_end;
+  FileDescriptor write_end;
+
+  static absl::StatusOr<EndPipe> Create() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe");
+    return EndPipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+  }
+  void Close() {
+    read_end = FileDescriptor();
+    write_end = FileDescriptor();
+  }
+  void Tell(const SessionEnd& end) const {
+    // Smaller than a pipe: written whole. Without it the monitor still has the exit status.
+    [[maybe_unused]] const ssize_t written = write(write_end.get(), &end, sizeof(end));
+  }
+  std::optional<SessionEnd> Told() const {
+    SessionEnd end;
+    if (read(read_end.get(), &end, sizeof(end)) != ssize_t{sizeof(end)}) return std::nullopt;
+    return end;
+  }
+};
+
 // In the program's process.
 [[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited,
                                 const std::function<void()>& run_program) {
@@ -103,8 +139,10 @@ struct Inherited {
 }
 
 // In the guardian's process.
-[[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited,
+[[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
+                                 const MonitorOptions& options,
                                  const std::function<void()>& run_program) {
+  LimitWatch watch(options.limits);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGHUP);  // any signal: it wakes WaitForEnd, which looks for its parent
   const pid_t guardian = getpid();
@@ -114,15 +152,23 @@ struct Inherited {
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
     _exit(kExitRuntimeError);
   }
-  if (program == 0) BecomeProgram(guardian, inherited, run_program);
-  const std::optional<int> end = WaitForEnd(program, monitor, PassOn::kFromParent);
+  if (program == 0) {
+    pipe.Close();
+    BecomeProgram(guardian, inherited, run_program);
+  }
+  const std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
   KillTree();
-  _exit(end.value_or(kExitRuntimeError));
+  if (!end) _exit(kExitRuntimeError);
+  pipe.Tell(*end);
+  _exit(end->exit_status);
 }
 
 }  // namespace
 
-absl::StatusOr<int> RunUnderMonitor(const std::function<void()>& run_program) {
+absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
+                                           const std::function<void()>& run_program) {
+  absl::StatusOr<EndPipe> pipe = EndPipe::Create();
+  if (!pipe.ok()) return pipe.status();
   sigset_t all;
   Inherited inherited;
   sigfillset(&all);
@@ -132,16 +178,24 @@ absl::StatusOr<int> RunUnderMonitor(const std::function<void()>& run_program) {
   default_action.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &default_action, &inherited.on_child);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  const pid_t parent = getppid();
+  // SIGCHLD: it wakes WaitForEnd, which looks for its parent, and is passed on to nobody.
+  if (options.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGCHLD);
 
   const pid_t monitor = getpid();
   const pid_t guardian = fork();
   if (guardian < 0) return ForkError();
-  if (guardian == 0) BecomeGuardian(monitor, inherited, run_program);
-  // Our own parent may go away: a program started by a shell that ended goes on, as natively.
-  std::optional<int> end;
-  while (!end) end = WaitForEnd(guardian, getppid(), PassOn::kFromAnybody);
+  if (guardian == 0) BecomeGuardian(monitor, inherited, *pipe, options, run_program);
+  pipe->write_end = FileDescriptor();
+  LimitWatch no_limits({});
+  std::optional<SessionEnd> end = WaitForEnd(guardian, parent, PassOn::kFromAnybody, no_limits);
+  // A program started by a shell that ended goes on, as natively.
+  while (!end && !options.die_with_parent) {
+    end = WaitForEnd(guardian, getppid(), PassOn::kFromAnybody, no_limits);
+  }
   KillTree();  // only when the guardian did not come to it
-  return *end;
+  if (!end) return SessionEnd{.reason = EndReason::kParentGone, .exit_status = kExitRuntimeError};
+  return pipe->Told().value_or(*end);
 }
 
 }  // namespace dunebox::runtime

@@ -8,18 +8,29 @@
 // program starts: when the monitor or the program's first process is gone it kills what is left, so
 // that even kill -9 of the monitor ends the whole tree. When the guardian itself is killed, the
 // monitor does the same.
+//
+// The guardian also keeps the limits of time, since all that it ends is below it: it kills the tree
+// and tells the monitor which limit it was. A program that stops the guardian stops that clock.
 #ifndef DUNEBOX_RUNTIME_MONITOR_H_
 #define DUNEBOX_RUNTIME_MONITOR_H_
 
 #include <functional>
 
 #include "absl/status/statusor.h"
+#include "runtime/limits/session_end.h"
+#include "runtime/limits/session_limits.h"
 
 namespace dunebox::runtime {
 
-// Forks; the grandchild calls `run_program`, which never returns. Returns the exit status to
-// report: the program's own, or 128 + n.
-absl::StatusOr<int> RunUnderMonitor(const std::function<void()>& run_program);
+struct MonitorOptions {
+  SessionLimits limits;          // those of time; the others are each process's own
+  bool die_with_parent = false;  // kill the tree when the process that started us is gone
+};
+
+// Forks; the grandchild calls `run_program`, which never returns. The exit status to report is the
+// program's own, 128 + n, or that of a limit.
+absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
+                                           const std::function<void()>& run_program);
 
 }  // namespace dunebox::runtime
 

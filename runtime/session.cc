@@ -19,6 +19,7 @@
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/text_trace.h"
+#include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
 #include "runtime/jit/isolation_choice.h"
@@ -27,6 +28,9 @@
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
+#include "runtime/limits/environment.h"
+#include "runtime/limits/session_end.h"
+#include "runtime/limits/task_slots.h"
 #include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/monitor.h"
@@ -110,6 +114,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
         options.engine == EngineChoice::kKvm ? "not --engine=kvm"
                                              : "and auto takes kvm here: say --engine=jit"));
   }
+  if (options.status_fd >= 0 && fcntl(options.status_fd, F_GETFD) < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--json-status-fd: descriptor ", options.status_fd, " is not open"));
+  }
   if (options.ring != 3) {
     return absl::UnimplementedError("this build runs programs in ring 3 only");
   }
@@ -144,6 +152,8 @@ class Guest {
 
   // Takes over the process's limits; `state` has what a predecessor had remembered, or is null.
   absl::Status InstallLimits(const process::ExecState* state);
+  // Makes the limits that this process takes along the session's; once, before its first program.
+  absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
   // What a session needs once, before its first program.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
                                                      process::EngineKind engine,
@@ -165,6 +175,7 @@ class Guest {
   memory::AddressSpace space_;
   hostcalls::VirtualLimits limits_;
   kvm::ReservingKvmApi kvm_api_;
+  std::unique_ptr<TaskSlots> tasks_;  // null: any number
   std::unique_ptr<process::Machine> machine_;
 };
 
@@ -176,6 +187,41 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_STACK, state->stack);
   limits_.Restore(RLIMIT_AS, state->address_space);
   limits_.Restore(RLIMIT_CORE, state->core);
+  limits_.Restore(RLIMIT_FSIZE, state->file_size);
+  if (state->session.tasks_fd < 0) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<TaskSlots>> tasks = TaskSlots::Map(state->session.tasks_fd);
+  if (!tasks.ok()) return tasks.status();
+  tasks_ = *std::move(tasks);
+  return absl::OkStatus();
+}
+
+absl::Status Guest::BeginLimits(const SessionLimits& limits, process::ExecState& state) {
+  state.session.memory_limit = limits.memory.value_or(0);
+  if (limits.file_size) {
+    const rlim_t bytes = std::min<rlim_t>(*limits.file_size, limits_.Get(RLIMIT_FSIZE).rlim_max);
+    limits_.Restore(RLIMIT_FSIZE, {bytes, bytes});
+  }
+  if (limits.open_files) {
+    const rlim_t most = limits_.Get(RLIMIT_NOFILE).rlim_max;
+    if (*limits.open_files > most) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--nofile: no more than ", most, " open files can be had here"));
+    }
+    const hostcalls::SyscallResult set =
+        limits_.Set(RLIMIT_NOFILE, {*limits.open_files, *limits.open_files});
+    if (!set.ok()) return absl::ErrnoToStatus(set.error(), "--nofile");
+  }
+  if (!limits.tasks) return absl::OkStatus();
+  absl::StatusOr<FileDescriptor> file = TaskSlots::CreateFile(*limits.tasks);
+  if (!file.ok()) return file.status();
+  absl::StatusOr<hostcalls::ReservedFd> reserved = limits_.DuplicateToReserved(file->get());
+  if (!reserved.ok()) return reserved.status();
+  absl::StatusOr<std::unique_ptr<TaskSlots>> tasks = TaskSlots::Map(reserved->get());
+  if (!tasks.ok()) return tasks.status();
+  tasks_ = *std::move(tasks);
+  state.session.tasks_fd = reserved->release();
+  const std::optional<TaskSlots::Claim> claim = tasks_->Take();
+  if (!claim || !tasks_->Confirm(*claim)) return absl::InternalError("--pids: cannot begin to count");
   return absl::OkStatus();
 }
 
@@ -322,7 +368,8 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
                       std::unique_ptr<EngineThread> engine, const loader::StartState& start) {
   std::optional<hostcalls::TextTrace> trace;
   if (state.session.trace_fd >= 0) trace.emplace(state.session.trace_fd);
-  process::Process process(state.session, *machine_, limits_, trace ? &*trace : nullptr,
+  process::Process process(state.session, *machine_, limits_, tasks_.get(),
+                           trace ? &*trace : nullptr,
                            {.executable_path = program.resolved_path,
                             .command_line = Join(program.arguments),
                             .environment = Join(state.environment),
@@ -367,6 +414,10 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   program->executable.handle = FileDescriptor();
   program->interpreter.reset();
   SetCommandName(state.path);
+  space_.LimitData(state.session.memory_limit);
+  if (absl::Status status = limits_.ApplyFileSize(); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
   RunThread(state, *program, *std::move(engine), *start);
 }
 
@@ -391,14 +442,55 @@ absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind 
                    hostcalls::DefaultReservedDescriptors());
 }
 
-// In the monitor's child: becomes the guest.
-int BecomeGuest(const SessionOptions& options) {
+// A line for --json-status-fd. Who reads it may be gone; that is no reason to end.
+void WriteStatus(int fd, const std::string& line) {
+  if (fd < 0) return;
+  [[maybe_unused]] const ssize_t written = write(fd, line.data(), line.size());
+}
+
+std::string_view IsolationName(process::EngineKind engine, jit::Isolation isolation) {
+  return engine == process::EngineKind::kJit ? jit::NameOf(isolation) : std::string_view();
+}
+
+absl::Status EnterDirectory(const std::string& directory) {
+  if (directory.empty() || chdir(directory.c_str()) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, absl::StrCat("--chdir: cannot enter ", directory));
+}
+
+// In place of a session.
+int DryRun(const SessionOptions& options) {
+  if (absl::Status status = EnterDirectory(options.directory); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);
   if (!path.ok()) return FailToStart(path.status());
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
   if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
+  const std::string text =
+      DescribeSession(options, {.program = *path,
+                                .engine = process::NameOf(engine),
+                                .isolation = IsolationName(engine, *isolation)});
+  if (write(STDOUT_FILENO, text.data(), text.size()) == static_cast<ssize_t>(text.size())) return 0;
+  return Fail(kExitRuntimeError, absl::ErrnoToStatus(errno, "cannot write to standard output"));
+}
+
+// In the monitor's child: becomes the guest.
+int BecomeGuest(const SessionOptions& options) {
+  if (absl::Status status = EnterDirectory(options.directory); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
+  absl::StatusOr<std::string> path = loader::FindProgram(options.program);
+  if (!path.ok()) return FailToStart(path.status());
+  const process::EngineKind engine = EngineFor(options.engine);
+  absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
+  if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
+  if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
+  // The descriptor is ours and the monitor's: the program does not have it.
+  WriteStatus(options.status_fd, StartedLine(getpid(), process::NameOf(engine),
+                                             IsolationName(engine, *isolation)));
+  if (options.status_fd >= 0) close(options.status_fd);
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
@@ -407,12 +499,15 @@ int BecomeGuest(const SessionOptions& options) {
   }
   process::ExecState state{.path = *path,
                            .arguments = options.arguments,
-                           .environment = Environment(),
+                           .environment = Changed(Environment(), options.environment),
                            .signal_mask = signals::HostMask()};
   absl::StatusOr<process::SessionState> session =
       (*guest)->BeginSession(options, engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   state.session = *session;
+  if (absl::Status status = (*guest)->BeginLimits(options.limits, state); !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
   return (*guest)->Run(std::move(state), stack_limit);
 }
 
@@ -438,8 +533,14 @@ int RunSession(const SessionOptions& options) {
   if (absl::Status status = EnsureUserHalfIsFree(); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }
-  absl::StatusOr<int> end = RunUnderMonitor([&] { _exit(BecomeGuest(options)); });
-  return end.ok() ? *end : Fail(kExitRuntimeError, end.status());
+  if (options.dry_run) return DryRun(options);
+  absl::StatusOr<SessionEnd> end =
+      RunUnderMonitor({.limits = options.limits, .die_with_parent = options.die_with_parent},
+                      [&] { _exit(BecomeGuest(options)); });
+  if (!end.ok()) return Fail(kExitRuntimeError, end.status());
+  WriteStatus(options.status_fd, EndedLine(*end));
+  const std::string message = LimitMessage(*end, options.limits);
+  return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));
 }
 
 std::optional<int> ResumeDescriptor(std::span<const std::string> arguments) {

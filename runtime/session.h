@@ -12,6 +12,8 @@
 
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
+#include "runtime/limits/environment.h"
+#include "runtime/limits/session_limits.h"
 
 namespace dunebox::runtime {
 
@@ -35,6 +37,12 @@ struct SessionOptions {
   int ring = 3;
   TraceFormat trace = TraceFormat::kNone;
   Diagnostics diagnostics;
+  SessionLimits limits;
+  EnvironmentChanges environment;
+  std::string directory;       // to start in; empty: the caller's
+  int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
+  bool die_with_parent = false;
+  bool dry_run = false;
   std::string program;                 // as given: searched in PATH when it has no slash
   std::vector<std::string> arguments;  // argv of the guest, argv[0] included
 };

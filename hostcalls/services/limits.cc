@@ -45,6 +45,15 @@ absl::StatusOr<ReservedFd> OpenRoot() {
   return root;
 }
 
+// The kernel's soft limit; the hard one stays the host's.
+bool SetSoft(int resource, rlim_t soft) {
+  const auto kind = static_cast<__rlimit_resource>(resource);
+  rlimit host{};
+  if (getrlimit(kind, &host) != 0) return false;
+  host.rlim_cur = std::min(soft, host.rlim_max);
+  return setrlimit(kind, &host) == 0;
+}
+
 }  // namespace
 
 VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
@@ -52,7 +61,8 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
       descriptors_{static_cast<rlim_t>(reserved.first), static_cast<rlim_t>(reserved.first)},
       stack_(kUnlimited),
       address_space_(kUnlimited),
-      core_(kUnlimited) {}
+      core_(kUnlimited),
+      file_size_(kUnlimited) {}
 
 VirtualLimits::VirtualLimits(VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
@@ -63,6 +73,7 @@ VirtualLimits::VirtualLimits(VirtualLimits& parent)
       stack_(parent.Get(RLIMIT_STACK)),
       address_space_(parent.Get(RLIMIT_AS)),
       core_(parent.Get(RLIMIT_CORE)),
+      file_size_(parent.Get(RLIMIT_FSIZE)),
       runtime_file_(parent.runtime_file_),
       root_(parent.root_),
       proc_device_(parent.proc_device_) {}
@@ -121,9 +132,11 @@ absl::Status VirtualLimits::Install() {
   const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
   if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0 ||
-      getrlimit(RLIMIT_CORE, &core_) != 0) {
+      getrlimit(RLIMIT_CORE, &core_) != 0 || getrlimit(RLIMIT_FSIZE, &file_size_) != 0) {
     return absl::ErrnoToStatus(errno, "getrlimit");
   }
+  const rlimit any_size{file_size_.rlim_max, file_size_.rlim_max};
+  if (setrlimit(RLIMIT_FSIZE, &any_size) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   // With a limit of 0 the kernel still dumps to a program that core_pattern names; with one of 1
   // it does neither. [core(5)] The hard limit stays, for the runtime that execve starts.
   const rlimit no_core{std::min<rlim_t>(1, core_.rlim_max), core_.rlim_max};
@@ -189,12 +202,13 @@ bool VirtualLimits::MayBeHidden(const struct stat& status) const {
 
 bool VirtualLimits::IsVirtual(int resource) {
   return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS ||
-         resource == RLIMIT_CORE;
+         resource == RLIMIT_CORE || resource == RLIMIT_FSIZE;
 }
 
 rlimit& VirtualLimits::Remembered(int resource) {
   if (resource == RLIMIT_NOFILE) return descriptors_;
   if (resource == RLIMIT_CORE) return core_;
+  if (resource == RLIMIT_FSIZE) return file_size_;
   return resource == RLIMIT_STACK ? stack_ : address_space_;
 }
 
@@ -213,14 +227,26 @@ SyscallResult VirtualLimits::Set(int resource, const rlimit& limit) {
   const std::lock_guard lock(mutex_);
   rlimit& remembered = Remembered(resource);
   if (limit.rlim_max > remembered.rlim_max) return Errno{EPERM};
-  if (resource == RLIMIT_NOFILE) {
-    rlimit host{};
-    if (getrlimit(RLIMIT_NOFILE, &host) != 0) return LastErrno();
-    host.rlim_cur = limit.rlim_cur;
-    if (setrlimit(RLIMIT_NOFILE, &host) != 0) return LastErrno();
+  if ((resource == RLIMIT_NOFILE || resource == RLIMIT_FSIZE) &&
+      !SetSoft(resource, limit.rlim_cur)) {
+    return LastErrno();
   }
   remembered = limit;
   return kSuccess;
+}
+
+absl::Status VirtualLimits::ApplyFileSize() {
+  if (SetSoft(RLIMIT_FSIZE, Get(RLIMIT_FSIZE).rlim_cur)) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "cannot limit the size of files");
+}
+
+VirtualLimits::FileSizeLifted::FileSizeLifted(VirtualLimits& limits) : limits_(limits) {
+  rlimit host{};
+  if (getrlimit(RLIMIT_FSIZE, &host) == 0) SetSoft(RLIMIT_FSIZE, host.rlim_max);
+}
+
+VirtualLimits::FileSizeLifted::~FileSizeLifted() {
+  DUNEBOX_CHECK(limits_.ApplyFileSize().ok(), "lowering a limit cannot fail");
 }
 
 // ---- Handlers -----------------------------------------------------------------------------------

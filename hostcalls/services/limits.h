@@ -4,7 +4,8 @@
 // the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered,
 // never given to the kernel, which would apply them to the runtime's stack and mappings.
 // RLIMIT_CORE: remembered; the kernel's is such that it never writes a core file, which would have
-// the runtime's memory in it. All other limits are the kernel's. "Dumpable" is remembered for the
+// the runtime's memory in it. RLIMIT_FSIZE: the soft limit is the kernel's, too, while the program
+// runs; the runtime makes bigger files of its own before that. All other limits are the kernel's. "Dumpable" is remembered for the
 // same reason.
 //
 // One object a process, as the kernel has it: a child made by fork or vfork gets a copy.
@@ -49,6 +50,20 @@ class VirtualLimits {
   // For virtual resources only.
   rlimit Get(int resource) const;
   SyscallResult Set(int resource, const rlimit& limit);
+
+  // Gives the kernel the guest's RLIMIT_FSIZE; until then, and while one of these lives, there is
+  // none but the host's. For a process that has one thread.
+  absl::Status ApplyFileSize();
+  class FileSizeLifted {
+   public:
+    explicit FileSizeLifted(VirtualLimits& limits);
+    ~FileSizeLifted();
+    FileSizeLifted(const FileSizeLifted&) = delete;
+    FileSizeLifted& operator=(const FileSizeLifted&) = delete;
+
+   private:
+    VirtualLimits& limits_;
+  };
 
   // For a runtime that was started anew in the process: what its predecessor had remembered.
   void Restore(int resource, const rlimit& limit);
@@ -95,6 +110,7 @@ class VirtualLimits {
   rlimit stack_;
   rlimit address_space_;
   rlimit core_;
+  rlimit file_size_;
 
   // What only the runtime leads to, by device and inode. Set by Install.
   struct FileIdentity {

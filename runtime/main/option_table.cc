@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 11> kRunOptions = {{
+constexpr std::array<OptionRow, 23> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -57,6 +57,52 @@ constexpr std::array<OptionRow, 11> kRunOptions = {{
      .name = "--jit-record",
      .value_name = "DIR",
      .help = "engine jit: record all emitted code in DIR, a file for each process"},
+    {.id = OptionId::kTime,
+     .name = "--time",
+     .value_name = "DURATION",
+     .help = "kill all processes after so much time, as in 500ms, 10s, 5m, 1h"},
+    {.id = OptionId::kCpuTime,
+     .name = "--cpu-time",
+     .value_name = "DURATION",
+     .help = "the same for the CPU time of all processes together"},
+    {.id = OptionId::kMemory,
+     .name = "--mem",
+     .value_name = "SIZE",
+     .help = "memory that each process may have for its data, as in 512M, 2G"},
+    {.id = OptionId::kPids,
+     .name = "--pids",
+     .value_name = "N",
+     .help = "how many processes and threads there may be, 1 to 32768"},
+    {.id = OptionId::kNofile,
+     .name = "--nofile",
+     .value_name = "N",
+     .help = "how many files each process may have open, 16 or more"},
+    {.id = OptionId::kFsize,
+     .name = "--fsize",
+     .value_name = "SIZE",
+     .help = "how large a file may become by writing, 1M or more"},
+    {.id = OptionId::kChdir,
+     .name = "--chdir",
+     .value_name = "DIR",
+     .help = "start in DIR"},
+    {.id = OptionId::kEnv,
+     .name = "--env",
+     .value_name = "K[=V]",
+     .help = "set the variable K to V, or pass the caller's K; may be repeated",
+     .is_repeatable = true},
+    {.id = OptionId::kClearEnv,
+     .name = "--clearenv",
+     .help = "pass no variable of the caller's but those of --env"},
+    {.id = OptionId::kDieWithParent,
+     .name = "--die-with-parent",
+     .help = "kill all processes when the one that started dunebox is gone"},
+    {.id = OptionId::kJsonStatusFd,
+     .name = "--json-status-fd",
+     .value_name = "N",
+     .help = "write a JSON line to descriptor N at the start and at the end"},
+    {.id = OptionId::kDryRun,
+     .name = "--dry-run",
+     .help = "print what would be run and how, and run nothing"},
     kHelpOption,
 }};
 
@@ -83,8 +129,20 @@ its own, prints no --stats and no --jit-dump. What --jit-record writes is for th
 checker of emitted code, dunebox_check_code; DIR has to exist. Engine kvm refuses the
 --jit options.
 
-Exit status: that of the program; 128+N when signal N ended it; 125 when Dunebox
-itself failed; 126 when PROG cannot be executed; 127 when it was not found.
+--mem counts what RLIMIT_DATA counts, and shared memory without a file: writable memory,
+filled or not, of each process for itself, the stack excepted. The program gets ENOMEM
+beyond it. The runtime's own memory does not count, nor do files in memory (memfd,
+tmpfs). With --pids it gets EAGAIN, with --nofile EMFILE, with --fsize SIGXFSZ, and it
+cannot raise any of them, not even as root. Sizes take K, M, G. --cpu-time is looked at
+ten times a second. PROG is searched with the caller's PATH, after --chdir.
+
+--json-status-fd: {"event":"started","pid":...,"engine":...,"isolation":...}, then
+{"event":"ended","exit_status":...,"signal":...,"reason":...,"limit":...}. The program
+does not have descriptor N.
+
+Exit status: that of the program; 128+N when signal N ended it; 124 when --time or
+--cpu-time did; 125 when Dunebox itself failed; 126 when PROG cannot be executed; 127
+when it was not found.
 )",
      .options = kRunOptions},
     {.name = "doctor",

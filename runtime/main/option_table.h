@@ -24,6 +24,18 @@ enum class OptionId : unsigned char {
   kJitCache,
   kJitDump,
   kJitRecord,
+  kTime,
+  kCpuTime,
+  kMemory,
+  kPids,
+  kNofile,
+  kFsize,
+  kChdir,
+  kEnv,
+  kClearEnv,
+  kDieWithParent,
+  kJsonStatusFd,
+  kDryRun,
   kJson,
   kHelp,
 };
@@ -35,6 +47,7 @@ struct OptionRow {
   std::string_view value_name{};     // "ADDR": it takes another word; options.cc checks it
   std::string_view default_value{};  // shown by --help when not empty
   std::string_view help{};           // one line, no full stop
+  bool is_repeatable = false;        // each counts; of others the last one does
 
   bool is_flag() const { return values.empty() && value_name.empty(); }
 };

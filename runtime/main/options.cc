@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "runtime/limits/session_limits.h"
 #include "runtime/main/help.h"
 #include "runtime/main/option_table.h"
 
@@ -94,6 +95,57 @@ std::optional<unsigned> MebibytesFrom(std::string_view value) {
   return whole && in_range ? std::optional(number) : std::nullopt;
 }
 
+template <typename T>
+bool IsIn(const runtime::LimitRange<T>& range, const std::optional<T>& value) {
+  return value && range.Contains(*value);
+}
+
+std::string CheckDuration(const std::string& value) {
+  if (IsIn(runtime::kTimeRange, runtime::ParseDuration(value))) return {};
+  return fmt::format("'{}' is not a whole number with ms, s, m or h, from 1ms to 8760h", value);
+}
+
+std::string CheckSize(const std::string& value, const runtime::LimitRange<std::uint64_t>& range) {
+  if (IsIn(range, runtime::ParseSize(value))) return {};
+  return fmt::format("'{}' is not a whole number of bytes, or of K, M or G, from {} to {}", value,
+                     runtime::FormatSize(range.least), runtime::FormatSize(range.most));
+}
+
+std::string CheckCount(const std::string& value, const runtime::LimitRange<std::uint64_t>& range) {
+  if (IsIn(range, runtime::ParseCount(value))) return {};
+  return fmt::format("'{}' is not a number from {} to {}", value, range.least, range.most);
+}
+
+// 0, 1 and 2 are the program's.
+constexpr runtime::LimitRange<std::uint64_t> kStatusFdRange{3, 1 << 20};
+
+// Why a limit or a setting of the program's surroundings is not one; empty when it is.
+std::string CheckSurroundings(OptionId id, const std::string& value) {
+  switch (id) {
+    case OptionId::kTime:
+    case OptionId::kCpuTime:
+      return CheckDuration(value);
+    case OptionId::kMemory:
+      return CheckSize(value, runtime::kMemoryRange);
+    case OptionId::kFsize:
+      return CheckSize(value, runtime::kFileSizeRange);
+    case OptionId::kPids:
+      return CheckCount(value, runtime::kTaskRange);
+    case OptionId::kNofile:
+      return CheckCount(value, runtime::kOpenFilesRange);
+    case OptionId::kJsonStatusFd:
+      return CheckCount(value, kStatusFdRange);
+    case OptionId::kChdir:
+      return value.empty() ? "'' is not a directory" : "";
+    case OptionId::kEnv:
+      return value.empty() || value.front() == '='
+                 ? fmt::format("'{}' has no name of a variable", value)
+                 : "";
+    default:
+      return {};
+  }
+}
+
 // Why a free value is not one; empty when it is.
 std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
@@ -104,11 +156,12 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
   }
-  return {};
+  return CheckSurroundings(id, value);
 }
 
 // `value` has been checked; empty for a flag.
 void Apply(OptionId id, std::string_view value, Settings& settings) {
+  runtime::SessionLimits& limits = settings.run.session.limits;
   switch (id) {
     case OptionId::kEngine:
       settings.run.session.engine = EngineFrom(value);
@@ -140,6 +193,42 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
     case OptionId::kJitRecord:
       settings.run.session.diagnostics.record = value;
       return;
+    case OptionId::kTime:
+      limits.wall_time = runtime::ParseDuration(value);
+      return;
+    case OptionId::kCpuTime:
+      limits.cpu_time = runtime::ParseDuration(value);
+      return;
+    case OptionId::kMemory:
+      limits.memory = runtime::ParseSize(value);
+      return;
+    case OptionId::kPids:
+      limits.tasks = runtime::ParseCount(value);
+      return;
+    case OptionId::kNofile:
+      limits.open_files = runtime::ParseCount(value);
+      return;
+    case OptionId::kFsize:
+      limits.file_size = runtime::ParseSize(value);
+      return;
+    case OptionId::kChdir:
+      settings.run.session.directory = value;
+      return;
+    case OptionId::kEnv:
+      settings.run.session.environment.entries.emplace_back(value);
+      return;
+    case OptionId::kClearEnv:
+      settings.run.session.environment.clear = true;
+      return;
+    case OptionId::kDieWithParent:
+      settings.run.session.die_with_parent = true;
+      return;
+    case OptionId::kJsonStatusFd:
+      settings.run.session.status_fd = static_cast<int>(runtime::ParseCount(value).value_or(0));
+      return;
+    case OptionId::kDryRun:
+      settings.run.session.dry_run = true;
+      return;
     case OptionId::kJson:
       settings.doctor.format = doctor::ReportFormat::kJson;
       return;
@@ -158,6 +247,13 @@ CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
     if (std::ranges::find(row.values, value) != row.values.end()) return {};  // no error
     return fmt::format("'{}' is not one of {}", value, fmt::join(row.values, ", "));
   };
+  if (row.is_repeatable) {
+    return parser.add_option(name)
+        ->expected(1, CLI::detail::expected_max_vector_size)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->check(check_value);
+  }
   return parser.add_option(name)
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
@@ -177,7 +273,11 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     parser.parse(std::move(reversed));
     for (const auto& [row, option] : options) {
       if (option->count() == 0) continue;
-      Apply(row->id, row->is_flag() ? "" : option->as<std::string>(), settings);
+      if (row->is_repeatable) {
+        for (const std::string& value : option->results()) Apply(row->id, value, settings);
+      } else {
+        Apply(row->id, row->is_flag() ? "" : option->as<std::string>(), settings);
+      }
     }
   } catch (const CLI::Error& error) {
     return Usage(command, error.what());

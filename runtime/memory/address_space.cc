@@ -80,6 +80,14 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
   return GuestRange{GuestVirt{address}, GuestVirt{address + bytes}};
 }
 
+// Memory of --mem: what the kernel calls data, and what only looks shared.
+bool IsData(const Vma& vma) {
+  if (!vma.protection.write || vma.sealed) return false;
+  if (vma.backing != nullptr && vma.backing->name == "[stack]") return false;
+  const bool segment = vma.backing != nullptr && vma.backing->segment_bytes != 0;
+  return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
+}
+
 }  // namespace
 
 AddressSpace::AddressSpace(const hostcalls::GuestMemory& memory, const Layout& layout)
@@ -107,6 +115,22 @@ absl::Status AddressSpace::UseKey(int key) {
     return all;
   });
   return all ? absl::OkStatus() : absl::ResourceExhaustedError("cannot give memory its key");
+}
+
+// Is there room for `more` bytes when what is in `replaced` goes away?
+bool AddressSpace::HasRoomForData(std::uint64_t more, const GuestRange& replaced) const {
+  if (data_limit_ == 0) return true;
+  if (more > data_limit_) return false;
+  std::uint64_t bytes = more;
+  map_.ForEach([&](const Vma& vma) {
+    if (!IsData(vma)) return true;
+    bytes += vma.range.size();
+    if (vma.range.Overlaps(replaced)) {
+      bytes -= std::min(vma.range.end, replaced.end) - std::max(vma.range.start, replaced.start);
+    }
+    return true;
+  });
+  return bytes <= data_limit_;
 }
 
 // ---- mmap --------------------------------------------------------------------------------------
@@ -156,6 +180,11 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   }
 
   const GuestRange range{start, start + length};
+  const Protection protection = Protection::FromProt(request.prot);
+  const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
+  const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
+  const bool is_data = protection.write && (anonymous || !shared);
+  if (is_data && !HasRoomForData(length, range)) return Errno{ENOMEM};
   if (replace) {
     if (map_.AnySealed(range)) return Errno{EPERM};
     Forget(range);
@@ -163,10 +192,8 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
     return Errno{EEXIST};
   }
 
-  const Protection protection = Protection::FromProt(request.prot);
   const int flags = (request.flags & ~kPlacementFlags) |
                     (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) | (lock_future_ ? MAP_LOCKED : 0);
-  const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
   void* wanted = memory_.HostAddress(start.value, length);
   std::shared_ptr<const Backing> backing;
   {
@@ -178,7 +205,6 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
                              anonymous ? -1 : request.fd, static_cast<off_t>(request.offset));
     if (mapped == MAP_FAILED) return FromErrno();
   }
-  const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
   map_.Replace({.range = range,
                 .protection = protection,
                 .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
@@ -273,6 +299,11 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
     const Protection old = vma->protection;
     next = part.end;
     if (old == wanted) continue;
+    if (!old.write && wanted.write) {
+      Vma after = *vma;
+      after.protection = wanted;
+      if (IsData(after) && !HasRoomForData(part.size(), part)) return Errno{ENOMEM};
+    }
     Forget(part);
     void* host = memory_.HostAddress(part.start.value, part.size());
     const bool host_keeps_rights = old.ToHostProt() == wanted.ToHostProt();
@@ -402,6 +433,10 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   }
   if (in_place) return FromAddress(old.start);
   const Vma vma = *map_.Find(old.start);  // by value: the map changes below
+  const std::uint64_t gone = keep_old ? 0 : request.old_length;
+  if (IsData(vma) && !HasRoomForData(request.new_length, {old.start, old.start + gone})) {
+    return Errno{ENOMEM};
+  }
   if (fixed || keep_old) return MoveLocked(request, vma);
   if (request.old_length != 0) {
     const SyscallResult grown = GrowInPlaceLocked(request, vma);
@@ -492,6 +527,7 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   }
   const GuestRange range{GuestVirt{address}, GuestVirt{address + length}};
   if (!memory_.Contains(range) || map_.Overlaps(range)) return Errno{EINVAL};
+  if ((flags & SHM_RDONLY) == 0 && !HasRoomForData(length, range)) return Errno{ENOMEM};
   const void* attached =
       shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
   if (attached == reinterpret_cast<void*>(-1)) return FromErrno();

@@ -73,6 +73,11 @@ class AddressSpace {
   const hostcalls::GuestMemory& memory() const { return memory_; }
   const Layout& layout() const { return layout_; }
 
+  // From now on the calls below give out no more than `bytes` of memory that the program alone can
+  // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. What
+  // is there already counts. 0: no limit. Before the first guest instruction.
+  void LimitData(std::uint64_t bytes) { data_limit_ = bytes; }
+
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request);
   hostcalls::SyscallResult Unmap(std::uint64_t address, std::uint64_t length);
@@ -126,6 +131,7 @@ class AddressSpace {
   hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
   std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
   std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
+  bool HasRoomForData(std::uint64_t more, const GuestRange& replaced) const;
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 
@@ -137,6 +143,7 @@ class AddressSpace {
   VmaMap map_;
   GuestVirt heap_start_;
   GuestVirt heap_end_;
+  std::uint64_t data_limit_ = 0;  // bytes; 0: none
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
 };
 

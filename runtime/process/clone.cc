@@ -3,6 +3,7 @@
 #include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -12,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <semaphore>
 #include <span>
 #include <string>
@@ -96,12 +98,40 @@ void WriteChildIds(GuestThread& child, const CloneRequest& request) {
   child.clear_child_tid = (request.flags & CLONE_CHILD_CLEARTID) != 0 ? request.child_tid : 0;
 }
 
+// The slot of a task that is being made, under --pids; given back when none comes of it.
+class TaskClaim {
+ public:
+  explicit TaskClaim(runtime::TaskSlots* slots) : slots_(slots) {
+    if (slots_ != nullptr) claim_ = slots_->Take();
+  }
+  // In the parent. What the new task has confirmed stays.
+  ~TaskClaim() {
+    if (claim_) slots_->GiveBack(*claim_);
+  }
+  TaskClaim(const TaskClaim&) = delete;
+  TaskClaim& operator=(const TaskClaim&) = delete;
+
+  bool ok() const { return slots_ == nullptr || claim_.has_value(); }
+  // The parent's part is over: the new task confirms, however late.
+  void HandOver() { claim_.reset(); }
+  // In the new task, with the parent's object or a copy of it.
+  void Confirm() {
+    if (!claim_ || slots_->Confirm(*claim_)) return;
+    kill(getpid(), SIGKILL);  // our slot is another's: the parent was killed
+  }
+
+ private:
+  runtime::TaskSlots* const slots_;
+  std::optional<runtime::TaskSlots::Claim> claim_;
+};
+
 // ---- threads ------------------------------------------------------------------------------------
 
 struct ThreadStart {
   GuestThread& parent;
   const CloneRequest& request;
   std::unique_ptr<runtime::EngineThread> engine;
+  TaskClaim& claim;
   pid_t id = 0;
   std::binary_semaphore ready{0};
 };
@@ -109,6 +139,7 @@ struct ThreadStart {
 // Entered with all signals blocked. `start` is the parent's and gone after `ready`.
 void* ThreadMain(void* raw) {
   auto& start = *static_cast<ThreadStart*>(raw);
+  start.claim.Confirm();
   GuestThread child(start.parent.owner, std::move(start.engine));
   SetChildRegisters(child, start.parent.registers, start.request);
   child.signal.mask = start.parent.signal.mask;
@@ -143,6 +174,8 @@ bool CreateHostThread(ThreadStart& start) {
 void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
                        std::span<const std::byte> extended) {
   Machine& machine = thread.owner.machine();
+  // Its code cache is a file.
+  const hostcalls::VirtualLimits::FileSizeLifted lifted(thread.owner.limits());
   const absl::StatusOr<bool> continued = machine.engine().ContinueAfterFork(*thread.engine);
   absl::Status status = continued.status();
   if (continued.ok() && !*continued) {
@@ -189,6 +222,7 @@ class HostStack {
 struct VforkStart {
   GuestThread& child;
   const CloneRequest& request;
+  TaskClaim& claim;
   // The parent's, held until the child has its copy of the table.
   hostcalls::LowDescriptors& low;
   std::atomic<bool> holds = true;
@@ -203,6 +237,7 @@ struct VforkStart {
 // storage. Entered with all signals blocked.
 int VforkMain(void* raw) {
   auto& start = *static_cast<VforkStart*>(raw);
+  start.claim.Confirm();
   start.Release();
   GuestThread& child = start.child;
   child.Attach();
@@ -220,6 +255,8 @@ int VforkMain(void* raw) {
 }  // namespace
 
 SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
+  TaskClaim claim(parent.owner.tasks());
+  if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
@@ -227,13 +264,16 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
   if (!engine.ok()) return Errno{EAGAIN};
 
   const SignalsBlocked blocked(parent);
-  ThreadStart start{.parent = parent, .request = request, .engine = *std::move(engine)};
+  ThreadStart start{.parent = parent, .request = request, .engine = *std::move(engine), .claim = claim};
   if (!CreateHostThread(start)) return Errno{EAGAIN};
   start.ready.acquire();
+  claim.HandOver();
   return SyscallResult(start.id);
 }
 
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
+  TaskClaim claim(parent.owner.tasks());
+  if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   Process& owner = parent.owner;
@@ -247,6 +287,8 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   owner.limits().LockForFork();
   const pid_t id = ForkWithSignal(request.exit_signal);
   const int error = errno;
+  if (id == 0) claim.Confirm();
+  if (id >= 0) claim.HandOver();
   owner.limits().UnlockAfterFork();
   id == 0 ? low.ResetInChild() : low.ReleaseAfterFork();
   id == 0 ? owner.machine().UnlockInChild() : owner.machine().UnlockInParent();
@@ -263,6 +305,8 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
+  TaskClaim claim(parent.owner.tasks());
+  if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
@@ -281,11 +325,12 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
 
   hostcalls::LowDescriptors& low = parent.owner.limits().low_descriptors;
   low.HoldForFork();
-  VforkStart start{.child = child, .request = request, .low = low};
+  VforkStart start{.child = child, .request = request, .claim = claim, .low = low};
   const int id = clone(VforkMain, stack.top(), CLONE_VM | CLONE_VFORK | request.exit_signal, &start);
   const int error = errno;
   start.Release();
   if (id < 0) return Errno{error};
+  claim.HandOver();
   if ((request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(parent.memory, request.parent_tid, id);
   }

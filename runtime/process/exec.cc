@@ -80,7 +80,10 @@ hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
   const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
   const runtime::FileDescriptor memfd = MakeMemfd();
   if (!memfd.valid()) return Errno{errno};
-  if (!WriteAll(memfd.get(), Serialize(state))) return Errno{ENOMEM};
+  const std::string bytes = Serialize(state);
+  // A file like any other: beyond the limit the kernel would send SIGXFSZ.
+  if (bytes.size() > state.file_size.rlim_cur) return Errno{E2BIG};
+  if (!WriteAll(memfd.get(), bytes)) return Errno{ENOMEM};
   hostcalls::CopyResult<ReservedFd> reserved = limits.Reserve(memfd.get());
   if (reserved.ok() && !KeepOverExec(reserved->get())) return Errno{errno};
   return reserved;
@@ -126,7 +129,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                         .descriptors = limits.Get(RLIMIT_NOFILE),
                         .stack = limits.Get(RLIMIT_STACK),
                         .address_space = limits.Get(RLIMIT_AS),
-                        .core = limits.Get(RLIMIT_CORE)};
+                        .core = limits.Get(RLIMIT_CORE),
+                        .file_size = limits.Get(RLIMIT_FSIZE)};
   auto packed = PackState(limits, state);
   if (!packed.ok()) return packed.error();
 
@@ -135,7 +139,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   char* const argv[] = {name.data(), option.data(), nullptr};
   char* const envp[] = {nullptr};
   const SessionState& session = owner.session();
-  for (const int fd : {session.trace_fd, session.report_fd, session.record_fd, session.kvm_fd}) {
+  for (const int fd : {session.trace_fd, session.report_fd, session.record_fd, session.tasks_fd,
+                       session.kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

@@ -74,6 +74,9 @@ void WalkRobustList(GuestThread& thread) {
 
 void FinishThread(GuestThread& thread) {
   if (thread.owner.EndThread()) ReportEnd(thread.owner);
+  // A process is counted until its parent has waited for it.
+  runtime::TaskSlots* const tasks = thread.owner.tasks();
+  if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();
   WalkRobustList(thread);
   if (thread.clear_child_tid == 0) return;
   constexpr std::uint32_t kNobody = 0;

@@ -8,9 +8,10 @@
 namespace dunebox::process {
 
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-                 hostcalls::TraceSink* trace, ProgramView program)
+                 runtime::TaskSlots* tasks, hostcalls::TraceSink* trace, ProgramView program)
     : session_(session),
       program_(std::move(program)),
+      tasks_(tasks),
       trace_(trace),
       machine_(machine),
       limits_(limits),
@@ -22,6 +23,7 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
 Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
       program_(parent.program_),
+      tasks_(parent.tasks_),
       trace_(parent.trace_),
       machine_(parent.machine_),
       limits_(limits),

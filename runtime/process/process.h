@@ -12,6 +12,7 @@
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
 #include "hostcalls/services/limits.h"
+#include "runtime/limits/task_slots.h"
 #include "runtime/process/machine.h"
 #include "runtime/process/session_state.h"
 #include "runtime/signals/action.h"
@@ -28,9 +29,9 @@ struct ProgramView {
 
 class Process final : public hostcalls::ProcessView {
  public:
-  // `trace` may be null; all outlive the process.
+  // `tasks` (no limit) and `trace` may be null; all outlive the process.
   Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-          hostcalls::TraceSink* trace, ProgramView program);
+          runtime::TaskSlots* tasks, hostcalls::TraceSink* trace, ProgramView program);
   // A child that shares the parent's memory but nothing else (vfork): copies.
   Process(const Process& parent, hostcalls::VirtualLimits& limits);
 
@@ -48,6 +49,7 @@ class Process final : public hostcalls::ProcessView {
   hostcalls::VirtualLimits& limits() { return limits_; }
   hostcalls::ReservedDescriptors reserved() const { return limits_.reserved(); }
   hostcalls::TraceSink* trace() const { return trace_; }
+  runtime::TaskSlots* tasks() const { return tasks_; }
   // Does it run in its parent's memory?
   bool is_vforked() const { return is_vforked_; }
 
@@ -59,6 +61,7 @@ class Process final : public hostcalls::ProcessView {
  private:
   const SessionState session_;
   const ProgramView program_;
+  runtime::TaskSlots* const tasks_;
   hostcalls::TraceSink* const trace_;
   Machine& machine_;
   hostcalls::VirtualLimits& limits_;

@@ -7,7 +7,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3343'4558'4244;  // "DBXEC3"
+constexpr std::uint64_t kMagic = 0x3443'4558'4244;  // "DBXEC4"
 constexpr std::uint64_t kMostStrings = 1 << 22;
 
 class Writer {
@@ -71,6 +71,8 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
   visit(state.session.report_fd);
   visit(state.session.record_fd);
+  visit(state.session.tasks_fd);
+  visit(state.session.memory_limit);
   visit(state.session.diagnostics.statistics);
   visit(state.session.diagnostics.perf_map);
   visit(state.session.diagnostics.dump);
@@ -89,6 +91,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.stack);
   visit(state.address_space);
   visit(state.core);
+  visit(state.file_size);
 }
 
 }  // namespace

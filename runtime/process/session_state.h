@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,12 +20,18 @@ namespace dunebox::process {
 
 enum class EngineKind : unsigned char { kKvm, kJit };
 
+constexpr std::string_view NameOf(EngineKind engine) {
+  return engine == EngineKind::kKvm ? "kvm" : "jit";
+}
+
 // Fixed for the whole session, from `dunebox run` on.
 struct SessionState {
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
   int report_fd = -1;   // reserved: where --stats and --jit-dump go; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
+  int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
+  std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
   runtime::Diagnostics diagnostics;
   // Reserved: /dev/kvm, opened once. A program that has given up its rights or changed its root
   // could not open it any more, but still forks and executes.
@@ -47,6 +54,7 @@ struct ExecState {
   rlimit stack{};
   rlimit address_space{};
   rlimit core{};
+  rlimit file_size{};
 };
 
 // Length-prefixed fields in one order; Parse refuses anything that Serialize did not write.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -73,6 +75,39 @@ TEST(Options, DiagnosticsReachTheSession) {
   const RunCommand recorded = ParseRun({"--jit-record=/tmp/records", "ls"});
   EXPECT_EQ(recorded.session.diagnostics.record, "/tmp/records");
   EXPECT_FALSE(recorded.session.diagnostics.any_report());
+}
+
+TEST(Options, LimitsReachTheSession) {
+  const runtime::SessionLimits none = ParseRun({"ls"}).session.limits;
+  EXPECT_FALSE(none.wall_time || none.cpu_time || none.memory || none.tasks || none.open_files ||
+               none.file_size);
+  const runtime::SessionLimits limits =
+      ParseRun({"--time", "10s", "--cpu-time=1500ms", "--mem", "512M", "--pids", "64", "--nofile",
+                "32", "--fsize=1G", "ls"})
+          .session.limits;
+  EXPECT_EQ(limits.wall_time, std::chrono::seconds(10));
+  EXPECT_EQ(limits.cpu_time, std::chrono::milliseconds(1500));
+  EXPECT_EQ(limits.memory, std::uint64_t{512} << 20);
+  EXPECT_EQ(limits.tasks, 64u);
+  EXPECT_EQ(limits.open_files, 32u);
+  EXPECT_EQ(limits.file_size, std::uint64_t{1} << 30);
+}
+
+TEST(Options, SurroundingsReachTheSession) {
+  const RunCommand none = ParseRun({"ls"});
+  EXPECT_FALSE(none.session.environment.clear || none.session.die_with_parent ||
+               none.session.dry_run);
+  EXPECT_EQ(none.session.status_fd, -1);
+  const RunCommand run =
+      ParseRun({"--env", "A=1", "--chdir", "/usr", "--clearenv", "--env=B", "--env", "C=[x,y]=",
+                "--die-with-parent", "--json-status-fd=3", "--dry-run", "ls", "--env", "D"});
+  EXPECT_THAT(run.session.environment.entries, ElementsAre("A=1", "B", "C=[x,y]="));
+  EXPECT_TRUE(run.session.environment.clear);
+  EXPECT_EQ(run.session.directory, "/usr");
+  EXPECT_TRUE(run.session.die_with_parent);
+  EXPECT_EQ(run.session.status_fd, 3);
+  EXPECT_TRUE(run.session.dry_run);
+  EXPECT_THAT(run.session.arguments, ElementsAre("ls", "--env", "D"));
 }
 
 TEST(Options, APlaceInCodeIsAnAddressOrAnOffsetInAFile) {
@@ -159,6 +194,21 @@ TEST(Options, AWrongOrAbsentValueIsRefused) {
   EXPECT_EQ(error({"--jit-dump=main", "ls"}),
             "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET");
   EXPECT_EQ(error({"--jit-dump"}), "option '--jit-dump' needs a value: ADDR");
+  EXPECT_EQ(error({"--time=10", "ls"}),
+            "--time: '10' is not a whole number with ms, s, m or h, from 1ms to 8760h");
+  EXPECT_EQ(error({"--cpu-time=0s", "ls"}),
+            "--cpu-time: '0s' is not a whole number with ms, s, m or h, from 1ms to 8760h");
+  EXPECT_EQ(error({"--mem=1T", "ls"}),
+            "--mem: '1T' is not a whole number of bytes, or of K, M or G, from 4M to 1024G");
+  EXPECT_EQ(error({"--fsize=1048575", "ls"}),
+            "--fsize: '1048575' is not a whole number of bytes, or of K, M or G, from 1M to 1024G");
+  EXPECT_EQ(error({"--pids=0", "ls"}), "--pids: '0' is not a number from 1 to 32768");
+  EXPECT_EQ(error({"--nofile=15", "ls"}), "--nofile: '15' is not a number from 16 to 1048576");
+  EXPECT_EQ(error({"--json-status-fd=2", "ls"}),
+            "--json-status-fd: '2' is not a number from 3 to 1048576");
+  EXPECT_EQ(error({"--env", "=1", "ls"}), "--env: '=1' has no name of a variable");
+  EXPECT_EQ(error({"--env"}), "option '--env' needs a value: K[=V]");
+  EXPECT_EQ(error({"--chdir", "", "ls"}), "--chdir: '' is not a directory");
   EXPECT_EQ(error({"--stats=1", "ls"}), "option '--stats' takes no value");
   EXPECT_EQ(error({"--trace=yes", "ls"}), "option '--trace' takes no value");
   EXPECT_EQ(error({"--trace=", "ls"}), "option '--trace' takes no value");

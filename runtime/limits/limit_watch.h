@@ -1,0 +1,42 @@
+// The clock of --time and --cpu-time, looked at by the process whose descendants are limited.
+//
+// Wall time begins when the watch is made and goes on while the program is stopped. CPU time is
+// looked at every 100 ms at most, so a session can use a little more than its limit.
+//
+//   LimitWatch watch(limits);
+//   if (const std::optional<EndReason> reached = watch.Reached()) ...
+//   sigtimedwait(&set, &info, watch.Pause());
+#ifndef DUNEBOX_RUNTIME_LIMITS_LIMIT_WATCH_H_
+#define DUNEBOX_RUNTIME_LIMITS_LIMIT_WATCH_H_
+
+#include <chrono>
+#include <ctime>
+#include <optional>
+
+#include "runtime/limits/cpu_time.h"
+#include "runtime/limits/session_end.h"
+#include "runtime/limits/session_limits.h"
+
+namespace dunebox::runtime {
+
+class LimitWatch {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit LimitWatch(const SessionLimits& limits) : limits_(limits), start_(Clock::now()) {}
+
+  std::optional<EndReason> Reached();
+  // How long nothing has to be looked at; null: for ever.
+  const timespec* Pause();
+
+ private:
+  const SessionLimits limits_;
+  const Clock::time_point start_;
+  Clock::time_point next_sample_{};
+  TreeCpuTime cpu_time_;
+  timespec pause_{};
+};
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_LIMITS_LIMIT_WATCH_H_

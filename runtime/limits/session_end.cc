@@ -1,0 +1,56 @@
+#include "runtime/limits/session_end.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace dunebox::runtime {
+namespace {
+
+// All words are ours: nothing needs escaping.
+std::string Quoted(std::string_view word) { return absl::StrCat("\"", std::string(word), "\""); }
+
+std::string_view ReasonName(EndReason reason) {
+  switch (reason) {
+    case EndReason::kExited:
+      return "exited";
+    case EndReason::kSignaled:
+      return "signaled";
+    case EndReason::kWallTime:
+    case EndReason::kCpuTime:
+      return "limit";
+    case EndReason::kParentGone:
+      return "parent-gone";
+  }
+  return "";
+}
+
+std::string_view LimitName(EndReason reason) {
+  if (reason == EndReason::kWallTime) return "wall-time";
+  return reason == EndReason::kCpuTime ? "cpu-time" : "";
+}
+
+}  // namespace
+
+std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
+  if (end.reason == EndReason::kWallTime && limits.wall_time) {
+    return absl::StrCat("killed: wall time limit ", FormatDuration(*limits.wall_time), " reached");
+  }
+  if (end.reason == EndReason::kCpuTime && limits.cpu_time) {
+    return absl::StrCat("killed: CPU time limit ", FormatDuration(*limits.cpu_time), " reached");
+  }
+  return {};
+}
+
+std::string StartedLine(int pid, std::string_view engine, std::string_view isolation) {
+  return absl::StrCat("{\"event\":\"started\",\"pid\":", pid, ",\"engine\":", Quoted(engine),
+                      ",\"isolation\":", isolation.empty() ? "null" : Quoted(isolation), "}\n");
+}
+
+std::string EndedLine(const SessionEnd& end) {
+  const std::string_view limit = LimitName(end.reason);
+  const std::string signal = end.signal == 0 ? "null" : absl::StrCat(end.signal);
+  return absl::StrCat("{\"event\":\"ended\",\"exit_status\":", end.exit_status,
+                      ",\"signal\":", signal, ",\"reason\":", Quoted(ReasonName(end.reason)),
+                      ",\"limit\":", limit.empty() ? "null" : Quoted(limit), "}\n");
+}
+
+}  // namespace dunebox::runtime

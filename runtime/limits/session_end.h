@@ -1,0 +1,36 @@
+// How a session ended, and the words for it: one line on stderr when a limit ended it, one JSON
+// object a line for --json-status-fd.
+//
+//   {"event":"started","pid":4711,"engine":"jit","isolation":"pku"}
+//   {"event":"ended","exit_status":124,"signal":null,"reason":"limit","limit":"wall-time"}
+//
+// A session whose program cannot be started has no "started" line. `exit_status` is what `dunebox
+// run` exits with; `signal` is the one that ended the program's first process.
+#ifndef DUNEBOX_RUNTIME_LIMITS_SESSION_END_H_
+#define DUNEBOX_RUNTIME_LIMITS_SESSION_END_H_
+
+#include <string>
+#include <string_view>
+
+#include "runtime/limits/session_limits.h"
+
+namespace dunebox::runtime {
+
+enum class EndReason : unsigned char { kExited, kSignaled, kWallTime, kCpuTime, kParentGone };
+
+// Travels from the guardian to the monitor as bytes.
+struct SessionEnd {
+  EndReason reason = EndReason::kExited;
+  int exit_status = 0;
+  int signal = 0;  // with kSignaled
+};
+
+// "killed: wall time limit 10s reached"; empty when no limit was.
+std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits);
+
+std::string StartedLine(int pid, std::string_view engine, std::string_view isolation);
+std::string EndedLine(const SessionEnd& end);
+
+}  // namespace dunebox::runtime
+
+#endif  // DUNEBOX_RUNTIME_LIMITS_SESSION_END_H_

@@ -1,0 +1,156 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string_view>
+
+#include "runtime/limits/cpu_time.h"
+#include "runtime/limits/environment.h"
+#include "runtime/limits/session_end.h"
+#include "runtime/limits/session_limits.h"
+#include "runtime/limits/task_slots.h"
+
+namespace dunebox::runtime {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+
+TEST(SessionLimits, SizesAreWholeNumbersWithAUnit) {
+  EXPECT_EQ(ParseSize("4096"), 4096u);
+  EXPECT_EQ(ParseSize("3K"), 3072u);
+  EXPECT_EQ(ParseSize("512M"), std::uint64_t{512} << 20);
+  EXPECT_EQ(ParseSize("2G"), std::uint64_t{2} << 30);
+  for (const char* wrong : {"", "K", "-1", "+1", "1.5G", "1k", "1 K", " 1", "1KB", "1T", "0x10",
+                            "18446744073709551615", "9999999999G", "99999999999999999999"}) {
+    EXPECT_FALSE(ParseSize(wrong)) << wrong;
+  }
+}
+
+TEST(SessionLimits, DurationsNeedAUnit) {
+  EXPECT_EQ(ParseDuration("250ms"), milliseconds(250));
+  EXPECT_EQ(ParseDuration("10s"), milliseconds(10'000));
+  EXPECT_EQ(ParseDuration("2m"), milliseconds(120'000));
+  EXPECT_EQ(ParseDuration("1h"), milliseconds(3'600'000));
+  for (const char* wrong : {"", "10", "s", "1.5s", "-1s", "1 s", "1S", "1us", "9999999999999999h"}) {
+    EXPECT_FALSE(ParseDuration(wrong)) << wrong;
+  }
+}
+
+TEST(SessionLimits, AreShownAsOneWouldWriteThem) {
+  EXPECT_EQ(FormatDuration(milliseconds(10'000)), "10s");
+  EXPECT_EQ(FormatDuration(milliseconds(1'500)), "1500ms");
+  EXPECT_EQ(FormatSize(std::uint64_t{512} << 20), "512M");
+  EXPECT_EQ(FormatSize(std::uint64_t{1} << 30), "1G");
+  EXPECT_EQ(FormatSize(1000), "1000");
+}
+
+TEST(Environment, IsTheCallersWithChanges) {
+  const std::vector<std::string> caller = {"A=1", "B=2", "ODD", "B2=3"};
+  EXPECT_THAT(Changed(caller, {}), ElementsAre("A=1", "B=2", "ODD", "B2=3"));
+  EXPECT_THAT(Changed(caller, {.entries = {"B=x", "C=", "NONE"}}),
+              ElementsAre("A=1", "ODD", "B2=3", "B=x", "C="));
+  EXPECT_THAT(Changed(caller, {.clear = true}), ElementsAre());
+  EXPECT_THAT(Changed(caller, {.clear = true, .entries = {"B", "A=2", "A"}}),
+              ElementsAre("B=2", "A=1"));
+}
+
+TEST(SessionEnd, IsOneLineOfJsonAndOneForTheUser) {
+  const SessionLimits limits{.wall_time = milliseconds(1'000), .cpu_time = milliseconds(1)};
+  EXPECT_EQ(StartedLine(7, "kvm", ""),
+            "{\"event\":\"started\",\"pid\":7,\"engine\":\"kvm\",\"isolation\":null}\n");
+  const SessionEnd cpu{.reason = EndReason::kCpuTime, .exit_status = 124};
+  EXPECT_EQ(EndedLine(cpu),
+            "{\"event\":\"ended\",\"exit_status\":124,\"signal\":null,\"reason\":\"limit\","
+            "\"limit\":\"cpu-time\"}\n");
+  EXPECT_EQ(LimitMessage(cpu, limits), "killed: CPU time limit 1ms reached");
+  EXPECT_EQ(LimitMessage({.reason = EndReason::kWallTime}, limits),
+            "killed: wall time limit 1s reached");
+  EXPECT_EQ(LimitMessage({.reason = EndReason::kSignaled, .signal = 9}, limits), "");
+}
+
+TEST(CpuTime, IsFoundBehindWhateverNameAProcessHas) {
+  constexpr std::string_view kRest =
+      "S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0 1 0 5555 1000000 200 18446744073709551615\n";
+  for (const std::string_view name : {"sh", "a) S 9 9", "(((", ") ) )", ""}) {
+    const auto times = ProcessTimes::Parse("12 (" + std::string(name) + ") " + std::string(kRest));
+    ASSERT_TRUE(times) << name;
+    EXPECT_EQ(times->own, 120u);
+    EXPECT_EQ(times->reaped, 7u);
+    EXPECT_EQ(times->start, 5555u);
+  }
+  EXPECT_FALSE(ProcessTimes::Parse(""));
+  EXPECT_FALSE(ProcessTimes::Parse("12 (sh) S 1 2"));
+}
+
+class Slots : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto file = TaskSlots::CreateFile(2);
+    ASSERT_TRUE(file.ok()) << file.status();
+    auto slots = TaskSlots::Map(file->get());
+    ASSERT_TRUE(slots.ok()) << slots.status();
+    slots_ = *std::move(slots);
+  }
+  std::unique_ptr<TaskSlots> slots_;
+};
+
+TEST_F(Slots, AreNoMoreThanThereAre) {
+  const auto first = slots_->Take();
+  const auto second = slots_->Take();
+  ASSERT_TRUE(first && second);
+  EXPECT_FALSE(slots_->Take());
+  slots_->GiveBack(*first);
+  EXPECT_TRUE(slots_->Take());
+}
+
+TEST_F(Slots, AreKeptOnceConfirmed) {
+  const auto claim = slots_->Take();
+  ASSERT_TRUE(claim && slots_->Confirm(*claim));
+  slots_->GiveBack(*claim);  // too late
+  EXPECT_TRUE(slots_->Take());
+  EXPECT_FALSE(slots_->Take());
+  slots_->LeaveThread();
+  EXPECT_TRUE(slots_->Take());
+}
+
+TEST_F(Slots, ComeBackOnlyWhenTheProcessHasBeenWaitedFor) {
+  ASSERT_TRUE(slots_->Take());
+  const auto claim = slots_->Take();
+  ASSERT_TRUE(claim);
+  const pid_t child = fork();
+  if (child == 0) _exit(slots_->Confirm(*claim) ? 0 : 1);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_FALSE(slots_->Take()) << "a zombie counts";
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(slots_->Take());
+}
+
+TEST_F(Slots, OfADeadClaimerAreNotItsChilds) {
+  ASSERT_TRUE(slots_->Take());
+  // The claimer is another process, which ends before its child confirms.
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t claimer = fork();
+  if (claimer == 0) {
+    const auto claim = slots_->Take();
+    _exit(claim && write(ends[1], &*claim, sizeof(*claim)) == sizeof(*claim) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(claimer, &status, 0), claimer);
+  ASSERT_EQ(status, 0);
+  TaskSlots::Claim claim{};
+  ASSERT_EQ(read(ends[0], &claim, sizeof(claim)), ssize_t{sizeof(claim)});
+  close(ends[0]);
+  close(ends[1]);
+  EXPECT_TRUE(slots_->Take());
+  EXPECT_FALSE(slots_->Confirm(claim));
+}
+
+}  // namespace
+}  // namespace dunebox::runtime
