@@ -8,13 +8,13 @@
 namespace dunebox::process {
 
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-                 hostcalls::TraceSink* trace, ProgramView program)
+                 const Observers& observers, ProgramView program)
     : session_(session),
       program_(std::move(program)),
-      trace_(trace),
+      observers_(observers),
       machine_(machine),
       limits_(limits),
-      dispatcher_(AllHandlers(), trace),
+      dispatcher_(AllHandlers(), observers.sink()),
       is_vforked_(false) {
   signal_handlers_.Inherit();
 }
@@ -22,7 +22,7 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
 Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
       program_(parent.program_),
-      trace_(parent.trace_),
+      observers_(parent.observers_),
       machine_(parent.machine_),
       limits_(limits),
       signal_handlers_(parent.signal_handlers_),

@@ -7,7 +7,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3343'4558'4244;  // "DBXEC3"
+constexpr std::uint64_t kMagic = 0x3443'4558'4244;  // "DBXEC4"
 constexpr std::uint64_t kMostStrings = 1 << 22;
 
 class Writer {
@@ -70,8 +70,11 @@ template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
   visit(state.session.report_fd);
+  visit(state.session.statistics_fd);
   visit(state.session.record_fd);
+  visit(state.session.trace);
   visit(state.session.diagnostics.statistics);
+  visit(state.session.diagnostics.statistics_format);
   visit(state.session.diagnostics.perf_map);
   visit(state.session.diagnostics.dump);
   visit(state.session.diagnostics.record);
