@@ -24,9 +24,7 @@ struct Diagnostics {
   std::string record;     // directory for records of all emitted code, engine jit only; empty: none
   bool any_report() const { return statistics || !dump.empty(); }
   // The statistics name every call; the engine answers none by itself then.
-  bool counts_calls() const {
-    return statistics && statistics_format == StatisticsFormat::kJson;
-  }
+  bool counts_calls() const { return statistics && statistics_format == StatisticsFormat::kJson; }
 };
 
 // What an engine has counted of a process: "blocks", 1234.

@@ -22,9 +22,9 @@
 #include "hostcalls/trace/write_line.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
+#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
-#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
@@ -200,8 +200,8 @@ absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
   return fd->release();
 }
 
-// Where a trace or statistics go: the file, or standard error for an empty path. A descriptor of its
-// own, because the program may close or redirect its stderr.
+// Where a trace or statistics go: the file, or standard error for an empty path. A descriptor of
+// its own, because the program may close or redirect its stderr.
 absl::StatusOr<int> Guest::OpenOutput(const char* option, const std::string& path) {
   constexpr mode_t kMode = 0666;
   // Appending: every process writes to it, and each line goes behind all others.

@@ -38,10 +38,10 @@ class HandlerTable {
 
 // What has begun: the first event of a thread.
 enum class Beginning : unsigned char {
-  kProgram,        // a program's first thread, after dunebox run or execve
+  kProgram,  // a program's first thread, after dunebox run or execve
   kThread,
-  kForkedChild,    // a process of its own from here on
-  kVforkedChild,   // a process, but in its parent's memory
+  kForkedChild,   // a process of its own from here on
+  kVforkedChild,  // a process, but in its parent's memory
 };
 
 // Told about every call before and after it; null when nobody traces.

@@ -41,8 +41,7 @@ bool IsDecimal(ArgumentKind kind) {
 
 bool IsNumber(std::string_view text) {
   if (text.starts_with('-')) text.remove_prefix(1);
-  return !text.empty() &&
-         std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
 // `text` is as the text trace shows it.

@@ -65,13 +65,11 @@ JsonObject& JsonObject::Number(std::string_view name, std::uint64_t value) {
 }
 
 JsonObject& JsonObject::Value(std::string_view name, std::string_view json) {
-  absl::StrAppend(&members_, members_.empty() ? "" : ",", "\"", std::string(name), "\":",
-                  std::string(json));
+  absl::StrAppend(&members_, members_.empty() ? "" : ",", "\"", std::string(name),
+                  "\":", std::string(json));
   return *this;
 }
 
-std::string JsonObject::Take() {
-  return absl::StrCat("{", std::exchange(members_, {}), "}");
-}
+std::string JsonObject::Take() { return absl::StrCat("{", std::exchange(members_, {}), "}"); }
 
 }  // namespace dunebox::hostcalls

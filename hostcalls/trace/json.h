@@ -1,8 +1,9 @@
 // JSON for the observers: one object on one line, printable ASCII only.
 //
-// Text comes from the trace's own decoders (text.h), which have escaped the program's bytes already;
-// what is no printable ASCII all the same is written as \u00XX, so that every line is valid UTF-8
-// and valid JSON whatever a program does. Names of members are ours and are not escaped.
+// Text comes from the trace's own decoders (text.h), which have escaped the program's bytes
+// already; what is no printable ASCII all the same is written as \u00XX, so that every line is
+// valid UTF-8 and valid JSON whatever a program does. Names of members are ours and are not
+// escaped.
 //
 //   JsonObject().Number("pid", 7).Text("name", "ls").Take()    // {"pid":7,"name":"ls"}
 #ifndef DUNEBOX_HOSTCALLS_TRACE_JSON_H_
@@ -26,9 +27,7 @@ class JsonObject {
   JsonObject& Text(std::string_view name, std::string_view text);
   JsonObject& Number(std::string_view name, std::int64_t value);
   JsonObject& Number(std::string_view name, std::uint64_t value);
-  JsonObject& Number(std::string_view name, int value) {
-    return Number(name, std::int64_t{value});
-  }
+  JsonObject& Number(std::string_view name, int value) { return Number(name, std::int64_t{value}); }
   // `json` is a value already.
   JsonObject& Value(std::string_view name, std::string_view json);
 

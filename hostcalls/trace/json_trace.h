@@ -6,8 +6,8 @@
 //
 // Events: "call"; "exit" (exit, exit_group) and "exec" (an execve past its point of no return) are
 // calls that do not return; "signal", about to be delivered; "start", a thread's first step. Beside
-// these, "denied_by":"table" where the table refuses the call, and "interrupted":true where a signal
-// came before the call did anything and it will be made again. Times are of CLOCK_MONOTONIC.
+// these, "denied_by":"table" where the table refuses the call, and "interrupted":true where a
+// signal came before the call did anything and it will be made again. Times are of CLOCK_MONOTONIC.
 //
 //   JsonTrace trace(trace_fd, "kvm");
 //   Dispatcher dispatcher(handlers, &trace);

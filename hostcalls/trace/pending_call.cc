@@ -18,8 +18,8 @@ thread_local std::vector<PendingCall> pending_calls;
 void EnterCall(PendingCall call) { pending_calls.push_back(std::move(call)); }
 
 std::optional<PendingCall> LeaveCall(const Caller& caller, const Request& request) {
-  const auto found = std::find_if(
-      pending_calls.rbegin(), pending_calls.rend(), [&](const PendingCall& call) {
+  const auto found =
+      std::find_if(pending_calls.rbegin(), pending_calls.rend(), [&](const PendingCall& call) {
         return call.caller == &caller && call.request.number == request.number &&
                call.request.arguments == request.arguments;
       });

@@ -1,7 +1,7 @@
 // The system calls that threads are in, between the two halves of a trace.
 //
-// What goes in is decoded when the call is made and kept, with the time, until it has returned. Kept
-// per host thread. A forked child inherits what its parent was in and returns from it, too. A
+// What goes in is decoded when the call is made and kept, with the time, until it has returned.
+// Kept per host thread. A forked child inherits what its parent was in and returns from it, too. A
 // vforked one shares it with its waiting parent: its calls lie above the parent's, and those it
 // never returned from are forgotten when the parent's returns.
 //

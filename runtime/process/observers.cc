@@ -8,7 +8,7 @@ namespace dunebox::process {
 namespace {
 
 std::unique_ptr<hostcalls::TraceSink> MakeTrace(const SessionState& session,
-                                                 std::string_view engine) {
+                                                std::string_view engine) {
   switch (session.trace) {
     case runtime::TraceFormat::kNone:
       return nullptr;

@@ -1,8 +1,8 @@
 // What `--stats=json` says of a program: its calls by name and route, time, faults, memory.
 //
-// Counts as an observer of the dispatcher, from the program's first step or, in a forked child, from
-// its own. A vforked child's calls are in its parent's numbers. Threads count together, without
-// locks. It knows nothing of engines; their counters are handed in.
+// Counts as an observer of the dispatcher, from the program's first step or, in a forked child,
+// from its own. A vforked child's calls are in its parent's numbers. Threads count together,
+// without locks. It knows nothing of engines; their counters are handed in.
 //
 //   ProgramStatistics statistics;                        // one of the dispatcher's observers
 //   std::string line = statistics.ToJson({.engine = "kvm", .program = path, .counters = counters});

@@ -27,12 +27,11 @@ std::string StatisticsOf(Process& process) {
   runtime::ExecutionEngine& engine = process.machine().engine();
   const std::vector<runtime::Counter> counters = engine.Counters();
   if (const ProgramStatistics* statistics = process.statistics(); statistics != nullptr) {
-    return statistics->ToJson({.engine = engine.name(),
-                               .program = process.executable_path(),
-                               .counters = counters});
+    return statistics->ToJson(
+        {.engine = engine.name(), .program = process.executable_path(), .counters = counters});
   }
-  std::string lines = absl::StrCat("stats: program ", process.executable_path(),
-                                   "\nstats: engine ", engine.name(), "\n");
+  std::string lines = absl::StrCat("stats: program ", process.executable_path(), "\nstats: engine ",
+                                   engine.name(), "\n");
   for (const runtime::Counter& counter : counters) lines += StatisticsLine(counter);
   return WithPrefix(lines);
 }

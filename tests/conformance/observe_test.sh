@@ -90,6 +90,7 @@ grep -q '^dunebox: \[[0-9]*\] exit_group(0) = ?$' text || fail 'no text trace in
 grep -qE '^dunebox: \[[0-9]+\] stats: engine ' numbers || fail 'no text statistics in their file'
 grep -q old text && fail 'the old trace is there still'
 # The program cannot write to the trace, which is no descriptor of its own.
+# shellcheck disable=SC2016
 run --trace=json --trace-file=own -- bash -c 'for fd in /proc/self/fd/*; do echo "${fd##*/}"; done'
 [[ $(sort -n output | tail -n 1) -lt 256 ]] || fail 'the program sees the descriptor of the trace'
 # A limit on its files is no limit on the trace's reader, and costs the program no signal.

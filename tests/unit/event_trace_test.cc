@@ -114,8 +114,7 @@ class EventTraceTest : public ::testing::Test {
     return events;
   }
 
-  static void Make(TraceSink& trace, Caller& caller, const Request& request,
-                   SyscallResult result) {
+  static void Make(TraceSink& trace, Caller& caller, const Request& request, SyscallResult result) {
     trace.OnEnter(caller, FindRow(request.number), request);
     trace.OnExit(caller, FindRow(request.number), request, result);
   }
@@ -139,9 +138,8 @@ class EventTraceTest : public ::testing::Test {
 };
 
 TEST_F(EventTraceTest, CallHasItsNamesAndValues) {
-  const json call =
-      JsonOf({SYS_openat, {Int(AT_FDCWD), At("/no/\xff\"x\""), O_RDONLY | O_CLOEXEC, 0}},
-             Errno{ENOENT});
+  const json call = JsonOf(
+      {SYS_openat, {Int(AT_FDCWD), At("/no/\xff\"x\""), O_RDONLY | O_CLOEXEC, 0}}, Errno{ENOENT});
   EXPECT_EQ(call["event"], "call");
   EXPECT_EQ(call["pid"], getpid());
   EXPECT_EQ(call["tid"], gettid());
@@ -214,7 +212,7 @@ TEST_F(EventTraceTest, CallsWithoutReturnAreEvents) {
   json_.OnNoReturn();
   event = JsonLine();
   EXPECT_EQ(event["event"], "exec");
-  EXPECT_EQ(event["args"]["filename"], "/bin/true");
+  EXPECT_EQ(event["args"]["pathname"], "/bin/true");
 }
 
 TEST_F(EventTraceTest, SignalsAndBeginningsAreEvents) {
@@ -261,7 +259,8 @@ TEST_F(EventTraceTest, EveryRowIsJsonAndFitsAPipeWithTheLongestArguments) {
     for (const Row& row : AllRows()) {
       Request request = {row.number, {}};
       request.arguments.fill(value);
-      for (TraceSink* trace : {static_cast<TraceSink*>(&json_), static_cast<TraceSink*>(&chrome_)}) {
+      for (TraceSink* trace :
+           {static_cast<TraceSink*>(&json_), static_cast<TraceSink*>(&chrome_)}) {
         Make(*trace, caller_, request, Errno{ENAMETOOLONG});
         Make(*trace, caller_, request, SyscallResult(8));
         for (std::string line : Lines()) {

@@ -121,8 +121,8 @@ TEST(Options, AnOptionalValueNeverTakesTheNextWord) {
 }
 
 TEST(Options, TraceAndStatisticsHaveFormatsAndFiles) {
-  const RunCommand run = ParseRun({"--trace=json", "--trace-file", "calls", "--stats=json",
-                                   "--stats-file=numbers", "ls"});
+  const RunCommand run = ParseRun(
+      {"--trace=json", "--trace-file", "calls", "--stats=json", "--stats-file=numbers", "ls"});
   EXPECT_EQ(run.session.trace, runtime::TraceFormat::kJson);
   EXPECT_EQ(run.session.trace_file, "calls");
   EXPECT_TRUE(run.session.diagnostics.counts_calls());
