@@ -34,8 +34,8 @@ std::optional<CodePlace> CodePlace::Parse(std::string_view text) {
 
 std::string_view BaseName(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
-std::string StatisticsLine(std::string_view name, std::uint64_t value) {
-  return absl::StrCat("stats: ", std::string(name), " ", value, "\n");
+std::string StatisticsLine(const Counter& counter) {
+  return absl::StrCat("stats: ", std::string(counter.name), " ", counter.value, "\n");
 }
 
 }  // namespace dunebox::runtime

@@ -1,9 +1,8 @@
-// What the user wants to see of an engine at work: --stats, --jit-perf-map, --jit-dump,
-// --jit-record. Fixed for a
-// session, and carried from one program to the next.
+// What the user wants to see of programs and engines at work: --trace, --stats, --jit-perf-map,
+// --jit-dump, --jit-record. Fixed for a session, and carried from one program to the next.
 //
 //   Diagnostics wanted{.statistics = true, .dump = "libc.so.6+0x28b60"};
-//   std::string text = engine.Report(wanted);
+//   std::string text = engine.Dump(wanted.dump);
 #ifndef DUNEBOX_RUNTIME_DIAGNOSTICS_H_
 #define DUNEBOX_RUNTIME_DIAGNOSTICS_H_
 
@@ -14,12 +13,24 @@
 
 namespace dunebox::runtime {
 
+enum class TraceFormat : unsigned char { kNone, kText, kJson, kChrome };
+enum class StatisticsFormat : unsigned char { kText, kJson };
+
 struct Diagnostics {
   bool statistics = false;
+  StatisticsFormat statistics_format = StatisticsFormat::kText;  // with `statistics`
   bool perf_map = false;  // engine jit only
   std::string dump;       // a CodePlace as text, engine jit only; empty: none
   std::string record;     // directory for records of all emitted code, engine jit only; empty: none
   bool any_report() const { return statistics || !dump.empty(); }
+  // The statistics name every call; the engine answers none by itself then.
+  bool counts_calls() const { return statistics && statistics_format == StatisticsFormat::kJson; }
+};
+
+// What an engine has counted of a process: "blocks", 1234.
+struct Counter {
+  std::string_view name;  // of static storage
+  std::uint64_t value = 0;
 };
 
 // A place in guest code as a user names it: "0x401000" or "401000", or where it lies in a mapped
@@ -35,7 +46,7 @@ struct CodePlace {
 std::string_view BaseName(std::string_view path);
 
 // One line of --stats: "stats: blocks 1234\n".
-std::string StatisticsLine(std::string_view name, std::uint64_t value);
+std::string StatisticsLine(const Counter& counter);
 
 }  // namespace dunebox::runtime
 

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -116,9 +117,13 @@ class ExecutionEngine {
     (void)self;
     return false;
   }
-  // What --stats and --jit-dump print when the process ends: whole lines. Its threads may be
-  // running.
-  virtual std::string Report(const Diagnostics& wanted) = 0;
+  // What --stats prints when the process ends. Its threads may be running.
+  virtual std::vector<Counter> Counters() = 0;
+  // What --jit-dump prints of `place` then: whole lines.
+  virtual std::string Dump(const std::string& place) {
+    (void)place;
+    return {};
+  }
 };
 
 }  // namespace dunebox::runtime

@@ -18,13 +18,14 @@
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
-#include "hostcalls/trace/text_trace.h"
+#include "hostcalls/trace/chrome_trace.h"
+#include "hostcalls/trace/write_line.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
+#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
-#include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
@@ -38,6 +39,7 @@
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/guest_vdso.h"
 #include "runtime/process/machine.h"
+#include "runtime/process/observers.h"
 #include "runtime/process/process.h"
 #include "runtime/process/signal_delivery.h"
 #include "runtime/signals/host_signals.h"
@@ -118,6 +120,12 @@ absl::Status CheckChoices(const SessionOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--json-status-fd: descriptor ", options.status_fd, " is not open"));
   }
+  if (!options.trace_file.empty() && options.trace == TraceFormat::kNone) {
+    return absl::InvalidArgumentError("--trace-file needs --trace");
+  }
+  if (!options.statistics_file.empty() && !options.diagnostics.statistics) {
+    return absl::InvalidArgumentError("--stats-file needs --stats");
+  }
   if (options.ring != 3) {
     return absl::UnimplementedError("this build runs programs in ring 3 only");
   }
@@ -163,6 +171,8 @@ class Guest {
 
  private:
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
+  absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
+  absl::Status OpenOutputs(const SessionOptions& options, process::SessionState& session);
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
   absl::StatusOr<loader::Program> Open(const process::ExecState& state);
@@ -236,22 +246,56 @@ absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
   return fd->release();
 }
 
+// Where a trace or statistics go: the file, or standard error for an empty path. A descriptor of
+// its own, because the program may close or redirect its stderr.
+absl::StatusOr<int> Guest::OpenOutput(const char* option, const std::string& path) {
+  constexpr mode_t kMode = 0666;
+  // Appending: every process writes to it, and each line goes behind all others.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY;
+  FileDescriptor file;
+  if (!path.empty()) {
+    file = FileDescriptor(open(path.c_str(), kFlags, kMode));
+    if (!file.valid()) {
+      return absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot open ", path));
+    }
+  }
+  absl::StatusOr<hostcalls::ReservedFd> fd =
+      limits_.DuplicateToReserved(file.valid() ? file.get() : STDERR_FILENO);
+  if (!fd.ok()) return fd.status();
+  return fd->release();
+}
+
+absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionState& session) {
+  if (options.trace != TraceFormat::kNone) {
+    absl::StatusOr<int> fd = OpenOutput("--trace-file", options.trace_file);
+    if (!fd.ok()) return fd.status();
+    session.trace_fd = *fd;
+    if (options.trace == TraceFormat::kChrome) {
+      hostcalls::WriteLine(*fd, hostcalls::kChromeTraceStart);
+    }
+  }
+  if (options.diagnostics.any_report()) {
+    absl::StatusOr<int> fd = OpenOutput("standard error", {});
+    if (!fd.ok()) return fd.status();
+    session.report_fd = *fd;
+    session.statistics_fd = *fd;
+  }
+  if (!options.statistics_file.empty()) {
+    absl::StatusOr<int> fd = OpenOutput("--stats-file", options.statistics_file);
+    if (!fd.ok()) return fd.status();
+    session.statistics_fd = *fd;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine,
                                                           jit::Isolation isolation) {
-  process::SessionState session{
-      .diagnostics = options.diagnostics, .engine = engine, .jit_cache = options.jit_cache};
-  if (options.trace == TraceFormat::kText) {
-    // Its own descriptor: the program may close or redirect its stderr.
-    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
-    if (!fd.ok()) return fd.status();
-    session.trace_fd = fd->release();
-  }
-  if (options.diagnostics.any_report()) {
-    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(STDERR_FILENO);
-    if (!fd.ok()) return fd.status();
-    session.report_fd = fd->release();
-  }
+  process::SessionState session{.trace = options.trace,
+                                .diagnostics = options.diagnostics,
+                                .engine = engine,
+                                .jit_cache = options.jit_cache};
+  if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
     absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
     if (!directory.ok()) return directory.status();
@@ -284,7 +328,7 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
                      .isolation = session.isolation,
-                     .allow_in_place_calls = session.trace_fd < 0,
+                     .allow_in_place_calls = !session.sees_every_call(),
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
     absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
@@ -366,10 +410,8 @@ std::string Join(const std::vector<std::string>& strings) {
 
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
                       std::unique_ptr<EngineThread> engine, const loader::StartState& start) {
-  std::optional<hostcalls::TextTrace> trace;
-  if (state.session.trace_fd >= 0) trace.emplace(state.session.trace_fd);
-  process::Process process(state.session, *machine_, limits_, tasks_.get(),
-                           trace ? &*trace : nullptr,
+  const process::Observers observers(state.session, machine_->engine().name());
+  process::Process process(state.session, *machine_, limits_, tasks_.get(), observers,
                            {.executable_path = program.resolved_path,
                             .command_line = Join(program.arguments),
                             .environment = Join(state.environment),
@@ -378,6 +420,9 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;
   process::SetSignalMask(thread, state.signal_mask);
+  if (observers.sink() != nullptr) {
+    observers.sink()->OnBegin(hostcalls::Beginning::kProgram, program.resolved_path);
+  }
   process::RunGuest(thread);
   // The first thread has ended by exit(2); others may go on, and need what is on this stack.
   process::FinishThread(thread);

@@ -18,7 +18,6 @@
 namespace dunebox::runtime {
 
 enum class EngineChoice : unsigned char { kAuto, kKvm, kJit };
-enum class TraceFormat : unsigned char { kNone, kText };
 
 // How the runtime reports the end of a session. [DESIGN "Exit status"]
 inline constexpr int kExitLimit = 124;          // wall or CPU limit
@@ -36,6 +35,8 @@ struct SessionOptions {
   std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
   int ring = 3;
   TraceFormat trace = TraceFormat::kNone;
+  std::string trace_file;       // empty: standard error
+  std::string statistics_file;  // empty: standard error
   Diagnostics diagnostics;
   SessionLimits limits;
   EnvironmentChanges environment;

@@ -36,6 +36,14 @@ class HandlerTable {
   std::array<Handler, kSyscallTableSize> handlers_{};
 };
 
+// What has begun: the first event of a thread.
+enum class Beginning : unsigned char {
+  kProgram,  // a program's first thread, after dunebox run or execve
+  kThread,
+  kForkedChild,   // a process of its own from here on
+  kVforkedChild,  // a process, but in its parent's memory
+};
+
 // Told about every call before and after it; null when nobody traces.
 class TraceSink {
  public:
@@ -48,6 +56,8 @@ class TraceSink {
   virtual void OnNoReturn() = 0;
   // A signal is about to be delivered to the guest.
   virtual void OnSignal(const siginfo_t& info) = 0;
+  // The calling thread, of the process that runs the file `program`, makes its first step.
+  virtual void OnBegin(Beginning what, std::string_view program) = 0;
 };
 
 class Dispatcher {

@@ -285,8 +285,7 @@ void CallText::AddOutputs(const GuestMemory& memory, const Row* row, const Reque
 }
 
 std::string CallText::ToString() const {
-  const auto shown = std::span(arguments_).first(static_cast<std::size_t>(argument_count_));
-  return absl::StrCat(name_, "(", absl::StrJoin(shown, ", "), ")");
+  return absl::StrCat(name_, "(", absl::StrJoin(arguments(), ", "), ")");
 }
 
 std::string FormatEnter(const GuestMemory& memory, const Row* row, const Request& request) {

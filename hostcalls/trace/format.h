@@ -11,6 +11,7 @@
 #define DUNEBOX_HOSTCALLS_TRACE_FORMAT_H_
 
 #include <array>
+#include <span>
 #include <string>
 
 #include "hostcalls/dispatch/caller.h"
@@ -34,6 +35,11 @@ class CallText {
 
   // name(argument, argument)
   std::string ToString() const;
+
+  const std::string& name() const { return name_; }
+  std::span<const std::string> arguments() const {
+    return std::span(arguments_).first(static_cast<std::size_t>(argument_count_));
+  }
 
  private:
   std::string name_;

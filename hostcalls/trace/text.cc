@@ -45,13 +45,6 @@ void AppendEscaped(std::string& text, unsigned char byte) {
   }
 }
 
-// Calls whose result is an address.
-bool ReturnsAddress(const Row* row) {
-  if (row == nullptr) return false;
-  return row->number == SYS_mmap || row->number == SYS_mremap || row->number == SYS_brk ||
-         row->number == SYS_shmat;
-}
-
 struct CodeName {
   int signal;  // 0: any
   int code;
@@ -116,20 +109,6 @@ bool IsFault(int signal) {
          signal == SIGTRAP;
 }
 
-// The part of a siginfo that depends on where the signal came from.
-std::string OriginText(const siginfo_t& info) {
-  if (info.si_code > 0 && IsFault(info.si_signo)) {
-    return absl::StrFormat(", si_addr=0x%x", reinterpret_cast<std::uintptr_t>(info.si_addr));
-  }
-  if (info.si_code > 0 && info.si_signo == SIGCHLD) {
-    return absl::StrCat(", si_pid=", info.si_pid, ", si_status=", info.si_status);
-  }
-  if (info.si_code == SI_USER || info.si_code == SI_TKILL || info.si_code == SI_QUEUE) {
-    return absl::StrCat(", si_pid=", info.si_pid, ", si_uid=", info.si_uid);
-  }
-  return "";
-}
-
 // The socket address as a T, when it is long enough to be one.
 template <typename T>
 std::optional<T> AddressAs(std::span<const std::byte> address) {
@@ -172,12 +151,14 @@ std::string UnixText(std::span<const std::byte> address) {
 
 }  // namespace
 
+std::string Escape(std::string_view bytes) {
+  std::string text;
+  for (const char byte : bytes) AppendEscaped(text, static_cast<unsigned char>(byte));
+  return text;
+}
+
 std::string Quote(std::string_view bytes, std::size_t limit) {
-  std::string text = "\"";
-  for (const char byte : bytes.substr(0, limit)) {
-    AppendEscaped(text, static_cast<unsigned char>(byte));
-  }
-  text += '"';
+  std::string text = absl::StrCat("\"", Escape(bytes.substr(0, limit)), "\"");
   if (bytes.size() > limit) text += "...";
   return text;
 }
@@ -231,6 +212,12 @@ std::string SocketAddressText(std::span<const std::byte> address) {
   return absl::StrCat("{", FlagsText(*family, FlagSet::kSocketDomain), ", ", detail, "}");
 }
 
+bool ReturnsAddress(const Row* row) {
+  if (row == nullptr) return false;
+  return row->number == SYS_mmap || row->number == SYS_mremap || row->number == SYS_brk ||
+         row->number == SYS_shmat;
+}
+
 std::string ResultText(const Row* row, SyscallResult result) {
   if (result.is_registers_set()) return "?";
   if (result.is_restart()) return "? (interrupted, to be executed again)";
@@ -238,15 +225,37 @@ std::string ResultText(const Row* row, SyscallResult result) {
     return ReturnsAddress(row) ? absl::StrFormat("0x%x", result.ToRegister())
                                : absl::StrCat(result.value());
   }
-  const char* name = strerrorname_np(result.error());
-  if (name == nullptr) return absl::StrCat("-1 errno ", result.error());
+  const std::string name = ErrnoName(result.error());
+  if (name.empty()) return absl::StrCat("-1 errno ", result.error());
   return absl::StrCat("-1 ", name, " (", strerrordesc_np(result.error()), ")");
 }
 
+std::string ErrnoName(int error) {
+  const char* name = strerrorname_np(error);
+  return name == nullptr ? "" : name;
+}
+
+std::vector<SignalField> SignalFields(const siginfo_t& info) {
+  std::vector<SignalField> fields = {{"si_code", CodeText(info.si_signo, info.si_code)}};
+  if (info.si_code > 0 && IsFault(info.si_signo)) {
+    const auto address = reinterpret_cast<std::uintptr_t>(info.si_addr);
+    fields.push_back({"si_addr", absl::StrFormat("0x%x", address)});
+  } else if (info.si_code > 0 && info.si_signo == SIGCHLD) {
+    fields.push_back({"si_pid", absl::StrCat(info.si_pid)});
+    fields.push_back({"si_status", absl::StrCat(info.si_status)});
+  } else if (info.si_code == SI_USER || info.si_code == SI_TKILL || info.si_code == SI_QUEUE) {
+    fields.push_back({"si_pid", absl::StrCat(info.si_pid)});
+    fields.push_back({"si_uid", absl::StrCat(info.si_uid)});
+  }
+  return fields;
+}
+
 std::string FormatSignal(const siginfo_t& info) {
-  return absl::StrCat("--- ", SignalText(info.si_signo),
-                      " {si_code=", CodeText(info.si_signo, info.si_code), OriginText(info),
-                      "} ---");
+  std::string text;
+  for (const SignalField& field : SignalFields(info)) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", std::string(field.name), "=", field.value);
+  }
+  return absl::StrCat("--- ", SignalText(info.si_signo), " {", text, "} ---");
 }
 
 }  // namespace dunebox::hostcalls

@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "hostcalls/result.h"
 #include "hostcalls/table/table.h"
@@ -22,6 +23,9 @@
 namespace dunebox::hostcalls {
 
 inline constexpr std::size_t kNoLimit = static_cast<std::size_t>(-1);
+
+// `bytes` as in a C string.
+std::string Escape(std::string_view bytes);
 
 // `bytes` escaped and quoted; of more than `limit` bytes, that many and "..." after the quote.
 std::string Quote(std::string_view bytes, std::size_t limit);
@@ -41,8 +45,21 @@ std::string SignalSetText(std::uint64_t set);
 // {AF_INET, 127.0.0.1:80} and the like; `address` is as long as the call said.
 std::string SocketAddressText(std::span<const std::byte> address);
 
+// Is this a call whose result is an address?
+bool ReturnsAddress(const Row* row);
+
 // What stands after the "= ". `row` is null for a number without one.
 std::string ResultText(const Row* row, SyscallResult result);
+
+// "" for a number without a name.
+std::string ErrnoName(int error);
+
+// What a siginfo says, by the names of its fields: si_code first, then what its origin fills in.
+struct SignalField {
+  std::string_view name;
+  std::string value;
+};
+std::vector<SignalField> SignalFields(const siginfo_t& info);
 
 // --- SIGSEGV {si_code=SEGV_MAPERR, si_addr=0x0} ---
 std::string FormatSignal(const siginfo_t& info);

@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include <string>
+#include <string_view>
 
 #include "hostcalls/dispatch/dispatcher.h"
 
@@ -34,6 +35,8 @@ class TextTrace final : public TraceSink {
   void OnNoReturn() override;
   // A signal is about to be delivered to the program.
   void OnSignal(const siginfo_t& info) override;
+  // Says nothing: the call that made the thread has its line.
+  void OnBegin(Beginning what, std::string_view program) override;
 
  private:
   void WriteCall(const std::string& call, const std::string& result) const;

@@ -9,29 +9,30 @@
 namespace dunebox::hostcalls {
 namespace {
 
-// Keeps SIGPIPE of a write from reaching the program, which did not do it.
-class SigpipeGuard {
+// Keeps a signal that a write raises (SIGPIPE: nobody reads; SIGXFSZ: the file may not grow) from
+// reaching the program, which did not write.
+class SignalGuard {
  public:
-  SigpipeGuard() {
-    sigemptyset(&sigpipe_);
-    sigaddset(&sigpipe_, SIGPIPE);
+  explicit SignalGuard(int signal) {
+    sigemptyset(&signal_);
+    sigaddset(&signal_, signal);
     sigset_t pending;
-    was_pending_ = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &sigpipe_, &previous_mask_);
+    was_pending_ = sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;
+    pthread_sigmask(SIG_BLOCK, &signal_, &previous_mask_);
   }
-  ~SigpipeGuard() { pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr); }
-  SigpipeGuard(const SigpipeGuard&) = delete;
-  SigpipeGuard& operator=(const SigpipeGuard&) = delete;
+  ~SignalGuard() { pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr); }
+  SignalGuard(const SignalGuard&) = delete;
+  SignalGuard& operator=(const SignalGuard&) = delete;
 
-  // The signal of a broken pipe goes to the thread that wrote: take it back, unless one was
-  // waiting before, which is the program's.
+  // The signal goes to the thread that wrote: take it back, unless one was waiting before, which is
+  // the program's.
   void Discard() const {
     const timespec now = {};
-    if (!was_pending_) sigtimedwait(&sigpipe_, nullptr, &now);
+    if (!was_pending_) sigtimedwait(&signal_, nullptr, &now);
   }
 
  private:
-  sigset_t sigpipe_;
+  sigset_t signal_;
   sigset_t previous_mask_;
   bool was_pending_;
 };
@@ -40,12 +41,14 @@ class SigpipeGuard {
 
 void WriteLine(int fd, std::string_view line) {
   const int saved_errno = errno;
-  const SigpipeGuard guard;
+  const SignalGuard broken_pipe(SIGPIPE);
+  const SignalGuard file_too_big(SIGXFSZ);
   ssize_t written;
   do {
     written = write(fd, line.data(), line.size());
   } while (written < 0 && errno == EINTR);
-  if (written < 0 && errno == EPIPE) guard.Discard();
+  if (written < 0 && errno == EPIPE) broken_pipe.Discard();
+  if (written < 0 && errno == EFBIG) file_too_big.Discard();
   errno = saved_errno;
 }
 

@@ -1,5 +1,6 @@
-// Writing to the user's standard error from inside a program's process, so that the program notices
-// nothing: a line that cannot be written is lost, and a closed pipe raises no SIGPIPE in it.
+// Writing to the user's standard error, or to a file of the user's, from inside a program's
+// process, so that the program notices nothing: a line that cannot be written is lost, and neither
+// a closed pipe nor a limit on the size of files raises a signal in it.
 #ifndef DUNEBOX_HOSTCALLS_TRACE_WRITE_LINE_H_
 #define DUNEBOX_HOSTCALLS_TRACE_WRITE_LINE_H_
 

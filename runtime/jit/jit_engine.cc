@@ -215,11 +215,11 @@ void JitEngine::UnlockAfterFork() {
   if (perf_map_ != nullptr) perf_map_->UnlockAfterFork();
 }
 
-std::string JitEngine::Statistics() {
+std::vector<Counter> JitEngine::Counters() {
   const jit::TranslatorStatistics done = translator_->statistics();
-  std::string report;
+  std::vector<Counter> counters;
   const auto add = [&](std::string_view name, std::uint64_t value) {
-    report += StatisticsLine(name, value);
+    counters.push_back({name, value});
   };
   add("blocks", done.cache.blocks - done.entry_stubs);
   add("blocks.entry_stubs", done.entry_stubs);
@@ -236,14 +236,11 @@ std::string JitEngine::Statistics() {
     add(row.name, done.exits[static_cast<std::size_t>(row.reason)]);
   }
   add("translate_microseconds", done.translate_nanoseconds / 1000);
-  return report;
+  return counters;
 }
 
-std::string JitEngine::Report(const Diagnostics& wanted) {
-  std::string report;
-  if (wanted.statistics) report += Statistics();
-  if (!wanted.dump.empty()) report += DumpBlocks(*translator_, space_, wanted.dump);
-  return report;
+std::string JitEngine::Dump(const std::string& place) {
+  return DumpBlocks(*translator_, space_, place);
 }
 
 absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "jit-fallback/dispatch/translator.h"
@@ -55,7 +56,8 @@ class JitEngine final : public ExecutionEngine,
   void LockForFork() override;
   void UnlockAfterFork() override;
   absl::StatusOr<bool> ContinueAfterFork(EngineThread& self) override;
-  std::string Report(const Diagnostics& wanted) override;
+  std::vector<Counter> Counters() override;
+  std::string Dump(const std::string& place) override;
 
   // MappingObserver
   void Forget(const GuestRange& range) override;
@@ -86,7 +88,6 @@ class JitEngine final : public ExecutionEngine,
   JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
   absl::Status ReserveGuard();
-  std::string Statistics();
 
   memory::AddressSpace& space_;
   const jit::Isolation isolation_;

@@ -115,8 +115,7 @@ void KvmEngine::UnlockAfterFork() {
   pool_->mutex.unlock();
 }
 
-std::string KvmEngine::Report(const runtime::Diagnostics& wanted) {
-  if (!wanted.statistics) return {};
+std::vector<runtime::Counter> KvmEngine::Counters() {
   std::array<std::uint64_t, kVcpuEvents> totals{};
   std::uint64_t vcpus = 0;
   std::uint64_t answered = 0;
@@ -129,12 +128,12 @@ std::string KvmEngine::Report(const runtime::Diagnostics& wanted) {
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
-  std::string report = runtime::StatisticsLine("vcpus", vcpus);
+  std::vector<runtime::Counter> counters = {{"vcpus", vcpus}};
   for (std::size_t i = 0; i < kVcpuEvents; ++i) {
-    report += runtime::StatisticsLine(kVcpuEventNames[i], totals[i]);
+    counters.push_back({kVcpuEventNames[i], totals[i]});
   }
-  report += runtime::StatisticsLine("answered_in_ring0", answered);
-  return report;
+  counters.push_back({"answered_in_ring0", answered});
+  return counters;
 }
 
 absl::Status KvmEngine::AliasHostPages(const GuestRange& at, const void* host) {

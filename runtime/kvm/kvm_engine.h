@@ -44,7 +44,7 @@ class KvmEngine final : public runtime::ExecutionEngine {
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
   void LockForFork() override;
   void UnlockAfterFork() override;
-  std::string Report(const runtime::Diagnostics& wanted) override;
+  std::vector<runtime::Counter> Counters() override;
 
  private:
   KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space);

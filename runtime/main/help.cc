@@ -6,13 +6,18 @@
 namespace dunebox::cli {
 namespace {
 
-// Widest "--option=value|value" of the table plus two columns of air.
-constexpr int kOptionColumn = 25;
+// Most usages of the table plus two columns of air.
+constexpr std::size_t kOptionColumn = 25;
 
 std::string OptionLine(const OptionRow& option) {
   std::string usage(option.name);
-  if (!option.values.empty()) usage += fmt::format("={}", fmt::join(option.values, "|"));
+  const std::string values = fmt::format("={}", fmt::join(option.values, "|"));
+  if (!option.values.empty()) {
+    usage += option.bare_value.empty() ? values : fmt::format("[{}]", values);
+  }
   if (!option.value_name.empty()) usage += fmt::format("={}", option.value_name);
+  // A usage that is too wide has a line of its own.
+  if (usage.size() + 2 > kOptionColumn) usage += fmt::format("\n  {:<{}}", "", kOptionColumn);
   std::string line = fmt::format("  {:<{}}{}", usage, kOptionColumn, option.help);
   if (!option.default_value.empty()) line += fmt::format(" (default: {})", option.default_value);
   return line + "\n";

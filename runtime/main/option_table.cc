@@ -8,13 +8,15 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kEngines = {"auto", "kvm", "jit"};
 constexpr std::array<std::string_view, 6> kIsolations = {"auto", "pku", "seg", "mask", "mask-writes", "none"};
+constexpr std::array<std::string_view, 3> kTraceFormats = {"text", "json", "chrome"};
+constexpr std::array<std::string_view, 2> kStatisticsFormats = {"text", "json"};
 constexpr std::array<std::string_view, 2> kRings = {"3", "0"};
 constexpr std::array<std::string_view, 1> kAllowed = {"all"};
 
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 23> kRunOptions = {{
+constexpr std::array<OptionRow, 25> kRunOptions = {{
     {.id = OptionId::kEngine,
      .name = "--engine",
      .values = kEngines,
@@ -32,10 +34,22 @@ constexpr std::array<OptionRow, 23> kRunOptions = {{
      .help = "'all': the program has every right of its caller"},
     {.id = OptionId::kTrace,
      .name = "--trace",
-     .help = "print one line for each system call to standard error"},
+     .values = kTraceFormats,
+     .bare_value = "text",
+     .help = "print one line for each system call; chrome: for Perfetto"},
+    {.id = OptionId::kTraceFile,
+     .name = "--trace-file",
+     .value_name = "FILE",
+     .help = "where --trace goes instead of standard error"},
     {.id = OptionId::kStats,
      .name = "--stats",
-     .help = "print what the engine did when a process ends, to standard error"},
+     .values = kStatisticsFormats,
+     .bare_value = "text",
+     .help = "print what the engine did when a process ends; json: its calls, too"},
+    {.id = OptionId::kStatsFile,
+     .name = "--stats-file",
+     .value_name = "FILE",
+     .help = "where --stats goes instead of standard error"},
     {.id = OptionId::kJitCache,
      .name = "--jit-cache",
      .value_name = "MIB",

@@ -18,7 +18,9 @@ enum class OptionId : unsigned char {
   kRing,
   kAllow,
   kTrace,
+  kTraceFile,
   kStats,
+  kStatsFile,
   kJitIsolation,
   kJitPerfMap,
   kJitCache,
@@ -45,6 +47,8 @@ struct OptionRow {
   std::string_view name;                       // "--engine"
   std::span<const std::string_view> values{};  // what it takes, when that is one of a few words
   std::string_view value_name{};     // "ADDR": it takes another word; options.cc checks it
+  // What --option alone means; it never takes the next word then, only "--option=value".
+  std::string_view bare_value{};
   std::string_view default_value{};  // shown by --help when not empty
   std::string_view help{};           // one line, no full stop
   bool is_repeatable = false;        // each counts; of others the last one does

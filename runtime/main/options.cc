@@ -60,6 +60,7 @@ OptionWords MeasureOption(const CommandRow& command, Words words) {
     if (!has_equals_sign) return {.count = 1};
     return {.error = fmt::format("option '{}' takes no value", name)};
   }
+  if (!option->bare_value.empty() && !has_equals_sign) return {.count = 1};
   const bool value_is_there = has_equals_sign ? name.size() + 1 < word.size() : words.size() > 1;
   if (value_is_there) return {.count = has_equals_sign ? std::size_t{1} : std::size_t{2}};
   if (!option->value_name.empty()) {
@@ -79,6 +80,29 @@ std::variant<SplitWords, UsageError> Split(const CommandRow& command, Words word
     index += option.count;
   }
   return SplitWords{words.first(index), words.subspan(index)};
+}
+
+// Our words in the order of the library, last first, and with no option that stands without its
+// value: the library would take the next word for it.
+std::vector<std::string> LibraryWords(const CommandRow& command, Words words) {
+  std::vector<std::string> complete;
+  while (!words.empty()) {
+    const OptionRow* option = FindOption(command, NameOf(words.front()));
+    const std::size_t count = MeasureOption(command, words).count;
+    complete.insert(complete.begin(), words.rend() - static_cast<std::ptrdiff_t>(count),
+                    words.rend());
+    if (words.front() == option->name && !option->bare_value.empty()) {
+      complete.front() += fmt::format("={}", option->bare_value);
+    }
+    words = words.subspan(count);
+  }
+  return complete;
+}
+
+runtime::TraceFormat TraceFormatFrom(std::string_view value) {
+  if (value == "json") return runtime::TraceFormat::kJson;
+  if (value == "chrome") return runtime::TraceFormat::kChrome;
+  return runtime::TraceFormat::kText;
 }
 
 runtime::EngineChoice EngineFrom(std::string_view value) {
@@ -151,6 +175,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
+  if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
+    return "'' is not a file";
+  }
   if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
@@ -173,10 +200,18 @@ void Apply(OptionId id, std::string_view value, Settings& settings) {
       settings.run.rights = Rights::kAllowAll;
       return;
     case OptionId::kTrace:
-      settings.run.session.trace = runtime::TraceFormat::kText;
+      settings.run.session.trace = TraceFormatFrom(value);
+      return;
+    case OptionId::kTraceFile:
+      settings.run.session.trace_file = value;
       return;
     case OptionId::kStats:
       settings.run.session.diagnostics.statistics = true;
+      settings.run.session.diagnostics.statistics_format =
+          value == "json" ? runtime::StatisticsFormat::kJson : runtime::StatisticsFormat::kText;
+      return;
+    case OptionId::kStatsFile:
+      settings.run.session.statistics_file = value;
       return;
     case OptionId::kJitIsolation:
       settings.run.session.isolation = jit::IsolationNamed(value);  // nothing for auto
@@ -269,8 +304,7 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     for (const OptionRow& row : command.options) {
       options.emplace_back(&row, Register(parser, row));
     }
-    std::vector<std::string> reversed(words.rbegin(), words.rend());  // the library's order
-    parser.parse(std::move(reversed));
+    parser.parse(LibraryWords(command, words));
     for (const auto& [row, option] : options) {
       if (option->count() == 0) continue;
       if (row->is_repeatable) {

@@ -86,6 +86,12 @@ void SetChildRegisters(GuestThread& child, const runtime::Registers& parent,
   if ((request.flags & CLONE_SETTLS) != 0) child.registers.fs_base = request.tls;
 }
 
+void TellTrace(GuestThread& child, hostcalls::Beginning what) {
+  if (child.owner.trace() != nullptr) {
+    child.owner.trace()->OnBegin(what, child.owner.executable_path());
+  }
+}
+
 // A bad address is not reported, as on Linux.
 void WriteId(const hostcalls::GuestMemory& memory, std::uint64_t address, pid_t id) {
   (void)memory.CopyOut(GuestPtr<pid_t>{address}, id);
@@ -150,6 +156,7 @@ void* ThreadMain(void* raw) {
   start.id = gettid();
   start.ready.release();
 
+  TellTrace(child, hostcalls::Beginning::kThread);
   SetSignalMask(child, child.signal.mask);
   RunGuest(child);
   signals::SetHostMask(kAllSignals);
@@ -197,6 +204,7 @@ void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
   SetChildRegisters(thread, thread.registers, request);
   WriteChildIds(thread, request);
   if ((request.flags & CLONE_CLEAR_SIGHAND) != 0) thread.owner.signal_handlers().ResetHandled();
+  TellTrace(thread, hostcalls::Beginning::kForkedChild);
 }
 
 // ---- vfork --------------------------------------------------------------------------------------
@@ -245,6 +253,7 @@ int VforkMain(void* raw) {
   if ((start.request.flags & CLONE_CLEAR_SIGHAND) != 0) {
     child.owner.signal_handlers().ResetHandled();
   }
+  TellTrace(child, hostcalls::Beginning::kVforkedChild);
   SetSignalMask(child, child.signal.mask);
   RunGuest(child);
   FinishThread(child);

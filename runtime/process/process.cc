@@ -8,14 +8,14 @@
 namespace dunebox::process {
 
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-                 runtime::TaskSlots* tasks, hostcalls::TraceSink* trace, ProgramView program)
+                 runtime::TaskSlots* tasks, const Observers& observers, ProgramView program)
     : session_(session),
       program_(std::move(program)),
       tasks_(tasks),
-      trace_(trace),
+      observers_(observers),
       machine_(machine),
       limits_(limits),
-      dispatcher_(AllHandlers(), trace),
+      dispatcher_(AllHandlers(), observers.sink()),
       is_vforked_(false) {
   signal_handlers_.Inherit();
 }
@@ -24,7 +24,7 @@ Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
       program_(parent.program_),
       tasks_(parent.tasks_),
-      trace_(parent.trace_),
+      observers_(parent.observers_),
       machine_(parent.machine_),
       limits_(limits),
       signal_handlers_(parent.signal_handlers_),

@@ -14,6 +14,7 @@
 #include "hostcalls/services/limits.h"
 #include "runtime/limits/task_slots.h"
 #include "runtime/process/machine.h"
+#include "runtime/process/observers.h"
 #include "runtime/process/session_state.h"
 #include "runtime/signals/action.h"
 
@@ -29,9 +30,9 @@ struct ProgramView {
 
 class Process final : public hostcalls::ProcessView {
  public:
-  // `tasks` (no limit) and `trace` may be null; all outlive the process.
+  // `tasks` may be null: no limit. All outlive the process.
   Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
-          runtime::TaskSlots* tasks, hostcalls::TraceSink* trace, ProgramView program);
+          runtime::TaskSlots* tasks, const Observers& observers, ProgramView program);
   // A child that shares the parent's memory but nothing else (vfork): copies.
   Process(const Process& parent, hostcalls::VirtualLimits& limits);
 
@@ -48,8 +49,11 @@ class Process final : public hostcalls::ProcessView {
   const hostcalls::Dispatcher& dispatcher() const { return dispatcher_; }
   hostcalls::VirtualLimits& limits() { return limits_; }
   hostcalls::ReservedDescriptors reserved() const { return limits_.reserved(); }
-  hostcalls::TraceSink* trace() const { return trace_; }
   runtime::TaskSlots* tasks() const { return tasks_; }
+  // Null when nobody watches.
+  hostcalls::TraceSink* trace() const { return observers_.sink(); }
+  // Null unless the session counts calls.
+  const ProgramStatistics* statistics() const { return observers_.statistics(); }
   // Does it run in its parent's memory?
   bool is_vforked() const { return is_vforked_; }
 
@@ -62,7 +66,7 @@ class Process final : public hostcalls::ProcessView {
   const SessionState session_;
   const ProgramView program_;
   runtime::TaskSlots* const tasks_;
-  hostcalls::TraceSink* const trace_;
+  const Observers& observers_;
   Machine& machine_;
   hostcalls::VirtualLimits& limits_;
   signals::SignalHandlers signal_handlers_;

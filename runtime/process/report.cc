@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -10,23 +11,43 @@
 #include "runtime/process/process.h"
 
 namespace dunebox::process {
+namespace {
+
+// Each line with "dunebox: [PID] " before it.
+std::string WithPrefix(absl::string_view lines) {
+  const std::string prefix = absl::StrCat("dunebox: [", getpid(), "] ");
+  std::string text;
+  for (const absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
+    absl::StrAppend(&text, prefix, line, "\n");
+  }
+  return text;
+}
+
+std::string StatisticsOf(Process& process) {
+  runtime::ExecutionEngine& engine = process.machine().engine();
+  const std::vector<runtime::Counter> counters = engine.Counters();
+  if (const ProgramStatistics* statistics = process.statistics(); statistics != nullptr) {
+    return statistics->ToJson(
+        {.engine = engine.name(), .program = process.executable_path(), .counters = counters});
+  }
+  std::string lines = absl::StrCat("stats: program ", process.executable_path(), "\nstats: engine ",
+                                   engine.name(), "\n");
+  for (const runtime::Counter& counter : counters) lines += StatisticsLine(counter);
+  return WithPrefix(lines);
+}
+
+}  // namespace
 
 void ReportEnd(Process& process) {
   const SessionState& session = process.session();
-  if (session.report_fd < 0 || process.is_vforked()) return;
-  runtime::ExecutionEngine& engine = process.machine().engine();
-  std::string report;
+  if (process.is_vforked()) return;
   if (session.diagnostics.statistics) {
-    absl::StrAppend(&report, "stats: program ", process.executable_path(), "\nstats: engine ",
-                    engine.name(), "\n");
+    hostcalls::WriteLine(session.statistics_fd, StatisticsOf(process));
   }
-  report += engine.Report(session.diagnostics);
-  const std::string prefix = absl::StrCat("dunebox: [", getpid(), "] ");
-  std::string lines;
-  for (const absl::string_view line : absl::StrSplit(report, '\n', absl::SkipEmpty())) {
-    absl::StrAppend(&lines, prefix, line, "\n");
+  if (!session.diagnostics.dump.empty()) {
+    const std::string dump = process.machine().engine().Dump(session.diagnostics.dump);
+    hostcalls::WriteLine(session.report_fd, WithPrefix(dump));
   }
-  hostcalls::WriteLine(session.report_fd, lines);
 }
 
 }  // namespace dunebox::process

@@ -1,6 +1,6 @@
-// The end of a process, as --stats and --jit-dump tell of it: one line a value on the session's
-// standard error, each beginning with "dunebox: [PID] ". One write for all of them, so that those
-// of several processes do not mix.
+// The end of a process, as --stats and --jit-dump tell of it: one line a value, each beginning with
+// "dunebox: [PID] ", or one JSON object. One write for all the statistics and one for the dump, so
+// that those of several processes do not mix.
 #ifndef DUNEBOX_RUNTIME_PROCESS_REPORT_H_
 #define DUNEBOX_RUNTIME_PROCESS_REPORT_H_
 

@@ -70,10 +70,13 @@ template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.trace_fd);
   visit(state.session.report_fd);
+  visit(state.session.statistics_fd);
   visit(state.session.record_fd);
   visit(state.session.tasks_fd);
   visit(state.session.memory_limit);
+  visit(state.session.trace);
   visit(state.session.diagnostics.statistics);
+  visit(state.session.diagnostics.statistics_format);
   visit(state.session.diagnostics.perf_map);
   visit(state.session.diagnostics.dump);
   visit(state.session.diagnostics.record);

@@ -26,12 +26,19 @@ constexpr std::string_view NameOf(EngineKind engine) {
 
 // Fixed for the whole session, from `dunebox run` on.
 struct SessionState {
+  // Does somebody want to see every call, so that the engine may answer none by itself?
+  bool sees_every_call() const {
+    return trace != runtime::TraceFormat::kNone || diagnostics.counts_calls();
+  }
+
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
-  int report_fd = -1;   // reserved: where --stats and --jit-dump go; -1: nowhere
+  int report_fd = -1;   // reserved: where --jit-dump goes; -1: nowhere
+  int statistics_fd = -1;  // reserved, may be report_fd: where --stats goes; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
   std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
+  runtime::TraceFormat trace = runtime::TraceFormat::kNone;  // with trace_fd
   runtime::Diagnostics diagnostics;
   // Reserved: /dev/kvm, opened once. A program that has given up its rights or changed its root
   // could not open it any more, but still forks and executes.

@@ -54,7 +54,8 @@ prints '--allow=all' --help
 prints '^Usage: dunebox run .*PROG' run --help
 prints '--engine=auto\|kvm\|jit' run --help
 prints '--allow=all' run --trace --help
-prints '--stats' run --help
+prints '--stats\[=text\|json\]' run --help
+prints '--trace\[=text\|json\|chrome\]' run --help
 prints '--jit-dump=ADDR' run --help
 prints '--jit-record=DIR' run --help
 prints '--json' doctor --help
@@ -71,7 +72,9 @@ refuses "--engine: 'vax' is not one of auto, kvm, jit; see 'dunebox run --help'"
 refuses "--ring: '2' is not one of 3, 0; see 'dunebox run --help'" run --ring=2 ls
 refuses "--allow: 'net' is not one of all; see 'dunebox run --help'" run --allow=net ls
 refuses "option '--engine' needs a value: auto, kvm, jit; see 'dunebox run --help'" run --engine
-refuses "option '--trace' takes no value; see 'dunebox run --help'" run --trace=1 ls
+refuses "--trace: '1' is not one of text, json, chrome; see 'dunebox run --help'" run --trace=1 ls
+refuses "--trace-file needs --trace" run --trace-file=/dev/null ls
+refuses "--stats-file needs --stats" run --stats-file=/dev/null ls
 refuses "option '--jit-dump' needs a value: ADDR; see 'dunebox run --help'" run --jit-dump
 refuses "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET; see 'dunebox run --help'" \
   run --jit-dump=main ls

@@ -144,6 +144,29 @@ TEST(Options, EverythingAfterTheProgramBelongsToIt) {
   EXPECT_EQ(ParseRun({"ls", "--engine=jit"}).session.engine, runtime::EngineChoice::kAuto);
 }
 
+TEST(Options, AnOptionalValueNeverTakesTheNextWord) {
+  const RunCommand bare = ParseRun({"--trace", "json", "--stats", "text"});
+  EXPECT_EQ(bare.session.trace, runtime::TraceFormat::kText);
+  EXPECT_FALSE(bare.session.diagnostics.statistics);
+  EXPECT_THAT(bare.session.arguments, ElementsAre("json", "--stats", "text"));
+  const RunCommand both = ParseRun({"--trace", "--stats", "--jit-record", "--trace", "ls"});
+  EXPECT_EQ(both.session.diagnostics.record, "--trace") << "a value is no option";
+  EXPECT_EQ(both.session.diagnostics.statistics_format, runtime::StatisticsFormat::kText);
+  EXPECT_EQ(both.session.program, "ls");
+}
+
+TEST(Options, TraceAndStatisticsHaveFormatsAndFiles) {
+  const RunCommand run = ParseRun(
+      {"--trace=json", "--trace-file", "calls", "--stats=json", "--stats-file=numbers", "ls"});
+  EXPECT_EQ(run.session.trace, runtime::TraceFormat::kJson);
+  EXPECT_EQ(run.session.trace_file, "calls");
+  EXPECT_TRUE(run.session.diagnostics.counts_calls());
+  EXPECT_EQ(run.session.statistics_file, "numbers");
+  EXPECT_EQ(ParseRun({"--trace=chrome", "ls"}).session.trace, runtime::TraceFormat::kChrome);
+  EXPECT_EQ(ParseRun({"--trace=json", "--trace", "ls"}).session.trace, runtime::TraceFormat::kText);
+  EXPECT_FALSE(ParseRun({"--stats=json", "--stats", "ls"}).session.diagnostics.counts_calls());
+}
+
 TEST(Options, TwoDashesMayStandBeforeTheProgram) {
   EXPECT_THAT(ParseRun({"--trace", "--", "ls", "-l"}).session.arguments, ElementsAre("ls", "-l"));
   EXPECT_THAT(ParseRun({"--", "--odd-name"}).session.arguments, ElementsAre("--odd-name"));
@@ -209,9 +232,12 @@ TEST(Options, AWrongOrAbsentValueIsRefused) {
   EXPECT_EQ(error({"--env", "=1", "ls"}), "--env: '=1' has no name of a variable");
   EXPECT_EQ(error({"--env"}), "option '--env' needs a value: K[=V]");
   EXPECT_EQ(error({"--chdir", "", "ls"}), "--chdir: '' is not a directory");
-  EXPECT_EQ(error({"--stats=1", "ls"}), "option '--stats' takes no value");
-  EXPECT_EQ(error({"--trace=yes", "ls"}), "option '--trace' takes no value");
-  EXPECT_EQ(error({"--trace=", "ls"}), "option '--trace' takes no value");
+  EXPECT_EQ(error({"--jit-perf-map=1", "ls"}), "option '--jit-perf-map' takes no value");
+  EXPECT_EQ(error({"--stats=1", "ls"}), "--stats: '1' is not one of text, json");
+  EXPECT_EQ(error({"--trace=yes", "ls"}), "--trace: 'yes' is not one of text, json, chrome");
+  EXPECT_EQ(error({"--trace=", "ls"}), "option '--trace' needs a value: text, json, chrome");
+  EXPECT_EQ(error({"--trace-file"}), "option '--trace-file' needs a value: FILE");
+  EXPECT_EQ(error({"--stats-file", "", "ls"}), "--stats-file: '' is not a file");
 }
 
 TEST(Options, ErrorsAreOneLineThatPointsAtTheHelp) {
