@@ -21,7 +21,7 @@ using hostcalls::Row;
 using hostcalls::SyscallResult;
 
 // Shares of a line's PIPE_BUF bytes; the rest is numbers.
-constexpr std::size_t kMostProgramBytes = 1024;
+constexpr std::size_t kMostProgramBytes = 768;
 constexpr std::size_t kRoomForCalls = 2000;
 constexpr std::size_t kBytesBesideName = 24;  // quotes, colon, comma and the number
 
