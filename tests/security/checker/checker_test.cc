@@ -66,7 +66,7 @@ Code CodeOf(Isolation isolation, std::string_view text) {
 // "operand at 3; rsp at 7"
 std::string Verdict(const Code& code) {
   std::string verdict;
-  for (const Violation& violation : Check(code)) {
+  for (const Violation& violation : Check(code).violations) {
     if (!verdict.empty()) verdict += "; ";
     verdict += std::string(violation.rule) + " at " + std::to_string(violation.offset);
   }

@@ -266,7 +266,7 @@ class EmittedCode : public testing::TestWithParam<IsolationRow> {
       emitter.Emit(block, kind, host);
     }
     const Code code = CodeOf(emitter, GetParam().recorded, block, host);
-    const std::vector<Violation> violations = checker::Check(code);
+    const std::vector<Violation> violations = checker::Check(code).violations;
     return violations.empty() ? "" : Describe(guest, code, violations.front());
   }
 };
