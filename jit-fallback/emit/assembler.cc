@@ -58,6 +58,13 @@ void Assembler::MoveImmediate(Reg reg, std::uint64_t value) {
   }
 }
 
+void Assembler::MoveImmediate16(Reg reg, std::uint16_t value) {
+  Byte(0x66);
+  if (High(reg) != 0) Byte(0x41);
+  Byte(static_cast<std::uint8_t>(0xb8 | Low(reg)));
+  Value(value);
+}
+
 void Assembler::Move(Reg to, Reg from) {
   Bytes({static_cast<std::uint8_t>(0x48 | (High(from) << 2) | High(to)), 0x89,
          static_cast<std::uint8_t>(0xc0 | (Low(from) << 3) | Low(to))});

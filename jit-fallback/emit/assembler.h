@@ -52,6 +52,7 @@ class Assembler {
   // mov dword context:[offset], value.
   void StoreSlotImmediate32(std::uint32_t offset, std::uint32_t value);
   void MoveImmediate(Reg reg, std::uint64_t value);  // the shortest form; flags untouched
+  void MoveImmediate16(Reg reg, std::uint16_t value);  // the rest of the register untouched, too
   void Move(Reg to, Reg from);
   void ZeroExtend(Reg reg);  // mov reg32, reg32
   // pdep to, from, gs:[slot] and pext: neither writes flags.

@@ -32,6 +32,11 @@ std::int64_t ImmediateOf(const Instruction& instruction, std::span<const std::ui
   return value;
 }
 
+bool IsX87Store(const Instruction& instruction) {
+  return instruction.opcode_map == 0 && (instruction.opcode & 0xf8) == 0xd8 &&
+         instruction.access != Access::kRead;
+}
+
 bool IsRegisterForm(const Instruction& instruction) { return instruction.modrm >> 6 == 3; }
 unsigned RmOf(const Instruction& instruction) {
   return (instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
@@ -68,7 +73,9 @@ int PlainBase(const Instruction& instruction) {
 bool SurelyAccesses(const Instruction& instruction, std::span<const std::uint8_t> bytes) {
   switch (instruction.encoding) {
     case Encoding::kLegacy:
-      return instruction.operation != Operation::kStringRep &&
+      // An x87 store whose exception is not masked stores nothing, and execution goes on: whether
+      // the address has been looked at is the processor's affair (Zen 4 does).
+      return !IsX87Store(instruction) && instruction.operation != Operation::kStringRep &&
              instruction.operation != Operation::kMaskMove &&
              instruction.operation != Operation::kXsaveFamily;
     case Encoding::kVex2:

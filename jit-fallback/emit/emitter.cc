@@ -102,9 +102,14 @@ void Emitter::SettleRegisters(const Step& step) {
 
 void Emitter::EmitRipLea(const Step& step, std::uint64_t target) {
   const Instruction& instruction = step.instruction;
+  const Reg to = RegField(instruction);
   const bool wide = (instruction.rex & 8) != 0;
   MarkAt(RecoveryKind::kFixed, step.offset);
-  code_.MoveImmediate(RegField(instruction), wide ? target : target & 0xffff'ffff);
+  if (instruction.operand_size && !wide) {
+    code_.MoveImmediate16(to, static_cast<std::uint16_t>(target));
+  } else {
+    code_.MoveImmediate(to, wide ? target : target & 0xffff'ffff);
+  }
   SettleRegisters(step);
 }
 
@@ -124,11 +129,11 @@ void Emitter::EmitPlain(const Step& step) {
   if (instruction.rip_relative) {
     std::uint64_t target = RipTarget(step);
     if (options_.map_target) target = options_.map_target(target);
-    if (instruction.operation == Operation::kLea && !instruction.operand_size) {
+    if (instruction.operation == Operation::kLea) {
       EmitRipLea(step, target);
       return;
     }
-    if (target < kLow2GiB && instruction.length < 15) {
+    if (target < kLow2GiB && instruction.length < kLongestInstruction) {
       MarkAt(RecoveryKind::kFixed, step.offset);
       EmitRipAbsolute(step, target);
       SettleRegisters(step);

@@ -32,6 +32,14 @@ inline constexpr std::uint8_t kSegmentFsPrefix = 0x64, kSegmentGsPrefix = 0x65,
                               kAddressSizePrefix = 0x67, kOperandSizePrefix = 0x66,
                               kLockPrefix = 0xf0;
 
+constexpr bool IsSegmentPrefix(std::uint8_t prefix) {
+  return prefix == 0x26 || prefix == 0x2e || prefix == 0x36 || prefix == 0x3e ||
+         prefix == kSegmentFsPrefix || prefix == kSegmentGsPrefix;
+}
+
+// The processor refuses longer ones. [intel/vol2 §2.3.11]
+inline constexpr unsigned kLongestInstruction = 15;
+
 // Of the segment through which emitted code reaches the thread's Context.
 constexpr std::uint8_t ContextPrefix(Isolation isolation) {
   return isolation == Isolation::kSeg ? kSegmentFsPrefix : kSegmentGsPrefix;

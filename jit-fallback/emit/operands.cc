@@ -40,7 +40,7 @@ bool IsReplacedPrefix(std::uint8_t prefix, bool adds_segment) {
   // Bit strings add to a 32-bit address after the base: it has to stay one, where no segment is in
   // it.
   return prefix == kSegmentGsPrefix || (prefix & 0xf0) == 0x40 ||
-         (adds_segment && (prefix == kSegmentFsPrefix || prefix == kAddressSizePrefix));
+         (adds_segment && (IsSegmentPrefix(prefix) || prefix == kAddressSizePrefix));
 }
 
 }  // namespace

@@ -17,13 +17,6 @@
 namespace dunebox::jit {
 namespace {
 
-constexpr unsigned kMostBytes = 15;
-
-bool IsSegmentPrefix(std::uint8_t prefix) {
-  return prefix == 0x26 || prefix == 0x2e || prefix == 0x36 || prefix == 0x3e ||
-         prefix == kSegmentFsPrefix || prefix == kSegmentGsPrefix;
-}
-
 // Prefixes that the two of a window replace. A REX byte in front of another prefix means nothing,
 // until it is the last one left.
 bool IsReplacedInWindow(std::uint8_t prefix) {
@@ -60,9 +53,15 @@ bool IsAbsolute(const Instruction& instruction) {
          (instruction.sib & 7) == 5 && !has_index;
 }
 
-// With the two prefixes in front. A RIP-relative operand gets a SIB byte besides.
+// With the two prefixes in front, if it gets them. A RIP-relative operand gets a SIB byte besides.
 unsigned LengthInWindow(std::span<const std::uint8_t> bytes, const Instruction& instruction) {
-  unsigned length = instruction.length + 2U + (instruction.rip_relative ? 1U : 0U);
+  const bool is_prefixed = IsPrefixed(instruction);
+  unsigned length = instruction.length;
+  if (instruction.rip_relative && (is_prefixed || instruction.operation == Operation::kLea)) {
+    ++length;
+  }
+  if (!is_prefixed) return length;
+  length += 2;
   for (const std::uint8_t prefix : bytes.first(instruction.prefix_length)) {
     if (IsReplacedInWindow(prefix)) --length;
   }
@@ -211,8 +210,7 @@ void Emitter::EmitWindowed(const Step& step) {
   if (operation == Operation::kEnter) return EmitEnter(step);
   if (operation == Operation::kLeave) return EmitLeaveFrame(step);
   const auto bytes = BytesOf(step);
-  const bool is_too_long =
-      IsPrefixed(instruction) && LengthInWindow(bytes, instruction) > kMostBytes;
+  const bool is_too_long = LengthInWindow(bytes, instruction) > kLongestInstruction;
   // Without its displacement it is short enough.
   if (is_too_long && (instruction.displacement_size < 4 || StackFields(instruction) != 0)) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), step.offset);
@@ -223,12 +221,12 @@ void Emitter::EmitWindowed(const Step& step) {
         operation == Operation::kLea && instruction.has_memory && HasStackBase(instruction);
     if (StackFields(instruction) != 0 || is_lea_from_stack) return EmitStackOperand(step);
   }
-  const bool is_short = instruction.operand_size && (instruction.rex & 8) == 0;
-  if (instruction.rip_relative && operation == Operation::kLea && !is_short) {
+  if (instruction.rip_relative && operation == Operation::kLea) {
     return EmitRipLea(step, RipTarget(step));
   }
   if (AddsSegment(instruction) && IsAccessed(instruction)) {
-    IsAbsolute(instruction) ? EmitSegmentAbsolute(step) : EmitThroughScratch(step);
+    const bool keeps_displacement = IsAbsolute(instruction) && !is_too_long;
+    keeps_displacement ? EmitSegmentAbsolute(step) : EmitThroughScratch(step);
   } else if (is_too_long) {
     EmitThroughScratch(step);
   } else if (!instruction.has_memory && !IsPrefixedImplicit(operation)) {

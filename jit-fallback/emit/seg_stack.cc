@@ -205,7 +205,9 @@ void Emitter::EmitStackLea(const Step& step) {
   }
   // The low 32 bits are right, with and without the base.
   const bool is_narrow = instruction.address_size || !IsWide(instruction);
-  if (!is_narrow && !(is_plain_base && distance <= kMostDisplacement)) {
+  const bool gets_prefix =
+      is_plain_base && distance <= kMostDisplacement && instruction.length < kLongestInstruction;
+  if (!is_narrow && !gets_prefix) {
     if (!BeginScratch(step)) return;
     code_.Bytes({0x89, static_cast<std::uint8_t>(0xe0 | scratch_[0])});  // mov scratch, esp
     EmitWindowedOperand(step, kStackBase, static_cast<Reg>(scratch_[0]));

@@ -54,6 +54,8 @@ const Form kForms[] = {
      "14 25 10 00 00 00"},
     {"lea of a near address", kLow, "48 8d 05 00 01 00 00", "b8 07 11 40 00"},
     {"lea of a far address", kHigh, "4c 8d 0d 00 01 00 00", "49 b9 07 01 00 00 55 55 00 00"},
+    {"lea to 16 bits", kHigh, "66 44 8d 0d 00 01 00 00", "66 41 b9 08 01"},
+    {"lea to 16 bits with a segment", kHigh, "65 66 8d 05 00 01 00 00", "66 b8 08 01"},
     {"lea to 32 bits", kHigh, "8d 05 00 01 00 00", "b8 06 01 00 00"},
     {"gs:[reg]", kLow, "65 48 8b 03",
      "65 48 89 04 25 10 00 00 00 65 48 89 14 25 18 00 00 00 48 8d 03 65 48 8b 14 25 30 "
@@ -132,7 +134,9 @@ const Form kForms[] = {
 // Without the jump at the end, which is the same everywhere but for its alignment.
 std::string BodyOf(const Emitted& emitted) {
   std::span<const std::uint8_t> code = emitted.emitter.code();
-  const bool falls_out = std::holds_alternative<JumpTo>(emitted.block.terminal) &&
+  // What is left to the runtime has no exit.
+  const bool falls_out = !emitted.emitter.exits().empty() &&
+                         std::holds_alternative<JumpTo>(emitted.block.terminal) &&
                          emitted.block.steps.back().instruction.klass != Class::kJump;
   if (falls_out) {
     std::size_t end = emitted.emitter.exits().back().offset - 1;
@@ -186,6 +190,53 @@ const Form kWindowed[] = {
     {"ret", kLow, "c3",
      "64 48 89 0c 25 00 00 00 00 64 4c 89 1c 25 08 00 00 00 41 5b 41 0f b7 cb 64 ff 24 cd "
      "00 50 00 00"},
+    {"xlat", kLow, "d7", "65 67 d7"},
+    {"maskmovdqu", kLow, "66 0f f7 c8", "65 67 66 0f f7 c8"},
+    {"clzero", kLow, "0f 01 fc", "65 67 0f 01 fc"},
+    {"gather", kLow, "c4 e2 69 90 04 08", "65 67 c4 e2 69 90 04 08"},
+    {"scatter", kLow, "62 f2 7d 09 a0 1c 1a", "65 67 62 f2 7d 09 a0 1c 1a"},
+    {"fxsave", kLow, "0f ae 00", "65 67 0f ae 00"},
+    {"xsave", kLow, "0f ae 23", "65 67 0f ae 23"},
+    {"cmpxchg16b", kLow, "48 0f c7 08", "65 67 48 0f c7 08"},
+    {"bts", kLow, "48 0f ab 08", "65 67 48 0f ab 08"},
+    {"enter", kLow, "c8 10 00 00",
+     "64 48 89 14 25 10 00 00 00 8d 94 24 e8 ff ff ff 48 89 6c 24 f8 8d 6c 24 f8 89 d2 64 48 8b 24 "
+     "25 30 11 00 00 48 8d 24 14 64 48 8b 14 25 10 00 00 00"},
+    {"push [reg]", kLow, "ff 30", "65 67 ff 30"},
+    {"pop [reg]", kLow, "8f 00", "65 67 8f 00"},
+    {"call [reg]", kLow, "ff 13",
+     "64 48 89 0c 25 00 00 00 00 64 4c 89 1c 25 08 00 00 00 65 67 4c 8b 1b 68 02 10 40 00 41 0f b7 "
+     "cb 64 ff 24 cd 00 50 00 00"},
+    {"stosb", kLow, "aa",
+     "64 48 89 14 25 10 00 00 00 64 48 8b 14 25 30 11 00 00 89 ff 48 8d 3c 17 aa 64 48 8b 14 25 38 "
+     "11 00 00 48 8d 3c 17 64 48 8b 14 25 10 00 00 00"},
+    {"movdir64b is refused", kLow, "66 0f 38 f8 06",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 20 40 00 00"},
+    {"enqcmd is refused", kLow, "f2 0f 38 f8 06",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 20 40 00 00"},
+    {"tileloadd is refused", kLow, "c4 e2 7b 4b 04 08",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 20 40 00 00"},
+    {"monitor is refused", kLow, "0f 01 c8",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 20 40 00 00"},
+    {"enter with levels is refused", kLow, "c8 10 00 02",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 20 40 00 00"},
+    {"a gather through FS is the runtime's", kLow, "64 c4 e2 69 90 04 08",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 18 40 00 00"},
+    {"a string with FS is the runtime's", kLow, "64 a4",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 18 40 00 00"},
+    {"rdfsbase is the runtime's", kLow, "f3 48 0f ae c1",
+     "64 48 c7 04 25 20 00 00 00 00 10 40 00 64 ff 24 25 18 40 00 00"},
+    {"prefixes that mean nothing, fifteen bytes", kLow,
+     "64 2e 2e 2e 2e 2e 2e 2e f2 81 00 01 00 00 00",
+     "64 48 89 14 25 10 00 00 00 64 48 89 34 25 18 00 00 00 48 8d 10 64 48 8b 34 25 90 10 00 00 48 "
+     "8d 14 32 64 48 8b 34 25 18 00 00 00 65 67 f2 81 02 01 00 00 00 64 48 8b 14 25 10 00 00 00"},
+    {"fs:[disp32], fifteen bytes", kLow, "64 f2 f2 4a 81 04 25 10 00 00 00 01 00 00 00",
+     "64 48 89 14 25 10 00 00 00 64 48 89 34 25 18 00 00 00 4a 8d 14 25 10 00 00 00 64 48 8b 34 25 "
+     "90 10 00 00 48 8d 14 32 64 48 8b 34 25 18 00 00 00 65 67 f2 f2 48 81 02 01 00 00 00 64 48 8b "
+     "14 25 10 00 00 00"},
+    {"lea from RSP, fifteen bytes", kLow, "f2 f2 f2 f2 f2 f2 f2 f2 f2 f2 48 8d 44 24 10",
+     "64 48 89 14 25 10 00 00 00 89 e2 f2 f2 f2 f2 f2 f2 f2 f2 f2 f2 48 8d 44 22 10 64 48 8b 14 25 "
+     "10 00 00 00"},
     {"jmp [reg]", kLow, "ff 23",
      "64 48 89 0c 25 00 00 00 00 64 4c 89 1c 25 08 00 00 00 65 67 4c 8b 1b 41 0f b7 cb 64 "
      "ff 24 cd 00 50 00 00"},

@@ -36,7 +36,7 @@ class BlockCheck {
         confines_rsp_(IsMask(isolation_) || isolation_ == Isolation::kSeg),
         used_exits_(code.exits.size()) {}
 
-  std::vector<Violation> Run();
+  Checked Run();
 
  private:
   bool Decode();
@@ -319,16 +319,17 @@ void BlockCheck::Interpret() {
   }
 }
 
-std::vector<Violation> BlockCheck::Run() {
-  if (!Decode()) return std::move(violations_);
-  FindTargets();
-  CheckShape();
-  Interpret();
-  return std::move(violations_);
+Checked BlockCheck::Run() {
+  if (Decode()) {
+    FindTargets();
+    CheckShape();
+    Interpret();
+  }
+  return {.violations = std::move(violations_), .instructions = instructions_.size()};
 }
 
 }  // namespace
 
-std::vector<Violation> Check(const Code& code) { return BlockCheck(code).Run(); }
+Checked Check(const Code& code) { return BlockCheck(code).Run(); }
 
 }  // namespace dunebox::checker

@@ -2,17 +2,23 @@
 // Knows nothing of the translator but the record's format and the Context's offsets: it decodes
 // with Zydis, and what it does not understand is a violation.
 //
-//   for (const Violation& violation : Check(code)) Print(violation);
+//   for (const Violation& violation : Check(code).violations) Print(violation);
 #ifndef DUNEBOX_TESTS_SECURITY_CHECKER_CHECKER_H_
 #define DUNEBOX_TESTS_SECURITY_CHECKER_CHECKER_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "tests/security/checker/code.h"
 
 namespace dunebox::checker {
 
-std::vector<Violation> Check(const Code& code);
+struct Checked {
+  std::vector<Violation> violations;
+  std::uint64_t instructions = 0;  // that were looked at
+};
+
+Checked Check(const Code& code);
 
 }  // namespace dunebox::checker
 

@@ -66,7 +66,7 @@ Code CodeOf(Isolation isolation, std::string_view text) {
 // "operand at 3; rsp at 7"
 std::string Verdict(const Code& code) {
   std::string verdict;
-  for (const Violation& violation : Check(code)) {
+  for (const Violation& violation : Check(code).violations) {
     if (!verdict.empty()) verdict += "; ";
     verdict += std::string(violation.rule) + " at " + std::to_string(violation.offset);
   }
@@ -296,6 +296,9 @@ const Row kUnderMask[] = {
      "48 81 ec 00 00 01 00 c4 e2 7d 2e 04 24 48 81 ec 00 00 01 00", "rsp at 20"},
     {"accessed far away by a bit number", kMask,
      "48 81 ec 00 00 01 00 0f ab 04 24 48 81 ec 00 00 01 00", "rsp at 18"},
+    {"accessed by an x87 store, whose exception may not be masked", kMask,
+     "48 81 ec 00 00 01 00 db 3c 24 48 81 ec 00 00 01 00", "rsp at 17"},
+    {"accessed by an x87 load", kMask, "48 81 ec 00 00 01 00 db 2c 24 48 81 ec 00 00 01 00"},
     {"an address there, but no access", kMask,
      "48 81 ec 00 00 01 00 48 8d 04 24 48 81 ec 00 00 01 00", "rsp at 18"},
     {"accessed by CMOV", kMask, "48 81 ec 00 00 01 00 48 0f 44 04 24 48 81 ec 00 00 01 00"},

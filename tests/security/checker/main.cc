@@ -29,7 +29,7 @@ constexpr std::size_t kContextBytes = 48;  // in front of each
 constexpr std::size_t kMostLength = 15;    // of an instruction
 
 struct Summary {
-  std::uint64_t blocks = 0, stubs = 0, bytes = 0, violations = 0;
+  std::uint64_t blocks = 0, stubs = 0, instructions = 0, violations = 0;
   std::map<std::string, std::uint64_t> isolations;
   // "rule: detail: mnemonic"
   std::map<std::string, std::uint64_t> kinds;
@@ -67,9 +67,10 @@ void CheckFile(const std::string& file, std::string_view isolation, Summary& sum
     const std::string_view name = NameOf(code->header.isolation);
     ++(code->header.kind == record::Kind::kExitStub ? summary.stubs : summary.blocks);
     ++summary.isolations[std::string(name)];
-    summary.bytes += code->bytes.size();
     if (!isolation.empty() && name != isolation) summary.is_unusable = true;
-    for (const Violation& violation : Check(*code)) {
+    const Checked checked = Check(*code);
+    summary.instructions += checked.instructions;
+    for (const Violation& violation : checked.violations) {
       if (summary.violations++ < kMostPrinted) Print(file, *code, violation);
       const std::string mnemonic = violation.instruction.substr(0, violation.instruction.find(' '));
       ++summary.kinds[std::string(violation.rule) + ": " + violation.detail + ": " + mnemonic];
@@ -111,10 +112,10 @@ int Run(int count, char** words) {
   for (const auto& [kind, number] : summary.kinds) {
     std::printf("%8llu x %s\n", static_cast<unsigned long long>(number), kind.c_str());
   }
-  std::printf("%d files, %llu blocks, %llu exit stubs, %llu bytes, %llu violations;", files,
+  std::printf("%d files, %llu blocks, %llu exit stubs, %llu instructions, %llu violations;", files,
               static_cast<unsigned long long>(summary.blocks),
               static_cast<unsigned long long>(summary.stubs),
-              static_cast<unsigned long long>(summary.bytes),
+              static_cast<unsigned long long>(summary.instructions),
               static_cast<unsigned long long>(summary.violations));
   for (const auto& [name, number] : summary.isolations) std::printf(" %s", name.c_str());
   std::printf("\n");

@@ -262,9 +262,18 @@ bool IsBitString(const Instruction& instruction) {
          IsRegister(instruction.all[1]);
 }
 
+// Stores nothing when it raises an exception that is not masked; execution goes on.
+bool IsX87Store(const Instruction& instruction) {
+  return instruction.decoded.meta.category == ZYDIS_CATEGORY_X87_ALU &&
+         std::ranges::any_of(instruction.visible(), [](const Operand& operand) {
+           return IsMemory(operand) && MayWrite(operand);
+         });
+}
+
 bool SurelyAccesses(const Instruction& instruction) {
   return IsIn(kSurelyAccessing, instruction.decoded.meta.category) &&
          !IsIn(kMaskedMoves, instruction.mnemonic()) && !IsBitString(instruction) &&
+         !IsX87Store(instruction) &&
          (instruction.decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
           instruction.decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX);
 }
