@@ -176,7 +176,13 @@ static void trap(long times) {
   require(signals_seen == times, "a fault was lost");
 }
 
-static void unmap_page(void) { munmap(memory, kPage); }
+// Else a fault that nobody expects would be taken for one of these, for ever.
+static void unmap_guarded(size_t size) {
+  signal(SIGSEGV, SIG_DFL);
+  munmap(memory, size);
+}
+
+static void unmap_page(void) { unmap_guarded(kPage); }
 
 // Appel and Li, "Virtual memory primitives for user programs": the order of the pages is random
 // there, and a permutation here.
@@ -242,7 +248,7 @@ static void appel_li_2(long times) {
   require(signals_seen == times * kPages, "a fault was lost");
 }
 
-static void unmap_pages(void) { munmap(memory, kPages * kPage); }
+static void unmap_pages(void) { unmap_guarded(kPages * kPage); }
 
 // ---- Threads and processes ----
 
@@ -422,6 +428,7 @@ static struct Reading measure(void (*run)(long), long times) {
 static void report(const struct Operation* operation) {
   if (operation->prepare != NULL) operation->prepare();
   // What is done for the first time costs more: code pages, page tables, a thread's first entry.
+  // A touched page is fresh no more.
   const int is_repeatable = operation->run != touch_fresh;
   if (is_repeatable) operation->run(operation->times / 10 + 1);
   measure(nothing, 0);
