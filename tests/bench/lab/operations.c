@@ -394,12 +394,27 @@ static const struct Operation operations[] = {
 struct Reading {
   long count;
   long nanoseconds;
+  long idle;
 };
 
 static const char* counter;  // a file; NULL: nothing is counted
 
+// Nanoseconds that the processor has idled: they pass the clock without an instruction.
+static long read_idle(void) {
+  FILE* timers = fopen("/proc/timer_list", "r");
+  require(timers != NULL, "/proc/timer_list");
+  char line[256];
+  long idle = -1;
+  while (idle < 0 && fgets(line, sizeof line, timers) != NULL) {
+    if (sscanf(line, " .idle_sleeptime : %ld", &idle) != 1) idle = -1;
+  }
+  require(idle >= 0, "no idle time in /proc/timer_list");
+  fclose(timers);
+  return idle;
+}
+
 static struct Reading read_now(void) {
-  struct Reading now = {0, 0};
+  struct Reading now = {0, 0, 0};
   if (counter != NULL) {
     // Opened anew each time: it cannot be rewound.
     const int opened = open(counter, O_RDONLY);
@@ -407,6 +422,7 @@ static struct Reading read_now(void) {
     require(opened >= 0 && read(opened, text, sizeof text - 1) > 0, counter);
     close(opened);
     now.count = atol(text);
+    now.idle = read_idle();
   }
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC_RAW, &time);
@@ -421,8 +437,9 @@ static struct Reading measure(void (*run)(long), long times) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC_RAW, &time);
   const struct Reading after = read_now();
+  const long idle = after.idle - before.idle;
   return (struct Reading){after.count - before.count,
-                          time.tv_sec * 1000000000 + time.tv_nsec - before.nanoseconds};
+                          time.tv_sec * 1000000000 + time.tv_nsec - before.nanoseconds - idle, idle};
 }
 
 static void report(const struct Operation* operation) {
