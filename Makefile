@@ -3,6 +3,7 @@
 #   make demo      install what is missing, build, run real programs in the sandbox; ENGINE=kvm or
 #                  ENGINE=jit instead of what the machine is best at
 #   make test      install what is missing, build, run the whole suite
+#   make bench-lab count exits and instructions of single operations on emulated hardware
 #   make           build (after `make deps`); make install PREFIX=/usr/local
 PREFIX ?= /usr/local
 PRESET ?= release
@@ -10,7 +11,7 @@ ENGINE ?= auto
 JOBS ?= $(shell nproc)
 BUILD := build/$(PRESET)
 
-.PHONY: all deps configure demo test install clean
+.PHONY: all deps configure demo test bench-lab install clean
 
 all: configure
 	cmake --build $(BUILD) --parallel $(JOBS)
@@ -31,6 +32,12 @@ test:
 	.ci/deps build demo test
 	$(MAKE) all
 	tests/suite $(BUILD) --parallel $(JOBS)
+
+bench-lab:
+	.ci/deps build bench
+	$(MAKE) configure
+	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox bench_operations bench_true_static
+	tests/bench/lab/run $(BUILD) --json $(BUILD)/bench-lab.json --markdown $(BUILD)/bench-lab.md
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
