@@ -127,7 +127,8 @@ CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint6
   return elements;
 }
 
-SyscallResult PreparedArguments::CopyNested(const GuestMemory& memory, const Row& row, int index) {
+SyscallResult PreparedArguments::CopyNested(const Row& row, int index) {
+  const GuestMemory& memory = caller_.memory;
   const auto i = static_cast<std::size_t>(index);
   const Argument& argument = row.arguments[i];
   switch (argument.kind) {
@@ -138,7 +139,8 @@ SyscallResult PreparedArguments::CopyNested(const GuestMemory& memory, const Row
           memory.CopyInString(values_[i], PATH_MAX - 1, Errno{ENAMETOOLONG});
       if (!text.ok()) return text.error();
       strings_[i] = *std::move(text);
-      values_[i] = reinterpret_cast<std::uint64_t>(strings_[i].c_str());
+      const std::span with_nul(strings_[i].data(), strings_[i].size() + 1);
+      values_[i] = reinterpret_cast<std::uint64_t>(staged_.PlaceAll(with_nul).data());
       return kSuccess;
     }
     case ArgumentKind::kIovecIn:
@@ -147,7 +149,7 @@ SyscallResult PreparedArguments::CopyNested(const GuestMemory& memory, const Row
       CopyResult<std::vector<iovec>> elements = CopyInIovec(memory, values_[i], count);
       if (!elements.ok()) return elements.error();
       iovecs_ = *std::move(elements);
-      values_[i] = reinterpret_cast<std::uint64_t>(iovecs_.data());
+      values_[i] = reinterpret_cast<std::uint64_t>(staged_.PlaceAll(std::span(iovecs_)).data());
       return kSuccess;
     }
     default:
@@ -155,12 +157,11 @@ SyscallResult PreparedArguments::CopyNested(const GuestMemory& memory, const Row
   }
 }
 
-SyscallResult PreparedArguments::Prepare(const Caller& caller, const Row& row,
-                                         const ArgumentValues& values) {
-  if (SyscallResult checked = CheckArguments(caller, row, values); !checked.ok()) return checked;
+SyscallResult PreparedArguments::Prepare(const Row& row, const ArgumentValues& values) {
+  if (SyscallResult checked = CheckArguments(caller_, row, values); !checked.ok()) return checked;
   values_ = values;
   for (int i = 0; i < kMaxArguments; ++i) {
-    SyscallResult copied = CopyNested(caller.memory, row, i);
+    SyscallResult copied = CopyNested(row, i);
     if (!copied.ok()) return copied;
   }
   return kSuccess;

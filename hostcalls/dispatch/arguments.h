@@ -1,11 +1,11 @@
 // From what the guest passed to what the host kernel may see, by the kinds in the row.
 //
-// Owns the copies (paths, iovec arrays) that the host call then uses, so that the guest
-// cannot change what was checked. Plain buffers are passed as checked addresses: the
+// Owns the copies (paths, iovec arrays) that the host call then uses, staged for the kernel, so that
+// the guest cannot change what was checked. Plain buffers are passed as checked addresses: the
 // kernel copies them itself, once, and any address in the window is the guest's own.
 //
-//   PreparedArguments prepared;
-//   if (auto error = prepared.Prepare(caller, row, request.arguments); !error.ok()) return error;
+//   PreparedArguments prepared(caller);
+//   if (auto error = prepared.Prepare(row, request.arguments); !error.ok()) return error;
 //   return HostCall(caller, row.number, prepared.values());
 #ifndef DUNEBOX_HOSTCALLS_DISPATCH_ARGUMENTS_H_
 #define DUNEBOX_HOSTCALLS_DISPATCH_ARGUMENTS_H_
@@ -31,13 +31,16 @@ CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint6
 
 class PreparedArguments {
  public:
+  explicit PreparedArguments(Caller& caller) : caller_(caller), staged_(caller.staging) {}
   // CheckArguments, then copies what has to be copied.
-  SyscallResult Prepare(const Caller& caller, const Row& row, const ArgumentValues& values);
+  SyscallResult Prepare(const Row& row, const ArgumentValues& values);
   const ArgumentValues& values() const { return values_; }
 
  private:
-  SyscallResult CopyNested(const GuestMemory& memory, const Row& row, int index);
+  SyscallResult CopyNested(const Row& row, int index);
 
+  const Caller& caller_;
+  StagingScope staged_;
   ArgumentValues values_{};
   std::array<std::string, kMaxArguments> strings_;
   std::vector<iovec> iovecs_;

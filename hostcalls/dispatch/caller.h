@@ -11,6 +11,7 @@
 #include <string>
 
 #include "hostcalls/memory/guest_memory.h"
+#include "hostcalls/memory/staging.h"
 #include "hostcalls/table/table.h"
 
 namespace dunebox::hostcalls {
@@ -59,6 +60,8 @@ struct Caller {
   // Non-zero when a signal was taken and waits for delivery to the guest; written by host signal
   // handlers of this thread, read by the interruptible system-call stub.
   std::atomic<std::uint32_t> signal_pending{0};
+  // For the copies that the kernel gets beside guest addresses; the thread's own.
+  Staging staging;
 
   Caller(const GuestMemory& guest_memory, const ProcessView& process_view,
          VirtualLimits& virtual_limits, ReservedDescriptors reserved_descriptors)

@@ -16,8 +16,8 @@ void HandlerTable::Bind(std::string_view name, Handler handler) {
 SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Request& request) const {
   switch (row.route) {
     case Route::kForwarded: {
-      PreparedArguments prepared;
-      SyscallResult checked = prepared.Prepare(caller, row, request.arguments);
+      PreparedArguments prepared(caller);
+      SyscallResult checked = prepared.Prepare(row, request.arguments);
       if (!checked.ok()) return checked;
       return CallWithPaths(caller, row, prepared.values());
     }

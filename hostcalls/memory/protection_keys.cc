@@ -9,9 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 // Read by assembly: whether PKRU has to be set on the way into the runtime.
-extern "C" {
 unsigned char dunebox_keys_in_use = 0;
-}
 
 namespace dunebox::hostcalls {
 
@@ -29,7 +27,7 @@ absl::Status CheckProtectionKeys() {
 absl::Status OpenProtectionKeys() {
   if (dunebox_keys_in_use != 0) return absl::OkStatus();
   if (absl::Status status = CheckProtectionKeys(); !status.ok()) return status;
-  for (const int wanted : {DUNE_KEY_GUEST, DUNE_KEY_TABLES}) {
+  for (const int wanted : {DUNE_KEY_GUEST, DUNE_KEY_TABLES, DUNE_KEY_STAGING}) {
     const int key = pkey_alloc(0, 0);
     if (key < 0) return absl::UnavailableError(absl::StrCat("pkey_alloc: ", strerror(errno)));
     if (key != wanted) return absl::UnavailableError("this process uses protection keys already");

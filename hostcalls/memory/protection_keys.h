@@ -1,5 +1,5 @@
 // Protection keys in this process (isolation pku): key 0 stays the runtime's, two more are the
-// guest's. hostcalls/abi/protection_keys.h has their numbers and the values of PKRU.
+// guest's, and one is for what the kernel reads and writes for both. hostcalls/abi/protection_keys.h has their numbers and the values of PKRU.
 //
 //   if (absl::Status status = OpenProtectionKeys(); !status.ok()) ...
 //   SetProtectionKey(page, size, PROT_READ | PROT_WRITE, DUNE_KEY_GUEST);
@@ -11,7 +11,12 @@
 #include "absl/status/status.h"
 #include "hostcalls/abi/protection_keys.h"
 
+extern "C" unsigned char dunebox_keys_in_use;
+
 namespace dunebox::hostcalls {
+
+// Whether OpenProtectionKeys has succeeded. It does so before the first guest instruction or never.
+inline bool KeysInUse() { return dunebox_keys_in_use != 0; }
 
 // Why the processor or the kernel cannot do it; OK says nothing of signals (CheckIsolation does).
 absl::Status CheckProtectionKeys();

@@ -40,7 +40,7 @@ SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command, std:
   if (!caller.memory.Contains(address, command.size)) return Errno{EFAULT};
   if (command.kind != FcntlKind::kOut && !caller.memory.Read(address, copy)) return Errno{EFAULT};
   const SyscallResult result =
-      HostCall(caller, SYS_fcntl, Arguments(fd, command.number, copy.data()));
+      RuntimeCall(caller, SYS_fcntl, Arguments(fd, command.number, copy.data()));
   if (!result.ok() || command.kind == FcntlKind::kIn) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
 }

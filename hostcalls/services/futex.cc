@@ -41,6 +41,7 @@ SyscallResult HandleFutex(Caller& caller, const ArgumentValues& arguments) {
     values[4] = 0;
   }
   timespec timeout{};
+  StagingScope staged(caller.staging);
   switch (row->fourth) {
     case FourthArgument::kNothing:
       values[3] = 0;
@@ -50,7 +51,7 @@ SyscallResult HandleFutex(Caller& caller, const ArgumentValues& arguments) {
         const CopyResult<timespec> copy = caller.memory.CopyIn(GuestPtr<timespec>{arguments[3]});
         if (!copy.ok()) return copy.error();
         timeout = *copy;
-        values[3] = AsArgument(&timeout);
+        values[3] = AsArgument(staged.Place(timeout));
       }
       break;
     case FourthArgument::kCount:

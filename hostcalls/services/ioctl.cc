@@ -65,6 +65,11 @@ SyscallResult Forward(Caller& caller, int fd, std::uint32_t request, std::uint64
   return HostCall(caller, SYS_ioctl, Arguments(fd, request, argument));
 }
 
+// With a structure of ours that names no other memory.
+SyscallResult OnOurs(Caller& caller, int fd, std::uint32_t request, void* argument) {
+  return RuntimeCall(caller, SYS_ioctl, Arguments(fd, request, argument));
+}
+
 // The kernel works on a copy: what it may touch is ours and of the size we know, also when the
 // driver behind `fd` takes the number for something else. All of it is copied in: the rest of a
 // structure that the kernel fills only in part has to stay what it was.
@@ -74,7 +79,7 @@ SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request, std:
   if (!caller.memory.Contains(address, request.size)) return Errno{EFAULT};
   const bool readable = caller.memory.Read(address, copy);
   if (!readable && request.kind != IoctlKind::kOut) return Errno{EFAULT};
-  const SyscallResult result = Forward(caller, fd, request.number, AsArgument(buffer.data()));
+  const SyscallResult result = OnOurs(caller, fd, request.number, buffer.data());
   if (!result.ok() || request.kind == IoctlKind::kIn) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
 }
@@ -83,7 +88,7 @@ SyscallResult CloneRange(Caller& caller, int fd, std::uint64_t address) {
   CopyResult<file_clone_range> range = caller.memory.CopyIn(GuestPtr<file_clone_range>{address});
   if (!range.ok()) return range.error();
   if (caller.reserved.Contains(static_cast<std::uint64_t>(range->src_fd))) return Errno{EBADF};
-  return Forward(caller, fd, FICLONERANGE, AsArgument(&*range));
+  return OnOurs(caller, fd, FICLONERANGE, &*range);
 }
 
 // A header with the number of records that may follow it.
@@ -94,7 +99,7 @@ SyscallResult ExtentMap(Caller& caller, int fd, const IoctlRequest& request,
   header->extent_count = std::min(header->extent_count, kMostExtents);
   std::vector<std::byte> buffer(sizeof(*header) + header->extent_count * kExtentSize);
   std::memcpy(buffer.data(), &*header, sizeof(*header));
-  const SyscallResult result = Forward(caller, fd, request.number, AsArgument(buffer.data()));
+  const SyscallResult result = OnOurs(caller, fd, request.number, buffer.data());
   if (result.is_restart()) return result;
   std::memcpy(&*header, buffer.data(), sizeof(*header));
   // After an error, the header alone: the kernel says there which flags it does not know.
@@ -113,10 +118,12 @@ SyscallResult InterfaceList(Caller& caller, int fd, std::uint64_t address) {
     const auto size = static_cast<std::uint64_t>(list->ifc_len);
     if (!caller.memory.Contains(AsArgument(list->ifc_buf), size)) return Errno{EFAULT};
   }
-  const SyscallResult result = Forward(caller, fd, SIOCGIFCONF, AsArgument(&*list));
+  StagingScope staged(caller.staging);
+  const ifconf* const answer = staged.Place(*list);
+  const SyscallResult result = Forward(caller, fd, SIOCGIFCONF, AsArgument(answer));
   if (!result.ok()) return result;
   // The length is the structure's first member; the pointer stays as it is.
-  const auto length = std::as_bytes(std::span(&list->ifc_len, 1));
+  const auto length = std::as_bytes(std::span(&answer->ifc_len, 1));
   return caller.memory.Write(address, length) ? result : Errno{EFAULT};
 }
 

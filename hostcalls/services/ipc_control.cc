@@ -76,7 +76,7 @@ SyscallResult WithCopy(Caller& caller, std::uint64_t number, ArgumentValues valu
     return Errno{EFAULT};
   }
   values[index] = AsArgument(buffer.data());
-  const SyscallResult result = HostCall(caller, number, values);
+  const SyscallResult result = RuntimeCall(caller, number, values);
   if (!result.ok() || command.kind == ControlKind::kIn) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
 }
@@ -86,7 +86,7 @@ SyscallResult WithCopy(Caller& caller, std::uint64_t number, ArgumentValues valu
 SyscallResult AllValues(Caller& caller, ArgumentValues values, ControlKind kind) {
   constexpr std::size_t kLargestSet = 1 << 16;  // twice Linux's default SEMMSL
   semid_ds set{};
-  const SyscallResult known = HostCall(
+  const SyscallResult known = RuntimeCall(
       caller, SYS_semctl, Arguments(AsInt(values[0]), 0, static_cast<int>(IPC_STAT), &set));
   if (!known.ok()) return known;
   if (set.sem_nsems > kLargestSet) return Errno{ENOMEM};
@@ -95,7 +95,7 @@ SyscallResult AllValues(Caller& caller, ArgumentValues values, ControlKind kind)
   const std::uint64_t address = values[3];
   if (kind == ControlKind::kSetAll && !caller.memory.Read(address, copy)) return Errno{EFAULT};
   values[3] = AsArgument(buffer.data());
-  const SyscallResult result = HostCall(caller, SYS_semctl, values);
+  const SyscallResult result = RuntimeCall(caller, SYS_semctl, values);
   if (!result.ok() || kind == ControlKind::kSetAll) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
 }

@@ -260,7 +260,7 @@ SyscallResult GetLimit(Caller& caller, pid_t pid, int resource, rlimit* limit) {
     return kSuccess;
   }
   const SyscallResult result =
-      HostCall(caller, SYS_prlimit64, Arguments(pid, resource, nullptr, limit));
+      RuntimeCall(caller, SYS_prlimit64, Arguments(pid, resource, nullptr, limit));
   if (result.ok() && resource == RLIMIT_NOFILE) {
     // Another process may have a runtime of its own above its descriptors.
     limit->rlim_max = std::min<rlim_t>(
@@ -275,7 +275,7 @@ SyscallResult SetLimit(Caller& caller, pid_t pid, int resource, const rlimit& li
     return kill(pid, 0) != 0 && errno == ESRCH ? Errno{ESRCH} : Errno{EPERM};
   }
   if (VirtualLimits::IsVirtual(resource)) return caller.limits.Set(resource, limit);
-  return HostCall(caller, SYS_prlimit64, Arguments(0, resource, &limit, nullptr));
+  return RuntimeCall(caller, SYS_prlimit64, Arguments(0, resource, &limit, nullptr));
 }
 
 }  // namespace

@@ -26,7 +26,8 @@ constexpr std::size_t kMostControl = 1 << 20;  // above any net.core.optmem_max 
 constexpr std::uint64_t kMostBuffers = 1024;   // UIO_MAXIOV
 constexpr int kReliableDatagram = 276;         // SOL_RDS: its control data has addresses
 
-// One message as the kernel gets it, with all that it points to.
+// One message as the kernel gets it, with all that it points to. A copied header points to what is
+// staged; whoever passes it on stages the header.
 struct Message {
   msghdr header{};
   sockaddr_storage name{};
@@ -35,7 +36,8 @@ struct Message {
 };
 
 // The parts that sending and receiving have in common. `message` does not move afterwards.
-SyscallResult CopyHeader(const Caller& caller, std::uint64_t address, Message& message) {
+SyscallResult CopyHeader(const Caller& caller, std::uint64_t address, StagingScope& staged,
+                         Message& message) {
   CopyResult<msghdr> header = caller.memory.CopyIn(GuestPtr<msghdr>{address});
   if (!header.ok()) return header.error();
   message.header = *header;
@@ -46,12 +48,14 @@ SyscallResult CopyHeader(const Caller& caller, std::uint64_t address, Message& m
       CopyInIovec(caller.memory, AsArgument(message.header.msg_iov), message.header.msg_iovlen);
   if (!buffers.ok()) return buffers.error();
   message.buffers = *std::move(buffers);
-  message.header.msg_iov = message.buffers.data();
+  message.header.msg_iov = staged.PlaceAll(std::span(message.buffers)).data();
   return kSuccess;
 }
 
-SyscallResult CopyMessageToSend(const Caller& caller, std::uint64_t address, Message& message) {
-  if (SyscallResult copied = CopyHeader(caller, address, message); !copied.ok()) return copied;
+SyscallResult CopyMessageToSend(const Caller& caller, std::uint64_t address, StagingScope& staged,
+                                Message& message) {
+  const SyscallResult copied = CopyHeader(caller, address, staged, message);
+  if (!copied.ok()) return copied;
   msghdr& header = message.header;
   if (header.msg_namelen != 0) {
     // Longer is cut off by the kernel as well.
@@ -60,19 +64,21 @@ SyscallResult CopyMessageToSend(const Caller& caller, std::uint64_t address, Mes
     if (!caller.memory.Read(AsArgument(header.msg_name), name.first(header.msg_namelen))) {
       return Errno{EFAULT};
     }
-    header.msg_name = &message.name;
+    header.msg_name = staged.PlaceAll(name.first(header.msg_namelen)).data();
   }
   if (header.msg_controllen == 0) return kSuccess;
   if (header.msg_controllen > kMostControl) return Errno{ENOBUFS};
   message.control.resize(header.msg_controllen);
   if (!caller.memory.Read(AsArgument(header.msg_control), message.control)) return Errno{EFAULT};
-  header.msg_control = message.control.data();
+  header.msg_control = staged.PlaceAll(std::span(message.control)).data();
   return CheckControl(message.control, caller.reserved);
 }
 
 // The kernel writes what arrives straight to the guest, within the lengths of our copy.
-SyscallResult CopyMessageToReceive(const Caller& caller, std::uint64_t address, Message& message) {
-  if (SyscallResult copied = CopyHeader(caller, address, message); !copied.ok()) return copied;
+SyscallResult CopyMessageToReceive(const Caller& caller, std::uint64_t address,
+                                   StagingScope& staged, Message& message) {
+  const SyscallResult copied = CopyHeader(caller, address, staged, message);
+  if (!copied.ok()) return copied;
   const msghdr& header = message.header;
   const std::uint64_t name_size = std::min<std::uint64_t>(header.msg_namelen, sizeof(message.name));
   if (header.msg_name != nullptr &&
@@ -140,9 +146,9 @@ SyscallResult RoomToSend::Poll(bool socket, Duration longest) {
   const timespec time{.tv_sec = longest.count() / 1'000'000'000,
                       .tv_nsec = longest.count() % 1'000'000'000};
   const SyscallResult result =
-      HostCall(caller_, SYS_ppoll,
-               Arguments(&room, socket ? 1 : 0, longest == Duration::max() ? nullptr : &time,
-                         static_cast<void*>(nullptr), std::size_t{0}));
+      RuntimeCall(caller_, SYS_ppoll,
+                  Arguments(&room, socket ? 1 : 0, longest == Duration::max() ? nullptr : &time,
+                            static_cast<void*>(nullptr), std::size_t{0}));
   return result.is_restart() || result.error() == EINTR ? Interrupted() : kSuccess;
 }
 
@@ -172,19 +178,23 @@ SyscallResult SendRest(Caller& caller, int fd, msghdr header, int flags, std::si
     buffer.iov_len -= part;
     skipped -= part;
   }
-  header.msg_iov = rest.data();
+  StagingScope staged(caller.staging);
+  header.msg_iov = staged.PlaceAll(std::span(rest)).data();
   header.msg_control = nullptr;
   header.msg_controllen = 0;
-  const SyscallResult sent = HostCall(caller, SYS_sendmsg, Arguments(fd, &header, flags));
+  const SyscallResult sent =
+      HostCall(caller, SYS_sendmsg, Arguments(fd, staged.Place(header), flags));
   return SyscallResult(static_cast<std::int64_t>(done) + (sent.ok() ? sent.value() : 0));
 }
 
 // The kernel takes its references and may then wait for room; a Use is no place to wait. So it is
 // asked not to wait, and the waiting is done outside.
 SyscallResult SendRights(Caller& caller, int fd, const msghdr& header, int flags) {
+  StagingScope staged(caller.staging);
+  const msghdr* const placed = staged.Place(header);
   const auto try_to_send = [&] {
     const LowDescriptors::Use use(caller.limits.low_descriptors);
-    return HostCall(caller, SYS_sendmsg, Arguments(fd, &header, flags | MSG_DONTWAIT));
+    return HostCall(caller, SYS_sendmsg, Arguments(fd, placed, flags | MSG_DONTWAIT));
   };
   SyscallResult sent = try_to_send();
   if (!sent.ok() && sent.error() != EAGAIN) return sent;
@@ -216,16 +226,22 @@ bool HasRights(const Message& message) {
 
 SyscallResult Send(Caller& caller, int fd, const Message& message, int flags) {
   if (HasRights(message)) return SendRights(caller, fd, message.header, flags);
-  return HostCall(caller, SYS_sendmsg, Arguments(fd, &message.header, flags));
+  StagingScope staged(caller.staging);
+  const msghdr* const header = staged.Place(message.header);
+  return HostCall(caller, SYS_sendmsg, Arguments(fd, header, flags));
 }
 
 // ---- Several messages at once -------------------------------------------------------------------
 
-using CopyMessage = SyscallResult (*)(const Caller&, std::uint64_t, Message&);
+using CopyMessage = SyscallResult (*)(const Caller&, std::uint64_t, StagingScope&, Message&);
 
 struct Batch {
+  explicit Batch(Staging& staging) : staged(staging) {}
+
   std::list<Message> messages;  // does not move its elements: the headers point into them
-  std::vector<mmsghdr> headers;
+  std::vector<mmsghdr> copied;
+  StagingScope staged;
+  std::span<mmsghdr> headers;  // those that the kernel gets
 };
 
 // As many messages as can be copied; an error only when it is the first that cannot.
@@ -233,10 +249,12 @@ SyscallResult CopyBatch(const Caller& caller, std::uint64_t address, std::uint64
                         CopyMessage copy, Batch& batch) {
   for (std::size_t i = 0; i < std::min<std::uint64_t>(count, kMostMessages); ++i) {
     Message& message = batch.messages.emplace_back();
-    const SyscallResult copied = copy(caller, address + i * sizeof(mmsghdr), message);
-    if (!copied.ok()) return i == 0 ? copied : kSuccess;
-    batch.headers.push_back({.msg_hdr = message.header, .msg_len = 0});
+    const SyscallResult copied = copy(caller, address + i * sizeof(mmsghdr), batch.staged, message);
+    if (!copied.ok() && i == 0) return copied;
+    if (!copied.ok()) break;
+    batch.copied.push_back({.msg_hdr = message.header, .msg_len = 0});
   }
+  batch.headers = batch.staged.PlaceAll(std::span(batch.copied));
   return kSuccess;
 }
 
@@ -290,23 +308,26 @@ SyscallResult CheckControl(std::span<const std::byte> control, ReservedDescripto
 
 SyscallResult HandleSendmsg(Caller& caller, const ArgumentValues& arguments) {
   Message message;
-  const SyscallResult copied = CopyMessageToSend(caller, arguments[1], message);
+  StagingScope staged(caller.staging);
+  const SyscallResult copied = CopyMessageToSend(caller, arguments[1], staged, message);
   if (!copied.ok()) return copied;
   return Send(caller, AsInt(arguments[0]), message, AsInt(arguments[2]));
 }
 
 SyscallResult HandleRecvmsg(Caller& caller, const ArgumentValues& arguments) {
   Message message;
-  const SyscallResult copied = CopyMessageToReceive(caller, arguments[1], message);
+  StagingScope staged(caller.staging);
+  const SyscallResult copied = CopyMessageToReceive(caller, arguments[1], staged, message);
   if (!copied.ok()) return copied;
+  const msghdr* const header = staged.Place(message.header);
   const SyscallResult result = HostCall(
-      caller, SYS_recvmsg, Arguments(AsInt(arguments[0]), &message.header, AsInt(arguments[2])));
+      caller, SYS_recvmsg, Arguments(AsInt(arguments[0]), header, AsInt(arguments[2])));
   if (!result.ok()) return result;
-  return CopyOutHeader(caller, arguments[1], message.header) ? result : Errno{EFAULT};
+  return CopyOutHeader(caller, arguments[1], *header) ? result : Errno{EFAULT};
 }
 
 SyscallResult HandleSendmmsg(Caller& caller, const ArgumentValues& arguments) {
-  Batch batch;
+  Batch batch(caller.staging);
   const SyscallResult copied = CopyBatch(
       caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToSend, batch);
   if (!copied.ok()) return copied;
@@ -328,17 +349,18 @@ SyscallResult HandleRecvmmsg(Caller& caller, const ArgumentValues& arguments) {
     if (!copy.ok()) return copy.error();
     timeout = *copy;
   }
-  Batch batch;
+  Batch batch(caller.staging);
   const SyscallResult copied = CopyBatch(
       caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToReceive, batch);
   if (!copied.ok()) return copied;
+  const timespec* const left = timeout ? batch.staged.Place(*timeout) : nullptr;
   const SyscallResult result =
       HostCall(caller, SYS_recvmmsg,
                Arguments(AsInt(arguments[0]), batch.headers.data(), batch.headers.size(),
-                         AsInt(arguments[3]), timeout ? &*timeout : nullptr));
+                         AsInt(arguments[3]), left));
   if (!result.ok()) return result;
-  if (timeout) {
-    const SyscallResult written = caller.memory.CopyOut(GuestPtr<timespec>{arguments[4]}, *timeout);
+  if (left != nullptr) {
+    const SyscallResult written = caller.memory.CopyOut(GuestPtr<timespec>{arguments[4]}, *left);
     if (!written.ok()) return written;
   }
   return CopyOutBatch(caller, arguments[1], batch, result, /*received=*/true);

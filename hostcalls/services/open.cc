@@ -56,9 +56,9 @@ SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& h
   // The link has to be followed, and the object is there already.
   constexpr std::uint64_t kDropped = O_NOFOLLOW | O_CREAT;
   const std::string link = DescriptorLink(pinned.get());
-  return HostCall(caller, SYS_openat,
-                  Arguments(NumberOf(ReservedSlot::kProc, caller.reserved), link.c_str(),
-                            how.flags & ~kDropped, how.mode));
+  return RuntimeCall(caller, SYS_openat,
+                     Arguments(NumberOf(ReservedSlot::kProc, caller.reserved), link.c_str(),
+                               how.flags & ~kDropped, how.mode));
 }
 
 bool ForWriting(const open_how& how) { return (how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
@@ -276,7 +276,7 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   if (!before.ok()) return before.error();
   const SyscallResult closed = caller.limits.SetSlot(nothing.get(), ReservedSlot::kRoot);
   if (!closed.ok()) return closed;
-  const SyscallResult changed = HostCall(caller, SYS_chroot, Arguments(path->c_str()));
+  const SyscallResult changed = RuntimeCall(caller, SYS_chroot, Arguments(path->c_str()));
   if (!changed.ok()) {
     (void)caller.limits.SetSlot(before->get(), ReservedSlot::kRoot);
     return changed;

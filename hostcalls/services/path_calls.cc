@@ -90,7 +90,7 @@ class PathLookup {
   // ENOENT when the name, or something on the way to it, is an entry for a reserved number.
   SyscallResult CheckName() const;
   // Changes `values` so that they mean the pinned object.
-  void Replace(ArgumentValues& values, const std::string& link) const;
+  void Replace(ArgumentValues& values, const char* link) const;
 
  private:
   Caller& caller_;
@@ -114,8 +114,8 @@ bool PathLookup::HasReservedNumber() const {
 SyscallResult PathLookup::Look(struct stat& status) const {
   const std::uint64_t own_flags = call_.call == "newfstatat" ? flags_ & ~call_.bit : 0;
   const std::uint64_t follow = follows() ? 0 : AT_SYMLINK_NOFOLLOW;
-  return HostCall(caller_, SYS_newfstatat,
-                  Arguments(directory_, path_.c_str(), &status, own_flags | follow));
+  return RuntimeCall(caller_, SYS_newfstatat,
+                     Arguments(directory_, path_.c_str(), &status, own_flags | follow));
 }
 
 SyscallResult PathLookup::CheckName() const {
@@ -130,8 +130,8 @@ SyscallResult PathLookup::CheckName() const {
   return reserved ? SyscallResult(Errno{ENOENT}) : kSuccess;
 }
 
-void PathLookup::Replace(ArgumentValues& values, const std::string& link) const {
-  At(values, call_.path) = AsArgument(link.c_str());
+void PathLookup::Replace(ArgumentValues& values, const char* link) const {
+  At(values, call_.path) = AsArgument(link);
   if (call_.directory != kNone) {
     At(values, call_.directory) = AsArgument(NumberOf(ReservedSlot::kProc, caller_.reserved));
   }
@@ -153,7 +153,8 @@ SyscallResult CallPinned(Caller& caller, const PathCall& call, const PathLookup&
     return Errno{ETXTBSY};
   }
   const std::string link = (by_name ? "/proc/" : "") + DescriptorLink(pinned->get());
-  lookup.Replace(values, link);
+  StagingScope staged(caller.staging);
+  lookup.Replace(values, staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
   return HostCall(caller, FindRow(call.pinned_call)->number, values);
 }
 

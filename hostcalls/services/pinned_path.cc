@@ -116,12 +116,12 @@ CopyResult<ReservedFd> PathWalk::PinOwnExecutable(std::uint64_t flags) {
 
 SyscallResult HostOpenAt2(Caller& caller, int directory, const std::string& path,
                           const open_how& how) {
-  return HostCall(caller, SYS_openat2, Arguments(directory, path.c_str(), &how, sizeof(how)));
+  return RuntimeCall(caller, SYS_openat2, Arguments(directory, path.c_str(), &how, sizeof(how)));
 }
 
 CopyResult<std::string> ReadLinkText(Caller& caller, int directory, const std::string& name) {
   std::string text(PATH_MAX, '\0');
-  const SyscallResult length = HostCall(
+  const SyscallResult length = RuntimeCall(
       caller, SYS_readlinkat, Arguments(directory, name.c_str(), text.data(), text.size()));
   if (!length.ok()) return ErrorOf(length);
   text.resize(static_cast<std::size_t>(length.value()));

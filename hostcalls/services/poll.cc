@@ -21,32 +21,33 @@ bool HasAnswer(SyscallResult result) { return result.ok() || result.error() == E
 
 }  // namespace
 
-SyscallResult PollSet::CopyIn(const Caller& caller, std::uint64_t address, std::uint64_t count) {
+SyscallResult PollSet::CopyIn(std::uint64_t address, std::uint64_t count) {
   count = static_cast<std::uint32_t>(count);
-  if (count > caller.limits.Get(RLIMIT_NOFILE).rlim_cur) return Errno{EINVAL};
+  if (count > caller_.limits.Get(RLIMIT_NOFILE).rlim_cur) return Errno{EINVAL};
   address_ = address;
   entries_.resize(count);
   if (count == 0) return kSuccess;
-  if (!caller.memory.Read(address, std::as_writable_bytes(std::span(entries_)))) {
+  if (!caller_.memory.Read(address, std::as_writable_bytes(std::span(entries_)))) {
     return Errno{EFAULT};
   }
   for (pollfd& entry : entries_) {
-    if (caller.reserved.Contains(static_cast<std::uint64_t>(entry.fd))) entry.fd = kNotOpen;
+    if (caller_.reserved.Contains(static_cast<std::uint64_t>(entry.fd))) entry.fd = kNotOpen;
   }
+  kernels_ = staged_.PlaceAll(std::span(entries_));
   return kSuccess;
 }
 
-ArgumentValues PollSet::Replace(ArgumentValues arguments) {
-  arguments[0] = AsArgument(entries_.data());
-  arguments[1] = entries_.size();
+ArgumentValues PollSet::Replace(ArgumentValues arguments) const {
+  arguments[0] = AsArgument(kernels_.data());
+  arguments[1] = kernels_.size();
   return arguments;
 }
 
-SyscallResult PollSet::CopyOut(const Caller& caller, SyscallResult result) const {
+SyscallResult PollSet::CopyOut(SyscallResult result) const {
   if (!HasAnswer(result)) return result;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
+  for (std::size_t i = 0; i < kernels_.size(); ++i) {
     const std::uint64_t to = address_ + i * sizeof(pollfd) + offsetof(pollfd, revents);
-    if (!caller.memory.Write(to, std::as_bytes(std::span(&entries_[i].revents, 1)))) {
+    if (!caller_.memory.Write(to, std::as_bytes(std::span(&kernels_[i].revents, 1)))) {
       return Errno{EFAULT};
     }
   }
@@ -74,10 +75,10 @@ SyscallResult LimitSelect(const Caller& caller, ArgumentValues& arguments) {
 }
 
 SyscallResult HandlePoll(Caller& caller, const ArgumentValues& arguments) {
-  PollSet set;
-  const SyscallResult copied = set.CopyIn(caller, arguments[0], arguments[1]);
+  PollSet set(caller);
+  const SyscallResult copied = set.CopyIn(arguments[0], arguments[1]);
   if (!copied.ok()) return copied;
-  return set.CopyOut(caller, HostCall(caller, SYS_poll, set.Replace(arguments)));
+  return set.CopyOut(HostCall(caller, SYS_poll, set.Replace(arguments)));
 }
 
 SyscallResult HandleSelect(Caller& caller, const ArgumentValues& arguments) {

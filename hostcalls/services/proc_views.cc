@@ -154,7 +154,7 @@ SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_
   std::vector<std::byte> listing(std::min(count, kMostListing));
   for (;;) {
     const SyscallResult got =
-        HostCall(caller, number, Arguments(fd, listing.data(), listing.size()));
+        RuntimeCall(caller, number, Arguments(fd, listing.data(), listing.size()));
     if (!got.ok() || got.value() == 0) return got;
     const auto entries = std::span(listing).first(static_cast<std::size_t>(got.value()));
     const std::size_t kept = HideReserved(entries, caller.reserved, name_offset);

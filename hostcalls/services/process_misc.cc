@@ -46,7 +46,7 @@ SyscallResult ForwardOut(Caller& caller, ArgumentValues values) {
   if (!caller.memory.Contains(address, sizeof(int))) return Errno{EFAULT};
   int answer = 0;
   values[1] = AsArgument(&answer);
-  const SyscallResult result = HostCall(caller, SYS_prctl, values);
+  const SyscallResult result = RuntimeCall(caller, SYS_prctl, values);
   if (!result.ok()) return result;
   const SyscallResult written = caller.memory.CopyOut(GuestPtr<int>{address}, answer);
   return written.ok() ? result : written;
@@ -66,12 +66,12 @@ SyscallResult SetName(Caller& caller, std::uint64_t address) {
     if (!caller.memory.Read(address + i, byte)) return Errno{EFAULT};
     if (name[i] == '\0') break;
   }
-  return HostCall(caller, SYS_prctl, Arguments(PR_SET_NAME, name.data()));
+  return RuntimeCall(caller, SYS_prctl, Arguments(PR_SET_NAME, name.data()));
 }
 
 SyscallResult GetName(Caller& caller, std::uint64_t address) {
   std::array<char, kNameSize> name{};
-  const SyscallResult result = HostCall(caller, SYS_prctl, Arguments(PR_GET_NAME, name.data()));
+  const SyscallResult result = RuntimeCall(caller, SYS_prctl, Arguments(PR_GET_NAME, name.data()));
   if (!result.ok()) return result;
   return caller.memory.Write(address, std::as_bytes(std::span(name))) ? result : Errno{EFAULT};
 }
@@ -84,9 +84,9 @@ SyscallResult SeccompQuery(Caller& caller, const ArgumentValues& arguments) {
   const auto bytes = std::as_writable_bytes(std::span(&value, 1));
   if (!caller.memory.Read(arguments[2], bytes)) return Errno{EFAULT};
   const SyscallResult result =
-      HostCall(caller, SYS_seccomp,
-               Arguments(static_cast<std::uint32_t>(arguments[0]),
-                         static_cast<std::uint32_t>(arguments[1]), &value));
+      RuntimeCall(caller, SYS_seccomp,
+                  Arguments(static_cast<std::uint32_t>(arguments[0]),
+                            static_cast<std::uint32_t>(arguments[1]), &value));
   if (!result.ok()) return result;
   return caller.memory.Write(arguments[2], bytes) ? result : Errno{EFAULT};
 }

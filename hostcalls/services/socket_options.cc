@@ -64,10 +64,12 @@ SyscallResult HandleGetsockopt(Caller& caller, const ArgumentValues& arguments) 
       !caller.memory.Contains(arguments[3], static_cast<std::uint64_t>(*length))) {
     return Errno{EFAULT};
   }
+  StagingScope staged(caller.staging);
+  const int* const size = staged.Place(*length);
   const SyscallResult result = HostCall(
-      caller, SYS_getsockopt, Arguments(fd, option.level, option.option, arguments[3], &*length));
+      caller, SYS_getsockopt, Arguments(fd, option.level, option.option, arguments[3], size));
   if (!result.ok() && result.error() != ERANGE) return result;
-  const SyscallResult written = caller.memory.CopyOut(GuestPtr<int>{arguments[4]}, *length);
+  const SyscallResult written = caller.memory.CopyOut(GuestPtr<int>{arguments[4]}, *size);
   return written.ok() ? result : written;
 }
 

@@ -18,8 +18,8 @@ SyscallResult HandleTimerCreate(Caller& caller, const ArgumentValues& arguments)
   }
   int id = 0;
   const SyscallResult result =
-      HostCall(caller, SYS_timer_create,
-               Arguments(AsInt(arguments[0]), arguments[1] != 0 ? &event : nullptr, &id));
+      RuntimeCall(caller, SYS_timer_create,
+                  Arguments(AsInt(arguments[0]), arguments[1] != 0 ? &event : nullptr, &id));
   if (!result.ok()) return result;
   const SyscallResult written = caller.memory.CopyOut(GuestPtr<int>{arguments[2]}, id);
   if (!written.ok()) syscall(SYS_timer_delete, id);  // nobody knows its number

@@ -264,10 +264,10 @@ TEST_F(IovecTest, EveryElementIsChecked) {
 class PrepareTest : public IovecTest {
  protected:
   int Prepare(const Row& row, const ArgumentValues& values) {
-    return prepared_.Prepare(caller_, row, values).error();
+    return prepared_.Prepare(row, values).error();
   }
-  const fakes::FakeCaller caller_;
-  PreparedArguments prepared_;
+  fakes::FakeCaller caller_;
+  PreparedArguments prepared_{caller_};
 };
 
 TEST_F(PrepareTest, APathIsOurCopy) {

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -15,24 +17,47 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
+#include "hostcalls/memory/protection_keys.h"
+#include "jit-fallback/dispatch/thread_context.h"
 #include "tests/fakes/fake_caller.h"
 
 extern "C" {
-extern const char dunebox_host_call[];
-extern const char dunebox_host_call_window[];
-extern const char dunebox_host_call_syscall[];
-extern const char dunebox_host_call_restart[];
+extern const char dunebox_host_call[], dunebox_keyed_host_call[];
+extern const char dunebox_host_call_window[], dunebox_keyed_host_call_window[];
+extern const char dunebox_host_call_syscall[], dunebox_keyed_host_call_syscall[];
+extern const char dunebox_host_call_restart[], dunebox_keyed_host_call_restart[];
 }
 
 namespace dunebox::hostcalls {
 namespace {
 
 std::uint64_t At(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
+
+struct Stub {
+  const char *start, *window, *syscall, *restart;
+};
+constexpr Stub kPlain = {dunebox_host_call, dunebox_host_call_window, dunebox_host_call_syscall,
+                         dunebox_host_call_restart};
+constexpr Stub kKeyed = {dunebox_keyed_host_call, dunebox_keyed_host_call_window,
+                         dunebox_keyed_host_call_syscall, dunebox_keyed_host_call_restart};
+// The one that HostCall uses.
+const Stub& Current() { return KeysInUse() ? kKeyed : kPlain; }
+
+// Opened once; from then on HostCall shuts key 0, and signal handlers of this test begin with
+// nothing but key 0 open, which is all they need.
+void UseKeys() {
+  const absl::Status opened = OpenProtectionKeys();
+  if (!opened.ok()) GTEST_SKIP() << opened;
+  jit::UnregisterRseq();
+}
 
 struct Pipe {
   Pipe() { EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0); }
@@ -107,12 +132,13 @@ TEST(HostCall, DoesNothingWhileASignalIsPending) {
 }
 
 TEST(HostCallRewind, CoversTheWindowUpToTheSystemCallItself) {
-  const std::uint64_t window = At(dunebox_host_call_window);
-  const std::uint64_t call = At(dunebox_host_call_syscall);
-  const std::uint64_t restart = At(dunebox_host_call_restart);
-  for (std::uint64_t rip = At(dunebox_host_call) - 16; rip < restart + 16; ++rip) {
-    EXPECT_EQ(HostCallRewind(rip), rip >= window && rip <= call ? restart : rip)
-        << rip - At(dunebox_host_call);
+  for (const Stub& stub : {kPlain, kKeyed}) {
+    const std::uint64_t window = At(stub.window), call = At(stub.syscall);
+    const std::uint64_t restart = At(stub.restart);
+    for (std::uint64_t rip = At(stub.start); rip < restart + 16; ++rip) {
+      EXPECT_EQ(HostCallRewind(rip), rip >= window && rip <= call ? restart : rip)
+          << rip - At(stub.start);
+    }
   }
   EXPECT_EQ(HostCallRewind(0), 0u);
   EXPECT_EQ(HostCallRewind(~std::uint64_t{0}), ~std::uint64_t{0});
@@ -129,10 +155,10 @@ bool arrived = false;
 void Step(int signal, siginfo_t* info, void* raw) {
   auto& context = *static_cast<ucontext_t*>(raw);
   const auto rip = static_cast<std::uint64_t>(context.uc_mcontext.gregs[REG_RIP]);
-  if (rip < At(dunebox_host_call) || rip > At(dunebox_host_call_restart) + 16) return;
+  if (rip < At(Current().start) || rip > At(Current().restart) + 16) return;
   if (steps_left-- != 0) return;
   arrived = true;
-  arrived_before_the_call = rip <= At(dunebox_host_call_syscall);
+  arrived_before_the_call = rip <= At(Current().syscall);
   Arrive(signal, info, raw);
   context.uc_mcontext.gregs[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
 }
@@ -144,7 +170,7 @@ __attribute__((noinline)) void ClearTrapFlag() {
   asm volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
 }
 
-TEST(HostCall, ASignalAtEveryInstructionIsSeenBeforeTheCallOrAfterIt) {
+void ArriveAtEveryInstruction(const char* text) {
   fakes::FakeCaller self;
   caller = &self;
   Handler stepper(SIGTRAP, &Step);
@@ -155,7 +181,7 @@ TEST(HostCall, ASignalAtEveryInstructionIsSeenBeforeTheCallOrAfterIt) {
     steps_left = step;
     arrived = false;
     SetTrapFlag();
-    const SyscallResult result = HostCall(self, SYS_write, pipe.Write("x"));
+    const SyscallResult result = HostCall(self, SYS_write, pipe.Write(text));
     ClearTrapFlag();
     if (!arrived) break;  // past the end of the stub
     ASSERT_LT(step, 100);
@@ -166,6 +192,10 @@ TEST(HostCall, ASignalAtEveryInstructionIsSeenBeforeTheCallOrAfterIt) {
   }
   EXPECT_GE(before, 10);
   EXPECT_GE(after, 3);
+}
+
+TEST(HostCall, ASignalAtEveryInstructionIsSeenBeforeTheCallOrAfterIt) {
+  ArriveAtEveryInstruction("x");
 }
 
 // ---- a storm ------------------------------------------------------------------------------------
@@ -208,8 +238,9 @@ void Storm(int handler_flags, int rounds) {
     const itimerspec soon{.it_interval = {},
                           .it_value = {.tv_sec = 0, .tv_nsec = 1 + long(random() % 20'000)}};
     timer_settime(timer, 0, &soon, nullptr);
-    char byte;
-    const SyscallResult result = HostCall(self, SYS_read, pipe.Read(&byte));
+    StagingScope staged(self.staging);
+    char byte = 0;
+    const SyscallResult result = HostCall(self, SYS_read, pipe.Read(staged.Place(byte)));
     if (result.is_restart()) {
       ++restarted;
     } else if (!result.ok() && result.error() == EINTR) {
@@ -237,6 +268,114 @@ TEST(HostCall, NoSignalIsLostWhenTheKernelRestartsTheCall) {
   Storm(SA_RESTART, 20'000);
   EXPECT_GT(rewinds, 0);
 }
+
+// ---- with the runtime's memory shut (where there are protection keys: the lab) ------------------
+
+constexpr std::size_t kPage = 4096;
+
+struct KeyedPage {
+  explicit KeyedPage(int key)
+      : bytes(static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
+    bytes[0] = 'k';
+    EXPECT_TRUE(SetProtectionKey(bytes, kPage, PROT_READ | PROT_WRITE, key));
+  }
+  ~KeyedPage() { munmap(bytes, kPage); }
+  char* const bytes;
+};
+
+class KeyedHostCall : public testing::Test {
+ protected:
+  void SetUp() override { UseKeys(); }
+  int Write(const char* from) { return HostCall(self_, SYS_write, pipe_.Write(from)).error(); }
+  int Read(char* to) {
+    EXPECT_EQ(write(pipe_.ends[1], "r", 1), 1);
+    const int error = HostCall(self_, SYS_read, pipe_.Read(to)).error();
+    char byte;
+    if (error != 0) {
+      EXPECT_EQ(read(pipe_.ends[0], &byte, 1), 1);
+    }
+    return error;
+  }
+  fakes::FakeCaller self_;
+  Pipe pipe_;
+};
+
+TEST_F(KeyedHostCall, TheKernelItselfRefusesAnAddressOfTheRuntimes) {
+  static char data = 'd';
+  char local = 'l';
+  const std::unique_ptr<char> heap(new char('h'));
+  for (char* const place : {&data, &local, heap.get()}) {
+    const char before = *place;
+    EXPECT_EQ(Write(place), EFAULT);
+    EXPECT_EQ(Read(place), EFAULT);
+    EXPECT_EQ(*place, before);
+    // In the runtime's own view it is like any other.
+    EXPECT_TRUE(RuntimeCall(self_, SYS_write, pipe_.Write(place)).ok());
+    EXPECT_TRUE(RuntimeCall(self_, SYS_read, pipe_.Read(place)).ok());
+  }
+}
+
+TEST_F(KeyedHostCall, GuestMemoryAndWhatIsStagedAreOpenAndTablesMayBeRead) {
+  const KeyedPage guest(DUNE_KEY_GUEST), tables(DUNE_KEY_TABLES);
+  EXPECT_EQ(Write(guest.bytes), 0);
+  EXPECT_EQ(Read(guest.bytes), 0);
+  EXPECT_EQ(Write(tables.bytes), 0);
+  EXPECT_EQ(Read(tables.bytes), EFAULT);
+  EXPECT_EQ(tables.bytes[0], 'k');
+  char byte = 'b';
+  StagingScope staged(self_.staging);
+  char* const placed = staged.Place(byte);
+  EXPECT_NE(placed, &byte);
+  EXPECT_EQ(*placed, 'b');
+  EXPECT_EQ(Write(placed), 0);
+  EXPECT_EQ(Read(placed), 0);
+}
+
+TEST_F(KeyedHostCall, PathsAreStaged) {
+  char path[] = "/proc/self/stat";
+  const auto open_at = [&](const char* name) {
+    return HostCall(self_, SYS_openat,
+                    {~std::uint64_t{99}, reinterpret_cast<std::uint64_t>(name), O_RDONLY});
+  };
+  EXPECT_EQ(open_at(path).error(), EFAULT);
+  StagingScope staged(self_.staging);
+  const SyscallResult opened = open_at(staged.PlaceAll(std::span<char>(path)).data());
+  ASSERT_TRUE(opened.ok());
+  close(static_cast<int>(opened.value()));
+}
+
+TEST_F(KeyedHostCall, AnArrayOfBuffersIsStagedAndEachBufferIsTheGuests) {
+  const KeyedPage guest(DUNE_KEY_GUEST);
+  char own = 'o';
+  StagingScope staged(self_.staging);
+  iovec buffers[] = {{.iov_base = guest.bytes, .iov_len = 1}, {.iov_base = &own, .iov_len = 1}};
+  const auto write_them = [&](const iovec* array, std::uint64_t count) {
+    return HostCall(self_, SYS_writev,
+                    {static_cast<std::uint64_t>(pipe_.ends[1]),
+                     reinterpret_cast<std::uint64_t>(array), count});
+  };
+  EXPECT_EQ(write_them(buffers, 1).error(), EFAULT);
+  const iovec* const placed = staged.PlaceAll(std::span<iovec>(buffers)).data();
+  EXPECT_EQ(write_them(placed, 1).value(), 1);
+  EXPECT_EQ(write_them(placed + 1, 1).error(), EFAULT);
+}
+
+TEST_F(KeyedHostCall, MoreThanTheAreaHoldsIsStagedToo) {
+  std::vector<char> large(Staging::kSize + 1, 'x');
+  StagingScope staged(self_.staging);
+  const std::span<char> placed = staged.PlaceAll(std::span(large));
+  EXPECT_EQ(Write(&placed.back()), 0);
+}
+
+TEST_F(KeyedHostCall, ASignalAtEveryInstructionIsSeenBeforeTheCallOrAfterIt) {
+  const KeyedPage guest(DUNE_KEY_GUEST);
+  ArriveAtEveryInstruction(guest.bytes);
+}
+
+TEST_F(KeyedHostCall, NoSignalIsLostBeforeABlockingRead) { Storm(0, 2'000); }
+
+TEST_F(KeyedHostCall, NoSignalIsLostWhenTheKernelRestartsTheCall) { Storm(SA_RESTART, 2'000); }
 
 }  // namespace
 }  // namespace dunebox::hostcalls

@@ -22,7 +22,7 @@ using hostcalls::SyscallResult;
 constexpr std::uint64_t kMaskSize = sizeof(std::uint64_t);
 
 // Issues the call with `mask` as the guest's mask while it waits. `host_mask` is our copy that the
-// kernel reads; the CPU's signals stay open in it.
+// kernel reads, staged already; the CPU's signals stay open in it.
 SyscallResult WaitWithMask(GuestThread& thread, std::uint64_t& host_mask, std::uint64_t number,
                            const ArgumentValues& arguments) {
   SignalState& signal = thread.signal;
@@ -44,8 +44,10 @@ SyscallResult HandleSigsuspend(Caller& caller, const ArgumentValues& a) {
   if (a[1] != kMaskSize) return Errno{EINVAL};
   auto mask = caller.memory.CopyIn(GuestPtr<std::uint64_t>{a[0]});
   if (!mask.ok()) return mask.error();
-  return WaitWithMask(GuestThread::From(caller), *mask, SYS_rt_sigsuspend,
-                      {reinterpret_cast<std::uint64_t>(&*mask), kMaskSize});
+  hostcalls::StagingScope staged(caller.staging);
+  std::uint64_t* const host_mask = staged.Place(*mask);
+  return WaitWithMask(GuestThread::From(caller), *host_mask, SYS_rt_sigsuspend,
+                      {reinterpret_cast<std::uint64_t>(host_mask), kMaskSize});
 }
 
 // The common shape: argument `index` is a pointer to a mask or null, the next one its size.
@@ -55,14 +57,16 @@ SyscallResult WaitWithMaskAt(Caller& caller, std::uint64_t number, ArgumentValue
   if (a[index + 1] != kMaskSize) return Errno{EINVAL};
   auto mask = caller.memory.CopyIn(GuestPtr<std::uint64_t>{a[index]});
   if (!mask.ok()) return mask.error();
-  a[index] = reinterpret_cast<std::uint64_t>(&*mask);
-  return WaitWithMask(GuestThread::From(caller), *mask, number, a);
+  hostcalls::StagingScope staged(caller.staging);
+  std::uint64_t* const host_mask = staged.Place(*mask);
+  a[index] = reinterpret_cast<std::uint64_t>(host_mask);
+  return WaitWithMask(GuestThread::From(caller), *host_mask, number, a);
 }
 
 SyscallResult HandlePpoll(Caller& caller, const ArgumentValues& a) {
-  hostcalls::PollSet set;
-  if (SyscallResult copied = set.CopyIn(caller, a[0], a[1]); !copied.ok()) return copied;
-  return set.CopyOut(caller, WaitWithMaskAt(caller, SYS_ppoll, set.Replace(a), 3));
+  hostcalls::PollSet set(caller);
+  if (SyscallResult copied = set.CopyIn(a[0], a[1]); !copied.ok()) return copied;
+  return set.CopyOut(WaitWithMaskAt(caller, SYS_ppoll, set.Replace(a), 3));
 }
 
 SyscallResult HandleEpollPwait(Caller& caller, const ArgumentValues& a) {
@@ -93,9 +97,11 @@ SyscallResult HandlePselect6(Caller& caller, const ArgumentValues& original) {
   if (argument->size != kMaskSize) return Errno{EINVAL};
   auto mask = caller.memory.CopyIn(GuestPtr<std::uint64_t>{argument->mask});
   if (!mask.ok()) return mask.error();
-  argument->mask = reinterpret_cast<std::uint64_t>(&*mask);
-  a[5] = reinterpret_cast<std::uint64_t>(&*argument);
-  return WaitWithMask(GuestThread::From(caller), *mask, SYS_pselect6, a);
+  hostcalls::StagingScope staged(caller.staging);
+  std::uint64_t* const host_mask = staged.Place(*mask);
+  argument->mask = reinterpret_cast<std::uint64_t>(host_mask);
+  a[5] = reinterpret_cast<std::uint64_t>(staged.Place(*argument));
+  return WaitWithMask(GuestThread::From(caller), *host_mask, SYS_pselect6, a);
 }
 
 }  // namespace

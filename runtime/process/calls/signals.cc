@@ -16,6 +16,7 @@ using hostcalls::Caller;
 using hostcalls::Errno;
 using hostcalls::HostCall;
 using hostcalls::kSuccess;
+using hostcalls::RuntimeCall;
 using hostcalls::SyscallResult;
 using signals::AlternateStack;
 using signals::KernelAction;
@@ -113,7 +114,7 @@ SyscallResult QueueSignal(Caller& caller, std::uint64_t number, ArgumentValues a
   if (!info.ok()) return info.error();
   if (info->si_code >= 0) return Errno{EPERM};
   a[info_index] = reinterpret_cast<std::uint64_t>(&*info);
-  return HostCall(caller, number, a);
+  return RuntimeCall(caller, number, a);
 }
 
 SyscallResult HandleSigqueueinfo(Caller& caller, const ArgumentValues& a) {
@@ -133,8 +134,9 @@ SyscallResult HandleSigtimedwait(Caller& caller, const ArgumentValues& a) {
   auto set = caller.memory.CopyIn(GuestPtr<std::uint64_t>{a[0]});
   if (!set.ok()) return set.error();
   // The other pointers are checked by the row; the set is the kernel's to read from our copy.
+  hostcalls::StagingScope staged(caller.staging);
   return HostCall(caller, SYS_rt_sigtimedwait,
-                  {reinterpret_cast<std::uint64_t>(&*set), a[1], a[2], kMaskSize});
+                  {reinterpret_cast<std::uint64_t>(staged.Place(*set)), a[1], a[2], kMaskSize});
 }
 
 SyscallResult Signalfd(Caller& caller, std::uint64_t fd, std::uint64_t set_address,
@@ -142,8 +144,8 @@ SyscallResult Signalfd(Caller& caller, std::uint64_t fd, std::uint64_t set_addre
   if (size != kMaskSize) return Errno{EINVAL};
   auto set = caller.memory.CopyIn(GuestPtr<std::uint64_t>{set_address});
   if (!set.ok()) return set.error();
-  return HostCall(caller, SYS_signalfd4,
-                  {fd, reinterpret_cast<std::uint64_t>(&*set), kMaskSize, flags});
+  return RuntimeCall(caller, SYS_signalfd4,
+                     {fd, reinterpret_cast<std::uint64_t>(&*set), kMaskSize, flags});
 }
 
 SyscallResult HandleSignalfd(Caller& caller, const ArgumentValues& a) {
