@@ -7,7 +7,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3343'4558'4244;  // "DBXEC3"
+constexpr std::uint64_t kMagic = 0x3443'4558'4244;  // "DBXEC4"
 constexpr std::uint64_t kMostStrings = 1 << 22;
 
 class Writer {
@@ -80,6 +80,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.jit_cache);
   visit(state.session.isolation);
   visit(state.session.probe);
+  visit(state.session.ring);
   visit(state.path);
   visit(state.program_fd);
   visit(state.arguments);

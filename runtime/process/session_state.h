@@ -14,6 +14,7 @@
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
 
 namespace dunebox::process {
 
@@ -33,6 +34,7 @@ struct SessionState {
   unsigned jit_cache = 0;  // MiB, with EngineKind::kJit
   jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
   kvm::Probe probe;                                  // with EngineKind::kKvm
+  kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
 };
 
 // One execve.

@@ -242,7 +242,7 @@ TEST(VcpuBlock, HoldsTheseDescriptorsAndStacks) {
 TEST(Idt, EveryVectorGoesToItsStubAndOnlyBreakpointsAreForPrograms) {
   std::array<std::byte, kPageSize> page{};
   const GuestVirt vectors{0xffff'ff80'0000'0070};
-  WriteIdt(page.data(), vectors);
+  WriteIdt(page.data(), vectors, ProgramRing::kRing3);
   for (unsigned vector = 0; vector < DUNE_VECTOR_COUNT; ++vector) {
     std::array<std::uint64_t, 2> gate;
     std::memcpy(gate.data(), page.data() + vector * sizeof(gate), sizeof(gate));
