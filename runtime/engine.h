@@ -1,4 +1,4 @@
-// An execution engine runs ring-3 code until something happens; everything that happens then
+// An execution engine runs the program's code until something happens; everything that happens then
 // (system calls, signals, threads, policy) is the supervisor's, which is the same for all engines.
 //
 //   Exit exit = thread.Run(registers);
@@ -22,7 +22,7 @@
 
 namespace dunebox::runtime {
 
-// The integer state of a ring-3 thread. Vector and x87 state stays in the engine.
+// The integer state of a guest thread. Vector and x87 state stays in the engine.
 struct Registers {
   std::uint64_t rax = 0, rbx = 0, rcx = 0, rdx = 0;
   std::uint64_t rsi = 0, rdi = 0, rsp = 0, rbp = 0;
@@ -54,7 +54,13 @@ struct EngineFailure {
   std::string reason;
 };
 
-using Exit = std::variant<SystemCall, Fault, Interrupted, EngineFailure>;
+// The program has wrecked the virtual CPU that it owns, as only one in ring 0 can: it cannot go on
+// and could not run a handler. Ends the process as SIGSEGV's default action does.
+struct GuestCrash {
+  std::string reason;
+};
+
+using Exit = std::variant<SystemCall, Fault, Interrupted, EngineFailure, GuestCrash>;
 
 template <typename... Handlers>
 struct Overloaded : Handlers... {

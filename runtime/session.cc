@@ -126,8 +126,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
   if (!options.statistics_file.empty() && !options.diagnostics.statistics) {
     return absl::InvalidArgumentError("--stats-file needs --stats");
   }
-  if (options.ring != 3) {
-    return absl::UnimplementedError("this build runs programs in ring 3 only");
+  if (options.ring == 0 && EngineFor(options.engine) != process::EngineKind::kKvm) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--ring=0 needs engine kvm on virtualization hardware",
+        options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : ""));
   }
   return absl::OkStatus();
 }
@@ -311,6 +313,15 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
   if (!probe.ok()) return probe.status();
   session.probe = *probe;
+  if (options.ring == 0) {
+    // An interpreted ring 0 would run the whole program, slowly and with holes.
+    if (!probe->is_hardware()) {
+      return absl::UnimplementedError(
+          absl::StrCat("--ring=0 needs virtualization hardware, and this /dev/kvm is emulated: ",
+                       probe->reason()));
+    }
+    session.ring = kvm::ProgramRing::kRing0;
+  }
   return session;
 }
 
@@ -357,7 +368,7 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
         if (session.engine == process::EngineKind::kJit) {
           return JitEngine::Create(TranslationFor(session), space_);
         }
-        return kvm::KvmEngine::Create(kvm_api_, session.probe, space_);
+        return kvm::KvmEngine::Create(kvm_api_, session.probe, space_, session.ring);
       },
       space_);
   if (!machine.ok()) return machine.status();

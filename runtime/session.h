@@ -33,7 +33,7 @@ struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
   unsigned jit_cache = kDefaultJitCache;  // MiB, without effect under kvm
   std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
-  int ring = 3;
+  int ring = 3;  // or 0: engine kvm on virtualization hardware only
   TraceFormat trace = TraceFormat::kNone;
   std::string trace_file;       // empty: standard error
   std::string statistics_file;  // empty: standard error

@@ -46,6 +46,9 @@ inline constexpr std::uint32_t kSyscallMask = 0xc000'0084;
 inline constexpr std::uint32_t kFsBase = 0xc000'0100;
 inline constexpr std::uint32_t kGsBase = 0xc000'0101;
 inline constexpr std::uint32_t kKernelGsBase = 0xc000'0102;
+inline constexpr std::uint32_t kSysenterCode = 0x174;
+inline constexpr std::uint32_t kSysenterStack = 0x175;
+inline constexpr std::uint32_t kSysenterEntry = 0x176;
 }  // namespace msr
 
 namespace rflags {

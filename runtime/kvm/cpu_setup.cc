@@ -177,10 +177,12 @@ void WriteVcpuBlock(std::byte* block, GuestVirt address) {
   x86::TaskState state;
   state.rsp[0] = (address + layout::kBlockTrapStackTop).value;
   state.ist[0] = (address + layout::kBlockIstStackTop).value;
+  state.ist[1] = (address + layout::kBlockTrapStackTop).value;  // for programs in ring 0
   std::memcpy(block + layout::kBlockTss, &state, sizeof(state));
 }
 
-void WriteIdt(std::byte* page, GuestVirt vectors) {
+void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring) {
+  const unsigned usual_stack = ring == ProgramRing::kRing0 ? 2 : 0;
   std::array<x86::GateDescriptor, DUNE_VECTOR_COUNT> idt;
   for (unsigned vector = 0; vector < idt.size(); ++vector) {
     const auto name = static_cast<x86::Vector>(vector);
@@ -193,7 +195,7 @@ void WriteIdt(std::byte* page, GuestVirt vectors) {
                            name == x86::Vector::kMachineCheck;
     idt[vector] = x86::GateDescriptor::Interrupt(
         (vectors + vector * DUNE_VECTOR_STRIDE).value, DUNE_SELECTOR_KERNEL_CODE,
-        own_stack ? 1 : 0, privilege);
+        own_stack ? 1 : usual_stack, privilege);
   }
   std::memcpy(page, idt.data(), sizeof(idt));
 }

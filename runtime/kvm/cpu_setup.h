@@ -9,6 +9,7 @@
 #include "hostcalls/memory/address.h"
 #include "runtime/kvm/kvm_structs.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
 
 namespace dunebox::kvm {
 
@@ -40,8 +41,9 @@ MsrTable SystemMsrs(GuestVirt syscall_entry, GuestVirt state);
 
 // Fills a vCPU's page: GDT, TSS. `block` is the host's view, `address` the guest's.
 void WriteVcpuBlock(std::byte* block, GuestVirt address);
-// Fills the IDT page, all vectors to the image's stubs.
-void WriteIdt(std::byte* page, GuestVirt vectors);
+// Fills the IDT page, all vectors to the image's stubs. A program in ring 0 has a red zone below its
+// stack pointer: there every vector has a stack of its own.
+void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring);
 
 }  // namespace dunebox::kvm
 

@@ -33,7 +33,8 @@ FailedExit Unexpected(const kvm_run& run, const char* what) {
 
 Stubs Stubs::At(GuestVirt base) {
   const abi::ImageHeader& header = dune::Ring0Header();
-  return {.trap_out = base + header.trap_out,
+  return {.vectors = base + header.vectors,
+          .trap_out = base + header.trap_out,
           .trap_return = base + header.trap_return,
           .trap_return_end = base + header.trap_return_end,
           .syscall_entry = base + header.syscall_entry,

@@ -18,11 +18,13 @@ namespace dunebox::kvm {
 
 // Guest-virtual addresses of the image's entry points.
 struct Stubs {
-  GuestVirt trap_out, trap_return, trap_return_end;
+  GuestVirt vectors, trap_out, trap_return, trap_return_end;
   GuestVirt syscall_entry, syscall_return, syscall_return_end;
   GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
+  // The same for the image of programs in ring 0, which has no other way back than trap_return.
+  static Stubs OfProgramImage(GuestVirt base);
 };
 
 // A trap frame is at RSP, an exception wants to be handled.
@@ -31,12 +33,12 @@ struct TrapExit {};
 struct SyscallExit {};
 // Ring 0 has answered a call by itself and was told to leave; the registers are ring 3's.
 struct AnsweredExit {};
-// Ring 3 executed a port instruction and KVM let it. The guest sees #GP.
+// The program executed a port instruction and KVM let it. The guest sees #GP.
 struct UserPortExit {
   std::uint16_t port;
   bool out;
 };
-// Ring 3 executed something KVM could not emulate, or HLT.
+// The program executed something KVM could not emulate, or HLT.
 struct UserInvalidExit {
   bool privileged;  // #GP rather than #UD
 };
@@ -51,6 +53,11 @@ using VmExit = std::variant<TrapExit, SyscallExit, AnsweredExit, UserPortExit, U
 
 // Needs synchronised general and system registers in `run`.
 VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs);
+
+// The same for a program in ring 0. Nothing is authentic there: a hypercall only says what the program
+// wants, an OUT elsewhere is a port instruction of the program's, and whatever KVM cannot go on with
+// is FailedExit, and the program's doing.
+VmExit DecodeRing0Exit(const kvm_run& run, const Stubs& stubs);
 
 // The privilege level a kvm_run's synchronised registers show.
 int PrivilegeOf(const kvm_run& run);

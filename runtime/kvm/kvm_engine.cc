@@ -5,16 +5,20 @@
 #include <utility>
 
 #include "libdune/ring0/image.h"
+#include "libdune/ring0/program_image.h"
 #include "runtime/kvm/cpu_setup.h"
 #include "runtime/kvm/layout.h"
 #include "runtime/kvm/vcpu.h"
 
 namespace dunebox::kvm {
 
-absl::Status InstallSupervisor(Vm& vm, PageTables& tables) {
-  std::ranges::copy(dune::Ring0Image(), vm.arena(layout::kImageOffset));
+absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
+  const bool own_ring0 = ring == ProgramRing::kRing0;
+  std::ranges::copy(own_ring0 ? dune::ProgramImage() : dune::Ring0Image(),
+                    vm.arena(layout::kImageOffset));
   const GuestVirt image = layout::ArenaVirt(layout::kImageOffset);
-  WriteIdt(vm.arena(layout::kIdtOffset), image + dune::Ring0Header().vectors);
+  const Stubs stubs = own_ring0 ? Stubs::OfProgramImage(image) : Stubs::At(image);
+  WriteIdt(vm.arena(layout::kIdtOffset), stubs.vectors, ring);
   absl::Status status = tables.MapSupervisor(image, GuestPhys{layout::kImageOffset},
                                              /*writable=*/false, /*execute=*/true);
   if (!status.ok()) return status;
@@ -59,22 +63,25 @@ class VcpuLease final : public runtime::EngineThread {
 VcpuPool::VcpuPool() = default;
 VcpuPool::~VcpuPool() = default;
 
-KvmEngine::KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space)
-    : probe_(probe), space_(space), vm_(std::move(vm)), mmu_(*vm_, space, probe.paging),
+KvmEngine::KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space,
+                     ProgramRing ring)
+    : probe_(probe), ring_(ring), space_(space), vm_(std::move(vm)), mmu_(*vm_, space, probe.paging),
       pool_(std::make_shared<VcpuPool>()) {}
 
 absl::StatusOr<std::unique_ptr<KvmEngine>> KvmEngine::Create(KvmApi& api, const Probe& probe,
-                                                             memory::AddressSpace& space) {
+                                                             memory::AddressSpace& space,
+                                                             ProgramRing ring) {
   absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(api);
   if (!vm.ok()) return vm.status();
-  std::unique_ptr<KvmEngine> engine(new KvmEngine(*std::move(vm), probe, space));
+  std::unique_ptr<KvmEngine> engine(
+      new KvmEngine(*std::move(vm), probe, space, ring));
   if (absl::Status status = engine->Initialize(); !status.ok()) return status;
   return engine;
 }
 
 absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
-  if (absl::Status status = InstallSupervisor(*vm_, mmu_.tables()); !status.ok()) return status;
+  if (absl::Status status = InstallSupervisor(*vm_, mmu_.tables(), ring_); !status.ok()) return status;
   space_.SetObserver(&mmu_);
   return absl::OkStatus();
 }
@@ -86,13 +93,17 @@ absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
   if (!pool_->idle.empty()) {
     Vcpu* vcpu = pool_->idle.back();
     pool_->idle.pop_back();
+    // A program in ring 0 may have left anything in its system registers.
+    if (ring_ == ProgramRing::kRing0) {
+      if (absl::Status status = vcpu->SetSystemState(); !status.ok()) return status;
+    }
     return vcpu;
   }
   const auto index = static_cast<unsigned>(pool_->all.size());
   if (index >= layout::kMostVcpus) {
     return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
   }
-  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index);
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index, ring_);
   // A failed one uses its index up as well: KVM may know the vCPU already.
   pool_->all.push_back(vcpu.ok() ? *std::move(vcpu) : nullptr);
   if (!vcpu.ok()) return vcpu.status();

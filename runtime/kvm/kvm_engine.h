@@ -4,7 +4,7 @@
 // 1,024 at one time there are no more. Detaches itself from the address space when it goes; the
 // threads it made must not be used after it.
 //
-//   auto engine = KvmEngine::Create(HostKvmApi(), probe, space);
+//   auto engine = KvmEngine::Create(HostKvmApi(), probe, space, ProgramRing::kRing3);
 //   auto thread = (*engine)->CreateThread();
 #ifndef DUNEBOX_RUNTIME_KVM_KVM_ENGINE_H_
 #define DUNEBOX_RUNTIME_KVM_KVM_ENGINE_H_
@@ -17,6 +17,7 @@
 #include "runtime/engine.h"
 #include "runtime/kvm/mmu.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
 #include "runtime/kvm/vm.h"
 
 namespace dunebox::kvm {
@@ -35,7 +36,8 @@ struct VcpuPool {
 class KvmEngine final : public runtime::ExecutionEngine {
  public:
   static absl::StatusOr<std::unique_ptr<KvmEngine>> Create(KvmApi& api, const Probe& probe,
-                                                           memory::AddressSpace& space);
+                                                           memory::AddressSpace& space,
+                                                           ProgramRing ring);
   ~KvmEngine() override;
 
   std::string name() const override { return "kvm (" + probe_.verdict() + ")"; }
@@ -47,11 +49,13 @@ class KvmEngine final : public runtime::ExecutionEngine {
   std::vector<runtime::Counter> Counters() override;
 
  private:
-  KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space);
+  KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space,
+            ProgramRing ring);
   absl::Status Initialize();
   absl::StatusOr<Vcpu*> TakeVcpu();
 
   const Probe probe_;
+  const ProgramRing ring_;
   memory::AddressSpace& space_;
   std::unique_ptr<Vm> vm_;
   Mmu mmu_;
@@ -59,7 +63,7 @@ class KvmEngine final : public runtime::ExecutionEngine {
 };
 
 // Puts the ring-0 image and the IDT into a VM's arena and maps them.
-absl::Status InstallSupervisor(Vm& vm, PageTables& tables);
+absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring);
 
 }  // namespace dunebox::kvm
 

@@ -67,9 +67,11 @@ Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
                         std::min(span_start + kSpan, vma.range.end)};
   std::lock_guard lock(mutex_);
   const PageTableEntry rights = RightsOf(vma.protection);
+  const std::uint64_t written = tables_.entries_written();
   absl::Status filled = FillOnce(part, rights);
   if (absl::IsResourceExhausted(filled) && StartOver().ok()) filled = FillOnce(part, rights);
-  return filled.ok() ? Resolution::kMapped : Resolution::kFailed;
+  if (!filled.ok()) return Resolution::kFailed;
+  return tables_.entries_written() == written ? Resolution::kWasMapped : Resolution::kMapped;
 }
 
 Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {

@@ -21,6 +21,7 @@ namespace dunebox::kvm {
 
 enum class Resolution : std::uint8_t {
   kMapped,        // the access will work now: resume
+  kWasMapped,     // so it would have before: another vCPU was faster, or its tables are not ours
   kNoMapping,     // no VMA there: SIGSEGV, SEGV_MAPERR
   kForbidden,     // the VMA does not allow it: SIGSEGV, SEGV_ACCERR
   kNothingBehind, // the VMA allows it but no memory can be had: SIGBUS
@@ -38,7 +39,7 @@ class Mmu final : public memory::MappingObserver {
   PageTables& tables() { return tables_; }
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
 
-  // A #PF from ring 3: `error_code` is the CPU's.
+  // A #PF of the program's: `error_code` is the CPU's.
   Resolution Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check);
   // KVM could not reach the memory behind some present PTE. Takes the PTEs away of all pages with
   // nothing behind them, so that the access faults with its exact address. Returns how many.

@@ -17,6 +17,13 @@ namespace {
 
 constexpr int kTopLevel = 4;
 constexpr unsigned kFirstSupervisorIndex = kEntriesPerTable / 2;
+// Everything below belongs to user-half tables.
+constexpr std::uint64_t kUserEnd = kFirstSupervisorIndex * EntrySpan(kTopLevel);
+
+// Which of the spans that tables of `level` map has the address.
+std::uint64_t SpanNumber(GuestVirt address, int level) {
+  return address.value / EntrySpan(level + 1);
+}
 
 PageTableEntry LoadEntry(const std::uint64_t* slot) {
   return PageTableEntry(__atomic_load_n(slot, __ATOMIC_RELAXED));
@@ -54,21 +61,26 @@ absl::StatusOr<GuestPhys> PageTables::NewTable() {
 }
 
 absl::StatusOr<std::uint64_t*> PageTables::LeafTable(GuestVirt address, bool user) {
+  Level& leaves = LevelOf(1);
+  if (auto known = leaves.find(SpanNumber(address, 1)); known != leaves.end()) {
+    return Table(known->second);
+  }
   GuestPhys table = root_;
   for (int level = kTopLevel; level > 1; --level) {
-    std::uint64_t* slot = Table(table) + TableIndex(address.value, level);
-    PageTableEntry entry = LoadEntry(slot);
-    if (!entry.present()) {
+    Level& below = LevelOf(level - 1);
+    const std::uint64_t number = SpanNumber(address, level - 1);
+    auto child = below.find(number);
+    if (child == below.end()) {
       absl::StatusOr<GuestPhys> fresh = NewTable();
       if (!fresh.ok()) return fresh.status();
-      entry = PageTableEntry{}
-                  .set_frame(fresh->value)
-                  .set_user(user)
-                  .set_writable(true)
-                  .set_present(true);
-      StoreEntry(slot, entry);
+      child = below.emplace(number, *fresh).first;
+      StoreEntry(Table(table) + TableIndex(address.value, level), PageTableEntry{}
+                                                                      .set_frame(fresh->value)
+                                                                      .set_user(user)
+                                                                      .set_writable(true)
+                                                                      .set_present(true));
     }
-    table = GuestPhys{entry.frame()};
+    table = child->second;
   }
   return Table(table);
 }
@@ -95,35 +107,24 @@ absl::Status PageTables::MapSpan(const GuestRange& range, GuestPhys first_frame,
     std::uint64_t* slot = *leaf + TableIndex(page.value, 1);
     // Accessed and dirty set at once: the CPU need not write the table on first use.
     const PageTableEntry full = entry.set_accessed(true).set_dirty(entry.writable());
-    if (LoadEntry(slot) != full) StoreEntry(slot, full);
+    if (LoadEntry(slot) != full) {
+      StoreEntry(slot, full);
+      ++entries_written_;
+    }
     frame += kPageSize;
   }
   return absl::OkStatus();
 }
 
-void PageTables::WalkLevel(GuestPhys table, int level, GuestVirt start, const GuestRange& range,
-                           const std::function<void(std::uint64_t*, GuestVirt)>& visit) const {
-  if (level == 1) {
-    visit(Table(table), start);
-    return;
-  }
-  const std::uint64_t span = EntrySpan(level);
-  const unsigned entries = level == kTopLevel ? kFirstSupervisorIndex : kEntriesPerTable;
-  const std::uint64_t skip =
-      range.start > start ? (range.start - start) / span : 0;
-  for (std::uint64_t i = skip; i < entries; ++i) {
-    const GuestVirt entry_start = start + i * span;
-    if (entry_start >= range.end) return;
-    const PageTableEntry entry = LoadEntry(Table(table) + i);
-    if (entry.present()) {
-      WalkLevel(GuestPhys{entry.frame()}, level - 1, entry_start, range, visit);
-    }
-  }
-}
-
 void PageTables::ForEachLeafTable(
     const GuestRange& range, const std::function<void(std::uint64_t*, GuestVirt)>& visit) const {
-  WalkLevel(root_, kTopLevel, GuestVirt{0}, range, visit);
+  if (range.end <= range.start) return;
+  const Level& leaves = levels_[0];
+  const GuestVirt last{std::min(range.end.value, kUserEnd) - 1};
+  for (auto at = leaves.lower_bound(SpanNumber(range.start, 1));
+       at != leaves.end() && at->first <= SpanNumber(last, 1); ++at) {
+    visit(Table(at->second), GuestVirt{at->first * EntrySpan(2)});
+  }
 }
 
 void PageTables::Clear(const GuestRange& range) {
@@ -151,6 +152,10 @@ void PageTables::ForEachPresent(const GuestRange& range,
 void PageTables::Detach() {
   for (unsigned i = 0; i < kFirstSupervisorIndex; ++i) {
     StoreEntry(Table(root_) + i, PageTableEntry{});
+  }
+  for (int level = 1; level < kTopLevel; ++level) {
+    Level& tables = LevelOf(level);
+    tables.erase(tables.begin(), tables.lower_bound(SpanNumber(GuestVirt{kUserEnd}, level)));
   }
 }
 

@@ -4,12 +4,18 @@
 // a shadow-paging host does not notice a relinked table. Leaves are 4 KiB. Entries are
 // written with one atomic store, since vCPUs set accessed and dirty bits meanwhile. Not
 // thread-safe: Mmu's lock.
+//
+// Where a table lies is remembered here and never read back from the arena: a program in ring 0 can
+// rewrite its page tables, and must not lead the host by them. Words of leaf tables are read, but only
+// compared.
 #ifndef DUNEBOX_RUNTIME_KVM_PAGE_TABLES_H_
 #define DUNEBOX_RUNTIME_KVM_PAGE_TABLES_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 
+#include "absl/container/btree_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/address.h"
@@ -32,6 +38,8 @@ class PageTables {
   // writable and no_execute; present is implied. ResourceExhausted: no memory for tables.
   absl::Status MapSpan(const GuestRange& range, GuestPhys first_frame,
                        dune::x86::PageTableEntry rights);
+  // How many leaf entries MapSpan has written: what it found as it should be is not written.
+  std::uint64_t entries_written() const { return entries_written_; }
   // Makes every leaf of the range not present.
   void Clear(const GuestRange& range);
   // Calls back for each page of the range that has a present leaf.
@@ -53,11 +61,14 @@ class PageTables {
   // address of its span.
   void ForEachLeafTable(const GuestRange& range,
                         const std::function<void(std::uint64_t*, GuestVirt)>& visit) const;
-  void WalkLevel(GuestPhys table, int level, GuestVirt start, const GuestRange& range,
-                 const std::function<void(std::uint64_t*, GuestVirt)>& visit) const;
+  // The tables of one level by the number of the span that they map.
+  using Level = absl::btree_map<std::uint64_t, GuestPhys>;
+  Level& LevelOf(int level) { return levels_[static_cast<std::size_t>(level - 1)]; }
 
   Vm& vm_;
   GuestPhys root_;
+  std::array<Level, 3> levels_;         // 1, 2, 3
+  std::uint64_t entries_written_ = 0;
   std::uint64_t next_ = 0;              // arena offset of the next table
   std::uint64_t supervisor_end_ = 0;    // tables below this are the supervisor's
 };

@@ -121,7 +121,7 @@ absl::Status ProbeGuest::MapUserCode(int page) {
 absl::Status ProbeGuest::Initialize() {
   vm_->set_granule_shift(layout::kShadowGranuleShift);
   if (absl::Status status = tables_.Initialize(); !status.ok()) return status;
-  if (absl::Status status = InstallSupervisor(*vm_, tables_); !status.ok()) return status;
+  if (absl::Status status = InstallSupervisor(*vm_, tables_, ProgramRing::kRing3); !status.ok()) return status;
   const abi::ImageHeader& header = dune::Ring0Header();
   const auto code = dune::Ring0Image().subspan(header.probe_user,
                                                header.probe_user_end - header.probe_user);

@@ -16,6 +16,7 @@ namespace x86 = dune::x86;
 using runtime::EngineFailure;
 using runtime::Exit;
 using runtime::Fault;
+using runtime::GuestCrash;
 using runtime::Interrupted;
 using runtime::Registers;
 using runtime::SystemCall;
@@ -26,10 +27,18 @@ constexpr std::uint64_t kSyncedRegisters = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREG
 // An EFAULT that finds nothing to repair is a race with a mapping change; this many in a row are
 // something else.
 constexpr unsigned kMostFruitlessRepairs = 10'000;
+// As many page faults in a row at a page that the tables have: a program in ring 0 uses other tables.
+constexpr unsigned kMostFruitlessFaults = 1'000;
 constexpr std::uint64_t kLowestNonCanonical = std::uint64_t{1} << 47;
+constexpr std::uint64_t kLowestSupervisor = ~std::uint64_t{0} << 47;
 
 constexpr std::uint64_t kTrapFrameOffset = layout::kBlockTrapStackTop - sizeof(abi::TrapFrame);
 constexpr std::uint64_t kIstFrameOffset = layout::kBlockIstStackTop - sizeof(abi::TrapFrame);
+
+// What ring 3 could not be entered at, or with ring 0, nobody.
+bool IsBadRip(std::uint64_t rip, ProgramRing ring) {
+  return rip >= kLowestNonCanonical && (ring == ProgramRing::kRing3 || rip < kLowestSupervisor);
+}
 
 bool IsIn(std::uint64_t rip, GuestVirt start, GuestVirt end) {
   return rip >= start.value && rip < end.value;
@@ -54,19 +63,32 @@ int UseHostTimeStamps(KvmApi& api, int vcpu_fd) {
 
 }  // namespace
 
-Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index)
+namespace {
+
+// Ring 0 has to be able to execute and use the program's pages, which ring 3 may use.
+CpuFeatures FeaturesIn(ProgramRing ring, CpuFeatures features) {
+  if (ring == ProgramRing::kRing0) features.smep = features.smap = features.umip = false;
+  return features;
+}
+
+}  // namespace
+
+Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index, ProgramRing ring)
     : vm_(vm),
       mmu_(mmu),
       probe_(probe),
       index_(index),
-      stubs_(Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
+      ring_(ring),
+      stubs_(ring == ProgramRing::kRing0
+                 ? Stubs::OfProgramImage(layout::ArenaVirt(layout::kImageOffset))
+                 : Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
       offered_cpuid_(OfferedCpuid(vm.supported_cpuid(), probe.ring0)),
-      features_(FeaturesOf(offered_cpuid_)),
+      features_(FeaturesIn(ring, FeaturesOf(offered_cpuid_))),
       frame_offset_(kTrapFrameOffset) {}
 
 absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, Mmu& mmu, const Probe& probe,
-                                                   unsigned index) {
-  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, mmu, probe, index));
+                                                   unsigned index, ProgramRing ring) {
+  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, mmu, probe, index, ring));
   if (absl::Status status = vcpu->Initialize(); !status.ok()) return status;
   return vcpu;
 }
@@ -88,12 +110,26 @@ absl::Status Vcpu::Initialize() {
   absl::Status mapped = mmu_.tables().MapSupervisor(block_address_, GuestPhys{block_offset},
                                                     /*writable=*/true, /*execute=*/false);
   if (!mapped.ok()) return mapped;
-  WriteVcpuBlock(block_, block_address_);
-
   CpuidTable cpuid = GuestCpuid(offered_cpuid_, features_);
   if (int result = api.Ioctl(fd, KVM_SET_CPUID2, &cpuid); result < 0) {
     return KvmError("KVM_SET_CPUID2", result);
   }
+  if (absl::Status status = SetSystemState(); !status.ok()) return status;
+  if (int result = UseHostTimeStamps(api, fd); result < 0) {
+    return KvmError("KVM_SET_DEVICE_ATTR", result);
+  }
+  // The x87 and SSE state a Linux process starts with; a reset CPU's differs. [abi §3.4.1]
+  kvm_fpu fpu{.fcw = 0x37f, .mxcsr = 0x1f80};
+  if (int result = api.Ioctl(fd, KVM_SET_FPU, &fpu); result < 0) {
+    return KvmError("KVM_SET_FPU", result);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::SetSystemState() {
+  KvmApi& api = vm_.api();
+  const int fd = vcpu_.get();
+  WriteVcpuBlock(block_, block_address_);
   kvm_sregs sregs;
   if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
     return KvmError("KVM_GET_SREGS", result);
@@ -103,15 +139,12 @@ absl::Status Vcpu::Initialize() {
     return KvmError("KVM_SET_SREGS", result);
   }
   run().s.regs.sregs = sregs;
-  const GuestVirt entry = probe_.is_hardware() ? stubs_.quick_entry : stubs_.syscall_entry;
+  const GuestVirt entry = uses_known_answers() ? stubs_.quick_entry : stubs_.syscall_entry;
   MsrTable msrs = SystemMsrs(entry, block_address_ + layout::kBlockState);
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {
     return absl::UnimplementedError("this KVM does not let SYSCALL's registers be set");
-  }
-  if (int result = UseHostTimeStamps(api, fd); result < 0) {
-    return KvmError("KVM_SET_DEVICE_ATTR", result);
   }
   if (features_.xcr0 != 0) {
     kvm_xcrs xcrs{.nr_xcrs = 1};
@@ -120,12 +153,13 @@ absl::Status Vcpu::Initialize() {
       return KvmError("KVM_SET_XCRS", result);
     }
   }
-  // The x87 and SSE state a Linux process starts with; a reset CPU's differs. [abi §3.4.1]
-  kvm_fpu fpu{.fcw = 0x37f, .mxcsr = 0x1f80};
-  if (int result = api.Ioctl(fd, KVM_SET_FPU, &fpu); result < 0) {
-    return KvmError("KVM_SET_FPU", result);
-  }
-  return absl::OkStatus();
+  place_ = Place::kRing0;
+  at_syscall_ = false;
+  frame_offset_ = kTrapFrameOffset;
+  const bool own_ring0 = ring_ == ProgramRing::kRing0;
+  code_selector_ = own_ring0 ? DUNE_SELECTOR_KERNEL_CODE : DUNE_SELECTOR_USER_CODE;
+  stack_selector_ = own_ring0 ? DUNE_SELECTOR_KERNEL_DATA : DUNE_SELECTOR_USER_DATA;
+  return own_ring0 ? ClearWhatRing0MaySet() : absl::OkStatus();
 }
 
 abi::Ring0State& Vcpu::state() const {
@@ -160,7 +194,8 @@ void Vcpu::Unkick() { __atomic_store_n(&run().immediate_exit, 0, __ATOMIC_RELAXE
 // ---- into the guest -----------------------------------------------------------------------------
 
 void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
-  const bool plain_return = at_syscall_ && registers.rcx == registers.rip &&
+  const bool plain_return = ring_ == ProgramRing::kRing3 && at_syscall_ &&
+                            registers.rcx == registers.rip &&
                             registers.r11 == registers.rflags &&
                             (registers.rflags & (x86::rflags::kTrap | x86::rflags::kResume)) == 0;
   if (plain_return) {
@@ -171,10 +206,10 @@ void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
   frame() = {.vector = 0,
              .error_code = 0,
              .rip = registers.rip,
-             .cs = DUNE_SELECTOR_USER_CODE,
+             .cs = code_selector_,
              .rflags = x86::rflags::ForUser(registers.rflags),
              .rsp = registers.rsp,
-             .ss = DUNE_SELECTOR_USER_DATA};
+             .ss = stack_selector_};
   regs.rip = stubs_.trap_return.value;
   regs.rsp = (block_address_ + frame_offset_).value;
 }
@@ -234,6 +269,8 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
     registers.rflags = registers.r11 = x86::rflags::ForUser(registers.r11);
     return Exit{SystemCall{}};
   }
+  // Programs look for this bit in signal frames.
+  if (ring_ == ProgramRing::kRing0) error_code |= x86::page_fault::kUser;
   const BackingCheck check = std::exchange(next_check_, BackingCheck::kAssume);
   const auto fault = [&](bool behind, std::uint64_t code) {
     return Exit{Fault{.vector = x86::Vector::kPageFault,
@@ -244,9 +281,17 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   // An access with ring 0's rights on behalf of ring 3 (a far return that QEMU 7.2 gets wrong): a page
   // that the guest may use does not make it work, so it would fault for ever.
   if ((error_code & x86::page_fault::kUser) == 0) return fault(false, error_code);
-  switch (mmu_.Resolve(address, error_code, check)) {
+  const Resolution resolution = mmu_.Resolve(address, error_code, check);
+  if (resolution != Resolution::kWasMapped) fruitless_faults_ = 0;
+  switch (resolution) {
     case Resolution::kMapped:
       return Resume{};
+    case Resolution::kWasMapped:
+      if (ring_ == ProgramRing::kRing3 || ++fruitless_faults_ < kMostFruitlessFaults) {
+        return Resume{};
+      }
+      fruitless_faults_ = 0;
+      return fault(false, error_code | x86::page_fault::kPresent);
     case Resolution::kNoMapping:
       return fault(false, error_code & ~x86::page_fault::kPresent);
     case Resolution::kForbidden:
@@ -267,10 +312,13 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
   } else if (rsp == (block_address_ + kIstFrameOffset).value) {
     frame_offset_ = kIstFrameOffset;
   } else {
-    return Exit{EngineFailure{absl::StrFormat("trap frame at unexpected stack 0x%x", rsp)}};
+    return Failed(absl::StrFormat("trap frame at unexpected stack 0x%x", rsp));
   }
-  const abi::TrapFrame trap = frame();  // the guest cannot reach it, but copy once all the same
-  if ((trap.cs & 3) != 3) {
+  const abi::TrapFrame trap = frame();  // copied once: a program in ring 0 can change it
+  if (ring_ == ProgramRing::kRing0) {
+    code_selector_ = trap.cs;
+    stack_selector_ = trap.ss;
+  } else if ((trap.cs & 3) != 3) {
     return Exit{EngineFailure{absl::StrFormat("exception %d (error 0x%x) in ring 0 at rip 0x%x",
                                               trap.vector, trap.error_code, trap.rip)}};
   }
@@ -298,9 +346,19 @@ void Vcpu::ReadAfterSyscall(Registers& registers) {
   registers.rflags = registers.r11;
 }
 
+Vcpu::Step Vcpu::Failed(std::string reason) const {
+  if (ring_ == ProgramRing::kRing0) return Exit{GuestCrash{std::move(reason)}};
+  return Exit{EngineFailure{std::move(reason)}};
+}
+
+bool Vcpu::StandsInProgram() const {
+  if (ring_ == ProgramRing::kRing0) return StandsInProgramOfRing0();
+  return PrivilegeOf(run()) != 0 && run().s.regs.regs.rip != stubs_.syscall_entry.value;
+}
+
 Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
   const std::uint64_t rip = run().s.regs.regs.rip;
-  if (PrivilegeOf(run()) != 0 && rip != stubs_.syscall_entry.value) {
+  if (StandsInProgram()) {
     place_ = Place::kRing3;
     ReadUserState(registers);
     return Exit{Interrupted{}};
@@ -330,7 +388,7 @@ Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
 }
 
 Vcpu::Step Vcpu::OnMemoryError(Registers& registers) {
-  if (PrivilegeOf(run()) != 0) {
+  if (StandsInProgram()) {
     place_ = Place::kRing3;
     ReadUserState(registers);
   }
@@ -340,8 +398,7 @@ Vcpu::Step Vcpu::OnMemoryError(Registers& registers) {
     return Resume{};
   }
   if (++fruitless_repairs_ < kMostFruitlessRepairs) return Resume{};
-  return Exit{EngineFailure{
-      absl::StrFormat("KVM cannot reach the guest's memory at rip 0x%x", registers.rip)}};
+  return Failed(absl::StrFormat("KVM cannot reach the guest's memory at rip 0x%x", registers.rip));
 }
 
 Vcpu::Step Vcpu::OnUserPort(const UserPortExit& exit, Registers& registers) {
@@ -370,7 +427,7 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
   if (result == -EINTR || result == -EAGAIN) return OnInterrupted(registers);
   if (result == -EFAULT) return OnMemoryError(registers);
   if (result < 0) {
-    return Exit{EngineFailure{absl::StrFormat("KVM_RUN: %s", strerror(-result))}};
+    return Failed(absl::StrFormat("KVM_RUN: %s", strerror(-result)));
   }
   fruitless_repairs_ = 0;
   return std::visit(
@@ -387,9 +444,10 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
           [&](const UserPortExit& exit) { return OnUserPort(exit, registers); },
           [&](const UserInvalidExit& exit) { return OnUserInvalid(exit, registers); },
           [&](const InterruptedExit&) { return OnInterrupted(registers); },
-          [&](const FailedExit& exit) -> Step { return Exit{EngineFailure{exit.reason}}; },
+          [&](const FailedExit& exit) { return Failed(exit.reason); },
       },
-      DecodeKvmExit(run(), stubs_));
+      ring_ == ProgramRing::kRing0 ? DecodeRing0Exit(run(), stubs_)
+                                   : DecodeKvmExit(run(), stubs_));
 }
 
 void Vcpu::Count(const Step& step) {
@@ -403,13 +461,13 @@ void Vcpu::Count(const Step& step) {
   std::visit(runtime::Overloaded{[&](const SystemCall&) { add(VcpuEvent::kSystemCall); },
                                  [&](const Fault&) { add(VcpuEvent::kFault); },
                                  [&](const Interrupted&) { add(VcpuEvent::kInterrupted); },
-                                 [](const EngineFailure&) {}},
+                                 [](const EngineFailure&) {}, [](const GuestCrash&) {}},
              *exit);
 }
 
 Exit Vcpu::Run(Registers& registers) {
   // Neither IRETQ nor SYSRETQ may see such an address: the CPU would fault in ring 0.
-  if (registers.rip >= kLowestNonCanonical) return GeneralProtection();
+  if (IsBadRip(registers.rip, ring_)) return GeneralProtection();
   Enter(registers);
   for (;;) {
     Step step = RunOnce(registers);

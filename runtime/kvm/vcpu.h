@@ -1,9 +1,13 @@
-// One vCPU: enters ring 3 with a thread's registers and comes back with an Exit.
+// One vCPU: enters the program with a thread's registers and comes back with an Exit.
 //
 // Between two Run calls the vCPU is either at a stub in ring 0 (after a trap or SYSCALL) or was
 // stopped in ring 3; Enter knows both. When KVM_RUN is interrupted inside the ring-0 image, an
 // entry runs on to its hypercall, and a return is undone: ring 3 has not executed anything since
 // the registers were written, so they are still exact.
+//
+// With ProgramRing::kRing0 the program is in ring 0 too (vcpu_ring0.cc): the image then only lends it
+// stacks, and "ring 3" below means the program. Trap frames are the program's to forge; they are
+// copied once, and what is in them is used for nothing but to enter the program again.
 //
 // Used by one host thread at a time; Kick is async-signal-safe.
 #ifndef DUNEBOX_RUNTIME_KVM_VCPU_H_
@@ -14,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <variant>
 
@@ -27,6 +32,7 @@
 #include "runtime/kvm/exit_decoder.h"
 #include "runtime/kvm/mmu.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
 #include "runtime/kvm/vm.h"
 
 namespace dunebox::kvm {
@@ -47,14 +53,19 @@ class Vcpu final : public runtime::EngineThread {
  public:
   // `index` < layout::kMostVcpus names the vCPU's block in the arena. Vm and Mmu outlive it.
   static absl::StatusOr<std::unique_ptr<Vcpu>> Create(Vm& vm, Mmu& mmu, const Probe& probe,
-                                                      unsigned index);
+                                                      unsigned index, ProgramRing ring);
+  // Descriptors, system registers and MSRs as a thread finds them when it starts.
+  absl::Status SetSystemState();
 
   runtime::Exit Run(runtime::Registers& registers) override;
   void Kick() override;
   void Unkick() override;
   std::size_t extended_state_size() const override { return features_.xsave_size; }
   std::uint64_t extended_features() const override { return features_.xcr0; }
-  bool uses_known_answers() const override { return probe_.is_hardware(); }
+  // A program in ring 0 owns its entry and its GS bases.
+  bool uses_known_answers() const override {
+    return probe_.is_hardware() && ring_ == ProgramRing::kRing3;
+  }
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
   // Calls that ring 0 has answered; what the guest's side says.
   std::uint64_t answered() const { return state().answered; }
@@ -64,12 +75,12 @@ class Vcpu final : public runtime::EngineThread {
   const std::array<Counter, kVcpuEvents>& events() const { return events_; }
 
  private:
-  // Where the vCPU stands between two Runs.
+  // Where the vCPU stands between two Runs: at a stub of the image, or in the program.
   enum class Place : std::uint8_t { kRing0, kRing3 };
   // What one KVM_RUN meant: go on as the vCPU stands, or something for the supervisor.
   struct Resume {};
 
-  Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index);
+  Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index, ProgramRing ring);
   absl::Status Initialize();
 
   void Enter(const runtime::Registers& registers);
@@ -79,6 +90,11 @@ class Vcpu final : public runtime::EngineThread {
 
   using Step = std::variant<Resume, runtime::Exit>;
   void Count(const Step& step);
+  // What ends the engine, or where the program owns the vCPU, the program.
+  Step Failed(std::string reason) const;
+  bool StandsInProgram() const;
+  bool StandsInProgramOfRing0() const;
+  absl::Status ClearWhatRing0MaySet();
   Step RunOnce(runtime::Registers& registers);
   Step OnTrap(runtime::Registers& registers);
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
@@ -96,6 +112,7 @@ class Vcpu final : public runtime::EngineThread {
   Mmu& mmu_;
   const Probe& probe_;
   const unsigned index_;
+  const ProgramRing ring_;
   const Stubs stubs_;
   const CpuidTable offered_cpuid_;
   const CpuFeatures features_;
@@ -104,11 +121,14 @@ class Vcpu final : public runtime::EngineThread {
   std::byte* block_ = nullptr;
   GuestVirt block_address_;
   Place place_ = Place::kRing0;
+  std::uint64_t code_selector_;    // with which the program goes on
+  std::uint64_t stack_selector_;
   bool at_syscall_ = false;        // in ring 0 by SYSCALL: SYSRET may be the way back
   std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
   BackingCheck next_check_ = BackingCheck::kAssume;
   std::array<Counter, kVcpuEvents> events_;
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
+  unsigned fruitless_faults_ = 0;  // page faults in a row at pages that were there
 };
 
 }  // namespace dunebox::kvm

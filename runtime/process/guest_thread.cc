@@ -8,6 +8,7 @@
 
 #include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
+#include "runtime/process/report.h"
 #include "runtime/process/signal_delivery.h"
 
 namespace dunebox::process {
@@ -34,6 +35,13 @@ void OnSystemCall(GuestThread& thread) {
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
   fprintf(stderr, "dunebox: engine failure: %s\n", failure.reason.c_str());
   _exit(125);
+}
+
+// As a crash that no handler can take.
+[[noreturn]] void OnGuestCrash(GuestThread& thread, const runtime::GuestCrash& crash) {
+  fprintf(stderr, "dunebox: the program in ring 0 cannot go on: %s\n", crash.reason.c_str());
+  ReportEnd(thread.owner);
+  signals::DieBySignal(SIGSEGV);
 }
 
 }  // namespace
@@ -82,6 +90,7 @@ void RunGuest(GuestThread& thread) {
                    [&](const runtime::Fault& fault) { DeliverFault(thread, fault); },
                    [](const runtime::Interrupted&) {},
                    [](const runtime::EngineFailure& failure) { OnEngineFailure(failure); },
+                   [&](const runtime::GuestCrash& crash) { OnGuestCrash(thread, crash); },
                },
                thread.engine->Run(thread.registers));
   }

@@ -85,6 +85,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.jit_cache);
   visit(state.session.isolation);
   visit(state.session.probe);
+  visit(state.session.ring);
   visit(state.path);
   visit(state.program_fd);
   visit(state.arguments);

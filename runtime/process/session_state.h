@@ -15,6 +15,7 @@
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
 
 namespace dunebox::process {
 
@@ -47,6 +48,7 @@ struct SessionState {
   unsigned jit_cache = 0;  // MiB, with EngineKind::kJit
   jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
   kvm::Probe probe;                                  // with EngineKind::kKvm
+  kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
 };
 
 // One execve.

@@ -244,7 +244,7 @@ TEST(VcpuBlock, HoldsTheseDescriptorsAndStacks) {
 TEST(Idt, EveryVectorGoesToItsStubAndOnlyBreakpointsAreForPrograms) {
   std::array<std::byte, kPageSize> page{};
   const GuestVirt vectors{0xffff'ff80'0000'0070};
-  WriteIdt(page.data(), vectors);
+  WriteIdt(page.data(), vectors, ProgramRing::kRing3);
   for (unsigned vector = 0; vector < DUNE_VECTOR_COUNT; ++vector) {
     std::array<std::uint64_t, 2> gate;
     std::memcpy(gate.data(), page.data() + vector * sizeof(gate), sizeof(gate));
@@ -261,6 +261,23 @@ TEST(Idt, EveryVectorGoesToItsStubAndOnlyBreakpointsAreForPrograms) {
   for (std::size_t i = DUNE_VECTOR_COUNT * 16; i < page.size(); ++i) {
     ASSERT_EQ(page[i], std::byte{0});
   }
+}
+
+// Below its stack pointer a program has a red zone.
+TEST(Idt, NoVectorUsesTheStackOfAProgramInRing0) {
+  std::array<std::byte, kPageSize> page{};
+  WriteIdt(page.data(), GuestVirt{0xffff'ff80'0000'0070}, ProgramRing::kRing0);
+  for (unsigned vector = 0; vector < DUNE_VECTOR_COUNT; ++vector) {
+    std::uint64_t gate;
+    std::memcpy(&gate, page.data() + vector * 16, sizeof(gate));
+    const bool own_stack = vector == 1 || vector == 2 || vector == 8 || vector == 18;
+    EXPECT_EQ((gate >> 32) & 7, own_stack ? 1u : 2u) << vector;
+  }
+  WriteVcpuBlock(page.data(), kBlock);
+  x86::TaskState tss;
+  std::memcpy(&tss, page.data() + layout::kBlockTss, sizeof(tss));
+  EXPECT_EQ(std::uint64_t{tss.ist[0]}, kBlock.value + layout::kBlockIstStackTop);
+  EXPECT_EQ(std::uint64_t{tss.ist[1]}, kBlock.value + layout::kBlockTrapStackTop);
 }
 
 }  // namespace

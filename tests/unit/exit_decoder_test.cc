@@ -173,5 +173,43 @@ TEST(Stubs, AreInOrderInsideTheImagesPage) {
   EXPECT_EQ(kStubs.syscall_entry.value + 2, kStubs.syscall_return.value);
 }
 
+// ---- programs in ring 0 -------------------------------------------------------------------------
+
+TEST(Ring0ExitDecoder, AnOutElsewhereIsAPortInstructionAndNoHypercall) {
+  const Stubs stubs = Stubs::OfProgramImage(layout::ArenaVirt(layout::kImageOffset));
+  const auto port = [&](std::uint64_t rip, int direction, std::uint16_t number) {
+    kvm_run run = At(0, rip, KVM_EXIT_IO);
+    run.io.direction = static_cast<std::uint8_t>(direction);
+    run.io.port = number;
+    return NameOf(DecodeRing0Exit(run, stubs));
+  };
+  for (const std::uint64_t behind : {0u, 2u}) {
+    EXPECT_EQ(port(stubs.trap_out.value + behind, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP), "trap");
+    EXPECT_EQ(port(stubs.syscall_entry.value + behind, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL), "syscall");
+  }
+  EXPECT_EQ(port(kUserRip, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP), "user out 208");
+  EXPECT_EQ(port(kUserRip, KVM_EXIT_IO_IN, 0x60), "user in 96");
+  EXPECT_EQ(port(stubs.trap_out.value, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL), "user out 209");
+  EXPECT_EQ(port(stubs.trap_out.value, KVM_EXIT_IO_IN, DUNE_PORT_TRAP), "user in 208");
+}
+
+TEST(Ring0ExitDecoder, WhatTheProgramDoesToItsCpuIsItsOwn) {
+  const Stubs stubs = Stubs::OfProgramImage(layout::ArenaVirt(layout::kImageOffset));
+  const auto name = [&](std::uint32_t reason, std::uint32_t suberror = 0) {
+    kvm_run run = At(0, kUserRip, reason);
+    run.internal.suberror = suberror;
+    return NameOf(DecodeRing0Exit(run, stubs));
+  };
+  EXPECT_EQ(name(KVM_EXIT_HLT), "user privileged");
+  EXPECT_EQ(name(KVM_EXIT_SET_TPR), "interrupted");
+  EXPECT_EQ(name(KVM_EXIT_INTR), "interrupted");
+  EXPECT_EQ(name(KVM_EXIT_INTERNAL_ERROR, KVM_INTERNAL_ERROR_EMULATION), "user invalid");
+  EXPECT_EQ(name(KVM_EXIT_INTERNAL_ERROR, KVM_INTERNAL_ERROR_DELIVERY_EV), "failed");
+  for (const std::uint32_t reason : {KVM_EXIT_SHUTDOWN, KVM_EXIT_MMIO, KVM_EXIT_FAIL_ENTRY,
+                                     KVM_EXIT_UNKNOWN, KVM_EXIT_HYPERCALL, KVM_EXIT_SYSTEM_EVENT}) {
+    EXPECT_EQ(name(reason), "failed") << reason;
+  }
+}
+
 }  // namespace
 }  // namespace dunebox::kvm

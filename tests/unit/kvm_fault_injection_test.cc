@@ -78,7 +78,7 @@ TEST(KvmFaultInjection, CreatingTheMachineFailsCleanlyAtEveryCall) {
 TEST(KvmFaultInjection, CreatingTheEngineFailsCleanlyAtEveryCall) {
   EXPECT_GE(FailEachCall([](FakeKvm& kvm) {
               Guest guest;
-              return KvmEngine::Create(kvm, kHardware, guest.space).status();
+              return KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3).status();
             }),
             12);
 }
@@ -86,7 +86,7 @@ TEST(KvmFaultInjection, CreatingTheEngineFailsCleanlyAtEveryCall) {
 TEST(KvmFaultInjection, CreatingAThreadFailsCleanlyAtEveryCall) {
   EXPECT_GE(FailEachCall([](FakeKvm& kvm) {
               Guest guest;
-              auto engine = KvmEngine::Create(kvm, kHardware, guest.space);
+              auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3);
               if (!engine.ok()) return engine.status();
               return (*engine)->CreateThread().status();
             }),
@@ -97,7 +97,7 @@ TEST(KvmFaultInjection, AliasingHostPagesFailsCleanlyAtEveryCall) {
   FailEachCall([](FakeKvm& kvm) {
     Guest guest;
     GuestPages pages(1);
-    auto engine = KvmEngine::Create(kvm, kHardware, guest.space);
+    auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3);
     if (!engine.ok()) return engine.status();
     return (*engine)->AliasHostPages({GuestVirt{0x3000'0000'0000}, GuestVirt{0x3000'0000'1000}},
                                      pages.host());
@@ -220,7 +220,7 @@ TEST(KvmCapabilities, AKvmThatTakesNotAllSystemCallMsrsIsRefused) {
   FakeKvm kvm;
   kvm.msrs_accepted = 2;
   Guest guest;
-  auto engine = KvmEngine::Create(kvm, kHardware, guest.space);
+  auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3);
   ASSERT_TRUE(engine.ok());
   EXPECT_TRUE(absl::IsUnimplemented((*engine)->CreateThread().status()));
 }

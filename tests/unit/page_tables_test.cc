@@ -180,6 +180,38 @@ TEST_F(PageTablesTest, RunningOutOfTableMemoryIsSaidAndCuredByReset) {
   EXPECT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
 }
 
+// A program in ring 0 can write its page tables: entries that lead outside the arena, or round in
+// circles, must neither be followed nor take for ever.
+TEST_F(PageTablesTest, ForgedTablesDoNotLeadTheHostAstray) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 4), GuestPhys{0x10'0000}, kReadWrite).ok());
+  const std::vector<PageTableEntry> before = Walk(kUser);
+  ASSERT_EQ(before.size(), 4u);
+  const std::uint64_t tables[] = {tables_.root().value, before[0].frame(), before[1].frame()};
+  for (const std::uint64_t forged : {std::uint64_t{0xf'ffff'ffff'f007}, tables_.root().value | 7,
+                                     std::uint64_t{0x4000'0087}, std::uint64_t{0}}) {
+    for (const std::uint64_t table : tables) {
+      auto* words = reinterpret_cast<std::uint64_t*>(vm_->arena(table));
+      for (unsigned i = 0; i < dune::x86::kEntriesPerTable / 2; ++i) words[i] = forged;
+    }
+    EXPECT_EQ(Present({GuestVirt{0}, GuestVirt{std::uint64_t{1} << 47}}).size(), 4u);
+    const GuestVirt elsewhere = kUser + 8 * kPageSize;
+    EXPECT_TRUE(tables_.MapSpan(Pages(elsewhere, 1), GuestPhys{0x20'0000}, kReadWrite).ok());
+    EXPECT_TRUE(tables_.MapSpan(Pages(GuestVirt{0x1000'0000'0000}, 1), GuestPhys{0}, kReadOnly).ok());
+    tables_.Clear({elsewhere, GuestVirt{std::uint64_t{1} << 47}});
+    tables_.Clear({GuestVirt{0}, kUser});
+    // The leaves are where they were, whatever the tables above say.
+    const auto* leaves = reinterpret_cast<const std::uint64_t*>(vm_->arena(before[2].frame()));
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(PageTableEntry(leaves[i]).present());
+  }
+}
+
+TEST_F(PageTablesTest, WhatIsThereAlreadyIsNotWritten) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 4), GuestPhys{0x10'0000}, kReadWrite).ok());
+  EXPECT_EQ(tables_.entries_written(), 4u);
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 5), GuestPhys{0x10'0000}, kReadWrite).ok());
+  EXPECT_EQ(tables_.entries_written(), 5u);
+}
+
 TEST_F(PageTablesTest, AgreesWithAModelUnderRandomChanges) {
   std::mt19937_64 random(20'240'601);
   std::map<std::uint64_t, std::uint64_t> model;  // page -> frame

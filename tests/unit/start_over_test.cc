@@ -68,7 +68,7 @@ class StartOverTest : public ::testing::Test {
     vm_ = std::move(*Vm::Create(HostKvmApi()));
     mmu_ = std::make_unique<Mmu>(*vm_, space_, probe_.paging);
     ASSERT_EQ(mmu_->Initialize(), absl::OkStatus());
-    ASSERT_EQ(InstallSupervisor(*vm_, mmu_->tables()), absl::OkStatus());
+    ASSERT_EQ(InstallSupervisor(*vm_, mmu_->tables(), ProgramRing::kRing3), absl::OkStatus());
     space_.SetObserver(mmu_.get());
     MapPage(kCode);
     std::memcpy(reinterpret_cast<void*>(kCode), dunebox_test_walk,
@@ -111,7 +111,7 @@ class StartOverTest : public ::testing::Test {
     return "exit " + std::to_string(exit.index()) + " at " + std::to_string(registers.rip);
   }
   std::unique_ptr<Vcpu> MakeVcpu(unsigned index) {
-    return std::move(*Vcpu::Create(*vm_, *mmu_, probe_, index));
+    return std::move(*Vcpu::Create(*vm_, *mmu_, probe_, index, ProgramRing::kRing3));
   }
 
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};

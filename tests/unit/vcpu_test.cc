@@ -40,8 +40,8 @@ class VcpuTest : public ::testing::Test {
  protected:
   VcpuTest() {
     EXPECT_EQ(mmu_.Initialize(), absl::OkStatus());
-    EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables()), absl::OkStatus());
-    vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0));
+    EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables(), ProgramRing::kRing3), absl::OkStatus());
+    vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0, ProgramRing::kRing3));
     registers_.rip = kCode + 0x10;
     registers_.rsp = kCode + 0xf00;
   }
