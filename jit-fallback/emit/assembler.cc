@@ -73,7 +73,7 @@ void Assembler::Move(Reg to, Reg from) {
 void Assembler::LoadAddress(Reg to, Reg base, Reg index, unsigned log_scale) {
   Bytes({static_cast<std::uint8_t>(0x48 | (High(to) << 2) | (High(index) << 1) | High(base)), 0x8d,
          static_cast<std::uint8_t>((Low(to) << 3) | 4),
-         static_cast<std::uint8_t>((log_scale << 6) | (Low(index) << 3) | Low(base))});
+         static_cast<std::uint8_t>((log_scale << 6) | (unsigned{Low(index)} << 3) | Low(base))});
 }
 
 void Assembler::MoveExtended(Reg to, Reg from, unsigned log_size) {
