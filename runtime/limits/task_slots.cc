@@ -71,7 +71,13 @@ std::optional<TaskSlots::Claim> TaskSlots::Take() {
 
 bool TaskSlots::Confirm(const Claim& claim) {
   std::uint32_t expected = claim.mark;
-  return slots_[claim.slot].compare_exchange_strong(expected, OwnId());
+  const std::uint32_t own = OwnId();
+  return slots_[claim.slot].compare_exchange_strong(expected, own) || expected == own;
+}
+
+void TaskSlots::HandOver(const Claim& claim, pid_t id) {
+  std::uint32_t expected = claim.mark;
+  slots_[claim.slot].compare_exchange_strong(expected, static_cast<std::uint32_t>(id));
 }
 
 void TaskSlots::GiveBack(const Claim& claim) {

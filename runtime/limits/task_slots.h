@@ -15,6 +15,8 @@
 #ifndef DUNEBOX_RUNTIME_LIMITS_TASK_SLOTS_H_
 #define DUNEBOX_RUNTIME_LIMITS_TASK_SLOTS_H_
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +49,8 @@ class TaskSlots {
   // By the new task. False when the slot was taken for free meanwhile, because who claimed it is
   // dead: then the task must end.
   bool Confirm(const Claim& claim);
+  // By the one who claimed, for the new task `id`, which may have been killed before it confirmed.
+  void HandOver(const Claim& claim, pid_t id);
   // By the one who claimed, when no task came of it.
   void GiveBack(const Claim& claim);
   // By a thread at its end.

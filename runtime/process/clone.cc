@@ -118,8 +118,11 @@ class TaskClaim {
   TaskClaim& operator=(const TaskClaim&) = delete;
 
   bool ok() const { return slots_ == nullptr || claim_.has_value(); }
-  // The parent's part is over: the new task confirms, however late.
-  void HandOver() { claim_.reset(); }
+  // The parent's part is over: the slot is the new task's, whether that lives to confirm or not.
+  void HandOver(pid_t id) {
+    if (claim_) slots_->HandOver(*claim_, id);
+    claim_.reset();
+  }
   // In the new task, with the parent's object or a copy of it.
   void Confirm() {
     if (!claim_ || slots_->Confirm(*claim_)) return;
@@ -276,7 +279,7 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
   ThreadStart start{.parent = parent, .request = request, .engine = *std::move(engine), .claim = claim};
   if (!CreateHostThread(start)) return Errno{EAGAIN};
   start.ready.acquire();
-  claim.HandOver();
+  claim.HandOver(start.id);
   return SyscallResult(start.id);
 }
 
@@ -297,7 +300,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   const pid_t id = ForkWithSignal(request.exit_signal);
   const int error = errno;
   if (id == 0) claim.Confirm();
-  if (id >= 0) claim.HandOver();
+  if (id >= 0) claim.HandOver(id == 0 ? gettid() : id);
   owner.limits().UnlockAfterFork();
   id == 0 ? low.ResetInChild() : low.ReleaseAfterFork();
   id == 0 ? owner.machine().UnlockInChild() : owner.machine().UnlockInParent();
@@ -339,7 +342,7 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   const int error = errno;
   start.Release();
   if (id < 0) return Errno{error};
-  claim.HandOver();
+  claim.HandOver(id);
   if ((request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(parent.memory, request.parent_tid, id);
   }

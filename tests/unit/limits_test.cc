@@ -116,6 +116,32 @@ TEST_F(Slots, AreKeptOnceConfirmed) {
   EXPECT_TRUE(slots_->Take());
 }
 
+TEST_F(Slots, OfATaskThatWasKilledBeforeItConfirmedComeBackToo) {
+  ASSERT_TRUE(slots_->Take());
+  const auto claim = slots_->Take();
+  ASSERT_TRUE(claim);
+  const pid_t child = fork();
+  if (child == 0) pause();
+  slots_->HandOver(*claim, child);
+  EXPECT_FALSE(slots_->Take());
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_TRUE(slots_->Take());
+}
+
+TEST_F(Slots, AreConfirmedBeforeAndAfterTheyAreHandedOver) {
+  for (const bool before : {true, false}) {
+    const auto claim = slots_->Take();
+    ASSERT_TRUE(claim);
+    if (before) {
+      EXPECT_TRUE(slots_->Confirm(*claim));
+    }
+    slots_->HandOver(*claim, gettid());
+    EXPECT_TRUE(slots_->Confirm(*claim));
+  }
+  EXPECT_FALSE(slots_->Take());
+}
+
 TEST_F(Slots, ComeBackOnlyWhenTheProcessHasBeenWaitedFor) {
   ASSERT_TRUE(slots_->Take());
   const auto claim = slots_->Take();
