@@ -26,7 +26,7 @@ CFLAGS = -O2 -Wall -fPIC
 OBJECTS = part1.o part2.o part3.o part4.o
 all: program dynamic
 program: main.o libparts.a
-	$(CC) -o $@ main.o -L. -lparts -lm -lpthread
+	$(CC) -o $@ main.o -L. -l:libparts.a -lm -lpthread
 dynamic: main.o libparts.so
 	$(CC) -o $@ main.o -L. -l:libparts.so -lm -lpthread -Wl,-rpath,'$$ORIGIN'
 libparts.a: $(OBJECTS)
