@@ -6,7 +6,9 @@
 
         .text
 
-// Entered from: CopyBytes() in guest_memory.cc, ordinary call.
+// By words first, as the kernel copies: an address that a sibling is changing is the old one or the new
+// one, not one made of both. After a fault there the bytes that can be copied are.
+// Entered from: Read() and Write(), ordinary call.
 // Registers in: RDI destination, RSI source, RDX bytes.
 // Stack: return address only.
 // Leaves to: caller, RAX = bytes NOT copied (0 on success).
@@ -14,6 +16,14 @@
         .type   dunebox_copy_bytes, @function
 dunebox_copy_bytes:
         movq    %rdx, %rcx
+        andl    $7, %edx
+        shrq    $3, %rcx
+        jz      .Lcopy_rest
+.Lcopy_words:
+        rep movsq
+.Lcopy_rest:
+        leaq    (%rdx,%rcx,8), %rcx
+        jrcxz   .Lcopy_done
 .Lcopy_rep:
         rep movsb
 .Lcopy_done:
@@ -100,6 +110,7 @@ dunebox_compare_exchange:
         .balign 8
 // Pairs: address of the instruction that may fault, address to continue at.
 dunebox_copy_fixups:
+        .quad   .Lcopy_words, .Lcopy_rest
         .quad   .Lcopy_rep, .Lcopy_done
         .irp    size, 1, 2, 4, 8
         .quad   .Lmove_\size\()_load, .Lmove_fault

@@ -161,6 +161,10 @@ TEST_F(GuestMemoryTest, AFailedReadHasCopiedThePrefix) {
   std::array<std::byte, 4> to{};
   EXPECT_FALSE(memory_.Read(end_ - 2, to));
   EXPECT_EQ(std::memcmp(to.data(), "ab\0\0", 4), 0);
+  // Also when it ends in the middle of a word.
+  std::array<std::byte, 24> more{};
+  EXPECT_FALSE(memory_.Read(end_ - 11, more));
+  EXPECT_EQ(std::memcmp(more.data() + 9, "ab\0", 3), 0);
 }
 
 TEST_F(GuestMemoryTest, AnAccessAtOnceIsMadeOrNot) {
