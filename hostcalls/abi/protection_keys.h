@@ -5,8 +5,8 @@
 #ifndef DUNEBOX_HOSTCALLS_ABI_PROTECTION_KEYS_H_
 #define DUNEBOX_HOSTCALLS_ABI_PROTECTION_KEYS_H_
 
-#define DUNE_KEY_GUEST 1   // guest memory, and the pages that translated code spills to
-#define DUNE_KEY_TABLES 2  // lookup tables, exit pointers, clock pages: the guest may only read them
+#define DUNE_KEY_GUEST 1    // guest memory, and the pages that translated code spills to
+#define DUNE_KEY_TABLES 2   // lookup tables, exit pointers, clock pages: read-only to the guest
 #define DUNE_KEY_STAGING 3  // copies that the kernel gets in a call that names guest memory, too
 
 #define DUNE_PKRU_GUEST 0x55555561        // key 1 open, key 2 read-only

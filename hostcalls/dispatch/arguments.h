@@ -1,7 +1,7 @@
 // From what the guest passed to what the host kernel may see, by the kinds in the row.
 //
-// Owns the copies (paths, iovec arrays) that the host call then uses, staged for the kernel, so that
-// the guest cannot change what was checked. Plain buffers are passed as checked addresses: the
+// Owns the copies (paths, iovec arrays) that the host call then uses, staged for the kernel, so
+// that the guest cannot change what was checked. Plain buffers are passed as checked addresses: the
 // kernel copies them itself, once, and any address in the window is the guest's own.
 //
 //   PreparedArguments prepared(caller);

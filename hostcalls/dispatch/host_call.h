@@ -5,10 +5,10 @@
 // exit that returns Restart (HostCallRewind). So a signal is either seen before the
 // kernel starts the call, or the kernel itself ends the call because of it.
 //
-// Two views of memory for the kernel (isolation pku, docs/isolation.md). HostCall is the one to use:
-// the kernel sees guest memory and what is staged (hostcalls/memory/staging.h), and EFAULT is what comes
-// of any other address. RuntimeCall is for calls all of whose pointers are the runtime's own; an
-// address from the guest has no business there. Without protection keys they are the same.
+// Two views of memory for the kernel (isolation pku, docs/isolation.md). HostCall is the one to
+// use: the kernel sees guest memory and what is staged (hostcalls/memory/staging.h), and EFAULT is
+// what comes of any other address. RuntimeCall is for calls all of whose pointers are the runtime's
+// own; an address from the guest has no business there. Without protection keys they are the same.
 //
 //   RuntimeCall(caller, SYS_openat2, Arguments(directory, path.c_str(), &how, sizeof(how)));
 //   HostCall(caller, SYS_read, {fd, address, count});

@@ -1,5 +1,6 @@
 // Protection keys in this process (isolation pku): key 0 stays the runtime's, two more are the
-// guest's, and one is for what the kernel reads and writes for both. hostcalls/abi/protection_keys.h has their numbers and the values of PKRU.
+// guest's, and one is for what the kernel reads and writes for both. Their numbers, and the values
+// of PKRU, are in hostcalls/abi/protection_keys.h.
 //
 //   if (absl::Status status = OpenProtectionKeys(); !status.ok()) ...
 //   SetProtectionKey(page, size, PROT_READ | PROT_WRITE, DUNE_KEY_GUEST);

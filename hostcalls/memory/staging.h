@@ -1,5 +1,6 @@
-// Where the kernel finds what the runtime has copied (paths, arrays of buffers, structures) in a call
-// that names guest memory, too: such a call is made with the runtime's memory shut (host_call.h).
+// Where the kernel finds what the runtime has copied (paths, arrays of buffers, structures) in a
+// call that names guest memory, too: such a call is made with the runtime's memory shut
+// (hostcalls/dispatch/host_call.h).
 //
 // A Staging is one thread's, a few pages with the staging key, mapped when first needed. A
 // StagingScope gives the room back when it ends; scopes of one thread are nested. Without

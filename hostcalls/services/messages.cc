@@ -320,8 +320,8 @@ SyscallResult HandleRecvmsg(Caller& caller, const ArgumentValues& arguments) {
   const SyscallResult copied = CopyMessageToReceive(caller, arguments[1], staged, message);
   if (!copied.ok()) return copied;
   const msghdr* const header = staged.Place(message.header);
-  const SyscallResult result = HostCall(
-      caller, SYS_recvmsg, Arguments(AsInt(arguments[0]), header, AsInt(arguments[2])));
+  const SyscallResult result =
+      HostCall(caller, SYS_recvmsg, Arguments(AsInt(arguments[0]), header, AsInt(arguments[2])));
   if (!result.ok()) return result;
   return CopyOutHeader(caller, arguments[1], *header) ? result : Errno{EFAULT};
 }
@@ -354,10 +354,9 @@ SyscallResult HandleRecvmmsg(Caller& caller, const ArgumentValues& arguments) {
       caller, arguments[1], static_cast<std::uint32_t>(arguments[2]), CopyMessageToReceive, batch);
   if (!copied.ok()) return copied;
   const timespec* const left = timeout ? batch.staged.Place(*timeout) : nullptr;
-  const SyscallResult result =
-      HostCall(caller, SYS_recvmmsg,
-               Arguments(AsInt(arguments[0]), batch.headers.data(), batch.headers.size(),
-                         AsInt(arguments[3]), left));
+  const SyscallResult result = HostCall(caller, SYS_recvmmsg,
+                                        Arguments(AsInt(arguments[0]), batch.headers.data(),
+                                                  batch.headers.size(), AsInt(arguments[3]), left));
   if (!result.ok()) return result;
   if (left != nullptr) {
     const SyscallResult written = caller.memory.CopyOut(GuestPtr<timespec>{arguments[4]}, *left);

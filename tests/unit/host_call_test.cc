@@ -275,8 +275,8 @@ constexpr std::size_t kPage = 4096;
 
 struct KeyedPage {
   explicit KeyedPage(int key)
-      : bytes(static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
+      : bytes(static_cast<char*>(
+            mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
     bytes[0] = 'k';
     EXPECT_TRUE(SetProtectionKey(bytes, kPage, PROT_READ | PROT_WRITE, key));
   }
@@ -351,9 +351,9 @@ TEST_F(KeyedHostCall, AnArrayOfBuffersIsStagedAndEachBufferIsTheGuests) {
   StagingScope staged(self_.staging);
   iovec buffers[] = {{.iov_base = guest.bytes, .iov_len = 1}, {.iov_base = &own, .iov_len = 1}};
   const auto write_them = [&](const iovec* array, std::uint64_t count) {
-    return HostCall(self_, SYS_writev,
-                    {static_cast<std::uint64_t>(pipe_.ends[1]),
-                     reinterpret_cast<std::uint64_t>(array), count});
+    return HostCall(
+        self_, SYS_writev,
+        {static_cast<std::uint64_t>(pipe_.ends[1]), reinterpret_cast<std::uint64_t>(array), count});
   };
   EXPECT_EQ(write_them(buffers, 1).error(), EFAULT);
   const iovec* const placed = staged.PlaceAll(std::span<iovec>(buffers)).data();

@@ -1,5 +1,5 @@
-// Where the kernel finds what the runtime has copied. That the kernel may use it while everything else
-// is shut is host_call_test's to show, where there are protection keys.
+// Where the kernel finds what the runtime has copied. That the kernel may use it while everything
+// else is shut is host_call_test's to show, where there are protection keys.
 #include "hostcalls/memory/staging.h"
 
 #include <gtest/gtest.h>
