@@ -1,0 +1,83 @@
+// What the host's kernel shall forbid this session, whatever happens in the runtime: wall 2.
+// [DESIGN D6]
+//
+// Values only, compiled from a policy by sandbox/policy; runtime/confinement carries them out once
+// a session, before the first guest instruction. A mechanism that this machine does not have is
+// left out and told by `dunebox doctor`, unless it is required: then the session does not start.
+//
+//   Plan plan{.mounts = {{.kind = MountKind::kBind, .source = "/usr", .target = "/usr"}}};
+#ifndef DUNEBOX_RUNTIME_CONFINEMENT_PLAN_H_
+#define DUNEBOX_RUNTIME_CONFINEMENT_PLAN_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace dunebox::confinement {
+
+enum class Mechanism : std::uint8_t {
+  kSeccomp,
+  kLandlock,
+  kUserNamespace,
+  kMountNamespace,
+  kPidNamespace,
+  kNetworkNamespace,
+  kIpcNamespace,
+  kUtsNamespace,
+  kCgroup,
+};
+inline constexpr int kMechanismCount = 9;
+
+enum class MountKind : std::uint8_t {
+  kBind,         // `source`, of the host's, appears at `target`
+  kTmpfs,        // private and empty, writable
+  kProc,         // of the session's pid namespace
+  kDevices,      // null, zero, full, random, urandom, tty, ptmx, pts, shm, fd
+};
+
+struct Mount {
+  MountKind kind = MountKind::kBind;
+  std::string source;  // with kBind: absolute, resolved
+  std::string target;  // absolute, as the program names it
+  bool writable = false;
+  bool executable = true;   // may programs of it be executed or mapped PROT_EXEC?
+  std::uint64_t size = 0;   // with kTmpfs: bytes; 0: the kernel's default
+};
+
+// Zero means no limit of ours.
+struct Limits {
+  std::uint64_t memory = 0;           // bytes of the whole tree (cgroup), else RLIMIT_DATA each
+  std::chrono::milliseconds wall_time{0};
+  std::chrono::milliseconds cpu_time{0};  // of the whole tree
+  std::uint64_t processes = 0;        // and threads, of the whole tree
+  std::uint64_t open_files = 0;       // a process
+  std::uint64_t file_size = 0;        // bytes a file
+};
+
+struct Identity {
+  std::optional<std::uint32_t> uid, gid;  // as the program sees itself
+  std::string hostname;                   // empty: the host's
+};
+
+struct Plan {
+  // Nothing at all is done: what --allow=all means, but for `limits`, `die_with_parent` and `chdir`.
+  bool confine = false;
+  std::vector<Mechanism> required;
+  // In this order. Nothing but these is visible when there is a mount namespace.
+  std::vector<Mount> mounts;
+  bool own_network = true;  // a network namespace with loopback only
+  std::vector<std::uint16_t> connect_ports, bind_ports;  // Landlock TCP rules; empty with
+  bool any_tcp_port = false;                             // this one true: not handled
+  bool own_processes = true;  // a pid namespace: nothing outside is visible or signalled
+  Identity identity;
+  Limits limits;
+  std::string chdir;  // empty: the caller's directory if visible, else "/"
+  bool die_with_parent = false;
+  int json_status_fd = -1;  // one JSON object a line: started, ended with which status and why
+};
+
+}  // namespace dunebox::confinement
+
+#endif  // DUNEBOX_RUNTIME_CONFINEMENT_PLAN_H_
