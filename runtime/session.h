@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "jit-fallback/emit/isolation.h"
+#include "hostcalls/policy/rules.h"
+#include "runtime/confinement/plan.h"
 #include "runtime/diagnostics.h"
 #include "runtime/limits/environment.h"
 #include "runtime/limits/session_limits.h"
@@ -40,6 +42,8 @@ struct SessionOptions {
   Diagnostics diagnostics;
   SessionLimits limits;
   EnvironmentChanges environment;
+  hostcalls::policy::Rules rules;  // wall 1
+  confinement::Plan plan;          // wall 2
   std::string directory;       // to start in; empty: the caller's
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   bool die_with_parent = false;

@@ -12,6 +12,7 @@
 
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/memory/staging.h"
+#include "hostcalls/policy/guard.h"
 #include "hostcalls/table/table.h"
 
 namespace dunebox::hostcalls {
@@ -60,6 +61,9 @@ struct Caller {
   // Non-zero when a signal was taken and waits for delivery to the guest; written by host signal
   // handlers of this thread, read by the interruptible system-call stub.
   std::atomic<std::uint32_t> signal_pending{0};
+  // What the session's policy permits; null where none is in force: the rights of the caller. Set
+  // before the first call.
+  const policy::Guard* guard = nullptr;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -9,7 +9,6 @@
 #ifndef DUNEBOX_RUNTIME_CONFINEMENT_PLAN_H_
 #define DUNEBOX_RUNTIME_CONFINEMENT_PLAN_H_
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,23 +45,13 @@ struct Mount {
   std::uint64_t size = 0;   // with kTmpfs: bytes; 0: the kernel's default
 };
 
-// Zero means no limit of ours.
-struct Limits {
-  std::uint64_t memory = 0;           // bytes of the whole tree (cgroup), else RLIMIT_DATA each
-  std::chrono::milliseconds wall_time{0};
-  std::chrono::milliseconds cpu_time{0};  // of the whole tree
-  std::uint64_t processes = 0;        // and threads, of the whole tree
-  std::uint64_t open_files = 0;       // a process
-  std::uint64_t file_size = 0;        // bytes a file
-};
-
 struct Identity {
   std::optional<std::uint32_t> uid, gid;  // as the program sees itself
   std::string hostname;                   // empty: the host's
 };
 
 struct Plan {
-  // Nothing at all is done: what --allow=all means, but for `limits`, `die_with_parent` and `chdir`.
+  // Nothing at all is done: what --allow=all means.
   bool confine = false;
   std::vector<Mechanism> required;
   // In this order. Nothing but these is visible when there is a mount namespace.
@@ -72,10 +61,6 @@ struct Plan {
   bool any_tcp_port = false;                             // this one true: not handled
   bool own_processes = true;  // a pid namespace: nothing outside is visible or signalled
   Identity identity;
-  Limits limits;
-  std::string chdir;  // empty: the caller's directory if visible, else "/"
-  bool die_with_parent = false;
-  int json_status_fd = -1;  // one JSON object a line: started, ended with which status and why
 };
 
 }  // namespace dunebox::confinement
