@@ -188,8 +188,8 @@ bool CreateHostThread(ThreadStart& start) {
 void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
                        std::span<const std::byte> extended) {
   Machine& machine = thread.owner.machine();
-  // Its code cache is a file.
-  const hostcalls::VirtualLimits::FileSizeLifted lifted(thread.owner.limits());
+  // What the engine needs anew are files.
+  const hostcalls::VirtualLimits::Lifted lifted(thread.owner.limits());
   const absl::StatusOr<bool> continued = machine.engine().ContinueAfterFork(*thread.engine);
   absl::Status status = continued.status();
   if (continued.ok() && !*continued) {
