@@ -296,7 +296,8 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   process::SessionState session{.trace = options.trace,
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
-                                .jit_cache = options.jit_cache};
+                                .jit_cache = options.jit_cache,
+                                .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
     absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
