@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/pinned_path.h"
@@ -366,8 +367,8 @@ SyscallResult NamedCall::Issue() {
   for (std::size_t i = 0; i < parents_.size(); ++i) {
     const bool by_name = paths_[i].directory == kNone;
     const int directory = parents_[i].directory.get();
-    const std::string path =
-        by_name ? "/proc/" + DescriptorLink(directory) + "/" + parents_[i].name : parents_[i].name;
+    std::string& path = parents_[i].name;  // lives as long as the call
+    if (by_name) path = absl::StrCat("/proc/", DescriptorLink(directory), "/", path);
     if (!by_name) At(values_, paths_[i].directory) = AsArgument(directory);
     At(values_, paths_[i].path) =
         AsArgument(staged.PlaceAll(std::span(path.c_str(), path.size() + 1)).data());
