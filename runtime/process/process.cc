@@ -10,6 +10,7 @@ namespace dunebox::process {
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
                  runtime::TaskSlots* tasks, const Observers& observers, ProgramView program)
     : session_(session),
+      guard_(session_.rules, nullptr),
       program_(std::move(program)),
       tasks_(tasks),
       observers_(observers),
@@ -22,6 +23,7 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
 
 Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
+      guard_(session_.rules, nullptr),
       program_(parent.program_),
       tasks_(parent.tasks_),
       observers_(parent.observers_),

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "hostcalls/policy/rules.h"
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
@@ -49,6 +50,7 @@ struct SessionState {
   jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
   kvm::Probe probe;                                  // with EngineKind::kKvm
   kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
+  hostcalls::policy::Rules rules;  // what the session's policy permits
 };
 
 // One execve.
