@@ -5,6 +5,8 @@
 #ifndef DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 #define DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -75,6 +77,9 @@ struct Caller {
         reserved(reserved_descriptors) {}
   // Would a call that a signal has ended be made again? By the handler of the one that is noted.
   virtual bool RestartsAfterSignal() const { return false; }
+  // Ends the process because of `signal`: here with the status a shell gives that, in the runtime by
+  // the signal itself, whatever the guest does with it.
+  [[noreturn]] virtual void EndBySignal(int signal) { _exit(128 + signal); }
 
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;

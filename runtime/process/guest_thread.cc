@@ -65,7 +65,7 @@ void GuestThread::Attach() {
 
 void GuestThread::PublishAnswers() {
   if (owner.trace() != nullptr || !engine->uses_known_answers()) return;
-  engine->KnowAnswers(KnownAnswers());
+  engine->KnowAnswers(KnownAnswers(guard));
 }
 
 bool GuestThread::RestartsAfterSignal() const {
@@ -73,6 +73,11 @@ bool GuestThread::RestartsAfterSignal() const {
   if (noted == 0) return true;  // a kick, no more
   const int first = std::countr_zero(noted) + 1;
   return (owner.signal_handlers().Get(first).flags & signals::kSaRestart) != 0;
+}
+
+void GuestThread::EndBySignal(int number) {
+  ReportEnd(owner);
+  signals::DieBySignal(number);
 }
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
