@@ -112,6 +112,28 @@ SocketAnswer Refused(int error, const NetworkRules& rules) {
   return {.allowed = false, .error = error, .origin = rules.origin};
 }
 
+// What an option or control message may be used with.
+enum class Needs : unsigned char { kAny, kHost };
+struct OptionRow {
+  int level;
+  int option;
+  Needs needs;
+};
+constexpr OptionRow kOptions[] = {
+#define OPTION(level, option, name, needs) {level, option, Needs::needs},
+#define CONTROL(level, type, name)
+#include "hostcalls/policy/socket_options.inc"
+#undef CONTROL
+#undef OPTION
+};
+constexpr std::pair<int, int> kControls[] = {
+#define OPTION(level, option, name, needs)
+#define CONTROL(level, type, name) {level, type},
+#include "hostcalls/policy/socket_options.inc"
+#undef CONTROL
+#undef OPTION
+};
+
 constexpr int kTypeBits = 0xf;  // SOCK_TYPE_MASK [linux]
 
 // Streams and datagrams, of the two protocols whose addresses mean what they say: multipath TCP and
@@ -165,9 +187,12 @@ SocketAddress DecodeAddress(std::span<const std::byte> bytes, AddressUse use) {
   return address;
 }
 
-void NameLoopback(std::span<std::byte> bytes, AddressUse use) {
+void NameLoopback(const NetworkRules& rules, std::span<std::byte> bytes, AddressUse use) {
   if (bytes.size() < sizeof(sa_family_t)) return;
-  if (use != AddressUse::kConnect && use != AddressUse::kSend) return;
+  if (use == AddressUse::kBind &&
+      (rules.reach != Reach::kLoopback || MayUse(rules, DecodeAddress(bytes, use), use).allowed)) {
+    return;
+  }
   const auto write = [&](std::size_t at, const auto& value) {
     std::memcpy(&bytes[at], value.data(), value.size());
   };
@@ -248,6 +273,17 @@ SocketAnswer MayMakeSocket(const NetworkRules& rules, int domain, int type, int 
 SocketAnswer MayMakePair(int domain) {
   if (domain == AF_UNIX) return {.allowed = true};
   return {.allowed = false, .error = EOPNOTSUPP};  // what Linux has for most families
+}
+
+bool MaySetOption(const NetworkRules& rules, int level, int option) {
+  return std::ranges::any_of(kOptions, [&](const OptionRow& row) {
+    return row.level == level && row.option == option &&
+           (row.needs == Needs::kAny || rules.reach == Reach::kHost);
+  });
+}
+
+bool MaySendControl(int level, int type) {
+  return std::ranges::find(kControls, std::pair(level, type)) != std::end(kControls);
 }
 
 std::string Describe(const SocketAddress& address) {

@@ -2,9 +2,9 @@
 //
 // Pure: works on a socket address that has been copied from the program, and on the rules. What an
 // address means is what the kernel makes of it, also where a family is left out (AF_UNSPEC stands
-// for IPv4 in bind and sendto, and dissolves a connection in connect). Addresses that stand for
-// "this machine" in connect (0.0.0.0 and ::) are replaced by the loopback address, so that the
-// kernel goes where the rules were asked about. Not known here: whose the socket is, what it is
+// for IPv4 in bind and sendto, and dissolves a connection in connect). Where 0.0.0.0 and :: stand
+// for "this machine" the loopback address is written over them, so that the kernel goes where the
+// rules were asked about. Not known here: whose the socket is, what it is
 // connected to, and whether a path may be written to; the services ask for that.
 //
 //   const SocketAddress address = DecodeAddress(copied_bytes, AddressUse::kConnect);
@@ -54,8 +54,9 @@ struct NetworkAnswer {
 
 SocketAddress DecodeAddress(std::span<const std::byte> bytes, AddressUse use);
 
-// Writes the loopback address over one that stands for it in connect, sendto and their like.
-void NameLoopback(std::span<std::byte> bytes, AddressUse use);
+// Writes the loopback address over 0.0.0.0 and :: in connect and sendto, where they mean it; and in
+// bind where nothing but loopback can be reached, so that servers which bind to all there is work.
+void NameLoopback(const NetworkRules& rules, std::span<std::byte> bytes, AddressUse use);
 
 NetworkAnswer MayUse(const NetworkRules& rules, const SocketAddress& address, AddressUse use);
 
@@ -67,6 +68,10 @@ struct SocketAnswer {
 };
 SocketAnswer MayMakeSocket(const NetworkRules& rules, int domain, int type, int protocol);
 SocketAnswer MayMakePair(int domain);
+
+// The lists in socket_options.inc: options that may be set, control data that may be sent.
+bool MaySetOption(const NetworkRules& rules, int level, int option);
+bool MaySendControl(int level, int type);
 
 // "192.0.2.1:443", "[2001:db8::1]:443", "unix:/run/x", "unix:@x", "netlink".
 std::string Describe(const SocketAddress& address);

@@ -153,8 +153,9 @@ TEST(NetworkAddress, OtherFamilies) {
 }
 
 TEST(NetworkAddress, TheAddressOfThisMachineIsWrittenOut) {
-  const auto named = [](Bytes bytes, AddressUse use) {
-    NameLoopback(bytes, use);
+  NetworkRules rules{.reach = Reach::kHost};
+  const auto named = [&](Bytes bytes, AddressUse use) {
+    NameLoopback(rules, bytes, use);
     return Describe(DecodeAddress(bytes, use));
   };
   for (const AddressUse use : {kConnect, kSend}) {
@@ -167,8 +168,16 @@ TEST(NetworkAddress, TheAddressOfThisMachineIsWrittenOut) {
   EXPECT_EQ(named(Ipv4("0.0.0.0", 80, AF_UNSPEC), kSend), "127.0.0.1:80");
   EXPECT_EQ(named(Ipv4("0.0.0.0", 80), kBind), "0.0.0.0:80");
   EXPECT_EQ(named(Ipv6("::", 80), kBind), "[::]:80");
+  rules.reach = Reach::kLoopback;
+  EXPECT_EQ(named(Ipv4("0.0.0.0", 80), kBind), "127.0.0.1:80");
+  EXPECT_EQ(named(Ipv6("::", 80), kBind), "[::1]:80");
+  EXPECT_EQ(named(Ipv4("0.0.0.0", 80, AF_UNSPEC), kBind), "127.0.0.1:80");
+  EXPECT_EQ(named(Ipv4("192.0.2.7", 80), kBind), "192.0.2.7:80");
+  rules.listen = {Rule("0.0.0.0", 0, 80, 80)};
+  EXPECT_EQ(named(Ipv4("0.0.0.0", 80), kBind), "0.0.0.0:80");
+  EXPECT_EQ(named(Ipv4("0.0.0.0", 81), kBind), "127.0.0.1:81");
   Bytes none(1);
-  NameLoopback(none, kConnect);
+  NameLoopback(rules, none, kConnect);
   EXPECT_EQ(none, Bytes(1));
 }
 
