@@ -299,6 +299,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
                                 .jit_cache = options.jit_cache,
+                                .root = getppid(),
                                 .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {

@@ -5,6 +5,7 @@
 #ifndef DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 #define DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
@@ -66,6 +67,8 @@ struct Caller {
   // What the session's policy permits; null where none is in force: the rights of the caller. Set
   // before the first call.
   const policy::Guard* guard = nullptr;
+  // The process whose descendants are the session's processes (services/session_processes.h).
+  pid_t session_root = 0;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -8,6 +8,7 @@
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/path_calls.h"
+#include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
 
@@ -44,6 +45,7 @@ SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Reques
     case Route::kForwarded: {
       PreparedArguments prepared(caller);
       SyscallResult checked = prepared.Prepare(row, request.arguments);
+      if (checked.ok()) checked = RequireSessionTargets(caller, row, request.arguments);
       if (!checked.ok()) return checked;
       return CallWithPaths(caller, row, prepared.values());
     }
