@@ -17,10 +17,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "hostcalls/policy/call_rules.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
+#include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
@@ -391,6 +393,21 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
   return absl::OkStatus();
 }
 
+// What `dunebox run` or an execve that was already permitted starts. There is no call of the
+// program's to refuse any more: the session, or the process, ends.
+absl::Status MayExecute(const hostcalls::policy::Rules& rules,
+                        hostcalls::ReservedDescriptors reserved, int fd, const std::string& path) {
+  if (rules.allow_all || rules.audit) return absl::OkStatus();
+  const hostcalls::CopyResult<std::string> name = hostcalls::ObjectName(reserved, fd);
+  if (!name.ok()) return absl::ErrnoToStatus(name.error().value, path);
+  const hostcalls::policy::RightsAndOrigin allowed = hostcalls::RightsOnName(rules, *name);
+  if ((allowed.rights & hostcalls::policy::kExecuteFile) != 0) return absl::OkStatus();
+  const std::string object = hostcalls::Escape(*name);
+  return absl::PermissionDeniedError(
+      absl::StrCat(hostcalls::Escape(path), ": the policy does not permit to execute ", object,
+                   " (to allow it: --ro ", object, ")"));
+}
+
 // Of a program that was given as a descriptor, that descriptor is opened and closed.
 absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
   const hostcalls::ReservedFd program_fd(state.program_fd);
@@ -398,7 +415,10 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
                                ? hostcalls::DescriptorPath(program_fd.get())
                                : state.path;
   absl::StatusOr<loader::Program> program =
-      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()));
+      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()),
+                          [&](int fd, const std::string& name) {
+                            return MayExecute(state.session.rules, limits_.reserved(), fd, name);
+                          });
   if (program.ok()) program->path = state.path;
   return program;
 }

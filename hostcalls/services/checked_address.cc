@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/pinned_path.h"
 #include "hostcalls/services/proc_files.h"
@@ -57,23 +58,6 @@ std::string CureFor(const SocketAddress& address, AddressUse use) {
   return "";
 }
 
-// The right on what is pinned, or on `name` in it.
-SyscallResult RequirePath(Caller& caller, int pinned, policy::FileRight right,
-                          std::string_view action, std::string_view name) {
-  CopyResult<std::string> path = ReadLinkText(
-      caller, NumberOf(ReservedSlot::kProc, caller.reserved), DescriptorLink(pinned));
-  if (!path.ok()) return path.error();
-  const std::string object = name.empty() ? *path : absl::StrCat(*path, "/", std::string(name));
-  const policy::RightsAndOrigin allowed = caller.guard->rules().RightsOn(object);
-  if ((allowed.rights & right) != 0) return kSuccess;
-  const bool refused = caller.guard->Refuse(caller, {.action = action,
-                                                     .object = object,
-                                                     .origin = allowed.origin,
-                                                     .cure = absl::StrCat("--rw ", object),
-                                                     .error = EACCES});
-  return refused ? SyscallResult(Errno{EACCES}) : kSuccess;
-}
-
 }  // namespace
 
 SyscallResult RefuseAddress(Caller& caller, const SocketAddress& address, AddressUse use,
@@ -112,17 +96,15 @@ SyscallResult CheckedAddress::PinName(Caller& caller, const std::string& path, A
   std::string name;
   if (use == AddressUse::kBind) {
     CopyResult<PinnedParent> parent = PinParent(caller, AT_FDCWD, path);
-    if (!parent.ok()) return parent.error();
-    const SyscallResult checked =
-        RequirePath(caller, parent->directory.get(), policy::kCreateFile, "create", parent->name);
+    if (!parent.ok()) return TellFailure(caller, AT_FDCWD, path, parent.error());
+    const SyscallResult checked = RequireEntry(caller, *parent);
     if (!checked.ok()) return checked;
     pinned_ = std::move(parent->directory);
     name = absl::StrCat("/proc/", DescriptorLink(pinned_.get()), "/", parent->name);
   } else {
     CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, path, 0);
-    if (!object.ok()) return object.error();
-    const SyscallResult checked =
-        RequirePath(caller, object->get(), policy::kWriteFile, "write", "");
+    if (!object.ok()) return TellFailure(caller, AT_FDCWD, path, object.error());
+    const SyscallResult checked = RequireRights(caller, object->get(), policy::kWriteFile);
     if (!checked.ok()) return checked;
     pinned_ = *std::move(object);
     name = absl::StrCat("/proc/", DescriptorLink(pinned_.get()));
