@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bitset>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
@@ -299,6 +301,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
                                 .jit_cache = options.jit_cache,
+                                .root = getppid(),
                                 .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
@@ -337,12 +340,23 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
   return fd->release();
 }
 
+// The calls that translated code may make without asking anybody.
+std::bitset<hostcalls::kSyscallTableSize> CallsInPlace(const process::SessionState& session) {
+  std::bitset<hostcalls::kSyscallTableSize> calls;
+  if (session.sees_every_call()) return calls;
+  const hostcalls::policy::CallRules rules(session.rules);
+  for (std::size_t number = 0; number < calls.size(); ++number) {
+    calls[number] = session.rules.allow_all || rules.AlwaysAllows(number);
+  }
+  return calls;
+}
+
 // A process that cannot have a file for perf or for its record goes on without: a program must not
 // fail because somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
                      .isolation = session.isolation,
-                     .allow_in_place_calls = !session.sees_every_call(),
+                     .in_place_calls = CallsInPlace(session),
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
     absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);

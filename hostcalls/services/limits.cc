@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "hostcalls/check.h"
+#include "hostcalls/services/session_processes.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -287,6 +288,8 @@ SyscallResult HandlePrlimit64(Caller& caller, const ArgumentValues& arguments) {
   const pid_t pid = AsInt(arguments[0]);
   const int resource = AsInt(arguments[1]);
   if (resource < 0 || resource >= RLIMIT_NLIMITS) return Errno{EINVAL};
+  const SyscallResult own = RequireSessionProcess(caller, "change limits of", pid);
+  if (!own.ok()) return own;
   rlimit wanted{};
   if (arguments[2] != 0) {
     CopyResult<rlimit> copy = caller.memory.CopyIn(GuestPtr<rlimit>{arguments[2]});

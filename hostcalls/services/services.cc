@@ -11,6 +11,7 @@
 #include "hostcalls/services/proc_views.h"
 #include "hostcalls/services/process_misc.h"
 #include "hostcalls/services/socket_options.h"
+#include "hostcalls/services/sockets.h"
 #include "hostcalls/services/timers.h"
 
 namespace dunebox::hostcalls {
@@ -22,6 +23,7 @@ void RegisterServiceHandlers(HandlerTable& handlers) {
   RegisterPollHandlers(handlers);
   RegisterIoctlHandlers(handlers);
   RegisterMessageHandlers(handlers);
+  RegisterSocketHandlers(handlers);
   RegisterSocketOptionHandlers(handlers);
   RegisterLimitHandlers(handlers);
   RegisterFutexHandlers(handlers);

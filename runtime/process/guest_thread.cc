@@ -51,6 +51,7 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
       owner(guest),
       engine(std::move(engine_thread)) {
   guard = owner.guard();
+  session_root = owner.session().root;
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
   Attach();
@@ -65,7 +66,7 @@ void GuestThread::Attach() {
 
 void GuestThread::PublishAnswers() {
   if (owner.trace() != nullptr || !engine->uses_known_answers()) return;
-  engine->KnowAnswers(KnownAnswers());
+  engine->KnowAnswers(KnownAnswers(guard));
 }
 
 bool GuestThread::RestartsAfterSignal() const {
@@ -73,6 +74,11 @@ bool GuestThread::RestartsAfterSignal() const {
   if (noted == 0) return true;  // a kick, no more
   const int first = std::countr_zero(noted) + 1;
   return (owner.signal_handlers().Get(first).flags & signals::kSaRestart) != 0;
+}
+
+void GuestThread::EndBySignal(int number) {
+  ReportEnd(owner);
+  signals::DieBySignal(number);
 }
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {

@@ -36,6 +36,7 @@ class GuestThread final : public hostcalls::Caller {
   ~GuestThread();
 
   bool RestartsAfterSignal() const override;
+  [[noreturn]] void EndBySignal(int signal) override;
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 

@@ -18,13 +18,17 @@ constexpr std::uint16_t kOwnIdentity[] = {SYS_getpid,  SYS_gettid, SYS_getuid,
 
 }  // namespace
 
-std::vector<runtime::KnownAnswer> KnownAnswers() {
+std::vector<runtime::KnownAnswer> KnownAnswers(const hostcalls::policy::Guard* guard) {
   std::vector<runtime::KnownAnswer> answers;
   for (const hostcalls::Row& row : hostcalls::AllRows()) {
     if (row.route == Route::kDenied) answers.push_back({row.number, -EPERM});
     if (row.route == Route::kAbsent) answers.push_back({row.number, -ENOSYS});
   }
   for (const std::uint16_t number : kOwnIdentity) answers.push_back({number, syscall(number)});
+  if (guard == nullptr) return answers;
+  std::erase_if(answers, [&](const runtime::KnownAnswer& answer) {
+    return !guard->calls().AlwaysAllows(answer.number);
+  });
   return answers;
 }
 
