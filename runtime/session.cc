@@ -172,6 +172,8 @@ class Guest {
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
                                                      process::EngineKind engine,
                                                      jit::Isolation isolation);
+  // Forgets the file system in which this process was, after it has got another one.
+  absl::Status UseCurrentRoot() { return limits_.UseCurrentRoot(); }
   // Finds out what the session's /dev/kvm can do. Behind the entering of namespaces, because KVM
   // may give this process another thread.
   absl::Status ProbeDevice(const SessionOptions& options, process::SessionState& session);
@@ -579,6 +581,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   const pid_t pid = PidForCaller();
   absl::Status status = EnterNamespaces(namespaces);
+  if (status.ok()) status = (*guest)->UseCurrentRoot();
   if (status.ok()) status = EnterDirectory(options.directory);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);

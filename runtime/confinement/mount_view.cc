@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -34,18 +33,9 @@ absl::Status In(const std::string& what, const absl::Status& status) {
 }
 
 FileDescriptor OpenSource(const std::string& path) {
-  const open_how how{.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-                     .mode = 0,
-                     .resolve = RESOLVE_NO_SYMLINKS};
+  const open_how how{.flags = O_PATH | O_CLOEXEC, .mode = 0, .resolve = RESOLVE_NO_SYMLINKS};
   return FileDescriptor(
       static_cast<int>(syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
-}
-
-absl::Status CopyLink(NewRoot& root, int link, const std::string& target) {
-  char content[PATH_MAX];
-  const ssize_t size = readlinkat(link, "", content, sizeof(content));
-  if (size < 0) return absl::ErrnoToStatus(errno, "cannot read the link");
-  return root.MakeLink(target, std::string(content, static_cast<std::size_t>(size)));
 }
 
 MountFlags FlagsFor(const Mount& mount, bool is_device) {
@@ -62,7 +52,6 @@ absl::Status AddBind(NewRoot& root, const Mount& mount) {
   if (!source.valid() || fstat(source.get(), &info) != 0) {
     return absl::ErrnoToStatus(errno, "cannot open it");
   }
-  if (S_ISLNK(info.st_mode)) return CopyLink(root, source.get(), mount.target);
   absl::StatusOr<MountTree> tree = MountTree::CopyOf(source.get());
   if (!tree.ok()) return tree.status();
   const bool is_device = S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode);
@@ -139,6 +128,8 @@ absl::Status Add(NewRoot& root, const Mount& mount, ProcSource proc) {
       return AddProc(root, proc);
     case MountKind::kDevices:
       return MakeDevices(root, mount.target, mount.size);
+    case MountKind::kSymlink:
+      return root.MakeLink(mount.target, mount.source);
   }
   return absl::InternalError("a kind of mount that nobody knows");
 }

@@ -1,10 +1,10 @@
 // The file system as the plan shows it: nothing but the plan's mounts, and the root read-only.
 //
-// A source that is a link becomes the same link (/bin -> usr/bin); every other one is opened once,
-// without following a link anywhere in its name, and bound by that descriptor. Binds lose
-// set-user-id programs and device nodes; one that is itself a device keeps being one. /proc is there
-// whether the plan names it or not, because the runtime lives on it: what the program may see of it
-// is for wall 1. Its parts that change the machine are read-only, those that tell of it are empty.
+// A source is opened once, without following a link anywhere in its name, and bound by that
+// descriptor: what the name leads to later does not matter. Binds lose set-user-id programs and
+// device nodes; one that is itself a device keeps being one. /proc is there whether the plan names
+// it or not, because the runtime lives on it: what the program may see of it is for wall 1. Its
+// parts that change the machine are read-only, and a few that tell much of it cannot be opened.
 //
 //   // In a mount namespace of one's own, in the session's pid namespace:
 //   absl::Status status = BuildMountView(plan.mounts, ProcSource::kOwnNamespace);
