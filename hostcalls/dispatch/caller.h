@@ -64,6 +64,8 @@ struct Caller {
   // What the session's policy permits; null where none is in force: the rights of the caller. Set
   // before the first call.
   const policy::Guard* guard = nullptr;
+  // The program's memfds are sealed against being executed: the host's filter takes no others.
+  bool seals_memfds = false;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -51,6 +51,7 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
       owner(guest),
       engine(std::move(engine_thread)) {
   guard = owner.guard();
+  seals_memfds = owner.session().confinement.seals_memfds;
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
   Attach();
