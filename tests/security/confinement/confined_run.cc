@@ -1,9 +1,11 @@
 // `dunebox run` with a policy of a few words, for tests of wall 2: the lock-down alone.
 //
-//   confined_run [--engine=E] [--isolation=I] [--read PATH]... [--write PATH]... [--net] -- PROG ARG...
+//   confined_run run [--engine=E] [--jit-isolation=I] [--read PATH]... [--write PATH]... [--net]
+//                    [--allow=all] -- PROG ARG...
 //
-// Files that no --read or --write names cannot be opened; --net gives the host's network. 125 for
-// whatever is wrong.
+// Files that no --read or --write names cannot be opened; --net gives the host's network, --allow=all
+// that and all files. It takes the place of `dunebox` in tests/programs/compare. --unconfined: no
+// wall 2, to compare with. 125 for whatever is wrong.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -38,21 +40,24 @@ runtime::SessionOptions Parse(const std::vector<std::string>& words) {
   options.rules.origins = {"default"};
   options.plan.confine = true;
   options.plan.required = {confinement::Mechanism::kSeccomp, confinement::Mechanism::kLandlock};
-  std::size_t i = 0;
+  std::size_t i = 1;
   const auto value = [&] { return ++i < words.size() ? words[i] : (Usage("a value is missing"), ""); };
   for (; i < words.size() && words[i] != "--"; ++i) {
     const std::string& word = words[i];
     if (word.starts_with("--engine=")) {
       options.engine = EngineOf(std::string_view(word).substr(9));
-    } else if (word.starts_with("--isolation=")) {
-      options.isolation = jit::IsolationNamed(std::string_view(word).substr(12));
+    } else if (word.starts_with("--jit-isolation=")) {
+      options.isolation = jit::IsolationNamed(std::string_view(word).substr(16));
     } else if (word == "--read") {
       options.rules.paths.push_back({.path = value(), .rights = kReadOnly});
     } else if (word == "--write") {
       options.rules.paths.push_back({.path = value(), .rights = kAllRights});
-    } else if (word == "--net") {
+    } else if (word == "--net" || word == "--allow=all") {
       options.rules.network.reach = Reach::kHost;
       options.plan.any_tcp_port = true;
+      if (word == "--net") continue;
+      options.rules.signal_outside = true;
+      options.rules.paths.push_back({.path = "/", .rights = kAllRights});
     } else if (word == "--unconfined") {
       options.plan.confine = false;
       options.rules = {};
@@ -61,7 +66,7 @@ runtime::SessionOptions Parse(const std::vector<std::string>& words) {
     }
   }
   std::ranges::sort(options.rules.paths, {}, &hostcalls::policy::PathRule::path);
-  if (++i >= words.size()) Usage("no program");
+  if (words.empty() || words[0] != "run" || ++i >= words.size()) Usage("run ... -- PROG ARG...");
   options.program = words[i];
   options.arguments.assign(words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
   return options;
