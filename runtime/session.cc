@@ -26,6 +26,7 @@
 #include "hostcalls/trace/chrome_trace.h"
 #include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
+#include "runtime/confinement/lock_down.h"
 #include "runtime/confinement/namespaces.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
@@ -181,8 +182,9 @@ class Guest {
   // Finds out what the session's /dev/kvm can do. Behind the entering of namespaces, because KVM
   // may give this process another thread.
   absl::Status ProbeDevice(const SessionOptions& options, process::SessionState& session);
-  // The exit status when it fails; does not return when the program runs.
-  int Run(process::ExecState state, std::uint64_t stack_limit);
+  // The exit status when it fails; does not return when the program runs. `beginning`: what the
+  // session was asked for, when this is its first program; else null.
+  int Run(process::ExecState state, std::uint64_t stack_limit, const SessionOptions* beginning);
 
  private:
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
@@ -364,10 +366,14 @@ std::bitset<hostcalls::kSyscallTableSize> CallsInPlace(const process::SessionSta
   return calls;
 }
 
+std::size_t CodeCacheBytes(const process::SessionState& session) {
+  return std::size_t{session.jit_cache} << 20;
+}
+
 // A process that cannot have a file for perf or for its record goes on without: a program must not
 // fail because somebody watches it.
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
-  JitOptions options{.cache_size = std::size_t{session.jit_cache} << 20,
+  JitOptions options{.cache_size = CodeCacheBytes(session),
                      .isolation = session.isolation,
                      .in_place_calls = CallsInPlace(session),
                      .measure_time = session.diagnostics.statistics};
@@ -455,6 +461,27 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
       .stack_limit = stack_limit};
 }
 
+// Wall 2, for the rest of the session.
+absl::Status Confine(const SessionOptions& options, process::SessionState& session) {
+  if (!options.plan.confine) return absl::OkStatus();
+  const bool is_jit = session.engine == process::EngineKind::kJit;
+  confinement::LockDownRequest request{
+      .plan = options.plan,
+      .rules = options.rules,
+      .kvm = !is_jit,
+      .code_cache = is_jit ? CodeCacheBytes(session) : 0,
+      .protection_keys = is_jit && session.isolation == jit::Isolation::kPku,
+      .runtime_fd = session.runtime_fd};
+  if (session.record_fd >= 0) {
+    request.output_directories.push_back(hostcalls::DescriptorPath(session.record_fd));
+  }
+  if (options.diagnostics.perf_map) request.output_directories.push_back(PerfMap::kDirectory);
+  absl::StatusOr<confinement::Confinement> confinement = confinement::LockDown(request);
+  if (!confinement.ok()) return confinement.status();
+  session.confinement = *std::move(confinement);
+  return absl::OkStatus();
+}
+
 // The name ps shows, as exec sets it.
 void SetCommandName(const std::string& path) {
   prctl(PR_SET_NAME, path.substr(path.rfind('/') + 1).c_str());
@@ -489,7 +516,8 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   __builtin_unreachable();
 }
 
-int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
+int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
+               const SessionOptions* beginning) {
   signals::InstallFaultHandlers();
   absl::StatusOr<int> self = OpenRuntime(limits_);
   if (!self.ok()) return Fail(kExitRuntimeError, self.status());
@@ -521,6 +549,11 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit) {
   space_.LimitData(state.session.memory_limit);
   if (absl::Status status = limits_.ApplyFileSize(); !status.ok()) {
     return Fail(kExitRuntimeError, status);
+  }
+  if (beginning != nullptr) {
+    if (absl::Status status = Confine(*beginning, state.session); !status.ok()) {
+      return Fail(kExitRuntimeError, status);
+    }
   }
   RunThread(state, *program, *std::move(engine), *start);
 }
@@ -634,12 +667,16 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
                            .signal_mask = signals::HostMask()};
   status = (*guest)->BeginLimits(options.limits, state);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
-  return (*guest)->Run(std::move(state), stack_limit);
+  return (*guest)->Run(std::move(state), stack_limit, &options);
 }
 
 int ContinueSession(int state_fd) {
   absl::StatusOr<process::ExecState> state = process::ReceiveExecState(state_fd);
   if (!state.ok()) return Fail(kExitRuntimeError, state.status());
+  if (absl::Status status = confinement::VerifyLockDown(state->session.confinement);
+      !status.ok()) {
+    return Fail(kExitRuntimeError, status);
+  }
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);
@@ -647,7 +684,7 @@ int ContinueSession(int state_fd) {
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }
-  return (*guest)->Run(*std::move(state), stack_limit);
+  return (*guest)->Run(*std::move(state), stack_limit, nullptr);
 }
 
 }  // namespace

@@ -69,6 +69,8 @@ struct Caller {
   const policy::Guard* guard = nullptr;
   // The process whose descendants are the session's processes (services/session_processes.h).
   pid_t session_root = 0;
+  // The program's memfds are sealed against being executed: the host's filter takes no others.
+  bool seals_memfds = false;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -5,6 +5,7 @@
 #include "hostcalls/services/ioctl.h"
 #include "hostcalls/services/ipc_control.h"
 #include "hostcalls/services/limits.h"
+#include "hostcalls/services/memory_files.h"
 #include "hostcalls/services/messages.h"
 #include "hostcalls/services/open.h"
 #include "hostcalls/services/poll.h"
@@ -27,6 +28,7 @@ void RegisterServiceHandlers(HandlerTable& handlers) {
   RegisterSocketOptionHandlers(handlers);
   RegisterLimitHandlers(handlers);
   RegisterFutexHandlers(handlers);
+  RegisterMemoryFileHandlers(handlers);
   RegisterTimerHandlers(handlers);
   RegisterIpcControlHandlers(handlers);
   RegisterProcessMiscHandlers(handlers);

@@ -35,7 +35,7 @@ std::string PlainName(const std::optional<FilePlace>& place, std::uint64_t pc) {
 // /tmp/perf-PID.map of the calling process. What lies there may be of an earlier process with this
 // number, or of this one's program before execve; whatever else it is, it is not followed.
 absl::StatusOr<hostcalls::ReservedFd> MakeFile(hostcalls::VirtualLimits& limits) {
-  const std::string path = absl::StrCat("/tmp/perf-", getpid(), ".map");
+  const std::string path = absl::StrCat(PerfMap::kDirectory, "/perf-", getpid(), ".map");
   const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
   unlink(path.c_str());
   const FileDescriptor file(

@@ -29,7 +29,9 @@ class PerfMap {
     std::uint64_t offset;
   };
 
-  // Makes /tmp/perf-PID.map anew. Both outlive this.
+  static constexpr const char* kDirectory = "/tmp";
+
+  // Makes perf-PID.map there anew. Both outlive this.
   static absl::StatusOr<std::unique_ptr<PerfMap>> Create(hostcalls::VirtualLimits& limits,
                                                          const memory::AddressSpace& space);
 

@@ -52,6 +52,7 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
       engine(std::move(engine_thread)) {
   guard = owner.guard();
   session_root = owner.session().root;
+  seals_memfds = owner.session().confinement.seals_memfds;
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
   Attach();

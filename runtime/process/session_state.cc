@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3543'4558'4244;  // "DBXEC5"
+constexpr std::uint64_t kMagic = 0x3643'4558'4244;  // "DBXEC6"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -32,6 +32,13 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.probe);
   visit(state.session.ring);
   visit(state.session.root);
+  visit(state.session.confinement.confined);
+  visit(state.session.confinement.filtered);
+  visit(state.session.confinement.landlocked);
+  visit(state.session.confinement.probe.path);
+  visit(state.session.confinement.probe.flags);
+  visit(state.session.confinement.kept);
+  visit(state.session.confinement.seals_memfds);
   visit(state.path);
   visit(state.program_fd);
   visit(state.arguments);

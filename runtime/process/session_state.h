@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "hostcalls/policy/rules.h"
 #include "jit-fallback/emit/isolation.h"
+#include "runtime/confinement/lock_down.h"
 #include "runtime/diagnostics.h"
 #include "runtime/kvm/probe.h"
 #include "runtime/kvm/program_ring.h"
@@ -52,6 +53,7 @@ struct SessionState {
   kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
   pid_t root = 0;  // the parent of the session's first process: Caller::session_root
   hostcalls::policy::Rules rules;  // what the session's policy permits
+  confinement::Confinement confinement;  // what the kernel forbids; each runtime looks that it does
 };
 
 // One execve.

@@ -1,0 +1,230 @@
+#include "runtime/confinement/landlock.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <iterator>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/file_descriptor.h"
+
+namespace dunebox::confinement {
+namespace {
+
+using hostcalls::policy::FileRights;
+using hostcalls::policy::kAllRights;
+using hostcalls::policy::kCreateFile;
+using hostcalls::policy::kExecuteFile;
+using hostcalls::policy::kNoRights;
+using hostcalls::policy::kReadFile;
+using hostcalls::policy::kWriteFile;
+using hostcalls::policy::Reach;
+using hostcalls::policy::Rules;
+using runtime::FileDescriptor;
+
+enum class Object : unsigned char { kAny, kDirectory };
+
+struct RightRow {
+  std::uint64_t bit;
+  int version;
+  FileRights given_by;
+  Object object;
+};
+constexpr RightRow kRightRows[] = {
+#define LANDLOCK_RIGHT(bit, name, version, given_by, object) \
+  {std::uint64_t{1} << (bit), version, given_by, Object::object},
+#include "runtime/confinement/landlock_rights.inc"
+#undef LANDLOCK_RIGHT
+};
+constexpr std::uint64_t kExecuteBit = 1 << 0, kReadFileBit = 1 << 2;
+
+// [linux] The header of Debian 12 ends at version 2.
+struct RulesetAttributes {
+  std::uint64_t files;
+  std::uint64_t network;
+  std::uint64_t scoped;
+};
+struct [[gnu::packed]] PathRuleAttributes {
+  std::uint64_t allowed;
+  std::int32_t parent_fd;
+};
+struct PortRuleAttributes {
+  std::uint64_t allowed;
+  std::uint64_t port;
+};
+static_assert(sizeof(PathRuleAttributes) == 12 && sizeof(PortRuleAttributes) == 16);
+constexpr unsigned kAskVersion = 1;  // LANDLOCK_CREATE_RULESET_VERSION
+constexpr int kPathRule = 1, kPortRule = 2;
+constexpr std::uint64_t kBindTcp = 1 << 0, kConnectTcp = 1 << 1;
+constexpr std::uint64_t kScopeAbstractSockets = 1 << 0, kScopeSignals = 1 << 1;
+constexpr int kFirstWithNetwork = 4, kFirstWithScopes = 6;
+
+std::size_t SizeOfAttributes(int version) {
+  if (version < kFirstWithNetwork) return sizeof(RulesetAttributes::files);
+  if (version < kFirstWithScopes) return offsetof(RulesetAttributes, scoped);
+  return sizeof(RulesetAttributes);
+}
+
+bool IsPermissive(const Rules& rules) { return rules.allow_all || rules.audit; }
+
+RulesetAttributes AttributesFor(int version, const LandlockNeeds& needs) {
+  RulesetAttributes attributes{.files = HandledFileRights(version)};
+  if (IsPermissive(needs.rules)) return attributes;
+  if (version >= kFirstWithNetwork && !needs.plan.any_tcp_port) {
+    attributes.network = kBindTcp | kConnectTcp;
+  }
+  if (version >= kFirstWithScopes) {
+    if (!needs.rules.signal_outside) attributes.scoped |= kScopeSignals;
+    if (needs.rules.network.reach != Reach::kHost) attributes.scoped |= kScopeAbstractSockets;
+  }
+  return attributes;
+}
+
+absl::Status Failed(absl::string_view what) {
+  return absl::ErrnoToStatus(errno, absl::StrCat("Landlock: ", what));
+}
+
+class Ruleset {
+ public:
+  static absl::StatusOr<Ruleset> Create(int version, const RulesetAttributes& attributes) {
+    Ruleset ruleset(attributes.files);
+    ruleset.fd_ = FileDescriptor(static_cast<int>(syscall(
+        SYS_landlock_create_ruleset, &attributes, SizeOfAttributes(version), 0)));
+    if (!ruleset.fd_.valid()) return Failed("cannot make a ruleset");
+    return ruleset;
+  }
+  absl::Status AllowBelow(int fd, std::uint64_t rights) {
+    const PathRuleAttributes rule{.allowed = rights & handled_, .parent_fd = fd};
+    if (rule.allowed == 0) return absl::OkStatus();
+    return Add(kPathRule, &rule);
+  }
+  absl::Status AllowPort(std::uint64_t right, std::uint16_t port) {
+    const PortRuleAttributes rule{.allowed = right, .port = port};
+    return Add(kPortRule, &rule);
+  }
+  absl::Status Restrict() {
+    return syscall(SYS_landlock_restrict_self, fd_.get(), 0) == 0
+               ? absl::OkStatus()
+               : Failed("cannot restrict this process");
+  }
+
+ private:
+  explicit Ruleset(std::uint64_t handled) : handled_(handled) {}
+  absl::Status Add(int kind, const void* rule) {
+    return syscall(SYS_landlock_add_rule, fd_.get(), kind, rule, 0) == 0
+               ? absl::OkStatus()
+               : Failed("cannot add a rule");
+  }
+
+  FileDescriptor fd_;
+  std::uint64_t handled_;
+};
+
+// What is not there, or cannot be reached, needs no rule.
+absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rights) {
+  const FileDescriptor object(open(path.c_str(), O_PATH | O_CLOEXEC));
+  struct stat info;
+  if (!object.valid() || fstat(object.get(), &info) != 0) return absl::OkStatus();
+  return ruleset.AllowBelow(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
+}
+
+absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
+  if (absl::Status status = ruleset.AllowBelow(needs.runtime_fd, kExecuteBit | kReadFileBit);
+      !status.ok()) {
+    return status;
+  }
+  // The runtime looks at its own processes; those outside the session, Landlock keeps it from.
+  if (absl::Status status = AllowPath(ruleset, "/proc", kReadFile); !status.ok()) return status;
+  for (const std::string& directory : needs.output_directories) {
+    if (absl::Status status = AllowPath(ruleset, directory, kReadFile | kWriteFile | kCreateFile);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (IsPermissive(needs.rules)) return AllowPath(ruleset, "/", kAllRights);
+  for (const auto& rule : needs.rules.paths) {
+    if (absl::Status status = AllowPath(ruleset, rule.path, rule.rights); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AllowPorts(Ruleset& ruleset, const Plan& plan) {
+  for (const std::uint16_t port : plan.connect_ports) {
+    if (absl::Status status = ruleset.AllowPort(kConnectTcp, port); !status.ok()) return status;
+  }
+  for (const std::uint16_t port : plan.bind_ports) {
+    if (absl::Status status = ruleset.AllowPort(kBindTcp, port); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// Reading a directory, and a file without a name in it, which leaves nothing behind.
+constexpr int kProbeFlags[] = {O_RDONLY | O_DIRECTORY | O_CLOEXEC, O_TMPFILE | O_WRONLY | O_CLOEXEC};
+constexpr const char* kProbePaths[] = {"/", "/etc", "/home", "/root", "/var", "/tmp", "/dev/shm"};
+
+bool Opens(const LandlockProbe& probe) {
+  return FileDescriptor(open(probe.path.c_str(), probe.flags, 0600)).valid();
+}
+
+std::vector<LandlockProbe> WhatOpens() {
+  std::vector<LandlockProbe> result;
+  for (const int flags : kProbeFlags) {
+    for (const char* const path : kProbePaths) {
+      LandlockProbe probe{.path = path, .flags = flags};
+      if (Opens(probe)) result.push_back(std::move(probe));
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+int LandlockVersion() {
+  const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0, kAskVersion);
+  return version > 0 ? static_cast<int>(version) : 0;
+}
+
+std::uint64_t HandledFileRights(int version) {
+  std::uint64_t handled = 0;
+  for (const RightRow& row : kRightRows) {
+    if (row.version <= version) handled |= row.bit;
+  }
+  return handled;
+}
+
+std::uint64_t LandlockRights(FileRights rights, bool is_directory) {
+  std::uint64_t given = 0;
+  for (const RightRow& row : kRightRows) {
+    const bool fits = is_directory || row.object == Object::kAny;
+    if (fits && (row.given_by & rights) != 0) given |= row.bit;
+  }
+  return given;
+}
+
+absl::StatusOr<LandlockProbe> RestrictWithLandlock(int version, const LandlockNeeds& needs) {
+  const RulesetAttributes attributes = AttributesFor(version, needs);
+  absl::StatusOr<Ruleset> ruleset = Ruleset::Create(version, attributes);
+  if (!ruleset.ok()) return ruleset.status();
+  if (absl::Status status = AllowFiles(*ruleset, needs); !status.ok()) return status;
+  if (attributes.network != 0) {
+    if (absl::Status status = AllowPorts(*ruleset, needs.plan); !status.ok()) return status;
+  }
+  const std::vector<LandlockProbe> opens = WhatOpens();
+  if (absl::Status status = ruleset->Restrict(); !status.ok()) return status;
+  for (const LandlockProbe& probe : opens) {
+    if (IsDenied(probe)) return probe;
+  }
+  return LandlockProbe{};
+}
+
+bool IsDenied(const LandlockProbe& probe) {
+  return probe.path.empty() || (!Opens(probe) && errno == EACCES);
+}
+
+}  // namespace dunebox::confinement

@@ -1,0 +1,112 @@
+#include "runtime/confinement/lock_down.h"
+
+#include <dirent.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/confinement/host_filter.h"
+#include "runtime/file_descriptor.h"
+
+namespace dunebox::confinement {
+namespace {
+
+bool IsRequired(const Plan& plan, Mechanism mechanism) {
+  return std::ranges::find(plan.required, mechanism) != plan.required.end();
+}
+
+// Filters and Landlock confine the calling thread only.
+bool IsOnlyThread() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> tasks(opendir("/proc/self/task"), closedir);
+  if (tasks == nullptr) return false;
+  int threads = 0;
+  while (const dirent* entry = readdir(tasks.get())) threads += entry->d_name[0] != '.' ? 1 : 0;
+  return threads == 1;
+}
+
+bool HasFilters() {
+  std::uint32_t action = SECCOMP_RET_KILL_PROCESS;
+  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+bool HasSealedMemfds() {
+  constexpr unsigned kNoExecSeal = 0x8;  // MFD_NOEXEC_SEAL, Linux 6.3
+  return runtime::FileDescriptor(memfd_create("dunebox-seal", MFD_CLOEXEC | kNoExecSeal)).valid();
+}
+
+absl::Status NotThere(const char* mechanism) {
+  return absl::UnavailableError(
+      absl::StrCat(mechanism, " is required, and this kernel does not have it"));
+}
+
+absl::Status Unconfined(absl::string_view what) {
+  return absl::InternalError(
+      absl::StrCat("a program of a confined session would run without its confinement: ", what));
+}
+
+// Another filter than ours may be in force as well: a container's.
+bool HasOurFilter() {
+  if (prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER) return false;
+  return prctl(static_cast<int>(kMarkOption), 0, 0, 0, 0) < 0 && errno == kMarkError;
+}
+
+}  // namespace
+
+absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
+  if (!IsOnlyThread()) return absl::InternalError("a thread would escape the confinement");
+  const int landlock = LandlockVersion();
+  Confinement result{.confined = true,
+                     .filtered = HasFilters(),
+                     .landlocked = landlock > 0,
+                     .kept = KeptCapabilities(request.plan)};
+  if (!result.filtered && IsRequired(request.plan, Mechanism::kSeccomp)) return NotThere("seccomp");
+  if (!result.landlocked && IsRequired(request.plan, Mechanism::kLandlock)) {
+    return NotThere("Landlock");
+  }
+  const FilterSubject subject{.kvm = request.kvm,
+                              .code_cache = request.code_cache,
+                              .protection_keys = request.protection_keys,
+                              .sealed_memfds = HasSealedMemfds()};
+  if (absl::Status status = DropPrivileges(result.kept); !status.ok()) return status;
+  if (result.landlocked) {
+    absl::StatusOr<LandlockProbe> probe = RestrictWithLandlock(
+        landlock, {.plan = request.plan,
+                   .rules = request.rules,
+                   .runtime_fd = request.runtime_fd,
+                   .output_directories = request.output_directories});
+    if (!probe.ok()) return probe.status();
+    result.probe = *std::move(probe);
+  }
+  result.seals_memfds = result.filtered && subject.sealed_memfds;
+  if (result.filtered) {
+    if (absl::Status status = LoadFilter(FilterRules(subject, request.rules)); !status.ok()) {
+      return status;
+    }
+  }
+  return result;
+}
+
+absl::Status VerifyLockDown(const Confinement& confinement) {
+  if (!confinement.confined) return absl::OkStatus();
+  if (absl::Status status = ForbidDumps(); !status.ok()) return status;
+  if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return Unconfined("no_new_privs is not set");
+  if (confinement.filtered && !HasOurFilter()) {
+    return Unconfined("its system calls are not filtered");
+  }
+  if (confinement.landlocked && !IsDenied(confinement.probe)) {
+    return Unconfined(absl::StrCat(confinement.probe.path, " can be opened"));
+  }
+  const absl::StatusOr<Capabilities> permitted = PermittedCapabilities();
+  if (!permitted.ok()) return permitted.status();
+  return (*permitted & ~confinement.kept) == 0 ? absl::OkStatus()
+                                               : Unconfined("it has capabilities");
+}
+
+}  // namespace dunebox::confinement
