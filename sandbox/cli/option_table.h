@@ -15,6 +15,7 @@ namespace dunebox::cli {
 // What an option means; options.cc has one case for each, found by the compiler when missing.
 enum class OptionId : unsigned char {
   kPolicy,  // a setting of the policy, found by the option's name
+  kPolicyFile,
   kArgs,
   kRing,
   kTrace,

@@ -18,6 +18,7 @@
 #include "sandbox/cli/argument_list.h"
 #include "sandbox/cli/help.h"
 #include "sandbox/cli/option_table.h"
+#include "sandbox/policy/policy_file.h"
 #include "sandbox/policy/settings.h"
 
 namespace dunebox::cli {
@@ -135,7 +136,9 @@ std::string SetPolicy(const OptionRow& row, Words words, policy::Policy& policy)
   const policy::SettingRow* const setting = policy::FindSettingOfFlag(row.name);
   const std::string origin =
       words.empty() ? std::string(row.name) : fmt::format("{} {}", row.name, fmt::join(words, " "));
-  const absl::Status status = policy::Set(policy, setting->id, words, origin);
+  const std::string yes(policy::kTrue);
+  const absl::Status status =
+      policy::Set(policy, setting->id, words.empty() ? Words(&yes, 1) : words, origin);
   return status.ok() ? "" : fmt::format("{}: {}", row.name, std::string(status.message()));
 }
 
@@ -147,6 +150,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
     return "'' is not a file";
   }
+  if (id == OptionId::kPolicyFile && value.empty()) return "'' is not a file";
   if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
@@ -195,7 +199,8 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
   switch (row.id) {
     case OptionId::kPolicy:
       return SetPolicy(row, words, settings.run.policy);
-    case OptionId::kArgs:  // has been replaced
+    case OptionId::kPolicyFile:  // has been read: other options come on top of all files
+    case OptionId::kArgs:        // has been replaced
       break;
     case OptionId::kRing:
       session.ring = value == "0" ? 0 : 3;
@@ -275,6 +280,13 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     std::map<const CLI::Option*, std::pair<const OptionRow*, std::size_t>> options;
     for (const OptionRow& row : command.options) options[Register(parser, row)] = {&row, 0};
     parser.parse(LibraryWords(command, words));
+    for (const auto& [option, row] : options) {
+      if (row.first->id != OptionId::kPolicyFile) continue;
+      for (const std::string& file : option->results()) {
+        const absl::Status status = policy::AddPolicyFile(settings.run.policy, file);
+        if (!status.ok()) return UsageError{std::string(status.message())};
+      }
+    }
     for (const CLI::Option* option : parser.parse_order()) {
       auto& [row, read] = options[option];
       const std::vector<std::string>& all = option->results();

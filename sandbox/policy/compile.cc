@@ -68,9 +68,9 @@ void CompileSurroundings(const Policy& policy, const Surroundings& surroundings,
 // The mechanisms that "wall2" stands for with this plan. A user namespace is only a means.
 std::vector<confinement::Mechanism> SecondWall(const confinement::Plan& plan) {
   using confinement::Mechanism;
-  std::vector<Mechanism> all = {Mechanism::kSeccomp,      Mechanism::kLandlock,
+  std::vector<Mechanism> all = {Mechanism::kSeccomp,        Mechanism::kLandlock,
                                 Mechanism::kMountNamespace, Mechanism::kPidNamespace,
-                                Mechanism::kIpcNamespace, Mechanism::kUtsNamespace};
+                                Mechanism::kIpcNamespace,   Mechanism::kUtsNamespace};
   if (plan.own_network) all.push_back(Mechanism::kNetworkNamespace);
   return all;
 }
@@ -138,12 +138,13 @@ Surroundings CallersSurroundings() {
   // A directory that was removed has no name; then relative names mean nothing that exists.
   const char* const directory = getcwd(buffer.data(), buffer.size());
   surroundings.directory = directory == nullptr ? "/" : directory;
-  for (char** entry = environ; *entry != nullptr; ++entry) surroundings.environment.push_back(*entry);
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    surroundings.environment.push_back(*entry);
   return surroundings;
 }
 
 Policy Effective(const Policy& stated) {
-  if (stated.allow_all) return stated;
+  if (stated.allow_all || stated.no_defaults) return stated;
   Policy defaults;
   AddDefaults(defaults);
   Policy policy = stated;

@@ -129,8 +129,8 @@ class Trees {
     }
     std::erase_if(plan_.mounts, [&](const Mount& mount) {
       return mount.kind == MountKind::kSymlink &&
-             std::ranges::any_of(
-                 trees, [&](const std::string& tree) { return IsIn(mount.target, tree); });
+             std::ranges::any_of(trees,
+                                 [&](const std::string& tree) { return IsIn(mount.target, tree); });
     });
     // What leads to a mount comes before it: "/a" < "/a/b", and "/a-b" wherever it may be.
     std::ranges::stable_sort(plan_.mounts, {}, &Mount::target);
@@ -157,8 +157,7 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
   if (!rule.target.empty() || path == resolved) return absl::OkStatus();
   // The name by which it was asked for leads to it, too.
   trees.AddRule(path, kReadFile, rule.origin);
-  trees.AddMount(
-      {.kind = MountKind::kSymlink, .source = LinkText(path, resolved), .target = path});
+  trees.AddMount({.kind = MountKind::kSymlink, .source = LinkText(path, resolved), .target = path});
   return absl::OkStatus();
 }
 
@@ -178,10 +177,8 @@ absl::Status AddProgram(const std::string& program, const Surroundings& surround
     if (name.empty() || (trees.RightsOn(name) & kExecuteFile) != 0) continue;
     const std::string directory = DirectoryOf(name);
     const std::string tree = IsShared(directory, surroundings) ? name : directory;
-    const FileRule rule{.source = tree,
-                        .rights = kReadOnly,
-                        .may_be_absent = true,
-                        .origin = "the program's own"};
+    const FileRule rule{
+        .source = tree, .rights = kReadOnly, .may_be_absent = true, .origin = "the program's own"};
     if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {
       return status;
     }
