@@ -128,32 +128,40 @@ class Proposer {
     proposal_.notes.push_back(std::move(note));
   }
 
+  // A program chooses names, and a recorder may know forms of addresses that settings do not: what
+  // a setting would not take back is not proposed.
+  static bool IsTaken(Setting setting, const std::string& word) {
+    if (!std::ranges::all_of(word, [](char c) { return c >= ' ' && c <= '~'; })) return false;
+    Policy scratch;
+    return Set(scratch, setting, {{word}}, "").ok();
+  }
+
   // ---- Files
 
   // What a setting takes for a path; nothing where it has no words for it.
   std::optional<std::string> Word(const std::string& path) const {
-    const bool is_text = std::ranges::all_of(path, [](char c) { return c >= ' ' && c <= '~'; });
-    if (!is_text || path.find(":/") != path.npos) return std::nullopt;
+    if (path.find(":/") != path.npos) return std::nullopt;  // would be two paths
     const std::string& home = surroundings_.home;
-    if (home.size() > 1 && path.starts_with(home + "/")) return fmt::format("~{}", path.substr(home.size()));
+    if (home.size() > 1 && path.starts_with(home + "/"))
+      return fmt::format("~{}", path.substr(home.size()));
     return path;
   }
 
   void ProposeTrees(const LearnedPaths& learned, const std::vector<const LoggedDenial*>& of_use) {
     for (const LearnedTree& tree : learned.trees) {
-      const std::optional<std::string> word = Word(tree.path);
-      Reason why;
-      for (const std::size_t use : tree.uses) {
-        why.Add(*of_use[use]);
-        if (!word) LeaveOut(*of_use[use], "a name that a policy file cannot write");
-      }
-      if (!word) continue;
       const bool is_read = tree.rights == hostcalls::policy::kReadOnly;
       const Setting setting = tree.is_tmpfs ? Setting::kTmpfs
                               : is_read     ? Setting::kRead
                                             : Setting::kWrite;
       // A tmpfs is made at a place of the program's, which "~" is not.
-      proposal_.rules.push_back({setting, tree.is_tmpfs ? tree.path : *word, why.Text()});
+      const std::optional<std::string> word = tree.is_tmpfs ? tree.path : Word(tree.path);
+      const bool is_taken = word && IsTaken(setting, *word);
+      Reason why;
+      for (const std::size_t use : tree.uses) {
+        why.Add(*of_use[use]);
+        if (!is_taken) LeaveOut(*of_use[use], "a name that a policy file cannot write");
+      }
+      if (is_taken) proposal_.rules.push_back({setting, *word, why.Text()});
     }
     for (const UnmetUse& unmet : learned.unmet) LeaveOut(*of_use[unmet.use], unmet.reason);
   }
@@ -161,6 +169,7 @@ class Proposer {
   // ---- Network and what no rule is proposed for
 
   void AddNetwork(const std::string& word, const LoggedDenial& denial) {
+    if (!IsTaken(Setting::kNetwork, word)) return LeaveOut(denial, "no address that a rule names");
     const auto [place, is_new] = network_.try_emplace(word);
     if (is_new) network_order_.push_back(word);
     place->second.Add(denial);

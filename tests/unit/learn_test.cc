@@ -112,7 +112,8 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
       Denied("connect", "unix:@bus"),       Denied("call", "ptrace"),
       Denied("create", "device /srv/d"),    Denied("read", "/home/ann"),
       Denied("read", "/proc/77/maps"),      Denied("write", "/srv/x (deleted)"),
-      Denied("read", "/srv/a:/b"),          Denied("read", "/srv/\x1b[2J")};
+      Denied("connect", "1:2:3"),           Denied("read", "/srv/a:/b"),
+      Denied("read", "/srv/\x1b[2J")};
   EXPECT_THAT(Rules(denials), IsEmpty());
   const std::vector<std::string> notes = Notes(denials);
   EXPECT_EQ(notes.size(), denials.size());
