@@ -25,6 +25,9 @@ image:
         .quad   quick_test - image
         .quad   quick_sysret - image
         .quad   quick_out - image
+        .quad   quick_routines - image
+        .quad   quick_routines_end - image
+        .quad   quick_retreat - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.

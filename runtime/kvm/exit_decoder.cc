@@ -43,7 +43,10 @@ Stubs Stubs::At(GuestVirt base) {
           .quick_entry = base + header.quick_entry,
           .quick_test = base + header.quick_test,
           .quick_sysret = base + header.quick_sysret,
-          .quick_out = base + header.quick_out};
+          .quick_out = base + header.quick_out,
+          .quick_routines = base + header.quick_routines,
+          .quick_routines_end = base + header.quick_routines_end,
+          .quick_retreat = base + header.quick_retreat};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }

@@ -21,6 +21,7 @@ struct Stubs {
   GuestVirt vectors, trap_out, trap_return, trap_return_end;
   GuestVirt syscall_entry, syscall_return, syscall_return_end;
   GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
+  GuestVirt quick_routines, quick_routines_end, quick_retreat;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
   // The same for the image of programs in ring 0, which has no other way back than trap_return.

@@ -46,6 +46,8 @@ class VcpuLease final : public runtime::EngineThread {
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override {
     vcpu_->KnowAnswers(answers);
   }
+  void Lend(const runtime::OwnState& state) override { vcpu_->Lend(state); }
+  runtime::OwnState TakeBack() override { return vcpu_->TakeBack(); }
   absl::Status SaveExtendedState(std::span<std::byte> area) override {
     return vcpu_->SaveExtendedState(area);
   }

@@ -49,6 +49,30 @@ Fault GeneralProtection() {
           .memory_error = false};
 }
 
+Exit NoRoomFor(std::uint64_t address) {
+  return EngineFailure{
+      absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)};
+}
+
+// As Ring0State::answer_of has it.
+std::uint8_t RoutineOf(runtime::Answer answer) {
+  switch (answer) {
+    case runtime::Answer::kResult:
+      break;
+    case runtime::Answer::kSignalMask:
+      return DUNE_QUICK_SIGNAL_MASK;
+    case runtime::Answer::kYield:
+      return DUNE_QUICK_YIELD;
+    case runtime::Answer::kSegmentBase:
+      return DUNE_QUICK_SEGMENT_BASE;
+    case runtime::Answer::kChildTid:
+      return DUNE_QUICK_CHILD_TID;
+    case runtime::Answer::kRobustList:
+      return DUNE_QUICK_ROBUST_LIST;
+  }
+  return 0;  // no routine: the host's
+}
+
 // The guest's vDSO computes with the host's clock data, so RDTSC has to give what it gives there; by
 // default a vCPU's counter starts near 0. A kernel without the attribute (before 5.16) leaves the
 // vDSO's clocks up to a tick behind.
@@ -130,6 +154,7 @@ absl::Status Vcpu::SetSystemState() {
   KvmApi& api = vm_.api();
   const int fd = vcpu_.get();
   WriteVcpuBlock(block_, block_address_);
+  state().stack = (block_address_ + layout::kBlockTrapStackTop).value;
   kvm_sregs sregs;
   if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
     return KvmError("KVM_GET_SREGS", result);
@@ -170,14 +195,38 @@ void Vcpu::KnowAnswers(std::span<const runtime::KnownAnswer> answers) {
   std::size_t used = 1;  // answer 0 means none
   std::ranges::fill(state().answer_of, std::uint8_t{0});
   for (const runtime::KnownAnswer& known : answers) {
-    if (known.number >= DUNE_QUICK_NUMBERS) continue;
+    if (known.number > DUNE_QUICK_NUMBERS) continue;
     const auto result = static_cast<std::uint64_t>(known.result);
+    if (known.answer != runtime::Answer::kResult) {
+      if (known.answer == runtime::Answer::kSegmentBase && !features_.fsgsbase) continue;
+      if (known.answer == runtime::Answer::kChildTid) state().thread_id = result;
+      state().answer_of[known.number] = RoutineOf(known.answer);
+      continue;
+    }
     std::size_t place = 1;
     while (place < used && state().answers[place] != result) ++place;
     if (place == abi::Ring0State::kAnswers) continue;  // full: the host answers
     if (place == used) state().answers[used++] = result;
     state().answer_of[known.number] = static_cast<std::uint8_t>(place);
   }
+}
+
+void Vcpu::Lend(const runtime::OwnState& own) {
+  lent_ = own;
+  abi::Ring0State& shared = state();
+  shared.mask = shared.mask_least = own.signal_mask;
+  shared.mask_most = own.signal_mask | own.addable_signals;
+  shared.child_tid = own.clear_child_tid;
+  shared.robust_list = own.robust_list;
+}
+
+runtime::OwnState Vcpu::TakeBack() {
+  const abi::Ring0State& shared = state();
+  const std::uint64_t added = shared.mask & lent_.addable_signals;
+  return {.signal_mask = lent_.signal_mask | added,
+          .addable_signals = lent_.addable_signals,
+          .clear_child_tid = shared.child_tid,
+          .robust_list = shared.robust_list};
 }
 
 abi::TrapFrame& Vcpu::frame() const {
@@ -217,6 +266,7 @@ void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
 // Preconditions: the vCPU is out of the guest; registers.rip is canonical.
 void Vcpu::Enter(const Registers& registers) {
   state().interrupted = 0;
+  state().yields = kCheapYields;
   kvm_regs& regs = run().s.regs.regs;
   regs.rax = registers.rax, regs.rbx = registers.rbx, regs.rcx = registers.rcx;
   regs.rdx = registers.rdx, regs.rsi = registers.rsi, regs.rdi = registers.rdi;
@@ -301,8 +351,22 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
     case Resolution::kFailed:
       break;
   }
-  return Exit{EngineFailure{
-      absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)}};
+  return NoRoomFor(address);
+}
+
+// Ring 0 has met a page of the program's that is not in the tables, or that the program may not use so.
+// The call goes on at that instruction; else it is the host's, which finds out why.
+Vcpu::Step Vcpu::OnRoutineFault(const abi::TrapFrame& trap) {
+  const std::uint64_t address = run().s.regs.sregs.cr2;
+  const BackingCheck check = std::exchange(next_check_, BackingCheck::kAssume);
+  const Resolution resolution = mmu_.Resolve(address, trap.error_code, check);
+  if (resolution == Resolution::kFailed) return NoRoomFor(address);
+  kvm_regs& regs = run().s.regs.regs;
+  regs.rip = resolution == Resolution::kMapped ? trap.rip : stubs_.quick_retreat.value;
+  regs.rsp = (block_address_ + layout::kBlockTrapStackTop).value;
+  regs.rflags = x86::rflags::kReserved1 | (trap.rflags & DUNE_RFLAGS_ACCESS);
+  run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  return Resume{};
 }
 
 Vcpu::Step Vcpu::OnTrap(Registers& registers) {
@@ -315,10 +379,15 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
     return Failed(absl::StrFormat("trap frame at unexpected stack 0x%x", rsp));
   }
   const abi::TrapFrame trap = frame();  // copied once: a program in ring 0 can change it
+  const auto vector = static_cast<x86::Vector>(trap.vector);
   if (ring_ == ProgramRing::kRing0) {
     code_selector_ = trap.cs;
     stack_selector_ = trap.ss;
   } else if ((trap.cs & 3) != 3) {
+    if (vector == x86::Vector::kPageFault &&
+        IsIn(trap.rip, stubs_.quick_routines, stubs_.quick_routines_end)) {
+      return OnRoutineFault(trap);
+    }
     return Exit{EngineFailure{absl::StrFormat("exception %d (error 0x%x) in ring 0 at rip 0x%x",
                                               trap.vector, trap.error_code, trap.rip)}};
   }
@@ -328,7 +397,6 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
   registers.rip = trap.rip;
   registers.rsp = trap.rsp;
   registers.rflags = trap.rflags;
-  const auto vector = static_cast<x86::Vector>(trap.vector);
   if (vector == x86::Vector::kPageFault) return OnPageFault(registers, trap.error_code);
   return Exit{Fault{.vector = vector,
                     .error_code = trap.error_code,

@@ -67,6 +67,8 @@ class Vcpu final : public runtime::EngineThread {
     return probe_.is_hardware() && ring_ == ProgramRing::kRing3;
   }
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
+  void Lend(const runtime::OwnState& state) override;
+  runtime::OwnState TakeBack() override;
   // Calls that ring 0 has answered; what the guest's side says.
   std::uint64_t answered() const { return state().answered; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
@@ -75,6 +77,8 @@ class Vcpu final : public runtime::EngineThread {
   const std::array<Counter, kVcpuEvents>& events() const { return events_; }
 
  private:
+  // How often sched_yield is answered before the host's kernel hears of one.
+  static constexpr std::uint64_t kCheapYields = 15;
   // Where the vCPU stands between two Runs: at a stub of the image, or in the program.
   enum class Place : std::uint8_t { kRing0, kRing3 };
   // What one KVM_RUN meant: go on as the vCPU stands, or something for the supervisor.
@@ -98,6 +102,7 @@ class Vcpu final : public runtime::EngineThread {
   Step RunOnce(runtime::Registers& registers);
   Step OnTrap(runtime::Registers& registers);
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
+  Step OnRoutineFault(const abi::TrapFrame& trap);
   void ReadAfterSyscall(runtime::Registers& registers);
   Step OnInterrupted(runtime::Registers& registers);
   Step OnMemoryError(runtime::Registers& registers);
@@ -127,6 +132,7 @@ class Vcpu final : public runtime::EngineThread {
   std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
   BackingCheck next_check_ = BackingCheck::kAssume;
   std::array<Counter, kVcpuEvents> events_;
+  runtime::OwnState lent_;
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
   unsigned fruitless_faults_ = 0;  // page faults in a row at pages that were there
 };

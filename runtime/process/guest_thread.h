@@ -44,6 +44,10 @@ class GuestThread final : public hostcalls::Caller {
   // every call. On the thread's own host thread.
   void PublishAnswers();
 
+  // Runs the guest until something happens. What the engine kept meanwhile is here again afterwards,
+  // and the host's mask is the guest's.
+  runtime::Exit Run();
+
   // In a forked child: another engine in place of the parent's.
   void ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh);
 

@@ -522,6 +522,96 @@ TEST_F(VcpuTest, KnowsAsManyAnswersAsThereIsRoomForAndNoOthers) {
   for (const std::uint8_t place : state.answer_of) EXPECT_EQ(place, 0);
 }
 
+TEST_F(VcpuTest, RoutinesAndAllNumbersBeyondHaveEntriesOfTheirOwn) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const runtime::KnownAnswer answers[] = {
+      {.number = 14, .answer = runtime::Answer::kSignalMask},
+      {.number = 24, .answer = runtime::Answer::kYield},
+      {.number = 218, .answer = runtime::Answer::kChildTid, .result = 4711},
+      {.number = 273, .answer = runtime::Answer::kRobustList},
+      {.number = runtime::kNumbersFromHere, .result = -ENOSYS}};
+  vcpu_->KnowAnswers(answers);
+  EXPECT_EQ(state.answer_of[14], DUNE_QUICK_SIGNAL_MASK);
+  EXPECT_EQ(state.answer_of[24], DUNE_QUICK_YIELD);
+  EXPECT_EQ(state.answer_of[218], DUNE_QUICK_CHILD_TID);
+  EXPECT_EQ(state.answer_of[273], DUNE_QUICK_ROBUST_LIST);
+  EXPECT_EQ(state.thread_id, 4711u);
+  EXPECT_EQ(state.answers[state.answer_of[DUNE_QUICK_NUMBERS]],
+            static_cast<std::uint64_t>(std::int64_t{-ENOSYS}));
+}
+
+// ---- state that ring 0 keeps ---------------------------------------------------------------------
+
+TEST_F(VcpuTest, WhateverRing0MakesOfTheMaskItStaysWithinWhatWasLent) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const runtime::OwnState lent{.signal_mask = 0b0011,
+                               .addable_signals = 0b1100,
+                               .clear_child_tid = 0x1000,
+                               .robust_list = 0x2000};
+  vcpu_->Lend(lent);
+  EXPECT_EQ(state.mask, 0b0011u);
+  EXPECT_EQ(state.mask_least, 0b0011u);
+  EXPECT_EQ(state.mask_most, 0b1111u);
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0011u);
+  state.mask = 0b0111;
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0111u);
+  // Forged, with the bounds as well.
+  state.mask_least = 0;
+  state.mask_most = ~std::uint64_t{0};
+  state.mask = ~std::uint64_t{0};
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b1111u);
+  state.mask = 0;
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0011u);
+  EXPECT_EQ(vcpu_->TakeBack().clear_child_tid, 0x1000u);
+  EXPECT_EQ(vcpu_->TakeBack().robust_list, 0x2000u);
+}
+
+TEST_F(VcpuTest, AFaultInARoutineIsMappedOrMakesTheCallTheHosts) {
+  fakes::GuestPages pages(2);
+  space_.AddSealed({GuestVirt{kCode}, GuestVirt{kCode + kPageSize}}, {.read = true}, "test");
+  const std::uint64_t place = kStubs.quick_routines.value + 0x20;
+  const auto script_fault = [&](std::uint64_t address, std::uint64_t code) {
+    kvm_.ScriptRun([=, this](kvm_run& run) {
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf() = {.vector = 14,
+                   .error_code = code,
+                   .rip = place,
+                   .cs = DUNE_SELECTOR_KERNEL_CODE,
+                   .rflags = x86::rflags::kReserved1 | DUNE_RFLAGS_ACCESS,
+                   .rsp = 0xdead,
+                   .ss = DUNE_SELECTOR_KERNEL_DATA};
+      run.s.regs.regs.rsp = FrameAddress();
+      run.s.regs.sregs.cr2 = address;
+      return 0;
+    });
+  };
+  struct Case {
+    std::uint64_t address, code, resumed;
+  };
+  const Case cases[] = {
+      {kCode + 8, 0, place},                                                  // to be mapped
+      {kCode + 8, x86::page_fault::kWrite, kStubs.quick_retreat.value},       // read-only
+      {kCode + 8, 0, kStubs.quick_retreat.value},                             // was there already
+      {kCode + kPageSize, 0, kStubs.quick_retreat.value},                     // nothing there
+      {layout::ArenaVirt(0).value, 0, kStubs.quick_retreat.value}};           // never asked for
+  for (const Case& one : cases) {
+    script_fault(one.address, one.code);
+    kvm_.ScriptRun([&](kvm_run& run) {
+      EXPECT_EQ(run.s.regs.regs.rip, one.resumed) << std::hex << one.address;
+      EXPECT_EQ(run.s.regs.regs.rsp, FrameAddress() + sizeof(abi::TrapFrame));
+      EXPECT_EQ(run.s.regs.regs.rflags, x86::rflags::kReserved1 | DUNE_RFLAGS_ACCESS);
+      EXPECT_EQ(run.kvm_dirty_regs, std::uint64_t{KVM_SYNC_X86_REGS});
+      Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+      run.s.regs.regs.rcx = kCode + 0x42;
+      return 0;
+    });
+    registers_.rip = kCode;
+    RunTo<SystemCall>();
+    EXPECT_EQ(registers_.rip, kCode + 0x42);
+  }
+}
+
 TEST_F(VcpuTest, InterruptedInRing3AtTheEntryRunsOnToItsPageFault) {
   ScriptInterrupted(3, kStubs.syscall_entry.value);
   fault_rip_ = kStubs.syscall_entry.value;
