@@ -129,33 +129,43 @@ struct EndPipe {
 
 // In the program's process.
 [[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited,
-                                const std::function<void()>& run_program) {
+                                confinement::Namespaces& namespaces,
+                                const RunProgram& run_program) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != guardian) _exit(kExitRuntimeError);  // died between fork and prctl
+  // Died between fork and prctl? In a pid namespace its death is that of the first process, too.
+  if (!namespaces.Has(confinement::Mechanism::kPidNamespace) && getppid() != guardian) {
+    _exit(kExitRuntimeError);
+  }
   sigaction(SIGCHLD, &inherited.on_child, nullptr);
   sigprocmask(SIG_SETMASK, &inherited.mask, nullptr);
-  run_program();
+  run_program(namespaces);
+  _exit(kExitRuntimeError);
+}
+
+[[noreturn]] void GiveUp(const absl::Status& status) {
+  const std::string line = absl::StrCat("dunebox: ", status.message(), "\n");
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  KillTree();
   _exit(kExitRuntimeError);
 }
 
 // In the guardian's process.
 [[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
-                                 const MonitorOptions& options,
-                                 const std::function<void()>& run_program) {
+                                 const MonitorOptions& options, const RunProgram& run_program) {
   LimitWatch watch(options.limits);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGHUP);  // any signal: it wakes WaitForEnd, which looks for its parent
   const pid_t guardian = getpid();
+  absl::StatusOr<confinement::Namespaces> namespaces =
+      confinement::Namespaces::Create(options.plan);
+  if (!namespaces.ok()) GiveUp(namespaces.status());
   const pid_t program = fork();
-  if (program < 0) {
-    const std::string line = absl::StrCat("dunebox: ", ForkError().message(), "\n");
-    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-    _exit(kExitRuntimeError);
-  }
+  if (program < 0) GiveUp(ForkError());
   if (program == 0) {
     pipe.Close();
-    BecomeProgram(guardian, inherited, run_program);
+    BecomeProgram(guardian, inherited, *namespaces, run_program);
   }
+  namespaces->LeaveToChild();
   const std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
   KillTree();
   if (!end) _exit(kExitRuntimeError);
@@ -166,7 +176,7 @@ struct EndPipe {
 }  // namespace
 
 absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
-                                           const std::function<void()>& run_program) {
+                                           const RunProgram& run_program) {
   absl::StatusOr<EndPipe> pipe = EndPipe::Create();
   if (!pipe.ok()) return pipe.status();
   sigset_t all;

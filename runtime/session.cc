@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <climits>
 #include <optional>
 #include <utility>
 
@@ -21,6 +23,7 @@
 #include "hostcalls/trace/chrome_trace.h"
 #include "hostcalls/trace/write_line.h"
 #include "runtime/confinement/lock_down.h"
+#include "runtime/confinement/namespaces.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
@@ -165,10 +168,16 @@ class Guest {
   absl::Status InstallLimits(const process::ExecState* state);
   // Makes the limits that this process takes along the session's; once, before its first program.
   absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
-  // What a session needs once, before its first program.
+  // What a session opens once, before its first program, and by the caller's names: from here on
+  // nothing of the host's file system is needed.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
                                                      process::EngineKind engine,
                                                      jit::Isolation isolation);
+  // Forgets the file system in which this process was, after it has got another one.
+  absl::Status UseCurrentRoot() { return limits_.UseCurrentRoot(); }
+  // Finds out what the session's /dev/kvm can do. Behind the entering of namespaces, because KVM
+  // may give this process another thread.
+  absl::Status ProbeDevice(const SessionOptions& options, process::SessionState& session);
   // The exit status when it fails; does not return when the program runs. `beginning`: what the
   // session was asked for, when this is its first program; else null.
   int Run(process::ExecState state, std::uint64_t stack_limit, const SessionOptions* beginning);
@@ -313,19 +322,23 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
   if (!device.ok()) return device.status();
   session.kvm_fd = *device;
+  return session;
+}
+
+absl::Status Guest::ProbeDevice(const SessionOptions& options, process::SessionState& session) {
+  if (session.engine != process::EngineKind::kKvm) return absl::OkStatus();
   absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
   if (!probe.ok()) return probe.status();
   session.probe = *probe;
-  if (options.ring == 0) {
-    // An interpreted ring 0 would run the whole program, slowly and with holes.
-    if (!probe->is_hardware()) {
-      return absl::UnimplementedError(
-          absl::StrCat("--ring=0 needs virtualization hardware, and this /dev/kvm is emulated: ",
-                       probe->reason()));
-    }
-    session.ring = kvm::ProgramRing::kRing0;
+  if (options.ring != 0) return absl::OkStatus();
+  // An interpreted ring 0 would run the whole program, slowly and with holes.
+  if (!probe->is_hardware()) {
+    return absl::UnimplementedError(
+        absl::StrCat("--ring=0 needs virtualization hardware, and this /dev/kvm is emulated: ",
+                     probe->reason()));
   }
-  return session;
+  session.ring = kvm::ProgramRing::kRing0;
+  return absl::OkStatus();
 }
 
 // The runtime's own executable, for execve.
@@ -566,38 +579,60 @@ int DryRun(const SessionOptions& options) {
   return Fail(kExitRuntimeError, absl::ErrnoToStatus(errno, "cannot write to standard output"));
 }
 
-// In the monitor's child: becomes the guest.
-int BecomeGuest(const SessionOptions& options) {
-  if (absl::Status status = EnterDirectory(options.directory); !status.ok()) {
-    return Fail(kExitRuntimeError, status);
-  }
-  absl::StatusOr<std::string> path = loader::FindProgram(options.program);
-  if (!path.ok()) return FailToStart(path.status());
+// This process's id as the caller knows it: behind Enter it may have another one.
+pid_t PidForCaller() {
+  char number[16] = {};
+  pid_t pid = 0;
+  const bool read = readlink("/proc/self", number, sizeof(number) - 1) > 0;
+  return read && absl::SimpleAtoi(number, &pid) ? pid : getpid();
+}
+
+// Into the program's namespaces, and there into the directory that has the current one's name. When
+// the program has no such directory it starts in its root.
+absl::Status EnterNamespaces(confinement::Namespaces& namespaces) {
+  char name[PATH_MAX];
+  const char* const directory = getcwd(name, sizeof(name));
+  if (absl::Status status = namespaces.Enter(); !status.ok()) return status;
+  if (!namespaces.Has(confinement::Mechanism::kMountNamespace)) return absl::OkStatus();
+  if (directory != nullptr && chdir(directory) == 0) return absl::OkStatus();
+  return chdir("/") == 0 ? absl::OkStatus() : absl::ErrnoToStatus(errno, "cannot enter /");
+}
+
+// In the guardian's child: becomes the guest.
+int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespaces) {
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
   if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
-  // The descriptor is ours and the monitor's: the program does not have it.
-  WriteStatus(options.status_fd, StartedLine(getpid(), process::NameOf(engine),
-                                             IsolationName(engine, *isolation)));
-  if (options.status_fd >= 0) close(options.status_fd);
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }
-  process::ExecState state{.path = *path,
-                           .arguments = options.arguments,
-                           .environment = Changed(Environment(), options.environment),
-                           .signal_mask = signals::HostMask()};
   absl::StatusOr<process::SessionState> session =
       (*guest)->BeginSession(options, engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
-  state.session = *session;
-  if (absl::Status status = (*guest)->BeginLimits(options.limits, state); !status.ok()) {
-    return Fail(kExitRuntimeError, status);
-  }
+  const pid_t pid = PidForCaller();
+  absl::Status status = EnterNamespaces(namespaces);
+  if (status.ok()) status = (*guest)->UseCurrentRoot();
+  if (status.ok()) status = EnterDirectory(options.directory);
+  if (!status.ok()) return Fail(kExitRuntimeError, status);
+  absl::StatusOr<std::string> path = loader::FindProgram(options.program);
+  if (!path.ok()) return FailToStart(path.status());
+  status = (*guest)->ProbeDevice(options, *session);
+  if (!status.ok()) return Fail(kExitRuntimeError, status);
+  // The descriptor is ours and the monitor's: the program does not have it.
+  WriteStatus(options.status_fd,
+              StartedLine(pid, process::NameOf(engine), IsolationName(engine, *isolation)));
+  if (options.status_fd >= 0) close(options.status_fd);
+  process::ExecState state{.session = *session,
+                           .path = *path,
+                           .arguments = options.arguments,
+                           .environment = Changed(Environment(), options.environment),
+                           .signal_mask = signals::HostMask()};
+  status = (*guest)->BeginLimits(options.limits, state);
+  if (!status.ok()) return Fail(kExitRuntimeError, status);
   return (*guest)->Run(std::move(state), stack_limit, &options);
 }
 
@@ -629,8 +664,12 @@ int RunSession(const SessionOptions& options) {
   }
   if (options.dry_run) return DryRun(options);
   absl::StatusOr<SessionEnd> end =
-      RunUnderMonitor({.limits = options.limits, .die_with_parent = options.die_with_parent},
-                      [&] { _exit(BecomeGuest(options)); });
+      RunUnderMonitor({.plan = options.plan,
+                       .limits = options.limits,
+                       .die_with_parent = options.die_with_parent},
+                      [&](confinement::Namespaces& namespaces) {
+                        _exit(BecomeGuest(options, namespaces));
+                      });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   WriteStatus(options.status_fd, EndedLine(*end));
   const std::string message = LimitMessage(*end, options.limits);

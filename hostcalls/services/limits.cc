@@ -141,6 +141,10 @@ absl::Status VirtualLimits::Install() {
   // it does neither. [core(5)] The hard limit stays, for the runtime that execve starts.
   const rlimit no_core{std::min<rlim_t>(1, core_.rlim_max), core_.rlim_max};
   if (setrlimit(RLIMIT_CORE, &no_core) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
+  return UseCurrentRoot();
+}
+
+absl::Status VirtualLimits::UseCurrentRoot() {
   absl::StatusOr<ReservedFd> root = OpenRoot();
   if (!root.ok()) return root.status();
   absl::StatusOr<ReservedFd> proc = OpenProc();

@@ -43,6 +43,9 @@ class VirtualLimits {
   // Takes over the limits that the process was started with and fills the fixed slots (root and
   // /proc). Once, before the first guest instruction and before threads. Core files end here.
   absl::Status Install();
+  // Takes the root directory and the /proc that are there now for the program's. Again when the
+  // process has got others since Install; no descriptor leads to the old ones then.
+  absl::Status UseCurrentRoot();
 
   ReservedDescriptors reserved() const { return reserved_; }
   static bool IsVirtual(int resource);

@@ -1,0 +1,215 @@
+#include "runtime/confinement/first_process.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/confinement/identity.h"
+#include "runtime/confinement/mount_view.h"
+#include "runtime/confinement/network_namespace.h"
+
+namespace dunebox::confinement {
+namespace {
+
+using runtime::FileDescriptor;
+
+struct Pipe {
+  FileDescriptor read_end;
+  FileDescriptor write_end;
+
+  static absl::StatusOr<Pipe> Create() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe");
+    return Pipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+  }
+};
+
+// What the first process tells: this, and behind it the message of an error. Smaller than a pipe.
+struct Report {
+  absl::StatusCode code = absl::StatusCode::kOk;
+  MechanismSet had;
+};
+
+void Tell(int fd, const Report& report, absl::string_view message) {
+  std::string bytes(reinterpret_cast<const char*>(&report), sizeof(report));
+  absl::StrAppend(&bytes, message.substr(0, PIPE_BUF - sizeof(report)));
+  [[maybe_unused]] const ssize_t written = write(fd, bytes.data(), bytes.size());
+}
+
+absl::StatusOr<MechanismSet> Listen(int fd) {
+  std::string bytes(PIPE_BUF, '\0');
+  const ssize_t size = read(fd, bytes.data(), bytes.size());
+  Report report;
+  if (size < ssize_t{sizeof(report)}) {
+    return absl::InternalError("the first process of the pid namespace has died");
+  }
+  bytes.resize(static_cast<std::size_t>(size));
+  bytes.copy(reinterpret_cast<char*>(&report), sizeof(report));
+  if (report.code == absl::StatusCode::kOk) return report.had;
+  return absl::Status(report.code, bytes.substr(sizeof(report)));
+}
+
+bool MayAdministrate() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  return syscall(SYS_capget, &header, data) == 0 &&
+         (data[0].effective & (std::uint32_t{1} << CAP_SYS_ADMIN)) != 0;
+}
+
+void DropCapabilities() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  const __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3]{};
+  syscall(SYS_capset, &header, none);
+}
+
+struct Namespace {
+  Mechanism mechanism;
+  int flag;
+};
+// Those that the program joins. The mount namespace is the one that must be there.
+constexpr Namespace kJoined[] = {
+    {Mechanism::kMountNamespace, CLONE_NEWNS},
+    {Mechanism::kNetworkNamespace, CLONE_NEWNET},
+    {Mechanism::kIpcNamespace, CLONE_NEWIPC},
+    {Mechanism::kUtsNamespace, CLONE_NEWUTS},
+};
+
+bool IsWanted(const Plan& plan, Mechanism mechanism) {
+  return mechanism != Mechanism::kNetworkNamespace || plan.own_network;
+}
+
+// In the first process. `had` has user and pid namespace already.
+absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, MechanismSet& had) {
+  if (had.Has(Mechanism::kUserNamespace)) {
+    // As root of the namespace: some file systems can be mounted by nobody else.
+    if (absl::Status status = MapCaller(caller, {.uid = 0, .gid = 0}); !status.ok()) return status;
+  }
+  for (const Namespace& row : kJoined) {
+    if (!IsWanted(plan, row.mechanism)) continue;
+    if (unshare(row.flag) == 0) {
+      had.Add(row.mechanism);
+    } else if (row.mechanism == Mechanism::kMountNamespace) {
+      return absl::ErrnoToStatus(errno, "cannot make a mount namespace");
+    }
+  }
+  if (had.Has(Mechanism::kNetworkNamespace)) {
+    if (absl::Status status = RaiseLoopback(); !status.ok()) return status;
+  }
+  const std::string& name = plan.identity.hostname;
+  if (had.Has(Mechanism::kUtsNamespace) && !name.empty() &&
+      sethostname(name.data(), name.size()) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot take the host name ", name));
+  }
+  return BuildMountView(plan.mounts, had.Has(Mechanism::kPidNamespace) ? ProcSource::kOwnNamespace
+                                                                       : ProcSource::kHost);
+}
+
+[[noreturn]] void BuryOrphans() {
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  for (;;) {
+    if (waitpid(-1, nullptr, __WALL) < 0 && errno == ECHILD) sigwaitinfo(&child, nullptr);
+  }
+}
+
+// What the program could find in /proc/1 or inherit from it.
+void GiveUpEverything() {
+  prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  DropCapabilities();
+  close_range(0, UINT_MAX, 0);
+}
+
+[[noreturn]] void BecomeFirst(const Plan& plan, const UserAndGroup& caller, MechanismSet had,
+                              Pipe report, Pipe joined) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  joined.write_end = FileDescriptor();
+  const absl::Status status = PutTogether(plan, caller, had);
+  Tell(report.write_end.get(), {.code = status.code(), .had = had}, status.message());
+  // No byte: the guardian or the program is dead, perhaps from before prctl.
+  char byte = 0;
+  if (!status.ok() || read(joined.read_end.get(), &byte, 1) != 1) _exit(1);
+  if (!had.Has(Mechanism::kPidNamespace)) _exit(0);
+  GiveUpEverything();
+  BuryOrphans();
+}
+
+// As fork(2), with new namespaces.
+pid_t ForkInto(int flags) {
+  return static_cast<pid_t>(syscall(SYS_clone, flags | SIGCHLD, nullptr, nullptr, nullptr, 0));
+}
+
+// Those that a process enters for its children, or is born into.
+int FlagsOfBirth(const MechanismSet& had) {
+  return (had.Has(Mechanism::kUserNamespace) ? CLONE_NEWUSER : 0) |
+         (had.Has(Mechanism::kPidNamespace) ? CLONE_NEWPID : 0);
+}
+
+// Root needs none to make the other namespaces.
+bool NeedsUserNamespace(const Plan& plan) {
+  return !MayAdministrate() || NeedFor(plan, Mechanism::kUserNamespace).has_value();
+}
+
+}  // namespace
+
+absl::StatusOr<FirstProcess> FirstProcess::Start(const Plan& plan) {
+  absl::StatusOr<Pipe> report = Pipe::Create();
+  absl::StatusOr<Pipe> joined = Pipe::Create();
+  if (!report.ok()) return report.status();
+  if (!joined.ok()) return joined.status();
+  const UserAndGroup caller = UserAndGroup::Current();
+  MechanismSet had;
+  if (NeedsUserNamespace(plan)) had.Add(Mechanism::kUserNamespace);
+  if (plan.own_processes) had.Add(Mechanism::kPidNamespace);
+  const pid_t first = ForkInto(FlagsOfBirth(had));
+  if (first < 0) return absl::ErrnoToStatus(errno, "cannot make a process in new namespaces");
+  if (first == 0) BecomeFirst(plan, caller, had, *std::move(report), *std::move(joined));
+  FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, first, 0)));
+  report->write_end = FileDescriptor();
+  absl::StatusOr<MechanismSet> told = Listen(report->read_end.get());
+  if (!told.ok()) {
+    waitpid(first, nullptr, __WALL);
+    return told.status();
+  }
+  return FirstProcess(*told, std::move(process), std::move(joined->write_end));
+}
+
+absl::Status FirstProcess::AdoptChildren() const {
+  const int flags = FlagsOfBirth(had_);
+  if (flags == 0 || setns(process_.get(), flags) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "cannot enter the namespaces of the first process");
+}
+
+absl::Status FirstProcess::Join() {
+  int flags = 0;
+  for (const Namespace& row : kJoined) flags |= had_.Has(row.mechanism) ? row.flag : 0;
+  if (setns(process_.get(), flags) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot join the namespaces of the first process");
+  }
+  if (write(joined_.get(), "j", 1) != 1) {
+    return absl::ErrnoToStatus(errno, "the first process is gone");
+  }
+  process_ = FileDescriptor();
+  joined_ = FileDescriptor();
+  return absl::OkStatus();
+}
+
+void FirstProcess::Discard() {
+  joined_ = FileDescriptor();
+  siginfo_t info;
+  waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED);
+}
+
+}  // namespace dunebox::confinement
