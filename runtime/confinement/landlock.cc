@@ -7,7 +7,7 @@
 
 #include <cerrno>
 #include <iterator>
-#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
@@ -74,8 +74,9 @@ bool IsPermissive(const Rules& rules) { return rules.allow_all || rules.audit; }
 RulesetAttributes AttributesFor(int version, const LandlockNeeds& needs) {
   RulesetAttributes attributes{.files = HandledFileRights(version)};
   if (IsPermissive(needs.rules)) return attributes;
-  if (version >= kFirstWithNetwork && !needs.plan.any_tcp_port) {
-    attributes.network = kBindTcp | kConnectTcp;
+  if (version >= kFirstWithNetwork) {
+    if (!needs.plan.any_bind_port) attributes.network |= kBindTcp;
+    if (!needs.plan.any_connect_port) attributes.network |= kConnectTcp;
   }
   if (version >= kFirstWithScopes) {
     if (!needs.rules.signal_outside) attributes.scoped |= kScopeSignals;
@@ -154,12 +155,10 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   return absl::OkStatus();
 }
 
-absl::Status AllowPorts(Ruleset& ruleset, const Plan& plan) {
-  for (const std::uint16_t port : plan.connect_ports) {
-    if (absl::Status status = ruleset.AllowPort(kConnectTcp, port); !status.ok()) return status;
-  }
-  for (const std::uint16_t port : plan.bind_ports) {
-    if (absl::Status status = ruleset.AllowPort(kBindTcp, port); !status.ok()) return status;
+absl::Status AllowPorts(Ruleset& ruleset, std::uint64_t right,
+                        const std::vector<std::uint16_t>& ports) {
+  for (const std::uint16_t port : ports) {
+    if (absl::Status status = ruleset.AllowPort(right, port); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -212,8 +211,10 @@ absl::StatusOr<LandlockProbe> RestrictWithLandlock(int version, const LandlockNe
   absl::StatusOr<Ruleset> ruleset = Ruleset::Create(version, attributes);
   if (!ruleset.ok()) return ruleset.status();
   if (absl::Status status = AllowFiles(*ruleset, needs); !status.ok()) return status;
-  if (attributes.network != 0) {
-    if (absl::Status status = AllowPorts(*ruleset, needs.plan); !status.ok()) return status;
+  for (const auto& [right, ports] : {std::pair(kConnectTcp, &needs.plan.connect_ports),
+                                     std::pair(kBindTcp, &needs.plan.bind_ports)}) {
+    if ((attributes.network & right) == 0) continue;
+    if (absl::Status status = AllowPorts(*ruleset, right, *ports); !status.ok()) return status;
   }
   const std::vector<LandlockProbe> opens = WhatOpens();
   if (absl::Status status = ruleset->Restrict(); !status.ok()) return status;

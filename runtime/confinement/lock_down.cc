@@ -7,28 +7,46 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "runtime/confinement/host_filter.h"
+#include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/text_file.h"
 
 namespace dunebox::confinement {
 namespace {
 
-bool IsRequired(const Plan& plan, Mechanism mechanism) {
-  return std::ranges::find(plan.required, mechanism) != plan.required.end();
+// Does the thread run in the kernel only? KVM gives a process that makes virtual machines such a one.
+bool IsKernelsOwn(absl::string_view task) {
+  constexpr unsigned kUserWorker = 0x4000;  // PF_USER_WORKER [linux include/linux/sched.h]
+  constexpr std::size_t kFlags = 6;         // words behind the name, which may have spaces in it
+  const absl::StatusOr<std::string> stat =
+      runtime::ReadTextFile(absl::StrCat("/proc/self/task/", task, "/stat"));
+  if (!stat.ok()) return false;
+  const std::vector<std::string> words = absl::StrSplit(stat->substr(stat->rfind(')') + 2), ' ');
+  unsigned flags = 0;
+  return words.size() > kFlags && absl::SimpleAtoi(words[kFlags], &flags) &&
+         (flags & kUserWorker) != 0;
 }
 
 // Filters and Landlock confine the calling thread only.
 bool IsOnlyThread() {
   const std::unique_ptr<DIR, int (*)(DIR*)> tasks(opendir("/proc/self/task"), closedir);
   if (tasks == nullptr) return false;
-  int threads = 0;
-  while (const dirent* entry = readdir(tasks.get())) threads += entry->d_name[0] != '.' ? 1 : 0;
-  return threads == 1;
+  const std::string own = absl::StrCat(gettid());
+  while (const dirent* entry = readdir(tasks.get())) {
+    if (entry->d_name[0] == '.' || own == entry->d_name) continue;
+    if (!IsKernelsOwn(entry->d_name)) return false;
+  }
+  return true;
 }
 
 bool HasFilters() {
@@ -39,11 +57,6 @@ bool HasFilters() {
 bool HasSealedMemfds() {
   constexpr unsigned kNoExecSeal = 0x8;  // MFD_NOEXEC_SEAL, Linux 6.3
   return runtime::FileDescriptor(memfd_create("dunebox-seal", MFD_CLOEXEC | kNoExecSeal)).valid();
-}
-
-absl::Status NotThere(const char* mechanism) {
-  return absl::UnavailableError(
-      absl::StrCat(mechanism, " is required, and this kernel does not have it"));
 }
 
 absl::Status Unconfined(absl::string_view what) {
@@ -66,9 +79,13 @@ absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
                      .filtered = HasFilters(),
                      .landlocked = landlock > 0,
                      .kept = KeptCapabilities(request.plan)};
-  if (!result.filtered && IsRequired(request.plan, Mechanism::kSeccomp)) return NotThere("seccomp");
-  if (!result.landlocked && IsRequired(request.plan, Mechanism::kLandlock)) {
-    return NotThere("Landlock");
+  const absl::Status absent = absl::UnavailableError("the kernel does not have it");
+  for (const auto& [there, mechanism] : {std::pair(result.filtered, Mechanism::kSeccomp),
+                                         std::pair(result.landlocked, Mechanism::kLandlock)}) {
+    if (there) continue;
+    if (absl::Status status = LeaveOut(request.plan, mechanism, absent); !status.ok()) {
+      return status;
+    }
   }
   const FilterSubject subject{.kvm = request.kvm,
                               .code_cache = request.code_cache,
