@@ -127,6 +127,28 @@ run -- id -u
 status=$?
 expect 'the own identity' 0 "$("${as_user[@]}" id -u)"
 
+# ---- what the machine does not give -------------------------------------------------------------
+
+# without NAME ARGUMENTS...: run where no namespace of that kind may be made.
+without() {
+  local kind=$1
+  shift
+  timeout -k 5 150 "${as_user[@]}" unshare -Ur bash -c \
+    "echo 0 >/proc/sys/user/max_${kind}_namespaces && exec \"\$@\"" bash \
+    "$dunebox" run "--engine=$engine" "$@" >"$work/output" 2>"$work/errors" </dev/null
+  status=$?
+}
+if [[ $engine == jit ]]; then
+  without mnt --ro /usr -- true
+  [[ $status -eq 125 && $(<"$work/errors") == *'mount namespace is needed for a tmpfs at /tmp'* ]] ||
+    fail 'a plan that cannot be without a mount namespace'
+  without net --ro /usr -- echo without
+  expect 'no network namespace, which wall 1 makes up for' 0 without
+  without net --require=network-namespace --ro /usr -- echo without
+  [[ $status -eq 125 && $(<"$work/errors") == *'network namespace is needed since it is required'* ]] ||
+    fail 'a required mechanism that cannot be had'
+fi
+
 # ---- real programs ------------------------------------------------------------------------------
 
 run -- /usr/bin/python3 -c 'import sqlite3, subprocess, multiprocessing as m, os
