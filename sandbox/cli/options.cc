@@ -163,8 +163,8 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   return {};
 }
 
-// `words` with what the descriptors of --args hold in place of each --args of ours; there may be more
-// of them in it.
+// `words` with what the descriptors of --args hold in place of each --args of ours; there may be
+// more of them in it.
 std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow& command,
                                                                Words given) {
   std::vector<std::string> words(given.begin(), given.end());
@@ -378,8 +378,8 @@ Command ParseCommandLine(const std::vector<std::string>& arguments) {
   if (const CommandRow* command = FindCommand(name)) {
     return ParseCommand(*command, Words(arguments).subspan(words));
   }
-  return UsageError{
-      fmt::format("unknown {} '{}'; {}", LooksLikeOption(first) ? "option" : "command", name, kSee)};
+  return UsageError{fmt::format("unknown {} '{}'; {}",
+                                LooksLikeOption(first) ? "option" : "command", name, kSee)};
 }
 
 }  // namespace dunebox::cli

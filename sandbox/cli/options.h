@@ -47,7 +47,8 @@ struct UsageError {
   std::string message;
 };
 
-using Command = std::variant<RunCommand, ExplainCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
+using Command =
+    std::variant<RunCommand, ExplainCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);
