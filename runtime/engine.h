@@ -30,6 +30,7 @@ struct Registers {
   std::uint64_t r12 = 0, r13 = 0, r14 = 0, r15 = 0;
   std::uint64_t rip = 0;
   std::uint64_t rflags = dune::x86::rflags::kReserved1 | dune::x86::rflags::kInterrupt;
+  // After a Run these two may be those of an earlier one until FetchBases: few calls want them.
   std::uint64_t fs_base = 0;
   std::uint64_t gs_base = 0;
 };
@@ -102,8 +103,14 @@ struct OwnState {
 class EngineThread {
  public:
   virtual ~EngineThread() = default;
-  // Continues at `registers` and returns when something happens, with `registers` exact.
+  // Continues at `registers` and returns when something happens, with `registers` exact but for the
+  // two bases. They are taken over from `registers` only before the first Run and after FetchBases.
   virtual Exit Run(Registers& registers) = 0;
+  // Makes the bases in `registers` exact; between two Runs.
+  virtual absl::Status FetchBases(Registers& registers) {
+    (void)registers;
+    return absl::OkStatus();
+  }
   // Async-signal-safe, from a handler on this very thread: the current or next Run returns
   // Interrupted soon, unless it returns for another reason first.
   virtual void Kick() = 0;

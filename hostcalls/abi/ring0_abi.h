@@ -22,6 +22,9 @@
 
 #define DUNE_IMAGE_MAGIC 0x306e757264786f62 /* "boxdrun0" */
 
+// Where page_fault leaves CR2, from the trap frame down.
+#define DUNE_FAULT_ADDRESS_BELOW 16
+
 // Bytes of one vector stub; stub n is at vectors + n * DUNE_VECTOR_STRIDE.
 #define DUNE_VECTOR_STRIDE 16
 #define DUNE_VECTOR_COUNT 32
@@ -112,8 +115,9 @@ struct ImageHeader {
   std::uint64_t quick_routines;  // from here to its end a page fault in ring 0 is the program's
   std::uint64_t quick_routines_end;
   std::uint64_t quick_retreat;   // leaves the call to the host as if ring 0 had not begun
+  std::uint64_t page_fault;      // the stub of vector 14 that also leaves CR2, for IDTs that want it
 };
-static_assert(sizeof(ImageHeader) == 20 * 8);
+static_assert(sizeof(ImageHeader) == 21 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is

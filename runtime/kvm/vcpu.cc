@@ -103,6 +103,7 @@ Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index, ProgramRing rin
       probe_(probe),
       index_(index),
       ring_(ring),
+      leaves_system_registers_(LeavesSystemRegisters(probe, ring)),
       stubs_(ring == ProgramRing::kRing0
                  ? Stubs::OfProgramImage(layout::ArenaVirt(layout::kImageOffset))
                  : Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
@@ -126,7 +127,8 @@ absl::Status Vcpu::Initialize() {
   void* area = api.MapRunArea(fd, vm_.run_area_size(), &error);
   if (area == nullptr) return KvmError("cannot map a vCPU's run area", -error);
   run_area_ = RunArea(&api, area, vm_.run_area_size());
-  run().kvm_valid_regs = kSyncedRegisters;
+  run().kvm_valid_regs =
+      leaves_system_registers_ ? std::uint64_t{KVM_SYNC_X86_REGS} : kSyncedRegisters;
 
   const std::uint64_t block_offset = layout::kVcpuBlocksOffset + index_ * kPageSize;
   block_ = vm_.arena(block_offset);
@@ -164,6 +166,7 @@ absl::Status Vcpu::SetSystemState() {
     return KvmError("KVM_SET_SREGS", result);
   }
   run().s.regs.sregs = sregs;
+  has_system_registers_ = true;
   const GuestVirt entry = uses_known_answers() ? stubs_.quick_entry : stubs_.syscall_entry;
   MsrTable msrs = SystemMsrs(entry, block_address_ + layout::kBlockState);
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
@@ -282,6 +285,7 @@ void Vcpu::Enter(const Registers& registers) {
     EnterRing0(registers, regs);
   }
   run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  if (!has_system_registers_) return;
   kvm_sregs& sregs = run().s.regs.sregs;
   if (sregs.fs.base != registers.fs_base || sregs.gs.base != registers.gs_base) {
     sregs.fs.base = registers.fs_base;
@@ -299,8 +303,34 @@ void Vcpu::ReadGeneral(Registers& registers) const {
   registers.rbp = regs.rbp, registers.r8 = regs.r8, registers.r9 = regs.r9;
   registers.r10 = regs.r10, registers.r11 = regs.r11, registers.r12 = regs.r12;
   registers.r13 = regs.r13, registers.r14 = regs.r14, registers.r15 = regs.r15;
+  if (has_system_registers_) ReadBases(registers);
+}
+
+void Vcpu::ReadBases(Registers& registers) const {
   registers.fs_base = run().s.regs.sregs.fs.base;
   registers.gs_base = run().s.regs.sregs.gs.base;
+}
+
+absl::Status Vcpu::FetchSystemRegisters() {
+  if (has_system_registers_) return absl::OkStatus();
+  const int result = vm_.api().Ioctl(vcpu_.get(), KVM_GET_SREGS, &run().s.regs.sregs);
+  if (result < 0) return KvmError("KVM_GET_SREGS", result);
+  has_system_registers_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::FetchBases(Registers& registers) {
+  if (absl::Status status = FetchSystemRegisters(); !status.ok()) return status;
+  ReadBases(registers);
+  return absl::OkStatus();
+}
+
+// Of the page fault whose trap frame is the current one.
+std::uint64_t Vcpu::FaultAddress() const {
+  if (!leaves_system_registers_) return run().s.regs.sregs.cr2;
+  std::uint64_t address = 0;
+  std::memcpy(&address, block_ + frame_offset_ - DUNE_FAULT_ADDRESS_BELOW, sizeof(address));
+  return address;
 }
 
 // Stopped in ring 3: everything is in the CPU's registers.
@@ -312,7 +342,7 @@ void Vcpu::ReadUserState(Registers& registers) const {
 }
 
 Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
-  const std::uint64_t address = run().s.regs.sregs.cr2;
+  const std::uint64_t address = FaultAddress();
   if (address == stubs_.syscall_entry.value && registers.rip == address) {
     // SYSCALL that stayed in ring 3 (emulated KVM), or a jump to LSTAR, which is as good as one.
     registers.rip = registers.rcx;
@@ -357,7 +387,7 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
 // Ring 0 has met a page of the program's that is not in the tables, or that the program may not use so.
 // The call goes on at that instruction; else it is the host's, which finds out why.
 Vcpu::Step Vcpu::OnRoutineFault(const abi::TrapFrame& trap) {
-  const std::uint64_t address = run().s.regs.sregs.cr2;
+  const std::uint64_t address = FaultAddress();
   const BackingCheck check = std::exchange(next_check_, BackingCheck::kAssume);
   const Resolution resolution = mmu_.Resolve(address, trap.error_code, check);
   if (resolution == Resolution::kFailed) return NoRoomFor(address);
@@ -489,9 +519,29 @@ Vcpu::Step Vcpu::OnUserInvalid(const UserInvalidExit& exit, Registers& registers
   return Exit{GeneralProtection()};
 }
 
+// OUT in the supervisor half, on hardware: ring 3 can stand there, but execute nothing.
+bool Vcpu::IsHypercallOfImage(int result) const {
+  return result >= 0 && run().exit_reason == KVM_EXIT_IO &&
+         run().s.regs.regs.rip >= kLowestSupervisor;
+}
+
+VmExit Vcpu::Decode() const {
+  if (ring_ == ProgramRing::kRing0) return DecodeRing0Exit(run(), stubs_);
+  return has_system_registers_ ? DecodeKvmExit(run(), stubs_)
+                               : DecodeKvmExit(run(), stubs_, /*privilege=*/0);
+}
+
 Vcpu::Step Vcpu::RunOnce(Registers& registers) {
   const int result = vm_.api().Run(vcpu_.get());
   run().kvm_dirty_regs = 0;
+  has_system_registers_ = !leaves_system_registers_;
+  if (!IsHypercallOfImage(result)) {
+    if (absl::Status status = FetchSystemRegisters(); !status.ok()) {
+      return Failed(std::string(status.message()));
+    }
+    // Some of these go on with `registers` as they are, and Enter believes the bases then.
+    if (leaves_system_registers_) ReadBases(registers);
+  }
   if (result == -EINTR || result == -EAGAIN) return OnInterrupted(registers);
   if (result == -EFAULT) return OnMemoryError(registers);
   if (result < 0) {
@@ -514,8 +564,7 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
           [&](const InterruptedExit&) { return OnInterrupted(registers); },
           [&](const FailedExit& exit) { return Failed(exit.reason); },
       },
-      ring_ == ProgramRing::kRing0 ? DecodeRing0Exit(run(), stubs_)
-                                   : DecodeKvmExit(run(), stubs_));
+      Decode());
 }
 
 void Vcpu::Count(const Step& step) {

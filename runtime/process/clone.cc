@@ -62,8 +62,11 @@ class ReattachAtEnd {
   GuestThread& thread_;
 };
 
-// The vector state goes with the registers.
-absl::StatusOr<std::vector<std::byte>> SaveExtended(GuestThread& thread) {
+// The vector state goes with the registers, which are made exact.
+absl::StatusOr<std::vector<std::byte>> SaveState(GuestThread& thread) {
+  if (absl::Status status = thread.engine->FetchBases(thread.registers); !status.ok()) {
+    return status;
+  }
   std::vector<std::byte> area(thread.engine->extended_state_size());
   if (absl::Status status = thread.engine->SaveExtendedState(area); !status.ok()) return status;
   return area;
@@ -273,7 +276,7 @@ int VforkMain(void* raw) {
 SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
       NewEngineThread(parent.owner.machine().engine(), *extended);
@@ -290,7 +293,7 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   Process& owner = parent.owner;
   const SignalsBlocked blocked(parent);
@@ -323,7 +326,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
 SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
       NewEngineThread(parent.owner.machine().engine(), *extended);

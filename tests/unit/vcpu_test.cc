@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -38,7 +39,13 @@ enum class Stack { kTrap, kIst };
 
 class VcpuTest : public ::testing::Test {
  protected:
-  VcpuTest() {
+  static constexpr Probe kHardware{.ring0 = Ring0::kNative,
+                                   .syscall_entry = SyscallEntry::kRing0,
+                                   .sysret_works = true};
+  static constexpr Probe kOther{.ring0 = Ring0::kNative,
+                                   .syscall_entry = SyscallEntry::kRing0};
+
+  explicit VcpuTest(const Probe& probe = kHardware) : probe_(probe) {
     EXPECT_EQ(mmu_.Initialize(), absl::OkStatus());
     EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables(), ProgramRing::kRing3), absl::OkStatus());
     vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0, ProgramRing::kRing3));
@@ -71,9 +78,16 @@ class VcpuTest : public ::testing::Test {
                         .rsp = kCode + 0xe00,
                         .ss = DUNE_SELECTOR_USER_DATA};
       run.s.regs.regs.rsp = FrameAddress(stack);
-      run.s.regs.sregs.cr2 = cr2;
+      SetFaultAddress(run, cr2);
       return 0;
     });
+  }
+  // Where the CPU has it and, on hardware only, where the page_fault stub leaves it.
+  void SetFaultAddress(kvm_run& run, std::uint64_t address) {
+    run.s.regs.sregs.cr2 = address;
+    if (!probe_.is_hardware()) return;
+    std::memcpy(reinterpret_cast<std::byte*>(&FrameOf()) - DUNE_FAULT_ADDRESS_BELOW, &address,
+                sizeof(address));
   }
   void ScriptSyscall(std::uint64_t rcx, std::uint64_t r11 = kUserFlags) {
     kvm_.ScriptRun([=](kvm_run& run) {
@@ -137,7 +151,7 @@ class VcpuTest : public ::testing::Test {
   fakes::FakeKvm kvm_;
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
   memory::AddressSpace space_{memory_, memory::Layout::FromRandom(42, 8 << 20)};
-  Probe probe_{.ring0 = Ring0::kNative, .syscall_entry = SyscallEntry::kRing0};
+  const Probe probe_;
   std::unique_ptr<Vm> vm_ = std::move(*Vm::Create(kvm_));
   Mmu mmu_{*vm_, space_, Paging::kTwoDimensional};
   std::unique_ptr<Vcpu> vcpu_;
@@ -208,6 +222,78 @@ TEST_F(VcpuTest, SegmentRegistersAreWrittenOnlyWhenABaseChanges) {
   RunTo<Interrupted>();
 }
 
+// The program can change them without a call: what an earlier exit showed is worth nothing.
+TEST_F(VcpuTest, BasesAreExactOnceFetchedAndNotWrittenBefore) {
+  const auto change_base = [](std::uint64_t base) {
+    return [base](kvm_run& run) {
+      EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
+      run.s.regs.sregs.fs.base = base;
+      Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+      run.s.regs.regs.rcx = kCode;
+      return 0;
+    };
+  };
+  kvm_.ScriptRun(change_base(0x7000));
+  kvm_.ScriptRun(change_base(0x8000));
+  RunTo<SystemCall>();
+  RunTo<SystemCall>();
+  EXPECT_EQ(vcpu_->FetchBases(registers_), absl::OkStatus());
+  EXPECT_EQ(registers_.fs_base, 0x8000u);
+  registers_.fs_base = 0x9000;
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.s.regs.sregs.fs.base, 0x9000u); });
+  RunTo<Interrupted>();
+  // Interrupted on the way back, where `registers` is kept: but not these.
+  registers_.rip = kCode;
+  kvm_.ScriptRun(change_base(0xa000));
+  RunTo<SystemCall>();
+  ScriptInterrupted(0, kStubs.syscall_return.value);
+  RunTo<Interrupted>();
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.s.regs.sregs.fs.base, 0xa000u); });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, OnHardwareAHypercallIsKnownByItsPlaceOnly) {
+  fakes::GuestPages pages(1);
+  // OUT at the place of a stub is ring 0's; anywhere else its privilege is asked for.
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, GuestVirt{kCode + 0x80});
+    SetPrivilege(run, 3);
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, kStubs.trap_out);
+    return 0;
+  });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("unauthentic hypercall"), std::string::npos);
+}
+
+class OtherVcpuTest : public VcpuTest {
+ protected:
+  OtherVcpuTest() : VcpuTest(kOther) {}
+};
+
+TEST_F(OtherVcpuTest, EveryExitBringsTheSystemRegisters) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    EXPECT_NE(run.kvm_valid_regs & KVM_SYNC_X86_SREGS, 0u);
+    run.s.regs.sregs.fs.base = 0x7000;
+    Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+    return 0;
+  });
+  RunTo<SystemCall>();
+  EXPECT_EQ(registers_.fs_base, 0x7000u);
+  // There ring 3 may be anywhere, also at a stub.
+  fakes::GuestPages pages(1);
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, GuestVirt{kCode + 0x80});
+    SetPrivilege(run, 3);
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, 0x1234'5000);
+  EXPECT_EQ(RunTo<Fault>().address, 0x1234'5000u);
+}
+
 TEST_F(VcpuTest, AFrameOfRing0OrAtAnotherStackEndsTheEngine) {
   kvm_.ScriptRun([this](kvm_run& run) {
     Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
@@ -274,7 +360,7 @@ TEST_F(VcpuTest, APageFaultAtTheEntryIsASystemCall) {
     run.s.regs.regs.rsp = FrameAddress();
     run.s.regs.regs.rcx = kCode + 0x42;
     run.s.regs.regs.r11 = kUserFlags | x86::rflags::kZero | x86::Bit(13);  // with IOPL
-    run.s.regs.sregs.cr2 = fault_rip_;
+    SetFaultAddress(run, fault_rip_);
     return 0;
   });
   RunTo<SystemCall>();
@@ -582,7 +668,7 @@ TEST_F(VcpuTest, AFaultInARoutineIsMappedOrMakesTheCallTheHosts) {
                    .rsp = 0xdead,
                    .ss = DUNE_SELECTOR_KERNEL_DATA};
       run.s.regs.regs.rsp = FrameAddress();
-      run.s.regs.sregs.cr2 = address;
+      SetFaultAddress(run, address);
       return 0;
     });
   };
@@ -743,7 +829,7 @@ TEST_F(VcpuTest, StartsWithTheStateOfAFreshLinuxProcess) {
   EXPECT_EQ(kvm_.xcr0(), 7u);
   EXPECT_EQ(vcpu_->extended_features(), 7u);
   EXPECT_EQ(vcpu_->extended_state_size(), 0x340u);
-  EXPECT_EQ(kvm_.msrs.at(x86::msr::kLstar), kStubs.syscall_entry.value);
+  EXPECT_EQ(kvm_.msrs.at(x86::msr::kLstar), kStubs.quick_entry.value);
 }
 
 }  // namespace
