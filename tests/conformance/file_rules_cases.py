@@ -39,9 +39,9 @@ def exchange(a, b):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
-def map_executable(name):
+def map_executable(name, length=0):
     with open(at(name), "rb") as file:
-        mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
+        mmap.mmap(file.fileno(), length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
 
 
 def protect_executable(name):
@@ -143,8 +143,8 @@ attempt("execute library", lambda: execute("lib/program"))
 attempt("execute hidden", lambda: execute("hidden/program"))
 attempt("map library", lambda: map_executable("lib/file"))
 attempt("protect library", lambda: protect_executable("lib/file"))
-attempt("map data", lambda: map_executable("/etc/passwd"))
-attempt("protect data", lambda: protect_executable("/etc/passwd"))
+attempt("map data", lambda: map_executable("/dev/zero", 4096))
+attempt("protect data", lambda: protect_executable("/dev/zero"))
 race(swap_link, write_link)
 race(lambda: exchange("work/dir", "work/way"), create_in_exchanged)
 print("races: over")
