@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/pinned_path.h"
 #include "hostcalls/services/proc_files.h"
@@ -108,11 +109,31 @@ SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address
   return result.error() == ENOENT ? SyscallResult(Errno{EINVAL}) : result;
 }
 
-// A directory that lists descriptors by number.
-bool ListsDescriptors(const Caller& caller, int fd) {
+// What is left out of the listing of a directory.
+enum class Hidden : unsigned char {
+  kNothing,
+  kReserved,   // of descriptors by number, those of the runtime
+  kProcesses,  // of processes by number, all others under file rules (file_rules.h)
+};
+
+Hidden HiddenIn(const Caller& caller, int fd) {
   CopyResult<ProcLocation> location = Locate(caller, fd);
-  return location.ok() && location->id != 0 &&
-         (location->entry == "fd" || location->entry == "fdinfo");
+  if (!location.ok() || !location->known) return Hidden::kNothing;
+  if (location->id != 0) {
+    const bool descriptors = location->entry == "fd" || location->entry == "fdinfo";
+    return descriptors ? Hidden::kReserved : Hidden::kNothing;
+  }
+  const bool rules = HasFileRules(caller) && !caller.guard->rules().audit;
+  return rules && location->entry.empty() ? Hidden::kProcesses : Hidden::kNothing;
+}
+
+std::size_t HideNumbers(std::span<std::byte> entries, std::size_t name_offset,
+                        absl::FunctionRef<bool(int)> hides);
+
+std::size_t Hide(Hidden hidden, std::span<std::byte> entries, const Caller& caller,
+                 std::size_t name_offset) {
+  if (hidden == Hidden::kReserved) return HideReserved(entries, caller.reserved, name_offset);
+  return HideNumbers(entries, name_offset, [](int number) { return !IsOwnTask(number); });
 }
 
 // A listing without the entries for the runtime's descriptors.
@@ -121,8 +142,11 @@ SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_
 
 }  // namespace
 
-std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved,
-                         std::size_t name_offset) {
+namespace {
+
+// Removes the entries whose names are numbers that `hides` is true for.
+std::size_t HideNumbers(std::span<std::byte> entries, std::size_t name_offset,
+                        absl::FunctionRef<bool(int)> hides) {
   std::size_t kept = 0;
   std::size_t position = 0;
   while (position + sizeof(DirectoryEntry) <= entries.size()) {
@@ -131,13 +155,22 @@ std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reser
     if (entry.length < sizeof(entry) || entry.length > entries.size() - position) break;
     const auto* name = reinterpret_cast<const char*>(&entries[position + name_offset]);
     const int number = ParseProcNumber({name, strnlen(name, entry.length - name_offset)});
-    if (number < 0 || !reserved.Contains(static_cast<std::uint64_t>(number))) {
+    if (number < 0 || !hides(number)) {
       std::memmove(&entries[kept], &entries[position], entry.length);
       kept += entry.length;
     }
     position += entry.length;
   }
   return kept;
+}
+
+}  // namespace
+
+std::size_t HideReserved(std::span<std::byte> entries, ReservedDescriptors reserved,
+                         std::size_t name_offset) {
+  return HideNumbers(entries, name_offset, [&](int number) {
+    return reserved.Contains(static_cast<std::uint64_t>(number));
+  });
 }
 
 SyscallResult HandleReadlink(Caller& caller, const ArgumentValues& arguments) {
@@ -163,7 +196,8 @@ SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_
   const int fd = AsInt(arguments[0]);
   const std::size_t count = static_cast<std::uint32_t>(arguments[2]);
   if (!caller.memory.Contains(arguments[1], count)) return Errno{EFAULT};
-  if (!ListsDescriptors(caller, fd)) {
+  const Hidden hidden = HiddenIn(caller, fd);
+  if (hidden == Hidden::kNothing) {
     return HostCall(caller, number, Arguments(fd, arguments[1], count));
   }
   std::vector<std::byte> listing(std::min(count, kMostListing));
@@ -172,7 +206,7 @@ SyscallResult List(Caller& caller, const ArgumentValues& arguments, std::uint64_
         RuntimeCall(caller, number, Arguments(fd, listing.data(), listing.size()));
     if (!got.ok() || got.value() == 0) return got;
     const auto entries = std::span(listing).first(static_cast<std::size_t>(got.value()));
-    const std::size_t kept = HideReserved(entries, caller.reserved, name_offset);
+    const std::size_t kept = Hide(hidden, entries, caller, name_offset);
     if (kept == 0) continue;  // 0 would mean the end
     if (!caller.memory.Write(arguments[1], entries.first(kept))) return Errno{EFAULT};
     return SyscallResult(static_cast<std::int64_t>(kept));

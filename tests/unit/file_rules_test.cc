@@ -377,6 +377,29 @@ TEST_F(FileRulesTest, OtherProcessesAreNotThere) {
   EXPECT_EQ(Call(SYS_readlink, Put(parent + "/cwd"), to, 100), -ENOENT);
 }
 
+TEST_F(FileRulesTest, AListingOfProcessesHasTheCallerAlone) {
+  rules_.paths.insert(rules_.paths.begin(), {"/proc", kReadFile, 1});
+  const std::int64_t fd = thread_.Open("/proc", O_RDONLY | O_DIRECTORY);
+  ASSERT_GE(fd, 0);
+  const std::uint64_t buffer = thread_.Allocate(8192);
+  std::vector<std::string> numbers;
+  bool others = false;
+  for (;;) {
+    const std::int64_t size = Call(SYS_getdents64, fd, buffer, 8192);
+    ASSERT_GE(size, 0);
+    if (size == 0) break;
+    for (std::uint64_t at = buffer; at < buffer + static_cast<std::uint64_t>(size);
+         at += TestThread::At<std::uint16_t>(at + 16)) {
+      const std::string name(&TestThread::At<char>(at + 19));
+      if (name.find_first_not_of("0123456789") == std::string::npos) numbers.push_back(name);
+      others = others || name == "meminfo";
+    }
+  }
+  EXPECT_EQ(numbers, std::vector<std::string>{std::to_string(getpid())});
+  EXPECT_TRUE(others);
+  close(static_cast<int>(fd));
+}
+
 // ---- Audit and nothing --------------------------------------------------------------------------
 
 TEST_F(FileRulesTest, AuditReportsAndAllows) {
