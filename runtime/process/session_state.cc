@@ -18,6 +18,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.statistics_fd);
   visit(state.session.record_fd);
   visit(state.session.tasks_fd);
+  visit(state.session.output_fd);
   visit(state.session.memory_limit);
   visit(state.session.trace);
   visit(state.session.diagnostics.statistics);
