@@ -1,5 +1,4 @@
 // A process that may open no more files still forks and makes threads.
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

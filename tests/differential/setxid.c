@@ -1,5 +1,4 @@
 // setuid() and setgid() with several threads: the C library signals every thread to follow, by a number of its own.
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
