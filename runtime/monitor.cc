@@ -152,7 +152,7 @@ struct EndPipe {
 // In the guardian's process.
 [[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
                                  const MonitorOptions& options, const RunProgram& run_program) {
-  LimitWatch watch(options.limits);
+  LimitWatch watch(options.limits, options.is_output_full);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGHUP);  // any signal: it wakes WaitForEnd, which looks for its parent
   const pid_t guardian = getpid();

@@ -31,6 +31,7 @@ namespace dunebox::runtime {
 struct MonitorOptions {
   confinement::Plan plan;
   SessionLimits limits;          // those of time; the others are each process's own
+  std::function<bool()> is_output_full;  // empty: there is no limit of output
   bool die_with_parent = false;  // kill the tree when the process that started us is gone
 };
 

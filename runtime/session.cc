@@ -21,6 +21,7 @@
 #include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
+#include "hostcalls/services/output_meter.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
@@ -161,6 +162,24 @@ bool OpensAsScript(int fd) {
   return head[0] == '#' && head[1] == '!';
 }
 
+// The count of --output and its file, made where the session begins: the guardian has it, too.
+struct OutputLimit {
+  FileDescriptor file;
+  std::unique_ptr<hostcalls::OutputMeter> meter;  // null: no limit
+
+  static absl::StatusOr<OutputLimit> For(std::uint64_t most) {
+    if (most == 0) return OutputLimit{};
+    absl::StatusOr<int> file = hostcalls::OutputMeter::CreateFile(most);
+    if (!file.ok()) return file.status();
+    OutputLimit limit{.file = FileDescriptor(*file), .meter = nullptr};
+    absl::StatusOr<std::unique_ptr<hostcalls::OutputMeter>> meter =
+        hostcalls::OutputMeter::Map(*file);
+    if (!meter.ok()) return meter.status();
+    limit.meter = *std::move(meter);
+    return limit;
+  }
+};
+
 // Everything one guest process is made of, in order of construction. Lives until the process ends:
 // nothing returns from a running guest.
 class Guest {
@@ -176,6 +195,8 @@ class Guest {
   absl::Status InstallLimits(const process::ExecState* state);
   // Makes the limits that this process takes along the session's; once, before its first program.
   absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
+  // Takes the session's limit of output, if it has one; once, before its first program.
+  absl::Status BeginOutput(OutputLimit output, process::SessionState& session);
   // What a session opens once, before its first program, and by the caller's names: from here on
   // nothing of the host's file system is needed.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
@@ -207,8 +228,19 @@ class Guest {
   hostcalls::VirtualLimits limits_;
   kvm::ReservingKvmApi kvm_api_;
   std::unique_ptr<TaskSlots> tasks_;  // null: any number
+  std::unique_ptr<hostcalls::OutputMeter> output_;  // null: any amount
   std::unique_ptr<process::Machine> machine_;
 };
+
+absl::Status Guest::BeginOutput(OutputLimit output, process::SessionState& session) {
+  if (output.meter == nullptr) return absl::OkStatus();
+  absl::StatusOr<hostcalls::ReservedFd> file = limits_.DuplicateToReserved(output.file.get());
+  if (!file.ok()) return file.status();
+  session.output_fd = file->release();
+  output_ = std::move(output.meter);
+  limits_.output = output_.get();
+  return absl::OkStatus();
+}
 
 absl::Status Guest::InstallLimits(const process::ExecState* state) {
   if (absl::Status status = limits_.Install(); !status.ok()) return status;
@@ -219,6 +251,13 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_AS, state->address_space);
   limits_.Restore(RLIMIT_CORE, state->core);
   limits_.Restore(RLIMIT_FSIZE, state->file_size);
+  if (state->session.output_fd >= 0) {
+    absl::StatusOr<std::unique_ptr<hostcalls::OutputMeter>> output =
+        hostcalls::OutputMeter::Map(state->session.output_fd);
+    if (!output.ok()) return output.status();
+    output_ = *std::move(output);
+    limits_.output = output_.get();
+  }
   if (state->session.tasks_fd < 0) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<TaskSlots>> tasks = TaskSlots::Map(state->session.tasks_fd);
   if (!tasks.ok()) return tasks.status();
@@ -643,7 +682,8 @@ absl::Status EnterNamespaces(confinement::Namespaces& namespaces) {
 }
 
 // In the guardian's child: becomes the guest.
-int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespaces) {
+int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespaces,
+                OutputLimit output) {
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
@@ -675,6 +715,8 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
                            .arguments = options.arguments,
                            .environment = Changed(Environment(), options.environment),
                            .signal_mask = signals::HostMask()};
+  status = (*guest)->BeginOutput(std::move(output), state.session);
+  if (!status.ok()) return Fail(kExitRuntimeError, status);
   status = (*guest)->BeginLimits(options.limits, state);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   return (*guest)->Run(std::move(state), stack_limit, &options);
@@ -707,16 +749,22 @@ int RunSession(const SessionOptions& options) {
     return Fail(kExitRuntimeError, status);
   }
   if (options.dry_run) return DryRun(options);
+  SessionLimits limits = options.limits;
+  MonitorOptions monitor{.plan = options.plan, .die_with_parent = options.die_with_parent};
+  absl::StatusOr<OutputLimit> output = OutputLimit::For(options.rules.most_output);
+  if (!output.ok()) return Fail(kExitRuntimeError, output.status());
+  if (output->meter != nullptr) {
+    limits.output = options.rules.most_output;
+    monitor.is_output_full = [meter = output->meter.get()] { return meter->IsReached(); };
+  }
+  monitor.limits = limits;
   absl::StatusOr<SessionEnd> end =
-      RunUnderMonitor({.plan = options.plan,
-                       .limits = options.limits,
-                       .die_with_parent = options.die_with_parent},
-                      [&](confinement::Namespaces& namespaces) {
-                        _exit(BecomeGuest(options, namespaces));
-                      });
+      RunUnderMonitor(monitor, [&](confinement::Namespaces& namespaces) {
+        _exit(BecomeGuest(options, namespaces, *std::move(output)));
+      });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   WriteStatus(options.status_fd, EndedLine(*end));
-  const std::string message = LimitMessage(*end, options.limits);
+  const std::string message = LimitMessage(*end, limits);
   return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));
 }
 

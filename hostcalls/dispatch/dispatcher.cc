@@ -7,7 +7,7 @@
 
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
-#include "hostcalls/services/path_calls.h"
+#include "hostcalls/services/counted_output.h"
 #include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
@@ -47,7 +47,7 @@ SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Reques
       SyscallResult checked = prepared.Prepare(row, request.arguments);
       if (checked.ok()) checked = RequireSessionTargets(caller, row, request.arguments);
       if (!checked.ok()) return checked;
-      return CallWithPaths(caller, row, prepared.values());
+      return CallForwarded(caller, row, prepared.values());
     }
     case Route::kHandled: {
       SyscallResult checked = CheckArguments(caller, row, request.arguments);

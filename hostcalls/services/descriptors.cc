@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstring>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -93,6 +94,9 @@ SyscallResult Copy(Caller& caller, std::uint64_t number, const ArgumentValues& a
 
 template <std::uint64_t Number>
 SyscallResult HandleCopy(Caller& caller, const ArgumentValues& arguments) {
+  if (Number == SYS_dup || caller.limits.output == nullptr) return Copy(caller, Number, arguments);
+  const auto to = static_cast<unsigned>(arguments[1]);
+  const DescriptorChanges::Change change(caller.limits.descriptor_changes, to, to);
   return Copy(caller, Number, arguments);
 }
 
@@ -100,6 +104,11 @@ SyscallResult HandleCopy(Caller& caller, const ArgumentValues& arguments) {
 SyscallResult CloseRange(Caller& caller, std::uint64_t first, std::uint64_t last,
                          std::uint64_t flags) {
   if (first > last) return kSuccess;
+  std::optional<DescriptorChanges::Change> change;
+  if (caller.limits.output != nullptr) {
+    change.emplace(caller.limits.descriptor_changes, static_cast<unsigned>(first),
+                   static_cast<unsigned>(last));
+  }
   if ((flags & CLOSE_RANGE_UNSHARE) != 0) {
     return Copy(caller, SYS_close_range, Arguments(first, last, flags));
   }

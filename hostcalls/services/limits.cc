@@ -71,6 +71,7 @@ VirtualLimits::VirtualLimits(VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
       root_changed(parent.root_changed.load()),
       low_descriptors(parent.low_descriptors),
+      output(parent.output),
       reserved_(parent.reserved_),
       descriptors_(parent.Get(RLIMIT_NOFILE)),
       stack_(parent.Get(RLIMIT_STACK)),

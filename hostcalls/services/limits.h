@@ -29,10 +29,13 @@
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
 #include "hostcalls/result.h"
+#include "hostcalls/services/descriptor_changes.h"
 #include "hostcalls/services/low_descriptors.h"
 #include "hostcalls/services/reserved_fd.h"
 
 namespace dunebox::hostcalls {
+
+class OutputMeter;  // output_meter.h
 
 class VirtualLimits {
  public:
@@ -101,6 +104,10 @@ class VirtualLimits {
   // Keeps forks and siblings away from descriptors of the runtime's that have an ordinary number
   // for a moment.
   LowDescriptors low_descriptors;
+  // What the session may still write to the files it began with; null: any amount. Set before the
+  // first call. Changes are counted only where there is a limit.
+  OutputMeter* output = nullptr;
+  DescriptorChanges descriptor_changes;
 
  private:
   rlimit& Remembered(int resource);

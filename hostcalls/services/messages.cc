@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/checked_address.h"
+#include "hostcalls/services/counted_output.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
@@ -249,11 +250,19 @@ bool HasRights(const Message& message) {
   return false;
 }
 
-SyscallResult Send(Caller& caller, int fd, const Message& message, int flags) {
+SyscallResult SendUncounted(Caller& caller, int fd, const Message& message, int flags) {
   if (HasRights(message)) return SendRights(caller, fd, message.header, flags);
   StagingScope staged(caller.staging);
   const msghdr* const header = staged.Place(message.header);
   return HostCall(caller, SYS_sendmsg, Arguments(fd, header, flags));
+}
+
+SyscallResult Send(Caller& caller, int fd, const Message& message, int flags) {
+  const auto send = [&](std::uint64_t) { return SendUncounted(caller, fd, message, flags); };
+  if (caller.limits.output == nullptr) return send(0);
+  std::uint64_t size = 0;
+  for (const iovec& buffer : message.buffers) size += buffer.iov_len;
+  return CallWithinOutput(caller, fd, size, Partly::kNever, send);
 }
 
 // ---- Several messages at once -------------------------------------------------------------------
@@ -359,7 +368,7 @@ SyscallResult HandleSendmmsg(Caller& caller, const ArgumentValues& arguments) {
   const int fd = AsInt(arguments[0]);
   const int flags = AsInt(arguments[3]);
   const SyscallResult result =
-      std::ranges::any_of(batch.messages, HasRights)
+      caller.limits.output != nullptr || std::ranges::any_of(batch.messages, HasRights)
           ? SendEach(caller, fd, batch, flags)
           : HostCall(caller, SYS_sendmmsg,
                      Arguments(fd, batch.headers.data(), batch.headers.size(), flags));

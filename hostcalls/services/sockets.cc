@@ -16,6 +16,7 @@
 
 #include "hostcalls/policy/network.h"
 #include "hostcalls/services/checked_address.h"
+#include "hostcalls/services/counted_output.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
@@ -150,8 +151,17 @@ SyscallResult HandleListen(Caller& caller, const ArgumentValues& arguments) {
 }
 
 SyscallResult HandleSendto(Caller& caller, const ArgumentValues& arguments) {
+  const auto send = [&](std::uint64_t address, std::size_t size) {
+    const int fd = AsInt(arguments[0]);
+    const auto call = [&](std::uint64_t) {
+      return HostCall(caller, SYS_sendto,
+                      Arguments(fd, arguments[1], arguments[2], AsInt(arguments[3]), address, size));
+    };
+    if (caller.limits.output == nullptr) return call(0);
+    return CallWithinOutput(caller, fd, arguments[2], Partly::kNever, call);
+  };
   if (arguments[4] == 0 || !HasNetworkRules(caller)) {
-    return HostCall(caller, SYS_sendto, arguments);
+    return send(arguments[4], static_cast<std::size_t>(AsInt(arguments[5])));
   }
   CheckedAddress address;
   const SyscallResult read =
@@ -159,9 +169,7 @@ SyscallResult HandleSendto(Caller& caller, const ArgumentValues& arguments) {
   if (!read.ok()) return read;
   StagingScope staged(caller.staging);
   const std::span<std::byte> bytes = staged.PlaceAll(address.bytes());
-  return HostCall(caller, SYS_sendto,
-                  Arguments(AsInt(arguments[0]), arguments[1], arguments[2], AsInt(arguments[3]),
-                            bytes.data(), bytes.size()));
+  return send(AsArgument(bytes.data()), bytes.size());
 }
 
 void RegisterSocketHandlers(HandlerTable& handlers) {

@@ -12,6 +12,7 @@ constexpr std::chrono::milliseconds kSampleInterval(100);
 std::optional<EndReason> LimitWatch::Reached() {
   const Clock::time_point now = Clock::now();
   if (limits_.wall_time && now - start_ >= *limits_.wall_time) return EndReason::kWallTime;
+  if (is_output_full_ && is_output_full_()) return EndReason::kOutput;
   if (limits_.cpu_time && now >= next_sample_) {
     if (cpu_time_.Read() >= *limits_.cpu_time) return EndReason::kCpuTime;
     // From after the reading, which takes longer the more processes there are.
@@ -21,9 +22,10 @@ std::optional<EndReason> LimitWatch::Reached() {
 }
 
 const timespec* LimitWatch::Pause() {
-  if (!limits_.wall_time && !limits_.cpu_time) return nullptr;
+  if (!limits_.wall_time && !limits_.cpu_time && !is_output_full_) return nullptr;
   Clock::time_point next = Clock::time_point::max();
-  if (limits_.wall_time) next = start_ + *limits_.wall_time;
+  if (is_output_full_) next = Clock::now() + kSampleInterval;
+  if (limits_.wall_time) next = std::min(next, start_ + *limits_.wall_time);
   if (limits_.cpu_time) next = std::min(next, next_sample_);
   const auto left = std::max(next - Clock::now(), Clock::duration::zero());
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);

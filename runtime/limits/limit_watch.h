@@ -1,7 +1,9 @@
-// The clock of --time and --cpu-time, looked at by the process whose descendants are limited.
+// The clock of --time and --cpu-time, and the count of --output, looked at by the process whose
+// descendants are limited.
 //
 // Wall time begins when the watch is made and goes on while the program is stopped. CPU time is
-// looked at every 100 ms at most, so a session can use a little more than its limit.
+// looked at every 100 ms at most, so a session can use a little more than its limit. So is whether
+// the limit of output is reached; who reached it waits.
 //
 //   LimitWatch watch(limits);
 //   if (const std::optional<EndReason> reached = watch.Reached()) ...
@@ -11,7 +13,9 @@
 
 #include <chrono>
 #include <ctime>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "runtime/limits/cpu_time.h"
 #include "runtime/limits/session_end.h"
@@ -23,7 +27,9 @@ class LimitWatch {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit LimitWatch(const SessionLimits& limits) : limits_(limits), start_(Clock::now()) {}
+  // `is_output_full` may be empty.
+  explicit LimitWatch(const SessionLimits& limits, std::function<bool()> is_output_full = {})
+      : limits_(limits), is_output_full_(std::move(is_output_full)), start_(Clock::now()) {}
 
   std::optional<EndReason> Reached();
   // How long nothing has to be looked at; null: for ever.
@@ -31,6 +37,7 @@ class LimitWatch {
 
  private:
   const SessionLimits limits_;
+  const std::function<bool()> is_output_full_;
   const Clock::time_point start_;
   Clock::time_point next_sample_{};
   TreeCpuTime cpu_time_;

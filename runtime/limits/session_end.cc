@@ -16,6 +16,7 @@ std::string_view ReasonName(EndReason reason) {
       return "signaled";
     case EndReason::kWallTime:
     case EndReason::kCpuTime:
+    case EndReason::kOutput:
       return "limit";
     case EndReason::kParentGone:
       return "parent-gone";
@@ -25,7 +26,8 @@ std::string_view ReasonName(EndReason reason) {
 
 std::string_view LimitName(EndReason reason) {
   if (reason == EndReason::kWallTime) return "wall-time";
-  return reason == EndReason::kCpuTime ? "cpu-time" : "";
+  if (reason == EndReason::kCpuTime) return "cpu-time";
+  return reason == EndReason::kOutput ? "output" : "";
 }
 
 }  // namespace
@@ -36,6 +38,9 @@ std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
   }
   if (end.reason == EndReason::kCpuTime && limits.cpu_time) {
     return absl::StrCat("killed: CPU time limit ", FormatDuration(*limits.cpu_time), " reached");
+  }
+  if (end.reason == EndReason::kOutput && limits.output) {
+    return absl::StrCat("killed: output limit ", FormatSize(*limits.output), " reached");
   }
   return {};
 }

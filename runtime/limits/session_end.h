@@ -16,7 +16,7 @@
 
 namespace dunebox::runtime {
 
-enum class EndReason : unsigned char { kExited, kSignaled, kWallTime, kCpuTime, kParentGone };
+enum class EndReason : unsigned char { kExited, kSignaled, kWallTime, kCpuTime, kOutput, kParentGone };
 
 // Travels from the guardian to the monitor as bytes.
 struct SessionEnd {

@@ -24,6 +24,7 @@ struct SessionLimits {
   std::optional<std::uint64_t> tasks;                 // processes and threads together
   std::optional<std::uint64_t> open_files;            // of each process
   std::optional<std::uint64_t> file_size;             // bytes, of each file written
+  std::optional<std::uint64_t> output;                // bytes, to the files it began with
 };
 
 // Inclusive.

@@ -19,6 +19,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.record_fd);
   visit(state.session.denials_fd);
   visit(state.session.tasks_fd);
+  visit(state.session.output_fd);
   visit(state.session.memory_limit);
   visit(state.session.trace);
   visit(state.session.diagnostics.statistics);

@@ -41,6 +41,7 @@ struct SessionState {
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
   int denials_fd = -1;  // reserved: where denials go as JSON lines; -1: nowhere
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
+  int output_fd = -1;   // reserved: the count of --output (services/output_meter.h); -1: no limit
   std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
   runtime::TraceFormat trace = runtime::TraceFormat::kNone;  // with trace_fd
   runtime::Diagnostics diagnostics;
