@@ -30,6 +30,7 @@ struct Registers {
   std::uint64_t r12 = 0, r13 = 0, r14 = 0, r15 = 0;
   std::uint64_t rip = 0;
   std::uint64_t rflags = dune::x86::rflags::kReserved1 | dune::x86::rflags::kInterrupt;
+  // After a Run these two may be those of an earlier one until FetchBases: few calls want them.
   std::uint64_t fs_base = 0;
   std::uint64_t gs_base = 0;
 };
@@ -69,18 +70,47 @@ struct Overloaded : Handlers... {
 template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
-// A system call whose result is known before it is made, as RAX has it.
+// What an engine does about a call that it may answer by itself.
+enum class Answer : std::uint8_t {
+  kResult,       // the result is known before the call is made
+  kSignalMask,   // rt_sigprocmask, within the bounds of OwnState
+  kYield,        // sched_yield, but for one now and then
+  kSegmentBase,  // arch_prctl
+  kChildTid,     // set_tid_address: notes the address
+  kRobustList,   // set_robust_list: the same
+};
+
+// A system call that needs no exit. What is not the plain case of it is an exit all the same.
 struct KnownAnswer {
   std::uint16_t number;
-  std::int64_t result;
+  Answer answer = Answer::kResult;
+  std::int64_t result = 0;  // of kResult and kChildTid, as RAX has it
+};
+// As KnownAnswer::number: the result of all calls from this one on.
+inline constexpr std::uint16_t kNumbersFromHere = 512;
+
+// State of a thread that its engine keeps while the thread runs, since the calls that change it may be
+// answered without an exit. The supervisor has it while the thread does not run.
+struct OwnState {
+  std::uint64_t signal_mask = 0;
+  // What may be added to the mask without an exit. Nothing that is in the mask now is taken out so.
+  std::uint64_t addable_signals = 0;
+  std::uint64_t clear_child_tid = 0;
+  std::uint64_t robust_list = 0;
 };
 
 // The engine's half of one guest thread. Used by one host thread at a time, but for Kick.
 class EngineThread {
  public:
   virtual ~EngineThread() = default;
-  // Continues at `registers` and returns when something happens, with `registers` exact.
+  // Continues at `registers` and returns when something happens, with `registers` exact but for the
+  // two bases. They are taken over from `registers` only before the first Run and after FetchBases.
   virtual Exit Run(Registers& registers) = 0;
+  // Makes the bases in `registers` exact; between two Runs.
+  virtual absl::Status FetchBases(Registers& registers) {
+    (void)registers;
+    return absl::OkStatus();
+  }
   // Async-signal-safe, from a handler on this very thread: the current or next Run returns
   // Interrupted soon, unless it returns for another reason first.
   virtual void Kick() = 0;
@@ -96,6 +126,10 @@ class EngineThread {
   // uses_known_answers().
   virtual bool uses_known_answers() const { return false; }
   virtual void KnowAnswers(std::span<const KnownAnswer> answers) { (void)answers; }
+  // Before and after each Run, only where uses_known_answers(). What comes back is within what was
+  // lent, whatever the guest has done to the engine's memory.
+  virtual void Lend(const OwnState& state) { (void)state; }
+  virtual OwnState TakeBack() { return {}; }
 
   // XCR0 as the guest sees it.
   virtual std::uint64_t extended_features() const = 0;

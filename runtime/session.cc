@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cerrno>
 #include <climits>
 #include <optional>
@@ -17,10 +18,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "hostcalls/policy/call_rules.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
+#include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
 #include "runtime/confinement/lock_down.h"
 #include "runtime/confinement/namespaces.h"
@@ -308,6 +312,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
                                 .jit_cache = options.jit_cache,
+                                .root = getppid(),
                                 .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
@@ -350,6 +355,17 @@ absl::StatusOr<int> OpenRuntime(hostcalls::VirtualLimits& limits) {
   return fd->release();
 }
 
+// The calls that translated code may make without asking anybody.
+std::bitset<hostcalls::kSyscallTableSize> CallsInPlace(const process::SessionState& session) {
+  std::bitset<hostcalls::kSyscallTableSize> calls;
+  if (session.sees_every_call()) return calls;
+  const hostcalls::policy::CallRules rules(session.rules);
+  for (std::size_t number = 0; number < calls.size(); ++number) {
+    calls[number] = session.rules.allow_all || rules.AlwaysAllows(number);
+  }
+  return calls;
+}
+
 std::size_t CodeCacheBytes(const process::SessionState& session) {
   return std::size_t{session.jit_cache} << 20;
 }
@@ -359,7 +375,7 @@ std::size_t CodeCacheBytes(const process::SessionState& session) {
 JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = CodeCacheBytes(session),
                      .isolation = session.isolation,
-                     .allow_in_place_calls = !session.sees_every_call(),
+                     .in_place_calls = CallsInPlace(session),
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
     absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
@@ -396,6 +412,21 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
   return absl::OkStatus();
 }
 
+// What `dunebox run` or an execve that was already permitted starts. There is no call of the
+// program's to refuse any more: the session, or the process, ends.
+absl::Status MayExecute(const hostcalls::policy::Rules& rules,
+                        hostcalls::ReservedDescriptors reserved, int fd, const std::string& path) {
+  if (rules.allow_all || rules.audit) return absl::OkStatus();
+  const hostcalls::CopyResult<std::string> name = hostcalls::ObjectName(reserved, fd);
+  if (!name.ok()) return absl::ErrnoToStatus(name.error().value, path);
+  const hostcalls::policy::RightsAndOrigin allowed = hostcalls::RightsOnName(rules, *name);
+  if ((allowed.rights & hostcalls::policy::kExecuteFile) != 0) return absl::OkStatus();
+  const std::string object = hostcalls::Escape(*name);
+  return absl::PermissionDeniedError(
+      absl::StrCat(hostcalls::Escape(path), ": the policy does not permit to execute ", object,
+                   " (to allow it: --ro ", object, ")"));
+}
+
 // Of a program that was given as a descriptor, that descriptor is opened and closed.
 absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
   const hostcalls::ReservedFd program_fd(state.program_fd);
@@ -403,7 +434,10 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
                                ? hostcalls::DescriptorPath(program_fd.get())
                                : state.path;
   absl::StatusOr<loader::Program> program =
-      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()));
+      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()),
+                          [&](int fd, const std::string& name) {
+                            return MayExecute(state.session.rules, limits_.reserved(), fd, name);
+                          });
   if (program.ok()) program->path = state.path;
   return program;
 }

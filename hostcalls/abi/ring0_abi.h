@@ -22,17 +22,44 @@
 
 #define DUNE_IMAGE_MAGIC 0x306e757264786f62 /* "boxdrun0" */
 
+// Where page_fault leaves CR2, from the trap frame down.
+#define DUNE_FAULT_ADDRESS_BELOW 16
+
 // Bytes of one vector stub; stub n is at vectors + n * DUNE_VECTOR_STRIDE.
 #define DUNE_VECTOR_STRIDE 16
 #define DUNE_VECTOR_COUNT 32
 
 // Ring0State, as the assembler sees it.
-#define DUNE_QUICK_NUMBERS 512 /* greater numbers are the host's */
-#define DUNE_STATE_ANSWERS 512
-#define DUNE_STATE_SAVED_RCX 640
-#define DUNE_STATE_ANSWERED 648
-#define DUNE_STATE_INTERRUPTED 656
+#define DUNE_QUICK_NUMBERS 512 /* greater numbers share the entry behind the last */
+#define DUNE_STATE_ANSWERS 520
+#define DUNE_STATE_SAVED_RCX 648
+#define DUNE_STATE_ANSWERED 656
+#define DUNE_STATE_INTERRUPTED 664
+#define DUNE_STATE_SAVED_RAX 672
+#define DUNE_STATE_SAVED_RSP 680
+#define DUNE_STATE_SAVED_R8 688
+#define DUNE_STATE_SAVED_R9 696
+#define DUNE_STATE_STACK 704
+#define DUNE_STATE_MASK 712
+#define DUNE_STATE_MASK_LEAST 720
+#define DUNE_STATE_MASK_MOST 728
+#define DUNE_STATE_YIELDS 736
+#define DUNE_STATE_CHILD_TID 744
+#define DUNE_STATE_ROBUST_LIST 752
+#define DUNE_STATE_THREAD_ID 760
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
+#define DUNE_RFLAGS_ACCESS 0x40000
+
+// Entries of Ring0State::answer_of from here on are routines (quick_routines.inc), below it answers.
+#define DUNE_QUICK_ANSWERS 16
+#define DUNE_QUICK_SIGNAL_MASK 16
+#define DUNE_QUICK_YIELD 17
+#define DUNE_QUICK_SEGMENT_BASE 18
+#define DUNE_QUICK_CHILD_TID 19
+#define DUNE_QUICK_ROBUST_LIST 20
+
+// Addresses of the program's have no bit from here up.
+#define DUNE_USER_ADDRESS_BITS 46
 
 #define DUNE_ARENA_VIRT 0xffffff8000000000
 
@@ -85,24 +112,51 @@ struct ImageHeader {
   std::uint64_t quick_test;      // the call is answered; looks at Ring0State::interrupted
   std::uint64_t quick_sysret;    // its SYSRETQ, the registers are ring 3's
   std::uint64_t quick_out;       // the OUT behind quick_test
+  std::uint64_t quick_routines;  // from here to its end a page fault in ring 0 is the program's
+  std::uint64_t quick_routines_end;
+  std::uint64_t quick_retreat;   // leaves the call to the host as if ring 0 had not begun
+  std::uint64_t page_fault;      // the stub of vector 14 that also leaves CR2, for IDTs that want it
 };
-static_assert(sizeof(ImageHeader) == 17 * 8);
+static_assert(sizeof(ImageHeader) == 21 * 8);
 
-// What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). The host writes it while
-// the vCPU is out, and believes nothing it reads there: `answered` is a statistic.
+// What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
+// runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
+// a statistic, `mask` is kept between the bounds that the host remembers itself, and the two addresses
+// are the program's to choose and checked when they are used.
 struct Ring0State {
-  static constexpr std::size_t kAnswers = 16;
-  // By number: which of the answers is the call's result; 0: ask the host.
-  std::uint8_t answer_of[DUNE_QUICK_NUMBERS];
+  static constexpr std::size_t kAnswers = DUNE_QUICK_ANSWERS;
+  // By number: which of the answers is the call's result, or DUNE_QUICK_...; 0: ask the host.
+  std::uint8_t answer_of[DUNE_QUICK_NUMBERS + 1];
   std::uint64_t answers[kAnswers];
   std::uint64_t saved_rcx;
   std::uint64_t answered;     // calls so far
   std::uint64_t interrupted;  // leave by quick_out instead of to ring 3
+  std::uint64_t saved_rax, saved_rsp, saved_r8, saved_r9;
+  std::uint64_t stack;        // where routines that touch the program's memory take traps
+  std::uint64_t mask;         // the thread's signal mask, and the least and most it may become here
+  std::uint64_t mask_least, mask_most;
+  std::uint64_t yields;       // sched_yield calls that need not reach the host yet
+  std::uint64_t child_tid;    // set_tid_address
+  std::uint64_t robust_list;  // set_robust_list
+  std::uint64_t thread_id;
 };
+static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
 static_assert(offsetof(Ring0State, saved_rcx) == DUNE_STATE_SAVED_RCX);
 static_assert(offsetof(Ring0State, answered) == DUNE_STATE_ANSWERED);
 static_assert(offsetof(Ring0State, interrupted) == DUNE_STATE_INTERRUPTED);
+static_assert(offsetof(Ring0State, saved_rax) == DUNE_STATE_SAVED_RAX);
+static_assert(offsetof(Ring0State, saved_rsp) == DUNE_STATE_SAVED_RSP);
+static_assert(offsetof(Ring0State, saved_r8) == DUNE_STATE_SAVED_R8);
+static_assert(offsetof(Ring0State, saved_r9) == DUNE_STATE_SAVED_R9);
+static_assert(offsetof(Ring0State, stack) == DUNE_STATE_STACK);
+static_assert(offsetof(Ring0State, mask) == DUNE_STATE_MASK);
+static_assert(offsetof(Ring0State, mask_least) == DUNE_STATE_MASK_LEAST);
+static_assert(offsetof(Ring0State, mask_most) == DUNE_STATE_MASK_MOST);
+static_assert(offsetof(Ring0State, yields) == DUNE_STATE_YIELDS);
+static_assert(offsetof(Ring0State, child_tid) == DUNE_STATE_CHILD_TID);
+static_assert(offsetof(Ring0State, robust_list) == DUNE_STATE_ROBUST_LIST);
+static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 
 }  // namespace dunebox::abi
 

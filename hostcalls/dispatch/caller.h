@@ -5,6 +5,9 @@
 #ifndef DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 #define DUNEBOX_HOSTCALLS_DISPATCH_CALLER_H_
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -64,6 +67,8 @@ struct Caller {
   // What the session's policy permits; null where none is in force: the rights of the caller. Set
   // before the first call.
   const policy::Guard* guard = nullptr;
+  // The process whose descendants are the session's processes (services/session_processes.h).
+  pid_t session_root = 0;
   // The program's memfds are sealed against being executed: the host's filter takes no others.
   bool seals_memfds = false;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
@@ -77,6 +82,9 @@ struct Caller {
         reserved(reserved_descriptors) {}
   // Would a call that a signal has ended be made again? By the handler of the one that is noted.
   virtual bool RestartsAfterSignal() const { return false; }
+  // Ends the process because of `signal`: here with the status a shell gives that, in the runtime by
+  // the signal itself, whatever the guest does with it.
+  [[noreturn]] virtual void EndBySignal(int signal) { _exit(128 + signal); }
 
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;

@@ -1,8 +1,14 @@
 #include "hostcalls/dispatch/dispatcher.h"
 
+#include <signal.h>
+
+#include <cerrno>
+#include <string>
+
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/path_calls.h"
+#include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
 
@@ -13,11 +19,33 @@ void HandlerTable::Bind(std::string_view name, Handler handler) {
   handlers_[row->number] = handler;
 }
 
+namespace {
+
+// What the policy says about the call as a whole, before anything is looked at but its registers.
+SyscallResult AskCallRules(Caller& caller, const Row* row, const Request& request) {
+  using policy::CallAction;
+  const policy::CallRules::Decision decision =
+      caller.guard->calls().Decide(request.number, request.arguments);
+  if (decision.action == CallAction::kAllow) return kSuccess;
+  const std::string name = row == nullptr ? std::to_string(request.number) : row->name;
+  const bool refused = caller.guard->Refuse(caller, {.action = "call",
+                                                     .object = name,
+                                                     .origin = decision.origin,
+                                                     .cure = "--allow-call=" + name,
+                                                     .error = decision.error});
+  if (!refused) return kSuccess;
+  if (decision.action == CallAction::kKill) caller.EndBySignal(SIGSYS);
+  return Errno{decision.error};
+}
+
+}  // namespace
+
 SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Request& request) const {
   switch (row.route) {
     case Route::kForwarded: {
       PreparedArguments prepared(caller);
       SyscallResult checked = prepared.Prepare(row, request.arguments);
+      if (checked.ok()) checked = RequireSessionTargets(caller, row, request.arguments);
       if (!checked.ok()) return checked;
       return CallWithPaths(caller, row, prepared.values());
     }
@@ -39,8 +67,10 @@ SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Reques
 SyscallResult Dispatcher::Dispatch(Caller& caller, const Request& request) const {
   const Row* row = FindRow(request.number);
   if (trace_ != nullptr) trace_->OnEnter(caller, row, request);
-  const SyscallResult result = row == nullptr ? SyscallResult(Errno{ENOSYS})
-                                              : TakeRoute(caller, *row, request);
+  SyscallResult result = caller.guard == nullptr ? kSuccess : AskCallRules(caller, row, request);
+  if (result.ok()) {
+    result = row == nullptr ? SyscallResult(Errno{ENOSYS}) : TakeRoute(caller, *row, request);
+  }
   if (trace_ != nullptr) trace_->OnExit(caller, row, request, result);
   return result;
 }

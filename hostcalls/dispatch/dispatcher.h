@@ -1,4 +1,4 @@
-// One way down for every system call: row -> validate -> (policy gate) -> route -> result.
+// One way down for every system call: row -> policy's call rules -> validate -> route -> result.
 //
 // Owns the handlers bound to rows of the table; refuses any number without a row
 // (ENOSYS) and any pointer, length or descriptor that is not the guest's.

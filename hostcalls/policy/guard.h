@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "hostcalls/policy/call_rules.h"
 #include "hostcalls/policy/rules.h"
 
 namespace dunebox::hostcalls {
@@ -42,9 +43,12 @@ class DenialSink {
 class Guard {
  public:
   // Both have to outlive it. A null sink: denials are not told.
-  Guard(const Rules& rules, DenialSink* sink) : rules_(rules), sink_(sink) {}
+  Guard(const Rules& rules, DenialSink* sink) : rules_(rules), calls_(rules), sink_(sink) {}
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
 
   const Rules& rules() const { return rules_; }
+  const CallRules& calls() const { return calls_; }
   // Is there nothing to ask? Then services take their quick ways.
   bool allows_all() const { return rules_.allow_all; }
   // Reports. True: the call fails with denial.error; false: only noted, it goes on.
@@ -55,6 +59,7 @@ class Guard {
 
  private:
   const Rules& rules_;
+  const CallRules calls_;
   DenialSink* const sink_;
 };
 

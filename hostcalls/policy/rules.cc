@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <span>
 
 #include "absl/status/status.h"
 #include "hostcalls/fields.h"
@@ -24,6 +25,17 @@ auto FirstFrom(const std::vector<PathRule>& rules, std::string_view path) {
 const PathRule* FindExact(const std::vector<PathRule>& rules, std::string_view path) {
   const auto found = FirstFrom(rules, path);
   return found != rules.end() && found->path == path ? &*found : nullptr;
+}
+
+// Those whose trees lie in the one at `path`, but are not that one.
+std::span<const PathRule> RulesBelow(const std::vector<PathRule>& rules, std::string_view path) {
+  std::string below(path);
+  if (!below.ends_with('/')) below += '/';
+  auto first = FirstFrom(rules, below);
+  if (first != rules.end() && first->path == below) ++first;  // "/" itself
+  const auto last = std::find_if(
+      first, rules.end(), [&](const PathRule& rule) { return !rule.path.starts_with(below); });
+  return {first, last};
 }
 
 // ---- Bytes --------------------------------------------------------------------------------------
@@ -150,14 +162,11 @@ RightsAndOrigin Rules::RightsOn(std::string_view path) const {
 }
 
 bool Rules::LeadsToRights(std::string_view path) const {
-  std::string below(path);
-  if (!below.ends_with('/')) below += '/';
-  for (auto rule = FirstFrom(paths, below); rule != paths.end(); ++rule) {
-    if (!rule->path.starts_with(below)) break;
-    if (rule->path != below && rule->rights != kNoRights) return true;
-  }
-  return false;
+  return std::ranges::any_of(RulesBelow(paths, path),
+                             [](const PathRule& rule) { return rule.rights != kNoRights; });
 }
+
+bool Rules::HasRuleBelow(std::string_view path) const { return !RulesBelow(paths, path).empty(); }
 
 std::string_view Rules::OriginText(Origin origin) const {
   return origin < origins.size() ? std::string_view(origins[origin]) : "default";

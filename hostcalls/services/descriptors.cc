@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <iterator>
 #include <span>
+#include <string_view>
 
 #include "hostcalls/services/limits.h"
+#include "hostcalls/services/session_processes.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -33,16 +36,53 @@ constexpr std::size_t kLargest = 32;
 static_assert(std::ranges::max(kCommands, {}, &FcntlCommand::size).size == kLargest);
 static_assert(sizeof(struct flock) == 32);
 
+constexpr std::string_view kSignalTo = "have signals sent to";
+
+bool HasRules(const Caller& caller) {
+  return caller.guard != nullptr && !caller.guard->allows_all();
+}
+
+// Of a copied F_SETOWN_EX.
+SyscallResult MayOwn(Caller& caller, std::span<const std::byte> copy) {
+  f_owner_ex owner{};
+  std::memcpy(&owner, copy.data(), sizeof(owner));
+  const bool is_group = owner.type == F_OWNER_PGRP && owner.pid > 0;
+  return RequireSessionOwner(caller, kSignalTo, is_group ? -owner.pid : owner.pid);
+}
+
 // A command with a structure: the kernel works on our copy.
 SyscallResult WithCopy(Caller& caller, int fd, const FcntlCommand& command, std::uint64_t address) {
   std::array<std::byte, kLargest> buffer{};
   const auto copy = std::span(buffer).first(command.size);
   if (!caller.memory.Contains(address, command.size)) return Errno{EFAULT};
   if (command.kind != FcntlKind::kOut && !caller.memory.Read(address, copy)) return Errno{EFAULT};
+  if (command.number == F_SETOWN_EX) {
+    const SyscallResult allowed = MayOwn(caller, copy);
+    if (!allowed.ok()) return allowed;
+  }
   const SyscallResult result =
       RuntimeCall(caller, SYS_fcntl, Arguments(fd, command.number, copy.data()));
   if (!result.ok() || command.kind == FcntlKind::kIn) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
+}
+
+// What a session's rules have to say about a command with a number.
+SyscallResult MayDo(Caller& caller, int command, std::uint64_t argument) {
+  switch (command) {
+    case F_SETOWN:
+      return RequireSessionOwner(caller, kSignalTo, AsInt(argument));
+    case F_SETLEASE: {
+      // Others who open the file would wait for the program.
+      const bool refused = caller.guard->Refuse(caller, {.action = "take a lease",
+                                                         .object = "of a file",
+                                                         .origin = 0,
+                                                         .cure = "--allow=all",
+                                                         .error = EACCES});
+      return refused ? SyscallResult(Errno{EACCES}) : kSuccess;
+    }
+    default:
+      return kSuccess;
+  }
 }
 
 // A call that gives descriptors to somebody else or other numbers.
@@ -96,6 +136,10 @@ SyscallResult HandleFcntl(Caller& caller, const ArgumentValues& arguments) {
   const int number = AsInt(arguments[1]);
   const auto* command = std::ranges::find(kCommands, number, &FcntlCommand::number);
   if (command == std::end(kCommands)) return Errno{EINVAL};
+  if (HasRules(caller)) {
+    const SyscallResult allowed = MayDo(caller, number, arguments[2]);
+    if (!allowed.ok()) return allowed;
+  }
   switch (command->kind) {
     case FcntlKind::kLowestFd:
       // As the kernel says at the soft limit; during an open() of a sibling's its limit is higher.

@@ -14,6 +14,8 @@
 #include <span>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "hostcalls/services/session_processes.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -39,9 +41,18 @@ struct IoctlRequest {
 };
 
 constexpr IoctlRequest kRequests[] = {
+#define NOT_UNDER_POLICY(number, name)
 #define IOCTL(number, name, kind, size) {number, IoctlKind::kind, size},
 #include "hostcalls/services/ioctls.inc"
 #undef IOCTL
+#undef NOT_UNDER_POLICY
+};
+constexpr std::uint32_t kRefusedUnderPolicy[] = {
+#define NOT_UNDER_POLICY(number, name) number,
+#define IOCTL(number, name, kind, size)
+#include "hostcalls/services/ioctls.inc"
+#undef IOCTL
+#undef NOT_UNDER_POLICY
 };
 // More than any row needs: a driver that takes a number for something larger stays inside too.
 constexpr std::size_t kBufferSize = 1024;
@@ -70,6 +81,32 @@ SyscallResult OnOurs(Caller& caller, int fd, std::uint32_t request, void* argume
   return RuntimeCall(caller, SYS_ioctl, Arguments(fd, request, argument));
 }
 
+// Under a policy, a number that is a process or a group has to be of the session.
+SyscallResult MayPass(Caller& caller, const IoctlRequest& request,
+                      std::span<const std::byte> copy) {
+  const bool sets_owner = request.number == FIOSETOWN || request.number == SIOCSPGRP;
+  if (!sets_owner && request.number != TIOCSPGRP) return kSuccess;
+  pid_t process = 0;
+  std::memcpy(&process, copy.data(), sizeof(process));
+  return sets_owner ? RequireSessionOwner(caller, "have signals sent to", process)
+                    : RequireForegroundGroup(caller, process);
+}
+
+// Under a policy: what changes a file without writing to it, or takes a terminal from others.
+SyscallResult MayRequest(Caller& caller, const IoctlRequest& request) {
+  if (caller.guard == nullptr || caller.guard->allows_all()) return kSuccess;
+  if (std::ranges::find(kRefusedUnderPolicy, request.number) == std::end(kRefusedUnderPolicy)) {
+    return kSuccess;
+  }
+  const bool refused =
+      caller.guard->Refuse(caller, {.action = "request",
+                                    .object = absl::StrCat("ioctl ", absl::Hex(request.number)),
+                                    .origin = 0,
+                                    .cure = "--allow=all",
+                                    .error = EPERM});
+  return refused ? SyscallResult(Errno{EPERM}) : kSuccess;
+}
+
 // The kernel works on a copy: what it may touch is ours and of the size we know, also when the
 // driver behind `fd` takes the number for something else. All of it is copied in: the rest of a
 // structure that the kernel fills only in part has to stay what it was.
@@ -79,6 +116,7 @@ SyscallResult WithCopy(Caller& caller, int fd, const IoctlRequest& request, std:
   if (!caller.memory.Contains(address, request.size)) return Errno{EFAULT};
   const bool readable = caller.memory.Read(address, copy);
   if (!readable && request.kind != IoctlKind::kOut) return Errno{EFAULT};
+  if (const SyscallResult allowed = MayPass(caller, request, copy); !allowed.ok()) return allowed;
   const SyscallResult result = OnOurs(caller, fd, request.number, buffer.data());
   if (!result.ok() || request.kind == IoctlKind::kIn) return result;
   return caller.memory.Write(address, copy) ? result : Errno{EFAULT};
@@ -138,6 +176,7 @@ SyscallResult HandleIoctl(Caller& caller, const ArgumentValues& arguments) {
     const SyscallResult open = HostCall(caller, SYS_fcntl, Arguments(fd, F_GETFD, 0));
     return open.ok() ? Errno{ENOTTY} : open;
   }
+  if (const SyscallResult allowed = MayRequest(caller, *request); !allowed.ok()) return allowed;
   switch (request->kind) {
     case IoctlKind::kRefuse:
       return Errno{EPERM};
@@ -147,6 +186,8 @@ SyscallResult HandleIoctl(Caller& caller, const ArgumentValues& arguments) {
       if (caller.reserved.Contains(arguments[2])) return Errno{EBADF};
       [[fallthrough]];
     case IoctlKind::kValue:
+      // With a number, the superuser takes a terminal away from another session.
+      if (number == TIOCSCTTY && StaysInSession(caller)) return Forward(caller, fd, number, 0);
       return Forward(caller, fd, number, static_cast<std::uint32_t>(arguments[2]));
     case IoctlKind::kIn:
     case IoctlKind::kOut:

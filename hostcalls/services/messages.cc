@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/dispatch/arguments.h"
+#include "hostcalls/services/checked_address.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
@@ -30,7 +32,7 @@ constexpr int kReliableDatagram = 276;         // SOL_RDS: its control data has 
 // staged; whoever passes it on stages the header.
 struct Message {
   msghdr header{};
-  sockaddr_storage name{};
+  CheckedAddress name;  // to send to
   std::vector<std::byte> control;
   std::vector<iovec> buffers;
 };
@@ -52,35 +54,58 @@ SyscallResult CopyHeader(const Caller& caller, std::uint64_t address, StagingSco
   return kSuccess;
 }
 
-SyscallResult CopyMessageToSend(const Caller& caller, std::uint64_t address, StagingScope& staged,
+// What the session's policy says about control data that CheckControl has taken apart.
+SyscallResult MaySendControl(Caller& caller, std::span<const std::byte> control) {
+  if (!HasNetworkRules(caller)) return kSuccess;
+  while (control.size() >= sizeof(cmsghdr)) {
+    cmsghdr header{};
+    std::memcpy(&header, control.data(), sizeof(header));
+    const bool refused =
+        !policy::MaySendControl(header.cmsg_level, header.cmsg_type) &&
+        caller.guard->Refuse(caller, {.action = "send control data",
+                                      .object = absl::StrCat("level ", header.cmsg_level, " type ",
+                                                             header.cmsg_type),
+                                      .origin = caller.guard->rules().network.origin,
+                                      .cure = "",
+                                      .error = EPERM});
+    if (refused) return Errno{EPERM};
+    control = control.subspan(std::min<std::size_t>(CMSG_ALIGN(header.cmsg_len), control.size()));
+  }
+  return kSuccess;
+}
+
+SyscallResult CopyMessageToSend(Caller& caller, std::uint64_t address, StagingScope& staged,
                                 Message& message) {
   const SyscallResult copied = CopyHeader(caller, address, staged, message);
   if (!copied.ok()) return copied;
   msghdr& header = message.header;
   if (header.msg_namelen != 0) {
     // Longer is cut off by the kernel as well.
-    header.msg_namelen = std::min<socklen_t>(header.msg_namelen, sizeof(message.name));
-    const auto name = std::as_writable_bytes(std::span(&message.name, 1));
-    if (!caller.memory.Read(AsArgument(header.msg_name), name.first(header.msg_namelen))) {
-      return Errno{EFAULT};
-    }
-    header.msg_name = staged.PlaceAll(name.first(header.msg_namelen)).data();
+    constexpr auto kMost = static_cast<socklen_t>(CheckedAddress::kMostBytes);
+    const auto length = static_cast<int>(std::min(header.msg_namelen, kMost));
+    const SyscallResult read =
+        message.name.Read(caller, AsArgument(header.msg_name), length, policy::AddressUse::kSend);
+    if (!read.ok()) return read;
+    header.msg_name = staged.PlaceAll(message.name.bytes()).data();
+    header.msg_namelen = static_cast<socklen_t>(message.name.bytes().size());
   }
   if (header.msg_controllen == 0) return kSuccess;
   if (header.msg_controllen > kMostControl) return Errno{ENOBUFS};
   message.control.resize(header.msg_controllen);
   if (!caller.memory.Read(AsArgument(header.msg_control), message.control)) return Errno{EFAULT};
   header.msg_control = staged.PlaceAll(std::span(message.control)).data();
-  return CheckControl(message.control, caller.reserved);
+  const SyscallResult checked = CheckControl(message.control, caller.reserved);
+  return checked.ok() ? MaySendControl(caller, message.control) : checked;
 }
 
 // The kernel writes what arrives straight to the guest, within the lengths of our copy.
-SyscallResult CopyMessageToReceive(const Caller& caller, std::uint64_t address,
+SyscallResult CopyMessageToReceive(Caller& caller, std::uint64_t address,
                                    StagingScope& staged, Message& message) {
   const SyscallResult copied = CopyHeader(caller, address, staged, message);
   if (!copied.ok()) return copied;
   const msghdr& header = message.header;
-  const std::uint64_t name_size = std::min<std::uint64_t>(header.msg_namelen, sizeof(message.name));
+  const std::uint64_t name_size =
+      std::min<std::uint64_t>(header.msg_namelen, sizeof(sockaddr_storage));
   if (header.msg_name != nullptr &&
       !caller.memory.Contains(AsArgument(header.msg_name), name_size)) {
     return Errno{EFAULT};
@@ -233,7 +258,7 @@ SyscallResult Send(Caller& caller, int fd, const Message& message, int flags) {
 
 // ---- Several messages at once -------------------------------------------------------------------
 
-using CopyMessage = SyscallResult (*)(const Caller&, std::uint64_t, StagingScope&, Message&);
+using CopyMessage = SyscallResult (*)(Caller&, std::uint64_t, StagingScope&, Message&);
 
 struct Batch {
   explicit Batch(Staging& staging) : staged(staging) {}
@@ -245,7 +270,7 @@ struct Batch {
 };
 
 // As many messages as can be copied; an error only when it is the first that cannot.
-SyscallResult CopyBatch(const Caller& caller, std::uint64_t address, std::uint64_t count,
+SyscallResult CopyBatch(Caller& caller, std::uint64_t address, std::uint64_t count,
                         CopyMessage copy, Batch& batch) {
   for (std::size_t i = 0; i < std::min<std::uint64_t>(count, kMostMessages); ++i) {
     Message& message = batch.messages.emplace_back();

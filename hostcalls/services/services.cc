@@ -12,6 +12,7 @@
 #include "hostcalls/services/proc_views.h"
 #include "hostcalls/services/process_misc.h"
 #include "hostcalls/services/socket_options.h"
+#include "hostcalls/services/sockets.h"
 #include "hostcalls/services/timers.h"
 
 namespace dunebox::hostcalls {
@@ -23,6 +24,7 @@ void RegisterServiceHandlers(HandlerTable& handlers) {
   RegisterPollHandlers(handlers);
   RegisterIoctlHandlers(handlers);
   RegisterMessageHandlers(handlers);
+  RegisterSocketHandlers(handlers);
   RegisterSocketOptionHandlers(handlers);
   RegisterLimitHandlers(handlers);
   RegisterFutexHandlers(handlers);

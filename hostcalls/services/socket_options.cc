@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "hostcalls/policy/network.h"
+#include "hostcalls/services/checked_address.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
@@ -36,6 +39,20 @@ bool ReachesHost(Option option) {
          std::ranges::find(kRefused, option) == std::end(kRefused);
 }
 
+// What the session's policy says. Reading an option tells a program about its own socket.
+SyscallResult MaySet(Caller& caller, Option option) {
+  if (!HasNetworkRules(caller)) return kSuccess;
+  const policy::NetworkRules& rules = caller.guard->rules().network;
+  if (policy::MaySetOption(rules, option.level, option.option)) return kSuccess;
+  const bool refused = caller.guard->Refuse(
+      caller, {.action = "set socket option",
+               .object = absl::StrCat("level ", option.level, " option ", option.option),
+               .origin = rules.origin,
+               .cure = "",
+               .error = EPERM});
+  return refused ? SyscallResult(Errno{EPERM}) : kSuccess;
+}
+
 }  // namespace
 
 SyscallResult HandleSetsockopt(Caller& caller, const ArgumentValues& arguments) {
@@ -44,6 +61,7 @@ SyscallResult HandleSetsockopt(Caller& caller, const ArgumentValues& arguments) 
   const int length = AsInt(arguments[4]);
   if (length < 0) return Errno{EINVAL};
   if (!ReachesHost(option)) return Errno{ENOPROTOOPT};
+  if (const SyscallResult allowed = MaySet(caller, option); !allowed.ok()) return allowed;
   // A null pointer has a meaning for some options; the kernel reads nothing there for the others.
   if (arguments[3] != 0 &&
       !caller.memory.Contains(arguments[3], static_cast<std::uint64_t>(length))) {

@@ -25,6 +25,10 @@ image:
         .quad   quick_test - image
         .quad   quick_sysret - image
         .quad   quick_out - image
+        .quad   quick_routines - image
+        .quad   quick_routines_end - image
+        .quad   quick_retreat - image
+        .quad   page_fault - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -43,6 +47,18 @@ vectors:
         jmp     trap
         .set    n, n + 1
         .endr
+
+// Entered from: the CPU as vector 14, where CR2 is wanted without a look at the system registers.
+// Stack: error code, RIP, CS, RFLAGS, RSP, SS; nothing else uses what is below.
+// Leaves to: trap, with CR2 below the TrapFrame.
+        .balign 16
+page_fault:
+        pushq   $14
+        movq    %rax, -8(%rsp)
+        movq    %cr2, %rax
+        movq    %rax, -DUNE_FAULT_ADDRESS_BELOW(%rsp)
+        movq    -8(%rsp), %rax
+        jmp     trap
 
 // Entered from: a vector stub.
 // Registers in: the guest's; the host reads and writes them while the vCPU is out.

@@ -30,14 +30,14 @@ absl::Status AddNode(NewRoot& root, const std::string& target, const char* name)
   absl::StatusOr<MountTree> tree = MountTree::CopyOf(node.get());
   if (!tree.ok()) return tree.status();
   if (absl::Status status = tree->Restrict(kNoSetUserId | kNoExecute); !status.ok()) return status;
-  return root.Attach(*std::move(tree), absl::StrCat(target, "/", name), PlaceKind::kFile);
+  return root.Attach(*tree, absl::StrCat(target, "/", name), PlaceKind::kFile);
 }
 
 absl::Status AddNew(NewRoot& root, const std::string& target, const char* file_system,
                     const MountTree::Options& options, MountFlags flags) {
   absl::StatusOr<MountTree> tree = MountTree::New(file_system, options, flags);
   if (!tree.ok()) return tree.status();
-  return root.Attach(*std::move(tree), target, PlaceKind::kDirectory);
+  return root.Attach(*tree, target, PlaceKind::kDirectory);
 }
 
 MountTree::Options SharedMemoryOptions(std::uint64_t size) {

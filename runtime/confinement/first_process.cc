@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,7 +40,14 @@ struct Pipe {
 struct Report {
   absl::StatusCode code = absl::StatusCode::kOk;
   MechanismSet had;
+  std::uint64_t root_mount = 0;
 };
+
+// The identity of what is mounted at "/", for comparison within one mount namespace.
+std::uint64_t RootMount() {
+  struct statx info {};
+  return statx(AT_FDCWD, "/", 0, STATX_MNT_ID, &info) == 0 ? info.stx_mnt_id : 0;
+}
 
 void Tell(int fd, const Report& report, absl::string_view message) {
   std::string bytes(reinterpret_cast<const char*>(&report), sizeof(report));
@@ -47,7 +55,7 @@ void Tell(int fd, const Report& report, absl::string_view message) {
   [[maybe_unused]] const ssize_t written = write(fd, bytes.data(), bytes.size());
 }
 
-absl::StatusOr<MechanismSet> Listen(int fd) {
+absl::StatusOr<Report> Listen(int fd) {
   std::string bytes(PIPE_BUF, '\0');
   const ssize_t size = read(fd, bytes.data(), bytes.size());
   Report report;
@@ -56,7 +64,7 @@ absl::StatusOr<MechanismSet> Listen(int fd) {
   }
   bytes.resize(static_cast<std::size_t>(size));
   bytes.copy(reinterpret_cast<char*>(&report), sizeof(report));
-  if (report.code == absl::StatusCode::kOk) return report.had;
+  if (report.code == absl::StatusCode::kOk) return report;
   return absl::Status(report.code, bytes.substr(sizeof(report)));
 }
 
@@ -137,7 +145,8 @@ void GiveUpEverything() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   joined.write_end = FileDescriptor();
   const absl::Status status = PutTogether(plan, caller, had);
-  Tell(report.write_end.get(), {.code = status.code(), .had = had}, status.message());
+  Tell(report.write_end.get(), {.code = status.code(), .had = had, .root_mount = RootMount()},
+       status.message());
   // No byte: the guardian or the program is dead, perhaps from before prctl.
   char byte = 0;
   if (!status.ok() || read(joined.read_end.get(), &byte, 1) != 1) _exit(1);
@@ -178,12 +187,13 @@ absl::StatusOr<FirstProcess> FirstProcess::Start(const Plan& plan) {
   if (first == 0) BecomeFirst(plan, caller, had, *std::move(report), *std::move(joined));
   FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, first, 0)));
   report->write_end = FileDescriptor();
-  absl::StatusOr<MechanismSet> told = Listen(report->read_end.get());
+  absl::StatusOr<Report> told = Listen(report->read_end.get());
   if (!told.ok()) {
     waitpid(first, nullptr, __WALL);
     return told.status();
   }
-  return FirstProcess(*told, std::move(process), std::move(joined->write_end));
+  return FirstProcess(told->had, told->root_mount, std::move(process),
+                      std::move(joined->write_end));
 }
 
 absl::Status FirstProcess::AdoptChildren() const {
@@ -197,6 +207,10 @@ absl::Status FirstProcess::Join() {
   for (const Namespace& row : kJoined) flags |= had_.Has(row.mechanism) ? row.flag : 0;
   if (setns(process_.get(), flags) != 0) {
     return absl::ErrnoToStatus(errno, "cannot join the namespaces of the first process");
+  }
+  // The kernel goes to the topmost mount of "/": the view must be all that is there.
+  if (RootMount() != root_mount_) {
+    return absl::InternalError("the root directory is not the one that was put together");
   }
   if (write(joined_.get(), "j", 1) != 1) {
     return absl::ErrnoToStatus(errno, "the first process is gone");

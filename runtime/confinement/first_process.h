@@ -13,6 +13,7 @@
 #ifndef DUNEBOX_RUNTIME_CONFINEMENT_FIRST_PROCESS_H_
 #define DUNEBOX_RUNTIME_CONFINEMENT_FIRST_PROCESS_H_
 
+#include <cstdint>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -42,9 +43,14 @@ class FirstProcess {
   void Discard();
 
  private:
-  FirstProcess(MechanismSet had, runtime::FileDescriptor process, runtime::FileDescriptor joined)
-      : had_(had), process_(std::move(process)), joined_(std::move(joined)) {}
+  FirstProcess(MechanismSet had, std::uint64_t root_mount, runtime::FileDescriptor process,
+               runtime::FileDescriptor joined)
+      : had_(had),
+        root_mount_(root_mount),
+        process_(std::move(process)),
+        joined_(std::move(joined)) {}
   MechanismSet had_;
+  std::uint64_t root_mount_;
   runtime::FileDescriptor process_;  // a pidfd
   runtime::FileDescriptor joined_;   // the end of a pipe that the first process reads
 };

@@ -158,10 +158,12 @@ void Builder::Requests() {
 #include "runtime/confinement/kvm_requests.inc"
 #undef KVM_REQUEST
   }
+#define NOT_UNDER_POLICY(number, name)
 #define IOCTL(number, name, kind, size) \
   if (IoctlKind::kind != IoctlKind::kRefuse) Add("ioctl", #name, {Is(1, number)});
 #include "hostcalls/services/ioctls.inc"
 #undef IOCTL
+#undef NOT_UNDER_POLICY
   enum class PrctlAction { kForward, kForwardOut, kGetDumpable, kSetDumpable, kGetName, kSetName, kZero, kPermission };
   const auto is_made = [](PrctlAction action) {
     return action == PrctlAction::kForward || action == PrctlAction::kForwardOut ||

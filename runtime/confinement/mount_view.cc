@@ -46,7 +46,12 @@ MountFlags FlagsFor(const Mount& mount, bool is_device) {
   return flags;
 }
 
-absl::Status AddBind(NewRoot& root, const Mount& mount) {
+struct Bind {
+  MountTree tree;
+  PlaceKind kind;
+};
+
+absl::StatusOr<Bind> MakeBind(const Mount& mount) {
   const FileDescriptor source = OpenSource(mount.source);
   struct stat info;
   if (!source.valid() || fstat(source.get(), &info) != 0) {
@@ -56,8 +61,13 @@ absl::Status AddBind(NewRoot& root, const Mount& mount) {
   if (!tree.ok()) return tree.status();
   const bool is_device = S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode);
   if (absl::Status status = tree->Restrict(FlagsFor(mount, is_device)); !status.ok()) return status;
-  return root.Attach(*std::move(tree), mount.target,
-                     S_ISDIR(info.st_mode) ? PlaceKind::kDirectory : PlaceKind::kFile);
+  return Bind{*std::move(tree),
+              S_ISDIR(info.st_mode) ? PlaceKind::kDirectory : PlaceKind::kFile};
+}
+
+absl::Status AddBind(NewRoot& root, const Mount& mount) {
+  absl::StatusOr<Bind> bind = MakeBind(mount);
+  return bind.ok() ? root.Attach(bind->tree, mount.target, bind->kind) : bind.status();
 }
 
 absl::Status AddTmpfs(NewRoot& root, const Mount& mount) {
@@ -67,7 +77,7 @@ absl::Status AddTmpfs(NewRoot& root, const Mount& mount) {
   writable.writable = true;
   absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", options, FlagsFor(writable, false));
   if (!tree.ok()) return tree.status();
-  return root.Attach(*std::move(tree), mount.target, PlaceKind::kDirectory);
+  return root.Attach(*tree, mount.target, PlaceKind::kDirectory);
 }
 
 // What is at `path` of the new root, over itself, with more flags.
@@ -108,7 +118,7 @@ absl::StatusOr<MountTree> ProcTree(ProcSource source) {
 absl::Status AddProc(NewRoot& root, ProcSource source) {
   absl::StatusOr<MountTree> tree = ProcTree(source);
   if (!tree.ok()) return tree.status();
-  absl::Status status = root.Attach(*std::move(tree), kProc, PlaceKind::kDirectory);
+  absl::Status status = root.Attach(*tree, kProc, PlaceKind::kDirectory);
   for (const char* name : kReadOnlyInProc) {
     if (status.ok()) status = MakeReadOnly(root, absl::StrCat(kProc, "/", name));
   }
@@ -135,6 +145,16 @@ absl::Status Add(NewRoot& root, const Mount& mount, ProcSource proc) {
 }
 
 bool IsProc(const Mount& mount) { return mount.kind == MountKind::kProc; }
+bool IsWholeRoot(const Mount& mount) {
+  return mount.kind == MountKind::kBind && mount.target == "/";
+}
+
+absl::StatusOr<NewRoot> MakeRoot(const std::vector<Mount>& mounts) {
+  if (mounts.empty() || !IsWholeRoot(mounts.front())) return NewRoot::OnTmpfs();
+  absl::StatusOr<Bind> bind = MakeBind(mounts.front());
+  if (!bind.ok()) return bind.status();
+  return NewRoot::On(std::move(bind->tree));
+}
 
 std::string Describe(const Mount& mount) {
   if (mount.source.empty() || mount.source == mount.target) return mount.target;
@@ -148,9 +168,10 @@ absl::Status BuildMountView(const std::vector<Mount>& mounts, ProcSource proc) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return absl::ErrnoToStatus(errno, "cannot separate the mounts from the host's");
   }
-  absl::StatusOr<NewRoot> root = NewRoot::Create();
-  if (!root.ok()) return root.status();
+  absl::StatusOr<NewRoot> root = MakeRoot(mounts);
+  if (!root.ok()) return In("the root directory", root.status());
   for (const Mount& mount : mounts) {
+    if (&mount == &mounts.front() && IsWholeRoot(mount)) continue;
     if (absl::Status status = Add(*root, mount, proc); !status.ok()) {
       return In(absl::StrCat("cannot show ", Describe(mount)), status);
     }

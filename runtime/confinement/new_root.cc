@@ -39,13 +39,18 @@ Split SplitPath(std::string path) {
 
 }  // namespace
 
-absl::StatusOr<NewRoot> NewRoot::Create() {
-  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", {{"mode", "0755"}}, kNoSetUserId | kNoDevices);
+absl::StatusOr<NewRoot> NewRoot::OnTmpfs() {
+  absl::StatusOr<MountTree> tree =
+      MountTree::New("tmpfs", {{"mode", "0755"}}, kNoSetUserId | kNoDevices);
   if (!tree.ok()) return tree.status();
+  return On(*std::move(tree));
+}
+
+absl::StatusOr<NewRoot> NewRoot::On(MountTree tree) {
   const FileDescriptor old_root(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!old_root.valid()) return absl::ErrnoToStatus(errno, "cannot open /");
-  if (absl::Status status = tree->AttachAt(old_root.get()); !status.ok()) return status;
-  return NewRoot(*std::move(tree));
+  if (absl::Status status = tree.AttachAt(old_root.get()); !status.ok()) return status;
+  return NewRoot(std::move(tree));
 }
 
 void NewRoot::NoteOwn(const MountTree& tree) {
@@ -105,12 +110,13 @@ absl::StatusOr<FileDescriptor> NewRoot::MakePlace(const std::string& path, Place
   return made;
 }
 
-absl::Status NewRoot::Attach(MountTree tree, const std::string& path, PlaceKind kind) {
+absl::Status NewRoot::Attach(const MountTree& tree, const std::string& path, PlaceKind kind) {
+  // Over the root it would be below the one that is put there last, and seen by nobody.
+  if (SplitPath(path).name.empty()) return absl::InvalidArgumentError("the root has to come first");
   absl::StatusOr<FileDescriptor> place = MakePlace(path, kind);
   if (!place.ok()) return place.status();
   if (absl::Status status = tree.AttachAt(place->get()); !status.ok()) return status;
   NoteOwn(tree);
-  if (SplitPath(path).name.empty()) tree_ = std::move(tree);
   return absl::OkStatus();
 }
 

@@ -1,11 +1,11 @@
-// The root directory that the program will see, while it is being put together: a private tmpfs in
-// which places for mounts are made.
+// The root directory that the program will see, while it is being put together: mostly a private
+// tmpfs in which places for mounts are made.
 //
 // Names are looked up as the program will look them up: links are followed, and none leads out. A
 // place is made only on file systems that are the session's own; where the host's tree lacks the
 // place for a mount, that is an error, because making it would leave something behind there.
 //
-//   absl::StatusOr<NewRoot> root = NewRoot::Create();
+//   absl::StatusOr<NewRoot> root = NewRoot::OnTmpfs();
 //   absl::StatusOr<FileDescriptor> place = root->MakePlace("/usr", PlaceKind::kDirectory);
 //   ...
 //   if (absl::Status status = root->MakeCurrent(); ...   // the old root is gone
@@ -31,22 +31,23 @@ enum class PlaceKind : unsigned char { kDirectory, kFile };
 class NewRoot {
  public:
   // Attached over the old root, which absolute names still lead to.
-  static absl::StatusOr<NewRoot> Create();
+  static absl::StatusOr<NewRoot> OnTmpfs();
+  static absl::StatusOr<NewRoot> On(MountTree tree);
 
   // What `path` leads to, or kNotFound.
   absl::StatusOr<runtime::FileDescriptor> Find(const std::string& path) const;
   // The same, made with the directories before it if it is not there.
   absl::StatusOr<runtime::FileDescriptor> MakePlace(const std::string& path, PlaceKind kind) const;
-  // Attaches `tree` at the place; at "/" it takes the root's place.
-  absl::Status Attach(MountTree tree, const std::string& path, PlaceKind kind);
+  // Attaches `tree` at the place, which cannot be the root.
+  absl::Status Attach(const MountTree& tree, const std::string& path, PlaceKind kind);
   // Fine when the same link is there already.
   absl::Status MakeLink(const std::string& path, const std::string& content) const;
 
   // Adds flags to the mount whose root `path` is.
   absl::Status Restrict(const std::string& path, MountFlags flags) const;
 
-  // Makes this the root and the current directory of the process, closes the tmpfs for writing and
-  // takes the old root away.
+  // Makes this the root and the current directory of the process, a tmpfs read-only, and takes the
+  // old root away.
   absl::Status MakeCurrent();
 
  private:

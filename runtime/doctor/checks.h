@@ -40,6 +40,9 @@ Check CheckIsolations(const Host& host);
 Check CheckProtectionKeys(const Host& host);
 Check CheckLandlock(const Host& host);
 Check CheckUserNamespaces(const Host& host);
+// `possible` is the result of host.namespaces(), which runs only once for the whole report.
+Check CheckNamespace(const Host& host, const absl::StatusOr<confinement::MechanismSet>& possible,
+                     confinement::Mechanism mechanism);
 Check CheckSeccomp(const Host& host);
 Check CheckDefaultRights();
 

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "runtime/doctor/checks.h"
-#include "runtime/doctor/host_file.h"
 #include "runtime/jit/isolation_choice.h"
 
 namespace dunebox::doctor {
@@ -81,15 +80,21 @@ Check CheckUserNamespaces(const Host& host) {
   }
   check.state = State::kWarning;
   check.found = fmt::format("this user cannot make one: {}", std::strerror(-result));
-  const std::string& sysctl = host.sysctl_directory;
-  if (HostFileNumber(sysctl + "/kernel/unprivileged_userns_clone") == 0) {
-    check.advice = "as root: sysctl -w kernel.unprivileged_userns_clone=1";
-  } else if (HostFileNumber(sysctl + "/user/max_user_namespaces") == 0) {
-    check.advice = "as root: sysctl -w user.max_user_namespaces=10000";
-  } else if (HostFileNumber(sysctl + "/kernel/apparmor_restrict_unprivileged_userns") == 1) {
-    check.advice = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+  check.advice = confinement::NamespaceAdvice(host.sysctl_directory);
+  return check;
+}
+
+Check CheckNamespace(const Host& host, const absl::StatusOr<confinement::MechanismSet>& possible,
+                     confinement::Mechanism mechanism) {
+  Check check{.name = std::string(NameOf(mechanism)), .found = "a session can have one"};
+  if (possible.ok() && possible->Has(mechanism)) return check;
+  check.state = State::kWarning;
+  if (possible.ok()) {
+    check.found = "the kernel refuses to make one";
+    check.advice = "use a kernel that has it, and look at the limits in /proc/sys/user";
   } else {
-    check.advice = "a container's seccomp profile or a security module forbids it: relax that";
+    check.found = fmt::format("cannot be had: {}", std::string(possible.status().message()));
+    check.advice = confinement::NamespaceAdvice(host.sysctl_directory);
   }
   return check;
 }

@@ -7,11 +7,20 @@ Report Examine(const Host& host) {
   const Check device = CheckKvmDevice(host);
   const absl::StatusOr<kvm::Probe> probe = host.probe();
   const absl::Status translation = host.translation();
+  const absl::StatusOr<confinement::MechanismSet> namespaces = host.namespaces();
+  const auto of = [&](confinement::Mechanism mechanism) {
+    return CheckNamespace(host, namespaces, mechanism);
+  };
   return {.checks = {CheckKernel(host), CheckProcessor(host), CheckProcessorFeatures(host),
                      virtualization, device, CheckKvmProbe(probe), CheckJitEngine(translation),
-                     CheckIsolations(host), CheckProtectionKeys(host), CheckLandlock(host), CheckUserNamespaces(host),
-                     CheckSeccomp(host), CheckOpenFiles(host), CheckMappingCount(host),
-                     CheckStackLimit(host), CheckAddressLayout(host), CheckDefaultRights()},
+                     CheckIsolations(host), CheckProtectionKeys(host), CheckLandlock(host),
+                     CheckUserNamespaces(host), of(confinement::Mechanism::kMountNamespace),
+                     of(confinement::Mechanism::kPidNamespace),
+                     of(confinement::Mechanism::kNetworkNamespace),
+                     of(confinement::Mechanism::kIpcNamespace),
+                     of(confinement::Mechanism::kUtsNamespace), CheckSeccomp(host),
+                     CheckOpenFiles(host), CheckMappingCount(host), CheckStackLimit(host),
+                     CheckAddressLayout(host), CheckDefaultRights()},
           .engine = DecideEngine(virtualization, device, probe, translation)};
 }
 

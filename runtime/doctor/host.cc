@@ -12,6 +12,7 @@
 
 #include <cerrno>
 
+#include "runtime/confinement/namespaces.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
 
@@ -76,6 +77,7 @@ Host ThisHost() {
   host.protection_key = TryProtectionKey;
   host.landlock_abi = ReadLandlockAbi;
   host.user_namespace = TryUserNamespace;
+  host.namespaces = confinement::ProbeNamespaces;
   host.seccomp_action = TrySeccompAction;
   host.limit = ReadLimit;
   host.personality = ReadPersonality;

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "runtime/confinement/mechanisms.h"
 #include "runtime/kvm/kvm_api.h"
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/kvm/probe.h"
@@ -44,6 +45,8 @@ struct Host {
   std::function<int()> protection_key;  // 0 when one can be allocated
   std::function<int()> landlock_abi;
   std::function<int()> user_namespace;                      // 0 when one can be made
+  // The namespaces that a session could have, really made; or why none.
+  std::function<absl::StatusOr<confinement::MechanismSet>()> namespaces;
   std::function<int(std::uint32_t action)> seccomp_action;  // 0 when available
   std::function<rlimit(int resource)> limit;
   std::function<std::uint32_t()> personality;

@@ -138,7 +138,9 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   translation.emitter.check_by_loop = HasFastLoop();
   translation.emitter.hidden_components =
       EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
-  if (options.allow_in_place_calls) translation.emitter.runs_in_place = RunsInPlace;
+  translation.emitter.runs_in_place = [allowed = options.in_place_calls](std::int64_t number) {
+    return RunsInPlace(number) && allowed.test(static_cast<std::size_t>(number));
+  };
   translation.measure_time = options.measure_time;
   engine->perf_map_ = std::move(options.perf_map);
   if (engine->perf_map_ != nullptr) {

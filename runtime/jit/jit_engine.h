@@ -5,6 +5,7 @@
 #define DUNEBOX_RUNTIME_JIT_JIT_ENGINE_H_
 
 #include <atomic>
+#include <bitset>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "hostcalls/table/table.h"
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
@@ -24,8 +26,8 @@ namespace dunebox::runtime {
 struct JitOptions {
   std::size_t cache_size = std::size_t{256} << 20;  // bytes for translated code and its exits
   jit::Isolation isolation = jit::Isolation::kNone;
-  // System calls may run without the dispatcher where it would add nothing.
-  bool allow_in_place_calls = true;
+  // System calls that may run without the dispatcher where that would add nothing.
+  std::bitset<hostcalls::kSyscallTableSize> in_place_calls;
   bool measure_time = false;               // of translating, for Report
   std::unique_ptr<PerfMap> perf_map;       // null: no names for perf
   std::unique_ptr<CodeRecorder> recorder;  // null: no record of emitted code

@@ -200,4 +200,11 @@ void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring) {
   std::memcpy(page, idt.data(), sizeof(idt));
 }
 
+void RedirectPageFaults(std::byte* page, GuestVirt entry) {
+  const auto gate = x86::GateDescriptor::Interrupt(entry.value, DUNE_SELECTOR_KERNEL_CODE,
+                                                   /*stack=*/0, /*privilege=*/0);
+  constexpr auto kVector = static_cast<std::size_t>(x86::Vector::kPageFault);
+  std::memcpy(page + kVector * sizeof(gate), &gate, sizeof(gate));
+}
+
 }  // namespace dunebox::kvm

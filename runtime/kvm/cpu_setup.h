@@ -44,6 +44,8 @@ void WriteVcpuBlock(std::byte* block, GuestVirt address);
 // Fills the IDT page, all vectors to the image's stubs. A program in ring 0 has a red zone below its
 // stack pointer: there every vector has a stack of its own.
 void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring);
+// Page faults enter at `entry` instead of at their vector stub, on the usual stack.
+void RedirectPageFaults(std::byte* page, GuestVirt entry);
 
 }  // namespace dunebox::kvm
 

@@ -13,9 +13,9 @@ bool IsAt(std::uint64_t rip, GuestVirt out) {
   return rip == out.value || rip == out.value + kOutLength;
 }
 
-VmExit DecodePort(const kvm_run& run, const Stubs& stubs) {
+VmExit DecodePort(const kvm_run& run, const Stubs& stubs, int privilege) {
   const bool out = run.io.direction == KVM_EXIT_IO_OUT;
-  if (PrivilegeOf(run) != 0) return UserPortExit{.port = run.io.port, .out = out};
+  if (privilege != 0) return UserPortExit{.port = run.io.port, .out = out};
   const std::uint64_t rip = run.s.regs.regs.rip;
   if (out && run.io.port == DUNE_PORT_TRAP && IsAt(rip, stubs.trap_out)) return TrapExit{};
   if (out && run.io.port == DUNE_PORT_SYSCALL && IsAt(rip, stubs.syscall_entry)) {
@@ -25,8 +25,8 @@ VmExit DecodePort(const kvm_run& run, const Stubs& stubs) {
   return FailedExit{absl::StrFormat("unauthentic hypercall: port 0x%x at rip 0x%x", run.io.port, rip)};
 }
 
-FailedExit Unexpected(const kvm_run& run, const char* what) {
-  return {absl::StrFormat("%s at rip 0x%x, CPL %d", what, run.s.regs.regs.rip, PrivilegeOf(run))};
+FailedExit Unexpected(const kvm_run& run, int privilege, const char* what) {
+  return {absl::StrFormat("%s at rip 0x%x, CPL %d", what, run.s.regs.regs.rip, privilege)};
 }
 
 }  // namespace
@@ -43,21 +43,29 @@ Stubs Stubs::At(GuestVirt base) {
           .quick_entry = base + header.quick_entry,
           .quick_test = base + header.quick_test,
           .quick_sysret = base + header.quick_sysret,
-          .quick_out = base + header.quick_out};
+          .quick_out = base + header.quick_out,
+          .quick_routines = base + header.quick_routines,
+          .quick_routines_end = base + header.quick_routines_end,
+          .quick_retreat = base + header.quick_retreat,
+          .page_fault = base + header.page_fault};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }
 
 VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs) {
-  const bool user = PrivilegeOf(run) != 0;
+  return DecodeKvmExit(run, stubs, PrivilegeOf(run));
+}
+
+VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs, int privilege) {
+  const bool user = privilege != 0;
   switch (run.exit_reason) {
     case KVM_EXIT_IO:
-      return DecodePort(run, stubs);
+      return DecodePort(run, stubs, privilege);
     case KVM_EXIT_INTR:
       return InterruptedExit{};
     case KVM_EXIT_HLT:
       if (user) return UserInvalidExit{.privileged = true};
-      return Unexpected(run, "HLT in ring 0");
+      return Unexpected(run, privilege, "HLT in ring 0");
     case KVM_EXIT_INTERNAL_ERROR:
       // KVM could not emulate an instruction; in ring 3 that is the program's instruction.
       if (user && run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
@@ -66,7 +74,7 @@ VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs) {
       return FailedExit{absl::StrFormat("KVM internal error %u at rip 0x%x", run.internal.suberror,
                                         run.s.regs.regs.rip)};
     case KVM_EXIT_SHUTDOWN:
-      return Unexpected(run, "triple fault");
+      return Unexpected(run, privilege, "triple fault");
     case KVM_EXIT_FAIL_ENTRY:
       return FailedExit{
           absl::StrFormat("the CPU refused to enter the guest: hardware reason 0x%x",

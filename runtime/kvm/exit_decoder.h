@@ -21,6 +21,8 @@ struct Stubs {
   GuestVirt vectors, trap_out, trap_return, trap_return_end;
   GuestVirt syscall_entry, syscall_return, syscall_return_end;
   GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
+  GuestVirt quick_routines, quick_routines_end, quick_retreat;
+  GuestVirt page_fault;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
   // The same for the image of programs in ring 0, which has no other way back than trap_return.
@@ -53,6 +55,8 @@ using VmExit = std::variant<TrapExit, SyscallExit, AnsweredExit, UserPortExit, U
 
 // Needs synchronised general and system registers in `run`.
 VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs);
+// The same where the run area lacks the system registers but the privilege level is known.
+VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs, int privilege);
 
 // The same for a program in ring 0. Nothing is authentic there: a hypercall only says what the program
 // wants, an OUT elsewhere is a port instruction of the program's, and whatever KVM cannot go on with

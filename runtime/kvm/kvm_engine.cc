@@ -46,6 +46,11 @@ class VcpuLease final : public runtime::EngineThread {
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override {
     vcpu_->KnowAnswers(answers);
   }
+  void Lend(const runtime::OwnState& state) override { vcpu_->Lend(state); }
+  runtime::OwnState TakeBack() override { return vcpu_->TakeBack(); }
+  absl::Status FetchBases(runtime::Registers& registers) override {
+    return vcpu_->FetchBases(registers);
+  }
   absl::Status SaveExtendedState(std::span<std::byte> area) override {
     return vcpu_->SaveExtendedState(area);
   }
@@ -82,6 +87,10 @@ absl::StatusOr<std::unique_ptr<KvmEngine>> KvmEngine::Create(KvmApi& api, const 
 absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
   if (absl::Status status = InstallSupervisor(*vm_, mmu_.tables(), ring_); !status.ok()) return status;
+  if (Vcpu::LeavesSystemRegisters(probe_, ring_)) {
+    const Stubs stubs = Stubs::At(layout::ArenaVirt(layout::kImageOffset));
+    RedirectPageFaults(vm_->arena(layout::kIdtOffset), stubs.page_fault);
+  }
   space_.SetObserver(&mmu_);
   return absl::OkStatus();
 }
@@ -97,6 +106,8 @@ absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
     if (ring_ == ProgramRing::kRing0) {
       if (absl::Status status = vcpu->SetSystemState(); !status.ok()) return status;
     }
+    // Nor does the last thread's FS and GS base belong to the next one.
+    if (absl::Status status = vcpu->FetchSystemRegisters(); !status.ok()) return status;
     return vcpu;
   }
   const auto index = static_cast<unsigned>(pool_->all.size());

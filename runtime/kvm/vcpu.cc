@@ -49,6 +49,30 @@ Fault GeneralProtection() {
           .memory_error = false};
 }
 
+Exit NoRoomFor(std::uint64_t address) {
+  return EngineFailure{
+      absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)};
+}
+
+// As Ring0State::answer_of has it.
+std::uint8_t RoutineOf(runtime::Answer answer) {
+  switch (answer) {
+    case runtime::Answer::kResult:
+      break;
+    case runtime::Answer::kSignalMask:
+      return DUNE_QUICK_SIGNAL_MASK;
+    case runtime::Answer::kYield:
+      return DUNE_QUICK_YIELD;
+    case runtime::Answer::kSegmentBase:
+      return DUNE_QUICK_SEGMENT_BASE;
+    case runtime::Answer::kChildTid:
+      return DUNE_QUICK_CHILD_TID;
+    case runtime::Answer::kRobustList:
+      return DUNE_QUICK_ROBUST_LIST;
+  }
+  return 0;  // no routine: the host's
+}
+
 // The guest's vDSO computes with the host's clock data, so RDTSC has to give what it gives there; by
 // default a vCPU's counter starts near 0. A kernel without the attribute (before 5.16) leaves the
 // vDSO's clocks up to a tick behind.
@@ -79,6 +103,7 @@ Vcpu::Vcpu(Vm& vm, Mmu& mmu, const Probe& probe, unsigned index, ProgramRing rin
       probe_(probe),
       index_(index),
       ring_(ring),
+      leaves_system_registers_(LeavesSystemRegisters(probe, ring)),
       stubs_(ring == ProgramRing::kRing0
                  ? Stubs::OfProgramImage(layout::ArenaVirt(layout::kImageOffset))
                  : Stubs::At(layout::ArenaVirt(layout::kImageOffset))),
@@ -102,7 +127,8 @@ absl::Status Vcpu::Initialize() {
   void* area = api.MapRunArea(fd, vm_.run_area_size(), &error);
   if (area == nullptr) return KvmError("cannot map a vCPU's run area", -error);
   run_area_ = RunArea(&api, area, vm_.run_area_size());
-  run().kvm_valid_regs = kSyncedRegisters;
+  run().kvm_valid_regs =
+      leaves_system_registers_ ? std::uint64_t{KVM_SYNC_X86_REGS} : kSyncedRegisters;
 
   const std::uint64_t block_offset = layout::kVcpuBlocksOffset + index_ * kPageSize;
   block_ = vm_.arena(block_offset);
@@ -130,6 +156,7 @@ absl::Status Vcpu::SetSystemState() {
   KvmApi& api = vm_.api();
   const int fd = vcpu_.get();
   WriteVcpuBlock(block_, block_address_);
+  state().stack = (block_address_ + layout::kBlockTrapStackTop).value;
   kvm_sregs sregs;
   if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
     return KvmError("KVM_GET_SREGS", result);
@@ -139,6 +166,7 @@ absl::Status Vcpu::SetSystemState() {
     return KvmError("KVM_SET_SREGS", result);
   }
   run().s.regs.sregs = sregs;
+  has_system_registers_ = true;
   const GuestVirt entry = uses_known_answers() ? stubs_.quick_entry : stubs_.syscall_entry;
   MsrTable msrs = SystemMsrs(entry, block_address_ + layout::kBlockState);
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
@@ -170,14 +198,38 @@ void Vcpu::KnowAnswers(std::span<const runtime::KnownAnswer> answers) {
   std::size_t used = 1;  // answer 0 means none
   std::ranges::fill(state().answer_of, std::uint8_t{0});
   for (const runtime::KnownAnswer& known : answers) {
-    if (known.number >= DUNE_QUICK_NUMBERS) continue;
+    if (known.number > DUNE_QUICK_NUMBERS) continue;
     const auto result = static_cast<std::uint64_t>(known.result);
+    if (known.answer != runtime::Answer::kResult) {
+      if (known.answer == runtime::Answer::kSegmentBase && !features_.fsgsbase) continue;
+      if (known.answer == runtime::Answer::kChildTid) state().thread_id = result;
+      state().answer_of[known.number] = RoutineOf(known.answer);
+      continue;
+    }
     std::size_t place = 1;
     while (place < used && state().answers[place] != result) ++place;
     if (place == abi::Ring0State::kAnswers) continue;  // full: the host answers
     if (place == used) state().answers[used++] = result;
     state().answer_of[known.number] = static_cast<std::uint8_t>(place);
   }
+}
+
+void Vcpu::Lend(const runtime::OwnState& own) {
+  lent_ = own;
+  abi::Ring0State& shared = state();
+  shared.mask = shared.mask_least = own.signal_mask;
+  shared.mask_most = own.signal_mask | own.addable_signals;
+  shared.child_tid = own.clear_child_tid;
+  shared.robust_list = own.robust_list;
+}
+
+runtime::OwnState Vcpu::TakeBack() {
+  const abi::Ring0State& shared = state();
+  const std::uint64_t added = shared.mask & lent_.addable_signals;
+  return {.signal_mask = lent_.signal_mask | added,
+          .addable_signals = lent_.addable_signals,
+          .clear_child_tid = shared.child_tid,
+          .robust_list = shared.robust_list};
 }
 
 abi::TrapFrame& Vcpu::frame() const {
@@ -217,6 +269,7 @@ void Vcpu::EnterRing0(const Registers& registers, kvm_regs& regs) {
 // Preconditions: the vCPU is out of the guest; registers.rip is canonical.
 void Vcpu::Enter(const Registers& registers) {
   state().interrupted = 0;
+  state().yields = kCheapYields;
   kvm_regs& regs = run().s.regs.regs;
   regs.rax = registers.rax, regs.rbx = registers.rbx, regs.rcx = registers.rcx;
   regs.rdx = registers.rdx, regs.rsi = registers.rsi, regs.rdi = registers.rdi;
@@ -232,6 +285,7 @@ void Vcpu::Enter(const Registers& registers) {
     EnterRing0(registers, regs);
   }
   run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  if (!has_system_registers_) return;
   kvm_sregs& sregs = run().s.regs.sregs;
   if (sregs.fs.base != registers.fs_base || sregs.gs.base != registers.gs_base) {
     sregs.fs.base = registers.fs_base;
@@ -249,8 +303,34 @@ void Vcpu::ReadGeneral(Registers& registers) const {
   registers.rbp = regs.rbp, registers.r8 = regs.r8, registers.r9 = regs.r9;
   registers.r10 = regs.r10, registers.r11 = regs.r11, registers.r12 = regs.r12;
   registers.r13 = regs.r13, registers.r14 = regs.r14, registers.r15 = regs.r15;
+  if (has_system_registers_) ReadBases(registers);
+}
+
+void Vcpu::ReadBases(Registers& registers) const {
   registers.fs_base = run().s.regs.sregs.fs.base;
   registers.gs_base = run().s.regs.sregs.gs.base;
+}
+
+absl::Status Vcpu::FetchSystemRegisters() {
+  if (has_system_registers_) return absl::OkStatus();
+  const int result = vm_.api().Ioctl(vcpu_.get(), KVM_GET_SREGS, &run().s.regs.sregs);
+  if (result < 0) return KvmError("KVM_GET_SREGS", result);
+  has_system_registers_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::FetchBases(Registers& registers) {
+  if (absl::Status status = FetchSystemRegisters(); !status.ok()) return status;
+  ReadBases(registers);
+  return absl::OkStatus();
+}
+
+// Of the page fault whose trap frame is the current one.
+std::uint64_t Vcpu::FaultAddress() const {
+  if (!leaves_system_registers_) return run().s.regs.sregs.cr2;
+  std::uint64_t address = 0;
+  std::memcpy(&address, block_ + frame_offset_ - DUNE_FAULT_ADDRESS_BELOW, sizeof(address));
+  return address;
 }
 
 // Stopped in ring 3: everything is in the CPU's registers.
@@ -262,7 +342,7 @@ void Vcpu::ReadUserState(Registers& registers) const {
 }
 
 Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
-  const std::uint64_t address = run().s.regs.sregs.cr2;
+  const std::uint64_t address = FaultAddress();
   if (address == stubs_.syscall_entry.value && registers.rip == address) {
     // SYSCALL that stayed in ring 3 (emulated KVM), or a jump to LSTAR, which is as good as one.
     registers.rip = registers.rcx;
@@ -301,8 +381,22 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
     case Resolution::kFailed:
       break;
   }
-  return Exit{EngineFailure{
-      absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)}};
+  return NoRoomFor(address);
+}
+
+// Ring 0 has met a page of the program's that is not in the tables, or that the program may not use so.
+// The call goes on at that instruction; else it is the host's, which finds out why.
+Vcpu::Step Vcpu::OnRoutineFault(const abi::TrapFrame& trap) {
+  const std::uint64_t address = FaultAddress();
+  const BackingCheck check = std::exchange(next_check_, BackingCheck::kAssume);
+  const Resolution resolution = mmu_.Resolve(address, trap.error_code, check);
+  if (resolution == Resolution::kFailed) return NoRoomFor(address);
+  kvm_regs& regs = run().s.regs.regs;
+  regs.rip = resolution == Resolution::kMapped ? trap.rip : stubs_.quick_retreat.value;
+  regs.rsp = (block_address_ + layout::kBlockTrapStackTop).value;
+  regs.rflags = x86::rflags::kReserved1 | (trap.rflags & DUNE_RFLAGS_ACCESS);
+  run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  return Resume{};
 }
 
 Vcpu::Step Vcpu::OnTrap(Registers& registers) {
@@ -315,10 +409,15 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
     return Failed(absl::StrFormat("trap frame at unexpected stack 0x%x", rsp));
   }
   const abi::TrapFrame trap = frame();  // copied once: a program in ring 0 can change it
+  const auto vector = static_cast<x86::Vector>(trap.vector);
   if (ring_ == ProgramRing::kRing0) {
     code_selector_ = trap.cs;
     stack_selector_ = trap.ss;
   } else if ((trap.cs & 3) != 3) {
+    if (vector == x86::Vector::kPageFault &&
+        IsIn(trap.rip, stubs_.quick_routines, stubs_.quick_routines_end)) {
+      return OnRoutineFault(trap);
+    }
     return Exit{EngineFailure{absl::StrFormat("exception %d (error 0x%x) in ring 0 at rip 0x%x",
                                               trap.vector, trap.error_code, trap.rip)}};
   }
@@ -328,7 +427,6 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
   registers.rip = trap.rip;
   registers.rsp = trap.rsp;
   registers.rflags = trap.rflags;
-  const auto vector = static_cast<x86::Vector>(trap.vector);
   if (vector == x86::Vector::kPageFault) return OnPageFault(registers, trap.error_code);
   return Exit{Fault{.vector = vector,
                     .error_code = trap.error_code,
@@ -421,9 +519,29 @@ Vcpu::Step Vcpu::OnUserInvalid(const UserInvalidExit& exit, Registers& registers
   return Exit{GeneralProtection()};
 }
 
+// OUT in the supervisor half, on hardware: ring 3 can stand there, but execute nothing.
+bool Vcpu::IsHypercallOfImage(int result) const {
+  return result >= 0 && run().exit_reason == KVM_EXIT_IO &&
+         run().s.regs.regs.rip >= kLowestSupervisor;
+}
+
+VmExit Vcpu::Decode() const {
+  if (ring_ == ProgramRing::kRing0) return DecodeRing0Exit(run(), stubs_);
+  return has_system_registers_ ? DecodeKvmExit(run(), stubs_)
+                               : DecodeKvmExit(run(), stubs_, /*privilege=*/0);
+}
+
 Vcpu::Step Vcpu::RunOnce(Registers& registers) {
   const int result = vm_.api().Run(vcpu_.get());
   run().kvm_dirty_regs = 0;
+  has_system_registers_ = !leaves_system_registers_;
+  if (!IsHypercallOfImage(result)) {
+    if (absl::Status status = FetchSystemRegisters(); !status.ok()) {
+      return Failed(std::string(status.message()));
+    }
+    // Some of these go on with `registers` as they are, and Enter believes the bases then.
+    if (leaves_system_registers_) ReadBases(registers);
+  }
   if (result == -EINTR || result == -EAGAIN) return OnInterrupted(registers);
   if (result == -EFAULT) return OnMemoryError(registers);
   if (result < 0) {
@@ -446,8 +564,7 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
           [&](const InterruptedExit&) { return OnInterrupted(registers); },
           [&](const FailedExit& exit) { return Failed(exit.reason); },
       },
-      ring_ == ProgramRing::kRing0 ? DecodeRing0Exit(run(), stubs_)
-                                   : DecodeKvmExit(run(), stubs_));
+      Decode());
 }
 
 void Vcpu::Count(const Step& step) {

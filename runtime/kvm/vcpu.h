@@ -56,6 +56,15 @@ class Vcpu final : public runtime::EngineThread {
                                                       unsigned index, ProgramRing ring);
   // Descriptors, system registers and MSRs as a thread finds them when it starts.
   absl::Status SetSystemState();
+  // Whether Run comes back without the system registers: nearly every exit is a hypercall of the image's,
+  // which shows what is needed of them, and KVM takes long to collect them. On an emulated KVM ring 3
+  // can be where the image is, and a program in ring 0 is there: their privilege has to be asked for.
+  static bool LeavesSystemRegisters(const Probe& probe, ProgramRing ring) {
+    return probe.is_hardware() && ring == ProgramRing::kRing3;
+  }
+  // Brings them here, if they are not.
+  absl::Status FetchSystemRegisters();
+  absl::Status FetchBases(runtime::Registers& registers) override;
 
   runtime::Exit Run(runtime::Registers& registers) override;
   void Kick() override;
@@ -67,6 +76,8 @@ class Vcpu final : public runtime::EngineThread {
     return probe_.is_hardware() && ring_ == ProgramRing::kRing3;
   }
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
+  void Lend(const runtime::OwnState& state) override;
+  runtime::OwnState TakeBack() override;
   // Calls that ring 0 has answered; what the guest's side says.
   std::uint64_t answered() const { return state().answered; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
@@ -75,6 +86,8 @@ class Vcpu final : public runtime::EngineThread {
   const std::array<Counter, kVcpuEvents>& events() const { return events_; }
 
  private:
+  // How often sched_yield is answered before the host's kernel hears of one.
+  static constexpr std::uint64_t kCheapYields = 15;
   // Where the vCPU stands between two Runs: at a stub of the image, or in the program.
   enum class Place : std::uint8_t { kRing0, kRing3 };
   // What one KVM_RUN meant: go on as the vCPU stands, or something for the supervisor.
@@ -87,6 +100,7 @@ class Vcpu final : public runtime::EngineThread {
   void EnterRing0(const runtime::Registers& registers, kvm_regs& regs);
   void ReadGeneral(runtime::Registers& registers) const;
   void ReadUserState(runtime::Registers& registers) const;
+  void ReadBases(runtime::Registers& registers) const;
 
   using Step = std::variant<Resume, runtime::Exit>;
   void Count(const Step& step);
@@ -96,8 +110,12 @@ class Vcpu final : public runtime::EngineThread {
   bool StandsInProgramOfRing0() const;
   absl::Status ClearWhatRing0MaySet();
   Step RunOnce(runtime::Registers& registers);
+  VmExit Decode() const;
+  bool IsHypercallOfImage(int result) const;
+  std::uint64_t FaultAddress() const;
   Step OnTrap(runtime::Registers& registers);
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
+  Step OnRoutineFault(const abi::TrapFrame& trap);
   void ReadAfterSyscall(runtime::Registers& registers);
   Step OnInterrupted(runtime::Registers& registers);
   Step OnMemoryError(runtime::Registers& registers);
@@ -113,6 +131,7 @@ class Vcpu final : public runtime::EngineThread {
   const Probe& probe_;
   const unsigned index_;
   const ProgramRing ring_;
+  const bool leaves_system_registers_;
   const Stubs stubs_;
   const CpuidTable offered_cpuid_;
   const CpuFeatures features_;
@@ -127,6 +146,8 @@ class Vcpu final : public runtime::EngineThread {
   std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
   BackingCheck next_check_ = BackingCheck::kAssume;
   std::array<Counter, kVcpuEvents> events_;
+  runtime::OwnState lent_;
+  bool has_system_registers_ = true;  // the run area's are the vCPU's
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
   unsigned fruitless_faults_ = 0;  // page faults in a row at pages that were there
 };

@@ -62,8 +62,11 @@ class ReattachAtEnd {
   GuestThread& thread_;
 };
 
-// The vector state goes with the registers.
-absl::StatusOr<std::vector<std::byte>> SaveExtended(GuestThread& thread) {
+// The vector state goes with the registers, which are made exact.
+absl::StatusOr<std::vector<std::byte>> SaveState(GuestThread& thread) {
+  if (absl::Status status = thread.engine->FetchBases(thread.registers); !status.ok()) {
+    return status;
+  }
   std::vector<std::byte> area(thread.engine->extended_state_size());
   if (absl::Status status = thread.engine->SaveExtendedState(area); !status.ok()) return status;
   return area;
@@ -145,10 +148,14 @@ struct ThreadStart {
   std::binary_semaphore ready{0};
 };
 
-// Entered with all signals blocked. `start` is the parent's and gone after `ready`.
+// [glibc] SIGSETXID. With its first thread glibc takes the signal for itself, in all of our process.
+constexpr int kSetXidSignal = 33;
+
+// Entered with all signals blocked. `start` is the parent's, who waits, and gone after `ready`.
 void* ThreadMain(void* raw) {
   auto& start = *static_cast<ThreadStart*>(raw);
   start.claim.Confirm();
+  start.parent.owner.signal_handlers().Reinstall(kSetXidSignal);
   GuestThread child(start.parent.owner, std::move(start.engine));
   SetChildRegisters(child, start.parent.registers, start.request);
   child.signal.mask = start.parent.signal.mask;
@@ -184,8 +191,8 @@ bool CreateHostThread(ThreadStart& start) {
 void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
                        std::span<const std::byte> extended) {
   Machine& machine = thread.owner.machine();
-  // Its code cache is a file.
-  const hostcalls::VirtualLimits::FileSizeLifted lifted(thread.owner.limits());
+  // What the engine needs anew are files.
+  const hostcalls::VirtualLimits::Lifted lifted(thread.owner.limits());
   const absl::StatusOr<bool> continued = machine.engine().ContinueAfterFork(*thread.engine);
   absl::Status status = continued.status();
   if (continued.ok() && !*continued) {
@@ -269,7 +276,7 @@ int VforkMain(void* raw) {
 SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
       NewEngineThread(parent.owner.machine().engine(), *extended);
@@ -286,7 +293,7 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   Process& owner = parent.owner;
   const SignalsBlocked blocked(parent);
@@ -319,7 +326,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
 SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   TaskClaim claim(parent.owner.tasks());
   if (!claim.ok()) return Errno{EAGAIN};
-  absl::StatusOr<std::vector<std::byte>> extended = SaveExtended(parent);
+  absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine =
       NewEngineThread(parent.owner.machine().engine(), *extended);

@@ -32,6 +32,18 @@ void OnSystemCall(GuestThread& thread) {
   registers.rax = result.ToRegister();
 }
 
+// Job control's signals have effects on each other when they are sent, so they are not sent twice.
+constexpr std::uint64_t kJobControl = signals::MaskOf(SIGCONT) | signals::MaskOf(SIGTSTP) |
+                                      signals::MaskOf(SIGTTIN) | signals::MaskOf(SIGTTOU);
+
+// What the guest may block while the host does not yet. Such a signal is taken by our handler, which
+// stops the engine, and given back to the kernel for this thread: so it has to be one that comes to a
+// handler, and no other thread may be there that could have had it.
+std::uint64_t AddableSignals(const Process& owner) {
+  if (!owner.HasOneThread()) return 0;
+  return (owner.signal_handlers().handled() & ~kJobControl) | signals::kSynchronous;
+}
+
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
   fprintf(stderr, "dunebox: engine failure: %s\n", failure.reason.c_str());
   _exit(125);
@@ -51,6 +63,7 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
       owner(guest),
       engine(std::move(engine_thread)) {
   guard = owner.guard();
+  session_root = owner.session().root;
   seals_memfds = owner.session().confinement.seals_memfds;
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
@@ -66,7 +79,21 @@ void GuestThread::Attach() {
 
 void GuestThread::PublishAnswers() {
   if (owner.trace() != nullptr || !engine->uses_known_answers()) return;
-  engine->KnowAnswers(KnownAnswers());
+  engine->KnowAnswers(KnownAnswers(guard));
+}
+
+runtime::Exit GuestThread::Run() {
+  if (!engine->uses_known_answers()) return engine->Run(registers);
+  engine->Lend({.signal_mask = signal.mask,
+                .addable_signals = AddableSignals(owner),
+                .clear_child_tid = clear_child_tid,
+                .robust_list = robust_list});
+  runtime::Exit exit = engine->Run(registers);
+  const runtime::OwnState own = engine->TakeBack();
+  clear_child_tid = own.clear_child_tid;
+  robust_list = own.robust_list;
+  if (own.signal_mask != signal.mask) SetSignalMask(*this, own.signal_mask);
+  return exit;
 }
 
 bool GuestThread::RestartsAfterSignal() const {
@@ -74,6 +101,11 @@ bool GuestThread::RestartsAfterSignal() const {
   if (noted == 0) return true;  // a kick, no more
   const int first = std::countr_zero(noted) + 1;
   return (owner.signal_handlers().Get(first).flags & signals::kSaRestart) != 0;
+}
+
+void GuestThread::EndBySignal(int number) {
+  ReportEnd(owner);
+  signals::DieBySignal(number);
 }
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
@@ -94,7 +126,7 @@ void RunGuest(GuestThread& thread) {
                    [](const runtime::EngineFailure& failure) { OnEngineFailure(failure); },
                    [&](const runtime::GuestCrash& crash) { OnGuestCrash(thread, crash); },
                },
-               thread.engine->Run(thread.registers));
+               thread.Run());
   }
 }
 

@@ -36,12 +36,17 @@ class GuestThread final : public hostcalls::Caller {
   ~GuestThread();
 
   bool RestartsAfterSignal() const override;
+  [[noreturn]] void EndBySignal(int signal) override;
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 
   // Tells the engine what it may answer by itself; nothing while somebody traces, who wants to see
   // every call. On the thread's own host thread.
   void PublishAnswers();
+
+  // Runs the guest until something happens. What the engine kept meanwhile is here again afterwards,
+  // and the host's mask is the guest's.
+  runtime::Exit Run();
 
   // In a forked child: another engine in place of the parent's.
   void ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <iterator>
 
 #include "hostcalls/table/table.h"
 
@@ -11,20 +12,43 @@ namespace dunebox::process {
 namespace {
 
 using hostcalls::Route;
+using runtime::Answer;
 
 // Nobody but the thread itself can change these.
 constexpr std::uint16_t kOwnIdentity[] = {SYS_getpid,  SYS_gettid, SYS_getuid,
                                           SYS_geteuid, SYS_getgid, SYS_getegid};
 
+// What changes only the thread's own state.
+constexpr runtime::KnownAnswer kWithoutHost[] = {
+    {SYS_rt_sigprocmask, Answer::kSignalMask},
+    {SYS_sched_yield, Answer::kYield},
+    {SYS_arch_prctl, Answer::kSegmentBase},
+    {SYS_set_robust_list, Answer::kRobustList},
+};
+
+constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {
+  return {.number = number, .answer = Answer::kResult, .result = result};
+}
+
 }  // namespace
 
-std::vector<runtime::KnownAnswer> KnownAnswers() {
-  std::vector<runtime::KnownAnswer> answers;
+std::vector<runtime::KnownAnswer> KnownAnswers(const hostcalls::policy::Guard* guard) {
+  std::vector<runtime::KnownAnswer> answers(std::begin(kWithoutHost), std::end(kWithoutHost));
   for (const hostcalls::Row& row : hostcalls::AllRows()) {
-    if (row.route == Route::kDenied) answers.push_back({row.number, -EPERM});
-    if (row.route == Route::kAbsent) answers.push_back({row.number, -ENOSYS});
+    if (row.route == Route::kDenied) answers.push_back(Result(row.number, -EPERM));
+    if (row.route == Route::kAbsent) answers.push_back(Result(row.number, -ENOSYS));
   }
-  for (const std::uint16_t number : kOwnIdentity) answers.push_back({number, syscall(number)});
+  answers.push_back({SYS_set_tid_address, Answer::kChildTid, gettid()});
+  for (const std::uint16_t number : kOwnIdentity) answers.push_back(Result(number, syscall(number)));
+  static_assert(hostcalls::kSyscallTableSize <= runtime::kNumbersFromHere);
+  for (std::uint16_t number = 0; number < runtime::kNumbersFromHere; ++number) {
+    if (hostcalls::FindRow(number) == nullptr) answers.push_back(Result(number, -ENOSYS));
+  }
+  answers.push_back(Result(runtime::kNumbersFromHere, -ENOSYS));
+  if (guard == nullptr) return answers;
+  std::erase_if(answers, [&](const runtime::KnownAnswer& answer) {
+    return !guard->calls().AlwaysAllows(answer.number);
+  });
   return answers;
 }
 

@@ -47,6 +47,7 @@ class Process final : public hostcalls::ProcessView {
   Machine& machine() { return machine_; }
   memory::AddressSpace& space() { return machine_.space(); }
   signals::SignalHandlers& signal_handlers() { return signal_handlers_; }
+  const signals::SignalHandlers& signal_handlers() const { return signal_handlers_; }
   const hostcalls::Dispatcher& dispatcher() const { return dispatcher_; }
   hostcalls::VirtualLimits& limits() { return limits_; }
   hostcalls::ReservedDescriptors reserved() const { return limits_.reserved(); }
@@ -66,6 +67,8 @@ class Process final : public hostcalls::ProcessView {
   void BeginThread();
   // True for the last one.
   bool EndThread();
+  // Asked by one of them: is it alone? False, too, for a while in the child of a process with more.
+  bool HasOneThread() const { return static_cast<std::uint32_t>(threads_.load()) == 1; }
 
  private:
   const SessionState session_;

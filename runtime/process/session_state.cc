@@ -31,6 +31,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.isolation);
   visit(state.session.probe);
   visit(state.session.ring);
+  visit(state.session.root);
   visit(state.session.confinement.confined);
   visit(state.session.confinement.filtered);
   visit(state.session.confinement.landlocked);

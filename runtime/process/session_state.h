@@ -51,6 +51,7 @@ struct SessionState {
   jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
   kvm::Probe probe;                                  // with EngineKind::kKvm
   kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
+  pid_t root = 0;  // the parent of the session's first process: Caller::session_root
   hostcalls::policy::Rules rules;  // what the session's policy permits
   confinement::Confinement confinement;  // what the kernel forbids; each runtime looks that it does
 };

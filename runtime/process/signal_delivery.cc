@@ -71,6 +71,8 @@ void SetInitialMask(GuestThread& thread) { SetSignalMask(thread, signals::HostMa
 void SetSignalMask(GuestThread& thread, std::uint64_t mask) {
   thread.signal.mask = mask & ~signals::kUnblockable;
   signals::SetHostMask(thread.signal.mask);
+  // What the host took just before, the guest must find pending now.
+  thread.signal.pending.GiveBack(thread.signal.mask & ~signals::kSynchronous);
   // Signals of the CPU's kind that somebody sent while the guest blocked them wait with us.
   if ((thread.signal.pending.mask() & ~thread.signal.mask) != 0) thread.signal_pending = 1;
 }

@@ -9,6 +9,7 @@ namespace dunebox::signals {
 SignalHandlers::SignalHandlers(const SignalHandlers& other) {
   std::lock_guard lock(other.mutex_);
   actions_ = other.actions_;
+  handled_ = other.handled();
 }
 
 void SignalHandlers::Inherit() {
@@ -18,6 +19,7 @@ void SignalHandlers::Inherit() {
     if (!inherited.is_ignore()) inherited = KernelAction{};
     actions_[static_cast<std::size_t>(signal)] = inherited;
   }
+  handled_ = 0;
 }
 
 KernelAction SignalHandlers::Get(int signal) const {
@@ -41,7 +43,13 @@ KernelAction SignalHandlers::Set(int signal, const KernelAction& action) {
   KernelAction wanted = action;
   wanted.mask &= ~kUnblockable;
   InstallOnHost(signal, wanted);
+  Note(signal, wanted);
   return std::exchange(actions_[static_cast<std::size_t>(signal)], wanted);
+}
+
+void SignalHandlers::Reinstall(int signal) {
+  std::lock_guard lock(mutex_);
+  InstallOnHost(signal, actions_[static_cast<std::size_t>(signal)]);
 }
 
 void SignalHandlers::ResetHandled() {
@@ -56,6 +64,13 @@ void SignalHandlers::Reset(int signal) {
   KernelAction& action = actions_[static_cast<std::size_t>(signal)];
   action.handler = reinterpret_cast<std::uint64_t>(SIG_DFL);
   InstallOnHost(signal, action);
+  Note(signal, action);
+}
+
+// Preconditions: the lock is held.
+void SignalHandlers::Note(int signal, const KernelAction& action) {
+  const bool is_handled = !action.is_default() && !action.is_ignore();
+  handled_ = is_handled ? handled_ | MaskOf(signal) : handled_ & ~MaskOf(signal);
 }
 
 }  // namespace dunebox::signals

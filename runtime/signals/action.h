@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -63,8 +64,12 @@ class SignalHandlers {
   // Takes over what the process inherited: ignored stays ignored, everything else is default.
   void Inherit();
   KernelAction Get(int signal) const;
+  // Signals that come to a handler of the guest's, so that a host handler is told of them first.
+  std::uint64_t handled() const { return handled_.load(std::memory_order_relaxed); }
   // Records the action and installs the host's side of it. Returns the old one.
   KernelAction Set(int signal, const KernelAction& action);
+  // Installs the host's side of what is recorded: something else has changed it.
+  void Reinstall(int signal);
   // Every handler becomes the default; what is ignored stays so (CLONE_CLEAR_SIGHAND).
   void ResetHandled();
   // SA_RESETHAND: back to default, as the handler is entered.
@@ -72,9 +77,11 @@ class SignalHandlers {
 
  private:
   void InstallOnHost(int signal, const KernelAction& action);
+  void Note(int signal, const KernelAction& action);
 
   mutable std::mutex mutex_;
   std::array<KernelAction, kSignalCount + 1> actions_{};
+  std::atomic<std::uint64_t> handled_{0};  // what actions_ says
 };
 
 }  // namespace dunebox::signals

@@ -93,6 +93,15 @@ int PendingSignals::Take(std::uint64_t blocked, siginfo_t& info) {
   return signal;
 }
 
+void PendingSignals::GiveBack(std::uint64_t blocked) {
+  for (std::uint64_t left = mask() & blocked; left != 0; left &= left - 1) {
+    const int signal = __builtin_ctzll(left) + 1;
+    siginfo_t info = info_[static_cast<std::size_t>(signal)];
+    if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signal, &info) != 0) continue;
+    mask_.fetch_and(~MaskOf(signal), std::memory_order_relaxed);
+  }
+}
+
 void SetCurrentPending(PendingSignals* pending) { current_pending = pending; }
 
 void InstallHostHandler(int signal, std::uint64_t guest_flags) {

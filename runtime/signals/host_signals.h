@@ -28,6 +28,9 @@ class PendingSignals {
   void Add(int signal, const siginfo_t& info);
   // The lowest pending signal not in `blocked`, taken out; 0 when there is none.
   int Take(std::uint64_t blocked, siginfo_t& info);
+  // Gives back to the kernel, for the calling thread, what is in `blocked`, which the host blocks by now:
+  // there it stays pending for all to see. What the kernel has no room for stays here.
+  void GiveBack(std::uint64_t blocked);
   // Forgets everything: a forked child starts with nothing pending.
   void Clear() { mask_.store(0, std::memory_order_relaxed); }
   std::uint64_t mask() const { return mask_.load(std::memory_order_relaxed); }

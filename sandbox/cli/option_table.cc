@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 40> kRunOptions = {{
+constexpr std::array<OptionRow, 44> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -33,6 +33,14 @@ constexpr std::array<OptionRow, 40> kRunOptions = {{
      .values = kAllowed,
      .help = "rights for a common job; 'all': every right of the caller",
      .is_repeatable = true},
+    {.id = OptionId::kPolicyFile,
+     .name = "--policy",
+     .value_name = "FILE",
+     .help = "rules of a TOML file; other options come on top of them",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy,
+     .name = "--no-defaults",
+     .help = "start from nothing instead of the default policy"},
     {.id = OptionId::kPolicy,
      .name = "--ro",
      .value_name = "PATH[:AT]",
@@ -75,6 +83,15 @@ constexpr std::array<OptionRow, 40> kRunOptions = {{
      .value_name = "WHERE",
      .help = "none, loopback, host, unix, tcp:HOST:PORT or listen:PORT",
      .is_repeatable = true},
+    {.id = OptionId::kPolicy,
+     .name = "--call",
+     .value_name = "RULE",
+     .help = "'deny ptrace', 'kill @module', 'allow ioctl if arg1 == 0x5401'",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy,
+     .name = "--call-default",
+     .value_name = "ACTION",
+     .help = "for calls without a rule: allow, deny, deny=ERRNO or kill"},
     {.id = OptionId::kPolicy,
      .name = "--hostname",
      .value_name = "NAME",
@@ -197,7 +214,9 @@ constexpr std::array<OptionRow, 2> kDoctorOptions = {{
     kHelpOption,
 }};
 
-constexpr std::array<CommandRow, 2> kCommands = {{
+constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
+
+constexpr std::array<CommandRow, 4> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -231,6 +250,23 @@ Exit status: that of the program; 128+N when signal N ended it; 124 when --time 
 when it was not found.
 )",
      .options = kRunOptions},
+    {.name = "policy explain",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Say in plain words what a program may do, and which option or line says so",
+     .details =
+         R"(Takes the options of 'dunebox run', and runs nothing. With PROG its own files are told, too.
+)",
+     .options = kRunOptions},
+    {.name = "policy check",
+     .synopsis = "FILE...",
+     .summary = "Look for mistakes in policy files, together and in this order",
+     .details =
+         R"(Names what cannot be understood or carried out, and rules without effect, wider than they
+look or dangerous.
+
+Exit status: 0 when there is nothing to say, 1 when there is.
+)",
+     .options = kCheckOptions},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",
@@ -247,6 +283,12 @@ std::span<const CommandRow> Commands() { return kCommands; }
 const CommandRow* FindCommand(std::string_view name) {
   const auto* row = std::ranges::find(kCommands, name, &CommandRow::name);
   return row == kCommands.end() ? nullptr : row;
+}
+
+bool IsGroupOfCommands(std::string_view word) {
+  return std::ranges::any_of(kCommands, [&](const CommandRow& row) {
+    return row.name.starts_with(word) && row.name.substr(word.size()).starts_with(' ');
+  });
 }
 
 const OptionRow* FindOption(const CommandRow& command, std::string_view name) {

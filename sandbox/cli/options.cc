@@ -18,6 +18,7 @@
 #include "sandbox/cli/argument_list.h"
 #include "sandbox/cli/help.h"
 #include "sandbox/cli/option_table.h"
+#include "sandbox/policy/policy_file.h"
 #include "sandbox/policy/settings.h"
 
 namespace dunebox::cli {
@@ -135,7 +136,9 @@ std::string SetPolicy(const OptionRow& row, Words words, policy::Policy& policy)
   const policy::SettingRow* const setting = policy::FindSettingOfFlag(row.name);
   const std::string origin =
       words.empty() ? std::string(row.name) : fmt::format("{} {}", row.name, fmt::join(words, " "));
-  const absl::Status status = policy::Set(policy, setting->id, words, origin);
+  const std::string yes(policy::kTrue);
+  const absl::Status status =
+      policy::Set(policy, setting->id, words.empty() ? Words(&yes, 1) : words, origin);
   return status.ok() ? "" : fmt::format("{}: {}", row.name, std::string(status.message()));
 }
 
@@ -147,6 +150,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
     return "'' is not a file";
   }
+  if (id == OptionId::kPolicyFile && value.empty()) return "'' is not a file";
   if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
@@ -159,8 +163,8 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   return {};
 }
 
-// `words` with what the descriptors of --args hold in place of each --args of ours; there may be more
-// of them in it.
+// `words` with what the descriptors of --args hold in place of each --args of ours; there may be
+// more of them in it.
 std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow& command,
                                                                Words given) {
   std::vector<std::string> words(given.begin(), given.end());
@@ -195,7 +199,8 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
   switch (row.id) {
     case OptionId::kPolicy:
       return SetPolicy(row, words, settings.run.policy);
-    case OptionId::kArgs:  // has been replaced
+    case OptionId::kPolicyFile:  // has been read: other options come on top of all files
+    case OptionId::kArgs:        // has been replaced
       break;
     case OptionId::kRing:
       session.ring = value == "0" ? 0 : 3;
@@ -275,6 +280,13 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     std::map<const CLI::Option*, std::pair<const OptionRow*, std::size_t>> options;
     for (const OptionRow& row : command.options) options[Register(parser, row)] = {&row, 0};
     parser.parse(LibraryWords(command, words));
+    for (const auto& [option, row] : options) {
+      if (row.first->id != OptionId::kPolicyFile) continue;
+      for (const std::string& file : option->results()) {
+        const absl::Status status = policy::AddPolicyFile(settings.run.policy, file);
+        if (!status.ok()) return UsageError{std::string(status.message())};
+      }
+    }
     for (const CLI::Option* option : parser.parse_order()) {
       auto& [row, read] = options[option];
       const std::vector<std::string>& all = option->results();
@@ -291,17 +303,45 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
   return std::nullopt;
 }
 
+void TakeProgram(Words program, RunCommand& run) {
+  if (program.empty()) return;
+  run.session.program = program.front();
+  run.session.arguments.assign(program.begin(), program.end());
+}
+
 Command FinishRun(const CommandRow& command, Words program, Settings settings) {
   if (program.empty()) return Usage(command, "no program given");
-  settings.run.session.program = program.front();
-  settings.run.session.arguments.assign(program.begin(), program.end());
+  TakeProgram(program, settings.run);
   return std::move(settings.run);
 }
 
-Command FinishDoctor(const CommandRow& command, Words rest, const Settings& settings) {
+Command FinishExplain(const CommandRow&, Words program, Settings settings) {
+  TakeProgram(program, settings.run);
+  return ExplainCommand{std::move(settings.run)};
+}
+
+Command FinishCheck(const CommandRow& command, Words rest, Settings) {
+  if (rest.empty()) return Usage(command, "no file given");
+  return CheckCommand{{rest.begin(), rest.end()}};
+}
+
+Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
   return settings.doctor;
 }
+
+// What a command makes of its words.
+struct FinishRow {
+  std::string_view command;
+  Command (*finish)(const CommandRow&, Words, Settings);
+};
+
+constexpr FinishRow kFinishes[] = {
+    {"run", FinishRun},
+    {"policy explain", FinishExplain},
+    {"policy check", FinishCheck},
+    {"doctor", FinishDoctor},
+};
 
 bool AsksForHelp(Words words) {
   return std::ranges::any_of(
@@ -317,8 +357,8 @@ Command ParseCommand(const CommandRow& command, Words given) {
   if (AsksForHelp(ours)) return PrintText{CommandHelp(command)};
   Settings settings;
   if (auto error = ParseOptions(command, ours, settings)) return *std::move(error);
-  return command.name == "run" ? FinishRun(command, programs, std::move(settings))
-                               : FinishDoctor(command, programs, settings);
+  const auto* const row = std::ranges::find(kFinishes, command.name, &FinishRow::command);
+  return row->finish(command, programs, std::move(settings));
 }
 
 }  // namespace
@@ -329,11 +369,17 @@ Command ParseCommandLine(const std::vector<std::string>& arguments) {
   const std::string& first = arguments.front();
   if (first == "--help" || first == "-h") return PrintText{TopLevelHelp()};
   if (first == "--version") return PrintText{VersionText()};
-  if (const CommandRow* command = FindCommand(first)) {
-    return ParseCommand(*command, Words(arguments).subspan(1));
+  std::string name = first;
+  std::size_t words = 1;
+  if (IsGroupOfCommands(first) && arguments.size() > 1) {
+    name += " " + arguments[1];
+    words = 2;
+  }
+  if (const CommandRow* command = FindCommand(name)) {
+    return ParseCommand(*command, Words(arguments).subspan(words));
   }
   return UsageError{fmt::format("unknown {} '{}'; {}",
-                                LooksLikeOption(first) ? "option" : "command", first, kSee)};
+                                LooksLikeOption(first) ? "option" : "command", name, kSee)};
 }
 
 }  // namespace dunebox::cli

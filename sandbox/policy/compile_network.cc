@@ -67,17 +67,19 @@ absl::Status CompileNetwork(const Policy& policy, const HostLookup& lookup, Rule
   const NetworkRule* const host = Find(policy, NetworkKind::kHost);
   const NetworkRule* const loopback = Find(policy, NetworkKind::kLoopback);
   const NetworkRule* const connect = Find(policy, NetworkKind::kConnect);
-  const NetworkRule* const listed = connect != nullptr ? connect : Find(policy, NetworkKind::kListen);
+  const NetworkRule* const listed =
+      connect != nullptr ? connect : Find(policy, NetworkKind::kListen);
   if (loopback != nullptr && (listed != nullptr || host != nullptr)) {
-    return At(loopback->origin,
-              absl::InvalidArgumentError(absl::StrCat(
-                  "a loopback of the session's own cannot be had together with the host's network (",
-                  (host != nullptr ? host : listed)->origin,
-                  "); name what is meant: --net=tcp:127.0.0.1:PORT")));
+    return At(
+        loopback->origin,
+        absl::InvalidArgumentError(absl::StrCat(
+            "a loopback of the session's own cannot be had together with the host's network (",
+            (host != nullptr ? host : listed)->origin,
+            "); name what is meant: --net=tcp:127.0.0.1:PORT")));
   }
-  const NetworkRule* const deciding = host != nullptr       ? host
-                                      : loopback != nullptr ? loopback
-                                      : listed != nullptr   ? listed
+  const NetworkRule* const deciding = host != nullptr          ? host
+                                      : loopback != nullptr    ? loopback
+                                      : listed != nullptr      ? listed
                                       : policy.network.empty() ? nullptr
                                                                : &policy.network.back();
   rules.network.origin = deciding == nullptr ? 0 : OriginOf(rules, deciding->origin);

@@ -94,7 +94,8 @@ absl::StatusOr<std::vector<std::string>> LookUpHost(const std::string& name) {
       addresses.push_back(std::move(address));
     }
   }
-  if (addresses.empty()) return absl::NotFoundError(absl::StrCat("no address known of '", name, "'"));
+  if (addresses.empty())
+    return absl::NotFoundError(absl::StrCat("no address known of '", name, "'"));
   return addresses;
 }
 

@@ -13,7 +13,8 @@
 
 namespace dunebox::policy {
 
-// All of them that the policy at hand has a use for; cgroups, which only help with limits, excepted.
+// All of them that the policy at hand has a use for; cgroups, which only help with limits,
+// excepted.
 inline constexpr std::string_view kSecondWall = "wall2";
 
 struct MechanismRow {

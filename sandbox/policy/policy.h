@@ -104,10 +104,14 @@ struct Policy {
   // goes together with it.
   std::optional<OriginText> allow_all;
 
+  // Nothing but what is stated: no default policy beneath it.
+  std::optional<OriginText> no_defaults;
+
   std::vector<FileRule> files;
   std::vector<NetworkRule> network;
   std::vector<CallRule> calls;  // the first that holds decides
   MaybeStated<hostcalls::policy::CallAction> default_call;
+  std::uint16_t default_call_error = 1;  // errno, with kError
 
   std::optional<OriginText> clear_environment;
   std::vector<EnvironmentRule> environment;
@@ -126,7 +130,7 @@ struct Policy {
 
   // Has anything been said about rights, or only about limits, surroundings and the engine?
   bool HasRules() const {
-    return !files.empty() || !network.empty() || !calls.empty() ||
+    return no_defaults.has_value() || !files.empty() || !network.empty() || !calls.empty() ||
            default_call.has_value() || uid.has_value() || gid.has_value() || hostname.has_value() ||
            !required.empty() || limits.output.has_value() || audit.has_value();
   }

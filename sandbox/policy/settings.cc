@@ -14,8 +14,11 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "runtime/limits/session_limits.h"
+#include "sandbox/policy/call_rule_text.h"
 #include "sandbox/policy/mechanisms.h"
 #include "sandbox/policy/presets.h"
+#include "sandbox/policy/quoted.h"
+#include "sandbox/policy/suggestion.h"
 
 namespace dunebox::policy {
 namespace {
@@ -30,15 +33,19 @@ using Words = std::span<const std::string>;
 
 absl::Status Bad(const std::string& word, std::string_view what_it_is_not) {
   return absl::InvalidArgumentError(
-      absl::StrCat("'", word, "' ", std::string(what_it_is_not)));
+      absl::StrCat("'", Escaped(word), "' ", std::string(what_it_is_not)));
 }
 
 absl::Status NotOneOf(const std::string& word, const std::vector<std::string_view>& names) {
-  std::string list;
-  for (const std::string_view name : names) {
-    absl::StrAppend(&list, list.empty() ? "" : ", ", std::string(name));
-  }
-  return Bad(word, absl::StrCat("is not one of ", list));
+  const std::vector<std::string> known(names.begin(), names.end());
+  return Bad(word,
+             absl::StrCat("is not one of ", absl::StrJoin(known, ", "), DidYouMean(word, known)));
+}
+
+absl::Status SetFlag(std::optional<OriginText>& flag, const std::string& word,
+                     const OriginText& origin) {
+  flag = word == kTrue ? std::optional(origin) : std::nullopt;
+  return absl::OkStatus();
 }
 
 // ---- Files --------------------------------------------------------------------------------------
@@ -73,10 +80,8 @@ absl::Status AddWrite(Policy& policy, Words words, const OriginText& origin) {
 
 absl::Status AddBind(Policy& policy, Words words, FileRights rights, const OriginText& origin) {
   if (words[1].empty()) return Bad(words[1], "is not an absolute path");
-  return AddFile(policy, {.source = words[0],
-                          .target = words[1],
-                          .rights = rights,
-                          .origin = origin});
+  return AddFile(policy,
+                 {.source = words[0], .target = words[1], .rights = rights, .origin = origin});
 }
 
 absl::Status AddReadBind(Policy& policy, Words words, const OriginText& origin) {
@@ -115,8 +120,7 @@ absl::Status AddTmpfs(Policy& policy, Words words, const OriginText& origin) {
 
 absl::Status AddDevice(Policy& policy, Words words, const OriginText& origin) {
   if (!absl::StartsWith(words[0], "/dev/")) return Bad(words[0], "is not a file of /dev");
-  return AddFile(policy,
-                 {.source = words[0], .rights = kReadFile | kWriteFile, .origin = origin});
+  return AddFile(policy, {.source = words[0], .rights = kReadFile | kWriteFile, .origin = origin});
 }
 
 // ---- Network ------------------------------------------------------------------------------------
@@ -191,6 +195,29 @@ absl::Status AddNetwork(Policy& policy, Words words, const OriginText& origin) {
   return Bad(word, "is not one of none, loopback, host, unix, tcp:HOST:PORT, listen:PORT");
 }
 
+// ---- System calls -------------------------------------------------------------------------------
+
+absl::Status AddCall(Policy& policy, Words words, const OriginText& origin) {
+  absl::StatusOr<CallRuleText> rule = ParseCallRule(words[0]);
+  if (!rule.ok()) return rule.status();
+  for (const std::string& calls : rule->calls) {
+    policy.calls.push_back({.calls = calls,
+                            .action = rule->verdict.action,
+                            .error = rule->verdict.error,
+                            .conditions = rule->conditions,
+                            .origin = origin});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetDefaultCall(Policy& policy, Words words, const OriginText& origin) {
+  absl::StatusOr<CallVerdict> verdict = ParseVerdict(words[0]);
+  if (!verdict.ok()) return verdict.status();
+  policy.default_call = {verdict->action, origin};
+  policy.default_call_error = verdict->error;
+  return absl::OkStatus();
+}
+
 // ---- Surroundings -------------------------------------------------------------------------------
 
 absl::Status AddEnvironment(Policy& policy, Words words, const OriginText& origin) {
@@ -200,9 +227,8 @@ absl::Status AddEnvironment(Policy& policy, Words words, const OriginText& origi
   return absl::OkStatus();
 }
 
-absl::Status ClearEnvironment(Policy& policy, Words, const OriginText& origin) {
-  policy.clear_environment = origin;
-  return absl::OkStatus();
+absl::Status ClearEnvironment(Policy& policy, Words words, const OriginText& origin) {
+  return SetFlag(policy.clear_environment, words[0], origin);
 }
 
 absl::Status SetDirectory(Policy& policy, Words words, const OriginText& origin) {
@@ -354,14 +380,16 @@ absl::Status AddRequired(Policy& policy, Words words, const OriginText& origin) 
   return absl::OkStatus();
 }
 
-absl::Status SetAudit(Policy& policy, Words, const OriginText& origin) {
-  policy.audit = origin;
-  return absl::OkStatus();
+absl::Status SetNoDefaults(Policy& policy, Words words, const OriginText& origin) {
+  return SetFlag(policy.no_defaults, words[0], origin);
 }
 
-absl::Status SetDieWithParent(Policy& policy, Words, const OriginText& origin) {
-  policy.die_with_parent = origin;
-  return absl::OkStatus();
+absl::Status SetAudit(Policy& policy, Words words, const OriginText& origin) {
+  return SetFlag(policy.audit, words[0], origin);
+}
+
+absl::Status SetDieWithParent(Policy& policy, Words words, const OriginText& origin) {
+  return SetFlag(policy.die_with_parent, words[0], origin);
 }
 
 absl::Status AddPreset(Policy& policy, Words words, const OriginText& origin) {
@@ -369,8 +397,7 @@ absl::Status AddPreset(Policy& policy, Words words, const OriginText& origin) {
     policy.allow_all = origin;
     return absl::OkStatus();
   }
-  return policy::AddPreset(policy, words[0]) ? absl::OkStatus()
-                                             : NotOneOf(words[0], PresetNames());
+  return policy::AddPreset(policy, words[0]) ? absl::OkStatus() : NotOneOf(words[0], PresetNames());
 }
 
 // ---- The table ----------------------------------------------------------------------------------

@@ -46,7 +46,10 @@ std::span<const SettingRow> Settings();
 const SettingRow* FindSettingOfFlag(std::string_view flag);
 const SettingRow* FindSettingOfKey(std::string_view key);
 
-// `words`: none for kBoolean, two for an alias that takes two, else one.
+// What a boolean is told: kFalse takes back what was said before.
+inline constexpr std::string_view kTrue = "true", kFalse = "false";
+
+// `words`: kTrue or kFalse for kBoolean, two for an alias that takes two, else one.
 absl::Status Set(Policy& policy, Setting id, std::span<const std::string> words,
                  const OriginText& origin);
 

@@ -189,7 +189,15 @@ int FakeKvm::Run(int vcpu_fd) {
   if (script_.empty()) return -EIO;
   const auto exit = std::move(script_.front());
   script_.pop_front();
-  return exit(run);
+  // A script sees and changes the vCPU's system registers in the run area, whoever shares them.
+  if ((run.kvm_dirty_regs & KVM_SYNC_X86_SREGS) != 0) sregs_ = run.s.regs.sregs;
+  run.s.regs.sregs = sregs_;
+  const int result = exit(run);
+  sregs_ = run.s.regs.sregs;
+  if ((run.kvm_valid_regs & KVM_SYNC_X86_SREGS) == 0) {
+    std::memset(&run.s.regs.sregs, 0xee, sizeof(run.s.regs.sregs));  // nobody may rely on them
+  }
+  return result;
 }
 
 void* FakeKvm::MapRunArea(int vcpu_fd, std::size_t size, int* error) {

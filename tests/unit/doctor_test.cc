@@ -56,6 +56,14 @@ kvm::Probe HardwareProbe() {
 }
 
 // A good machine: a test spoils what it is about.
+confinement::MechanismSet AllNamespaces() {
+  confinement::MechanismSet all;
+  for (int i = 0; i < confinement::kMechanismCount; ++i) {
+    all.Add(static_cast<confinement::Mechanism>(i));
+  }
+  return all;
+}
+
 class DoctorTest : public ::testing::Test {
  protected:
   DoctorTest() {
@@ -82,6 +90,7 @@ class DoctorTest : public ::testing::Test {
     host.protection_key = [] { return 0; };
     host.landlock_abi = [] { return 7; };
     host.user_namespace = [] { return 0; };
+    host.namespaces = [] { return AllNamespaces(); };
     host.seccomp_action = [](std::uint32_t) { return 0; };
     host.limit = [](int resource) {
       return resource == RLIMIT_STACK ? rlimit{8u << 20, RLIM_INFINITY} : rlimit{1024, 524288};
@@ -135,6 +144,7 @@ TEST_F(DoctorTest, WhateverIsNotOkComesWithAdvice) {
   host.cpuinfo_path = "/nonexistent";
   host.sysctl_directory = "/nonexistent";
   host.protection_key = host.landlock_abi = host.user_namespace = [] { return -ENOSYS; };
+  host.namespaces = [] { return absl::PermissionDeniedError("not permitted"); };
   host.seccomp_action = [](std::uint32_t) { return -EINVAL; };
   host.limit = [](int) { return rlimit{RLIM_INFINITY, 100}; };
   host.personality = [] { return std::uint32_t{ADDR_COMPAT_LAYOUT}; };
@@ -311,6 +321,19 @@ TEST_F(DoctorTest, UserNamespacesThatAreOffNameTheSettingThatForbidsThem) {
   EXPECT_THAT(CheckUserNamespaces(host).advice, HasSubstr("max_user_namespaces"));
   WriteSysctl("kernel/unprivileged_userns_clone", "0\n");
   EXPECT_THAT(CheckUserNamespaces(host).advice, HasSubstr("unprivileged_userns_clone"));
+}
+
+TEST_F(DoctorTest, ANamespaceIsMissingByItselfOrWithAllOthers) {
+  using confinement::Mechanism;
+  confinement::MechanismSet some;
+  some.Add(Mechanism::kMountNamespace);
+  EXPECT_EQ(CheckNamespace(host, some, Mechanism::kMountNamespace).state, State::kOk);
+  EXPECT_THAT(CheckNamespace(host, some, Mechanism::kNetworkNamespace).found, HasSubstr("refuses"));
+  WriteSysctl("user/max_user_namespaces", "0\n");
+  const Check check = CheckNamespace(host, absl::PermissionDeniedError("not permitted"),
+                                     Mechanism::kMountNamespace);
+  EXPECT_EQ(check.found, "cannot be had: not permitted");
+  EXPECT_THAT(check.advice, HasSubstr("max_user_namespaces"));
 }
 
 TEST_F(DoctorTest, SeccompNamesTheActionsThatAreAbsent) {

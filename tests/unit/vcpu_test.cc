@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -38,7 +39,13 @@ enum class Stack { kTrap, kIst };
 
 class VcpuTest : public ::testing::Test {
  protected:
-  VcpuTest() {
+  static constexpr Probe kHardware{.ring0 = Ring0::kNative,
+                                   .syscall_entry = SyscallEntry::kRing0,
+                                   .sysret_works = true};
+  static constexpr Probe kOther{.ring0 = Ring0::kNative,
+                                   .syscall_entry = SyscallEntry::kRing0};
+
+  explicit VcpuTest(const Probe& probe = kHardware) : probe_(probe) {
     EXPECT_EQ(mmu_.Initialize(), absl::OkStatus());
     EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables(), ProgramRing::kRing3), absl::OkStatus());
     vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0, ProgramRing::kRing3));
@@ -71,9 +78,16 @@ class VcpuTest : public ::testing::Test {
                         .rsp = kCode + 0xe00,
                         .ss = DUNE_SELECTOR_USER_DATA};
       run.s.regs.regs.rsp = FrameAddress(stack);
-      run.s.regs.sregs.cr2 = cr2;
+      SetFaultAddress(run, cr2);
       return 0;
     });
+  }
+  // Where the CPU has it and, on hardware only, where the page_fault stub leaves it.
+  void SetFaultAddress(kvm_run& run, std::uint64_t address) {
+    run.s.regs.sregs.cr2 = address;
+    if (!probe_.is_hardware()) return;
+    std::memcpy(reinterpret_cast<std::byte*>(&FrameOf()) - DUNE_FAULT_ADDRESS_BELOW, &address,
+                sizeof(address));
   }
   void ScriptSyscall(std::uint64_t rcx, std::uint64_t r11 = kUserFlags) {
     kvm_.ScriptRun([=](kvm_run& run) {
@@ -137,7 +151,7 @@ class VcpuTest : public ::testing::Test {
   fakes::FakeKvm kvm_;
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
   memory::AddressSpace space_{memory_, memory::Layout::FromRandom(42, 8 << 20)};
-  Probe probe_{.ring0 = Ring0::kNative, .syscall_entry = SyscallEntry::kRing0};
+  const Probe probe_;
   std::unique_ptr<Vm> vm_ = std::move(*Vm::Create(kvm_));
   Mmu mmu_{*vm_, space_, Paging::kTwoDimensional};
   std::unique_ptr<Vcpu> vcpu_;
@@ -208,6 +222,78 @@ TEST_F(VcpuTest, SegmentRegistersAreWrittenOnlyWhenABaseChanges) {
   RunTo<Interrupted>();
 }
 
+// The program can change them without a call: what an earlier exit showed is worth nothing.
+TEST_F(VcpuTest, BasesAreExactOnceFetchedAndNotWrittenBefore) {
+  const auto change_base = [](std::uint64_t base) {
+    return [base](kvm_run& run) {
+      EXPECT_EQ(run.kvm_dirty_regs & KVM_SYNC_X86_SREGS, 0u);
+      run.s.regs.sregs.fs.base = base;
+      Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+      run.s.regs.regs.rcx = kCode;
+      return 0;
+    };
+  };
+  kvm_.ScriptRun(change_base(0x7000));
+  kvm_.ScriptRun(change_base(0x8000));
+  RunTo<SystemCall>();
+  RunTo<SystemCall>();
+  EXPECT_EQ(vcpu_->FetchBases(registers_), absl::OkStatus());
+  EXPECT_EQ(registers_.fs_base, 0x8000u);
+  registers_.fs_base = 0x9000;
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.s.regs.sregs.fs.base, 0x9000u); });
+  RunTo<Interrupted>();
+  // Interrupted on the way back, where `registers` is kept: but not these.
+  registers_.rip = kCode;
+  kvm_.ScriptRun(change_base(0xa000));
+  RunTo<SystemCall>();
+  ScriptInterrupted(0, kStubs.syscall_return.value);
+  RunTo<Interrupted>();
+  ScriptLook([](const kvm_run& run) { EXPECT_EQ(run.s.regs.sregs.fs.base, 0xa000u); });
+  RunTo<Interrupted>();
+}
+
+TEST_F(VcpuTest, OnHardwareAHypercallIsKnownByItsPlaceOnly) {
+  fakes::GuestPages pages(1);
+  // OUT at the place of a stub is ring 0's; anywhere else its privilege is asked for.
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, GuestVirt{kCode + 0x80});
+    SetPrivilege(run, 3);
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, kStubs.trap_out);
+    return 0;
+  });
+  EXPECT_NE(RunTo<EngineFailure>().reason.find("unauthentic hypercall"), std::string::npos);
+}
+
+class OtherVcpuTest : public VcpuTest {
+ protected:
+  OtherVcpuTest() : VcpuTest(kOther) {}
+};
+
+TEST_F(OtherVcpuTest, EveryExitBringsTheSystemRegisters) {
+  kvm_.ScriptRun([](kvm_run& run) {
+    EXPECT_NE(run.kvm_valid_regs & KVM_SYNC_X86_SREGS, 0u);
+    run.s.regs.sregs.fs.base = 0x7000;
+    Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+    return 0;
+  });
+  RunTo<SystemCall>();
+  EXPECT_EQ(registers_.fs_base, 0x7000u);
+  // There ring 3 may be anywhere, also at a stub.
+  fakes::GuestPages pages(1);
+  kvm_.ScriptRun([](kvm_run& run) {
+    Out(run, DUNE_PORT_SYSCALL, GuestVirt{kCode + 0x80});
+    SetPrivilege(run, 3);
+    return 0;
+  });
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kGeneralProtection);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, 0x1234'5000);
+  EXPECT_EQ(RunTo<Fault>().address, 0x1234'5000u);
+}
+
 TEST_F(VcpuTest, AFrameOfRing0OrAtAnotherStackEndsTheEngine) {
   kvm_.ScriptRun([this](kvm_run& run) {
     Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
@@ -274,7 +360,7 @@ TEST_F(VcpuTest, APageFaultAtTheEntryIsASystemCall) {
     run.s.regs.regs.rsp = FrameAddress();
     run.s.regs.regs.rcx = kCode + 0x42;
     run.s.regs.regs.r11 = kUserFlags | x86::rflags::kZero | x86::Bit(13);  // with IOPL
-    run.s.regs.sregs.cr2 = fault_rip_;
+    SetFaultAddress(run, fault_rip_);
     return 0;
   });
   RunTo<SystemCall>();
@@ -522,6 +608,96 @@ TEST_F(VcpuTest, KnowsAsManyAnswersAsThereIsRoomForAndNoOthers) {
   for (const std::uint8_t place : state.answer_of) EXPECT_EQ(place, 0);
 }
 
+TEST_F(VcpuTest, RoutinesAndAllNumbersBeyondHaveEntriesOfTheirOwn) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const runtime::KnownAnswer answers[] = {
+      {.number = 14, .answer = runtime::Answer::kSignalMask},
+      {.number = 24, .answer = runtime::Answer::kYield},
+      {.number = 218, .answer = runtime::Answer::kChildTid, .result = 4711},
+      {.number = 273, .answer = runtime::Answer::kRobustList},
+      {.number = runtime::kNumbersFromHere, .result = -ENOSYS}};
+  vcpu_->KnowAnswers(answers);
+  EXPECT_EQ(state.answer_of[14], DUNE_QUICK_SIGNAL_MASK);
+  EXPECT_EQ(state.answer_of[24], DUNE_QUICK_YIELD);
+  EXPECT_EQ(state.answer_of[218], DUNE_QUICK_CHILD_TID);
+  EXPECT_EQ(state.answer_of[273], DUNE_QUICK_ROBUST_LIST);
+  EXPECT_EQ(state.thread_id, 4711u);
+  EXPECT_EQ(state.answers[state.answer_of[DUNE_QUICK_NUMBERS]],
+            static_cast<std::uint64_t>(std::int64_t{-ENOSYS}));
+}
+
+// ---- state that ring 0 keeps ---------------------------------------------------------------------
+
+TEST_F(VcpuTest, WhateverRing0MakesOfTheMaskItStaysWithinWhatWasLent) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const runtime::OwnState lent{.signal_mask = 0b0011,
+                               .addable_signals = 0b1100,
+                               .clear_child_tid = 0x1000,
+                               .robust_list = 0x2000};
+  vcpu_->Lend(lent);
+  EXPECT_EQ(state.mask, 0b0011u);
+  EXPECT_EQ(state.mask_least, 0b0011u);
+  EXPECT_EQ(state.mask_most, 0b1111u);
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0011u);
+  state.mask = 0b0111;
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0111u);
+  // Forged, with the bounds as well.
+  state.mask_least = 0;
+  state.mask_most = ~std::uint64_t{0};
+  state.mask = ~std::uint64_t{0};
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b1111u);
+  state.mask = 0;
+  EXPECT_EQ(vcpu_->TakeBack().signal_mask, 0b0011u);
+  EXPECT_EQ(vcpu_->TakeBack().clear_child_tid, 0x1000u);
+  EXPECT_EQ(vcpu_->TakeBack().robust_list, 0x2000u);
+}
+
+TEST_F(VcpuTest, AFaultInARoutineIsMappedOrMakesTheCallTheHosts) {
+  fakes::GuestPages pages(2);
+  space_.AddSealed({GuestVirt{kCode}, GuestVirt{kCode + kPageSize}}, {.read = true}, "test");
+  const std::uint64_t place = kStubs.quick_routines.value + 0x20;
+  const auto script_fault = [&](std::uint64_t address, std::uint64_t code) {
+    kvm_.ScriptRun([=, this](kvm_run& run) {
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf() = {.vector = 14,
+                   .error_code = code,
+                   .rip = place,
+                   .cs = DUNE_SELECTOR_KERNEL_CODE,
+                   .rflags = x86::rflags::kReserved1 | DUNE_RFLAGS_ACCESS,
+                   .rsp = 0xdead,
+                   .ss = DUNE_SELECTOR_KERNEL_DATA};
+      run.s.regs.regs.rsp = FrameAddress();
+      SetFaultAddress(run, address);
+      return 0;
+    });
+  };
+  struct Case {
+    std::uint64_t address, code, resumed;
+  };
+  const Case cases[] = {
+      {kCode + 8, 0, place},                                                  // to be mapped
+      {kCode + 8, x86::page_fault::kWrite, kStubs.quick_retreat.value},       // read-only
+      {kCode + 8, 0, kStubs.quick_retreat.value},                             // was there already
+      {kCode + kPageSize, 0, kStubs.quick_retreat.value},                     // nothing there
+      {layout::ArenaVirt(0).value, 0, kStubs.quick_retreat.value}};           // never asked for
+  for (const Case& one : cases) {
+    script_fault(one.address, one.code);
+    kvm_.ScriptRun([&](kvm_run& run) {
+      EXPECT_EQ(run.s.regs.regs.rip, one.resumed) << std::hex << one.address;
+      EXPECT_EQ(run.s.regs.regs.rsp, FrameAddress() + sizeof(abi::TrapFrame));
+      EXPECT_EQ(run.s.regs.regs.rflags, x86::rflags::kReserved1 | DUNE_RFLAGS_ACCESS);
+      EXPECT_EQ(run.kvm_dirty_regs, std::uint64_t{KVM_SYNC_X86_REGS});
+      Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+      run.s.regs.regs.rcx = kCode + 0x42;
+      return 0;
+    });
+    registers_.rip = kCode;
+    RunTo<SystemCall>();
+    EXPECT_EQ(registers_.rip, kCode + 0x42);
+  }
+}
+
 TEST_F(VcpuTest, InterruptedInRing3AtTheEntryRunsOnToItsPageFault) {
   ScriptInterrupted(3, kStubs.syscall_entry.value);
   fault_rip_ = kStubs.syscall_entry.value;
@@ -653,7 +829,7 @@ TEST_F(VcpuTest, StartsWithTheStateOfAFreshLinuxProcess) {
   EXPECT_EQ(kvm_.xcr0(), 7u);
   EXPECT_EQ(vcpu_->extended_features(), 7u);
   EXPECT_EQ(vcpu_->extended_state_size(), 0x340u);
-  EXPECT_EQ(kvm_.msrs.at(x86::msr::kLstar), kStubs.syscall_entry.value);
+  EXPECT_EQ(kvm_.msrs.at(x86::msr::kLstar), kStubs.quick_entry.value);
 }
 
 }  // namespace

@@ -1,8 +1,13 @@
 // rt_sig* and sigaltstack: the guest's dispositions and mask are ours, pending sets are the
 // kernel's.
 #include <sys/syscall.h>
+#include <unistd.h>
+
+#include <limits>
 
 #include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/services/session_processes.h"
+#include "hostcalls/services/support.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/process.h"
@@ -12,11 +17,13 @@ namespace dunebox::process {
 namespace {
 
 using hostcalls::ArgumentValues;
+using hostcalls::AsInt;
 using hostcalls::Caller;
 using hostcalls::Errno;
 using hostcalls::HostCall;
 using hostcalls::kSuccess;
 using hostcalls::RuntimeCall;
+using hostcalls::StaysInSession;
 using hostcalls::SyscallResult;
 using signals::AlternateStack;
 using signals::KernelAction;
@@ -107,26 +114,107 @@ SyscallResult HandleSigaltstack(Caller& caller, const ArgumentValues& a) {
 
 // A siginfo that a process makes up. The kernel lets a process claim a fault of its own (si_code
 // >= 0); our host handler would have to believe it, so only codes of senders pass.
-SyscallResult QueueSignal(Caller& caller, std::uint64_t number, ArgumentValues a,
-                          std::size_t info_index) {
-  if (a[info_index] == 0) return HostCall(caller, number, a);
-  auto info = caller.memory.CopyIn(GuestPtr<siginfo_t>{a[info_index]});
-  if (!info.ok()) return info.error();
-  if (info->si_code >= 0) return Errno{EPERM};
-  a[info_index] = reinterpret_cast<std::uint64_t>(&*info);
-  return RuntimeCall(caller, number, a);
+hostcalls::CopyResult<siginfo_t> CopyInSender(Caller& caller, std::uint64_t address) {
+  auto info = caller.memory.CopyIn(GuestPtr<siginfo_t>{address});
+  if (info.ok() && info->si_code >= 0) return Errno{EPERM};
+  return info;
+}
+
+// Whom a call may signal without being asked: everybody, or its own process.
+bool IsOwnProcess(std::uint64_t process) { return static_cast<pid_t>(process) == getpid(); }
+
+bool IsSignal(std::uint64_t number) {
+  const int signal = AsInt(number);
+  return signal >= 0 && signal <= signals::kSignalCount;
+}
+
+SyscallResult SignalSelf(Caller& caller, int signal) {
+  return HostCall(caller, SYS_kill, hostcalls::Arguments(getpid(), signal));
+}
+
+// To a group that the caller's process may be in; to all with 0.
+SyscallResult SignalGroup(Caller& caller, pid_t group, int signal) {
+  const SyscallResult others = hostcalls::SignalSession(caller, group, {.signal = signal});
+  return group != 0 && getpgrp() == group ? SignalSelf(caller, signal) : others;
+}
+
+SyscallResult HandleKill(Caller& caller, const ArgumentValues& a) {
+  const auto process = static_cast<pid_t>(a[0]);
+  const bool is_group = process <= 0;
+  if (!StaysInSession(caller) || IsOwnProcess(a[0]) ||
+      (is_group && caller.guard->rules().audit)) {
+    return HostCall(caller, SYS_kill, a);
+  }
+  if (!IsSignal(a[1])) return Errno{EINVAL};
+  const int signal = AsInt(a[1]);
+  if (process == std::numeric_limits<pid_t>::min()) return Errno{ESRCH};
+  if (process == -1) return SignalGroup(caller, 0, signal);
+  if (is_group) return SignalGroup(caller, process == 0 ? getpgrp() : -process, signal);
+  if (hostcalls::IsOwnTask(process)) return SignalSelf(caller, signal);
+  return hostcalls::SignalProcess(caller, process, {.signal = signal});
+}
+
+SyscallResult HandleTkill(Caller& caller, const ArgumentValues& a) {
+  const auto thread = static_cast<pid_t>(a[0]);
+  if (!StaysInSession(caller) || thread <= 0) return HostCall(caller, SYS_tkill, a);
+  if (!IsSignal(a[1])) return Errno{EINVAL};
+  // By both numbers: the thread may be gone, and its number a stranger's.
+  if (hostcalls::IsOwnTask(thread)) {
+    return HostCall(caller, SYS_tgkill, hostcalls::Arguments(getpid(), thread, AsInt(a[1])));
+  }
+  return hostcalls::SignalThread(caller, 0, thread, {.signal = AsInt(a[1])});
+}
+
+SyscallResult HandleTgkill(Caller& caller, const ArgumentValues& a) {
+  const auto process = static_cast<pid_t>(a[0]);
+  const auto thread = static_cast<pid_t>(a[1]);
+  if (!StaysInSession(caller) || IsOwnProcess(a[0]) || process <= 0 || thread <= 0) {
+    return HostCall(caller, SYS_tgkill, a);
+  }
+  if (!IsSignal(a[2])) return Errno{EINVAL};
+  return hostcalls::SignalThread(caller, process, thread, {.signal = AsInt(a[2])});
 }
 
 SyscallResult HandleSigqueueinfo(Caller& caller, const ArgumentValues& a) {
-  return QueueSignal(caller, SYS_rt_sigqueueinfo, a, 2);
+  auto info = CopyInSender(caller, a[2]);
+  if (!info.ok()) return info.error();
+  if (!StaysInSession(caller) || IsOwnProcess(a[0])) {
+    return RuntimeCall(caller, SYS_rt_sigqueueinfo, hostcalls::Arguments(a[0], a[1], &*info));
+  }
+  if (!IsSignal(a[1])) return Errno{EINVAL};
+  info->si_signo = AsInt(a[1]);  // as the kernel does
+  return hostcalls::SignalProcess(caller, static_cast<pid_t>(a[0]),
+                                  {.signal = info->si_signo, .info = &*info});
 }
 
 SyscallResult HandleTgsigqueueinfo(Caller& caller, const ArgumentValues& a) {
-  return QueueSignal(caller, SYS_rt_tgsigqueueinfo, a, 3);
+  auto info = CopyInSender(caller, a[3]);
+  if (!info.ok()) return info.error();
+  if (!StaysInSession(caller) || IsOwnProcess(a[0])) {
+    return RuntimeCall(caller, SYS_rt_tgsigqueueinfo,
+                       hostcalls::Arguments(a[0], a[1], a[2], &*info));
+  }
+  if (!IsSignal(a[2])) return Errno{EINVAL};
+  info->si_signo = AsInt(a[2]);
+  return hostcalls::SignalThread(caller, static_cast<pid_t>(a[0]), static_cast<pid_t>(a[1]),
+                                 {.signal = info->si_signo, .info = &*info});
 }
 
 SyscallResult HandlePidfdSendSignal(Caller& caller, const ArgumentValues& a) {
-  return QueueSignal(caller, SYS_pidfd_send_signal, a, 2);
+  siginfo_t info{};
+  if (a[2] != 0) {
+    auto copy = CopyInSender(caller, a[2]);
+    if (!copy.ok()) return copy.error();
+    info = *copy;
+  }
+  const siginfo_t* const given = a[2] == 0 ? nullptr : &info;
+  // A negative one stands for the caller itself.
+  if (!StaysInSession(caller) || AsInt(a[0]) < 0) {
+    return RuntimeCall(caller, SYS_pidfd_send_signal,
+                       hostcalls::Arguments(a[0], a[1], given, a[3]));
+  }
+  return hostcalls::SignalHeld(caller, AsInt(a[0]), {.signal = AsInt(a[1]), .info = given},
+                               static_cast<unsigned>(a[3]));
 }
 
 SyscallResult HandleSigtimedwait(Caller& caller, const ArgumentValues& a) {
@@ -163,6 +251,9 @@ void RegisterSignalHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("rt_sigprocmask", HandleSigprocmask);
   handlers.Bind("rt_sigreturn", HandleSigreturn);
   handlers.Bind("sigaltstack", HandleSigaltstack);
+  handlers.Bind("kill", HandleKill);
+  handlers.Bind("tkill", HandleTkill);
+  handlers.Bind("tgkill", HandleTgkill);
   handlers.Bind("rt_sigqueueinfo", HandleSigqueueinfo);
   handlers.Bind("rt_tgsigqueueinfo", HandleTgsigqueueinfo);
   handlers.Bind("pidfd_send_signal", HandlePidfdSendSignal);

@@ -28,6 +28,7 @@ SyscallResult HandleArchPrctl(Caller& caller, const ArgumentValues& a) {
   const auto copy_out = [&](std::uint64_t value) {
     return caller.memory.CopyOut(GuestPtr<std::uint64_t>{a[1]}, value);
   };
+  if (!thread.engine->FetchBases(thread.registers).ok()) return Errno{EAGAIN};
   switch (a[0]) {
     case ARCH_SET_FS:
     case ARCH_SET_GS:

@@ -1,0 +1,262 @@
+#include "sandbox/policy/learn.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "sandbox/policy/quoted.h"
+
+namespace dunebox::policy {
+namespace {
+
+// ---- What a denial was about --------------------------------------------------------------------
+
+constexpr std::pair<std::string_view, UseKind> kFileActions[] = {
+    {"look up", UseKind::kLookUp},
+    {"read", UseKind::kRead},
+    {"execute", UseKind::kExecute},
+    {"write", UseKind::kWrite},
+    {"create", UseKind::kCreate},
+    // Of a socket by its path: written to, or made.
+    {"connect", UseKind::kWrite},
+    {"send", UseKind::kWrite},
+    {"bind", UseKind::kCreate},
+};
+
+constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::string_view kUnixAbstractPrefix = "unix:@";
+constexpr std::string_view kRemoved = " (deleted)";
+constexpr std::string_view kProcesses = "/proc/";
+
+std::optional<UseKind> FileUse(const LoggedDenial& denial) {
+  if (!denial.object.starts_with('/')) return std::nullopt;
+  for (const auto& [action, kind] : kFileActions) {
+    if (denial.action == action) return kind;
+  }
+  return std::nullopt;
+}
+
+// "192.0.2.1:443", "[::1]:53": the port's text, where there is one.
+std::optional<std::string_view> PortOf(std::string_view address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == address.npos || colon == 0) return std::nullopt;
+  const std::string_view port = address.substr(colon + 1);
+  const bool is_number =
+      !port.empty() && std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; });
+  return is_number ? std::optional(port) : std::nullopt;
+}
+
+std::string_view BaseName(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+// ---- Why a rule is there ------------------------------------------------------------------------
+
+// "read by python3 (openat, newfstatat), 12 times: /srv/a, /srv/b, ..."
+class Reason {
+ public:
+  void Add(const LoggedDenial& denial) {
+    AddOnce(actions_, denial.action);
+    if (!denial.program.empty()) AddOnce(programs_, BaseName(denial.program));
+    if (!denial.call.empty()) AddOnce(calls_, denial.call);
+    AddOnce(objects_, denial.object);
+    count_ += denial.count;
+  }
+
+  std::string Text() const {
+    constexpr std::size_t kMostNames = 3;
+    std::string text = List(actions_, kMostNames);
+    if (!programs_.empty()) text += fmt::format(" by {}", List(programs_, kMostNames));
+    if (!calls_.empty()) text += fmt::format(" ({})", List(calls_, kMostNames));
+    text += count_ == 1 ? ", once: " : fmt::format(", {} times: ", count_);
+    return text + List(objects_, kMostNames);
+  }
+
+ private:
+  static void AddOnce(std::vector<std::string>& list, std::string_view word) {
+    if (std::ranges::find(list, word) == list.end()) list.emplace_back(word);
+  }
+
+  static std::string List(const std::vector<std::string>& list, std::size_t most) {
+    std::string text;
+    for (std::size_t i = 0; i < std::min(list.size(), most); ++i) {
+      text += fmt::format("{}{}", i == 0 ? "" : ", ", Escaped(list[i]));
+    }
+    if (list.size() > most) text += fmt::format(" and {} more", list.size() - most);
+    return text;
+  }
+
+  std::vector<std::string> actions_, programs_, calls_, objects_;
+  std::uint64_t count_ = 0;
+};
+
+// ---- Proposing ----------------------------------------------------------------------------------
+
+class Proposer {
+ public:
+  Proposer(const std::vector<LoggedDenial>& denials, const LearnSurroundings& surroundings)
+      : denials_(denials), surroundings_(surroundings) {}
+
+  Proposal Propose() {
+    std::vector<PathUse> uses;
+    std::vector<const LoggedDenial*> of_use;
+    for (const LoggedDenial& denial : denials_) {
+      const std::optional<UseKind> kind = FileUse(denial);
+      if (!kind) {
+        ProposeOther(denial);
+      } else if (denial.object.starts_with(kProcesses) || denial.object.ends_with(kRemoved)) {
+        LeaveOut(denial, "no file that a rule could name");
+      } else {
+        uses.push_back({denial.object, *kind});
+        of_use.push_back(&denial);
+      }
+    }
+    ProposeTrees(LearnPaths(uses, surroundings_), of_use);
+    TakeNetwork();
+    std::ranges::stable_sort(proposal_.rules, {}, &ProposedRule::setting);
+    return std::move(proposal_);
+  }
+
+ private:
+  void LeaveOut(const LoggedDenial& denial, std::string_view reason) {
+    Reason what;
+    what.Add(denial);
+    std::string note = fmt::format("{}: {}", what.Text(), reason);
+    if (!denial.cure.empty()) note += fmt::format(" (allowed by {})", Escaped(denial.cure));
+    proposal_.notes.push_back(std::move(note));
+  }
+
+  // A program chooses names, and a recorder may know forms of addresses that settings do not: what
+  // a setting would not take back is not proposed.
+  static bool IsTaken(Setting setting, const std::string& word) {
+    if (!std::ranges::all_of(word, [](char c) { return c >= ' ' && c <= '~'; })) return false;
+    Policy scratch;
+    return Set(scratch, setting, {{word}}, "").ok();
+  }
+
+  // ---- Files
+
+  // What a setting takes for a path; nothing where it has no words for it.
+  std::optional<std::string> Word(const std::string& path) const {
+    if (path.find(":/") != path.npos) return std::nullopt;  // would be two paths
+    const std::string& home = surroundings_.home;
+    if (home.size() > 1 && path.starts_with(home + "/"))
+      return fmt::format("~{}", path.substr(home.size()));
+    return path;
+  }
+
+  void ProposeTrees(const LearnedPaths& learned, const std::vector<const LoggedDenial*>& of_use) {
+    for (const LearnedTree& tree : learned.trees) {
+      const bool is_read = tree.rights == hostcalls::policy::kReadOnly;
+      const Setting setting = tree.is_tmpfs ? Setting::kTmpfs
+                              : is_read     ? Setting::kRead
+                                            : Setting::kWrite;
+      // A tmpfs is made at a place of the program's, which "~" is not.
+      const std::optional<std::string> word = tree.is_tmpfs ? tree.path : Word(tree.path);
+      const bool is_taken = word && IsTaken(setting, *word);
+      Reason why;
+      for (const std::size_t use : tree.uses) {
+        why.Add(*of_use[use]);
+        if (!is_taken) LeaveOut(*of_use[use], "a name that a policy file cannot write");
+      }
+      if (is_taken) proposal_.rules.push_back({setting, *word, why.Text()});
+    }
+    for (const UnmetUse& unmet : learned.unmet) LeaveOut(*of_use[unmet.use], unmet.reason);
+  }
+
+  // ---- Network and what no rule is proposed for
+
+  void AddNetwork(const std::string& word, const LoggedDenial& denial) {
+    if (!IsTaken(Setting::kNetwork, word)) return LeaveOut(denial, "no address that a rule names");
+    const auto [place, is_new] = network_.try_emplace(word);
+    if (is_new) network_order_.push_back(word);
+    place->second.Add(denial);
+  }
+
+  void ProposeOther(const LoggedDenial& denial) {
+    const bool connects = denial.action == "connect" || denial.action == "send";
+    const bool listens = denial.action == "bind" || denial.action == "listen";
+    if (denial.object.starts_with(kUnixAbstractPrefix)) {
+      return LeaveOut(denial, "a name that only the host's network has");
+    }
+    if ((connects || listens) && denial.object.starts_with(kUnixPrefix)) {
+      return AddNetwork("unix", denial);
+    }
+    const std::optional<std::string_view> port = PortOf(denial.object);
+    if (connects && port && *port != "0") return AddNetwork("tcp:" + denial.object, denial);
+    if (listens && port && *port != "0") return AddNetwork(fmt::format("listen:{}", *port), denial);
+    if (listens && port) return LeaveOut(denial, "a port that the kernel chooses");
+    if (denial.action == "make socket" && denial.object.starts_with("inet")) {
+      unused_sockets_.push_back(&denial);
+      return;
+    }
+    LeaveOut(denial, "no rule is proposed for this");
+  }
+
+  void TakeNetwork() {
+    for (const std::string& word : network_order_) {
+      proposal_.rules.push_back({Setting::kNetwork, word, network_.at(word).Text()});
+    }
+    const bool has_internet =
+        std::ranges::any_of(network_order_, [](const std::string& word) { return word != "unix"; });
+    if (has_internet) return;  // which lets it make the socket, too
+    for (const LoggedDenial* denial : unused_sockets_) {
+      LeaveOut(*denial, "a socket that was not used for anything");
+    }
+  }
+
+  const std::vector<LoggedDenial>& denials_;
+  const LearnSurroundings& surroundings_;
+  std::map<std::string, Reason> network_;
+  std::vector<std::string> network_order_;
+  std::vector<const LoggedDenial*> unused_sockets_;
+  Proposal proposal_;
+};
+
+// ---- The file -----------------------------------------------------------------------------------
+
+std::string_view KeyOf(Setting setting) {
+  return std::ranges::find(Settings(), setting, &SettingRow::id)->key;
+}
+
+// "files.read" is `read` in [files]; `network` is in no table.
+std::pair<std::string_view, std::string_view> TableAndName(std::string_view key) {
+  const std::size_t dot = key.find('.');
+  if (dot == key.npos) return {"", key};
+  return {key.substr(0, dot), key.substr(dot + 1)};
+}
+
+}  // namespace
+
+Proposal Propose(const std::vector<LoggedDenial>& denials, const LearnSurroundings& surroundings) {
+  return Proposer(denials, surroundings).Propose();
+}
+
+std::string FormatToml(const Proposal& proposal) {
+  std::string text = "# Proposed by `dunebox policy learn` on top of the default policy.\n";
+  for (const std::string& note : proposal.notes) text += fmt::format("# Not allowed: {}\n", note);
+  // Settings outside of every table have to come first.
+  for (const bool in_table : {false, true}) {
+    std::string_view open_table, open_key;
+    for (const ProposedRule& rule : proposal.rules) {
+      const std::string_view key = KeyOf(rule.setting);
+      const auto [table, name] = TableAndName(key);
+      if (table.empty() == in_table) continue;
+      if (key != open_key) {
+        if (!open_key.empty()) text += "]\n";
+        if (table != open_table) text += fmt::format("\n[{}]\n", table);
+        if (table.empty()) text += "\n";
+        text += fmt::format("{} = [\n", name);
+        open_key = key;
+        open_table = table;
+      }
+      text += fmt::format("  # {}\n  {},\n", rule.why, Quoted(rule.word));
+    }
+    if (!open_key.empty()) text += "]\n";
+  }
+  return text;
+}
+
+}  // namespace dunebox::policy

@@ -1,0 +1,79 @@
+// Signals between the kernel, the host handler and the guest: what is given back is pending again.
+#include "runtime/signals/host_signals.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace dunebox::signals {
+namespace {
+
+// Leaves the mask of the test's thread as it was.
+class HostSignals : public ::testing::Test {
+ protected:
+  HostSignals() { pending_.Attach(&flag_, [](void*) {}, nullptr); }
+  ~HostSignals() override { SetHostMask(before_); }
+
+  // As the kernel reported it.
+  static siginfo_t Info(int signal, int code, int value) {
+    siginfo_t info{};
+    info.si_signo = signal;
+    info.si_code = code;
+    info.si_pid = 4711;
+    info.si_value.sival_int = value;
+    return info;
+  }
+  // Takes it from the kernel without waiting; 0: it is not pending.
+  static int TakeFromKernel(int signal, siginfo_t& info) {
+    const std::uint64_t set = MaskOf(signal);
+    const timespec none{};
+    const long got = syscall(SYS_rt_sigtimedwait, &set, &info, &none, sizeof(set));
+    return got < 0 ? 0 : static_cast<int>(got);
+  }
+
+  std::atomic<std::uint32_t> flag_{0};
+  PendingSignals pending_;
+  const std::uint64_t before_ = HostMask();
+};
+
+TEST_F(HostSignals, WhatIsGivenBackIsPendingInTheKernelWithItsInfo) {
+  const int queued = SIGRTMIN + 3;
+  SetHostMask(MaskOf(SIGUSR1) | MaskOf(queued) | MaskOf(SIGCHLD));
+  pending_.Add(SIGUSR1, Info(SIGUSR1, SI_USER, 0));
+  pending_.Add(queued, Info(queued, SI_QUEUE, 42));
+  // Of the kernel's own making: only to itself may a thread send it.
+  pending_.Add(SIGCHLD, Info(SIGCHLD, CLD_EXITED, 0));
+  pending_.Add(SIGUSR2, Info(SIGUSR2, SI_USER, 0));
+  pending_.GiveBack(MaskOf(SIGUSR1) | MaskOf(queued) | MaskOf(SIGCHLD));
+  EXPECT_EQ(pending_.mask(), MaskOf(SIGUSR2));
+  siginfo_t info{};
+  ASSERT_EQ(TakeFromKernel(SIGUSR1, info), SIGUSR1);
+  EXPECT_EQ(info.si_code, SI_USER);
+  EXPECT_EQ(info.si_pid, 4711);
+  ASSERT_EQ(TakeFromKernel(queued, info), queued);
+  EXPECT_EQ(info.si_value.sival_int, 42);
+  ASSERT_EQ(TakeFromKernel(SIGCHLD, info), SIGCHLD);
+  EXPECT_EQ(info.si_code, CLD_EXITED);
+  EXPECT_EQ(TakeFromKernel(SIGUSR2, info), 0);
+}
+
+TEST_F(HostSignals, HandledSaysWhichSignalsHaveAHandlerOfTheGuests) {
+  const KernelAction handler{.handler = 0x1000};
+  SignalHandlers handlers;
+  EXPECT_EQ(handlers.handled(), 0u);
+  handlers.Set(SIGUSR1, handler);
+  handlers.Set(SIGUSR2, handler);
+  EXPECT_EQ(handlers.handled(), MaskOf(SIGUSR1) | MaskOf(SIGUSR2));
+  const SignalHandlers copied(handlers);
+  handlers.Set(SIGUSR1, {.handler = reinterpret_cast<std::uint64_t>(SIG_IGN)});
+  handlers.Reset(SIGUSR2);
+  EXPECT_EQ(handlers.handled(), 0u);
+  EXPECT_EQ(copied.handled(), MaskOf(SIGUSR1) | MaskOf(SIGUSR2));
+  handlers.Set(SIGUSR1, {});
+}
+
+}  // namespace
+}  // namespace dunebox::signals
