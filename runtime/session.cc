@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -687,6 +688,13 @@ int ContinueSession(int state_fd) {
   return (*guest)->Run(*std::move(state), stack_limit, nullptr);
 }
 
+// The program makes no call that the filter ends, and no handler for it: so it is worth telling.
+std::string FilterMessage(const SessionEnd& end, const confinement::Plan& plan) {
+  if (!plan.confine || end.reason != EndReason::kSignaled || end.signal != SIGSYS) return {};
+  return "ended by SIGSYS: unless the program raised it, a system call was made that the session's "
+         "lock-down forbids";
+}
+
 }  // namespace
 
 int RunSession(const SessionOptions& options) {
@@ -706,7 +714,8 @@ int RunSession(const SessionOptions& options) {
                       });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   WriteStatus(options.status_fd, EndedLine(*end));
-  const std::string message = LimitMessage(*end, options.limits);
+  std::string message = LimitMessage(*end, options.limits);
+  if (message.empty()) message = FilterMessage(*end, options.plan);
   return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));
 }
 

@@ -158,9 +158,19 @@ void Builder::Requests() {
 #include "runtime/confinement/kvm_requests.inc"
 #undef KVM_REQUEST
   }
+  std::vector<std::uint32_t> refused;
+#define IOCTL(number, name, kind, size)
+#define NOT_UNDER_POLICY(number, name) \
+  if (!IsPermissive(rules_)) refused.push_back(number);
+#include "hostcalls/services/ioctls.inc"
+#undef IOCTL
+#undef NOT_UNDER_POLICY
+  const auto is_issued = [&](std::uint32_t number, IoctlKind kind) {
+    return kind != IoctlKind::kRefuse && std::ranges::find(refused, number) == refused.end();
+  };
 #define NOT_UNDER_POLICY(number, name)
 #define IOCTL(number, name, kind, size) \
-  if (IoctlKind::kind != IoctlKind::kRefuse) Add("ioctl", #name, {Is(1, number)});
+  if (is_issued(number, IoctlKind::kind)) Add("ioctl", #name, {Is(1, number)});
 #include "hostcalls/services/ioctls.inc"
 #undef IOCTL
 #undef NOT_UNDER_POLICY
