@@ -463,7 +463,8 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
 }
 
 // Wall 2, for the rest of the session.
-absl::Status Confine(const SessionOptions& options, process::SessionState& session) {
+absl::Status Confine(const SessionOptions& options, int first_reserved,
+                     process::SessionState& session) {
   if (!options.plan.confine) return absl::OkStatus();
   const bool is_jit = session.engine == process::EngineKind::kJit;
   confinement::LockDownRequest request{
@@ -472,7 +473,8 @@ absl::Status Confine(const SessionOptions& options, process::SessionState& sessi
       .kvm = !is_jit,
       .code_cache = is_jit ? CodeCacheBytes(session) : 0,
       .protection_keys = is_jit && session.isolation == jit::Isolation::kPku,
-      .runtime_fd = session.runtime_fd};
+      .runtime_fd = session.runtime_fd,
+      .first_reserved = first_reserved};
   if (session.record_fd >= 0) {
     request.output_directories.push_back(hostcalls::DescriptorPath(session.record_fd));
   }
@@ -552,7 +554,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
     return Fail(kExitRuntimeError, status);
   }
   if (beginning != nullptr) {
-    if (absl::Status status = Confine(*beginning, state.session); !status.ok()) {
+    if (absl::Status status = Confine(*beginning, limits_.reserved().first, state.session); !status.ok()) {
       return Fail(kExitRuntimeError, status);
     }
   }

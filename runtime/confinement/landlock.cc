@@ -1,5 +1,6 @@
 #include "runtime/confinement/landlock.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -7,8 +8,10 @@
 
 #include <cerrno>
 #include <iterator>
+#include <memory>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
 
@@ -133,6 +136,38 @@ absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rig
   return ruleset.AllowBelow(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
 }
 
+FileRights RightsOfDescriptor(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) != 0) return kNoRights;
+  switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+      return kReadFile;
+    case O_WRONLY:
+      return kWriteFile;
+    default:
+      return kReadFile | kWriteFile;
+  }
+}
+
+// What the program was started with it may open again, by /dev/stdin or /proc/self/fd/N: wall 1 lets
+// it. But not directories, where the right would be to all that is below.
+absl::Status AllowInherited(Ruleset& ruleset, int first_reserved) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(opendir("/proc/self/fd"), closedir);
+  if (listing == nullptr) return Failed("cannot list the open files");
+  while (const dirent* entry = readdir(listing.get())) {
+    int fd = -1;
+    struct stat info;
+    if (!absl::SimpleAtoi(entry->d_name, &fd) || fd >= first_reserved || fd == dirfd(listing.get()) ||
+        fstat(fd, &info) != 0 || S_ISDIR(info.st_mode)) {
+      continue;
+    }
+    const absl::Status status = ruleset.AllowBelow(fd, LandlockRights(RightsOfDescriptor(fd), false));
+    // Pipes, sockets and memfds are no files of Landlock's.
+    if (!status.ok() && errno != EBADFD && errno != EBADF) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   if (absl::Status status = ruleset.AllowBelow(needs.runtime_fd, kExecuteBit | kReadFileBit);
       !status.ok()) {
@@ -145,6 +180,9 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
         !status.ok()) {
       return status;
     }
+  }
+  if (absl::Status status = AllowInherited(ruleset, needs.first_reserved); !status.ok()) {
+    return status;
   }
   if (IsPermissive(needs.rules)) return AllowPath(ruleset, "/", kAllRights);
   for (const auto& rule : needs.rules.paths) {

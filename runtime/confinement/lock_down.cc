@@ -96,6 +96,7 @@ absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
         landlock, {.plan = request.plan,
                    .rules = request.rules,
                    .runtime_fd = request.runtime_fd,
+                   .first_reserved = request.first_reserved,
                    .output_directories = request.output_directories});
     if (!probe.ok()) return probe.status();
     result.probe = *std::move(probe);
