@@ -101,14 +101,15 @@ class Ruleset {
     if (!ruleset.fd_.valid()) return Failed("cannot make a ruleset");
     return ruleset;
   }
-  absl::Status AllowBelow(int fd, std::uint64_t rights) {
-    const PathRuleAttributes rule{.allowed = rights & handled_, .parent_fd = fd};
-    if (rule.allowed == 0) return absl::OkStatus();
-    return Add(kPathRule, &rule);
+  absl::Status AllowBelow(int fd, std::uint64_t rights) { return ToStatus(AddPath(fd, rights)); }
+  // Pipes, sockets and memfds are no files of Landlock's, and need no rule.
+  absl::Status AllowFile(int fd, std::uint64_t rights) {
+    const int error = AddPath(fd, rights);
+    return error == EBADFD ? absl::OkStatus() : ToStatus(error);
   }
   absl::Status AllowPort(std::uint64_t right, std::uint16_t port) {
     const PortRuleAttributes rule{.allowed = right, .port = port};
-    return Add(kPortRule, &rule);
+    return ToStatus(Add(kPortRule, &rule));
   }
   absl::Status Restrict() {
     return syscall(SYS_landlock_restrict_self, fd_.get(), 0) == 0
@@ -118,10 +119,17 @@ class Ruleset {
 
  private:
   explicit Ruleset(std::uint64_t handled) : handled_(handled) {}
-  absl::Status Add(int kind, const void* rule) {
-    return syscall(SYS_landlock_add_rule, fd_.get(), kind, rule, 0) == 0
-               ? absl::OkStatus()
-               : Failed("cannot add a rule");
+  static absl::Status ToStatus(int error) {
+    if (error == 0) return absl::OkStatus();
+    return absl::ErrnoToStatus(error, "Landlock: cannot add a rule");
+  }
+  // 0 or an errno.
+  int AddPath(int fd, std::uint64_t rights) {
+    const PathRuleAttributes rule{.allowed = rights & handled_, .parent_fd = fd};
+    return rule.allowed == 0 ? 0 : Add(kPathRule, &rule);
+  }
+  int Add(int kind, const void* rule) {
+    return syscall(SYS_landlock_add_rule, fd_.get(), kind, rule, 0) == 0 ? 0 : errno;
   }
 
   FileDescriptor fd_;
@@ -161,9 +169,8 @@ absl::Status AllowInherited(Ruleset& ruleset, int first_reserved) {
         fstat(fd, &info) != 0 || S_ISDIR(info.st_mode)) {
       continue;
     }
-    const absl::Status status = ruleset.AllowBelow(fd, LandlockRights(RightsOfDescriptor(fd), false));
-    // Pipes, sockets and memfds are no files of Landlock's.
-    if (!status.ok() && errno != EBADFD && errno != EBADF) return status;
+    const std::uint64_t rights = LandlockRights(RightsOfDescriptor(fd), false);
+    if (absl::Status status = ruleset.AllowFile(fd, rights); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

@@ -182,6 +182,17 @@ TEST_P(WallTwo, OpenFilesAreOpenedAgain) {
   EXPECT_EQ(open_again(directory, O_RDONLY, O_RDONLY), EACCES);
 }
 
+TEST_P(WallTwo, OpenPipesAndMemfdsAreInNobodysWay) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const FileDescriptor read_end(ends[0]), write_end(ends[1]);
+  const FileDescriptor memory(memfd_create("x", MFD_CLOEXEC));
+  ASSERT_EQ(fchmod(ends[1], 0666), 0);
+  EXPECT_EQ(Outcome([&] { return Open("/proc/self/fd/" + std::to_string(ends[1]), O_WRONLY); }), 0);
+  EXPECT_EQ(Outcome([&] { return Open("/proc/self/fd/" + std::to_string(memory.get()), O_RDWR); }),
+            0);
+}
+
 // The runtime's own are not the program's.
 TEST_P(WallTwo, ReservedDescriptorsGiveNothing) {
   FileDescriptor file(open((directory_ + "/secret/file").c_str(), O_RDONLY));
