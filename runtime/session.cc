@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -511,7 +512,8 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
 }
 
 // Wall 2, for the rest of the session.
-absl::Status Confine(const SessionOptions& options, process::SessionState& session) {
+absl::Status Confine(const SessionOptions& options, int first_reserved,
+                     process::SessionState& session) {
   if (!options.plan.confine) return absl::OkStatus();
   const bool is_jit = session.engine == process::EngineKind::kJit;
   confinement::LockDownRequest request{
@@ -520,7 +522,8 @@ absl::Status Confine(const SessionOptions& options, process::SessionState& sessi
       .kvm = !is_jit,
       .code_cache = is_jit ? CodeCacheBytes(session) : 0,
       .protection_keys = is_jit && session.isolation == jit::Isolation::kPku,
-      .runtime_fd = session.runtime_fd};
+      .runtime_fd = session.runtime_fd,
+      .first_reserved = first_reserved};
   if (session.record_fd >= 0) {
     request.output_directories.push_back(hostcalls::DescriptorPath(session.record_fd));
   }
@@ -600,7 +603,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
     return Fail(kExitRuntimeError, status);
   }
   if (beginning != nullptr) {
-    if (absl::Status status = Confine(*beginning, state.session); !status.ok()) {
+    if (absl::Status status = Confine(*beginning, limits_.reserved().first, state.session); !status.ok()) {
       return Fail(kExitRuntimeError, status);
     }
   }
@@ -739,6 +742,13 @@ int ContinueSession(int state_fd) {
   return (*guest)->Run(*std::move(state), stack_limit, nullptr);
 }
 
+// The program makes no call that the filter ends, and no handler for it: so it is worth telling.
+std::string FilterMessage(const SessionEnd& end, const confinement::Plan& plan) {
+  if (!plan.confine || end.reason != EndReason::kSignaled || end.signal != SIGSYS) return {};
+  return "ended by SIGSYS: unless the program raised it, a system call was made that the session's "
+         "lock-down forbids";
+}
+
 }  // namespace
 
 int RunSession(const SessionOptions& options) {
@@ -764,7 +774,8 @@ int RunSession(const SessionOptions& options) {
       });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   WriteStatus(options.status_fd, EndedLine(*end));
-  const std::string message = LimitMessage(*end, limits);
+  std::string message = LimitMessage(*end, limits);
+  if (message.empty()) message = FilterMessage(*end, options.plan);
   return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));
 }
 

@@ -108,8 +108,12 @@ class Builder {
   std::vector<FilterRule> Build();
 
  private:
-  void Add(std::string_view name, std::string_view reason, std::vector<ArgumentTest> tests = {},
+  void Add(std::uint16_t number, std::string_view reason, std::vector<ArgumentTest> tests = {},
            std::uint16_t error = 0);
+  void Add(std::string_view name, std::string_view reason, std::vector<ArgumentTest> tests = {},
+           std::uint16_t error = 0) {
+    Add(NumberOf(name), reason, std::move(tests), error);
+  }
   void AddIf(Need need, std::string_view name, std::string_view reason,
              std::vector<ArgumentTest> tests = {}) {
     if (IsMet(need, subject_)) Add(name, reason, std::move(tests));
@@ -129,13 +133,11 @@ class Builder {
   NumberSet closed_;  // calls with forms, those that are never issued, and what is added already
 };
 
-void Builder::Add(std::string_view name, std::string_view reason, std::vector<ArgumentTest> tests,
+void Builder::Add(std::uint16_t number, std::string_view reason, std::vector<ArgumentTest> tests,
                   std::uint16_t error) {
-  Close(name);
-  result_.push_back({.number = NumberOf(name),
-                     .error = error,
-                     .tests = std::move(tests),
-                     .reason = reason});
+  closed_.set(number);
+  result_.push_back(
+      {.number = number, .error = error, .tests = std::move(tests), .reason = reason});
 }
 
 void Builder::CallForms() {
@@ -152,15 +154,26 @@ void Builder::CallForms() {
 
 // Each of a number that the handlers of ioctl and prctl, or the engine, know.
 void Builder::Requests() {
+  const std::uint16_t ioctl = NumberOf("ioctl"), prctl = NumberOf("prctl");
   enum class IoctlKind { kNone, kValue, kIn, kOut, kInOut, kFd, kRefuse, kCloneRange, kExtentMap, kInterfaceList };
   if (subject_.kvm) {
-#define KVM_REQUEST(request, reason) Add("ioctl", reason, {Is(1, request)});
+#define KVM_REQUEST(request, reason) Add(ioctl, reason, {Is(1, request)});
 #include "runtime/confinement/kvm_requests.inc"
 #undef KVM_REQUEST
   }
+  std::vector<std::uint32_t> refused;
+#define IOCTL(number, name, kind, size)
+#define NOT_UNDER_POLICY(number, name) \
+  if (!IsPermissive(rules_)) refused.push_back(number);
+#include "hostcalls/services/ioctls.inc"
+#undef IOCTL
+#undef NOT_UNDER_POLICY
+  const auto is_issued = [&](std::uint32_t number, IoctlKind kind) {
+    return kind != IoctlKind::kRefuse && std::ranges::find(refused, number) == refused.end();
+  };
 #define NOT_UNDER_POLICY(number, name)
 #define IOCTL(number, name, kind, size) \
-  if (IoctlKind::kind != IoctlKind::kRefuse) Add("ioctl", #name, {Is(1, number)});
+  if (is_issued(number, IoctlKind::kind)) Add(ioctl, #name, {Is(1, number)});
 #include "hostcalls/services/ioctls.inc"
 #undef IOCTL
 #undef NOT_UNDER_POLICY
@@ -170,7 +183,7 @@ void Builder::Requests() {
            action == PrctlAction::kGetName || action == PrctlAction::kSetName;
   };
 #define PRCTL(number, name, action, why) \
-  if (is_made(PrctlAction::action)) Add("prctl", #name, {Is(0, number)});
+  if (is_made(PrctlAction::action)) Add(prctl, #name, {Is(0, number)});
 #include "hostcalls/services/prctls.inc"
 #undef PRCTL
 }
@@ -212,7 +225,7 @@ void Builder::CallsOfTheProgram() {
   for (const Row& row : hostcalls::AllRows()) {
     const bool issued = row.route == Route::kForwarded || row.route == Route::kHandled;
     if (!issued || closed_[row.number] || !MayPass(row, rules_)) continue;
-    Add(row.name, row.route == Route::kForwarded ? "forwarded" : "by its handler");
+    Add(row.number, row.route == Route::kForwarded ? "forwarded" : "by its handler");
   }
 }
 

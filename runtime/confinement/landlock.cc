@@ -1,5 +1,6 @@
 #include "runtime/confinement/landlock.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -7,8 +8,10 @@
 
 #include <cerrno>
 #include <iterator>
+#include <memory>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
 
@@ -98,14 +101,15 @@ class Ruleset {
     if (!ruleset.fd_.valid()) return Failed("cannot make a ruleset");
     return ruleset;
   }
-  absl::Status AllowBelow(int fd, std::uint64_t rights) {
-    const PathRuleAttributes rule{.allowed = rights & handled_, .parent_fd = fd};
-    if (rule.allowed == 0) return absl::OkStatus();
-    return Add(kPathRule, &rule);
+  absl::Status AllowBelow(int fd, std::uint64_t rights) { return ToStatus(AddPath(fd, rights)); }
+  // Pipes, sockets and memfds are no files of Landlock's, and need no rule.
+  absl::Status AllowFile(int fd, std::uint64_t rights) {
+    const int error = AddPath(fd, rights);
+    return error == EBADFD ? absl::OkStatus() : ToStatus(error);
   }
   absl::Status AllowPort(std::uint64_t right, std::uint16_t port) {
     const PortRuleAttributes rule{.allowed = right, .port = port};
-    return Add(kPortRule, &rule);
+    return ToStatus(Add(kPortRule, &rule));
   }
   absl::Status Restrict() {
     return syscall(SYS_landlock_restrict_self, fd_.get(), 0) == 0
@@ -115,10 +119,17 @@ class Ruleset {
 
  private:
   explicit Ruleset(std::uint64_t handled) : handled_(handled) {}
-  absl::Status Add(int kind, const void* rule) {
-    return syscall(SYS_landlock_add_rule, fd_.get(), kind, rule, 0) == 0
-               ? absl::OkStatus()
-               : Failed("cannot add a rule");
+  static absl::Status ToStatus(int error) {
+    if (error == 0) return absl::OkStatus();
+    return absl::ErrnoToStatus(error, "Landlock: cannot add a rule");
+  }
+  // 0 or an errno.
+  int AddPath(int fd, std::uint64_t rights) {
+    const PathRuleAttributes rule{.allowed = rights & handled_, .parent_fd = fd};
+    return rule.allowed == 0 ? 0 : Add(kPathRule, &rule);
+  }
+  int Add(int kind, const void* rule) {
+    return syscall(SYS_landlock_add_rule, fd_.get(), kind, rule, 0) == 0 ? 0 : errno;
   }
 
   FileDescriptor fd_;
@@ -133,6 +144,37 @@ absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rig
   return ruleset.AllowBelow(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
 }
 
+FileRights RightsOfDescriptor(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) != 0) return kNoRights;
+  switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+      return kReadFile;
+    case O_WRONLY:
+      return kWriteFile;
+    default:
+      return kReadFile | kWriteFile;
+  }
+}
+
+// What the program was started with it may open again, by /dev/stdin or /proc/self/fd/N: wall 1 lets
+// it. But not directories, where the right would be to all that is below.
+absl::Status AllowInherited(Ruleset& ruleset, int first_reserved) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(opendir("/proc/self/fd"), closedir);
+  if (listing == nullptr) return Failed("cannot list the open files");
+  while (const dirent* entry = readdir(listing.get())) {
+    int fd = -1;
+    struct stat info;
+    if (!absl::SimpleAtoi(entry->d_name, &fd) || fd >= first_reserved || fd == dirfd(listing.get()) ||
+        fstat(fd, &info) != 0 || S_ISDIR(info.st_mode)) {
+      continue;
+    }
+    const std::uint64_t rights = LandlockRights(RightsOfDescriptor(fd), false);
+    if (absl::Status status = ruleset.AllowFile(fd, rights); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   if (absl::Status status = ruleset.AllowBelow(needs.runtime_fd, kExecuteBit | kReadFileBit);
       !status.ok()) {
@@ -145,6 +187,9 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
         !status.ok()) {
       return status;
     }
+  }
+  if (absl::Status status = AllowInherited(ruleset, needs.first_reserved); !status.ok()) {
+    return status;
   }
   if (IsPermissive(needs.rules)) return AllowPath(ruleset, "/", kAllRights);
   for (const auto& rule : needs.rules.paths) {

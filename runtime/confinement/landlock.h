@@ -35,6 +35,7 @@ struct LandlockNeeds {
   const Plan& plan;
   const hostcalls::policy::Rules& rules;
   int runtime_fd = -1;                    // the runtime's own binary
+  int first_reserved = 0;                 // descriptors below are the program's
   // Where the runtime itself writes files of the user's that the program may have no right to.
   std::vector<std::string> output_directories;
 };

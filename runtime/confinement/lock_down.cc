@@ -41,12 +41,11 @@ bool IsKernelsOwn(absl::string_view task) {
 bool IsOnlyThread() {
   const std::unique_ptr<DIR, int (*)(DIR*)> tasks(opendir("/proc/self/task"), closedir);
   if (tasks == nullptr) return false;
-  const std::string own = absl::StrCat(gettid());
+  int threads = 0;  // counted: this /proc may have other numbers than this process
   while (const dirent* entry = readdir(tasks.get())) {
-    if (entry->d_name[0] == '.' || own == entry->d_name) continue;
-    if (!IsKernelsOwn(entry->d_name)) return false;
+    if (entry->d_name[0] != '.' && !IsKernelsOwn(entry->d_name)) ++threads;
   }
-  return true;
+  return threads == 1;
 }
 
 bool HasFilters() {
@@ -97,6 +96,7 @@ absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
         landlock, {.plan = request.plan,
                    .rules = request.rules,
                    .runtime_fd = request.runtime_fd,
+                   .first_reserved = request.first_reserved,
                    .output_directories = request.output_directories});
     if (!probe.ok()) return probe.status();
     result.probe = *std::move(probe);

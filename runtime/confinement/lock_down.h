@@ -32,6 +32,7 @@ struct LockDownRequest {
   std::size_t code_cache = 0;    // bytes of the engine's code cache; 0: it has none
   bool protection_keys = false;  // isolation pku
   int runtime_fd = -1;           // the runtime's own binary, O_PATH
+  int first_reserved = 0;        // descriptors below are the program's
   std::vector<std::string> output_directories;  // where the runtime makes files of its own
 };
 

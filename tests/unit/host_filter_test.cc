@@ -230,6 +230,8 @@ TEST(HostFilter, CloneMakesNoNamespace) {
 TEST(HostFilter, RequestsAndOptionsAreListed) {
   EXPECT_EQ(Answer(OfJit(), SYS_ioctl, {0, 0x5401 /* TCGETS */}), kAllow);
   EXPECT_EQ(Answer(OfJit(), SYS_ioctl, {0, 0x5412 /* TIOCSTI */}), kKill);
+  EXPECT_EQ(Answer(OfJit(), SYS_ioctl, {0, 0x540c /* TIOCEXCL */}), kKill);
+  EXPECT_EQ(Answer(Compile(FilterRules(kJit, NoRules())), SYS_ioctl, {0, 0x540c}), kAllow);
   EXPECT_EQ(Answer(OfJit(), SYS_ioctl, {0, 0xae80 /* KVM_RUN */}), kKill);
   EXPECT_EQ(Answer(OfKvm(), SYS_ioctl, {0, 0xae80}), kAllow);
   EXPECT_EQ(Answer(OfKvm(), SYS_ioctl, {0, 0xae60 /* KVM_CREATE_IRQCHIP */}), kKill);

@@ -46,6 +46,7 @@ constexpr uid_t kNobody = 65534;
 constexpr unsigned kNoExecSeal = 0x8;
 constexpr std::size_t kCache = std::size_t{16} << 20;
 constexpr int kCannotLockDown = 99;
+constexpr int kFirstReserved = 500;
 
 // How an attack went: errno, 0 when it worked, or -SIGNAL when the process was ended by one.
 using Attack = std::function<int()>;
@@ -109,11 +110,13 @@ class WallTwo : public testing::TestWithParam<uid_t> {
   }
 
   absl::StatusOr<Confinement> Confine() const {
-    const FileDescriptor self(open("/proc/self/exe", O_PATH | O_CLOEXEC));
+    FileDescriptor self(open("/proc/self/exe", O_PATH | O_CLOEXEC));
+    self = FileDescriptor(fcntl(self.get(), F_DUPFD_CLOEXEC, kFirstReserved));
     return LockDown({.plan = plan_,
                      .rules = rules_,
                      .code_cache = kCache,
-                     .runtime_fd = self.get()});
+                     .runtime_fd = self.get(),
+                     .first_reserved = kFirstReserved});
   }
 
   int Outcome(const Attack& attack) const {
@@ -163,6 +166,41 @@ TEST_P(WallTwo, FilesFollowTheRules) {
   EXPECT_EQ(open_file("/secret", O_RDONLY | O_DIRECTORY), EACCES);
   EXPECT_EQ(open_file("", O_TMPFILE | O_WRONLY), EACCES);
   EXPECT_EQ(Outcome([] { return Open("/etc/passwd", O_RDONLY); }), EACCES);
+}
+
+TEST_P(WallTwo, OpenFilesAreOpenedAgain) {
+  const std::string secret = directory_ + "/secret/file", directory = directory_ + "/secret";
+  const auto open_again = [this](const std::string& path, int flags, int again) {
+    const FileDescriptor held(open(path.c_str(), flags));
+    return Outcome([&] { return Open("/proc/self/fd/" + std::to_string(held.get()), again); });
+  };
+  EXPECT_EQ(open_again(secret, O_RDONLY, O_RDONLY), 0);
+  EXPECT_EQ(open_again(secret, O_WRONLY, O_WRONLY | O_TRUNC), 0);
+  EXPECT_EQ(open_again(secret, O_RDONLY, O_WRONLY), EACCES);
+  EXPECT_EQ(open_again(secret, O_WRONLY, O_RDONLY), EACCES);
+  EXPECT_EQ(open_again(secret, O_PATH, O_RDONLY), EACCES);
+  EXPECT_EQ(open_again(directory, O_RDONLY, O_RDONLY), EACCES);
+}
+
+TEST_P(WallTwo, OpenPipesAndMemfdsAreInNobodysWay) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const FileDescriptor read_end(ends[0]), write_end(ends[1]);
+  const FileDescriptor memory(memfd_create("x", MFD_CLOEXEC));
+  ASSERT_EQ(fchmod(ends[1], 0666), 0);
+  EXPECT_EQ(Outcome([&] { return Open("/proc/self/fd/" + std::to_string(ends[1]), O_WRONLY); }), 0);
+  EXPECT_EQ(Outcome([&] { return Open("/proc/self/fd/" + std::to_string(memory.get()), O_RDWR); }),
+            0);
+}
+
+// The runtime's own are not the program's.
+TEST_P(WallTwo, ReservedDescriptorsGiveNothing) {
+  FileDescriptor file(open((directory_ + "/secret/file").c_str(), O_RDONLY));
+  const FileDescriptor reserved(fcntl(file.get(), F_DUPFD, kFirstReserved));
+  const std::string path = "/proc/self/fd/" + std::to_string(reserved.get());
+  EXPECT_EQ(Outcome([&] { return Open(path, O_RDONLY); }), 0);  // the same object, open below, too
+  file = FileDescriptor();
+  EXPECT_EQ(Outcome([&] { return Open(path, O_RDONLY); }), EACCES);
 }
 
 TEST_P(WallTwo, NamesFollowTheRules) {
