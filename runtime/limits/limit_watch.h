@@ -11,7 +11,9 @@
 
 #include <chrono>
 #include <ctime>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "runtime/limits/cpu_time.h"
 #include "runtime/limits/session_end.h"
@@ -23,7 +25,14 @@ class LimitWatch {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit LimitWatch(const SessionLimits& limits) : limits_(limits), start_(Clock::now()) {}
+  // Tells the CPU time that was used up to now.
+  using CpuClock = std::function<std::chrono::milliseconds()>;
+
+  // The descendants of this process are looked at.
+  explicit LimitWatch(const SessionLimits& limits) : LimitWatch(limits, nullptr) {}
+  // `cpu_clock` is asked instead; null: none is.
+  LimitWatch(const SessionLimits& limits, CpuClock cpu_clock)
+      : limits_(limits), start_(Clock::now()), cpu_clock_(std::move(cpu_clock)) {}
 
   std::optional<EndReason> Reached();
   // How long nothing has to be looked at; null: for ever.
@@ -33,6 +42,7 @@ class LimitWatch {
   const SessionLimits limits_;
   const Clock::time_point start_;
   Clock::time_point next_sample_{};
+  const CpuClock cpu_clock_;
   TreeCpuTime cpu_time_;
   timespec pause_{};
 };

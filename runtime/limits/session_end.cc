@@ -16,6 +16,7 @@ std::string_view ReasonName(EndReason reason) {
       return "signaled";
     case EndReason::kWallTime:
     case EndReason::kCpuTime:
+    case EndReason::kMemory:
       return "limit";
     case EndReason::kParentGone:
       return "parent-gone";
@@ -25,6 +26,7 @@ std::string_view ReasonName(EndReason reason) {
 
 std::string_view LimitName(EndReason reason) {
   if (reason == EndReason::kWallTime) return "wall-time";
+  if (reason == EndReason::kMemory) return "memory";
   return reason == EndReason::kCpuTime ? "cpu-time" : "";
 }
 
@@ -36,6 +38,9 @@ std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
   }
   if (end.reason == EndReason::kCpuTime && limits.cpu_time) {
     return absl::StrCat("killed: CPU time limit ", FormatDuration(*limits.cpu_time), " reached");
+  }
+  if (end.reason == EndReason::kMemory && limits.memory) {
+    return absl::StrCat("killed: memory limit ", FormatSize(*limits.memory), " reached");
   }
   return {};
 }
