@@ -13,6 +13,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "runtime/confinement/cgroup.h"
+#include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
 #include "runtime/limits/limit_watch.h"
 #include "runtime/session.h"
@@ -127,10 +129,50 @@ struct EndPipe {
   }
 };
 
+[[noreturn]] void GiveUp(const absl::Status& status) {
+  const std::string line = absl::StrCat("dunebox: ", status.message(), "\n");
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  KillTree();
+  _exit(kExitRuntimeError);
+}
+
+// The session's control group; nothing when it has none.
+using Group = std::optional<confinement::Cgroup>;
+
+// Limits on the whole tree are better kept by the kernel. Where there is no place for a group they
+// are kept as without confinement.
+absl::StatusOr<Group> MakeGroup(const MonitorOptions& options) {
+  const SessionLimits& limits = options.limits;
+  const bool is_of_use = limits.memory || limits.tasks || limits.cpu_time;
+  const bool is_needed = confinement::NeedFor(options.plan, confinement::Mechanism::kCgroup).has_value();
+  if (!options.plan.confine || (!is_of_use && !is_needed)) return Group();
+  absl::StatusOr<confinement::Cgroup> group =
+      confinement::Cgroup::Create({.memory = limits.memory, .tasks = limits.tasks});
+  if (group.ok()) return Group(*std::move(group));
+  const absl::Status status =
+      confinement::LeaveOut(options.plan, confinement::Mechanism::kCgroup, group.status());
+  if (!status.ok()) return status;
+  return Group();
+}
+
+LimitWatch WatchFor(const MonitorOptions& options, const Group& group) {
+  LimitWatch::CpuClock cpu_clock;
+  if (group) cpu_clock = [&group = *group] { return group.CpuTime(); };
+  return LimitWatch(options.limits, options.is_output_full, std::move(cpu_clock));
+}
+
+// The tree is dead: what the kernel says about its end.
+void LookAtGroup(const Group& group, SessionEnd& end) {
+  if (group && end.signal == SIGKILL && group->RanOutOfMemory()) end.reason = EndReason::kMemory;
+}
+
 // In the program's process.
-[[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited,
+[[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited, const Group& group,
                                 confinement::Namespaces& namespaces,
                                 const RunProgram& run_program) {
+  if (group) {
+    if (absl::Status status = group->Enter(); !status.ok()) GiveUp(status);
+  }
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // Died between fork and prctl? In a pid namespace its death is that of the first process, too.
   if (!namespaces.Has(confinement::Mechanism::kPidNamespace) && getppid() != guardian) {
@@ -142,17 +184,11 @@ struct EndPipe {
   _exit(kExitRuntimeError);
 }
 
-[[noreturn]] void GiveUp(const absl::Status& status) {
-  const std::string line = absl::StrCat("dunebox: ", status.message(), "\n");
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-  KillTree();
-  _exit(kExitRuntimeError);
-}
-
 // In the guardian's process.
 [[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
-                                 const MonitorOptions& options, const RunProgram& run_program) {
-  LimitWatch watch(options.limits, options.is_output_full);
+                                 const MonitorOptions& options, const Group& group,
+                                 const RunProgram& run_program) {
+  LimitWatch watch = WatchFor(options, group);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGHUP);  // any signal: it wakes WaitForEnd, which looks for its parent
   const pid_t guardian = getpid();
@@ -163,11 +199,13 @@ struct EndPipe {
   if (program < 0) GiveUp(ForkError());
   if (program == 0) {
     pipe.Close();
-    BecomeProgram(guardian, inherited, *namespaces, run_program);
+    BecomeProgram(guardian, inherited, group, *namespaces, run_program);
   }
   namespaces->LeaveToChild();
-  const std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
+  std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
   KillTree();
+  if (end) LookAtGroup(group, *end);
+  if (group) group->Remove();
   if (!end) _exit(kExitRuntimeError);
   pipe.Tell(*end);
   _exit(end->exit_status);
@@ -192,10 +230,12 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
   // SIGCHLD: it wakes WaitForEnd, which looks for its parent, and is passed on to nobody.
   if (options.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGCHLD);
 
+  const absl::StatusOr<Group> group = MakeGroup(options);
+  if (!group.ok()) return group.status();
   const pid_t monitor = getpid();
   const pid_t guardian = fork();
   if (guardian < 0) return ForkError();
-  if (guardian == 0) BecomeGuardian(monitor, inherited, *pipe, options, run_program);
+  if (guardian == 0) BecomeGuardian(monitor, inherited, *pipe, options, *group, run_program);
   pipe->write_end = FileDescriptor();
   LimitWatch no_limits({});
   std::optional<SessionEnd> end = WaitForEnd(guardian, parent, PassOn::kFromAnybody, no_limits);
@@ -203,7 +243,9 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
   while (!end && !options.die_with_parent) {
     end = WaitForEnd(guardian, getppid(), PassOn::kFromAnybody, no_limits);
   }
-  KillTree();  // only when the guardian did not come to it
+  // Only when the guardian did not come to it.
+  KillTree();
+  if (*group) (*group)->Remove();
   if (!end) return SessionEnd{.reason = EndReason::kParentGone, .exit_status = kExitRuntimeError};
   return pipe->Told().value_or(*end);
 }

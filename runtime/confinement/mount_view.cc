@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/confinement/devices.h"
@@ -144,9 +145,20 @@ absl::Status Add(NewRoot& root, const Mount& mount, ProcSource proc) {
   return absl::InternalError("a kind of mount that nobody knows");
 }
 
+bool IsIn(std::string_view path, std::string_view tree) {
+  if (tree == "/") return true;
+  return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
+}
+
 bool IsProc(const Mount& mount) { return mount.kind == MountKind::kProc; }
 bool IsWholeRoot(const Mount& mount) {
   return mount.kind == MountKind::kBind && mount.target == "/";
+}
+
+// Within a tree that is shown anyway it could not be opened.
+bool IsDevice(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode));
 }
 
 absl::StatusOr<NewRoot> MakeRoot(const std::vector<Mount>& mounts) {
@@ -163,6 +175,17 @@ std::string Describe(const Mount& mount) {
 
 }  // namespace
 
+bool IsShownAlready(std::span<const Mount> before, const Mount& mount) {
+  if (mount.kind != MountKind::kBind || mount.source != mount.target) return false;
+  // The last one that the place is in decides what is there.
+  for (auto other = before.rbegin(); other != before.rend(); ++other) {
+    if (other->kind == MountKind::kSymlink || !IsIn(mount.target, other->target)) continue;
+    return other->kind == MountKind::kBind && other->source == other->target &&
+           other->writable == mount.writable && other->executable == mount.executable;
+  }
+  return false;
+}
+
 absl::Status BuildMountView(const std::vector<Mount>& mounts, ProcSource proc) {
   // Neither do our mounts reach the host, nor later ones of the host's us.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
@@ -172,6 +195,7 @@ absl::Status BuildMountView(const std::vector<Mount>& mounts, ProcSource proc) {
   if (!root.ok()) return In("the root directory", root.status());
   for (const Mount& mount : mounts) {
     if (&mount == &mounts.front() && IsWholeRoot(mount)) continue;
+    if (IsShownAlready({mounts.data(), &mount}, mount) && !IsDevice(mount.source)) continue;
     if (absl::Status status = Add(*root, mount, proc); !status.ok()) {
       return In(absl::StrCat("cannot show ", Describe(mount)), status);
     }

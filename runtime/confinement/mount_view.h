@@ -11,6 +11,7 @@
 #ifndef DUNEBOX_RUNTIME_CONFINEMENT_MOUNT_VIEW_H_
 #define DUNEBOX_RUNTIME_CONFINEMENT_MOUNT_VIEW_H_
 
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,9 @@ enum class ProcSource : unsigned char {
   kOwnNamespace,  // mounted anew: shows the pid namespace of the process that mounts it
   kHost,          // the host's: there is no pid namespace
 };
+
+// Does a bind before it show the same, with the same flags, at the same place? Each mount takes time.
+bool IsShownAlready(std::span<const Mount> before, const Mount& mount);
 
 // The old root is gone afterwards; the current directory is the new one.
 absl::Status BuildMountView(const std::vector<Mount>& mounts, ProcSource proc);

@@ -14,7 +14,8 @@ std::optional<EndReason> LimitWatch::Reached() {
   if (limits_.wall_time && now - start_ >= *limits_.wall_time) return EndReason::kWallTime;
   if (is_output_full_ && is_output_full_()) return EndReason::kOutput;
   if (limits_.cpu_time && now >= next_sample_) {
-    if (cpu_time_.Read() >= *limits_.cpu_time) return EndReason::kCpuTime;
+    const auto used = cpu_clock_ ? cpu_clock_() : cpu_time_.Read();
+    if (used >= *limits_.cpu_time) return EndReason::kCpuTime;
     // From after the reading, which takes longer the more processes there are.
     next_sample_ = Clock::now() + kSampleInterval;
   }

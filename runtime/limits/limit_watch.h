@@ -27,9 +27,17 @@ class LimitWatch {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `is_output_full` may be empty.
-  explicit LimitWatch(const SessionLimits& limits, std::function<bool()> is_output_full = {})
-      : limits_(limits), is_output_full_(std::move(is_output_full)), start_(Clock::now()) {}
+  // Whether the output is full, and the CPU time that was used up to now.
+  using OutputTest = std::function<bool()>;
+  using CpuClock = std::function<std::chrono::milliseconds()>;
+
+  // Both may be null: there is no limit of output; the descendants of this process are looked at.
+  explicit LimitWatch(const SessionLimits& limits, OutputTest is_output_full = nullptr,
+                      CpuClock cpu_clock = nullptr)
+      : limits_(limits),
+        is_output_full_(std::move(is_output_full)),
+        start_(Clock::now()),
+        cpu_clock_(std::move(cpu_clock)) {}
 
   std::optional<EndReason> Reached();
   // How long nothing has to be looked at; null: for ever.
@@ -37,9 +45,10 @@ class LimitWatch {
 
  private:
   const SessionLimits limits_;
-  const std::function<bool()> is_output_full_;
+  const OutputTest is_output_full_;
   const Clock::time_point start_;
   Clock::time_point next_sample_{};
+  const CpuClock cpu_clock_;
   TreeCpuTime cpu_time_;
   timespec pause_{};
 };

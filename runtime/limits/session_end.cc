@@ -17,6 +17,7 @@ std::string_view ReasonName(EndReason reason) {
     case EndReason::kWallTime:
     case EndReason::kCpuTime:
     case EndReason::kOutput:
+    case EndReason::kMemory:
       return "limit";
     case EndReason::kParentGone:
       return "parent-gone";
@@ -27,6 +28,7 @@ std::string_view ReasonName(EndReason reason) {
 std::string_view LimitName(EndReason reason) {
   if (reason == EndReason::kWallTime) return "wall-time";
   if (reason == EndReason::kCpuTime) return "cpu-time";
+  if (reason == EndReason::kMemory) return "memory";
   return reason == EndReason::kOutput ? "output" : "";
 }
 
@@ -41,6 +43,9 @@ std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
   }
   if (end.reason == EndReason::kOutput && limits.output) {
     return absl::StrCat("killed: output limit ", FormatSize(*limits.output), " reached");
+  }
+  if (end.reason == EndReason::kMemory && limits.memory) {
+    return absl::StrCat("killed: memory limit ", FormatSize(*limits.memory), " reached");
   }
   return {};
 }

@@ -16,13 +16,21 @@
 
 namespace dunebox::runtime {
 
-enum class EndReason : unsigned char { kExited, kSignaled, kWallTime, kCpuTime, kOutput, kParentGone };
+enum class EndReason : unsigned char {
+  kExited,
+  kSignaled,
+  kWallTime,
+  kCpuTime,
+  kMemory,
+  kOutput,
+  kParentGone
+};
 
 // Travels from the guardian to the monitor as bytes.
 struct SessionEnd {
   EndReason reason = EndReason::kExited;
   int exit_status = 0;
-  int signal = 0;  // with kSignaled
+  int signal = 0;  // with kSignaled and kMemory
 };
 
 // "killed: wall time limit 10s reached"; empty when no limit was.

@@ -20,6 +20,7 @@
 
 #include "runtime/confinement/identity.h"
 #include "runtime/confinement/mechanisms.h"
+#include "runtime/confinement/mount_view.h"
 #include "runtime/confinement/namespaces.h"
 
 namespace dunebox::confinement {
@@ -212,6 +213,21 @@ TEST_F(ConfinementTest, TheDevicesAreThereAndNoOthers) {
                                (Exists("/dev/kvm") ? "kvm " : "") + FlagsOf("/dev");
                       }),
             "yes yes yes opens ro nosuid nodev noexec ");
+}
+
+TEST(MountView, ATreeWithinAnotherIsNotMountedAgain) {
+  const std::vector<Mount> before = {{.source = "/usr", .target = "/usr"},
+                                     {.kind = MountKind::kTmpfs, .target = "/usr/tmp"},
+                                     {.source = "/a", .target = "/b"}};
+  const auto is_shown = [&](Mount mount) { return IsShownAlready(before, mount); };
+  EXPECT_TRUE(is_shown({.source = "/usr/bin", .target = "/usr/bin"}));
+  EXPECT_FALSE(is_shown({.source = "/usr/bin", .target = "/usr/bin", .writable = true}));
+  EXPECT_FALSE(is_shown({.source = "/usr/bin", .target = "/usr/bin", .executable = false}));
+  EXPECT_FALSE(is_shown({.source = "/usr/lib", .target = "/usr/bin"}));
+  EXPECT_FALSE(is_shown({.source = "/usr/tmp/x", .target = "/usr/tmp/x"}));
+  EXPECT_FALSE(is_shown({.source = "/usr2", .target = "/usr2"}));
+  EXPECT_FALSE(is_shown({.source = "/b/c", .target = "/b/c"}));
+  EXPECT_FALSE(is_shown({.kind = MountKind::kTmpfs, .target = "/usr/x"}));
 }
 
 TEST(Mechanisms, WhatAPlanCannotDoWithoutIsNamed) {

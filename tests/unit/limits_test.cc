@@ -69,6 +69,11 @@ TEST(SessionEnd, IsOneLineOfJsonAndOneForTheUser) {
   EXPECT_EQ(LimitMessage({.reason = EndReason::kWallTime}, limits),
             "killed: wall time limit 1s reached");
   EXPECT_EQ(LimitMessage({.reason = EndReason::kSignaled, .signal = 9}, limits), "");
+  const SessionEnd memory{.reason = EndReason::kMemory, .exit_status = 137, .signal = 9};
+  EXPECT_EQ(EndedLine(memory),
+            "{\"event\":\"ended\",\"exit_status\":137,\"signal\":9,\"reason\":\"limit\","
+            "\"limit\":\"memory\"}\n");
+  EXPECT_EQ(LimitMessage(memory, {.memory = 512 << 20}), "killed: memory limit 512M reached");
 }
 
 TEST(CpuTime, IsFoundBehindWhateverNameAProcessHas) {
