@@ -40,17 +40,13 @@ struct DeviceRow {
 
 // What every program may use of /dev, and of /proc what the runtime lets through. Nothing says that
 // /dev may be read as a whole: without a view of its own that would be the host's.
-constexpr std::array<DeviceRow, 14> kDeviceRows = {{
-    {"/dev/fd", kReadFile},
+constexpr std::array<DeviceRow, 10> kDeviceRows = {{
     {"/dev/full", kReadAndWrite},
     {"/dev/null", kReadAndWrite},
     {"/dev/ptmx", kReadAndWrite},
     {"/dev/pts", kReadAndWrite},
     {"/dev/random", kReadAndWrite},
     {kSharedMemory, kDirectoryRights},
-    {"/dev/stderr", kReadFile},
-    {"/dev/stdin", kReadFile},
-    {"/dev/stdout", kReadFile},
     {"/dev/tty", kReadAndWrite},
     {"/dev/urandom", kReadAndWrite},
     {"/dev/zero", kReadAndWrite},
@@ -118,14 +114,20 @@ class Trees {
     plan_.mounts.push_back(std::move(mount));
   }
 
-  // Of the longest path that leads to `path`.
-  FileRights RightsOn(std::string_view path) const {
-    const PathRule* longest = nullptr;
-    for (const auto& rule : rules_.paths) {
-      if (!IsIn(path, rule.path)) continue;
-      if (longest == nullptr || rule.path.size() > longest->path.size()) longest = &rule;
+  // Is the caller's file `path` there under its own name, to be executed?
+  bool ShowsProgram(const std::string& path) const {
+    const PathRule* rule = nullptr;
+    const Mount* mount = nullptr;
+    for (const PathRule& other : rules_.paths) {
+      if (!IsIn(path, other.path)) continue;
+      if (rule == nullptr || other.path.size() > rule->path.size()) rule = &other;
     }
-    return longest == nullptr ? hostcalls::policy::kNoRights : longest->rights;
+    for (const Mount& other : plan_.mounts) {
+      if (!IsIn(path, other.target)) continue;
+      if (mount == nullptr || other.target.size() > mount->target.size()) mount = &other;
+    }
+    return rule != nullptr && (rule->rights & kExecuteFile) != 0 && mount != nullptr &&
+           IsInPlace(*mount);
   }
 
   void Finish() {
@@ -224,7 +226,7 @@ absl::Status AddProgram(const std::string& program, const Surroundings& surround
                         Trees& trees) {
   const std::string path = AbsolutePath(program, surroundings);
   for (const std::string& name : {path, Resolved(path)}) {
-    if (name.empty() || (trees.RightsOn(name) & kExecuteFile) != 0) continue;
+    if (name.empty() || trees.ShowsProgram(name)) continue;
     const std::string directory = DirectoryOf(name);
     const std::string tree = IsShared(directory, surroundings) ? name : directory;
     const FileRule rule{

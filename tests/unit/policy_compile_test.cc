@@ -169,6 +169,9 @@ TEST_F(PolicyCompile, TheProgramsDirectoryIsItsOwnUnlessItHoldsMuchElse) {
   ASSERT_EQ(Compiled(), "");
   EXPECT_EQ(session_.program, root_ + "/tools/tool");
   EXPECT_THAT(OwnPaths(), ElementsAre("9 /tools"));
+  Say(Setting::kTmpfs, "/tmp");
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_THAT(OwnPaths(), ElementsAre("9 /tools")) << "a private /tmp has no program in it";
   program_ = root_ + "/home/me/tool";
   ASSERT_EQ(Compiled(), "");
   EXPECT_THAT(OwnPaths(), ElementsAre("9 /home/me/tool")) << "the home is not the program's";
@@ -367,7 +370,7 @@ TEST_F(PolicyCompile, TheExplanationIsInPlainWords) {
   ASSERT_EQ(Compiled(), "");
   const std::string text = FormatStatements(Explain(Effective(policy_), session_));
   EXPECT_EQ(text, R"(files:
-  read: /dev/fd, /dev/stderr, /dev/stdin, /dev/stdout, /proc [default]
+  read: /proc [default]
   read, write: /dev/full, /dev/null, /dev/ptmx, /dev/pts, /dev/random, /dev/tty, /dev/urandom,
       /dev/zero [default]
   read, write, create and remove: /dev/shm [default]
