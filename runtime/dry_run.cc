@@ -42,7 +42,7 @@ std::string DescribeSession(const SessionOptions& options, const SessionPlan& pl
   for (const std::string& argument : options.arguments) text += Line("argument", Quoted(argument));
   text += Line("engine", plan.engine);
   if (!plan.isolation.empty()) text += Line("isolation", plan.isolation);
-  text += Line("rights", "all of the caller's");
+  text += options.rights;
   if (!options.directory.empty()) text += Line("directory", Quoted(options.directory));
   return text + DescribeLimits(options.limits) + DescribeEnvironment(options.environment);
 }

@@ -48,6 +48,7 @@ struct SessionOptions {
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   bool die_with_parent = false;
   bool dry_run = false;
+  std::string rights;  // for a dry run: what rules and plan say, in lines for people
   std::string program;                 // as given: searched in PATH when it has no slash
   std::vector<std::string> arguments;  // argv of the guest, argv[0] included
 };

@@ -31,7 +31,8 @@ absl::StatusOr<std::vector<std::string>> ReadArguments(int fd) {
     if (text.size() > kMostBytes) return absl::OutOfRangeError("more than 16 MiB of arguments");
   }
   if (text.empty()) return std::vector<std::string>();
-  if (text.back() != '\0') return absl::InvalidArgumentError("the last argument has no NUL behind it");
+  if (text.back() != '\0')
+    return absl::InvalidArgumentError("the last argument has no NUL behind it");
   text.pop_back();
   return std::vector<std::string>(absl::StrSplit(text, '\0'));
 }

@@ -34,7 +34,7 @@ std::string TopLevelHelp() {
       "\n"
       "Commands:\n";
   for (const CommandRow& command : Commands()) {
-    text += fmt::format("  {:<11}{}\n", command.name, command.summary);
+    text += fmt::format("  {:<16}{}\n", command.name, command.summary);
   }
   text +=
       "\n"

@@ -1,4 +1,4 @@
-// The command line: parse, then hand over. Nothing is decided here.
+// The command line: parse, then hand over.
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -7,38 +7,55 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
 #include "sandbox/cli/options.h"
+#include "sandbox/cli/policy_commands.h"
 #include "sandbox/policy/compile.h"
+#include "sandbox/policy/explain.h"
 
 namespace dunebox::cli {
 namespace {
 
+int Print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  std::fprintf(stderr, "dunebox: cannot write to standard output: %s\n", std::strerror(errno));
+  return runtime::kExitRuntimeError;
+}
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  return runtime::kExitRuntimeError;
+}
+
 // A visitor: one overload for each alternative of Command.
 struct Execute {
   int operator()(const RunCommand& command) const {
-    policy::Policy policy = policy::Effective(command.policy);
-    // Nothing was said about rights: those of the caller.
-    if (!command.policy.HasRules() && !command.policy.allow_all) {
-      policy = command.policy;
-      policy.allow_all = "default";
-    }
-    runtime::SessionOptions session = command.session;
-    const absl::Status status =
-        policy::Compile(policy, policy::CallersSurroundings(), session);
-    if (status.ok()) return runtime::RunSession(session);
-    std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
-    return runtime::kExitRuntimeError;
+    absl::StatusOr<runtime::SessionOptions> session = SessionOf(command);
+    if (!session.ok()) return Fail(session.status());
+    return runtime::RunSession(*session);
+  }
+
+  int operator()(const ExplainCommand& command) const {
+    runtime::SessionOptions session = command.run.session;
+    const policy::Policy policy = PolicyOf(command.run);
+    const absl::Status status = policy::Compile(policy, policy::CallersSurroundings(), session);
+    if (!status.ok()) return Fail(status);
+    return Print(policy::FormatStatements(policy::Explain(policy, session)));
+  }
+
+  int operator()(const CheckCommand& command) const {
+    const std::vector<std::string> lines = CheckPolicies(command.files);
+    const std::string text = absl::StrCat(absl::StrJoin(lines, "\n"), lines.empty() ? "" : "\n");
+    const int status = Print(text);
+    return status == 0 && !lines.empty() ? 1 : status;
   }
 
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
 
-  int operator()(const PrintText& print) const {
-    if (std::fputs(print.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
-    std::fprintf(stderr, "dunebox: cannot write to standard output: %s\n", std::strerror(errno));
-    return runtime::kExitRuntimeError;
-  }
+  int operator()(const PrintText& print) const { return Print(print.text); }
 
   int operator()(const UsageError& error) const {
     std::fprintf(stderr, "dunebox: %s\n", error.message.c_str());

@@ -214,7 +214,9 @@ constexpr std::array<OptionRow, 2> kDoctorOptions = {{
     kHelpOption,
 }};
 
-constexpr std::array<CommandRow, 2> kCommands = {{
+constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
+
+constexpr std::array<CommandRow, 4> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -248,6 +250,23 @@ Exit status: that of the program; 128+N when signal N ended it; 124 when --time 
 when it was not found.
 )",
      .options = kRunOptions},
+    {.name = "policy explain",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Say in plain words what a program may do, and which option or line says so",
+     .details =
+         R"(Takes the options of 'dunebox run', and runs nothing. With PROG its own files are told, too.
+)",
+     .options = kRunOptions},
+    {.name = "policy check",
+     .synopsis = "FILE...",
+     .summary = "Look for mistakes in policy files, together and in this order",
+     .details =
+         R"(Names what cannot be understood or carried out, and rules without effect, wider than they
+look or dangerous.
+
+Exit status: 0 when there is nothing to say, 1 when there is.
+)",
+     .options = kCheckOptions},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",
@@ -264,6 +283,12 @@ std::span<const CommandRow> Commands() { return kCommands; }
 const CommandRow* FindCommand(std::string_view name) {
   const auto* row = std::ranges::find(kCommands, name, &CommandRow::name);
   return row == kCommands.end() ? nullptr : row;
+}
+
+bool IsGroupOfCommands(std::string_view word) {
+  return std::ranges::any_of(kCommands, [&](const CommandRow& row) {
+    return row.name.starts_with(word) && row.name.substr(word.size()).starts_with(' ');
+  });
 }
 
 const OptionRow* FindOption(const CommandRow& command, std::string_view name) {

@@ -48,7 +48,7 @@ struct OptionRow {
 };
 
 struct CommandRow {
-  std::string_view name;      // "run"
+  std::string_view name;      // "run", "policy check"
   std::string_view synopsis;  // what follows the name in the usage line
   std::string_view summary;   // one line, no full stop
   std::string_view details;   // paragraphs below the options of --help, wrapped, "\n" at the end
@@ -59,6 +59,8 @@ std::span<const CommandRow> Commands();
 
 // Null when there is no such command or option. "-h" is found as --help.
 const CommandRow* FindCommand(std::string_view name);
+// Do commands of two words begin with this one?
+bool IsGroupOfCommands(std::string_view word);
 const OptionRow* FindOption(const CommandRow& command, std::string_view name);
 
 }  // namespace dunebox::cli

@@ -163,8 +163,8 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   return {};
 }
 
-// `words` with what the descriptors of --args hold in place of each --args of ours; there may be more
-// of them in it.
+// `words` with what the descriptors of --args hold in place of each --args of ours; there may be
+// more of them in it.
 std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow& command,
                                                                Words given) {
   std::vector<std::string> words(given.begin(), given.end());
@@ -303,17 +303,45 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
   return std::nullopt;
 }
 
+void TakeProgram(Words program, RunCommand& run) {
+  if (program.empty()) return;
+  run.session.program = program.front();
+  run.session.arguments.assign(program.begin(), program.end());
+}
+
 Command FinishRun(const CommandRow& command, Words program, Settings settings) {
   if (program.empty()) return Usage(command, "no program given");
-  settings.run.session.program = program.front();
-  settings.run.session.arguments.assign(program.begin(), program.end());
+  TakeProgram(program, settings.run);
   return std::move(settings.run);
 }
 
-Command FinishDoctor(const CommandRow& command, Words rest, const Settings& settings) {
+Command FinishExplain(const CommandRow&, Words program, Settings settings) {
+  TakeProgram(program, settings.run);
+  return ExplainCommand{std::move(settings.run)};
+}
+
+Command FinishCheck(const CommandRow& command, Words rest, Settings) {
+  if (rest.empty()) return Usage(command, "no file given");
+  return CheckCommand{{rest.begin(), rest.end()}};
+}
+
+Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
   return settings.doctor;
 }
+
+// What a command makes of its words.
+struct FinishRow {
+  std::string_view command;
+  Command (*finish)(const CommandRow&, Words, Settings);
+};
+
+constexpr FinishRow kFinishes[] = {
+    {"run", FinishRun},
+    {"policy explain", FinishExplain},
+    {"policy check", FinishCheck},
+    {"doctor", FinishDoctor},
+};
 
 bool AsksForHelp(Words words) {
   return std::ranges::any_of(
@@ -329,8 +357,8 @@ Command ParseCommand(const CommandRow& command, Words given) {
   if (AsksForHelp(ours)) return PrintText{CommandHelp(command)};
   Settings settings;
   if (auto error = ParseOptions(command, ours, settings)) return *std::move(error);
-  return command.name == "run" ? FinishRun(command, programs, std::move(settings))
-                               : FinishDoctor(command, programs, settings);
+  const auto* const row = std::ranges::find(kFinishes, command.name, &FinishRow::command);
+  return row->finish(command, programs, std::move(settings));
 }
 
 }  // namespace
@@ -341,11 +369,17 @@ Command ParseCommandLine(const std::vector<std::string>& arguments) {
   const std::string& first = arguments.front();
   if (first == "--help" || first == "-h") return PrintText{TopLevelHelp()};
   if (first == "--version") return PrintText{VersionText()};
-  if (const CommandRow* command = FindCommand(first)) {
-    return ParseCommand(*command, Words(arguments).subspan(1));
+  std::string name = first;
+  std::size_t words = 1;
+  if (IsGroupOfCommands(first) && arguments.size() > 1) {
+    name += " " + arguments[1];
+    words = 2;
+  }
+  if (const CommandRow* command = FindCommand(name)) {
+    return ParseCommand(*command, Words(arguments).subspan(words));
   }
   return UsageError{fmt::format("unknown {} '{}'; {}",
-                                LooksLikeOption(first) ? "option" : "command", first, kSee)};
+                                LooksLikeOption(first) ? "option" : "command", name, kSee)};
 }
 
 }  // namespace dunebox::cli

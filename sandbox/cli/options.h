@@ -24,6 +24,15 @@ struct RunCommand {
   policy::Policy policy;            // as stated
 };
 
+// The same words as RunCommand; the program may be missing.
+struct ExplainCommand {
+  RunCommand run;
+};
+
+struct CheckCommand {
+  std::vector<std::string> files;  // one at least
+};
+
 struct DoctorCommand {
   doctor::ReportFormat format = doctor::ReportFormat::kText;
 };
@@ -38,7 +47,8 @@ struct UsageError {
   std::string message;
 };
 
-using Command = std::variant<RunCommand, DoctorCommand, PrintText, UsageError>;
+using Command =
+    std::variant<RunCommand, ExplainCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);

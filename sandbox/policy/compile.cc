@@ -108,14 +108,18 @@ std::string ProgramPath(const Policy& policy, const Surroundings& surroundings,
   return path.ok() ? AbsolutePath(*path, surroundings) : "";
 }
 
-// Where it starts when nobody said so: here, if it may see this, else at the root.
-std::string StartDirectory(const Surroundings& surroundings,
-                           const hostcalls::policy::Rules& rules) {
-  const bool is_visible = std::ranges::any_of(rules.paths, [&](const auto& rule) {
-    return IsIn(surroundings.directory, rule.path) &&
-           (rule.rights & hostcalls::policy::kReadFile) != 0;
-  });
-  return is_visible ? surroundings.directory : "/";
+// Where it starts when nobody said so: here, if this is what the program sees under the name, else
+// at the root.
+std::string StartDirectory(const Surroundings& surroundings, const confinement::Plan& plan) {
+  const confinement::Mount* innermost = nullptr;
+  for (const confinement::Mount& mount : plan.mounts) {
+    if (!IsIn(surroundings.directory, mount.target)) continue;
+    if (innermost == nullptr || mount.target.size() > innermost->target.size()) innermost = &mount;
+  }
+  const bool is_in_place = innermost != nullptr &&
+                           innermost->kind == confinement::MountKind::kBind &&
+                           innermost->source == innermost->target;
+  return is_in_place ? surroundings.directory : "/";
 }
 
 }  // namespace
@@ -182,7 +186,7 @@ absl::Status Compile(const Policy& policy, const Surroundings& surroundings,
   if (policy.hostname) plan.identity.hostname = policy.hostname->value;
   CompileRequired(policy, plan);
   if (session.program.find('/') != std::string::npos) session.program = program;
-  if (!policy.directory) session.directory = StartDirectory(surroundings, rules);
+  if (!policy.directory) session.directory = StartDirectory(surroundings, plan);
   return absl::OkStatus();
 }
 

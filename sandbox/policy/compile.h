@@ -10,6 +10,7 @@
 #define DUNEBOX_SANDBOX_POLICY_COMPILE_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -24,9 +25,14 @@ struct Surroundings {
   std::string directory;                 // the current one; absolute
   std::vector<std::string> environment;  // "K=V"
   HostLookup lookup;
+  // Can the session have a view of files of its own? If not, the default policy goes without its
+  // private trees, and what a user says of one is refused by the second wall.
+  bool mount_namespace = true;
 };
 
 Surroundings CallersSurroundings();
+// Of the variable `name`; empty when there is none.
+std::string ValueOf(const Surroundings& surroundings, std::string_view name);
 
 // `stated` on top of the default policy, or `stated` itself when it is the rights of the caller.
 Policy Effective(const Policy& stated);

@@ -25,25 +25,32 @@ using hostcalls::policy::kExecuteFile;
 using hostcalls::policy::kReadFile;
 using hostcalls::policy::kReadOnly;
 using hostcalls::policy::kWriteFile;
+using hostcalls::policy::PathRule;
 using hostcalls::policy::Rules;
 
 constexpr FileRights kReadAndWrite = kReadFile | kWriteFile;
 constexpr FileRights kDirectoryRights = kReadFile | kWriteFile | kCreateFile;
+
+constexpr std::string_view kSharedMemory = "/dev/shm";
 
 struct DeviceRow {
   std::string_view path;
   FileRights rights;
 };
 
-// What every program may use of /dev, and of /proc what the runtime lets through.
-constexpr std::array<DeviceRow, 11> kDeviceRows = {{
-    {"/dev", kReadFile},
+// What every program may use of /dev, and of /proc what the runtime lets through. Nothing says that
+// /dev may be read as a whole: without a view of its own that would be the host's.
+constexpr std::array<DeviceRow, 14> kDeviceRows = {{
+    {"/dev/fd", kReadFile},
     {"/dev/full", kReadAndWrite},
     {"/dev/null", kReadAndWrite},
     {"/dev/ptmx", kReadAndWrite},
     {"/dev/pts", kReadAndWrite},
     {"/dev/random", kReadAndWrite},
-    {"/dev/shm", kDirectoryRights},
+    {kSharedMemory, kDirectoryRights},
+    {"/dev/stderr", kReadFile},
+    {"/dev/stdin", kReadFile},
+    {"/dev/stdout", kReadFile},
     {"/dev/tty", kReadAndWrite},
     {"/dev/urandom", kReadAndWrite},
     {"/dev/zero", kReadAndWrite},
@@ -113,7 +120,7 @@ class Trees {
 
   // Of the longest path that leads to `path`.
   FileRights RightsOn(std::string_view path) const {
-    const hostcalls::policy::PathRule* longest = nullptr;
+    const PathRule* longest = nullptr;
     for (const auto& rule : rules_.paths) {
       if (!IsIn(path, rule.path)) continue;
       if (longest == nullptr || rule.path.size() > longest->path.size()) longest = &rule;
@@ -122,6 +129,7 @@ class Trees {
   }
 
   void Finish() {
+    DropRepetitions();
     // A link in a tree that is there anyway is there, too.
     std::vector<std::string> trees;
     for (const Mount& mount : plan_.mounts) {
@@ -134,10 +142,52 @@ class Trees {
     });
     // What leads to a mount comes before it: "/a" < "/a/b", and "/a-b" wherever it may be.
     std::ranges::stable_sort(plan_.mounts, {}, &Mount::target);
-    std::ranges::sort(rules_.paths, {}, &hostcalls::policy::PathRule::path);
+    std::ranges::sort(rules_.paths, {}, &PathRule::path);
   }
 
  private:
+  // A tree of the caller's at its own place.
+  static bool IsInPlace(const Mount& mount) {
+    return mount.kind == MountKind::kBind && mount.source == mount.target;
+  }
+
+  const Mount* MountAt(const std::string& target) const {
+    const auto mount = std::ranges::find(plan_.mounts, target, &Mount::target);
+    return mount == plan_.mounts.end() ? nullptr : &*mount;
+  }
+
+  // Of the trees with `path` in them, itself excepted, the innermost.
+  const PathRule* RuleAround(const std::string& path) const {
+    const PathRule* innermost = nullptr;
+    for (const PathRule& rule : rules_.paths) {
+      if (rule.path == path || !IsIn(path, rule.path)) continue;
+      if (innermost == nullptr || rule.path.size() > innermost->path.size()) innermost = &rule;
+    }
+    return innermost;
+  }
+
+  // Says nothing new: it is in a tree at its own place with the same rights.
+  bool IsRepetition(const PathRule& rule) const {
+    const Mount* const mount = MountAt(rule.path);
+    const PathRule* const around = RuleAround(rule.path);
+    if (mount == nullptr || around == nullptr || around->rights != rule.rights) return false;
+    const Mount* const outer = MountAt(around->path);
+    return outer != nullptr && IsInPlace(*mount) && IsInPlace(*outer);
+  }
+
+  // Each mount costs time at every start.
+  void DropRepetitions() {
+    std::vector<std::string> repetitions;
+    for (const PathRule& rule : rules_.paths) {
+      if (IsRepetition(rule)) repetitions.push_back(rule.path);
+    }
+    const auto is_dropped = [&](const std::string& path) {
+      return std::ranges::find(repetitions, path) != repetitions.end();
+    };
+    std::erase_if(rules_.paths, [&](const PathRule& rule) { return is_dropped(rule.path); });
+    std::erase_if(plan_.mounts, [&](const Mount& mount) { return is_dropped(mount.target); });
+  }
+
   Rules& rules_;
   confinement::Plan& plan_;
 };
@@ -217,10 +267,12 @@ absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings
   trees.AddMount({.kind = MountKind::kProc, .target = "/proc"});
   trees.AddMount({.kind = MountKind::kDevices, .target = "/dev"});
   for (const DeviceRow& row : kDeviceRows) {
+    if (row.path == kSharedMemory && !surroundings.mount_namespace) continue;  // all users' own
     trees.AddRule(std::string(row.path), row.rights, "default");
   }
   for (const FileRule& rule : policy.files) {
     if (rule.kind == TreeKind::kTmpfs) {
+      if (rule.may_be_absent && !surroundings.mount_namespace) continue;
       trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = rule.size},
                 rule.rights, rule.origin);
     } else if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {

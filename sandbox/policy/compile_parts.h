@@ -26,8 +26,6 @@ absl::Status CompileNetwork(const Policy& policy, const HostLookup& lookup,
                             hostcalls::policy::Rules& rules, confinement::Plan& plan);
 absl::Status CompileCalls(const Policy& policy, hostcalls::policy::Rules& rules);
 
-// Of the caller's variable NAME; empty when there is none.
-std::string ValueOf(const Surroundings& surroundings, std::string_view name);
 // Absolute, without "." and "..": as the words say, no link is followed. "~/" is the caller's home.
 std::string AbsolutePath(const std::string& path, const Surroundings& surroundings);
 // Is `path` the tree's root or below it? Both absolute and normal.

@@ -19,18 +19,23 @@
 namespace dunebox::policy {
 namespace {
 
-std::vector<std::string> AllKeys() {
-  std::vector<std::string> keys;
+// Keys, and tables of them.
+std::vector<std::string> AllNames() {
+  std::vector<std::string> names;
   for (const SettingRow& row : Settings()) {
-    if (row.shape != Shape::kAlias) keys.emplace_back(row.key);
+    if (row.shape == Shape::kAlias) continue;
+    names.emplace_back(row.key);
+    if (const std::size_t dot = row.key.find('.'); dot != std::string_view::npos) {
+      names.emplace_back(row.key.substr(0, dot));
+    }
   }
-  return keys;
+  return names;
 }
 
 // Somebody who knows the flags may write their names.
 std::string Suggestion(const std::string& key) {
   const SettingRow* const row = FindSettingOfFlag("--" + key.substr(key.rfind('.') + 1));
-  if (row == nullptr) return DidYouMean(key, AllKeys());
+  if (row == nullptr) return DidYouMean(key, AllNames());
   return absl::StrCat("; did you mean '", std::string(row->key), "'?");
 }
 

@@ -83,6 +83,32 @@ refuses "--jit-record needs engine jit, not --engine=kvm" run --engine=kvm --jit
 refuses "--jit-perf-map needs engine jit, not --engine=kvm" run --engine=kvm --jit-perf-map ls
 refuses "unexpected argument 'now'; see 'dunebox doctor --help'" doctor now
 
+# Policies: what is said comes back in plain words, and a mistake with its place.
+policy=$(mktemp)
+trap 'rm -f "$output" "$errors" "$policy"' EXIT
+printf '[files]\nread = "/usr/share"\n[limits]\ntime = "10s"\n' >"$policy"
+prints '--policy=FILE' run --help
+prints '^Usage: dunebox policy check FILE' policy check --help
+prints "^  time 10s \\[$policy:4\\]$" policy explain --policy "$policy" ls
+prints '^  time 3s \[--time 3s\]$' policy explain --time 3s --policy "$policy"
+prints '^  connect to 192.0.2.1, port 443 \[--net tcp:192.0.2.1:443\]$' \
+  policy explain --net=tcp:192.0.2.1:443 -- ls -l
+prints '^policy network: none.* \[--net none\]$' run --dry-run --net=none ls
+prints 'every right of the caller' policy explain --allow=all
+refuses "unknown command 'policy chek'; see 'dunebox --help'" policy chek
+refuses "no file given; see 'dunebox policy check --help'" policy check
+refuses "--ro /nonexistent: /nonexistent: No such file or directory" run --ro /nonexistent ls
+refuses "--net tcp:host.invalid:1: no address known of 'host.invalid'" \
+  run --net tcp:host.invalid:1 ls
+printf '[files]\nraed = "/usr/share"\n' >"$policy"
+refuses "$policy:2:1: unknown key 'files.raed'; did you mean 'files.read'?" \
+  run --policy "$policy" ls
+run_and_expect 1 policy check "$policy"
+grep -qF "$policy:2:1: unknown key" "$output" || fail 'policy check: no place of the mistake'
+printf '[limits]\npids = 3\n' >"$policy"
+run_and_expect 0 policy check "$policy"
+[[ ! -s $output && ! -s $errors ]] || fail 'policy check: says something about nothing'
+
 # A full disk behind stdout is an error, not silence.
 status=0
 "$dunebox" --help >/dev/full 2>"$errors" || status=$?
