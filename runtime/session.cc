@@ -15,10 +15,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
+#include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
@@ -115,6 +117,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
         of_jit, " needs engine jit, ",
         options.engine == EngineChoice::kKvm ? "not --engine=kvm"
                                              : "and auto takes kvm here: say --engine=jit"));
+  }
+  if (options.denials_fd >= 0 && fcntl(options.denials_fd, F_GETFD) < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the descriptor for denials, ", options.denials_fd, ", is not open"));
   }
   if (options.status_fd >= 0 && fcntl(options.status_fd, F_GETFD) < 0) {
     return absl::InvalidArgumentError(
@@ -276,7 +282,13 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
       hostcalls::WriteLine(*fd, hostcalls::kChromeTraceStart);
     }
   }
-  if (options.diagnostics.any_report()) {
+  if (options.denials_fd >= 0) {
+    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(options.denials_fd);
+    if (!fd.ok()) return fd.status();
+    session.denials_fd = fd->release();
+    close(options.denials_fd);  // the program does not have it
+  }
+  if (options.diagnostics.any_report() || !options.rules.allow_all) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
@@ -296,7 +308,8 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   process::SessionState session{.trace = options.trace,
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
-                                .jit_cache = options.jit_cache};
+                                .jit_cache = options.jit_cache,
+                                .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
     absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
@@ -376,6 +389,21 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
   return absl::OkStatus();
 }
 
+// What `dunebox run` or an execve that was already permitted starts. There is no call of the
+// program's to refuse any more: the session, or the process, ends.
+absl::Status MayExecute(const hostcalls::policy::Rules& rules,
+                        hostcalls::ReservedDescriptors reserved, int fd, const std::string& path) {
+  if (rules.allow_all || rules.audit) return absl::OkStatus();
+  const hostcalls::CopyResult<std::string> name = hostcalls::ObjectName(reserved, fd);
+  if (!name.ok()) return absl::ErrnoToStatus(name.error().value, path);
+  const hostcalls::policy::RightsAndOrigin allowed = hostcalls::RightsOnName(rules, *name);
+  if ((allowed.rights & hostcalls::policy::kExecuteFile) != 0) return absl::OkStatus();
+  const std::string object = hostcalls::Escape(*name);
+  return absl::PermissionDeniedError(
+      absl::StrCat(hostcalls::Escape(path), ": the policy does not permit to execute ", object,
+                   " (to allow it: --ro ", object, ")"));
+}
+
 // Of a program that was given as a descriptor, that descriptor is opened and closed.
 absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
   const hostcalls::ReservedFd program_fd(state.program_fd);
@@ -383,7 +411,10 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
                                ? hostcalls::DescriptorPath(program_fd.get())
                                : state.path;
   absl::StatusOr<loader::Program> program =
-      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()));
+      loader::OpenProgram(path, state.arguments, WindowRange(memory_.window()),
+                          [&](int fd, const std::string& name) {
+                            return MayExecute(state.session.rules, limits_.reserved(), fd, name);
+                          });
   if (program.ok()) program->path = state.path;
   return program;
 }

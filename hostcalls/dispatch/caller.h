@@ -64,6 +64,8 @@ struct Caller {
   // What the session's policy permits; null where none is in force: the rights of the caller. Set
   // before the first call.
   const policy::Guard* guard = nullptr;
+  // Why the policy refused the call under way. Whoever traces calls takes it.
+  std::string denied_by;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -121,6 +121,8 @@ struct Rules {
   RightsAndOrigin RightsOn(std::string_view path) const;
   // Does some rule with rights lie below `path`? Then its name may be looked up and listed past.
   bool LeadsToRights(std::string_view path) const;
+  // Is there any rule below `path`, also one without rights?
+  bool HasRuleBelow(std::string_view path) const;
   std::string_view OriginText(Origin origin) const;
 };
 

@@ -9,6 +9,7 @@
 
 #include <utility>
 
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/pinned_path.h"
 #include "hostcalls/services/proc_files.h"
@@ -88,6 +89,17 @@ SyscallResult OpenText(Caller& caller, const ReservedFd& pinned, ProcAnswer answ
   return Reopen(caller, *file, how);
 }
 
+// What opening an existing object so takes. Without any it is looked up (O_PATH).
+policy::FileRights RightsToOpen(const open_how& how) {
+  if ((how.flags & O_PATH) != 0) return policy::kNoRights;
+  policy::FileRights rights = policy::kNoRights;
+  const std::uint64_t mode = how.flags & O_ACCMODE;
+  if (mode != O_WRONLY) rights |= policy::kReadFile;
+  if (ForWriting(how)) rights |= policy::kWriteFile;
+  if (HasAll(how.flags, kTemporaryFile)) rights |= policy::kCreateFile;
+  return rights;
+}
+
 SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_how& how) {
   if ((how.flags & O_PATH) != 0) {
     // Gives no access by itself: opening it comes here again.
@@ -114,10 +126,16 @@ SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_ho
 }
 
 SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
+  int descriptor = -1;
   const PinOptions options{.flags = request.how.flags & (O_NOFOLLOW | O_DIRECTORY),
-                           .resolve = request.how.resolve};
+                           .resolve = request.how.resolve,
+                           .descriptor = &descriptor};
   CopyResult<ReservedFd> pinned = PinObject(caller, request.directory, request.path, options);
   if (!pinned.ok()) return pinned.error();
+  // Before anything of it is told, and before FIFOs and devices notice that they are opened.
+  const SyscallResult allowed =
+      RequireReopen(caller, pinned->get(), RightsToOpen(request.how), descriptor);
+  if (!allowed.ok()) return allowed;
   if ((request.how.flags & O_CREAT) != 0) {
     struct stat status {};
     if (fstat(pinned->get(), &status) != 0) return LastErrno();
@@ -126,10 +144,26 @@ SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
   return OpenPinned(caller, *pinned, request.how);
 }
 
+// In a directory that is held, so that what is created is what was asked about.
+SyscallResult CreateUnderRules(Caller& caller, const OpenRequest& request, open_how how) {
+  CopyResult<PinnedParent> parent =
+      PinParent(caller, request.directory, request.path, request.how.resolve);
+  if (!parent.ok()) return parent.error();
+  const policy::FileRights rights = RightsToOpen(how) | policy::kCreateFile;
+  const SyscallResult allowed = RequireEntry(caller, *parent, rights);
+  if (!allowed.ok()) return allowed;
+  how.resolve = 0;
+  return HostOpenAt2(caller, parent->directory.get(), parent->name, how);
+}
+
 // Creates the file, or EEXIST: for anything that is there, a link to nowhere included.
 SyscallResult CreateNew(Caller& caller, const OpenRequest& request) {
   open_how how = request.how;
   how.flags |= O_EXCL;
+  // A slash at the end never creates; the kernel has the error.
+  if (HasFileRules(caller) && request.path.back() != '/') {
+    return CreateUnderRules(caller, request, how);
+  }
   // With O_EXCL there is no old object to open by mistake; magic links stay out for the sake of
   // those that lead into the runtime's directories.
   if (how.resolve == 0) how.resolve = RESOLVE_NO_MAGICLINKS;
@@ -222,7 +256,8 @@ open_how HowFromFlags(std::uint64_t flags, std::uint64_t mode) {
 
 SyscallResult OpenForGuest(Caller& caller, const OpenRequest& request) {
   if (request.path.empty()) return Errno{ENOENT};
-  if (request.path.front() == '/' && request.how.resolve == 0 && !MayBeProgram(caller, request)) {
+  const bool free = !HasFileRules(caller) && !MayBeProgram(caller, request);
+  if (request.path.front() == '/' && request.how.resolve == 0 && free) {
     const SyscallResult result = OpenOnRootMount(caller, request);
     if (!SaysNothing(result)) return result;
   }
@@ -231,7 +266,8 @@ SyscallResult OpenForGuest(Caller& caller, const OpenRequest& request) {
   if (creates || request.how.resolve != 0) {
     if (SyscallResult checked = CheckHow(caller, request.how); !checked.ok()) return checked;
   }
-  return OpenCarefully(caller, request);
+  const SyscallResult opened = OpenCarefully(caller, request);
+  return opened.ok() ? opened : TellFailure(caller, request.directory, request.path, opened);
 }
 
 SyscallResult HandleOpen(Caller& caller, const ArgumentValues& arguments) {
@@ -258,6 +294,21 @@ SyscallResult HandleOpenat2(Caller& caller, const ArgumentValues& arguments) {
   return OpenWithFlags(caller, AsInt(arguments[0]), arguments[1], how);
 }
 
+// File rules name objects by paths from the root they were made for: under rules the only root that
+// may be chosen is that one.
+SyscallResult RequireRoot(Caller& caller, int target) {
+  if (!HasFileRules(caller)) return kSuccess;
+  CopyResult<std::string> name = ObjectName(caller.reserved, target);
+  if (!name.ok()) return name.error();
+  if (*name == "/") return kSuccess;
+  const policy::Denial denial{.action = "call",
+                              .object = "chroot " + *name,
+                              .origin = 0,
+                              .cure = "--allow=all",
+                              .error = EPERM};
+  return caller.guard->Refuse(caller, denial) ? SyscallResult(Errno{EPERM}) : kSuccess;
+}
+
 // The quick way starts at the root the program was started with. Before that stops being the
 // guest's, something that is no directory takes its place: every attempt then ends with ENOTDIR.
 // The slot is never left empty: a thread may be about to use its number.
@@ -267,6 +318,7 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   if (!path.ok()) return path.error();
   CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, 0);
   if (!target.ok()) return target.error();
+  if (SyscallResult allowed = RequireRoot(caller, target->get()); !allowed.ok()) return allowed;
   if (!caller.limits.root_changed) *path = "/proc/" + DescriptorLink(target->get());
   const LowDescriptors::Window window(caller.limits.low_descriptors);
   const ReservedFd nothing(eventfd(0, EFD_CLOEXEC));

@@ -15,6 +15,9 @@
 //     The pinned number is the only one in use then, so the guest gets the lowest free one.
 //  3. O_CREAT on the careful way: what exists is opened as in 2, what does not is created with
 //     O_EXCL, which never opens anything old; a race with other processes starts it again.
+//  4. Under file rules (file_rules.h) everything goes the careful way, and the rules are asked about
+//     the pinned object before it is reopened: what is refused is neither truncated nor, being a
+//     FIFO or a device, opened at all. What is created is created in a pinned directory.
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_OPEN_H_
 #define DUNEBOX_HOSTCALLS_SERVICES_OPEN_H_
 

@@ -14,6 +14,10 @@
 //  kNamed     The last name is created, removed or given to something else. In procfs nothing can
 //             be; that the runtime's descriptors are not there is all there is to say.
 //
+// Under file rules (file_rules.h) nothing is left to the kernel's own lookup: objects are always
+// pinned and asked about, names are made and removed in pinned directories, and so are the objects
+// of descriptors that fchmod() and its like change.
+//
 // An empty path is about the descriptor, which has been checked. After a chroot, calls without a
 // directory argument go to the kernel as they are, because /proc need not be there.
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_PATH_CALLS_H_

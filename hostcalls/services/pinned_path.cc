@@ -36,6 +36,8 @@ class PathWalk {
   explicit PathWalk(Caller& caller) : caller_(caller) {}
 
   CopyResult<ReservedFd> Walk(int directory, std::string_view path, std::uint64_t flags);
+  // The number of the last step, where that was a magic link to a descriptor of this process.
+  int descriptor() const { return descriptor_; }
 
  private:
   // What `name` in a pinned directory is or leads to.
@@ -46,6 +48,7 @@ class PathWalk {
 
   Caller& caller_;
   int links_left_ = kMostLinks;
+  int descriptor_ = -1;
 };
 
 CopyResult<ReservedFd> PathWalk::Walk(int directory, std::string_view path, std::uint64_t flags) {
@@ -68,6 +71,7 @@ CopyResult<ReservedFd> PathWalk::Walk(int directory, std::string_view path, std:
 }
 
 CopyResult<ReservedFd> PathWalk::Step(int directory, const std::string& name, std::uint64_t flags) {
+  descriptor_ = -1;
   CopyResult<ReservedFd> direct =
       PinStep(caller_, directory, name, {.flags = flags, .resolve = RESOLVE_NO_MAGICLINKS});
   if (direct.ok() || direct.error().value != ELOOP) return direct;
@@ -90,6 +94,7 @@ CopyResult<ReservedFd> PathWalk::FollowMagicLink(int directory, const ProcLocati
   }
   // The directory is pinned and the name is ours: it can only be this link.
   const bool executable = location.entry.empty() && name == "exe";
+  if (location.entry == "fd" && IsOwnTask(location.id)) descriptor_ = ParseProcNumber(name);
   if (!executable) {
     return PinStep(caller_, directory, name, {.flags = flags, .resolve = 0});
   }
@@ -138,13 +143,20 @@ CopyResult<ReservedFd> PinObject(Caller& caller, int directory, const std::strin
   if (pinned.ok() || pinned.error().value != ELOOP) return pinned;
   if (options.resolve == RESOLVE_NO_XDEV) return Errno{EXDEV};  // what a magic link would give
   if (options.resolve != 0) return Errno{ELOOP};
-  return PathWalk(caller).Walk(directory, path, options.flags);
+  PathWalk walk(caller);
+  CopyResult<ReservedFd> walked = walk.Walk(directory, path, options.flags);
+  if (options.descriptor != nullptr) *options.descriptor = walk.descriptor();
+  return walked;
+}
+
+CopyResult<ReservedFd> PinDescriptor(Caller& caller, int fd) {
+  return PinStep(caller, NumberOf(ReservedSlot::kProc, caller.reserved), DescriptorLink(fd), {});
 }
 
 CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
-                                  std::uint64_t flags) {
+                                  std::uint64_t flags, int* descriptor) {
   CopyResult<ReservedFd> pinned =
-      PinObject(caller, directory, path, {.flags = flags, .resolve = 0});
+      PinObject(caller, directory, path, {.flags = flags, .resolve = 0, .descriptor = descriptor});
   if (!pinned.ok()) return pinned;
   const CopyResult<ProcLocation> location = Locate(caller, pinned->get());
   if (!location.ok()) return location.error();
@@ -152,12 +164,13 @@ CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::stri
   return pinned;
 }
 
-CopyResult<PinnedParent> PinParent(Caller& caller, int directory, const std::string& path) {
+CopyResult<PinnedParent> PinParent(Caller& caller, int directory, const std::string& path,
+                                   std::uint64_t resolve) {
   if (path.empty()) return Errno{ENOENT};
   const std::size_t slash = path.rfind('/');
   const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   CopyResult<ReservedFd> pinned =
-      PinObject(caller, directory, parent, {.flags = O_DIRECTORY, .resolve = 0});
+      PinObject(caller, directory, parent, {.flags = O_DIRECTORY, .resolve = resolve});
   if (!pinned.ok()) return pinned.error();
   return PinnedParent{.directory = *std::move(pinned),
                       .name = slash == std::string::npos ? path : path.substr(slash + 1)};

@@ -32,6 +32,8 @@ namespace dunebox::hostcalls {
 struct PinOptions {
   std::uint64_t flags = 0;    // of O_NOFOLLOW and O_DIRECTORY
   std::uint64_t resolve = 0;  // as in open_how
+  // Gets the number whose magic link, of the calling process, the path ended with.
+  int* descriptor = nullptr;
 };
 
 // What `path` names. `directory` is the guest's, AT_FDCWD or a pinned one. Errors are the kernel's.
@@ -39,16 +41,21 @@ CopyResult<ReservedFd> PinObject(Caller& caller, int directory, const std::strin
                                  PinOptions options);
 
 // The same for a call that only names the object: ENOENT also for the entries that procfs has for
-// the runtime's descriptors. `flags` as in PinOptions.
+// the runtime's descriptors. `flags` and `descriptor` as in PinOptions.
 CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
-                                  std::uint64_t flags);
+                                  std::uint64_t flags, int* descriptor = nullptr);
+
+// What the guest's descriptor refers to, by a descriptor that gives no access.
+CopyResult<ReservedFd> PinDescriptor(Caller& caller, int fd);
 
 // Where `path` has its last component, whether that exists or not.
 struct PinnedParent {
   ReservedFd directory;
   std::string name;
 };
-CopyResult<PinnedParent> PinParent(Caller& caller, int directory, const std::string& path);
+// With slashes at the end the last component is empty.
+CopyResult<PinnedParent> PinParent(Caller& caller, int directory, const std::string& path,
+                                   std::uint64_t resolve = 0);
 
 // The text of the symbolic link `name` in a pinned directory; of the pinned link itself when
 // `name` is empty.

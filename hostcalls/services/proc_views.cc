@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/pinned_path.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
@@ -71,17 +72,13 @@ CopyResult<std::string> ProcLinkText(Caller& caller, const ProcLocation& locatio
   return text;
 }
 
-SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address,
-                       std::uint64_t buffer, int size) {
-  if (size <= 0) return Errno{EINVAL};
-  CopyResult<std::string> path =
-      caller.memory.CopyInString(path_address, PATH_MAX - 1, Errno{ENAMETOOLONG});
-  if (!path.ok()) return path.error();
+SyscallResult ReadLinkOf(Caller& caller, int directory, const std::string& path,
+                         std::uint64_t buffer, int size) {
   // Most calls are for things that are no links: the kernel's answer comes first.
-  CopyResult<std::string> text = ReadLinkText(caller, directory, *path);
+  CopyResult<std::string> text = ReadLinkText(caller, directory, path);
   if (!text.ok()) return text.error();
-  if (IsOnProc(caller, directory, *path)) {
-    CopyResult<ProcLocation> location = LocateLink(caller, directory, *path);
+  if (IsOnProc(caller, directory, path)) {
+    CopyResult<ProcLocation> location = LocateLink(caller, directory, path);
     if (!location.ok()) return location.error();
     text = ProcLinkText(caller, *location, *std::move(text));
     if (!text.ok()) return text.error();
@@ -91,6 +88,24 @@ SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address
     return Errno{EFAULT};
   }
   return SyscallResult(static_cast<std::int64_t>(length));
+}
+
+SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address,
+                       std::uint64_t buffer, int size) {
+  if (size <= 0) return Errno{EINVAL};
+  CopyResult<std::string> path =
+      caller.memory.CopyInString(path_address, PATH_MAX - 1, Errno{ENAMETOOLONG});
+  if (!path.ok()) return path.error();
+  if (!HasFileRules(caller) || path->empty()) {
+    return ReadLinkOf(caller, directory, *std::move(path), buffer, size);
+  }
+  CopyResult<ReservedFd> link = PinVisible(caller, directory, *path, O_NOFOLLOW);
+  if (!link.ok()) return TellFailure(caller, directory, *path, link.error());
+  const SyscallResult allowed = RequireRights(caller, link->get(), policy::kNoRights);
+  if (!allowed.ok()) return allowed;
+  const SyscallResult result = ReadLinkOf(caller, link->get(), std::string(), buffer, size);
+  // What the kernel says of a descriptor that holds no link; of a path it says EINVAL.
+  return result.error() == ENOENT ? SyscallResult(Errno{EINVAL}) : result;
 }
 
 // A directory that lists descriptors by number.

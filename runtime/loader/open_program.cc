@@ -46,7 +46,7 @@ struct ProgramFile {
 
 // Finds what execve would open: a regular file with execute permission. It is looked at before it
 // is opened for reading: opening a FIFO or a device has effects.
-absl::StatusOr<ProgramFile> FindExecutable(const std::string& path) {
+absl::StatusOr<ProgramFile> FindExecutable(const std::string& path, MayExecute may_execute) {
   runtime::FileDescriptor handle(open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!handle.valid()) return FileError(path, errno);
   struct stat info;
@@ -55,6 +55,7 @@ absl::StatusOr<ProgramFile> FindExecutable(const std::string& path) {
   if (!S_ISREG(info.st_mode)) return absl::PermissionDeniedError(path + ": is no regular file");
   const std::string link = hostcalls::DescriptorPath(handle.get());
   if (faccessat(AT_FDCWD, link.c_str(), X_OK, AT_EACCESS) != 0) return FileError(path, errno);
+  if (absl::Status allowed = may_execute(handle.get(), path); !allowed.ok()) return allowed;
   return ProgramFile{std::move(handle), static_cast<std::uint64_t>(info.st_size)};
 }
 
@@ -128,11 +129,11 @@ absl::StatusOr<std::string> FindProgram(const std::string& name) {
 }
 
 absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::string> arguments,
-                                    const GuestRange& window) {
+                                    const GuestRange& window, MayExecute may_execute) {
   Program program{.path = path, .arguments = std::move(arguments)};
   std::string current = path;
   for (int level = 0;; ++level) {
-    absl::StatusOr<ProgramFile> file = FindExecutable(current);
+    absl::StatusOr<ProgramFile> file = FindExecutable(current, may_execute);
     if (!file.ok()) return file.status();
     absl::StatusOr<Contents> contents = Read(current, *file, Scripts::kAllowed, window);
     if (!contents.ok()) return contents.status();
@@ -161,7 +162,7 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
   }
   const std::string& interpreter = program.executable.image.interpreter;
   if (!interpreter.empty()) {
-    absl::StatusOr<ProgramFile> file = FindExecutable(interpreter);
+    absl::StatusOr<ProgramFile> file = FindExecutable(interpreter, may_execute);
     if (!file.ok()) {
       return absl::Status(file.status().code(),
                           absl::StrCat(path, ": its interpreter ", file.status().message()));

@@ -4,7 +4,7 @@
 // FindProgram and OpenProgram can fail without harm; Load changes the address space, so it comes
 // after the point of no return.
 //
-//   absl::StatusOr<Program> program = OpenProgram(path, arguments, window);
+//   absl::StatusOr<Program> program = OpenProgram(path, arguments, window, may_execute);
 //   absl::StatusOr<StartState> start = Load(*program, environment, space, vdso);
 #ifndef DUNEBOX_RUNTIME_LOADER_PROGRAM_H_
 #define DUNEBOX_RUNTIME_LOADER_PROGRAM_H_
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "runtime/file_descriptor.h"
 #include "runtime/loader/elf_image.h"
@@ -43,8 +44,11 @@ absl::StatusOr<std::string> FindProgram(const std::string& name);
 // kNotFound: no such file, or no such interpreter. kPermissionDenied: not executable for us.
 // kFailedPrecondition: no format we can run, and the message says why. kOutOfRange: scripts upon
 // scripts or links upon links. kInvalidArgument: the name is too long. Anything else: I/O errors.
+// Every file that is executed, scripts and interpreters included, is shown to `may_execute` by the
+// descriptor that it is then read from; not OK: that is the answer.
+using MayExecute = absl::FunctionRef<absl::Status(int fd, const std::string& path)>;
 absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::string> arguments,
-                                    const GuestRange& window);
+                                    const GuestRange& window, MayExecute may_execute);
 
 // What the program is told about the machine.
 struct HostFacts {

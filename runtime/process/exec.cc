@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "runtime/file_descriptor.h"
 #include "runtime/loader/initial_stack.h"
@@ -98,6 +99,14 @@ hostcalls::CopyResult<ReservedFd> KeepFile(hostcalls::VirtualLimits& limits, int
   return limits.Reserve(low.get());
 }
 
+// The program is opened again after the point of no return, and asked about again there; this is
+// where the caller gets its answer.
+absl::Status MayExecute(GuestThread& thread, int fd) {
+  const SyscallResult allowed =
+      hostcalls::RequireRights(thread, fd, hostcalls::policy::kExecuteFile);
+  return allowed.ok() ? absl::OkStatus() : absl::PermissionDeniedError("denied by the policy");
+}
+
 }  // namespace
 
 SyscallResult Execute(GuestThread& thread, ExecRequest request) {
@@ -107,7 +116,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   {
     const hostcalls::LowDescriptors::Window low(limits.low_descriptors);
     absl::StatusOr<loader::Program> program = loader::OpenProgram(
-        request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
+        request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}},
+        [&](int fd, const std::string&) { return MayExecute(thread, fd); });
     if (!program.ok()) return ErrnoOf(program.status());
     const std::uint64_t needed = BytesOf(program->arguments) + BytesOf(request.environment) +
                                  request.path.size() + kStackOverhead;
@@ -140,7 +150,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   char* const envp[] = {nullptr};
   const SessionState& session = owner.session();
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
-                       session.record_fd, session.tasks_fd, session.kvm_fd}) {
+                       session.record_fd, session.denials_fd, session.tasks_fd, session.kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

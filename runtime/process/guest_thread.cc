@@ -50,6 +50,7 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
     : Caller(guest.space().memory(), guest, guest.limits(), guest.reserved()),
       owner(guest),
       engine(std::move(engine_thread)) {
+  guard = owner.guard();
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
   Attach();

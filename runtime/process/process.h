@@ -11,8 +11,10 @@
 
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
+#include "hostcalls/policy/guard.h"
 #include "hostcalls/services/limits.h"
 #include "runtime/limits/task_slots.h"
+#include "runtime/process/denial_report.h"
 #include "runtime/process/machine.h"
 #include "runtime/process/observers.h"
 #include "runtime/process/session_state.h"
@@ -54,6 +56,10 @@ class Process final : public hostcalls::ProcessView {
   hostcalls::TraceSink* trace() const { return observers_.sink(); }
   // Null unless the session counts calls.
   const ProgramStatistics* statistics() const { return observers_.statistics(); }
+  // Null when the session's rules permit everything.
+  const hostcalls::policy::Guard* guard() const {
+    return guard_.allows_all() ? nullptr : &guard_;
+  }
   // Does it run in its parent's memory?
   bool is_vforked() const { return is_vforked_; }
 
@@ -64,6 +70,8 @@ class Process final : public hostcalls::ProcessView {
 
  private:
   const SessionState session_;
+  DenialReport denial_report_;
+  const hostcalls::policy::Guard guard_;
   const ProgramView program_;
   runtime::TaskSlots* const tasks_;
   const Observers& observers_;

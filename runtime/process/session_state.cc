@@ -1,69 +1,14 @@
 #include "runtime/process/session_state.h"
 
-#include <cstring>
 #include <string_view>
-#include <type_traits>
+#include <utility>
+
+#include "hostcalls/fields.h"
 
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3443'4558'4244;  // "DBXEC4"
-constexpr std::uint64_t kMostStrings = 1 << 22;
-
-class Writer {
- public:
-  template <typename T>
-  void Put(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    bytes_.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  }
-  void Put(const std::string& text) {
-    Put(std::uint64_t{text.size()});
-    bytes_ += text;
-  }
-  void Put(const std::vector<std::string>& list) {
-    Put(std::uint64_t{list.size()});
-    for (const std::string& text : list) Put(text);
-  }
-  std::string Take() { return std::move(bytes_); }
-
- private:
-  std::string bytes_;
-};
-
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : bytes_(bytes) {}
-  template <typename T>
-  void Get(T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    if (bytes_.size() < sizeof(value)) return Fail();
-    std::memcpy(&value, bytes_.data(), sizeof(value));
-    bytes_.remove_prefix(sizeof(value));
-  }
-  void Get(std::string& text) {
-    std::uint64_t size = 0;
-    Get(size);
-    if (bytes_.size() < size) return Fail();
-    text.assign(bytes_.substr(0, size));
-    bytes_.remove_prefix(size);
-  }
-  void Get(std::vector<std::string>& list) {
-    std::uint64_t count = 0;
-    Get(count);
-    if (count > kMostStrings) return Fail();
-    for (std::uint64_t i = 0; i < count && ok_; ++i) Get(list.emplace_back());
-  }
-  bool Done() const { return ok_ && bytes_.empty(); }
-
- private:
-  void Fail() {
-    ok_ = false;
-    bytes_ = {};
-  }
-  std::string_view bytes_;
-  bool ok_ = true;
-};
+constexpr std::uint64_t kMagic = 0x3543'4558'4244;  // "DBXEC5"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -72,6 +17,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.report_fd);
   visit(state.session.statistics_fd);
   visit(state.session.record_fd);
+  visit(state.session.denials_fd);
   visit(state.session.tasks_fd);
   visit(state.session.memory_limit);
   visit(state.session.trace);
@@ -101,21 +47,27 @@ void VisitFields(Visitor&& visit, State& state) {
 }  // namespace
 
 std::string Serialize(const ExecState& state) {
-  Writer writer;
-  writer.Put(kMagic);
-  VisitFields([&](const auto& field) { writer.Put(field); }, state);
+  hostcalls::FieldWriter writer;
+  writer.Field(kMagic);
+  VisitFields([&](const auto& field) { writer.Field(field); }, state);
+  writer.Field(hostcalls::policy::Serialize(state.session.rules));
   return writer.Take();
 }
 
 absl::StatusOr<ExecState> ParseExecState(std::string_view bytes) {
-  Reader reader(bytes);
+  hostcalls::FieldReader reader(bytes);
   std::uint64_t magic = 0;
-  reader.Get(magic);
+  reader.Field(magic);
   ExecState state;
-  VisitFields([&](auto& field) { reader.Get(field); }, state);
+  VisitFields([&](auto& field) { reader.Field(field); }, state);
+  std::string rules;
+  reader.Field(rules);
   if (magic != kMagic || !reader.Done()) {
     return absl::DataLossError("the state handed over by execve is damaged");
   }
+  absl::StatusOr<hostcalls::policy::Rules> parsed = hostcalls::policy::ParseRules(rules);
+  if (!parsed.ok()) return parsed.status();
+  state.session.rules = *std::move(parsed);
   return state;
 }
 

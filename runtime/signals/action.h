@@ -65,6 +65,8 @@ class SignalHandlers {
   KernelAction Get(int signal) const;
   // Records the action and installs the host's side of it. Returns the old one.
   KernelAction Set(int signal, const KernelAction& action);
+  // Installs the host's side of what is recorded: something else has changed it.
+  void Reinstall(int signal);
   // Every handler becomes the default; what is ignored stays so (CLONE_CLEAR_SIGHAND).
   void ResetHandled();
   // SA_RESETHAND: back to default, as the handler is entered.

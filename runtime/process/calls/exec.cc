@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/pinned_path.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
@@ -62,7 +63,12 @@ SyscallResult CopyAndExecute(Caller& caller, ExecRequest request, std::uint64_t 
 // leads elsewhere for the runtime (/proc/<pid>/exe).
 CopyResult<std::string> NamedProgram(Caller& caller, std::string path) {
   auto program = hostcalls::PinVisible(caller, AT_FDCWD, path, 0);
-  if (!program.ok()) return program.error();
+  if (!program.ok()) {
+    return hostcalls::ErrorOf(hostcalls::TellFailure(caller, AT_FDCWD, path, program.error()));
+  }
+  const SyscallResult allowed =
+      hostcalls::RequireRights(caller, program->get(), hostcalls::policy::kNoRights);
+  if (!allowed.ok()) return hostcalls::ErrorOf(allowed);
   struct stat seen;
   struct stat named;
   const bool same = fstat(program->get(), &seen) == 0 && stat(path.c_str(), &named) == 0 &&

@@ -5,8 +5,13 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
+#include <set>
+#include <string>
+
 #include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
+#include "hostcalls/services/support.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/process.h"
@@ -24,6 +29,13 @@ memory::AddressSpace& SpaceOf(Caller& caller) { return GuestThread::From(caller)
 
 SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
   if (!IsPageAligned(a[5])) return Errno{EINVAL};
+  if (hostcalls::HasFileRules(caller) && (a[2] & PROT_EXEC) != 0 && (a[3] & MAP_ANONYMOUS) == 0) {
+    // A sibling that changes the descriptor now wins nothing: what may be read can be copied into
+    // memory and executed there.
+    const SyscallResult allowed = hostcalls::RequireRights(caller, hostcalls::AsInt(a[4]),
+                                                           hostcalls::policy::kExecuteFile);
+    if (!allowed.ok()) return allowed;
+  }
   return SpaceOf(caller).Map({.address = a[0],
                               .length = a[1],
                               .prot = static_cast<int>(a[2]),
@@ -37,7 +49,28 @@ SyscallResult HandleMunmap(Caller& caller, const ArgumentValues& a) {
   return SpaceOf(caller).Unmap(a[0], a[1]);
 }
 
+// The names of the files that are mapped in a range.
+std::set<std::string> FilesIn(Caller& caller, const GuestRange& range) {
+  std::set<std::string> names;
+  SpaceOf(caller).WithMap([&](const memory::VmaMap& map) {
+    map.ForEachIn(range, [&](const memory::Vma& vma) {
+      if (vma.file_backed && vma.backing != nullptr) names.insert(vma.backing->name);
+      return true;
+    });
+  });
+  return names;
+}
+
 SyscallResult HandleMprotect(Caller& caller, const ArgumentValues& a) {
+  if (hostcalls::HasFileRules(caller) && (a[2] & PROT_EXEC) != 0 &&
+      caller.memory.Contains(a[0], a[1])) {
+    const GuestRange range{GuestVirt{a[0]}, GuestVirt{a[0] + a[1]}};
+    for (const std::string& name : FilesIn(caller, range)) {
+      const SyscallResult allowed =
+          hostcalls::RequireRightsOnName(caller, name, hostcalls::policy::kExecuteFile);
+      if (!allowed.ok()) return allowed;
+    }
+  }
   return SpaceOf(caller).Protect(a[0], a[1], static_cast<int>(a[2]));
 }
 

@@ -1,0 +1,272 @@
+#include "hostcalls/services/file_rules.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/services/limits.h"
+#include "hostcalls/services/proc_files.h"
+#include "hostcalls/services/support.h"
+
+namespace dunebox::hostcalls {
+namespace {
+
+using policy::FileRights;
+using policy::RightsAndOrigin;
+using policy::Rules;
+
+// What the kernel puts behind the name of an object that has been removed.
+constexpr std::string_view kGone = " (deleted)";
+constexpr std::string_view kMemfd = "/memfd:";
+constexpr FileRights kOwnProcess = policy::kReadFile;
+
+// What each right is called, and the flag that gives it; of several that are missing the first is
+// told.
+struct RightName {
+  FileRights right;
+  const char* action;
+  const char* flag;
+};
+constexpr RightName kRightNames[] = {
+    {policy::kCreateFile, "create", "--rw"},
+    {policy::kReadFile, "read", "--ro"},
+    {policy::kWriteFile, "write", "--rw"},
+    {policy::kExecuteFile, "execute", "--ro"},
+};
+constexpr RightName kLookUp = {policy::kNoRights, "look up", "--ro"};
+
+const RightName& FirstMissing(FileRights missing) {
+  for (const RightName& name : kRightNames) {
+    if ((missing & name.right) != 0) return name;
+  }
+  return kLookUp;
+}
+
+std::string Parent(std::string_view path) {
+  const std::size_t slash = path.rfind('/');
+  return std::string(slash == 0 ? "/" : path.substr(0, slash));
+}
+
+std::string Below(const std::string& directory, const std::string& name) {
+  return directory == "/" ? absl::StrCat("/", name) : absl::StrCat(directory, "/", name);
+}
+
+// ---- What is allowed on an object ---------------------------------------------------------------
+
+struct Object {
+  std::string name;
+  RightsAndOrigin allowed;
+  bool is_link = false;
+  bool is_hidden = false;  // an entry of another process
+};
+
+CopyResult<Object> Examine(Caller& caller, int fd) {
+  CopyResult<std::string> name = ObjectName(caller.reserved, fd);
+  if (!name.ok()) return name.error();
+  CopyResult<ProcLocation> location = Locate(caller, fd);
+  if (!location.ok()) return location.error();
+  struct stat status {};
+  if (fstat(fd, &status) != 0) return LastErrno();
+  Object object{.name = *std::move(name),
+                .allowed = {},
+                .is_link = S_ISLNK(status.st_mode),
+                .is_hidden = false};
+  object.allowed = RightsOnName(caller.guard->rules(), object.name);
+  if (location->on_proc && location->id != 0) {
+    if (IsOwnTask(location->id)) {
+      object.allowed.rights |= kOwnProcess;
+    } else {
+      object.is_hidden = true;
+    }
+  }
+  return object;
+}
+
+// Who may do anything with an object may know that it is there; so may who needs a directory on
+// the way to something, or a symbolic link in one: /lib, where only /usr/lib has a rule.
+bool MayLookUp(const Rules& rules, const Object& object) {
+  if (object.allowed.rights != policy::kNoRights) return true;
+  if (object.name.empty() || object.name.front() != '/') return false;
+  return rules.LeadsToRights(object.name) ||
+         (object.is_link && rules.LeadsToRights(Parent(object.name)));
+}
+
+// The rights that the guest's descriptor has on the very object, which make opening it again
+// nothing new. Whatever a sibling does to the number: the guest had that descriptor when asked.
+FileRights RightsOfDescriptor(int descriptor, int pinned) {
+  struct stat own {};
+  struct stat object {};
+  if (descriptor < 0 || fstat(descriptor, &own) != 0 || fstat(pinned, &object) != 0 ||
+      own.st_dev != object.st_dev || own.st_ino != object.st_ino) {
+    return policy::kNoRights;
+  }
+  const int flags = fcntl(descriptor, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) != 0) return policy::kNoRights;
+  switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+      return policy::kReadFile;
+    case O_WRONLY:
+      return policy::kWriteFile;
+    case O_RDWR:
+      return policy::kReadFile | policy::kWriteFile;
+  }
+  return policy::kNoRights;
+}
+
+// ---- Refusing -----------------------------------------------------------------------------------
+
+SyscallResult Refuse(Caller& caller, const std::string& name, const RightsAndOrigin& allowed,
+                     FileRights missing, int error = EACCES) {
+  const RightName& right = FirstMissing(missing);
+  // What does not exist yet is made in its directory.
+  const std::string tree = right.right == policy::kCreateFile ? Parent(name) : name;
+  const policy::Denial denial{.action = right.action,
+                              .object = name,
+                              .origin = allowed.origin,
+                              .cure = absl::StrCat(right.flag, " ", tree),
+                              .error = error};
+  return caller.guard->Refuse(caller, denial) ? SyscallResult(Errno{error}) : kSuccess;
+}
+
+SyscallResult RequireOn(Caller& caller, int pinned, FileRights needed, int descriptor) {
+  CopyResult<Object> object = Examine(caller, pinned);
+  if (!object.ok()) return object.error();
+  if (object->is_hidden && !caller.guard->rules().audit) return Errno{ENOENT};
+  const FileRights own = RightsOfDescriptor(descriptor, pinned);
+  const auto missing = static_cast<FileRights>(needed & ~(object->allowed.rights | own));
+  const bool allowed = needed != policy::kNoRights
+                           ? missing == policy::kNoRights
+                           : own != policy::kNoRights || MayLookUp(caller.guard->rules(), *object);
+  return allowed ? kSuccess : Refuse(caller, object->name, object->allowed, missing);
+}
+
+// The name of an entry, and the name of its directory.
+struct EntryName {
+  std::string directory;
+  std::string name;
+};
+
+CopyResult<EntryName> NameOf(const Caller& caller, const PinnedParent& parent) {
+  CopyResult<std::string> directory = ObjectName(caller.reserved, parent.directory.get());
+  if (!directory.ok()) return directory.error();
+  std::string name = Below(*directory, parent.name);
+  return EntryName{.directory = *std::move(directory), .name = std::move(name)};
+}
+
+// Both the directory and the name itself: a rule on the name alone does not let it be replaced in
+// a directory that is not the program's, and one that takes rights from it keeps it where it is.
+SyscallResult RequireOnEntry(Caller& caller, const EntryName& entry, FileRights needed) {
+  const Rules& rules = caller.guard->rules();
+  for (const std::string& name : {entry.directory, entry.name}) {
+    const RightsAndOrigin allowed = RightsOnName(rules, name);
+    const auto missing = static_cast<FileRights>(needed & ~allowed.rights);
+    if (missing == policy::kNoRights) continue;
+    return Refuse(caller, entry.name, allowed, missing);
+  }
+  return kSuccess;
+}
+
+}  // namespace
+
+CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
+  std::string name(PATH_MAX, '\0');
+  const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, reserved),
+                                    DescriptorLink(fd).c_str(), name.data(), name.size());
+  if (length < 0) return LastErrno();
+  // A name that does not fit is cut by the kernel, and would be another one's.
+  if (static_cast<std::size_t>(length) == name.size()) return Errno{EACCES};
+  name.resize(static_cast<std::size_t>(length));
+  return name;
+}
+
+// A removed file keeps the rights of its last name. A file may be called "x (deleted)" too: then
+// both readings have to allow it.
+RightsAndOrigin RightsOnName(const Rules& rules, std::string_view name) {
+  RightsAndOrigin allowed = rules.RightsOn(name);
+  if (!name.ends_with(kGone)) return allowed;
+  if (name.starts_with(kMemfd)) return {.rights = policy::kExecuteFile};
+  allowed.rights &= rules.RightsOn(name.substr(0, name.size() - kGone.size())).rights;
+  return allowed;
+}
+
+SyscallResult RequireRights(Caller& caller, int pinned, FileRights needed) {
+  return RequireReopen(caller, pinned, needed, -1);
+}
+
+SyscallResult RequireRightsOnName(Caller& caller, const std::string& name, FileRights needed) {
+  if (!HasFileRules(caller)) return kSuccess;
+  const RightsAndOrigin allowed = RightsOnName(caller.guard->rules(), name);
+  const auto missing = static_cast<FileRights>(needed & ~allowed.rights);
+  return missing == policy::kNoRights ? kSuccess : Refuse(caller, name, allowed, missing);
+}
+
+SyscallResult RequireReopen(Caller& caller, int pinned, FileRights needed, int descriptor) {
+  if (!HasFileRules(caller)) return kSuccess;
+  return RequireOn(caller, pinned, needed, descriptor);
+}
+
+SyscallResult RequireEntry(Caller& caller, const PinnedParent& parent, FileRights needed) {
+  if (!HasFileRules(caller)) return kSuccess;
+  CopyResult<EntryName> entry = NameOf(caller, parent);
+  if (!entry.ok()) return entry.error();
+  return RequireOnEntry(caller, *entry, needed);
+}
+
+SyscallResult RequireMove(Caller& caller, const PinnedParent& from, const PinnedParent& to) {
+  if (!HasFileRules(caller)) return kSuccess;
+  CopyResult<EntryName> source = NameOf(caller, from);
+  if (!source.ok()) return source.error();
+  CopyResult<EntryName> target = NameOf(caller, to);
+  if (!target.ok()) return target.error();
+  for (const EntryName* entry : {&*source, &*target}) {
+    const SyscallResult checked = RequireOnEntry(caller, *entry, policy::kCreateFile);
+    if (!checked.ok()) return checked;
+  }
+  const Rules& rules = caller.guard->rules();
+  const RightsAndOrigin before = RightsOnName(rules, source->name);
+  const RightsAndOrigin after = RightsOnName(rules, target->name);
+  const bool has_rules = rules.HasRuleBelow(source->name) || rules.HasRuleBelow(target->name);
+  if (before.rights == after.rights && !has_rules) return kSuccess;
+  return Refuse(caller, target->name, after, policy::kCreateFile, EXDEV);
+}
+
+SyscallResult RequireLink(Caller& caller, int pinned, const PinnedParent& to) {
+  if (!HasFileRules(caller)) return kSuccess;
+  CopyResult<EntryName> target = NameOf(caller, to);
+  if (!target.ok()) return target.error();
+  SyscallResult checked = RequireOnEntry(caller, *target, policy::kCreateFile);
+  if (!checked.ok()) return checked;
+  CopyResult<Object> source = Examine(caller, pinned);
+  if (!source.ok()) return source.error();
+  const RightsAndOrigin after = RightsOnName(caller.guard->rules(), target->name);
+  const auto gained = static_cast<FileRights>(after.rights & ~source->allowed.rights);
+  if (gained == policy::kNoRights) return kSuccess;
+  return Refuse(caller, source->name, source->allowed, gained, EXDEV);
+}
+
+SyscallResult TellFailure(Caller& caller, int directory, const std::string& path,
+                          SyscallResult error) {
+  if (!HasFileRules(caller)) return error;
+  if (error.error() != ENOENT && error.error() != ENOTDIR && error.error() != ELOOP) return error;
+  std::string_view rest = path;
+  while (!rest.empty()) {
+    while (!rest.empty() && rest.back() == '/') rest.remove_suffix(1);
+    const std::size_t slash = rest.rfind('/');
+    rest = slash == std::string_view::npos ? std::string_view() : rest.substr(0, slash);
+    const std::string_view start = slash == std::string_view::npos ? "." : "/";
+    const std::string parent(rest.empty() ? start : rest);
+    CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {});
+    if (!pinned.ok()) continue;
+    const SyscallResult known = RequireRights(caller, pinned->get(), policy::kNoRights);
+    return known.ok() ? error : known;
+  }
+  return error;
+}
+
+}  // namespace dunebox::hostcalls
