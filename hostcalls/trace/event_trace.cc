@@ -98,7 +98,7 @@ void EventTrace::OnExit(Caller& caller, const Row* row, const Request& request,
   const std::uint64_t end = MonotonicNow();
   std::optional<PendingCall> pending = LeaveCall(caller, request);
   // An execve that was announced as one without return, and did: its time is not known any more.
-  if (!pending) pending.emplace(&caller, request, CallText(caller.memory, row, request), end);
+  if (!pending) pending = PendingCall{&caller, request, {caller.memory, row, request}, end};
   pending->text.AddOutputs(caller.memory, row, request, result);
   WriteLine(fd_, FormatCall({.origin = OriginAt(pending->start),
                              .row = row,

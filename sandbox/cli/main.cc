@@ -13,6 +13,7 @@
 #include "runtime/session.h"
 #include "sandbox/cli/options.h"
 #include "sandbox/cli/policy_commands.h"
+#include "sandbox/cli/policy_learn.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
 
@@ -45,6 +46,8 @@ struct Execute {
     if (!status.ok()) return Fail(status);
     return Print(policy::FormatStatements(policy::Explain(policy, session)));
   }
+
+  int operator()(const LearnCommand& command) const { return RunLearn(command); }
 
   int operator()(const CheckCommand& command) const {
     const std::vector<std::string> lines = CheckPolicies(command.files);

@@ -214,9 +214,52 @@ constexpr std::array<OptionRow, 2> kDoctorOptions = {{
     kHelpOption,
 }};
 
+constexpr std::array<OptionRow, 11> kLearnOptions = {{
+    {.id = OptionId::kLearnOutput,
+     .name = "-o",
+     .value_name = "FILE",
+     .help = "where the proposed policy goes instead of standard output"},
+    {.id = OptionId::kLearnLog,
+     .name = "--merge",
+     .value_name = "LOG",
+     .help = "learn from the runs recorded in LOG, too, and record this one there"},
+    {.id = OptionId::kPolicyFile,
+     .name = "--policy",
+     .value_name = "FILE",
+     .help = "what this file allows is not learnt again",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy,
+     .name = "--no-defaults",
+     .help = "learn what the default policy allows, too"},
+    {.id = OptionId::kPolicy,
+     .name = "--engine",
+     .values = kEngines,
+     .default_value = "auto",
+     .help = "auto is kvm on virtualization hardware, else jit"},
+    {.id = OptionId::kPolicy,
+     .name = "--jit-isolation",
+     .values = kIsolations,
+     .default_value = "auto",
+     .help = "engine jit: what keeps the program's code away from the runtime's memory"},
+    {.id = OptionId::kPolicy,
+     .name = "--env",
+     .value_name = "K[=V]",
+     .help = "set the variable K to V, or pass the caller's K; may be repeated",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy, .name = "--chdir", .value_name = "DIR", .help = "start in DIR"},
+    {.id = OptionId::kPolicy,
+     .name = "--time",
+     .value_name = "DURATION",
+     .help = "kill all processes after so much time, as in 500ms, 10s, 5m, 1h"},
+    {.id = OptionId::kPolicy,
+     .name = "--die-with-parent",
+     .help = "kill all processes when the process that started dunebox has gone"},
+    kHelpOption,
+}};
+
 constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 4> kCommands = {{
+constexpr std::array<CommandRow, 5> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -267,6 +310,17 @@ look or dangerous.
 Exit status: 0 when there is nothing to say, 1 when there is.
 )",
      .options = kCheckOptions},
+    {.name = "policy learn",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Run PROG with everything allowed, and propose a policy for what it did",
+     .details =
+         R"(Runs with the rights of the caller: nothing is denied. Proposes rules for what the default
+policy and --policy would have denied, each with a comment about who needed it. Read them before
+you use them. Without PROG the proposal is made from LOG alone.
+
+Exit status: that of the program, 125 when no policy could be proposed.
+)",
+     .options = kLearnOptions},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",

@@ -28,6 +28,8 @@ enum class OptionId : unsigned char {
   kJitRecord,
   kJsonStatusFd,
   kDryRun,
+  kLearnOutput,
+  kLearnLog,
   kJson,
   kHelp,
 };

@@ -36,6 +36,7 @@ struct SplitWords {
 // Everything the options of any command can set.
 struct Settings {
   RunCommand run;
+  LearnCommand learn;  // but for `run`
   DoctorCommand doctor;
 };
 
@@ -150,7 +151,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
     return "'' is not a file";
   }
-  if (id == OptionId::kPolicyFile && value.empty()) return "'' is not a file";
+  const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
+                       id == OptionId::kLearnLog;
+  if (is_file && value.empty()) return "'' is not a file";
   if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
@@ -233,6 +236,12 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kJsonStatusFd:
       session.status_fd = DescriptorFrom(value).value_or(-1);
+      break;
+    case OptionId::kLearnOutput:
+      settings.learn.output = value;
+      break;
+    case OptionId::kLearnLog:
+      settings.learn.log = value;
       break;
     case OptionId::kDryRun:
       session.dry_run = true;
@@ -320,6 +329,13 @@ Command FinishExplain(const CommandRow&, Words program, Settings settings) {
   return ExplainCommand{std::move(settings.run)};
 }
 
+Command FinishLearn(const CommandRow& command, Words program, Settings settings) {
+  if (program.empty() && settings.learn.log.empty()) return Usage(command, "no program given");
+  TakeProgram(program, settings.run);
+  settings.learn.run = std::move(settings.run);
+  return std::move(settings.learn);
+}
+
 Command FinishCheck(const CommandRow& command, Words rest, Settings) {
   if (rest.empty()) return Usage(command, "no file given");
   return CheckCommand{{rest.begin(), rest.end()}};
@@ -340,6 +356,7 @@ constexpr FinishRow kFinishes[] = {
     {"run", FinishRun},
     {"policy explain", FinishExplain},
     {"policy check", FinishCheck},
+    {"policy learn", FinishLearn},
     {"doctor", FinishDoctor},
 };
 

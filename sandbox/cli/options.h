@@ -29,6 +29,12 @@ struct ExplainCommand {
   RunCommand run;
 };
 
+struct LearnCommand {
+  RunCommand run;      // the program may be missing
+  std::string output;  // where the proposal goes; empty: standard output
+  std::string log;     // earlier records, which this run's are appended to; empty: none
+};
+
 struct CheckCommand {
   std::vector<std::string> files;  // one at least
 };
@@ -48,7 +54,7 @@ struct UsageError {
 };
 
 using Command =
-    std::variant<RunCommand, ExplainCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
+    std::variant<RunCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);

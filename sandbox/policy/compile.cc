@@ -84,8 +84,7 @@ void CompileRequired(const Policy& policy, confinement::Plan& plan) {
     }
   }
   std::ranges::sort(plan.required);
-  const auto rest = std::ranges::unique(plan.required);
-  plan.required.erase(rest.begin(), rest.end());
+  plan.required.erase(std::unique(plan.required.begin(), plan.required.end()), plan.required.end());
 }
 
 // Of the caller's rights nothing can be taken away: they are there so that no wall is in the way.

@@ -48,8 +48,7 @@ bool ListPorts(const std::vector<EndpointRule>& endpoints, std::vector<std::uint
     }
   }
   std::ranges::sort(ports);
-  const auto rest = std::ranges::unique(ports);
-  ports.erase(rest.begin(), rest.end());
+  ports.erase(std::unique(ports.begin(), ports.end()), ports.end());
   return ports.size() <= kMostPorts;
 }
 

@@ -140,7 +140,8 @@ class Proposer {
 
   // What a setting takes for a path; nothing where it has no words for it.
   std::optional<std::string> Word(const std::string& path) const {
-    if (path.find(":/") != path.npos) return std::nullopt;  // would be two paths
+    // Two paths to the setting; a byte that the recorder has escaped.
+    if (path.find(":/") != path.npos || path.find('\\') != path.npos) return std::nullopt;
     const std::string& home = surroundings_.home;
     if (home.size() > 1 && path.starts_with(home + "/"))
       return fmt::format("~{}", path.substr(home.size()));
@@ -164,6 +165,28 @@ class Proposer {
       if (is_taken) proposal_.rules.push_back({setting, *word, why.Text()});
     }
     for (const UnmetUse& unmet : learned.unmet) LeaveOut(*of_use[unmet.use], unmet.reason);
+    ProposeDirectory(learned);
+  }
+
+  // A program starts at the root when it may not see the directory that dunebox is started in, and
+  // relative names would then mean other files.
+  void ProposeDirectory(const LearnedPaths& learned) {
+    const std::string& directory = surroundings_.directory;
+    const auto is_in_it = [&](const LearnedTree& tree) {
+      return !tree.is_tmpfs && IsBelow(tree.path, directory);
+    };
+    const auto shows_it = [&](const LearnedTree& tree) {
+      return tree.path == directory || IsBelow(directory, tree.path);
+    };
+    if (directory.empty() || !std::ranges::any_of(learned.trees, is_in_it) ||
+        std::ranges::any_of(learned.trees, shows_it) || !IsTaken(Setting::kChdir, directory)) {
+      return;
+    }
+    proposal_.rules.push_back({Setting::kChdir, directory, "where it was started"});
+  }
+
+  static bool IsBelow(std::string_view path, std::string_view tree) {
+    return path.size() > tree.size() && path.starts_with(tree) && path[tree.size()] == '/';
   }
 
   // ---- Network and what no rule is proposed for
@@ -217,8 +240,8 @@ class Proposer {
 
 // ---- The file -----------------------------------------------------------------------------------
 
-std::string_view KeyOf(Setting setting) {
-  return std::ranges::find(Settings(), setting, &SettingRow::id)->key;
+const SettingRow& RowOf(Setting setting) {
+  return *std::ranges::find(Settings(), setting, &SettingRow::id);
 }
 
 // "files.read" is `read` in [files]; `network` is in no table.
@@ -239,22 +262,27 @@ std::string FormatToml(const Proposal& proposal) {
   for (const std::string& note : proposal.notes) text += fmt::format("# Not allowed: {}\n", note);
   // Settings outside of every table have to come first.
   for (const bool in_table : {false, true}) {
-    std::string_view open_table, open_key;
+    std::string_view open_table, open_list;
     for (const ProposedRule& rule : proposal.rules) {
-      const std::string_view key = KeyOf(rule.setting);
-      const auto [table, name] = TableAndName(key);
+      const SettingRow& row = RowOf(rule.setting);
+      const auto [table, name] = TableAndName(row.key);
       if (table.empty() == in_table) continue;
-      if (key != open_key) {
-        if (!open_key.empty()) text += "]\n";
+      if (row.key != open_list) {
+        if (!open_list.empty()) text += "]\n";
+        open_list = "";
         if (table != open_table) text += fmt::format("\n[{}]\n", table);
         if (table.empty()) text += "\n";
-        text += fmt::format("{} = [\n", name);
-        open_key = key;
         open_table = table;
       }
+      if (row.shape != Shape::kList) {
+        text += fmt::format("# {}\n{} = {}\n", rule.why, name, Quoted(rule.word));
+        continue;
+      }
+      if (open_list.empty()) text += fmt::format("{} = [\n", name);
+      open_list = row.key;
       text += fmt::format("  # {}\n  {},\n", rule.why, Quoted(rule.word));
     }
-    if (!open_key.empty()) text += "]\n";
+    if (!open_list.empty()) text += "]\n";
   }
   return text;
 }

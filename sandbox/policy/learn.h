@@ -1,6 +1,6 @@
 // From recorded denials to a policy that would have allowed them: `dunebox policy learn`.
 //
-// Proposes only what files and the network need, in the words of the settings, each rule with why
+// Proposes only what files and the network need, and where to start, in the words of the settings, each rule with why
 // it is there: which program used it with which call, how often, and an example. What no rule is
 // proposed for is told as a note and stays denied. A person is expected to read the result.
 //

@@ -83,6 +83,7 @@ class Learner {
     for (std::size_t i = 0; i < uses_.size(); ++i) Place(i);
     JoinFolders();
     DropCovered();
+    DropMetByOthers();
     LearnedPaths learned;
     for (auto& [path, tree] : trees_) learned.trees.push_back(std::move(tree));
     learned.unmet = std::move(unmet_);
@@ -224,6 +225,20 @@ class Learner {
       outer->uses.insert(outer->uses.end(), tree->second.uses.begin(), tree->second.uses.end());
       tree = trees_.erase(tree);
     }
+  }
+
+  // What a tree that is proposed for other uses shows as well needs no word.
+  void DropMetByOthers() {
+    std::erase_if(unmet_, [&](const UnmetUse& unmet) {
+      const PathUse& use = uses_[unmet.use];
+      if (use.kind != UseKind::kLookUp) return false;
+      for (auto& [path, tree] : trees_) {
+        if (!IsWithin(use.path, path) || tree.is_tmpfs) continue;
+        tree.uses.push_back(unmet.use);
+        return true;
+      }
+      return false;
+    });
     for (auto& [path, tree] : trees_) std::ranges::sort(tree.uses);
   }
 

@@ -49,7 +49,8 @@ struct LearnedPaths {
 };
 
 struct LearnSurroundings {
-  std::string home;  // absolute; empty: none
+  std::string home;       // absolute; empty: none
+  std::string directory;  // that the program was started in; absolute; empty: unknown
   std::function<bool(const std::string&)> is_directory;
 };
 

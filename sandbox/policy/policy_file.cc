@@ -15,6 +15,7 @@
 #include "sandbox/policy/quoted.h"
 #include "sandbox/policy/settings.h"
 #include "sandbox/policy/suggestion.h"
+#include "sandbox/policy/toml_characters.h"
 
 namespace dunebox::policy {
 namespace {
@@ -181,6 +182,11 @@ class Reader {
 absl::Status AddPolicyText(Policy& policy, std::string_view text, const std::string& name) {
   if (text.size() > kMostPolicyBytes) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": is larger than 1 MiB"));
+  }
+  if (const std::optional<TextPlace> stray = FindStrayCharacter(text)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ":", stray->line, ":", stray->column,
+                     ": a character that is not ASCII stands only in strings and comments"));
   }
   const toml::parse_result result = toml::parse(text, std::string_view(name));
   Reader reader(policy, name);

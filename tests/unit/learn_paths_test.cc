@@ -153,6 +153,10 @@ TEST_F(LearnPathsTest, ARandomNameStandsForItsFolder) {
 TEST_F(LearnPathsTest, ADirectoryThatWasOnlyLookedUpIsNotOpened) {
   EXPECT_THAT(Trees({{"/srv/data", UseKind::kLookUp}}), IsEmpty());
   EXPECT_THAT(Trees({{"/srv/file", UseKind::kLookUp}}), ElementsAre("ro /srv/file"));
+  EXPECT_EQ(Learn({{"/srv/data", UseKind::kLookUp}}).unmet.size(), 1u);
+  // Unless something else opens it.
+  EXPECT_THAT(Learn({{"/srv/data", UseKind::kLookUp}, {"/srv/data", UseKind::kRead}}).unmet,
+              IsEmpty());
 }
 
 TEST(LooksRandom, TellsMachinesNamesFromPeoples) {

@@ -93,6 +93,23 @@ TEST(Learn, FilesAreProposedInTheWordsOfTheSettings) {
               ElementsAre("--ro /srv/in.conf", "--ro /srv/tool", "--rw ~/out", "--tmpfs /tmp"));
 }
 
+TEST(Learn, TheDirectoryIsProposedWhenARuleNamesSomethingInItAndNoneShowsIt) {
+  LearnSurroundings surroundings = Surroundings();
+  surroundings.directory = "/srv/app";
+  const auto settings = [&](const char* path) {
+    std::vector<Setting> named;
+    for (const ProposedRule& rule : Propose({Denied("read", path)}, surroundings).rules) {
+      named.push_back(rule.setting);
+    }
+    return named;
+  };
+  EXPECT_THAT(settings("/srv/app/a.conf"), ElementsAre(Setting::kRead, Setting::kChdir));
+  EXPECT_THAT(settings("/srv/app"), ElementsAre(Setting::kRead));
+  EXPECT_THAT(settings("/srv/apple"), ElementsAre(Setting::kRead));
+  EXPECT_THAT(FormatToml(Propose({Denied("read", "/srv/app/a")}, surroundings)),
+              HasSubstr("\n\n# where it was started\ndirectory = \"/srv/app\"\n\n[files]\n"));
+}
+
 TEST(Learn, TheNetworkIsProposedAddressByAddress) {
   EXPECT_THAT(
       Rules({Denied("make socket", "inet stream"), Denied("connect", "192.0.2.1:443"),
@@ -112,13 +129,13 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
       Denied("connect", "unix:@bus"),       Denied("call", "ptrace"),
       Denied("create", "device /srv/d"),    Denied("read", "/home/ann"),
       Denied("read", "/proc/77/maps"),      Denied("write", "/srv/x (deleted)"),
-      Denied("connect", "1:2:3"),           Denied("read", "/srv/a:/b"),
-      Denied("read", "/srv/\x1b[2J")};
+      Denied("read", "/srv/a\\\\x07"),      Denied("connect", "1:2:3"),
+      Denied("read", "/srv/a:/b"),          Denied("read", "/srv/\x1b[2J")};
   EXPECT_THAT(Rules(denials), IsEmpty());
   const std::vector<std::string> notes = Notes(denials);
   EXPECT_EQ(notes.size(), denials.size());
   for (const LoggedDenial& denial : denials) {
-    if (denial.object.find('\x1b') != std::string::npos) continue;
+    if (denial.object.find_first_of("\x1b\\") != std::string::npos) continue;
     EXPECT_THAT(notes,
                 testing::Contains(testing::AllOf(
                     HasSubstr(denial.action + " by python3.11 (openat), once: " + denial.object),
@@ -143,7 +160,7 @@ TEST(Learn, EachRuleSaysWhoNeededItAndHowOften) {
 }
 
 TEST(Learn, TheFileHasSettingsWithoutATableFirst) {
-  EXPECT_EQ(FormatToml(Propose({Denied("read", "/srv/a\"b"), Denied("create", "/srv/out/x"),
+  EXPECT_EQ(FormatToml(Propose({Denied("read", "/srv/a b"), Denied("create", "/srv/out/x"),
                                 Denied("connect", "192.0.2.1:443"), Denied("call", "ptrace")},
                                Surroundings())),
             R"(# Proposed by `dunebox policy learn` on top of the default policy.
@@ -156,8 +173,8 @@ network = [
 
 [files]
 read = [
-  # read by python3.11 (openat), once: /srv/a\"b
-  "/srv/a\"b",
+  # read by python3.11 (openat), once: /srv/a b
+  "/srv/a b",
 ]
 write = [
   # create by python3.11 (openat), once: /srv/out/x

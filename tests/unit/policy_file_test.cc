@@ -193,6 +193,19 @@ TEST(PolicyFile, WhatIsNoTomlIsSaidWithItsPlace) {
   EXPECT_EQ(ErrorOf(std::string(kMostPolicyBytes + 1, '#')), "p.toml: is larger than 1 MiB");
 }
 
+// The parser's tables have gaps for such characters; it must not see them.
+TEST(PolicyFile, ACharacterThatIsNotAsciiStandsOnlyInStringsAndComments) {
+  const std::string stray = ": a character that is not ASCII stands only in strings and comments";
+  EXPECT_EQ(ErrorOf("\xd1\x8bs[#/usr"), "p.toml:1:1" + stray);
+  EXPECT_EQ(ErrorOf("# \xd1\x8b\naudit = \xd1\x8b"), "p.toml:2:9" + stray);
+  EXPECT_EQ(ErrorOf("directory = \"\\\"\" \xd1\x8b"), "p.toml:1:18" + stray);
+  EXPECT_EQ(ErrorOf("directory = 'a\\' \xd1\x8b"), "p.toml:1:17" + stray);
+  EXPECT_EQ(PolicyOf("directory = \"/\xd1\x8b\" # \xd1\x8b").directory->value, "/\xd1\x8b");
+  EXPECT_EQ(PolicyOf("directory = '/\xd1\x8b'").directory->value, "/\xd1\x8b");
+  EXPECT_EQ(PolicyOf("directory = \"\"\"/\"\xd1\x8b\n\"\"\"").directory->value, "/\"\xd1\x8b\n");
+  EXPECT_EQ(PolicyOf("\xef\xbb\xbf" "audit = true").audit, "p.toml:1");
+}
+
 TEST(PolicyFile, RulesStandInTheOrderOfTheFile) {
   const Policy policy = PolicyOf("[files]\nwrite = '/b'\nread = '/a'\n");
   ASSERT_EQ(policy.files.size(), 2u);
