@@ -141,7 +141,7 @@ absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rig
   const FileDescriptor object(open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat info;
   if (!object.valid() || fstat(object.get(), &info) != 0) return absl::OkStatus();
-  return ruleset.AllowBelow(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
+  return ruleset.AllowFile(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
 }
 
 FileRights RightsOfDescriptor(int fd) {
