@@ -29,6 +29,22 @@
 
 namespace dunebox::process {
 
+// One denial, with all that is said of it. The program's bytes are not escaped yet, but for `call`.
+struct DenialText {
+  int process = 0;
+  std::string program;  // the path of its file
+  std::string call;     // name(arguments), as a trace has it
+  std::string place;    // of the call in the program
+  std::string action;
+  std::string object;
+  std::string rule;
+  std::string cure;
+  bool audited = false;
+};
+// Both end with "\n". `left_out`: denials that were not told before this one.
+std::string DenialBlock(const DenialText& denial, std::uint64_t left_out);
+std::string DenialLine(const DenialText& denial);
+
 // How often something may happen: some at once, then one an interval.
 class RateLimit {
  public:
