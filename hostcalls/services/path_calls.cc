@@ -52,8 +52,7 @@ struct PathCall {
 constexpr PathCall kPathCalls[] = {
 #define DESCRIPTOR_CALL(call, by_path, right)
 #define PATH_CALL(call, directory, path, flags, bit, last, use, pinned, right) \
-  {#call,  directory, path, flags, bit, LastLink::last, PathUse::use, #pinned, \
-   PathRight::right},
+  {#call, directory, path, flags, bit, LastLink::last, PathUse::use, #pinned, PathRight::right},
 #include "hostcalls/services/path_calls.inc"
 #undef PATH_CALL
 #undef DESCRIPTOR_CALL
@@ -185,8 +184,7 @@ SyscallResult CallOn(Caller& caller, const PathCall& call, const PathLookup& loo
   if (call.use == PathUse::kWritten && caller.limits.IsProgramFile(pinned.get())) {
     return Errno{ETXTBSY};
   }
-  const std::string link =
-      (call.directory == kNone ? "/proc/" : "") + DescriptorLink(pinned.get());
+  const std::string link = (call.directory == kNone ? "/proc/" : "") + DescriptorLink(pinned.get());
   StagingScope staged(caller.staging);
   lookup.Replace(values, staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
   return HostCall(caller, FindRow(call.pinned_call)->number, values);
@@ -258,8 +256,8 @@ SyscallResult CallOnAllowed(Caller& caller, const PathCall& call, const PathLook
     return TellFailure(caller, lookup.directory(), lookup.path(), pinned.error());
   }
   const std::uint64_t asked = values[static_cast<std::size_t>(call.path) + 1];
-  const SyscallResult allowed = RequireReopen(
-      caller, pinned->get(), RightsFor(call.right, asked, pinned->get()), descriptor);
+  const SyscallResult allowed =
+      RequireReopen(caller, pinned->get(), RightsFor(call.right, asked, pinned->get()), descriptor);
   return allowed.ok() ? CallOn(caller, call, lookup, *pinned, values) : allowed;
 }
 
@@ -268,12 +266,10 @@ SyscallResult CallOnDescriptor(Caller& caller, const PathCall& call, const PathL
                                const Row& row, const ArgumentValues& values) {
   if (call.right != PathRight::kWrite) return HostCall(caller, row.number, values);
   const int directory = lookup.directory();
-  CopyResult<ReservedFd> pinned = directory == AT_FDCWD
-                                      ? PinObject(caller, AT_FDCWD, ".", {})
-                                      : PinDescriptor(caller, directory);
+  CopyResult<ReservedFd> pinned = directory == AT_FDCWD ? PinObject(caller, AT_FDCWD, ".", {})
+                                                        : PinDescriptor(caller, directory);
   if (!pinned.ok()) return HostCall(caller, row.number, values);  // EBADF, EFAULT, EINVAL
-  const SyscallResult allowed =
-      RequireReopen(caller, pinned->get(), policy::kWriteFile, directory);
+  const SyscallResult allowed = RequireReopen(caller, pinned->get(), policy::kWriteFile, directory);
   return allowed.ok() ? CallOn(caller, call, lookup, *pinned, values) : allowed;
 }
 
@@ -292,8 +288,7 @@ SyscallResult CallByDescriptor(Caller& caller, const DescriptorCall& call, const
   if (!allowed.ok()) return allowed;
   const std::string link = "/proc/" + DescriptorLink(pinned->get());
   StagingScope staged(caller.staging);
-  values[0] =
-      AsArgument(staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
+  values[0] = AsArgument(staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
   return HostCall(caller, FindRow(call.by_path)->number, values);
 }
 

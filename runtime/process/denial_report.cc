@@ -76,9 +76,8 @@ bool RateLimit::Take(std::chrono::nanoseconds now) {
 
 // Two denials of one hash are taken for the same: one of them is not told.
 bool DenialReport::IsNew(const Denial& denial) {
-  const std::uint64_t hash =
-      std::hash<std::string_view>{}(denial.object) * 31 +
-      std::hash<std::string_view>{}(denial.action) + 1;
+  const std::uint64_t hash = std::hash<std::string_view>{}(denial.object) * 31 +
+                             std::hash<std::string_view>{}(denial.action) + 1;
   return told_[hash % told_.size()].exchange(hash) != hash;
 }
 

@@ -11,7 +11,8 @@
 // The JSON lines are all there; sandbox/policy/denial_log.h reads them:
 //
 //   {"pid":12,"program":"/usr/bin/cat","call":"openat","action":"read","object":"/etc/shadow",
-//    "arguments":"openat(AT_FDCWD, ...)","rule":"none allows it","cure":"--ro /etc/shadow","audited":false}
+//    "arguments":"openat(AT_FDCWD, ...)","rule":"none allows it","cure":"--ro
+//    /etc/shadow","audited":false}
 //
 // Whatever bytes the program chose, both are printable ASCII. Takes no lock that a fork could leave
 // held: any thread may report, also that of a forked child.

@@ -35,8 +35,9 @@ TEST(DenialBlock, SaysHowManyWereLeftOutAndThatAnAuditAllows) {
   DenialText denial = Example();
   denial.audited = true;
   const std::string block = DenialBlock(denial, 7);
-  EXPECT_TRUE(block.starts_with("dunebox: denied: 7 more, not told one by one\n"
-                                "dunebox: audit: would deny: python3 (pid 12) openat("))
+  EXPECT_TRUE(
+      block.starts_with("dunebox: denied: 7 more, not told one by one\n"
+                        "dunebox: audit: would deny: python3 (pid 12) openat("))
       << block;
 }
 

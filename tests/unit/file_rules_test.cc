@@ -201,9 +201,9 @@ TEST_F(FileRulesTest, AHardLinkGivesNoRightsThatTheFileDoesNotHave) {
   EXPECT_EQ(Call(SYS_link, Put(Path("work/file")), Put(Path("lib/link"))), -EACCES);
   const std::int64_t held = thread_.Open(Path("lib/file"), O_RDONLY);
   const std::string magic = "/proc/self/fd/" + std::to_string(held);
-  EXPECT_EQ(Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/link")),
-                 AT_SYMLINK_FOLLOW),
-            -EXDEV);
+  EXPECT_EQ(
+      Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/link")), AT_SYMLINK_FOLLOW),
+      -EXDEV);
   EXPECT_EQ(Call(SYS_linkat, held, Put(""), AT_FDCWD, Put(Path("work/link")), AT_EMPTY_PATH),
             -EXDEV);
   EXPECT_FALSE(Exists("work/link"));
@@ -217,9 +217,9 @@ TEST_F(FileRulesTest, ATemporaryFileGetsANameInItsTree) {
   const std::int64_t fd = thread_.Open(Path("work"), O_TMPFILE | O_RDWR, 0600);
   ASSERT_GE(fd, 0);
   const std::string magic = "/proc/self/fd/" + std::to_string(fd);
-  EXPECT_EQ(Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/named")),
-                 AT_SYMLINK_FOLLOW),
-            0);
+  EXPECT_EQ(
+      Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/named")), AT_SYMLINK_FOLLOW),
+      0);
   EXPECT_TRUE(Exists("work/named"));
   close(static_cast<int>(fd));
 }
