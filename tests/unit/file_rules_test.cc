@@ -314,6 +314,25 @@ TEST_F(FileRulesTest, AttributesAreChangedWithTheRightToWrite) {
   EXPECT_EQ(Call(SYS_removexattr, Put(Path("lib/file")), Put("user.a")), -EACCES);
 }
 
+TEST_F(FileRulesTest, AnEmptyPathIsNoDirectory) {
+  ASSERT_EQ(chdir(Path("work").c_str()), 0);
+  const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  struct stat before {};
+  ASSERT_EQ(fstat(work, &before), 0);
+  const std::uint64_t nothing = 0;
+  EXPECT_EQ(Call(SYS_chmod, Put(""), 0700), -ENOENT);
+  EXPECT_EQ(Call(SYS_fchmodat, work, Put(""), 0700), -ENOENT);
+  EXPECT_EQ(Call(SYS_fchownat, work, Put(""), -1, -1, 0), -ENOENT);
+  EXPECT_EQ(Call(SYS_truncate, Put(""), 0), -ENOENT);
+  EXPECT_EQ(Call(SYS_utimensat, AT_FDCWD, nothing, nothing, 0), -EFAULT);
+  EXPECT_EQ(Call(SYS_chmod, nothing, 0700), -EFAULT);
+  EXPECT_EQ(Call(SYS_fchmodat, 999, Put(""), 0700), -ENOENT);
+  struct stat after {};
+  ASSERT_EQ(fstat(work, &after), 0);
+  EXPECT_EQ(after.st_mode, before.st_mode);
+  close(work);
+}
+
 TEST_F(FileRulesTest, ADescriptorForReadingChangesNothingOfADeniedFile) {
   const std::int64_t library = thread_.Open(Path("lib/file"), O_RDONLY);
   const std::int64_t mine = thread_.Open(Path("work/file"), O_RDONLY);
