@@ -17,9 +17,8 @@ constexpr int kMostPrefix = 128;
 
 // The first rule whose path is not before `path`.
 auto FirstFrom(const std::vector<PathRule>& rules, std::string_view path) {
-  return std::ranges::lower_bound(rules, path, std::less<>{}, [](const PathRule& rule) {
-    return std::string_view(rule.path);
-  });
+  return std::ranges::lower_bound(rules, path, std::less<>{},
+                                  [](const PathRule& rule) { return std::string_view(rule.path); });
 }
 
 const PathRule* FindExact(const std::vector<PathRule>& rules, std::string_view path) {

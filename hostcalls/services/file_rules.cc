@@ -13,6 +13,7 @@
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
+#include "hostcalls/trace/text.h"
 
 namespace dunebox::hostcalls {
 namespace {
@@ -252,7 +253,7 @@ SyscallResult RequireLink(Caller& caller, int pinned, const PinnedParent& to) {
 
 SyscallResult TellFailure(Caller& caller, int directory, const std::string& path,
                           SyscallResult error) {
-  if (!HasFileRules(caller)) return error;
+  if (!HasFileRules(caller) || caller.guard->rules().audit) return error;
   if (error.error() != ENOENT && error.error() != ENOTDIR && error.error() != ELOOP) return error;
   std::string_view rest = path;
   while (!rest.empty()) {
@@ -263,8 +264,12 @@ SyscallResult TellFailure(Caller& caller, int directory, const std::string& path
     const std::string parent(rest.empty() ? start : rest);
     CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {});
     if (!pinned.ok()) continue;
-    const SyscallResult known = RequireRights(caller, pinned->get(), policy::kNoRights);
-    return known.ok() ? error : known;
+    CopyResult<Object> object = Examine(caller, pinned->get());
+    if (!object.ok()) return object.error();
+    if (object->is_hidden || MayLookUp(caller.guard->rules(), *object)) return error;
+    caller.denied_by =
+        absl::StrCat("policy: what is in ", Escape(object->name), " may not be known");
+    return Errno{EACCES};
   }
   return error;
 }

@@ -66,7 +66,8 @@ SyscallResult RequireMove(Caller& caller, const PinnedParent& from, const Pinned
 SyscallResult RequireLink(Caller& caller, int pinned, const PinnedParent& to);
 
 // After a lookup has failed with `error`: may its answer be told? EACCES where the deepest
-// directory on the way that exists is one that may not be looked up.
+// directory on the way that exists is one that may not be looked up. That is no denial to tell the
+// user about: no rule would have made the call succeed.
 SyscallResult TellFailure(Caller& caller, int directory, const std::string& path,
                           SyscallResult error);
 

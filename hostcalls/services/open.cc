@@ -80,9 +80,8 @@ CopyResult<std::string> StatusText(Caller& caller, const ReservedFd& pinned, boo
 SyscallResult OpenText(Caller& caller, const ReservedFd& pinned, ProcAnswer answer, bool own,
                        const open_how& how) {
   if (ForWriting(how)) return Errno{EACCES};
-  CopyResult<std::string> text = answer == ProcAnswer::kStatus
-                                     ? StatusText(caller, pinned, own)
-                                     : ProcText(caller.process, answer);
+  CopyResult<std::string> text = answer == ProcAnswer::kStatus ? StatusText(caller, pinned, own)
+                                                               : ProcText(caller.process, answer);
   if (!text.ok()) return text.error();
   CopyResult<ReservedFd> file = MakeTextFile(caller, *text);
   if (!file.ok()) return file.error();

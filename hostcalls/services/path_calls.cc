@@ -52,8 +52,7 @@ struct PathCall {
 constexpr PathCall kPathCalls[] = {
 #define DESCRIPTOR_CALL(call, by_path, right)
 #define PATH_CALL(call, directory, path, flags, bit, last, use, pinned, right) \
-  {#call,  directory, path, flags, bit, LastLink::last, PathUse::use, #pinned, \
-   PathRight::right},
+  {#call, directory, path, flags, bit, LastLink::last, PathUse::use, #pinned, PathRight::right},
 #include "hostcalls/services/path_calls.inc"
 #undef PATH_CALL
 #undef DESCRIPTOR_CALL
@@ -110,6 +109,7 @@ class PathLookup {
   bool follows() const {
     return (call_.last == LastLink::kFollowed) != ((flags_ & call_.bit) != 0);
   }
+  bool takes_empty_path() const { return (flags_ & AT_EMPTY_PATH) != 0; }
   PathUse use() const {
     return call_.use == PathUse::kLinked && !follows() ? PathUse::kNamed : call_.use;
   }
@@ -185,8 +185,7 @@ SyscallResult CallOn(Caller& caller, const PathCall& call, const PathLookup& loo
   if (call.use == PathUse::kWritten && caller.limits.IsProgramFile(pinned.get())) {
     return Errno{ETXTBSY};
   }
-  const std::string link =
-      (call.directory == kNone ? "/proc/" : "") + DescriptorLink(pinned.get());
+  const std::string link = (call.directory == kNone ? "/proc/" : "") + DescriptorLink(pinned.get());
   StagingScope staged(caller.staging);
   lookup.Replace(values, staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
   return HostCall(caller, FindRow(call.pinned_call)->number, values);
@@ -249,6 +248,10 @@ policy::FileRights RightsFor(PathRight right, std::uint64_t asked, int pinned) {
   return rights;
 }
 
+const char* PathOf(const PathCall& call, const ArgumentValues& values) {
+  return reinterpret_cast<const char*>(values[static_cast<std::size_t>(call.path)]);
+}
+
 // What a call does to an object that exists.
 SyscallResult CallOnAllowed(Caller& caller, const PathCall& call, const PathLookup& lookup,
                             const ArgumentValues& values) {
@@ -258,42 +261,46 @@ SyscallResult CallOnAllowed(Caller& caller, const PathCall& call, const PathLook
     return TellFailure(caller, lookup.directory(), lookup.path(), pinned.error());
   }
   const std::uint64_t asked = values[static_cast<std::size_t>(call.path) + 1];
-  const SyscallResult allowed = RequireReopen(
-      caller, pinned->get(), RightsFor(call.right, asked, pinned->get()), descriptor);
+  const SyscallResult allowed =
+      RequireReopen(caller, pinned->get(), RightsFor(call.right, asked, pinned->get()), descriptor);
   return allowed.ok() ? CallOn(caller, call, lookup, *pinned, values) : allowed;
 }
 
-// The same where the path is empty: the object is that of the descriptor in its place.
+// The same where the path is empty or null: the object is that of the descriptor in its place, when
+// the call takes one. The kernel looks there by itself for calls that only look.
 SyscallResult CallOnDescriptor(Caller& caller, const PathCall& call, const PathLookup& lookup,
                                const Row& row, const ArgumentValues& values) {
-  if (call.right != PathRight::kWrite) return HostCall(caller, row.number, values);
+  const bool looks = call.right == PathRight::kLookUp || call.right == PathRight::kAsked;
+  if (looks) return HostCall(caller, row.number, values);
   const int directory = lookup.directory();
-  CopyResult<ReservedFd> pinned = directory == AT_FDCWD
-                                      ? PinObject(caller, AT_FDCWD, ".", {})
-                                      : PinDescriptor(caller, directory);
-  if (!pinned.ok()) return HostCall(caller, row.number, values);  // EBADF, EFAULT, EINVAL
-  const SyscallResult allowed =
-      RequireReopen(caller, pinned->get(), policy::kWriteFile, directory);
+  if (PathOf(call, values) == nullptr) {
+    if (directory == AT_FDCWD) return Errno{EFAULT};
+  } else if (!lookup.takes_empty_path()) {
+    return Errno{ENOENT};
+  }
+  CopyResult<ReservedFd> pinned = directory == AT_FDCWD ? PinObject(caller, AT_FDCWD, ".", {})
+                                                        : PinDescriptor(caller, directory);
+  if (!pinned.ok()) return pinned.error();
+  const policy::FileRights rights = RightsFor(call.right, 0, pinned->get());
+  const SyscallResult allowed = RequireReopen(caller, pinned->get(), rights, directory);
   return allowed.ok() ? CallOn(caller, call, lookup, *pinned, values) : allowed;
 }
 
 // fchmod() and its like.
-SyscallResult CallByDescriptor(Caller& caller, const DescriptorCall& call, const Row& row,
-                               ArgumentValues values) {
+SyscallResult CallByDescriptor(Caller& caller, const DescriptorCall& call, ArgumentValues values) {
   const int fd = AsInt(values[0]);
   const int flags = fcntl(fd, F_GETFL);
   // The kernel takes descriptors that give no access for fchdir() only.
   const bool usable = flags >= 0 && ((flags & O_PATH) == 0 || call.right == PathRight::kLookUp);
   if (!usable) return Errno{EBADF};
   CopyResult<ReservedFd> pinned = PinDescriptor(caller, fd);
-  if (!pinned.ok()) return HostCall(caller, row.number, values);
+  if (!pinned.ok()) return pinned.error();
   const SyscallResult allowed =
       RequireReopen(caller, pinned->get(), RightsFor(call.right, 0, pinned->get()), fd);
   if (!allowed.ok()) return allowed;
   const std::string link = "/proc/" + DescriptorLink(pinned->get());
   StagingScope staged(caller.staging);
-  values[0] =
-      AsArgument(staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
+  values[0] = AsArgument(staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
   return HostCall(caller, FindRow(call.by_path)->number, values);
 }
 
@@ -397,10 +404,6 @@ SyscallResult LinkAllowed(Caller& caller, std::span<const PathCall> paths,
                                parent->directory.get(), parent->name.c_str(), AT_SYMLINK_FOLLOW));
 }
 
-const char* PathOf(const PathCall& call, const ArgumentValues& values) {
-  return reinterpret_cast<const char*>(values[static_cast<std::size_t>(call.path)]);
-}
-
 // The rows of `first`'s call.
 std::span<const PathCall> RowsOf(const PathCall* first) {
   const auto end = std::find_if(first, std::end(kPathCalls),
@@ -413,7 +416,7 @@ SyscallResult CallUnderRules(Caller& caller, const Row& row, const PathCall* fir
   if (first == nullptr) {
     const auto by_descriptor = std::ranges::find(kDescriptorCalls, row.name, &DescriptorCall::call);
     if (by_descriptor == std::end(kDescriptorCalls)) return HostCall(caller, row.number, values);
-    return CallByDescriptor(caller, *by_descriptor, row, values);
+    return CallByDescriptor(caller, *by_descriptor, values);
   }
   const std::span<const PathCall> paths = RowsOf(first);
   for (const PathCall& path : paths) {

@@ -51,7 +51,7 @@ std::string PlaceOf(GuestThread& thread) {
   thread.owner.space().WithVma(GuestVirt{at}, [&](const memory::Vma* vma) {
     if (vma == nullptr || vma->backing == nullptr || vma->backing->name.empty()) return;
     const std::uint64_t offset = at - vma->range.start.value + vma->offset;
-    absl::StrAppend(&text, " ", Escape(LastName(vma->backing->name)),
+    absl::StrAppend(&text, " ", std::string(LastName(vma->backing->name)),
                     absl::StrFormat("+0x%x", offset));
   });
   return text;
@@ -60,7 +60,7 @@ std::string PlaceOf(GuestThread& thread) {
 // Origin 0 is also what has no rule at all.
 std::string RuleText(const hostcalls::policy::Rules& rules, const Denial& denial) {
   if (denial.origin == 0) return "none allows it";
-  return absl::StrCat("forbidden by ", Escape(rules.OriginText(denial.origin)));
+  return absl::StrCat("forbidden by ", std::string(rules.OriginText(denial.origin)));
 }
 
 }  // namespace
@@ -76,34 +76,56 @@ bool RateLimit::Take(std::chrono::nanoseconds now) {
 
 // Two denials of one hash are taken for the same: one of them is not told.
 bool DenialReport::IsNew(const Denial& denial) {
-  const std::uint64_t hash =
-      std::hash<std::string_view>{}(denial.object) * 31 +
-      std::hash<std::string_view>{}(denial.action) + 1;
+  const std::uint64_t hash = std::hash<std::string_view>{}(denial.object) * 31 +
+                             std::hash<std::string_view>{}(denial.action) + 1;
   return told_[hash % told_.size()].exchange(hash) != hash;
+}
+
+std::string DenialBlock(const DenialText& denial, std::uint64_t left_out) {
+  std::string block;
+  if (left_out != 0) {
+    absl::StrAppend(&block, "dunebox: denied: ", left_out, " more, not told one by one\n");
+  }
+  absl::StrAppend(&block, "dunebox: ", denial.audited ? "audit: would deny: " : "denied: ",
+                  Escape(LastName(denial.program)), " (pid ", denial.process, ") ", denial.call,
+                  "\n");
+  absl::StrAppend(&block, "  ", denial.action, " ", Escape(denial.object),
+                  "; rule: ", Escape(denial.rule), "\n");
+  absl::StrAppend(&block, "  at ", Escape(denial.place), "\n");
+  if (!denial.cure.empty()) {
+    absl::StrAppend(&block, "  to allow it: ", Escape(denial.cure), "\n");
+  }
+  return block;
+}
+
+std::string DenialLine(const DenialText& denial) {
+  return hostcalls::JsonObject()
+             .Number("pid", denial.process)
+             .Text("program", Escape(denial.program))
+             .Text("call", denial.call.substr(0, denial.call.find('(')))
+             .Text("action", denial.action)
+             .Text("object", Escape(denial.object))
+             .Text("arguments", denial.call)
+             .Text("rule", Escape(denial.rule))
+             .Text("cure", Escape(denial.cure))
+             .Value("audited", denial.audited ? "true" : "false")
+             .Take() +
+         "\n";
 }
 
 void DenialReport::OnDenial(hostcalls::Caller& caller, const Denial& denial, bool audited) {
   GuestThread& thread = GuestThread::From(caller);
-  const hostcalls::policy::Rules& rules = session_.rules;
-  const std::string object = Escape(denial.object);
-  const std::string rule = RuleText(rules, denial);
-  const std::string program = thread.owner.executable_path();
-  const std::string call = CallOf(thread);
-  caller.denied_by = absl::StrCat(audited ? "audit: " : "", "policy: ", rule);
-  if (session_.denials_fd >= 0) {
-    const std::string line = hostcalls::JsonObject()
-                                 .Number("pid", getpid())
-                                 .Text("program", Escape(program))
-                                 .Text("call", call.substr(0, call.find('(')))
-                                 .Text("action", denial.action)
-                                 .Text("object", object)
-                                 .Text("arguments", call)
-                                 .Text("rule", rule)
-                                 .Text("cure", Escape(denial.cure))
-                                 .Value("audited", audited ? "true" : "false")
-                                 .Take();
-    hostcalls::WriteLine(session_.denials_fd, line + "\n");
-  }
+  const DenialText text{.process = getpid(),
+                        .program = thread.owner.executable_path(),
+                        .call = CallOf(thread),
+                        .place = PlaceOf(thread),
+                        .action = std::string(denial.action),
+                        .object = denial.object,
+                        .rule = RuleText(session_.rules, denial),
+                        .cure = denial.cure,
+                        .audited = audited};
+  caller.denied_by = absl::StrCat(audited ? "audit: " : "", "policy: ", Escape(text.rule));
+  if (session_.denials_fd >= 0) hostcalls::WriteLine(session_.denials_fd, DenialLine(text));
   // Who has asked for the lines of an audit reads them instead.
   if (audited && session_.denials_fd >= 0) return;
   if (session_.report_fd < 0 || !IsNew(denial)) return;
@@ -111,18 +133,7 @@ void DenialReport::OnDenial(hostcalls::Caller& caller, const Denial& denial, boo
     left_out_.fetch_add(1);
     return;
   }
-  std::string block;
-  if (const std::uint64_t others = left_out_.exchange(0); others != 0) {
-    absl::StrAppend(&block, "dunebox: denied: ", others, " more, not told one by one\n");
-  }
-  absl::StrAppend(&block, "dunebox: ", audited ? "audit: would deny: " : "denied: ",
-                  Escape(LastName(program)), " (pid ", getpid(), ") ", call, "\n");
-  absl::StrAppend(&block, "  ", std::string(denial.action), " ", object, "; rule: ", rule, "\n");
-  absl::StrAppend(&block, "  at ", PlaceOf(thread), "\n");
-  if (!denial.cure.empty()) {
-    absl::StrAppend(&block, "  to allow it: ", Escape(denial.cure), "\n");
-  }
-  hostcalls::WriteLine(session_.report_fd, block);
+  hostcalls::WriteLine(session_.report_fd, DenialBlock(text, left_out_.exchange(0)));
 }
 
 }  // namespace dunebox::process

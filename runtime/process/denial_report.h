@@ -11,7 +11,8 @@
 // The JSON lines are all there; sandbox/policy/denial_log.h reads them:
 //
 //   {"pid":12,"program":"/usr/bin/cat","call":"openat","action":"read","object":"/etc/shadow",
-//    "arguments":"openat(AT_FDCWD, ...)","rule":"none allows it","cure":"--ro /etc/shadow","audited":false}
+//    "arguments":"openat(AT_FDCWD, ...)","rule":"none allows it","cure":"--ro
+//    /etc/shadow","audited":false}
 //
 // Whatever bytes the program chose, both are printable ASCII. Takes no lock that a fork could leave
 // held: any thread may report, also that of a forked child.
@@ -28,6 +29,22 @@
 #include "runtime/process/session_state.h"
 
 namespace dunebox::process {
+
+// One denial, with all that is said of it. The program's bytes are not escaped yet, but for `call`.
+struct DenialText {
+  int process = 0;
+  std::string program;  // the path of its file
+  std::string call;     // name(arguments), as a trace has it
+  std::string place;    // of the call in the program
+  std::string action;
+  std::string object;
+  std::string rule;
+  std::string cure;
+  bool audited = false;
+};
+// Both end with "\n". `left_out`: denials that were not told before this one.
+std::string DenialBlock(const DenialText& denial, std::uint64_t left_out);
+std::string DenialLine(const DenialText& denial);
 
 // How often something may happen: some at once, then one an interval.
 class RateLimit {

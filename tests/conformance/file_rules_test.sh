@@ -97,6 +97,12 @@ run --trace --trace-file="$base/trace" --ro "$base/lib" -- /bin/cat "$base/hidde
 grep -q "hidden/file.*EACCES.*<policy: none allows it>" trace ||
   grep -q "hidden/file.*ENOENT" trace || fail 'the trace does not say who denied the call'
 
+# What is not there anyway is no denial to report; the trace has it.
+run --trace --trace-file="$base/trace" --ro "$base/lib" -- /bin/cat "$base/hidden/absent"
+! grep -q '^dunebox: denied' errors || fail 'a file that is not there was reported'
+grep -q "hidden/absent.*EACCES.*<policy: what is in $base/hidden may not be known>" trace ||
+  grep -q "hidden/absent.*ENOENT" trace || fail 'the trace does not say why it is not there'
+
 # A script is the program; its interpreter is none that the rules know.
 mkdir scripts
 printf '#!%s\n' "$base/hidden/program" >scripts/script

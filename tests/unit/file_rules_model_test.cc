@@ -93,9 +93,10 @@ class Player {
 
 // A few names, so that the threads and the calls meet.
 std::string Player::Path() {
-  static constexpr const char* kStarts[] = {"work", "lib", "hidden", "drop", "work/dir", "work/way"};
-  static constexpr const char* kNames[] = {"file", "dir", "way", "..", ".", "work", "hidden",
-                                           "lib", "new", "hidden/file", "lib/file"};
+  static constexpr const char* kStarts[] = {"work", "lib",      "hidden",
+                                            "drop", "work/dir", "work/way"};
+  static constexpr const char* kNames[] = {"file",   "dir", "way", "..",          ".",       "work",
+                                           "hidden", "lib", "new", "hidden/file", "lib/file"};
   std::string path;
   switch (Pick(6)) {
     case 0:
@@ -132,15 +133,18 @@ void Player::Judge(int fd, std::uint64_t flags) {
 }
 
 void Player::Open() {
-  static constexpr std::uint64_t kFlags[] = {O_RDONLY,           O_WRONLY,
-                                             O_RDWR,             O_RDWR | O_TRUNC,
-                                             O_RDONLY | O_TRUNC, O_WRONLY | O_CREAT,
+  static constexpr std::uint64_t kFlags[] = {O_RDONLY,
+                                             O_WRONLY,
+                                             O_RDWR,
+                                             O_RDWR | O_TRUNC,
+                                             O_RDONLY | O_TRUNC,
+                                             O_WRONLY | O_CREAT,
                                              O_RDWR | O_CREAT | O_EXCL,
-                                             O_RDONLY | O_NOFOLLOW, O_PATH | O_NOFOLLOW,
+                                             O_RDONLY | O_NOFOLLOW,
+                                             O_PATH | O_NOFOLLOW,
                                              O_RDWR | O_TMPFILE};
   const std::uint64_t flags = kFlags[Pick(std::size(kFlags))] | O_CLOEXEC;
-  const std::int64_t fd =
-      thread_.Call(SYS_openat, AT_FDCWD, Put(first_, Path()), flags, 0644);
+  const std::int64_t fd = thread_.Call(SYS_openat, AT_FDCWD, Put(first_, Path()), flags, 0644);
   if (fd < 0) return;
   Judge(static_cast<int>(fd), flags);
   // Its magic link gives no more than it has.
@@ -202,7 +206,8 @@ void Player::Step() {
 class FileRulesModelTest : public ServicesTest {
  protected:
   FileRulesModelTest() {
-    for (const char* name : {"work", "work/dir", "lib", "lib/dir", "drop", "hidden", "hidden/dir"}) {
+    for (const char* name :
+         {"work", "work/dir", "lib", "lib/dir", "drop", "hidden", "hidden/dir"}) {
       mkdir(name, 0755);
     }
     for (const char* name : {"hidden/file", "hidden/dir/file", "lib/file", "lib/dir/file"}) {

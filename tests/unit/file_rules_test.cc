@@ -201,9 +201,9 @@ TEST_F(FileRulesTest, AHardLinkGivesNoRightsThatTheFileDoesNotHave) {
   EXPECT_EQ(Call(SYS_link, Put(Path("work/file")), Put(Path("lib/link"))), -EACCES);
   const std::int64_t held = thread_.Open(Path("lib/file"), O_RDONLY);
   const std::string magic = "/proc/self/fd/" + std::to_string(held);
-  EXPECT_EQ(Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/link")),
-                 AT_SYMLINK_FOLLOW),
-            -EXDEV);
+  EXPECT_EQ(
+      Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/link")), AT_SYMLINK_FOLLOW),
+      -EXDEV);
   EXPECT_EQ(Call(SYS_linkat, held, Put(""), AT_FDCWD, Put(Path("work/link")), AT_EMPTY_PATH),
             -EXDEV);
   EXPECT_FALSE(Exists("work/link"));
@@ -217,9 +217,9 @@ TEST_F(FileRulesTest, ATemporaryFileGetsANameInItsTree) {
   const std::int64_t fd = thread_.Open(Path("work"), O_TMPFILE | O_RDWR, 0600);
   ASSERT_GE(fd, 0);
   const std::string magic = "/proc/self/fd/" + std::to_string(fd);
-  EXPECT_EQ(Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/named")),
-                 AT_SYMLINK_FOLLOW),
-            0);
+  EXPECT_EQ(
+      Call(SYS_linkat, AT_FDCWD, Put(magic), AT_FDCWD, Put(Path("work/named")), AT_SYMLINK_FOLLOW),
+      0);
   EXPECT_TRUE(Exists("work/named"));
   close(static_cast<int>(fd));
 }
@@ -312,6 +312,25 @@ TEST_F(FileRulesTest, AttributesAreChangedWithTheRightToWrite) {
   EXPECT_EQ(Call(SYS_utimensat, AT_FDCWD, Put(Path("lib/file")), std::uint64_t{0}, 0), -EACCES);
   EXPECT_EQ(Call(SYS_setxattr, Put(Path("lib/file")), Put("user.a"), Put("x"), 1, 0), -EACCES);
   EXPECT_EQ(Call(SYS_removexattr, Put(Path("lib/file")), Put("user.a")), -EACCES);
+}
+
+TEST_F(FileRulesTest, AnEmptyPathIsNoDirectory) {
+  ASSERT_EQ(chdir(Path("work").c_str()), 0);
+  const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  struct stat before {};
+  ASSERT_EQ(fstat(work, &before), 0);
+  const std::uint64_t nothing = 0;
+  EXPECT_EQ(Call(SYS_chmod, Put(""), 0700), -ENOENT);
+  EXPECT_EQ(Call(SYS_fchmodat, work, Put(""), 0700), -ENOENT);
+  EXPECT_EQ(Call(SYS_fchownat, work, Put(""), -1, -1, 0), -ENOENT);
+  EXPECT_EQ(Call(SYS_truncate, Put(""), 0), -ENOENT);
+  EXPECT_EQ(Call(SYS_utimensat, AT_FDCWD, nothing, nothing, 0), -EFAULT);
+  EXPECT_EQ(Call(SYS_chmod, nothing, 0700), -EFAULT);
+  EXPECT_EQ(Call(SYS_fchmodat, 999, Put(""), 0700), -ENOENT);
+  struct stat after {};
+  ASSERT_EQ(fstat(work, &after), 0);
+  EXPECT_EQ(after.st_mode, before.st_mode);
+  close(work);
 }
 
 TEST_F(FileRulesTest, ADescriptorForReadingChangesNothingOfADeniedFile) {

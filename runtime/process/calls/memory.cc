@@ -32,8 +32,8 @@ SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
   if (hostcalls::HasFileRules(caller) && (a[2] & PROT_EXEC) != 0 && (a[3] & MAP_ANONYMOUS) == 0) {
     // A sibling that changes the descriptor now wins nothing: what may be read can be copied into
     // memory and executed there.
-    const SyscallResult allowed = hostcalls::RequireRights(caller, hostcalls::AsInt(a[4]),
-                                                           hostcalls::policy::kExecuteFile);
+    const SyscallResult allowed =
+        hostcalls::RequireRights(caller, hostcalls::AsInt(a[4]), hostcalls::policy::kExecuteFile);
     if (!allowed.ok()) return allowed;
   }
   return SpaceOf(caller).Map({.address = a[0],
