@@ -168,7 +168,7 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
 }
 
 // In the program's process.
-[[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited, const Group& group,
+[[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited, Group& group,
                                 confinement::Namespaces& namespaces,
                                 const RunProgram& run_program) {
   if (group) {
@@ -187,7 +187,7 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
 
 // In the guardian's process.
 [[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
-                                 const MonitorOptions& options, const Group& group,
+                                 const MonitorOptions& options, Group& group,
                                  const RunProgram& run_program) {
   LimitWatch watch = WatchFor(options, group);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -231,7 +231,7 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
   // SIGCHLD: it wakes WaitForEnd, which looks for its parent, and is passed on to nobody.
   if (options.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGCHLD);
 
-  const absl::StatusOr<Group> group = MakeGroup(options);
+  absl::StatusOr<Group> group = MakeGroup(options);
   if (!group.ok()) return group.status();
   const pid_t monitor = getpid();
   const pid_t guardian = fork();

@@ -144,7 +144,7 @@ absl::Status Cgroup::Limit(const CgroupLimits& limits) const {
 }
 
 // Moving a process also takes rights over the group that it leaves.
-absl::Status Cgroup::CheckEntering() const {
+absl::Status Cgroup::CheckEntering() {
   const pid_t child = fork();
   if (child < 0) return absl::ErrnoToStatus(errno, "cannot fork");
   if (child == 0) _exit(Enter().ok() ? 0 : 1);
@@ -155,7 +155,10 @@ absl::Status Cgroup::CheckEntering() const {
   return absl::PermissionDeniedError("no process may be moved into a cgroup");
 }
 
-absl::Status Cgroup::Enter() const { return Write(directory_.get(), "cgroup.procs", "0"); }
+absl::Status Cgroup::Enter() {
+  const runtime::FileDescriptor directory = std::move(directory_);
+  return Write(directory.get(), "cgroup.procs", "0");
+}
 
 std::chrono::milliseconds Cgroup::CpuTime() const {
   const std::uint64_t microseconds = ValueIn(Read(path_ + "/cpu.stat"), "usage_usec").value_or(0);

@@ -39,8 +39,8 @@ class Cgroup {
   // Fails when there is no place for it, with the reason.
   static absl::StatusOr<Cgroup> Create(const CgroupLimits& limits);
 
-  // This process, and from then on its children.
-  absl::Status Enter() const;
+  // This process, and from then on its children. It keeps no descriptor of the group.
+  absl::Status Enter();
   // Of all that are or were in it.
   std::chrono::milliseconds CpuTime() const;
   // Has the kernel killed one because of the memory limit?
@@ -53,7 +53,7 @@ class Cgroup {
       : path_(std::move(path)), directory_(std::move(directory)) {}
   static absl::StatusOr<Cgroup> CreateIn(const std::string& parent, const CgroupLimits& limits);
   absl::Status Limit(const CgroupLimits& limits) const;
-  absl::Status CheckEntering() const;
+  absl::Status CheckEntering();
 
   std::string path_;
   runtime::FileDescriptor directory_;

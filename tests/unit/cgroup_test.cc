@@ -49,7 +49,7 @@ TEST(Cgroup, ValuesAreFoundByTheirWholeName) {
 }
 
 TEST(Cgroup, WhoEntersIsCountedAndEndsWithIt) {
-  const absl::StatusOr<Cgroup> group = Cgroup::Create({});
+  absl::StatusOr<Cgroup> group = Cgroup::Create({});
   if (!group.ok()) GTEST_SKIP() << group.status().message();
   const pid_t busy = fork();
   if (busy == 0) {
@@ -68,7 +68,7 @@ TEST(Cgroup, WhoEntersIsCountedAndEndsWithIt) {
 }
 
 TEST(Cgroup, AMemoryLimitEndsWhoGoesBeyondIt) {
-  const absl::StatusOr<Cgroup> group = Cgroup::Create({.memory = 16 << 20, .tasks = 8});
+  absl::StatusOr<Cgroup> group = Cgroup::Create({.memory = 16 << 20, .tasks = 8});
   if (!group.ok()) GTEST_SKIP() << group.status().message();
   const pid_t hog = fork();
   if (hog == 0) {

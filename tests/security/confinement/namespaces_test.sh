@@ -43,12 +43,13 @@ expect() {
   [[ $status -eq $2 ]] || fail "$1: exit status $status, not $2"
   [[ $(<"$work/output") == "$3" ]] || fail "$1: another output than '$3'"
 }
-# Only sessions of this test are named so.
-is_anybody_there() { pgrep -f "$work/dunebox|dunebox-view-sleeper" >/dev/null; }
+# Only sessions of this test are named so, and what they start.
+readonly sleeper=dunebox-view-sleeper-$$
+is_anybody_there() { pgrep -f "$work/dunebox|$sleeper" >/dev/null; }
 expect_nobody() {
   local round
   for round in {1..100}; do is_anybody_there || return 0; sleep 0.1; done
-  fail "$1: a process is left behind: $(pgrep -fa "$work/dunebox|dunebox-view-sleeper")"
+  fail "$1: a process is left behind: $(pgrep -fa "$work/dunebox|$sleeper")"
 }
 readonly mounts_before=$(wc -l </proc/self/mountinfo)
 
@@ -66,6 +67,12 @@ expect 'the devices' 0 'fd full null ptmx pts random shm stderr stdin stdout tty
 run -- bash -c 'cd /proc && echo [0-9]*; echo $$'
 status=$?
 expect 'the processes' 0 $'1 2\n2'
+# With a control group, too, the runtime keeps no descriptor of the host's where the program has its own.
+inherited=$("${as_user[@]}" "$dunebox" run "--engine=$engine" --allow=all -- \
+  bash -c 'cd /proc/self/fd && echo *' </dev/null 2>&1)
+run --cpu-time 100s -- bash -c 'cd /proc/self/fd && echo *'
+status=$?
+expect 'the descriptors' 0 "$inherited"
 run --hostname boxed -- uname -n
 status=$?
 expect 'the host name' 0 'boxed'
@@ -169,7 +176,7 @@ expect_nobody 'orphans'
 run -- bash -c 'kill -TERM $$'
 status=$?
 expect 'a signal' 143 ''
-run --time 500ms -- bash -c '(trap "" TERM HUP; exec -a dunebox-view-sleeper sleep 500) & setsid sleep 500 & wait'
+run --time 500ms -- bash -c '(trap "" TERM HUP; exec -a "$0" sleep 500) & setsid sleep 500 & wait' "$sleeper"
 status=$?
 expect 'a limit' 124 ''
 expect_nobody 'a limit'
@@ -191,7 +198,7 @@ expect 'a signal to the monitor' 3 $'up\ngot'
 for victim in monitor guardian first program; do
   for delay in 0 0.003 0.01 0.03 0.1 0.5; do
     (exec "${as_user[@]}" "$dunebox" run "--engine=$engine" --ro /usr \
-      --cpu-time 100s -- bash -c 'setsid sleep 500 & (exec -a dunebox-view-sleeper sleep 500) & exec -a dunebox-view-sleeper sleep 500') \
+      --cpu-time 100s -- bash -c 'setsid sleep 500 & (exec -a "$0" sleep 500) & exec -a "$0" sleep 500' "$sleeper") \
       >/dev/null 2>&1 </dev/null &
     monitor=$!
     sleep "$delay"
@@ -211,6 +218,11 @@ for victim in monitor guardian first program; do
     expect_nobody "kill -9 of the $victim after $delay s"
   done
 done
+# The caller's number of the program, not its own.
+timeout -k 5 150 "${as_user[@]}" "$dunebox" run "--engine=$engine" --ro /usr --json-status-fd 3 \
+  -- true 3>"$work/output" >/dev/null 2>"$work/errors" </dev/null
+[[ $(head -n 1 "$work/output") =~ '"pid":'([0-9]+), && ${BASH_REMATCH[1]} -gt 2 ]] ||
+  fail 'the status line names a process of the namespace'
 run --cpu-time 100s -- true
 while IFS= read -r group; do
   # Others may be running sessions.
