@@ -23,6 +23,8 @@
 namespace dunebox::policy {
 namespace {
 
+constexpr std::string_view kOciEnding = ".json";
+
 // Keys, and tables of them.
 std::vector<std::string> AllNames() {
   std::vector<std::string> names;
