@@ -50,10 +50,12 @@ struct Execute {
   int operator()(const LearnCommand& command) const { return RunLearn(command); }
 
   int operator()(const CheckCommand& command) const {
-    const std::vector<std::string> lines = CheckPolicies(command.files);
-    const std::string text = absl::StrCat(absl::StrJoin(lines, "\n"), lines.empty() ? "" : "\n");
+    const absl::StatusOr<std::vector<std::string>> lines = CheckPolicies(command.files);
+    if (!lines.ok()) return Fail(lines.status());
+    const std::string text =
+        absl::StrCat(absl::StrJoin(*lines, "\n"), lines->empty() ? "" : "\n");
     const int status = Print(text);
-    return status == 0 && !lines.empty() ? 1 : status;
+    return status == 0 && !lines->empty() ? 1 : status;
   }
 
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }

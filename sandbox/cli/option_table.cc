@@ -307,7 +307,7 @@ when it was not found.
          R"(Names what cannot be understood or carried out, and rules without effect, wider than they
 look or dangerous.
 
-Exit status: 0 when there is nothing to say, 1 when there is.
+Exit status: 0 when there is nothing to say, 1 when there is, 125 when a file cannot be read.
 )",
      .options = kCheckOptions},
     {.name = "policy learn",

@@ -26,14 +26,18 @@ absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command) {
   return session;
 }
 
-std::vector<std::string> CheckPolicies(const std::vector<std::string>& files) {
+absl::StatusOr<std::vector<std::string>> CheckPolicies(const std::vector<std::string>& files) {
   policy::Policy stated;
+  std::vector<std::string> lines;
   for (const std::string& file : files) {
-    const absl::Status status = policy::AddPolicyFile(stated, file);
-    if (!status.ok()) return {absl::StrCat(status.message())};
+    std::vector<std::string> notes;
+    const absl::Status status = policy::AddPolicyFile(stated, file, &notes);
+    // A mistake in a file is what we are here for; what follows from it is not.
+    if (absl::IsInvalidArgument(status)) return {{absl::StrCat(status.message())}};
+    if (!status.ok()) return status;
+    lines.insert(lines.end(), notes.begin(), notes.end());
   }
   const policy::Surroundings surroundings = policy::CallersSurroundings();
-  std::vector<std::string> lines;
   runtime::SessionOptions session;
   const absl::Status status = policy::Compile(policy::Effective(stated), surroundings, session);
   if (!status.ok()) lines.push_back(absl::StrCat(status.message()));

@@ -1,7 +1,7 @@
 // From parsed words to a policy, to a session, and to what `dunebox policy check` says.
 //
 //   absl::StatusOr<runtime::SessionOptions> session = SessionOf(command);
-//   std::vector<std::string> lines = CheckPolicies({"policy.toml"});   // none: nothing to say
+//   absl::StatusOr<std::vector<std::string>> lines = CheckPolicies({"policy.toml"});
 #ifndef DUNEBOX_SANDBOX_CLI_POLICY_COMMANDS_H_
 #define DUNEBOX_SANDBOX_CLI_POLICY_COMMANDS_H_
 
@@ -18,8 +18,9 @@ namespace dunebox::cli {
 // The effective policy of what was stated.
 policy::Policy PolicyOf(const RunCommand& command);
 absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command);
-// What is wrong with the files, read in this order into one policy; a line for each.
-std::vector<std::string> CheckPolicies(const std::vector<std::string>& files);
+// What is to be said about the files, read in this order into one policy; a line for each. Fails when
+// one of them cannot be read.
+absl::StatusOr<std::vector<std::string>> CheckPolicies(const std::vector<std::string>& files);
 
 }  // namespace dunebox::cli
 

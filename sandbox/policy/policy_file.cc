@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #define TOML_HEADER_ONLY 1
@@ -11,7 +12,9 @@
 #include <toml++/toml.h>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/table/table.h"
 #include "runtime/text_file.h"
+#include "sandbox/policy/oci_seccomp.h"
 #include "sandbox/policy/quoted.h"
 #include "sandbox/policy/settings.h"
 #include "sandbox/policy/suggestion.h"
@@ -19,6 +22,8 @@
 
 namespace dunebox::policy {
 namespace {
+
+constexpr std::string_view kOciEnding = ".json";
 
 // Keys, and tables of them.
 std::vector<std::string> AllNames() {
@@ -196,9 +201,28 @@ absl::Status AddPolicyText(Policy& policy, std::string_view text, const std::str
   return reader.ReadTable(result.table(), "");
 }
 
-absl::Status AddPolicyFile(Policy& policy, const std::string& path) {
+absl::Status AddOciText(Policy& policy, std::string_view text, const std::string& name,
+                        std::vector<std::string>* notes) {
+  absl::StatusOr<CallRules> imported = ImportOciSeccomp(text, name, OciContext{});
+  if (!imported.ok()) return imported.status();
+  policy.default_call = {imported->default_action, name};
+  policy.default_call_error = imported->default_error;
+  for (hostcalls::policy::CallRule& rule : imported->rules) {
+    policy.calls.push_back({.calls = hostcalls::FindRow(std::uint64_t{rule.number})->name,
+                            .action = rule.action,
+                            .error = rule.error,
+                            .conditions = std::move(rule.conditions),
+                            .origin = imported->origins[rule.origin]});
+  }
+  if (notes != nullptr) *notes = std::move(imported->notes);
+  return absl::OkStatus();
+}
+
+absl::Status AddPolicyFile(Policy& policy, const std::string& path,
+                           std::vector<std::string>* notes) {
   absl::StatusOr<std::string> text = runtime::ReadTextFile(path);
   if (!text.ok()) return text.status();
+  if (path.ends_with(kOciEnding)) return AddOciText(policy, *text, path, notes);
   return AddPolicyText(policy, *text, path);
 }
 

@@ -106,6 +106,7 @@ refuses "$policy:2:1: unknown key 'files.raed'; did you mean 'files.read'?" \
 run_and_expect 1 policy check "$policy"
 grep -qF "$policy:2:1: unknown key" "$output" || fail 'policy check: no place of the mistake'
 printf '[limits]\npids = 3\n' >"$policy"
+run_and_expect 125 policy check "$policy.not-there"
 run_and_expect 0 policy check "$policy"
 [[ ! -s $output && ! -s $errors ]] || fail 'policy check: says something about nothing'
 

@@ -206,6 +206,23 @@ TEST(PolicyFile, ACharacterThatIsNotAsciiStandsOnlyInStringsAndComments) {
   EXPECT_EQ(PolicyOf("\xef\xbb\xbf" "audit = true").audit, "p.toml:1");
 }
 
+TEST(PolicyFile, AnOciProfileIsRulesAboutCalls) {
+  Policy policy;
+  std::vector<std::string> notes;
+  const absl::Status status = AddOciText(policy, R"({"defaultAction":"SCMP_ACT_ERRNO",
+      "defaultErrnoRet":38,"syscalls":[{"names":["read","chown32"],"action":"SCMP_ACT_ALLOW",
+      "args":[{"index":0,"value":3,"op":"SCMP_CMP_LT"}]}]})", "p.json", &notes);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(policy.default_call->value, hostcalls::policy::CallAction::kError);
+  EXPECT_EQ(policy.default_call_error, 38);
+  ASSERT_EQ(policy.calls.size(), 1u);
+  EXPECT_EQ(policy.calls[0].calls, "read");
+  EXPECT_EQ(policy.calls[0].origin, "p.json: /syscalls/0");
+  EXPECT_EQ(policy.calls[0].conditions.size(), 1u);
+  EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("chown32")));
+  EXPECT_THAT(std::string(AddOciText(policy, "{}", "p.json").message()), HasSubstr("p.json: "));
+}
+
 TEST(PolicyFile, RulesStandInTheOrderOfTheFile) {
   const Policy policy = PolicyOf("[files]\nwrite = '/b'\nread = '/a'\n");
   ASSERT_EQ(policy.files.size(), 2u);
