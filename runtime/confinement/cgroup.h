@@ -2,8 +2,8 @@
 //
 // It is made where this user may make one with the controllers that the limits need already handed
 // down; nothing of the machine's own groups is changed. Who enters it stays in it, with all its
-// children; the monitor and the guardian do not. Whoever of those two ends last removes it; what was
-// left by a session of which both were killed is removed by the next session beside it.
+// children; the monitor and the guardian do not. Whoever of those two ends last removes it; what
+// was left by a session of which both were killed is removed by the next session beside it.
 //
 //   absl::StatusOr<Cgroup> group = Cgroup::Create({.memory = 512 << 20});
 //   if (fork() == 0) { absl::Status status = group->Enter(); ... }

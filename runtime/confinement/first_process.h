@@ -1,11 +1,11 @@
 // The first process of a session's pid namespace: it puts the namespaces together, and then only
-// buries orphans. When it ends, by SIGKILL from the guardian or with it, the kernel kills everything
-// in the namespace.
+// buries orphans. When it ends, by SIGKILL from the guardian or with it, the kernel kills
+// everything in the namespace.
 //
 // It is not the program's parent: the guardian is, which enters the pid namespace with a child, so
-// that exit status, stopping and the terminal stay between the guardian and the program. The program
-// joins the other namespaces by the descriptor of this process. Without a pid namespace the first
-// process ends as soon as the program has joined.
+// that exit status, stopping and the terminal stay between the guardian and the program. The
+// program joins the other namespaces by the descriptor of this process. Without a pid namespace the
+// first process ends as soon as the program has joined.
 //
 //   absl::StatusOr<FirstProcess> first = FirstProcess::Start(plan);
 //   // in the program's process:

@@ -63,9 +63,9 @@ std::optional<std::string> NeedFor(const Plan& plan, Mechanism mechanism) {
 absl::Status LeaveOut(const Plan& plan, Mechanism mechanism, const absl::Status& reason) {
   const std::optional<std::string> need = NeedFor(plan, mechanism);
   if (!need) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(
-      "a ", std::string(NameOf(mechanism)), " is needed ", *need, ", and cannot be had here: ",
-      reason.message(), "; see dunebox doctor"));
+  return absl::UnavailableError(absl::StrCat("a ", std::string(NameOf(mechanism)), " is needed ",
+                                             *need, ", and cannot be had here: ", reason.message(),
+                                             "; see dunebox doctor"));
 }
 
 std::string NamespaceAdvice(const std::string& sysctl_directory) {

@@ -35,8 +35,8 @@ class MechanismSet {
 // What for, in words: "for a tmpfs at /tmp". Nothing when the plan can do without.
 std::optional<std::string> NeedFor(const Plan& plan, Mechanism mechanism);
 
-// OK when the plan can do without `mechanism`, which this machine does not give because of `reason`;
-// else why not, and what to do about it.
+// OK when the plan can do without `mechanism`, which this machine does not give because of
+// `reason`; else why not, and what to do about it.
 absl::Status LeaveOut(const Plan& plan, Mechanism mechanism, const absl::Status& reason);
 
 // What an administrator has to do so that this user can make namespaces.

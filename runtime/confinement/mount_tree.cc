@@ -33,7 +33,8 @@ absl::StatusOr<MountTree> MountTree::CopyOf(int fd) {
 absl::StatusOr<MountTree> MountTree::New(const std::string& file_system, const Options& options,
                                          MountFlags flags) {
   const auto error = [&](const char* what) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot mount a ", file_system, " (", what, ")"));
+    return absl::ErrnoToStatus(errno,
+                               absl::StrCat("cannot mount a ", file_system, " (", what, ")"));
   };
   const runtime::FileDescriptor context(fsopen(file_system.c_str(), FSOPEN_CLOEXEC));
   if (!context.valid()) return error("fsopen");

@@ -62,8 +62,7 @@ absl::StatusOr<Bind> MakeBind(const Mount& mount) {
   if (!tree.ok()) return tree.status();
   const bool is_device = S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode);
   if (absl::Status status = tree->Restrict(FlagsFor(mount, is_device)); !status.ok()) return status;
-  return Bind{*std::move(tree),
-              S_ISDIR(info.st_mode) ? PlaceKind::kDirectory : PlaceKind::kFile};
+  return Bind{*std::move(tree), S_ISDIR(info.st_mode) ? PlaceKind::kDirectory : PlaceKind::kFile};
 }
 
 absl::Status AddBind(NewRoot& root, const Mount& mount) {

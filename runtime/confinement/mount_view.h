@@ -24,7 +24,8 @@ enum class ProcSource : unsigned char {
   kHost,          // the host's: there is no pid namespace
 };
 
-// Does a bind before it show the same, with the same flags, at the same place? Each mount takes time.
+// Does a bind before it show the same, with the same flags, at the same place? Each mount takes
+// time.
 bool IsShownAlready(std::span<const Mount> before, const Mount& mount);
 
 // The old root is gone afterwards; the current directory is the new one.

@@ -7,9 +7,9 @@
 namespace dunebox::confinement {
 namespace {
 
-constexpr Mechanism kNamespaces[] = {
-    Mechanism::kUserNamespace,    Mechanism::kMountNamespace, Mechanism::kPidNamespace,
-    Mechanism::kNetworkNamespace, Mechanism::kIpcNamespace,   Mechanism::kUtsNamespace};
+constexpr Mechanism kNamespaces[] = {Mechanism::kUserNamespace, Mechanism::kMountNamespace,
+                                     Mechanism::kPidNamespace,  Mechanism::kNetworkNamespace,
+                                     Mechanism::kIpcNamespace,  Mechanism::kUtsNamespace};
 
 absl::Status LeaveOutAll(const Plan& plan, const absl::Status& reason) {
   for (const Mechanism mechanism : kNamespaces) {

@@ -4,8 +4,8 @@
 //
 // The guardian stays in the host's file system; it enters no namespace but, for an ordinary user,
 // the user namespace that owns the others. The program enters all of them and at last a user
-// namespace of its own below that one, with the ids the plan says: whatever it becomes there, it has
-// no right over the mounts.
+// namespace of its own below that one, with the ids the plan says: whatever it becomes there, it
+// has no right over the mounts.
 //
 //   absl::StatusOr<Namespaces> namespaces = Namespaces::Create(plan);
 //   if (fork() == 0) { absl::Status status = namespaces->Enter(); ... }

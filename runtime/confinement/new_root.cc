@@ -101,8 +101,8 @@ absl::StatusOr<FileDescriptor> NewRoot::MakePlace(const std::string& path, Place
   if (is_directory) {
     if (mkdirat(parent->get(), name.c_str(), kDirectoryMode) != 0) return PlaceError(errno, path);
   } else {
-    const FileDescriptor file(openat(parent->get(), name.c_str(),
-                                     O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, kFileMode));
+    const FileDescriptor file(
+        openat(parent->get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, kFileMode));
     if (!file.valid()) return PlaceError(errno, path);
   }
   FileDescriptor made(Open(path, flags));
@@ -142,7 +142,8 @@ absl::Status NewRoot::Restrict(const std::string& path, MountFlags flags) const 
 absl::Status NewRoot::MakeCurrent() {
   if (tree_.is_new()) {
     const MountFlags flags = kReadOnly | kNoExecute;
-    if (absl::Status status = MountTree::RestrictOne(tree_.fd(), flags); !status.ok()) return status;
+    if (absl::Status status = MountTree::RestrictOne(tree_.fd(), flags); !status.ok())
+      return status;
   }
   // The old root is put over the new one, and what is on top of "." is taken away. [pivot_root(2)]
   if (fchdir(tree_.fd()) != 0 || syscall(SYS_pivot_root, ".", ".") != 0) {

@@ -42,8 +42,8 @@ struct Mount {
   std::string source;  // with kBind: absolute, resolved; with kSymlink: the link's text
   std::string target;  // absolute, as the program names it
   bool writable = false;
-  bool executable = true;   // may programs of it be executed or mapped PROT_EXEC?
-  std::uint64_t size = 0;   // with kTmpfs: bytes; 0: the kernel's default
+  bool executable = true;  // may programs of it be executed or mapped PROT_EXEC?
+  std::uint64_t size = 0;  // with kTmpfs: bytes; 0: the kernel's default
 };
 
 struct Identity {

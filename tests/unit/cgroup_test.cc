@@ -1,4 +1,5 @@
-// Where a control group of a session's can be, and one that is really made where this machine lets us.
+// Where a control group of a session's can be, and one that is really made where this machine lets
+// us.
 #include "runtime/confinement/cgroup.h"
 
 #include <gmock/gmock.h>

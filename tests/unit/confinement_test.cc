@@ -181,8 +181,7 @@ TEST_F(ConfinementTest, ProcIsThereWithoutBeingAskedForAndShowsTheSessionOnly) {
   EXPECT_EQ(InSession({.confine = true, .own_network = false},
                       [] {
                         return std::to_string(getpid()) + (Exists("/proc/1") ? " first" : "") +
-                               (Exists("/proc/3") ? " third" : "") + " " +
-                               FlagsOf("/proc/sys");
+                               (Exists("/proc/3") ? " third" : "") + " " + FlagsOf("/proc/sys");
                       }),
             "2 first ro nosuid nodev noexec ");
 }
