@@ -9,12 +9,7 @@
 namespace dunebox::cli {
 
 policy::Policy PolicyOf(const RunCommand& command) {
-  const policy::Policy& stated = command.policy;
-  if (stated.allow_all || stated.HasRules()) return policy::Effective(stated);
-  // Nothing was said about rights: those of the caller.
-  policy::Policy all = stated;
-  all.allow_all = "default";
-  return all;
+  return policy::Effective(command.policy);
 }
 
 absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command) {
