@@ -43,7 +43,8 @@ std::string TopLevelHelp() {
       "  --version  print the version\n"
       "\n"
       "'dunebox COMMAND --help' says more about a command.\n"
-      "This version has no policy yet: a program has every right of its caller (--allow=all).\n";
+      "A program may read the system's directories and little else unless options or a policy say\n"
+      "more; --allow=all is every right of its caller.\n";
   return text;
 }
 

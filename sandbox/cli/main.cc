@@ -42,7 +42,7 @@ struct Execute {
   int operator()(const ExplainCommand& command) const {
     runtime::SessionOptions session = command.run.session;
     const policy::Policy policy = PolicyOf(command.run);
-    const absl::Status status = policy::Compile(policy, policy::CallersSurroundings(), session);
+    const absl::Status status = policy::Compile(policy, SurroundingsFor(policy), session);
     if (!status.ok()) return Fail(status);
     return Print(policy::FormatStatements(policy::Explain(policy, session)));
   }

@@ -267,9 +267,14 @@ constexpr std::array<CommandRow, 5> kCommands = {{
          R"(PROG is searched in PATH when it has no slash. Everything after PROG belongs to the
 program, options included; '--' may stand before PROG.
 
-This version has no policy yet: a program may do whatever its caller may, with or
-without --allow=all. Say --allow=all where you rely on that, because later
-versions deny by default.
+What a program may do: without options it reads and executes the directories of the
+system and its own, writes to a /tmp of its own, and has no network and a clean
+environment; the current directory has to be named (--ro . or --rw .). 'dunebox policy
+explain' says what options come to. --allow=all is every right of the caller.
+
+Several PATHs, WHEREs and so on are several options. --policy and --args may be
+repeated; options come on top of files. In --call, ACTION is allow, deny, deny=ERRNO or
+kill. A name in --net is looked up once, before PROG starts.
 
 --jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
 --jit-perf-map names places. A process that a signal ends, other than for a fault of

@@ -1,26 +1,52 @@
 #include "sandbox/cli/policy_commands.h"
 
 #include "absl/strings/str_cat.h"
+#include "runtime/confinement/mechanisms.h"
+#include "runtime/confinement/namespaces.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
 #include "sandbox/policy/lint.h"
 #include "sandbox/policy/policy_file.h"
 
 namespace dunebox::cli {
+namespace {
 
-policy::Policy PolicyOf(const RunCommand& command) {
-  const policy::Policy& stated = command.policy;
-  if (stated.allow_all || stated.HasRules()) return policy::Effective(stated);
-  // Nothing was said about rights: those of the caller.
-  policy::Policy all = stated;
-  all.allow_all = "default";
-  return all;
+// A mechanism that cannot be looked for is as good as none.
+bool CanHave(confinement::Mechanism mechanism) {
+  const absl::StatusOr<confinement::MechanismSet> possible = confinement::ProbeNamespaces();
+  return possible.ok() && possible->Has(mechanism);
 }
+
+// But for the user namespace, which is a means that root can do without.
+std::vector<confinement::Mechanism> MissingNamespaces() {
+  using confinement::Mechanism;
+  constexpr Mechanism kNamespaces[] = {Mechanism::kMountNamespace, Mechanism::kPidNamespace,
+                                       Mechanism::kNetworkNamespace, Mechanism::kIpcNamespace,
+                                       Mechanism::kUtsNamespace};
+  const absl::StatusOr<confinement::MechanismSet> possible = confinement::ProbeNamespaces();
+  std::vector<Mechanism> missing;
+  for (const Mechanism mechanism : kNamespaces) {
+    if (!possible.ok() || !possible->Has(mechanism)) missing.push_back(mechanism);
+  }
+  return missing;
+}
+
+}  // namespace
+
+policy::Surroundings SurroundingsFor(const policy::Policy& policy) {
+  policy::Surroundings surroundings = policy::CallersSurroundings();
+  // To try takes time, and the rights of the caller do not depend on it.
+  surroundings.mount_namespace =
+      policy.allow_all.has_value() || CanHave(confinement::Mechanism::kMountNamespace);
+  return surroundings;
+}
+
+policy::Policy PolicyOf(const RunCommand& command) { return policy::Effective(command.policy); }
 
 absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command) {
   const policy::Policy policy = PolicyOf(command);
   runtime::SessionOptions session = command.session;
-  const absl::Status status = policy::Compile(policy, policy::CallersSurroundings(), session);
+  const absl::Status status = policy::Compile(policy, SurroundingsFor(policy), session);
   if (!status.ok()) return status;
   if (session.dry_run) session.rights = policy::ListStatements(policy::Explain(policy, session));
   return session;
@@ -37,12 +63,13 @@ absl::StatusOr<std::vector<std::string>> CheckPolicies(const std::vector<std::st
     if (!status.ok()) return status;
     lines.insert(lines.end(), notes.begin(), notes.end());
   }
-  const policy::Surroundings surroundings = policy::CallersSurroundings();
+  const policy::Surroundings surroundings = SurroundingsFor(stated);
   runtime::SessionOptions session;
   const absl::Status status = policy::Compile(policy::Effective(stated), surroundings, session);
   if (!status.ok()) lines.push_back(absl::StrCat(status.message()));
   const policy::LintSurroundings places = {.home = policy::ValueOf(surroundings, "HOME"),
-                                           .directory = surroundings.directory};
+                                           .directory = surroundings.directory,
+                                           .missing = MissingNamespaces()};
   for (const policy::Finding& finding : policy::Lint(stated, places)) {
     lines.push_back(policy::Format(finding));
   }

@@ -11,10 +11,13 @@
 #include "absl/status/statusor.h"
 #include "runtime/session.h"
 #include "sandbox/cli/options.h"
+#include "sandbox/policy/compile.h"
 #include "sandbox/policy/policy.h"
 
 namespace dunebox::cli {
 
+// The caller's, with what this machine offers for `policy`.
+policy::Surroundings SurroundingsFor(const policy::Policy& policy);
 // The effective policy of what was stated.
 policy::Policy PolicyOf(const RunCommand& command);
 absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command);

@@ -95,6 +95,8 @@ prints '^  connect to 192.0.2.1, port 443 \[--net tcp:192.0.2.1:443\]$' \
   policy explain --net=tcp:192.0.2.1:443 -- ls -l
 prints '^policy network: none.* \[--net none\]$' run --dry-run --net=none ls
 prints 'every right of the caller' policy explain --allow=all
+prints '^  none: sockets among its own processes only \[default\]$' policy explain
+prints '^policy network: none' run --dry-run ls
 refuses "unknown command 'policy chek'; see 'dunebox --help'" policy chek
 refuses "no file given; see 'dunebox policy check --help'" policy check
 refuses "--ro /nonexistent: /nonexistent: No such file or directory" run --ro /nonexistent ls
