@@ -259,7 +259,7 @@ TEST(Lint, WhatThisMachineCannotDoIsAFinding) {
 }
 
 TEST(Lint, AuditDeniesNothing) {
-  EXPECT_THAT(Lines(Stated({{Setting::kAudit, ""}})), Warns("p.toml:1", "nothing is denied"));
+  EXPECT_THAT(Lines(Stated({{Setting::kAudit, "true"}})), Warns("p.toml:1", "nothing is denied"));
 }
 
 }  // namespace
