@@ -199,7 +199,7 @@ TEST(PolicyFile, ACharacterThatIsNotAsciiStandsOnlyInStringsAndComments) {
   EXPECT_EQ(ErrorOf("\xd1\x8bs[#/usr"), "p.toml:1:1" + stray);
   EXPECT_EQ(ErrorOf("# \xd1\x8b\naudit = \xd1\x8b"), "p.toml:2:9" + stray);
   EXPECT_EQ(ErrorOf("directory = \"\\\"\" \xd1\x8b"), "p.toml:1:18" + stray);
-  EXPECT_EQ(ErrorOf("directory = 'a\\' \xd1\x8b"), "p.toml:1:17" + stray);
+  EXPECT_EQ(ErrorOf("directory = 'a\\' \xd1\x8b"), "p.toml:1:18" + stray);
   EXPECT_EQ(PolicyOf("directory = \"/\xd1\x8b\" # \xd1\x8b").directory->value, "/\xd1\x8b");
   EXPECT_EQ(PolicyOf("directory = '/\xd1\x8b'").directory->value, "/\xd1\x8b");
   EXPECT_EQ(PolicyOf("directory = \"\"\"/\"\xd1\x8b\n\"\"\"").directory->value, "/\"\xd1\x8b\n");
