@@ -121,6 +121,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
         options.engine == EngineChoice::kKvm ? "not --engine=kvm"
                                              : "and auto takes kvm here: say --engine=jit"));
   }
+  if (options.denials_fd >= 0 && fcntl(options.denials_fd, F_GETFD) < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the descriptor for denials, ", options.denials_fd, ", is not open"));
+  }
   if (options.status_fd >= 0 && fcntl(options.status_fd, F_GETFD) < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("--json-status-fd: descriptor ", options.status_fd, " is not open"));
@@ -319,7 +323,13 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
       hostcalls::WriteLine(*fd, hostcalls::kChromeTraceStart);
     }
   }
-  if (options.diagnostics.any_report()) {
+  if (options.denials_fd >= 0) {
+    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(options.denials_fd);
+    if (!fd.ok()) return fd.status();
+    session.denials_fd = fd->release();
+    close(options.denials_fd);  // the program does not have it
+  }
+  if (options.diagnostics.any_report() || !options.rules.allow_all) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;

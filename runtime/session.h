@@ -46,6 +46,7 @@ struct SessionOptions {
   confinement::Plan plan;          // wall 2
   std::string directory;       // to start in; empty: the caller's
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
+  int denials_fd = -1;         // where JSON lines about denials go; -1: nowhere
   bool die_with_parent = false;
   bool dry_run = false;
   std::string program;                 // as given: searched in PATH when it has no slash

@@ -69,6 +69,8 @@ struct Caller {
   const policy::Guard* guard = nullptr;
   // The process whose descendants are the session's processes (services/session_processes.h).
   pid_t session_root = 0;
+  // Why the policy refused the call under way. Whoever traces calls takes it.
+  std::string denied_by;
   // For the copies that the kernel gets beside guest addresses; the thread's own.
   Staging staging;
 

@@ -26,16 +26,17 @@ constexpr std::string_view kGone = " (deleted)";
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr FileRights kOwnProcess = policy::kReadFile;
 
-// What each right is called, and the flag that gives it.
+// What each right is called, and the flag that gives it; of several that are missing the first is
+// told.
 struct RightName {
   FileRights right;
   const char* action;
   const char* flag;
 };
 constexpr RightName kRightNames[] = {
+    {policy::kCreateFile, "create", "--rw"},
     {policy::kReadFile, "read", "--ro"},
     {policy::kWriteFile, "write", "--rw"},
-    {policy::kCreateFile, "create", "--rw"},
     {policy::kExecuteFile, "execute", "--ro"},
 };
 constexpr RightName kLookUp = {policy::kNoRights, "look up", "--ro"};

@@ -105,7 +105,8 @@ void EventTrace::OnExit(Caller& caller, const Row* row, const Request& request,
                              .number = request.number,
                              .text = pending->text,
                              .duration = end - pending->start,
-                             .result = result}));
+                             .result = result,
+                             .denied_by = std::exchange(caller.denied_by, {})}));
 }
 
 void EventTrace::OnNoReturn() {
@@ -117,7 +118,8 @@ void EventTrace::OnNoReturn() {
                              .number = pending->request.number,
                              .text = pending->text,
                              .duration = end - pending->start,
-                             .result = std::nullopt}));
+                             .result = std::nullopt,
+                             .denied_by = {}}));
 }
 
 void EventTrace::OnSignal(const siginfo_t& info) {

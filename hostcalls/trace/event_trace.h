@@ -37,6 +37,7 @@ struct CallEvent {
   const CallText& text;
   std::uint64_t duration;               // nanoseconds
   std::optional<SyscallResult> result;  // nothing: it does not return
+  std::string denied_by;                // why the policy refused it; empty: it did not
 };
 
 // The arguments as a JSON object by name: numbers as numbers, bytes and paths as strings escaped as

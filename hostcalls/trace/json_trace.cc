@@ -54,6 +54,7 @@ std::string JsonTrace::FormatCall(const CallEvent& call) const {
   const Route route = call.row == nullptr ? Route::kAbsent : call.row->route;
   object.Text("route", ToString(route));
   if (route == Route::kDenied || route == Route::kAbsent) object.Text("denied_by", "table");
+  if (!call.denied_by.empty()) object.Text("denied_by", call.denied_by);
   return object.Take() + "\n";
 }
 

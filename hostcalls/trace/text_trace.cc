@@ -33,7 +33,11 @@ void TextTrace::OnExit(Caller& caller, const Row* row, const Request& request,
   std::optional<PendingCall> pending = LeaveCall(caller, request);
   CallText text = pending ? std::move(pending->text) : CallText(caller.memory, row, request);
   text.AddOutputs(caller.memory, row, request, result);
-  WriteCall(text.ToString(), ResultText(row, result));
+  std::string shown = ResultText(row, result);
+  if (!caller.denied_by.empty()) {
+    absl::StrAppend(&shown, " <", std::exchange(caller.denied_by, {}), ">");
+  }
+  WriteCall(text.ToString(), shown);
 }
 
 void TextTrace::OnNoReturn() {

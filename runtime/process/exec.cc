@@ -150,8 +150,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   char* const envp[] = {nullptr};
   const SessionState& session = owner.session();
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
-                       session.record_fd, session.tasks_fd, session.output_fd,
-                       session.kvm_fd}) {
+                       session.record_fd, session.denials_fd, session.tasks_fd,
+                       session.output_fd, session.kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

@@ -10,7 +10,8 @@ namespace dunebox::process {
 Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
                  runtime::TaskSlots* tasks, const Observers& observers, ProgramView program)
     : session_(session),
-      guard_(session_.rules, nullptr),
+      denial_report_(session_),
+      guard_(session_.rules, &denial_report_),
       program_(std::move(program)),
       tasks_(tasks),
       observers_(observers),
@@ -23,7 +24,8 @@ Process::Process(const SessionState& session, Machine& machine, hostcalls::Virtu
 
 Process::Process(const Process& parent, hostcalls::VirtualLimits& limits)
     : session_(parent.session_),
-      guard_(session_.rules, nullptr),
+      denial_report_(session_),
+      guard_(session_.rules, &denial_report_),
       program_(parent.program_),
       tasks_(parent.tasks_),
       observers_(parent.observers_),

@@ -14,6 +14,7 @@
 #include "hostcalls/policy/guard.h"
 #include "hostcalls/services/limits.h"
 #include "runtime/limits/task_slots.h"
+#include "runtime/process/denial_report.h"
 #include "runtime/process/machine.h"
 #include "runtime/process/observers.h"
 #include "runtime/process/session_state.h"
@@ -69,6 +70,7 @@ class Process final : public hostcalls::ProcessView {
 
  private:
   const SessionState session_;
+  DenialReport denial_report_;
   const hostcalls::policy::Guard guard_;
   const ProgramView program_;
   runtime::TaskSlots* const tasks_;

@@ -17,6 +17,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.report_fd);
   visit(state.session.statistics_fd);
   visit(state.session.record_fd);
+  visit(state.session.denials_fd);
   visit(state.session.tasks_fd);
   visit(state.session.output_fd);
   visit(state.session.memory_limit);

@@ -35,9 +35,10 @@ struct SessionState {
 
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
-  int report_fd = -1;   // reserved: where --jit-dump goes; -1: nowhere
+  int report_fd = -1;   // reserved: where --jit-dump and denials go; -1: nowhere
   int statistics_fd = -1;  // reserved, may be report_fd: where --stats goes; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
+  int denials_fd = -1;  // reserved: where denials go as JSON lines; -1: nowhere
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
   int output_fd = -1;   // reserved: the count of --output (services/output_meter.h); -1: no limit
   std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
