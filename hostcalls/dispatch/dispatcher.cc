@@ -31,7 +31,7 @@ SyscallResult AskCallRules(Caller& caller, const Row* row, const Request& reques
   const bool refused = caller.guard->Refuse(caller, {.action = "call",
                                                      .object = name,
                                                      .origin = decision.origin,
-                                                     .cure = "--allow-call=" + name,
+                                                     .cure = "--call='allow " + name + "'",
                                                      .error = decision.error});
   if (!refused) return kSuccess;
   if (decision.action == CallAction::kKill) caller.EndBySignal(SIGSYS);

@@ -1,6 +1,8 @@
 #include "hostcalls/policy/call_rules.h"
 
 #include <algorithm>
+#include <bitset>
+#include <cerrno>
 
 #include "hostcalls/check.h"
 
@@ -34,6 +36,22 @@ bool Holds(const CallRule& rule, CallRules::Registers registers) {
   });
 }
 
+// Set for calls that concern the whole machine.
+const std::bitset<kSyscallTableSize>& MachineCalls() {
+  static const auto calls = [] {
+    std::bitset<kSyscallTableSize> set;
+#define MACHINE_CALL(name) set.set(FindRow(#name)->number);
+#include "hostcalls/policy/machine_calls.inc"
+#undef MACHINE_CALL
+    return set;
+  }();
+  return calls;
+}
+
+bool IsOfMachine(std::uint64_t number) {
+  return number < kSyscallTableSize && MachineCalls().test(number);
+}
+
 }  // namespace
 
 CallRules::CallRules(const Rules& rules) : rules_(rules) {
@@ -59,6 +77,9 @@ CallRules::Decision CallRules::Decide(std::uint64_t number, Registers registers)
       return {.action = rule.action, .error = rule.error, .origin = rule.origin};
     }
   }
+  if (rules_.default_call_action == CallAction::kAllow && IsOfMachine(number)) {
+    return {.action = CallAction::kError, .error = EPERM, .origin = 0};
+  }
   return {.action = rules_.default_call_action, .error = rules_.default_call_error, .origin = 0};
 }
 
@@ -67,7 +88,7 @@ bool CallRules::AlwaysAllows(std::uint64_t number) const {
     if (rule.action != CallAction::kAllow) return false;
     if (rule.conditions.empty()) return true;
   }
-  return rules_.default_call_action == CallAction::kAllow;
+  return rules_.default_call_action == CallAction::kAllow && !IsOfMachine(number);
 }
 
 }  // namespace dunebox::hostcalls::policy

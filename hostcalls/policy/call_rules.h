@@ -31,7 +31,8 @@ class CallRules {
     int error = 0;  // with kError
     Origin origin = 0;
   };
-  // Of the first rule whose conditions hold; of the default when there is none.
+  // Of the first rule whose conditions hold; of the default when there is none, which is EPERM for
+  // calls that concern the whole machine (machine_calls.inc).
   Decision Decide(std::uint64_t number, Registers registers) const;
 
   // Is the call allowed whatever its arguments are? Then nobody has to be asked, and an engine may

@@ -113,6 +113,7 @@ SyscallResult CheckedAddress::PinName(Caller& caller, const std::string& path, A
   if (name.size() >= sizeof(sockaddr_un::sun_path)) return Errno{ENAMETOOLONG};
   std::memcpy(&bytes_[kNameAt], name.c_str(), name.size() + 1);
   size_ = kNameAt + name.size() + 1;
+  path_ = path;
   return kSuccess;
 }
 

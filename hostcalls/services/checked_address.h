@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/policy/network.h"
@@ -38,6 +39,8 @@ class CheckedAddress {
   // Copies `length` bytes at `address`: EFAULT, EINVAL, or what the rules say.
   SyscallResult Read(Caller& caller, std::uint64_t address, int length, policy::AddressUse use);
   std::span<std::byte> bytes() { return std::span(bytes_).first(size_); }
+  // The path that the guest said, where the kernel gets another; empty otherwise.
+  const std::string& path() const { return path_; }
 
  private:
   SyscallResult Judge(Caller& caller, policy::AddressUse use);
@@ -46,6 +49,7 @@ class CheckedAddress {
   // Aligned as the structures that the kernel sees in it.
   alignas(sockaddr_storage) std::array<std::byte, kMostBytes> bytes_{};
   std::size_t size_ = 0;
+  std::string path_;
   ReservedFd pinned_;  // what the name in bytes_ goes through
 };
 

@@ -78,6 +78,10 @@ VirtualLimits::VirtualLimits(VirtualLimits& parent)
       address_space_(parent.Get(RLIMIT_AS)),
       core_(parent.Get(RLIMIT_CORE)),
       file_size_(parent.Get(RLIMIT_FSIZE)),
+      unix_names_([&] {
+        const std::lock_guard lock(parent.mutex_);
+        return parent.unix_names_;
+      }()),
       runtime_file_(parent.runtime_file_),
       root_(parent.root_),
       proc_device_(parent.proc_device_) {}

@@ -22,6 +22,9 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -32,6 +35,7 @@
 #include "hostcalls/services/descriptor_changes.h"
 #include "hostcalls/services/low_descriptors.h"
 #include "hostcalls/services/reserved_fd.h"
+#include "hostcalls/services/unix_names.h"
 
 namespace dunebox::hostcalls {
 
@@ -97,6 +101,16 @@ class VirtualLimits {
   // certain, except for a directory that was reached through one of the runtime's descriptors.
   bool MayBeHidden(const struct stat& status) const;
 
+  // What the guest called a unix socket that it bound.
+  void RememberUnixName(ino_t socket, std::string path) {
+    const std::lock_guard lock(mutex_);
+    unix_names_.Remember(socket, std::move(path));
+  }
+  std::optional<std::string> FindUnixName(ino_t socket) const {
+    const std::lock_guard lock(mutex_);
+    return unix_names_.Find(socket);
+  }
+
   // PR_SET_DUMPABLE as the guest sees it. The runtime's own setting is never changed by it.
   std::atomic<int> dumpable{1};
   // After a chroot of the guest's "/proc" may not be there or not be a procfs.
@@ -122,6 +136,8 @@ class VirtualLimits {
   rlimit address_space_;
   rlimit core_;
   rlimit file_size_;
+
+  UnixNames unix_names_;
 
   // What only the runtime leads to, by device and inode. Set by Install.
   struct FileIdentity {

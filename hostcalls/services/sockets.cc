@@ -7,10 +7,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -79,14 +82,18 @@ bool IsConnected(int fd) {
   return info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN;
 }
 
-SyscallResult CallWithAddress(Caller& caller, std::uint64_t number,
-                              const ArgumentValues& arguments, AddressUse use) {
-  CheckedAddress address;
-  const SyscallResult read = address.Read(caller, arguments[1], AsInt(arguments[2]), use);
-  if (!read.ok()) return read;
+SyscallResult CallWithAddress(Caller& caller, std::uint64_t number, int fd,
+                              CheckedAddress& address) {
   StagingScope staged(caller.staging);
   const std::span<std::byte> bytes = staged.PlaceAll(address.bytes());
-  return HostCall(caller, number, Arguments(AsInt(arguments[0]), bytes.data(), bytes.size()));
+  return HostCall(caller, number, Arguments(fd, bytes.data(), bytes.size()));
+}
+
+// The path that the guest bound the socket to, when the kernel has another.
+std::optional<std::string> SaidPath(const Caller& caller, int fd) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0) return std::nullopt;
+  return caller.limits.FindUnixName(status.st_ino);
 }
 
 }  // namespace
@@ -124,11 +131,45 @@ SyscallResult HandleSocketpair(Caller& caller, const ArgumentValues& arguments) 
 }
 
 SyscallResult HandleConnect(Caller& caller, const ArgumentValues& arguments) {
-  return CallWithAddress(caller, SYS_connect, arguments, AddressUse::kConnect);
+  CheckedAddress address;
+  const SyscallResult read =
+      address.Read(caller, arguments[1], AsInt(arguments[2]), AddressUse::kConnect);
+  if (!read.ok()) return read;
+  return CallWithAddress(caller, SYS_connect, AsInt(arguments[0]), address);
 }
 
 SyscallResult HandleBind(Caller& caller, const ArgumentValues& arguments) {
-  return CallWithAddress(caller, SYS_bind, arguments, AddressUse::kBind);
+  CheckedAddress address;
+  const SyscallResult read =
+      address.Read(caller, arguments[1], AsInt(arguments[2]), AddressUse::kBind);
+  if (!read.ok()) return read;
+  const int fd = AsInt(arguments[0]);
+  const SyscallResult result = CallWithAddress(caller, SYS_bind, fd, address);
+  struct stat status {};
+  if (result.ok() && !address.path().empty() && fstat(fd, &status) == 0) {
+    caller.limits.RememberUnixName(status.st_ino, address.path());
+  }
+  return result;
+}
+
+SyscallResult HandleGetsockname(Caller& caller, const ArgumentValues& arguments) {
+  const int fd = AsInt(arguments[0]);
+  const std::optional<std::string> path =
+      HasNetworkRules(caller) ? SaidPath(caller, fd) : std::nullopt;
+  if (!path) return HostCall(caller, SYS_getsockname, arguments);
+  CopyResult<int> room = caller.memory.CopyIn(GuestPtr<int>{arguments[2]});
+  if (!room.ok()) return room.error();
+  if (*room < 0) return Errno{EINVAL};
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path, path->data(), std::min(path->size(), sizeof(name.sun_path)));
+  const auto bytes = std::as_bytes(std::span(&name, 1));
+  // As the kernel has it: with a NUL behind the path, which is one more than the longest has room.
+  const std::size_t size = offsetof(sockaddr_un, sun_path) + path->size() + 1;
+  const std::size_t written =
+      std::min({size, bytes.size(), static_cast<std::size_t>(*room)});
+  if (!caller.memory.Write(arguments[1], bytes.first(written))) return Errno{EFAULT};
+  return caller.memory.CopyOut(GuestPtr<int>{arguments[2]}, static_cast<int>(size));
 }
 
 SyscallResult HandleListen(Caller& caller, const ArgumentValues& arguments) {
@@ -177,6 +218,7 @@ void RegisterSocketHandlers(HandlerTable& handlers) {
   handlers.Bind("socketpair", HandleSocketpair);
   handlers.Bind("connect", HandleConnect);
   handlers.Bind("bind", HandleBind);
+  handlers.Bind("getsockname", HandleGetsockname);
   handlers.Bind("listen", HandleListen);
   handlers.Bind("sendto", HandleSendto);
 }

@@ -1,4 +1,4 @@
-// socket, connect, bind, listen, sendto: the calls that lead to other machines and processes, as far
+// socket, connect, bind, listen, sendto, getsockname: the calls that lead to other machines and processes, as far
 // as the session's network rules let them.
 //
 // An address is copied once; the kernel gets the copy that was judged (checked_address.h). A socket
@@ -20,6 +20,7 @@ SyscallResult HandleSocket(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleSocketpair(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleConnect(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleBind(Caller& caller, const ArgumentValues& arguments);
+SyscallResult HandleGetsockname(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleListen(Caller& caller, const ArgumentValues& arguments);
 SyscallResult HandleSendto(Caller& caller, const ArgumentValues& arguments);
 void RegisterSocketHandlers(HandlerTable& handlers);

@@ -6,7 +6,7 @@
 #
 # Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
 set -uo pipefail
-export LC_ALL=C
+export LC_ALL=C PATH=/usr/bin:/bin  # other directories may be none of the session's
 
 dunebox=$(realpath "$1")
 readonly dunebox engine=$2
@@ -59,6 +59,7 @@ while True:
         else: s.recv(10)
         print(sockets[s], file=arrivals, flush=True)
 E2
+: >ports
 /usr/bin/python3 server >ports 2>/dev/null &
 outside+=($!)
 for _ in {1..200}; do
@@ -272,7 +273,8 @@ status=$?
 run --output 10000 --net=none -- sh -c 'head -c 5000 /dev/zero; head -c 4000 /dev/zero >&2
   exec 7>&1; (head -c 2000 /dev/zero >&7); echo no'
 status=$?
-[[ $status -eq 124 && $(cat output errors | tr -d '\0' | wc -l) -eq 1 ]] ||
+[[ $status -eq 124 && $(wc -c <output) -eq 6000 &&
+   $(tr -d '\0' <errors) == 'dunebox: killed: output limit 10000 reached' ]] ||
   fail "output beyond the limit: exit status $status"
 
 [[ $failures -eq 0 ]]

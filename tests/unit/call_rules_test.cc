@@ -136,6 +136,21 @@ TEST(CallRules, ACallIsAlwaysAllowedOnlyWhenNoArgumentCanMatter) {
   EXPECT_FALSE(others.AlwaysAllows(SYS_gettid));
 }
 
+TEST(CallRules, WhatChangesTheMachineNeedsARuleOfItsOwn) {
+  const Rules none = With({});
+  const CallRules calls(none);
+  for (const long number : {SYS_sethostname, SYS_settimeofday, SYS_clock_settime, SYS_vhangup}) {
+    const CallRules::Decision decision =
+        calls.Decide(static_cast<std::uint64_t>(number), Arguments{});
+    EXPECT_EQ(decision.action, CallAction::kError) << number;
+    EXPECT_EQ(decision.error, EPERM) << number;
+    EXPECT_FALSE(calls.AlwaysAllows(static_cast<std::uint64_t>(number))) << number;
+  }
+  EXPECT_EQ(ActionOf(none, SYS_uname), CallAction::kAllow);
+  EXPECT_EQ(ActionOf(With({{.number = SYS_sethostname}}), SYS_sethostname), CallAction::kAllow);
+  EXPECT_EQ(ActionOf(With({}, CallAction::kKill), SYS_sethostname), CallAction::kKill);
+}
+
 // ---- In the dispatcher --------------------------------------------------------------------------
 
 struct Noted : DenialSink {

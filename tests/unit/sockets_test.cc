@@ -340,7 +340,13 @@ TEST_F(UnixSocketsTest, ANameIsMadeWhereFilesMayBe) {
   ASSERT_EQ(mkdir("open", 0700), 0);
   Grant(directory_ + "/open", policy::kAllRights);
   EXPECT_EQ(WithName(SYS_bind, Make(AF_UNIX, SOCK_STREAM), UnixName("other")), -EACCES);
-  EXPECT_EQ(WithName(SYS_bind, Make(AF_UNIX, SOCK_STREAM), UnixName("open/other")), 0);
+  const std::int64_t fd = Make(AF_UNIX, SOCK_STREAM);
+  EXPECT_EQ(WithName(SYS_bind, fd, UnixName("open/other")), 0);
+  // The name is the one that the program gave.
+  const std::uint64_t name = thread_.Allocate(128), size = thread_.Put(128);
+  EXPECT_EQ(Call(SYS_getsockname, fd, name, size), 0);
+  EXPECT_STREQ(TestThread::At<sockaddr_un>(name).sun_path, "open/other");
+  EXPECT_EQ(TestThread::At<int>(size), static_cast<int>(2 + sizeof("open/other")));
   struct stat status {};
   ASSERT_EQ(stat("open/other", &status), 0);
   EXPECT_TRUE(S_ISSOCK(status.st_mode));
