@@ -114,7 +114,7 @@ void BlockedSignalsWait() {
   timespec none{};
   sigset_t user{};
   sigaddset(&user, SIGUSR1);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 24; ++round) {
     seen = 0;
     Change(SIG_BLOCK, Bit(SIGUSR1));
     must_not_come = 1;
@@ -173,7 +173,7 @@ void SectionsAreNotInterrupted() {
                         .it_value = {.tv_sec = 0, .tv_usec = 5'000}};
   setitimer(ITIMER_REAL, &often, nullptr);
   seen = 0;
-  for (int round = 0; round < 20'000 || (seen < 5 && round < 20'000'000); ++round) {
+  for (int round = 0; round < 5'000 || (seen < 5 && round < 20'000'000); ++round) {
     Expect(Change(SIG_BLOCK, Bit(SIGALRM)) == 0, "old mask", round);
     must_not_come = 1;
     Expect(Mask() == Bit(SIGALRM), "mask", round);
@@ -280,12 +280,12 @@ void ThreadsEndAndAreTold() {
   // Two that wait for each other, on however many processors.
   static std::atomic<int> turn{0};
   std::thread other([] {
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 300; ++i) {
       while (turn != 1) Expect(sched_yield() == 0, "sched_yield");
       turn = 0;
     }
   });
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 300; ++i) {
     turn = 1;
     while (turn != 0) sched_yield();
   }
@@ -301,7 +301,7 @@ std::atomic<std::uint32_t> baton{0}, other_word{0};
 
 // No wake may be lost between the one who looks and sleeps and the one who changes and wakes.
 void WaitersAreWoken() {
-  constexpr std::uint32_t kRounds = 4000;
+  constexpr std::uint32_t kRounds = 1000;
   const timespec long_enough{.tv_sec = 20, .tv_nsec = 0};
   const auto until = reinterpret_cast<std::uint64_t>(&long_enough);
   const auto wait_for = [until](std::uint32_t wanted) {
