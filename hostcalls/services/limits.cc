@@ -45,6 +45,8 @@ absl::StatusOr<ReservedFd> OpenRoot() {
   return root;
 }
 
+int OrErrno(int result) { return result < 0 ? -errno : result; }
+
 // The kernel's soft limit; the hard one stays the host's.
 bool SetSoft(int resource, rlim_t soft) {
   const auto kind = static_cast<__rlimit_resource>(resource);
@@ -80,8 +82,7 @@ VirtualLimits::VirtualLimits(VirtualLimits& parent)
 
 // While the limit is up, a sibling whose table is full up to the range (not just up to its own soft
 // limit) can be given a number in it. It cannot use it: the dispatcher refuses the number.
-template <typename Duplicate>
-int VirtualLimits::WithRaisedLimit(Duplicate duplicate) {
+int VirtualLimits::WithRoom(absl::FunctionRef<int()> create) {
   const std::lock_guard lock(mutex_);
   rlimit before{};
   rlimit raised{static_cast<rlim_t>(reserved_.first) + static_cast<rlim_t>(reserved_.count),
@@ -92,15 +93,14 @@ int VirtualLimits::WithRaisedLimit(Duplicate duplicate) {
     raised.rlim_max = host_hard_limit_ = before.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &raised) != 0) return -errno;
   }
-  const int fd = duplicate();
-  const int result = fd < 0 ? -errno : fd;
+  const int result = create();
   DUNEBOX_CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0, "lowering a limit cannot fail");
   return result;
 }
 
 CopyResult<ReservedFd> VirtualLimits::Reserve(int fd) {
   const int lowest = reserved_.first + kFixedSlots;
-  const int result = WithRaisedLimit([&] { return fcntl(fd, F_DUPFD_CLOEXEC, lowest); });
+  const int result = WithRoom([&] { return OrErrno(fcntl(fd, F_DUPFD_CLOEXEC, lowest)); });
   // EINVAL: the host's limit leaves no room above `lowest`; for the guest its table is full.
   if (result == -EINVAL) return Errno{EMFILE};
   if (result < 0) return Errno{-result};
@@ -117,7 +117,7 @@ absl::StatusOr<ReservedFd> VirtualLimits::DuplicateToReserved(int fd) {
 
 SyscallResult VirtualLimits::SetSlot(int fd, ReservedSlot slot) {
   const int number = NumberOf(slot, reserved_);
-  return SyscallResult(std::int64_t{WithRaisedLimit([&] { return dup3(fd, number, O_CLOEXEC); })});
+  return SyscallResult(std::int64_t{WithRoom([&] { return OrErrno(dup3(fd, number, O_CLOEXEC)); })});
 }
 
 absl::Status VirtualLimits::Install() {
@@ -240,13 +240,16 @@ absl::Status VirtualLimits::ApplyFileSize() {
   return absl::ErrnoToStatus(errno, "cannot limit the size of files");
 }
 
-VirtualLimits::FileSizeLifted::FileSizeLifted(VirtualLimits& limits) : limits_(limits) {
+VirtualLimits::Lifted::Lifted(VirtualLimits& limits) : limits_(limits) {
   rlimit host{};
   if (getrlimit(RLIMIT_FSIZE, &host) == 0) SetSoft(RLIMIT_FSIZE, host.rlim_max);
+  const ReservedDescriptors& reserved = limits.reserved_;
+  SetSoft(RLIMIT_NOFILE, static_cast<rlim_t>(reserved.first) + static_cast<rlim_t>(reserved.count));
 }
 
-VirtualLimits::FileSizeLifted::~FileSizeLifted() {
-  DUNEBOX_CHECK(limits_.ApplyFileSize().ok(), "lowering a limit cannot fail");
+VirtualLimits::Lifted::~Lifted() {
+  const bool lowered = SetSoft(RLIMIT_NOFILE, limits_.Get(RLIMIT_NOFILE).rlim_cur);
+  DUNEBOX_CHECK(lowered && limits_.ApplyFileSize().ok(), "lowering a limit cannot fail");
 }
 
 // ---- Handlers -----------------------------------------------------------------------------------

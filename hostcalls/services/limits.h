@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/dispatch/caller.h"
@@ -51,15 +52,16 @@ class VirtualLimits {
   rlimit Get(int resource) const;
   SyscallResult Set(int resource, const rlimit& limit);
 
-  // Gives the kernel the guest's RLIMIT_FSIZE; until then, and while one of these lives, there is
-  // none but the host's. For a process that has one thread.
+  // Gives the kernel the guest's RLIMIT_FSIZE; until then there is none but the host's.
   absl::Status ApplyFileSize();
-  class FileSizeLifted {
+  // While one of these lives the guest's limits do not apply to files and descriptors that the
+  // runtime makes. For a process that has one thread.
+  class Lifted {
    public:
-    explicit FileSizeLifted(VirtualLimits& limits);
-    ~FileSizeLifted();
-    FileSizeLifted(const FileSizeLifted&) = delete;
-    FileSizeLifted& operator=(const FileSizeLifted&) = delete;
+    explicit Lifted(VirtualLimits& limits);
+    ~Lifted();
+    Lifted(const Lifted&) = delete;
+    Lifted& operator=(const Lifted&) = delete;
 
    private:
     VirtualLimits& limits_;
@@ -76,6 +78,8 @@ class VirtualLimits {
   absl::StatusOr<ReservedFd> DuplicateToReserved(int fd);
   // The same for handlers: the number, or an errno of the guest's kind.
   CopyResult<ReservedFd> Reserve(int fd);
+  // Calls `create`, which returns a new descriptor or -errno, where the guest's limit does not count.
+  int WithRoom(absl::FunctionRef<int()> create);
   // Replaces what a fixed slot holds.
   SyscallResult SetSlot(int fd, ReservedSlot slot);
 
@@ -96,9 +100,6 @@ class VirtualLimits {
   LowDescriptors low_descriptors;
 
  private:
-  // Runs `duplicate` with the soft limit above the range; the errno of a failed call negated.
-  template <typename Duplicate>
-  int WithRaisedLimit(Duplicate duplicate);
   rlimit& Remembered(int resource);
   absl::Status NoteIdentities(int root, int proc);
 

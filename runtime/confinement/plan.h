@@ -30,15 +30,16 @@ enum class Mechanism : std::uint8_t {
 inline constexpr int kMechanismCount = 9;
 
 enum class MountKind : std::uint8_t {
-  kBind,         // `source`, of the host's, appears at `target`
-  kTmpfs,        // private and empty, writable
-  kProc,         // of the session's pid namespace
-  kDevices,      // null, zero, full, random, urandom, tty, ptmx, pts, shm, fd
+  kBind,     // `source`, of the host's, appears at `target`
+  kTmpfs,    // private and empty, writable
+  kProc,     // of the session's pid namespace
+  kDevices,  // null, zero, full, random, urandom, tty, ptmx, pts, shm, fd
+  kSymlink,  // a link at `target` with the text `source`; the host has it, too: /bin
 };
 
 struct Mount {
   MountKind kind = MountKind::kBind;
-  std::string source;  // with kBind: absolute, resolved
+  std::string source;  // with kBind: absolute, resolved; with kSymlink: the link's text
   std::string target;  // absolute, as the program names it
   bool writable = false;
   bool executable = true;   // may programs of it be executed or mapped PROT_EXEC?
@@ -57,8 +58,9 @@ struct Plan {
   // In this order. Nothing but these is visible when there is a mount namespace.
   std::vector<Mount> mounts;
   bool own_network = true;  // a network namespace with loopback only
-  std::vector<std::uint16_t> connect_ports, bind_ports;  // Landlock TCP rules; empty with
-  bool any_tcp_port = false;                             // this one true: not handled
+  // Landlock's TCP rules: these ports alone, or any.
+  std::vector<std::uint16_t> connect_ports, bind_ports;
+  bool any_connect_port = false, any_bind_port = false;
   bool own_processes = true;  // a pid namespace: nothing outside is visible or signalled
   Identity identity;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -27,7 +28,8 @@ constexpr std::uint64_t kRing0Rounds = 200;
 constexpr std::uint64_t kRing3Rounds = 20'000;
 // Interpretation costs hundreds of cycles an instruction; nothing native comes near.
 constexpr double kEmulatedSlowdown = 20;
-constexpr int kMoreMeasurements = 4;
+// A busy host can stretch one measurement, never shorten it.
+constexpr int kMostMeasurements = 8;
 constexpr unsigned char kUndefinedInstruction[] = {0x0f, 0x0b};  // UD2
 
 // Two pages of the user half, one behind the other, unmapped when the probe is over.
@@ -88,8 +90,9 @@ class ProbeGuest {
                                               sizeof(abi::TrapFrame));
   }
 
-  absl::Status MeasureRing0(Probe& probe, double& cycles);
-  absl::Status MeasureRing3(Probe& probe, double ring0_cycles);
+  absl::StatusOr<double> MeasureRing0();
+  absl::StatusOr<double> MeasureRing3(Probe& probe);
+  absl::Status MeasureRings(Probe& probe);
   absl::Status TrySysret(Probe& probe);
   absl::Status TryPaging(Probe& probe);
 
@@ -210,7 +213,8 @@ absl::StatusOr<Stop> ProbeGuest::EnterRing3(std::uint64_t rip) {
   return RunFrom(layout::ArenaVirt(dune::Ring0Header().trap_return));
 }
 
-absl::Status ProbeGuest::MeasureRing0(Probe& probe, double& cycles) {
+// Cycles a round.
+absl::StatusOr<double> ProbeGuest::MeasureRing0() {
   regs().rsi = kRing0Rounds;
   regs().rsp = layout::ArenaVirt(layout::kVcpuBlocksOffset + layout::kBlockTrapStackTop).value;
   absl::StatusOr<Stop> stop = RunFrom(layout::ArenaVirt(dune::Ring0Header().probe_ring0));
@@ -219,12 +223,11 @@ absl::Status ProbeGuest::MeasureRing0(Probe& probe, double& cycles) {
     return absl::UnimplementedError(absl::StrFormat(
         "this KVM cannot run a 64-bit guest (exit %u at rip 0x%x)", run().exit_reason, regs().rip));
   }
-  cycles = static_cast<double>(regs().rax & 0xffff'ffff) / kRing0Rounds;
-  probe.ring0 = Ring0::kNative;  // until ring 3 is found to be much faster
-  return absl::OkStatus();
+  return static_cast<double>(regs().rax & 0xffff'ffff) / kRing0Rounds;
 }
 
-absl::Status ProbeGuest::MeasureRing3(Probe& probe, double ring0_cycles) {
+// Cycles a round; on its way it learns where SYSCALL leads.
+absl::StatusOr<double> ProbeGuest::MeasureRing3(Probe& probe) {
   regs().rsi = kRing3Rounds;
   absl::StatusOr<Stop> stop = EnterRing3(pages_->address().value);
   if (!stop.ok()) return stop.status();
@@ -240,9 +243,23 @@ absl::Status ProbeGuest::MeasureRing3(Probe& probe, double ring0_cycles) {
         run().exit_reason, regs().rip));
   }
   after_syscall_ = regs().rcx;
-  const double cycles = static_cast<double>(regs().r8 & 0xffff'ffff) / kRing3Rounds;
-  probe.ring0_slowdown = cycles > 0 ? ring0_cycles / cycles : 0;
-  if (probe.ring0_slowdown > kEmulatedSlowdown) probe.ring0 = Ring0::kEmulated;
+  return static_cast<double>(regs().r8 & 0xffff'ffff) / kRing3Rounds;
+}
+
+absl::Status ProbeGuest::MeasureRings(Probe& probe) {
+  double least0 = std::numeric_limits<double>::max(), least3 = least0;
+  for (int i = 0; i < kMostMeasurements; ++i) {
+    const absl::StatusOr<double> ring0 = MeasureRing0();
+    if (!ring0.ok()) return ring0.status();
+    const absl::StatusOr<double> ring3 = MeasureRing3(probe);
+    if (!ring3.ok()) return ring3.status();
+    least0 = std::min(least0, *ring0);
+    least3 = std::min(least3, *ring3);
+    probe.ring0_slowdown = least3 > 0 ? least0 / least3 : 0;
+    probe.ring0 = probe.ring0_slowdown > kEmulatedSlowdown ? Ring0::kEmulated : Ring0::kNative;
+    // Where SYSCALL does not enter ring 0 the verdict is clear already.
+    if (probe.ring0 == Ring0::kNative || probe.syscall_entry == SyscallEntry::kPageFault) break;
+  }
   return absl::OkStatus();
 }
 
@@ -283,17 +300,7 @@ absl::Status ProbeGuest::TryPaging(Probe& probe) {
 
 absl::StatusOr<Probe> ProbeGuest::Run() {
   Probe probe;
-  double ring0_cycles = 0;
-  absl::Status status = MeasureRing0(probe, ring0_cycles);
-  if (status.ok()) status = MeasureRing3(probe, ring0_cycles);
-  // Another process may have had the processor meanwhile. Only where SYSCALL is real: else it is
-  // believed, and an interpreted ring 0 takes long to measure.
-  for (int tries = 0; status.ok() && tries < kMoreMeasurements && probe.ring0 == Ring0::kEmulated &&
-                      probe.syscall_entry == SyscallEntry::kRing0;
-       ++tries) {
-    status = MeasureRing0(probe, ring0_cycles);
-    if (status.ok()) status = MeasureRing3(probe, ring0_cycles);
-  }
+  absl::Status status = MeasureRings(probe);
   if (status.ok()) status = TrySysret(probe);
   if (status.ok()) status = TryPaging(probe);
   if (!status.ok()) return status;

@@ -33,7 +33,7 @@ int ReservingKvmApi::Ioctl(int fd, unsigned long request, void* argument) {
     return host_.Ioctl(fd, request, argument);
   }
   const hostcalls::LowDescriptors::Secret secret(limits_.low_descriptors);
-  return Reserve(host_.Ioctl(fd, request, argument));
+  return Reserve(limits_.WithRoom([&] { return host_.Ioctl(fd, request, argument); }));
 }
 
 }  // namespace dunebox::kvm

@@ -148,10 +148,14 @@ struct ThreadStart {
   std::binary_semaphore ready{0};
 };
 
-// Entered with all signals blocked. `start` is the parent's and gone after `ready`.
+// [glibc] SIGSETXID. With its first thread glibc takes the signal for itself, in all of our process.
+constexpr int kSetXidSignal = 33;
+
+// Entered with all signals blocked. `start` is the parent's, who waits, and gone after `ready`.
 void* ThreadMain(void* raw) {
   auto& start = *static_cast<ThreadStart*>(raw);
   start.claim.Confirm();
+  start.parent.owner.signal_handlers().Reinstall(kSetXidSignal);
   GuestThread child(start.parent.owner, std::move(start.engine));
   SetChildRegisters(child, start.parent.registers, start.request);
   child.signal.mask = start.parent.signal.mask;
@@ -187,8 +191,8 @@ bool CreateHostThread(ThreadStart& start) {
 void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
                        std::span<const std::byte> extended) {
   Machine& machine = thread.owner.machine();
-  // Its code cache is a file.
-  const hostcalls::VirtualLimits::FileSizeLifted lifted(thread.owner.limits());
+  // What the engine needs anew are files.
+  const hostcalls::VirtualLimits::Lifted lifted(thread.owner.limits());
   const absl::StatusOr<bool> continued = machine.engine().ContinueAfterFork(*thread.engine);
   absl::Status status = continued.status();
   if (continued.ok() && !*continued) {

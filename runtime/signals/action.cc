@@ -47,6 +47,11 @@ KernelAction SignalHandlers::Set(int signal, const KernelAction& action) {
   return std::exchange(actions_[static_cast<std::size_t>(signal)], wanted);
 }
 
+void SignalHandlers::Reinstall(int signal) {
+  std::lock_guard lock(mutex_);
+  InstallOnHost(signal, actions_[static_cast<std::size_t>(signal)]);
+}
+
 void SignalHandlers::ResetHandled() {
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     const KernelAction action = Get(signal);

@@ -68,6 +68,8 @@ class SignalHandlers {
   std::uint64_t handled() const { return handled_.load(std::memory_order_relaxed); }
   // Records the action and installs the host's side of it. Returns the old one.
   KernelAction Set(int signal, const KernelAction& action);
+  // Installs the host's side of what is recorded: something else has changed it.
+  void Reinstall(int signal);
   // Every handler becomes the default; what is ignored stays so (CLONE_CLEAR_SIGHAND).
   void ResetHandled();
   // SA_RESETHAND: back to default, as the handler is entered.

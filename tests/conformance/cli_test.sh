@@ -70,7 +70,7 @@ refuses "unknown option '-z'; see 'dunebox run --help'" run -z ls
 refuses "unknown option '--json'; see 'dunebox run --help'" run --json ls
 refuses "--engine: 'vax' is not one of auto, kvm, jit; see 'dunebox run --help'" run --engine=vax ls
 refuses "--ring: '2' is not one of 3, 0; see 'dunebox run --help'" run --ring=2 ls
-refuses "--allow: 'net' is not one of all; see 'dunebox run --help'" run --allow=net ls
+refuses "--allow: 'net' is not one of all, build, python, network-client, server; see 'dunebox run --help'" run --allow=net ls
 refuses "option '--engine' needs a value: auto, kvm, jit; see 'dunebox run --help'" run --engine
 refuses "--trace: '1' is not one of text, json, chrome; see 'dunebox run --help'" run --trace=1 ls
 refuses "--trace-file needs --trace" run --trace-file=/dev/null ls

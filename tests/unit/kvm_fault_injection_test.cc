@@ -181,7 +181,7 @@ TEST(KvmProbe, BelievesOnlyARing0ThatIsSlowEachTime) {
   ASSERT_TRUE(probe.ok()) << probe.status();
   EXPECT_EQ(probe->verdict(), "hardware");
   FakeKvm slow;
-  for (int i = 0; i < 5; ++i) ScriptMeasurement(slow, 400'000);
+  for (int i = 0; i < 8; ++i) ScriptMeasurement(slow, 400'000);
   ScriptEndOfHardwareProbe(slow);
   probe = RunProbe(slow);
   ASSERT_TRUE(probe.ok()) << probe.status();

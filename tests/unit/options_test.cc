@@ -1,7 +1,8 @@
-#include "runtime/main/options.h"
+#include "sandbox/cli/options.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,8 +12,8 @@
 #include <variant>
 #include <vector>
 
-#include "runtime/main/help.h"
-#include "runtime/main/option_table.h"
+#include "sandbox/cli/help.h"
+#include "sandbox/cli/option_table.h"
 
 namespace dunebox::cli {
 namespace {
@@ -26,6 +27,10 @@ RunCommand ParseRun(std::vector<std::string> words) {
   if (auto* error = std::get_if<UsageError>(&command)) ADD_FAILURE() << error->message;
   auto* run = std::get_if<RunCommand>(&command);
   return run == nullptr ? RunCommand{} : *run;
+}
+
+runtime::EngineChoice EngineOf(const RunCommand& run) {
+  return run.policy.engine ? run.policy.engine->value : runtime::EngineChoice::kAuto;
 }
 
 std::string ErrorOf(const std::vector<std::string>& words) {
@@ -42,21 +47,22 @@ std::string TextOf(const std::vector<std::string>& words) {
 
 TEST(Options, DefaultsAreAutoRingThreeAndNoTrace) {
   const RunCommand run = ParseRun({"ls"});
-  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kAuto);
+  EXPECT_FALSE(run.policy.engine.has_value());
   EXPECT_EQ(run.session.ring, 3);
   EXPECT_EQ(run.session.trace, runtime::TraceFormat::kNone);
-  EXPECT_EQ(run.rights, Rights::kDefault);
+  EXPECT_FALSE(run.policy.allow_all.has_value());
+  EXPECT_FALSE(run.policy.HasRules());
   EXPECT_EQ(run.session.program, "ls");
   EXPECT_THAT(run.session.arguments, ElementsAre("ls"));
 }
 
 TEST(Options, EveryRunOptionReachesTheSession) {
   const RunCommand run = ParseRun({"--engine=kvm", "--ring=0", "--allow=all", "--trace", "ls"});
-  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kKvm);
+  EXPECT_EQ(EngineOf(run), runtime::EngineChoice::kKvm);
   EXPECT_EQ(run.session.ring, 0);
   EXPECT_EQ(run.session.trace, runtime::TraceFormat::kText);
-  EXPECT_EQ(run.rights, Rights::kAllowAll);
-  EXPECT_EQ(ParseRun({"--engine=jit", "ls"}).session.engine, runtime::EngineChoice::kJit);
+  EXPECT_EQ(run.policy.allow_all, "--allow all");
+  EXPECT_EQ(EngineOf(ParseRun({"--engine=jit", "ls"})), runtime::EngineChoice::kJit);
 }
 
 TEST(Options, DiagnosticsReachTheSession) {
@@ -78,36 +84,79 @@ TEST(Options, DiagnosticsReachTheSession) {
 }
 
 TEST(Options, LimitsReachTheSession) {
-  const runtime::SessionLimits none = ParseRun({"ls"}).session.limits;
+  const policy::Limits none = ParseRun({"ls"}).policy.limits;
   EXPECT_FALSE(none.wall_time || none.cpu_time || none.memory || none.tasks || none.open_files ||
-               none.file_size);
-  const runtime::SessionLimits limits =
+               none.file_size || none.output);
+  const policy::Limits limits =
       ParseRun({"--time", "10s", "--cpu-time=1500ms", "--mem", "512M", "--pids", "64", "--nofile",
-                "32", "--fsize=1G", "ls"})
-          .session.limits;
-  EXPECT_EQ(limits.wall_time, std::chrono::seconds(10));
-  EXPECT_EQ(limits.cpu_time, std::chrono::milliseconds(1500));
-  EXPECT_EQ(limits.memory, std::uint64_t{512} << 20);
-  EXPECT_EQ(limits.tasks, 64u);
-  EXPECT_EQ(limits.open_files, 32u);
-  EXPECT_EQ(limits.file_size, std::uint64_t{1} << 30);
+                "32", "--fsize=1G", "--output=1M", "ls"})
+          .policy.limits;
+  EXPECT_EQ(limits.wall_time->value, std::chrono::seconds(10));
+  EXPECT_EQ(limits.wall_time->origin, "--time 10s");
+  EXPECT_EQ(limits.cpu_time->value, std::chrono::milliseconds(1500));
+  EXPECT_EQ(limits.memory->value, std::uint64_t{512} << 20);
+  EXPECT_EQ(limits.tasks->value, 64u);
+  EXPECT_EQ(limits.open_files->value, 32u);
+  EXPECT_EQ(limits.file_size->value, std::uint64_t{1} << 30);
+  EXPECT_EQ(limits.output->value, std::uint64_t{1} << 20);
 }
 
 TEST(Options, SurroundingsReachTheSession) {
   const RunCommand none = ParseRun({"ls"});
-  EXPECT_FALSE(none.session.environment.clear || none.session.die_with_parent ||
-               none.session.dry_run);
+  EXPECT_FALSE(none.policy.clear_environment || none.policy.die_with_parent);
+  EXPECT_FALSE(none.session.dry_run);
   EXPECT_EQ(none.session.status_fd, -1);
   const RunCommand run =
       ParseRun({"--env", "A=1", "--chdir", "/usr", "--clearenv", "--env=B", "--env", "C=[x,y]=",
                 "--die-with-parent", "--json-status-fd=3", "--dry-run", "ls", "--env", "D"});
-  EXPECT_THAT(run.session.environment.entries, ElementsAre("A=1", "B", "C=[x,y]="));
-  EXPECT_TRUE(run.session.environment.clear);
-  EXPECT_EQ(run.session.directory, "/usr");
-  EXPECT_TRUE(run.session.die_with_parent);
+  std::vector<std::string> entries;
+  for (const policy::EnvironmentRule& rule : run.policy.environment) entries.push_back(rule.entry);
+  EXPECT_THAT(entries, ElementsAre("A=1", "B", "C=[x,y]="));
+  EXPECT_TRUE(run.policy.clear_environment.has_value());
+  EXPECT_EQ(run.policy.directory->value, "/usr");
+  EXPECT_TRUE(run.policy.die_with_parent.has_value());
   EXPECT_EQ(run.session.status_fd, 3);
   EXPECT_TRUE(run.session.dry_run);
   EXPECT_THAT(run.session.arguments, ElementsAre("ls", "--env", "D"));
+}
+
+TEST(Options, RulesStandInTheOrderInWhichTheyWereSaid) {
+  const RunCommand run = ParseRun({"--rw", "/a", "--ro=/b:/c", "--bind", "/d", "/e", "--tmpfs",
+                                   "/f:4K", "-v", "/g:/h:ro", "--ro-bind", "--i", "/j", "ls"});
+  std::vector<std::string> files;
+  for (const policy::FileRule& rule : run.policy.files) {
+    files.push_back(rule.source + ">" + rule.target + " " + std::to_string(rule.rights) + " " +
+                    rule.origin);
+  }
+  EXPECT_THAT(files, ElementsAre("/a> 15 --rw /a", "/b>/c 9 --ro /b:/c", "/d>/e 15 --bind /d /e",
+                                 ">/f 15 --tmpfs /f:4K", "/g>/h 9 -v /g:/h:ro",
+                                 "--i>/j 9 --ro-bind --i /j"));
+}
+
+// A descriptor from which `bytes` can be read.
+std::string Descriptor(std::string_view bytes) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  EXPECT_EQ(write(ends[1], bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  close(ends[1]);
+  return std::to_string(ends[0]);
+}
+
+TEST(Options, ArgsOfADescriptorStandWhereItIsNamed) {
+  using namespace std::string_view_literals;
+  const RunCommand run = ParseRun({"--ro", "/a", "--args", Descriptor("--rw\0/b\0--ro\0"sv), "/c",
+                                   "--args=" + Descriptor("--rw=/d\0--\0ls\0\0"sv), "--ro"});
+  std::vector<std::string> files;
+  for (const policy::FileRule& rule : run.policy.files) files.push_back(rule.source);
+  EXPECT_THAT(files, ElementsAre("/a", "/b", "/c", "/d"));
+  EXPECT_THAT(run.session.arguments, ElementsAre("ls", "", "--ro"));
+}
+
+TEST(Options, ArgsThatWereCutShortAreRefused) {
+  EXPECT_EQ(ErrorOf({"run", "--args", Descriptor("--rw"), "ls"}),
+            "--args: the last argument has no NUL behind it; see 'dunebox run --help'");
+  EXPECT_EQ(ErrorOf({"run", "--args", "1000000", "ls"}),
+            "--args: cannot read descriptor 1000000: Bad file descriptor; see 'dunebox run --help'");
 }
 
 TEST(Options, APlaceInCodeIsAnAddressOrAnOffsetInAFile) {
@@ -127,13 +176,13 @@ TEST(Options, APlaceInCodeIsAnAddressOrAnOffsetInAFile) {
 
 TEST(Options, AValueMayBeAWordOfItsOwn) {
   const RunCommand run = ParseRun({"--engine", "kvm", "--ring", "0", "ls", "x"});
-  EXPECT_EQ(run.session.engine, runtime::EngineChoice::kKvm);
+  EXPECT_EQ(EngineOf(run), runtime::EngineChoice::kKvm);
   EXPECT_EQ(run.session.ring, 0);
   EXPECT_THAT(run.session.arguments, ElementsAre("ls", "x"));
 }
 
 TEST(Options, TheLastOfRepeatedOptionsCounts) {
-  EXPECT_EQ(ParseRun({"--engine=jit", "--engine=kvm", "ls"}).session.engine,
+  EXPECT_EQ(EngineOf(ParseRun({"--engine=jit", "--engine=kvm", "ls"})),
             runtime::EngineChoice::kKvm);
   EXPECT_EQ(ParseRun({"--trace", "--trace", "ls"}).session.trace, runtime::TraceFormat::kText);
 }
@@ -141,7 +190,7 @@ TEST(Options, TheLastOfRepeatedOptionsCounts) {
 TEST(Options, EverythingAfterTheProgramBelongsToIt) {
   EXPECT_THAT(ParseRun({"ls", "-l", "--engine=jit", "--help", "--", "--bogus"}).session.arguments,
               ElementsAre("ls", "-l", "--engine=jit", "--help", "--", "--bogus"));
-  EXPECT_EQ(ParseRun({"ls", "--engine=jit"}).session.engine, runtime::EngineChoice::kAuto);
+  EXPECT_EQ(EngineOf(ParseRun({"ls", "--engine=jit"})), runtime::EngineChoice::kAuto);
 }
 
 TEST(Options, AnOptionalValueNeverTakesTheNextWord) {
@@ -213,7 +262,16 @@ TEST(Options, AWrongOrAbsentValueIsRefused) {
   EXPECT_EQ(error({"--engine=", "ls"}), "option '--engine' needs a value: auto, kvm, jit");
   EXPECT_EQ(error({"--engine"}), "option '--engine' needs a value: auto, kvm, jit");
   EXPECT_EQ(error({"--ring=1", "ls"}), "--ring: '1' is not one of 3, 0");
-  EXPECT_EQ(error({"--allow=net", "ls"}), "--allow: 'net' is not one of all");
+  EXPECT_EQ(error({"--allow=net", "ls"}),
+            "--allow: 'net' is not one of all, build, python, network-client, server");
+  EXPECT_EQ(error({"--ro-bind", "/a"}), "option '--ro-bind' needs a value: SRC DEST");
+  EXPECT_EQ(error({"--ro-bind=/a", "/b", "ls"}),
+            "option '--ro-bind' takes the next words: SRC DEST");
+  EXPECT_EQ(error({"-v=/a:/b", "ls"}), "option '-v' takes the next words: SRC:DEST[:ro]");
+  EXPECT_EQ(error({"-v", "/a", "ls"}), "-v: '/a' is not SRC:DEST[:ro]");
+  EXPECT_EQ(error({"--net=lan", "ls"}),
+            "--net: 'lan' is not one of none, loopback, host, unix, tcp:HOST:PORT, listen:PORT");
+  EXPECT_EQ(error({"--args=2", "ls"}), "--args: '2' is not a number from 3 to 1048576");
   EXPECT_EQ(error({"--jit-dump=main", "ls"}),
             "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET");
   EXPECT_EQ(error({"--jit-dump"}), "option '--jit-dump' needs a value: ADDR");

@@ -6,8 +6,8 @@
 //
 //   Command command = ParseCommandLine({{"run", "--engine=kvm", "ls", "-l"}});
 //   std::get<RunCommand>(command).session.arguments   // {"ls", "-l"}
-#ifndef DUNEBOX_RUNTIME_MAIN_OPTIONS_H_
-#define DUNEBOX_RUNTIME_MAIN_OPTIONS_H_
+#ifndef DUNEBOX_SANDBOX_CLI_OPTIONS_H_
+#define DUNEBOX_SANDBOX_CLI_OPTIONS_H_
 
 #include <string>
 #include <variant>
@@ -15,15 +15,13 @@
 
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
+#include "sandbox/policy/policy.h"
 
 namespace dunebox::cli {
 
-// What a program may do. There is no policy yet: both mean the rights of the caller.
-enum class Rights : unsigned char { kDefault, kAllowAll };
-
 struct RunCommand {
-  runtime::SessionOptions session;
-  Rights rights = Rights::kDefault;
+  runtime::SessionOptions session;  // what a policy decides is not in it yet
+  policy::Policy policy;            // as stated
 };
 
 struct DoctorCommand {
@@ -42,9 +40,9 @@ struct UsageError {
 
 using Command = std::variant<RunCommand, DoctorCommand, PrintText, UsageError>;
 
-// `arguments` is argv without argv[0].
+// `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);
 
 }  // namespace dunebox::cli
 
-#endif  // DUNEBOX_RUNTIME_MAIN_OPTIONS_H_
+#endif  // DUNEBOX_SANDBOX_CLI_OPTIONS_H_

@@ -1,6 +1,6 @@
 // This file is compiled with exceptions: the command-line library reports errors by throwing.
 // None leaves ParseOptions().
-#include "runtime/main/options.h"
+#include "sandbox/cli/options.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -8,14 +8,17 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "runtime/limits/session_limits.h"
-#include "runtime/main/help.h"
-#include "runtime/main/option_table.h"
+#include "sandbox/cli/argument_list.h"
+#include "sandbox/cli/help.h"
+#include "sandbox/cli/option_table.h"
+#include "sandbox/policy/settings.h"
 
 namespace dunebox::cli {
 namespace {
@@ -56,13 +59,18 @@ OptionWords MeasureOption(const CommandRow& command, Words words) {
   const OptionRow* option = FindOption(command, name);
   if (option == nullptr) return {.error = fmt::format("unknown option '{}'", name)};
   const bool has_equals_sign = name.size() < word.size();
+  if (has_equals_sign && (option->word_count > 1 || !name.starts_with("--"))) {
+    return {.error = fmt::format("option '{}' takes the next words: {}", name, option->value_name)};
+  }
   if (option->is_flag()) {
     if (!has_equals_sign) return {.count = 1};
     return {.error = fmt::format("option '{}' takes no value", name)};
   }
   if (!option->bare_value.empty() && !has_equals_sign) return {.count = 1};
-  const bool value_is_there = has_equals_sign ? name.size() + 1 < word.size() : words.size() > 1;
-  if (value_is_there) return {.count = has_equals_sign ? std::size_t{1} : std::size_t{2}};
+  const std::size_t count = has_equals_sign ? 1 : 1 + static_cast<std::size_t>(option->word_count);
+  const bool value_is_there =
+      has_equals_sign ? name.size() + 1 < word.size() : words.size() >= count;
+  if (value_is_there) return {.count = count};
   if (!option->value_name.empty()) {
     return {.error = fmt::format("option '{}' needs a value: {}", name, option->value_name)};
   }
@@ -105,12 +113,6 @@ runtime::TraceFormat TraceFormatFrom(std::string_view value) {
   return runtime::TraceFormat::kText;
 }
 
-runtime::EngineChoice EngineFrom(std::string_view value) {
-  if (value == "kvm") return runtime::EngineChoice::kKvm;
-  if (value == "jit") return runtime::EngineChoice::kJit;
-  return runtime::EngineChoice::kAuto;
-}
-
 std::optional<unsigned> MebibytesFrom(std::string_view value) {
   unsigned number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
@@ -119,55 +121,22 @@ std::optional<unsigned> MebibytesFrom(std::string_view value) {
   return whole && in_range ? std::optional(number) : std::nullopt;
 }
 
-template <typename T>
-bool IsIn(const runtime::LimitRange<T>& range, const std::optional<T>& value) {
-  return value && range.Contains(*value);
-}
-
-std::string CheckDuration(const std::string& value) {
-  if (IsIn(runtime::kTimeRange, runtime::ParseDuration(value))) return {};
-  return fmt::format("'{}' is not a whole number with ms, s, m or h, from 1ms to 8760h", value);
-}
-
-std::string CheckSize(const std::string& value, const runtime::LimitRange<std::uint64_t>& range) {
-  if (IsIn(range, runtime::ParseSize(value))) return {};
-  return fmt::format("'{}' is not a whole number of bytes, or of K, M or G, from {} to {}", value,
-                     runtime::FormatSize(range.least), runtime::FormatSize(range.most));
-}
-
-std::string CheckCount(const std::string& value, const runtime::LimitRange<std::uint64_t>& range) {
-  if (IsIn(range, runtime::ParseCount(value))) return {};
-  return fmt::format("'{}' is not a number from {} to {}", value, range.least, range.most);
-}
-
 // 0, 1 and 2 are the program's.
-constexpr runtime::LimitRange<std::uint64_t> kStatusFdRange{3, 1 << 20};
+constexpr runtime::LimitRange<std::uint64_t> kOurDescriptors{3, 1 << 20};
 
-// Why a limit or a setting of the program's surroundings is not one; empty when it is.
-std::string CheckSurroundings(OptionId id, const std::string& value) {
-  switch (id) {
-    case OptionId::kTime:
-    case OptionId::kCpuTime:
-      return CheckDuration(value);
-    case OptionId::kMemory:
-      return CheckSize(value, runtime::kMemoryRange);
-    case OptionId::kFsize:
-      return CheckSize(value, runtime::kFileSizeRange);
-    case OptionId::kPids:
-      return CheckCount(value, runtime::kTaskRange);
-    case OptionId::kNofile:
-      return CheckCount(value, runtime::kOpenFilesRange);
-    case OptionId::kJsonStatusFd:
-      return CheckCount(value, kStatusFdRange);
-    case OptionId::kChdir:
-      return value.empty() ? "'' is not a directory" : "";
-    case OptionId::kEnv:
-      return value.empty() || value.front() == '='
-                 ? fmt::format("'{}' has no name of a variable", value)
-                 : "";
-    default:
-      return {};
-  }
+std::optional<int> DescriptorFrom(std::string_view value) {
+  const std::optional<std::uint64_t> number = runtime::ParseCount(value);
+  if (!number || !kOurDescriptors.Contains(*number)) return std::nullopt;
+  return static_cast<int>(*number);
+}
+
+// Of a setting of the policy: the words of its option are where its rules come from.
+std::string SetPolicy(const OptionRow& row, Words words, policy::Policy& policy) {
+  const policy::SettingRow* const setting = policy::FindSettingOfFlag(row.name);
+  const std::string origin =
+      words.empty() ? std::string(row.name) : fmt::format("{} {}", row.name, fmt::join(words, " "));
+  const absl::Status status = policy::Set(policy, setting->id, words, origin);
+  return status.ok() ? "" : fmt::format("{}: {}", row.name, std::string(status.message()));
 }
 
 // Why a free value is not one; empty when it is.
@@ -183,93 +152,93 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
   }
-  return CheckSurroundings(id, value);
+  if ((id == OptionId::kJsonStatusFd || id == OptionId::kArgs) && !DescriptorFrom(value)) {
+    return fmt::format("'{}' is not a number from {} to {}", value, kOurDescriptors.least,
+                       kOurDescriptors.most);
+  }
+  return {};
 }
 
-// `value` has been checked; empty for a flag.
-void Apply(OptionId id, std::string_view value, Settings& settings) {
-  runtime::SessionLimits& limits = settings.run.session.limits;
-  switch (id) {
-    case OptionId::kEngine:
-      settings.run.session.engine = EngineFrom(value);
-      return;
+// `words` with what the descriptors of --args hold in place of each --args of ours; there may be more
+// of them in it.
+std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow& command,
+                                                               Words given) {
+  std::vector<std::string> words(given.begin(), given.end());
+  std::size_t index = 0;
+  while (index < words.size() && LooksLikeOption(words[index]) && words[index] != "--") {
+    const Words rest = Words(words).subspan(index);
+    const OptionWords option = MeasureOption(command, rest);
+    if (option.count == 0) return Usage(command, option.error);
+    if (FindOption(command, NameOf(rest.front()))->id != OptionId::kArgs) {
+      index += option.count;
+      continue;
+    }
+    const std::string value = option.count == 2 ? rest[1] : rest[0].substr(rest[0].find('=') + 1);
+    if (std::string error = CheckFreeValue(OptionId::kArgs, value); !error.empty()) {
+      return Usage(command, fmt::format("--args: {}", error));
+    }
+    absl::StatusOr<std::vector<std::string>> more = ReadArguments(*DescriptorFrom(value));
+    if (!more.ok()) {
+      return Usage(command, fmt::format("--args: {}", std::string(more.status().message())));
+    }
+    const auto place = words.begin() + static_cast<std::ptrdiff_t>(index);
+    words.erase(place, place + static_cast<std::ptrdiff_t>(option.count));
+    words.insert(words.begin() + static_cast<std::ptrdiff_t>(index), more->begin(), more->end());
+  }
+  return words;
+}
+
+// `words` have been checked but for those of the policy; none for a flag. Why not; empty when done.
+std::string Apply(const OptionRow& row, Words words, Settings& settings) {
+  runtime::SessionOptions& session = settings.run.session;
+  const std::string value = words.empty() ? "" : words.front();
+  switch (row.id) {
+    case OptionId::kPolicy:
+      return SetPolicy(row, words, settings.run.policy);
+    case OptionId::kArgs:  // has been replaced
+      break;
     case OptionId::kRing:
-      settings.run.session.ring = value == "0" ? 0 : 3;
-      return;
-    case OptionId::kAllow:
-      settings.run.rights = Rights::kAllowAll;
-      return;
+      session.ring = value == "0" ? 0 : 3;
+      break;
     case OptionId::kTrace:
-      settings.run.session.trace = TraceFormatFrom(value);
-      return;
+      session.trace = TraceFormatFrom(value);
+      break;
     case OptionId::kTraceFile:
-      settings.run.session.trace_file = value;
-      return;
+      session.trace_file = value;
+      break;
     case OptionId::kStats:
-      settings.run.session.diagnostics.statistics = true;
-      settings.run.session.diagnostics.statistics_format =
+      session.diagnostics.statistics = true;
+      session.diagnostics.statistics_format =
           value == "json" ? runtime::StatisticsFormat::kJson : runtime::StatisticsFormat::kText;
-      return;
+      break;
     case OptionId::kStatsFile:
-      settings.run.session.statistics_file = value;
-      return;
-    case OptionId::kJitIsolation:
-      settings.run.session.isolation = jit::IsolationNamed(value);  // nothing for auto
-      return;
+      session.statistics_file = value;
+      break;
     case OptionId::kJitPerfMap:
-      settings.run.session.diagnostics.perf_map = true;
-      return;
+      session.diagnostics.perf_map = true;
+      break;
     case OptionId::kJitCache:
-      settings.run.session.jit_cache = MebibytesFrom(value).value_or(runtime::kDefaultJitCache);
-      return;
+      session.jit_cache = MebibytesFrom(value).value_or(runtime::kDefaultJitCache);
+      break;
     case OptionId::kJitDump:
-      settings.run.session.diagnostics.dump = value;
-      return;
+      session.diagnostics.dump = value;
+      break;
     case OptionId::kJitRecord:
-      settings.run.session.diagnostics.record = value;
-      return;
-    case OptionId::kTime:
-      limits.wall_time = runtime::ParseDuration(value);
-      return;
-    case OptionId::kCpuTime:
-      limits.cpu_time = runtime::ParseDuration(value);
-      return;
-    case OptionId::kMemory:
-      limits.memory = runtime::ParseSize(value);
-      return;
-    case OptionId::kPids:
-      limits.tasks = runtime::ParseCount(value);
-      return;
-    case OptionId::kNofile:
-      limits.open_files = runtime::ParseCount(value);
-      return;
-    case OptionId::kFsize:
-      limits.file_size = runtime::ParseSize(value);
-      return;
-    case OptionId::kChdir:
-      settings.run.session.directory = value;
-      return;
-    case OptionId::kEnv:
-      settings.run.session.environment.entries.emplace_back(value);
-      return;
-    case OptionId::kClearEnv:
-      settings.run.session.environment.clear = true;
-      return;
-    case OptionId::kDieWithParent:
-      settings.run.session.die_with_parent = true;
-      return;
+      session.diagnostics.record = value;
+      break;
     case OptionId::kJsonStatusFd:
-      settings.run.session.status_fd = static_cast<int>(runtime::ParseCount(value).value_or(0));
-      return;
+      session.status_fd = DescriptorFrom(value).value_or(-1);
+      break;
     case OptionId::kDryRun:
-      settings.run.session.dry_run = true;
-      return;
+      session.dry_run = true;
+      break;
     case OptionId::kJson:
       settings.doctor.format = doctor::ReportFormat::kJson;
-      return;
+      break;
     case OptionId::kHelp:
-      return;
+      break;
   }
+  return {};
 }
 
 CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
@@ -284,6 +253,7 @@ CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
   };
   if (row.is_repeatable) {
     return parser.add_option(name)
+        ->type_size(row.word_count)
         ->expected(1, CLI::detail::expected_max_vector_size)
         ->allow_extra_args(false)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
@@ -300,17 +270,19 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
   CLI::App parser;
   parser.set_help_flag();  // --help is a row of the table like any other
   try {
-    std::vector<std::pair<const OptionRow*, CLI::Option*>> options;
-    for (const OptionRow& row : command.options) {
-      options.emplace_back(&row, Register(parser, row));
-    }
+    // Each option with how many of its words have been read. An option of two words stands twice in
+    // the library's order, in a row.
+    std::map<const CLI::Option*, std::pair<const OptionRow*, std::size_t>> options;
+    for (const OptionRow& row : command.options) options[Register(parser, row)] = {&row, 0};
     parser.parse(LibraryWords(command, words));
-    for (const auto& [row, option] : options) {
-      if (option->count() == 0) continue;
-      if (row->is_repeatable) {
-        for (const std::string& value : option->results()) Apply(row->id, value, settings);
-      } else {
-        Apply(row->id, row->is_flag() ? "" : option->as<std::string>(), settings);
+    for (const CLI::Option* option : parser.parse_order()) {
+      auto& [row, read] = options[option];
+      const std::vector<std::string>& all = option->results();
+      const auto count = static_cast<std::size_t>(row->word_count);
+      if (++read % count != 0) continue;
+      const Words own = row->is_flag() ? Words() : Words(all).subspan(read - count, count);
+      if (std::string error = Apply(*row, own, settings); !error.empty()) {
+        return Usage(command, error);
       }
     }
   } catch (const CLI::Error& error) {
@@ -336,8 +308,10 @@ bool AsksForHelp(Words words) {
       words, [](const std::string& word) { return word == "--help" || word == "-h"; });
 }
 
-Command ParseCommand(const CommandRow& command, Words words) {
-  const auto split = Split(command, words);
+Command ParseCommand(const CommandRow& command, Words given) {
+  const auto replaced = ReplaceArgs(command, given);
+  if (const auto* error = std::get_if<UsageError>(&replaced)) return *error;
+  const auto split = Split(command, std::get<std::vector<std::string>>(replaced));
   if (const auto* error = std::get_if<UsageError>(&split)) return *error;
   const auto& [ours, programs] = std::get<SplitWords>(split);
   if (AsksForHelp(ours)) return PrintText{CommandHelp(command)};

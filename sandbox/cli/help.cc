@@ -1,4 +1,4 @@
-#include "runtime/main/help.h"
+#include "sandbox/cli/help.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,12 +1,12 @@
 // The texts of --help and --version, made from the option table.
 //
 //   std::fputs(CommandHelp(*FindCommand("run")).c_str(), stdout);
-#ifndef DUNEBOX_RUNTIME_MAIN_HELP_H_
-#define DUNEBOX_RUNTIME_MAIN_HELP_H_
+#ifndef DUNEBOX_SANDBOX_CLI_HELP_H_
+#define DUNEBOX_SANDBOX_CLI_HELP_H_
 
 #include <string>
 
-#include "runtime/main/option_table.h"
+#include "sandbox/cli/option_table.h"
 
 namespace dunebox::cli {
 
@@ -16,4 +16,4 @@ std::string VersionText();
 
 }  // namespace dunebox::cli
 
-#endif  // DUNEBOX_RUNTIME_MAIN_HELP_H_
+#endif  // DUNEBOX_SANDBOX_CLI_HELP_H_

@@ -8,15 +8,29 @@
 #include <vector>
 
 #include "runtime/doctor/doctor.h"
-#include "runtime/main/options.h"
 #include "runtime/session.h"
+#include "sandbox/cli/options.h"
+#include "sandbox/policy/compile.h"
 
 namespace dunebox::cli {
 namespace {
 
 // A visitor: one overload for each alternative of Command.
 struct Execute {
-  int operator()(const RunCommand& command) const { return runtime::RunSession(command.session); }
+  int operator()(const RunCommand& command) const {
+    policy::Policy policy = policy::Effective(command.policy);
+    // Nothing was said about rights: those of the caller.
+    if (!command.policy.HasRules() && !command.policy.allow_all) {
+      policy = command.policy;
+      policy.allow_all = "default";
+    }
+    runtime::SessionOptions session = command.session;
+    const absl::Status status =
+        policy::Compile(policy, policy::CallersSurroundings(), session);
+    if (status.ok()) return runtime::RunSession(session);
+    std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+    return runtime::kExitRuntimeError;
+  }
 
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
 

@@ -4,8 +4,8 @@
 // accepted and undocumented, or documented and unknown. It refuses nothing by itself.
 //
 //   for (const OptionRow& option : FindCommand("run")->options) Print(option.name);
-#ifndef DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_
-#define DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_
+#ifndef DUNEBOX_SANDBOX_CLI_OPTION_TABLE_H_
+#define DUNEBOX_SANDBOX_CLI_OPTION_TABLE_H_
 
 #include <span>
 #include <string_view>
@@ -14,28 +14,17 @@ namespace dunebox::cli {
 
 // What an option means; options.cc has one case for each, found by the compiler when missing.
 enum class OptionId : unsigned char {
-  kEngine,
+  kPolicy,  // a setting of the policy, found by the option's name
+  kArgs,
   kRing,
-  kAllow,
   kTrace,
   kTraceFile,
   kStats,
   kStatsFile,
-  kJitIsolation,
   kJitPerfMap,
   kJitCache,
   kJitDump,
   kJitRecord,
-  kTime,
-  kCpuTime,
-  kMemory,
-  kPids,
-  kNofile,
-  kFsize,
-  kChdir,
-  kEnv,
-  kClearEnv,
-  kDieWithParent,
   kJsonStatusFd,
   kDryRun,
   kJson,
@@ -52,6 +41,7 @@ struct OptionRow {
   std::string_view default_value{};  // shown by --help when not empty
   std::string_view help{};           // one line, no full stop
   bool is_repeatable = false;        // each counts; of others the last one does
+  int word_count = 1;                // how many words the value is
 
   bool is_flag() const { return values.empty() && value_name.empty(); }
 };
@@ -72,4 +62,4 @@ const OptionRow* FindOption(const CommandRow& command, std::string_view name);
 
 }  // namespace dunebox::cli
 
-#endif  // DUNEBOX_RUNTIME_MAIN_OPTION_TABLE_H_
+#endif  // DUNEBOX_SANDBOX_CLI_OPTION_TABLE_H_

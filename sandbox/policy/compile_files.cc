@@ -1,0 +1,240 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "sandbox/policy/compile_parts.h"
+
+namespace dunebox::policy {
+namespace {
+
+using confinement::Mount;
+using confinement::MountKind;
+using hostcalls::policy::FileRights;
+using hostcalls::policy::kCreateFile;
+using hostcalls::policy::kExecuteFile;
+using hostcalls::policy::kReadFile;
+using hostcalls::policy::kReadOnly;
+using hostcalls::policy::kWriteFile;
+using hostcalls::policy::Rules;
+
+constexpr FileRights kReadAndWrite = kReadFile | kWriteFile;
+constexpr FileRights kDirectoryRights = kReadFile | kWriteFile | kCreateFile;
+
+struct DeviceRow {
+  std::string_view path;
+  FileRights rights;
+};
+
+// What every program may use of /dev, and of /proc what the runtime lets through.
+constexpr std::array<DeviceRow, 11> kDeviceRows = {{
+    {"/dev", kReadFile},
+    {"/dev/full", kReadAndWrite},
+    {"/dev/null", kReadAndWrite},
+    {"/dev/ptmx", kReadAndWrite},
+    {"/dev/pts", kReadAndWrite},
+    {"/dev/random", kReadAndWrite},
+    {"/dev/shm", kDirectoryRights},
+    {"/dev/tty", kReadAndWrite},
+    {"/dev/urandom", kReadAndWrite},
+    {"/dev/zero", kReadAndWrite},
+    {"/proc", kReadFile},
+}};
+
+std::string Normal(std::string_view path) {
+  std::vector<std::string_view> parts;
+  while (!path.empty()) {
+    const std::size_t slash = std::min(path.find('/'), path.size());
+    const std::string_view part = path.substr(0, slash);
+    path.remove_prefix(std::min(slash + 1, path.size()));
+    if (part == "..") {
+      if (!parts.empty()) parts.pop_back();
+    } else if (!part.empty() && part != ".") {
+      parts.push_back(part);
+    }
+  }
+  std::string normal;
+  for (const std::string_view part : parts) absl::StrAppend(&normal, "/", std::string(part));
+  return normal.empty() ? "/" : normal;
+}
+
+std::string DirectoryOf(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// Every link followed; empty, with errno, when there is no such file.
+std::string Resolved(const std::string& path) {
+  std::array<char, PATH_MAX> buffer;
+  return realpath(path.c_str(), buffer.data()) == nullptr ? "" : buffer.data();
+}
+
+// The text of the link at `path` when it is one and no other leads there; else `resolved`.
+std::string LinkText(const std::string& path, const std::string& resolved) {
+  const std::string directory = DirectoryOf(path);
+  std::array<char, PATH_MAX> buffer;
+  const ssize_t length = readlink(path.c_str(), buffer.data(), buffer.size());
+  if (length <= 0 || Resolved(directory) != directory) return resolved;
+  const std::string text(buffer.data(), static_cast<std::size_t>(length));
+  const std::string leads_to = text.front() == '/' ? text : absl::StrCat(directory, "/", text);
+  return Normal(leads_to) == resolved ? text : resolved;
+}
+
+// Collects mounts and rules; of two for one target the later stays.
+class Trees {
+ public:
+  Trees(Rules& rules, confinement::Plan& plan) : rules_(rules), plan_(plan) {}
+
+  void Add(Mount mount, FileRights rights, const OriginText& origin) {
+    AddRule(mount.target, rights, origin);
+    mount.writable = (rights & (kWriteFile | kCreateFile)) != 0;
+    mount.executable = (rights & kExecuteFile) != 0;
+    AddMount(std::move(mount));
+  }
+
+  void AddRule(const std::string& path, FileRights rights, const OriginText& origin) {
+    std::erase_if(rules_.paths, [&](const auto& rule) { return rule.path == path; });
+    rules_.paths.push_back({path, rights, OriginOf(rules_, origin)});
+  }
+
+  void AddMount(Mount mount) {
+    std::erase_if(plan_.mounts, [&](const Mount& other) { return other.target == mount.target; });
+    plan_.mounts.push_back(std::move(mount));
+  }
+
+  // Of the longest path that leads to `path`.
+  FileRights RightsOn(std::string_view path) const {
+    const hostcalls::policy::PathRule* longest = nullptr;
+    for (const auto& rule : rules_.paths) {
+      if (!IsIn(path, rule.path)) continue;
+      if (longest == nullptr || rule.path.size() > longest->path.size()) longest = &rule;
+    }
+    return longest == nullptr ? hostcalls::policy::kNoRights : longest->rights;
+  }
+
+  void Finish() {
+    // A link in a tree that is there anyway is there, too.
+    std::vector<std::string> trees;
+    for (const Mount& mount : plan_.mounts) {
+      if (mount.kind == MountKind::kBind) trees.push_back(mount.target);
+    }
+    std::erase_if(plan_.mounts, [&](const Mount& mount) {
+      return mount.kind == MountKind::kSymlink &&
+             std::ranges::any_of(
+                 trees, [&](const std::string& tree) { return IsIn(mount.target, tree); });
+    });
+    // What leads to a mount comes before it: "/a" < "/a/b", and "/a-b" wherever it may be.
+    std::ranges::stable_sort(plan_.mounts, {}, &Mount::target);
+    std::ranges::sort(rules_.paths, {}, &hostcalls::policy::PathRule::path);
+  }
+
+ private:
+  Rules& rules_;
+  confinement::Plan& plan_;
+};
+
+absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundings, Trees& trees) {
+  const std::string path = AbsolutePath(rule.source, surroundings);
+  const std::string resolved = Resolved(path);
+  if (resolved.empty()) {
+    const int error = errno;
+    if (rule.may_be_absent && (error == ENOENT || error == ENOTDIR || error == EACCES)) {
+      return absl::OkStatus();
+    }
+    return At(rule.origin, absl::NotFoundError(absl::StrCat(path, ": ", strerror(error))));
+  }
+  const std::string target = rule.target.empty() ? resolved : Normal(rule.target);
+  trees.Add({.source = resolved, .target = target}, rule.rights, rule.origin);
+  if (!rule.target.empty() || path == resolved) return absl::OkStatus();
+  // The name by which it was asked for leads to it, too.
+  trees.AddRule(path, kReadFile, rule.origin);
+  trees.AddMount(
+      {.kind = MountKind::kSymlink, .source = LinkText(path, resolved), .target = path});
+  return absl::OkStatus();
+}
+
+// Directories that hold much else than a program.
+bool IsShared(const std::string& directory, const Surroundings& surroundings) {
+  constexpr std::string_view kShared[] = {"/", "/dev/shm", "/home", "/root", "/tmp", "/var/tmp"};
+  const std::string home = ValueOf(surroundings, "HOME");
+  return std::ranges::find(kShared, directory) != std::end(kShared) ||
+         (!home.empty() && IsIn(Normal(home), directory));
+}
+
+// The program's own file, and its directory unless that is one for everything.
+absl::Status AddProgram(const std::string& program, const Surroundings& surroundings,
+                        Trees& trees) {
+  const std::string path = AbsolutePath(program, surroundings);
+  for (const std::string& name : {path, Resolved(path)}) {
+    if (name.empty() || (trees.RightsOn(name) & kExecuteFile) != 0) continue;
+    const std::string directory = DirectoryOf(name);
+    const std::string tree = IsShared(directory, surroundings) ? name : directory;
+    const FileRule rule{.source = tree,
+                        .rights = kReadOnly,
+                        .may_be_absent = true,
+                        .origin = "the program's own"};
+    if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string ValueOf(const Surroundings& surroundings, std::string_view name) {
+  for (const std::string& entry : surroundings.environment) {
+    const std::size_t equals = entry.find('=');
+    if (entry.substr(0, equals) == name && equals != std::string::npos) {
+      return entry.substr(equals + 1);
+    }
+  }
+  return {};
+}
+
+std::string AbsolutePath(const std::string& path, const Surroundings& surroundings) {
+  if (path.front() == '/') return Normal(path);
+  if (path == "~" || absl::StartsWith(path, "~/")) {
+    return Normal(absl::StrCat(ValueOf(surroundings, "HOME"), "/", path.substr(1)));
+  }
+  return Normal(absl::StrCat(surroundings.directory, "/", path));
+}
+
+bool IsIn(std::string_view path, std::string_view tree) {
+  if (tree == "/") return true;
+  return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
+}
+
+absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings,
+                          const std::string& program, Rules& rules, confinement::Plan& plan) {
+  Trees trees(rules, plan);
+  trees.AddMount({.kind = MountKind::kProc, .target = "/proc"});
+  trees.AddMount({.kind = MountKind::kDevices, .target = "/dev"});
+  for (const DeviceRow& row : kDeviceRows) {
+    trees.AddRule(std::string(row.path), row.rights, "default");
+  }
+  for (const FileRule& rule : policy.files) {
+    if (rule.kind == TreeKind::kTmpfs) {
+      trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = rule.size},
+                rule.rights, rule.origin);
+    } else if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {
+      return status;
+    }
+  }
+  if (!program.empty()) {
+    if (absl::Status status = AddProgram(program, surroundings, trees); !status.ok()) return status;
+  }
+  trees.Finish();
+  return absl::OkStatus();
+}
+
+}  // namespace dunebox::policy
