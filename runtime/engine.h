@@ -78,6 +78,7 @@ enum class Answer : std::uint8_t {
   kSegmentBase,  // arch_prctl
   kChildTid,     // set_tid_address: notes the address
   kRobustList,   // set_robust_list: the same
+  kFutex,        // futex, to wake where BeginFutex has told of nobody
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -97,6 +98,12 @@ struct OwnState {
   std::uint64_t addable_signals = 0;
   std::uint64_t clear_child_tid = 0;
   std::uint64_t robust_list = 0;
+};
+
+// What a thread is about to do to futexes in the host's kernel.
+enum class FutexUse : std::uint8_t {
+  kWait,       // wait for one word
+  kIrregular,  // move waiters, or wait in a way that an address does not tell
 };
 
 // The engine's half of one guest thread. Used by one host thread at a time, but for Kick.
@@ -130,6 +137,11 @@ class EngineThread {
   // lent, whatever the guest has done to the engine's memory.
   virtual void Lend(const OwnState& state) { (void)state; }
   virtual OwnState TakeBack() { return {}; }
+
+  // Around a call of the kernel's, only where uses_known_answers(): a full barrier before it, and the
+  // same words after it.
+  virtual void BeginFutex(FutexUse use, std::uint64_t word) { (void)use, (void)word; }
+  virtual void EndFutex(FutexUse use, std::uint64_t word) { (void)use, (void)word; }
 
   // XCR0 as the guest sees it.
   virtual std::uint64_t extended_features() const = 0;

@@ -47,6 +47,7 @@
 #define DUNE_STATE_CHILD_TID 744
 #define DUNE_STATE_ROBUST_LIST 752
 #define DUNE_STATE_THREAD_ID 760
+#define DUNE_STATE_FUTEX_WAITS 768
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 
@@ -57,6 +58,12 @@
 #define DUNE_QUICK_SEGMENT_BASE 18
 #define DUNE_QUICK_CHILD_TID 19
 #define DUNE_QUICK_ROBUST_LIST 20
+#define DUNE_QUICK_FUTEX 21
+
+// FutexWaits: of a futex word at address a, the count at (a >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS.
+#define DUNE_FUTEX_SHIFT 4
+#define DUNE_FUTEX_BUCKETS 256
+#define DUNE_FUTEX_IRREGULAR 1024
 
 // Addresses of the program's have no bit from here up.
 #define DUNE_USER_ADDRESS_BITS 46
@@ -139,6 +146,7 @@ struct Ring0State {
   std::uint64_t child_tid;    // set_tid_address
   std::uint64_t robust_list;  // set_robust_list
   std::uint64_t thread_id;
+  std::uint64_t futex_waits;  // where FutexWaits is
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -157,6 +165,18 @@ static_assert(offsetof(Ring0State, yields) == DUNE_STATE_YIELDS);
 static_assert(offsetof(Ring0State, child_tid) == DUNE_STATE_CHILD_TID);
 static_assert(offsetof(Ring0State, robust_list) == DUNE_STATE_ROBUST_LIST);
 static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
+static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
+
+// How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
+// One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and
+// who wakes has changed the word before it looks here: with a full barrier between on both sides, one of
+// the two sees the other.
+struct FutexWaits {
+  std::uint32_t counts[DUNE_FUTEX_BUCKETS];
+  std::uint32_t irregular;  // once there was a call that moves waiters or waits in another way
+};
+static_assert(offsetof(FutexWaits, counts) == 0);
+static_assert(offsetof(FutexWaits, irregular) == DUNE_FUTEX_IRREGULAR);
 
 }  // namespace dunebox::abi
 

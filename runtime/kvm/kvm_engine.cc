@@ -47,6 +47,10 @@ class VcpuLease final : public runtime::EngineThread {
     vcpu_->KnowAnswers(answers);
   }
   void Lend(const runtime::OwnState& state) override { vcpu_->Lend(state); }
+  void BeginFutex(runtime::FutexUse use, std::uint64_t word) override {
+    vcpu_->BeginFutex(use, word);
+  }
+  void EndFutex(runtime::FutexUse use, std::uint64_t word) override { vcpu_->EndFutex(use, word); }
   runtime::OwnState TakeBack() override { return vcpu_->TakeBack(); }
   absl::Status FetchBases(runtime::Registers& registers) override {
     return vcpu_->FetchBases(registers);

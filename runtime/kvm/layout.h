@@ -13,9 +13,10 @@ namespace dunebox::kvm::layout {
 inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
 // It gets its memslots in chunks of this size, as it grows.
 inline constexpr std::uint64_t kArenaChunk = std::uint64_t{64} << 20;
-// Its first pages: ring-0 image, IDT, then one page a vCPU; page tables follow.
+// Its first pages: ring-0 image, IDT with FutexWaits behind it, then one page a vCPU; page tables follow.
 inline constexpr std::uint64_t kImageOffset = 0;
 inline constexpr std::uint64_t kIdtOffset = kPageSize;
+inline constexpr std::uint64_t kFutexWaitsOffset = kIdtOffset + 0x800;
 inline constexpr std::uint64_t kVcpuBlocksOffset = 2 * kPageSize;
 inline constexpr unsigned kMostVcpus = 1024;
 inline constexpr std::uint64_t kTablesOffset = kVcpuBlocksOffset + kMostVcpus * kPageSize;

@@ -54,6 +54,10 @@ Exit NoRoomFor(std::uint64_t address) {
       absl::StrFormat("no room for the page at 0x%x in the virtual machine", address)};
 }
 
+std::uint32_t& CountFor(abi::FutexWaits& waits, std::uint64_t word) {
+  return waits.counts[(word >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS];
+}
+
 // As Ring0State::answer_of has it.
 std::uint8_t RoutineOf(runtime::Answer answer) {
   switch (answer) {
@@ -69,6 +73,8 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_CHILD_TID;
     case runtime::Answer::kRobustList:
       return DUNE_QUICK_ROBUST_LIST;
+    case runtime::Answer::kFutex:
+      return DUNE_QUICK_FUTEX;
   }
   return 0;  // no routine: the host's
 }
@@ -156,6 +162,7 @@ absl::Status Vcpu::SetSystemState() {
   KvmApi& api = vm_.api();
   const int fd = vcpu_.get();
   WriteVcpuBlock(block_, block_address_);
+  state().futex_waits = layout::ArenaVirt(layout::kFutexWaitsOffset).value;
   state().stack = (block_address_ + layout::kBlockTrapStackTop).value;
   kvm_sregs sregs;
   if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
@@ -230,6 +237,25 @@ runtime::OwnState Vcpu::TakeBack() {
           .addable_signals = lent_.addable_signals,
           .clear_child_tid = shared.child_tid,
           .robust_list = shared.robust_list};
+}
+
+abi::FutexWaits& Vcpu::futex_waits() const {
+  static_assert(layout::kFutexWaitsOffset + sizeof(abi::FutexWaits) <=
+                layout::kIdtOffset + kPageSize);
+  return *reinterpret_cast<abi::FutexWaits*>(vm_.arena(layout::kFutexWaitsOffset));
+}
+
+void Vcpu::BeginFutex(runtime::FutexUse use, std::uint64_t word) {
+  if (use == runtime::FutexUse::kIrregular) {
+    __atomic_store_n(&futex_waits().irregular, 1, __ATOMIC_SEQ_CST);
+    return;
+  }
+  __atomic_fetch_add(&CountFor(futex_waits(), word), 1, __ATOMIC_SEQ_CST);
+}
+
+void Vcpu::EndFutex(runtime::FutexUse use, std::uint64_t word) {
+  if (use == runtime::FutexUse::kIrregular) return;
+  __atomic_fetch_sub(&CountFor(futex_waits(), word), 1, __ATOMIC_SEQ_CST);
 }
 
 abi::TrapFrame& Vcpu::frame() const {

@@ -78,6 +78,8 @@ class Vcpu final : public runtime::EngineThread {
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
   void Lend(const runtime::OwnState& state) override;
   runtime::OwnState TakeBack() override;
+  void BeginFutex(runtime::FutexUse use, std::uint64_t word) override;
+  void EndFutex(runtime::FutexUse use, std::uint64_t word) override;
   // Calls that ring 0 has answered; what the guest's side says.
   std::uint64_t answered() const { return state().answered; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
@@ -125,6 +127,7 @@ class Vcpu final : public runtime::EngineThread {
   kvm_run& run() const { return *static_cast<kvm_run*>(run_area_.get()); }
   abi::TrapFrame& frame() const;
   abi::Ring0State& state() const;
+  abi::FutexWaits& futex_waits() const;
 
   Vm& vm_;
   Mmu& mmu_;

@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "runtime/process/futex_notice.h"
 #include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
@@ -21,6 +22,7 @@ void OnSystemCall(GuestThread& thread) {
   const hostcalls::Request request{.number = registers.rax,
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
+  const FutexNotice notice(*thread.engine, request);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
   if (result.is_registers_set()) return;

@@ -24,6 +24,7 @@ constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_sched_yield, Answer::kYield},
     {SYS_arch_prctl, Answer::kSegmentBase},
     {SYS_set_robust_list, Answer::kRobustList},
+    {SYS_futex, Answer::kFutex},
 };
 
 constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {

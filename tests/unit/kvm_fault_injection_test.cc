@@ -114,11 +114,11 @@ void AtPort(kvm_run& run, int privilege, std::uint16_t port) {
       privilege == 0 ? DUNE_SELECTOR_KERNEL_CODE : DUNE_SELECTOR_USER_CODE);
 }
 
-// What the probe guest does on a processor with hardware virtualization.
-void ScriptHardwareProbe(FakeKvm& kvm) {
-  kvm.ScriptRun([](kvm_run& run) {
+// One measurement of ring 0 and of ring 3, ending in a SYSCALL that enters ring 0.
+void ScriptMeasurement(FakeKvm& kvm, std::uint64_t ring0_cycles) {
+  kvm.ScriptRun([ring0_cycles](kvm_run& run) {
     AtPort(run, 0, DUNE_PORT_PROBE);
-    run.s.regs.regs.rax = 400;  // 2 cycles a round
+    run.s.regs.regs.rax = ring0_cycles;
     return 0;
   });
   kvm.ScriptRun([](kvm_run& run) {
@@ -127,6 +127,10 @@ void ScriptHardwareProbe(FakeKvm& kvm) {
     run.s.regs.regs.rcx = fakes::kTestWindow + 20;
     return 0;
   });
+}
+
+// SYSRETQ works, and tables are the processor's.
+void ScriptEndOfHardwareProbe(FakeKvm& kvm) {
   const auto trap = [&kvm](dune::x86::Vector vector) {
     return [&kvm, vector](kvm_run& run) {
       AtPort(run, 0, DUNE_PORT_TRAP);
@@ -142,6 +146,12 @@ void ScriptHardwareProbe(FakeKvm& kvm) {
   };
   kvm.ScriptRun(trap(dune::x86::Vector::kGeneralProtection));
   kvm.ScriptRun(trap(dune::x86::Vector::kInvalidOpcode));
+}
+
+// What the probe guest does on a processor with hardware virtualization.
+void ScriptHardwareProbe(FakeKvm& kvm) {
+  ScriptMeasurement(kvm, 400);  // 2 cycles a round
+  ScriptEndOfHardwareProbe(kvm);
 }
 
 TEST(KvmFaultInjection, ProbingFailsCleanlyAtEveryCall) {
@@ -160,6 +170,22 @@ TEST(KvmProbe, RecognisesHardwareByWhatTheGuestDoes) {
   EXPECT_EQ(probe->verdict(), "hardware");
   EXPECT_EQ(probe->paging, Paging::kTwoDimensional);
   EXPECT_FALSE(probe->ring3_out_exits);
+}
+
+// Another process had the processor meanwhile.
+TEST(KvmProbe, BelievesOnlyARing0ThatIsSlowEachTime) {
+  FakeKvm kvm;
+  ScriptMeasurement(kvm, 40'000'000);
+  ScriptHardwareProbe(kvm);
+  absl::StatusOr<Probe> probe = RunProbe(kvm);
+  ASSERT_TRUE(probe.ok()) << probe.status();
+  EXPECT_EQ(probe->verdict(), "hardware");
+  FakeKvm slow;
+  for (int i = 0; i < 8; ++i) ScriptMeasurement(slow, 400'000);
+  ScriptEndOfHardwareProbe(slow);
+  probe = RunProbe(slow);
+  ASSERT_TRUE(probe.ok()) << probe.status();
+  EXPECT_EQ(probe->verdict(), "emulated");
 }
 
 TEST(KvmProbe, GoesOnAfterASignal) {

@@ -653,6 +653,24 @@ TEST_F(VcpuTest, WhateverRing0MakesOfTheMaskItStaysWithinWhatWasLent) {
   EXPECT_EQ(vcpu_->TakeBack().robust_list, 0x2000u);
 }
 
+TEST_F(VcpuTest, WaitersAreCountedWhereRing0LooksForThem) {
+  const auto& waits =
+      *reinterpret_cast<const abi::FutexWaits*>(vm_->arena(layout::kFutexWaitsOffset));
+  const std::uint64_t word = kCode + 0x1234;
+  const std::uint32_t& count = waits.counts[(word >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS];
+  vcpu_->BeginFutex(runtime::FutexUse::kWait, word);
+  vcpu_->BeginFutex(runtime::FutexUse::kWait, word);
+  EXPECT_EQ(count, 2u);
+  vcpu_->EndFutex(runtime::FutexUse::kWait, word);
+  vcpu_->EndFutex(runtime::FutexUse::kWait, word);
+  EXPECT_EQ(count, 0u);
+  EXPECT_EQ(waits.irregular, 0u);
+  vcpu_->BeginFutex(runtime::FutexUse::kIrregular, word);
+  vcpu_->EndFutex(runtime::FutexUse::kIrregular, word);
+  EXPECT_EQ(waits.irregular, 1u);
+  EXPECT_EQ(count, 0u);
+}
+
 TEST_F(VcpuTest, AFaultInARoutineIsMappedOrMakesTheCallTheHosts) {
   fakes::GuestPages pages(2);
   space_.AddSealed({GuestVirt{kCode}, GuestVirt{kCode + kPageSize}}, {.read = true}, "test");

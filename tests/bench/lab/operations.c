@@ -58,6 +58,33 @@ static void mask_signals(long times) {
   while (times-- > 0) require(sigprocmask(SIG_BLOCK, &mask, NULL) == 0, "sigprocmask");
 }
 
+// A critical section: one handled signal blocked and let in again.
+static void count_signal(int signal, siginfo_t* info, void* context);
+static void handle(int signal, void (*handler)(int, siginfo_t*, void*));
+static void handle_user_signal(void) { handle(SIGUSR1, count_signal); }
+
+static void block_signal(long times) {
+  sigset_t mask, old;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGUSR1);
+  while (times-- > 0) {
+    require(sigprocmask(SIG_BLOCK, &mask, &old) == 0, "sigprocmask");
+    require(sigprocmask(SIG_SETMASK, &old, NULL) == 0, "sigprocmask");
+  }
+}
+
+// Of no thread that waits.
+static void wake_nobody(long times) {
+  static uint32_t word;
+  while (times-- > 0) {
+    require(syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) == 0, "futex");
+  }
+}
+
+static void refused_call(long times) {
+  while (times-- > 0) require(syscall(SYS_io_setup, 0, NULL) == -1, "io_setup");
+}
+
 static void time_of_day(long times) {
   struct timeval now;
   while (times-- > 0) gettimeofday(&now, NULL);
@@ -145,8 +172,6 @@ static void count_signal(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)info, (void)context;
   ++signals_seen;
 }
-
-static void handle_user_signal(void) { handle(SIGUSR1, count_signal); }
 
 static void signal_self(long times) {
   const pid_t self = getpid();
@@ -374,6 +399,9 @@ static const struct Operation operations[] = {
     {"thousand_instructions", 2000, thousand_instructions, NULL, NULL, kCountable},
     {"getpid", 1000, get_pid, NULL, NULL, kCountable},
     {"sigprocmask", 1000, mask_signals, NULL, NULL, kCountable},
+    {"block_signal", 1000, block_signal, handle_user_signal, NULL, kCountable},
+    {"refused_call", 1000, refused_call, NULL, NULL, kCountable},
+    {"wake_nobody", 1000, wake_nobody, NULL, NULL, kCountable},
     {"gettimeofday", 1000, time_of_day, NULL, NULL, kCountable},
     {"gettimeofday_call", 1000, time_of_day_call, NULL, NULL, kCountable},
     {"write_byte", 1000, write_byte, open_null, close_file, kCountable},
@@ -452,9 +480,11 @@ static void report(const struct Operation* operation) {
   const struct Reading overhead = measure(nothing, 0);
   const struct Reading whole = measure(operation->run, operation->times);
   if (operation->finish != NULL) operation->finish();
+  // A reading may have one exit more or less: then an operation without any has less than none.
+  const long count = whole.count < overhead.count ? 0 : whole.count - overhead.count;
   printf("%s %ld %ld %ld\n", operation->name, operation->times,
          whole.nanoseconds - overhead.nanoseconds,
-         operation->countable == kCountable ? whole.count - overhead.count : -1);
+         operation->countable == kCountable ? count : -1);
   fflush(stdout);
 }
 
