@@ -123,7 +123,8 @@ class Proposer {
   void LeaveOut(const LoggedDenial& denial, std::string_view reason) {
     Reason what;
     what.Add(denial);
-    std::string note = fmt::format("{}: {}", what.Text(), reason);
+    // Reasons name paths, too.
+    std::string note = fmt::format("{}: {}", what.Text(), Escaped(reason));
     if (!denial.cure.empty()) note += fmt::format(" (allowed by {})", Escaped(denial.cure));
     proposal_.notes.push_back(std::move(note));
   }
