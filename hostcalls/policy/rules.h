@@ -31,8 +31,9 @@ using Origin = std::uint16_t;
 // right on the directories that lead to a tree somebody may use; elsewhere it needs kReadFile.
 enum FileRight : std::uint8_t {
   kReadFile = 1,     // open for reading, list, stat, getxattr
-  kWriteFile = 2,    // open for writing, truncate, chmod, chown, utime, setxattr
-  kCreateFile = 4,   // create, remove, rename, link names in it
+  kWriteFile = 2,    // open for writing, truncate
+  kCreateFile = 4,   // create, remove, rename, link names in it; with kWriteFile: chmod, chown,
+                     // utime, setxattr
   kExecuteFile = 8,  // execve, and PROT_EXEC mappings
 };
 using FileRights = std::uint8_t;

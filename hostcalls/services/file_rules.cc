@@ -191,7 +191,7 @@ CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
 RightsAndOrigin RightsOnName(const Rules& rules, std::string_view name) {
   RightsAndOrigin allowed = rules.RightsOn(name);
   if (!name.ends_with(kGone)) return allowed;
-  if (name.starts_with(kMemfd)) return {.rights = policy::kExecuteFile};
+  if (name.starts_with(kMemfd)) return {.rights = policy::kExecuteFile | policy::kCreateFile};
   allowed.rights &= rules.RightsOn(name.substr(0, name.size() - kGone.size())).rights;
   return allowed;
 }

@@ -33,6 +33,7 @@ enum class PathRight : unsigned char {
   kLookUp,
   kRead,
   kWrite,
+  kAttributes,
   kCreate,
   kAsked,  // those in the argument after the path: access()
 };
@@ -233,6 +234,9 @@ policy::FileRights RightsFor(PathRight right, std::uint64_t asked, int pinned) {
       return policy::kReadFile;
     case PathRight::kWrite:
       return policy::kWriteFile;
+    case PathRight::kAttributes:
+      // Not of what may only be written to: a device is everybody's.
+      return policy::kWriteFile | policy::kCreateFile;
     case PathRight::kCreate:
       return policy::kCreateFile;
     case PathRight::kAsked:

@@ -320,7 +320,8 @@ SyscallResult SignalHeld(Caller& caller, int descriptor, const SignalToSend& sig
   return Report(caller, held, sent);
 }
 
-SyscallResult SignalSession(Caller& caller, pid_t group, const SignalToSend& signal) {
+SyscallResult SignalSession(Caller& caller, std::optional<pid_t> group,
+                            const SignalToSend& signal) {
   std::set<pid_t> done;
   bool any = false;
   const pid_t own = getpid();
@@ -336,7 +337,7 @@ SyscallResult SignalSession(Caller& caller, pid_t group, const SignalToSend& sig
         const Descriptor held(syscall(SYS_pidfd_open, process, 0));
         if (!held.valid()) continue;
         const std::optional<ProcessStatus> status = table.Read(process);
-        if (!status || (group != 0 && status->group != group)) continue;
+        if (!status || (group && status->group != *group)) continue;
         if (!table.IsOfSession(process)) continue;
         done.insert(process);
         if (SendThrough(held.get(), signal, 0).ok()) any = more = true;

@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include <string_view>
+#include <optional>
 
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/result.h"
@@ -62,8 +63,9 @@ SyscallResult SignalThread(Caller& caller, pid_t process, pid_t thread, const Si
 // To whom a descriptor of the guest's holds.
 SyscallResult SignalHeld(Caller& caller, int descriptor, const SignalToSend& signal,
                          unsigned flags);
-// To all of the session but the caller's own process; with a group, to those in it.
-SyscallResult SignalSession(Caller& caller, pid_t group, const SignalToSend& signal);
+// To all of the session but the caller's own process; with a group, to those in it. Group 0 is the
+// one that the session was started in, where a pid namespace has no number for that.
+SyscallResult SignalSession(Caller& caller, std::optional<pid_t> group, const SignalToSend& signal);
 
 }  // namespace dunebox::hostcalls
 

@@ -29,7 +29,9 @@ absl::Status AddNode(NewRoot& root, const std::string& target, const char* name)
   if (!node.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", source));
   absl::StatusOr<MountTree> tree = MountTree::CopyOf(node.get());
   if (!tree.ok()) return tree.status();
-  if (absl::Status status = tree->Restrict(kNoSetUserId | kNoExecute); !status.ok()) return status;
+  // Read-only is the node, with its mode and times, which are the host's; not the device.
+  const MountFlags flags = kReadOnly | kNoSetUserId | kNoExecute;
+  if (absl::Status status = tree->Restrict(flags); !status.ok()) return status;
   return root.Attach(*tree, absl::StrCat(target, "/", name), PlaceKind::kFile);
 }
 

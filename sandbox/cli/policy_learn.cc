@@ -113,8 +113,6 @@ absl::StatusOr<runtime::SessionOptions> LearningSession(const RunCommand& comman
   runtime::SessionOptions session = command.session;
   const absl::Status status = policy::Compile(policy, surroundings, session);
   if (!status.ok()) return status;
-  // Nothing may be missing that the program would have used.
-  session.plan = {};
   return session;
 }
 

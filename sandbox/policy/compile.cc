@@ -96,6 +96,25 @@ absl::Status CheckAllowAll(const Policy& policy) {
                 "but with no rule"));
 }
 
+// An audit shows what the caller's machine would have given: with a view of the program's own,
+// things would be missing that no rule has denied. So what only a view can give cannot be had.
+absl::Status LeaveOutView(const Policy& policy, confinement::Plan& plan) {
+  const auto needs_view = [](const FileRule& rule) {
+    const bool is_users = !rule.may_be_absent && rule.origin != "default";
+    return is_users && (rule.kind == TreeKind::kTmpfs ||
+                        (!rule.target.empty() && rule.target != rule.source));
+  };
+  const auto rule = std::ranges::find_if(policy.files, needs_view);
+  if (rule != policy.files.end()) {
+    return At(rule->origin, absl::InvalidArgumentError("an audit has no view of its own for this"));
+  }
+  if (policy.uid || policy.gid || policy.hostname) {
+    return At(*policy.audit, absl::InvalidArgumentError("an audit has the caller's identity"));
+  }
+  plan = {};
+  return absl::OkStatus();
+}
+
 // A relative name means a file below the directory it starts in.
 std::string ProgramPath(const Policy& policy, const Surroundings& surroundings,
                         const std::string& program) {
@@ -185,6 +204,7 @@ absl::Status Compile(const Policy& policy, const Surroundings& surroundings,
   if (policy.hostname) plan.identity.hostname = policy.hostname->value;
   CompileRequired(policy, plan);
   if (session.program.find('/') != std::string::npos) session.program = program;
+  if (policy.audit) return LeaveOutView(policy, plan);
   if (!policy.directory) session.directory = StartDirectory(surroundings, plan);
   return absl::OkStatus();
 }

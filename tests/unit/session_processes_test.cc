@@ -124,7 +124,7 @@ TEST_F(SessionProcessesTest, AThreadIsFoundInItsProcessOnly) {
 }
 
 TEST_F(SessionProcessesTest, AllOfTheSessionIsNobodyElse) {
-  EXPECT_TRUE(SignalSession(thread_, 0, kKill).ok());
+  EXPECT_TRUE(SignalSession(thread_, std::nullopt, kKill).ok());
   for (const pid_t member : members_) EXPECT_TRUE(IsGoneSoon(member));
   EXPECT_TRUE(Lives(stranger_));
   EXPECT_TRUE(Lives(root_));

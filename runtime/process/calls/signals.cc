@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <limits>
+#include <optional>
 
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/services/session_processes.h"
@@ -132,10 +133,10 @@ SyscallResult SignalSelf(Caller& caller, int signal) {
   return HostCall(caller, SYS_kill, hostcalls::Arguments(getpid(), signal));
 }
 
-// To a group that the caller's process may be in; to all with 0.
-SyscallResult SignalGroup(Caller& caller, pid_t group, int signal) {
+// To a group, which the caller's process may be in; without one to all others.
+SyscallResult SignalGroup(Caller& caller, std::optional<pid_t> group, int signal) {
   const SyscallResult others = hostcalls::SignalSession(caller, group, {.signal = signal});
-  return group != 0 && getpgrp() == group ? SignalSelf(caller, signal) : others;
+  return group && getpgrp() == *group ? SignalSelf(caller, signal) : others;
 }
 
 SyscallResult HandleKill(Caller& caller, const ArgumentValues& a) {
@@ -148,7 +149,7 @@ SyscallResult HandleKill(Caller& caller, const ArgumentValues& a) {
   if (!IsSignal(a[1])) return Errno{EINVAL};
   const int signal = AsInt(a[1]);
   if (process == std::numeric_limits<pid_t>::min()) return Errno{ESRCH};
-  if (process == -1) return SignalGroup(caller, 0, signal);
+  if (process == -1) return SignalGroup(caller, std::nullopt, signal);
   if (is_group) return SignalGroup(caller, process == 0 ? getpgrp() : -process, signal);
   if (hostcalls::IsOwnTask(process)) return SignalSelf(caller, signal);
   return hostcalls::SignalProcess(caller, process, {.signal = signal});
