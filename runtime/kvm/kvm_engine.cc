@@ -26,6 +26,15 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
                               /*writable=*/false, /*execute=*/false);
 }
 
+absl::Status InstallSupervisorFor(const Probe& probe, Vm& vm, PageTables& tables,
+                                  ProgramRing ring) {
+  absl::Status status = InstallSupervisor(vm, tables, ring);
+  if (!status.ok() || !Vcpu::LeavesSystemRegisters(probe, ring)) return status;
+  const Stubs stubs = Stubs::At(layout::ArenaVirt(layout::kImageOffset));
+  RedirectPageFaults(vm.arena(layout::kIdtOffset), stubs.page_fault);
+  return status;
+}
+
 namespace {
 
 // A thread's vCPU for as long as the thread lives.
@@ -90,11 +99,8 @@ absl::StatusOr<std::unique_ptr<KvmEngine>> KvmEngine::Create(KvmApi& api, const 
 
 absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
-  if (absl::Status status = InstallSupervisor(*vm_, mmu_.tables(), ring_); !status.ok()) return status;
-  if (Vcpu::LeavesSystemRegisters(probe_, ring_)) {
-    const Stubs stubs = Stubs::At(layout::ArenaVirt(layout::kImageOffset));
-    RedirectPageFaults(vm_->arena(layout::kIdtOffset), stubs.page_fault);
-  }
+  absl::Status status = InstallSupervisorFor(probe_, *vm_, mmu_.tables(), ring_);
+  if (!status.ok()) return status;
   space_.SetObserver(&mmu_);
   return absl::OkStatus();
 }

@@ -64,6 +64,9 @@ class KvmEngine final : public runtime::ExecutionEngine {
 
 // Puts the ring-0 image and the IDT into a VM's arena and maps them.
 absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring);
+// The same as vCPUs made with this probe expect it.
+absl::Status InstallSupervisorFor(const Probe& probe, Vm& vm, PageTables& tables,
+                                  ProgramRing ring);
 
 }  // namespace dunebox::kvm
 
