@@ -203,7 +203,8 @@ def attempt(what, action):
 signal.signal(signal.SIGTERM, lambda *_: print("terminated", flush=True))
 attempt("probe", lambda: os.kill(bystander, 0))
 attempt("kill", lambda: os.kill(bystander, signal.SIGKILL))
-attempt("kill parent", lambda: os.kill(os.getppid(), signal.SIGKILL))
+# 0, where the parent is outside of the pid namespace, would mean its own group.
+attempt("kill parent", lambda: os.kill(os.getppid() or bystander, signal.SIGKILL))
 attempt("kill init", lambda: os.kill(1, signal.SIGCONT))
 attempt("pidfd", lambda: os.pidfd_open(bystander))
 attempt("priority", lambda: os.setpriority(os.PRIO_PROCESS, bystander, 5))
