@@ -297,7 +297,6 @@ TEST_F(PolicyCompile, TheSecondWallIsEachMechanismOnce) {
 }
 
 TEST_F(PolicyCompile, TheRestReachesTheSession) {
-  Say(Setting::kAudit, "true");
   Say(Setting::kOutput, "1M");
   Say(Setting::kUid, "0");
   Say(Setting::kGid, "7");
@@ -306,7 +305,7 @@ TEST_F(PolicyCompile, TheRestReachesTheSession) {
   Say(Setting::kEngine, "kvm");
   Say(Setting::kDieWithParent, "true");
   ASSERT_EQ(Compiled(), "");
-  EXPECT_TRUE(session_.rules.audit);
+  EXPECT_FALSE(session_.rules.audit);
   EXPECT_EQ(session_.rules.most_output, 1u << 20);
   EXPECT_EQ(session_.plan.identity.uid, 0u);
   EXPECT_EQ(session_.plan.identity.gid, 7u);
@@ -314,6 +313,16 @@ TEST_F(PolicyCompile, TheRestReachesTheSession) {
   EXPECT_EQ(session_.limits.tasks, 9u);
   EXPECT_EQ(session_.engine, runtime::EngineChoice::kKvm);
   EXPECT_TRUE(session_.die_with_parent);
+}
+
+TEST_F(PolicyCompile, AnAuditHasNoViewOfItsOwn) {
+  Say(Setting::kAudit, "true");
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_TRUE(session_.rules.audit);
+  EXPECT_FALSE(session_.plan.confine);
+  EXPECT_TRUE(session_.plan.mounts.empty());
+  Say(Setting::kHostname, "box");
+  EXPECT_NE(Compiled(), "");
 }
 
 TEST_F(PolicyCompile, AllOfTheCallersRightsIsNoRuleAtAll) {
