@@ -37,8 +37,9 @@ void BlockAllIn(ucontext_t& context) {
 [[noreturn]] void RuntimeFault(int signal, const siginfo_t& info, std::uint64_t rip) {
   char text[160];
   const int length =
-      snprintf(text, sizeof(text), "dunebox: internal error: signal %d at rip 0x%llx, address %p\n",
-               signal, static_cast<unsigned long long>(rip), info.si_addr);
+      snprintf(text, sizeof(text),
+               "dunebox: internal error: signal %d (code %d) at rip 0x%llx, address %p\n", signal,
+               info.si_code, static_cast<unsigned long long>(rip), info.si_addr);
   [[maybe_unused]] const ssize_t ignored =
       write(STDERR_FILENO, text, static_cast<std::size_t>(length));
   _exit(125);
