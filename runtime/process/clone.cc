@@ -208,8 +208,11 @@ void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
             std::string(status.message()).c_str());
     _exit(125);
   }
+  // What the parent's handler had just noted is the parent's, with the kick that came of it: nothing
+  // here would ever take that back.
   thread.signal.pending.Clear();
   thread.signal_pending = 0;
+  thread.engine->Unkick();
   thread.robust_list = 0;
   SetChildRegisters(thread, thread.registers, request);
   WriteChildIds(thread, request);
