@@ -9,26 +9,6 @@
 namespace dunebox::hostcalls::policy {
 namespace {
 
-bool Holds(const ArgumentCondition& condition, std::uint64_t argument) {
-  switch (condition.comparison) {
-    case Comparison::kEqual:
-      return argument == condition.value;
-    case Comparison::kNotEqual:
-      return argument != condition.value;
-    case Comparison::kLess:
-      return argument < condition.value;
-    case Comparison::kLessOrEqual:
-      return argument <= condition.value;
-    case Comparison::kGreater:
-      return argument > condition.value;
-    case Comparison::kGreaterOrEqual:
-      return argument >= condition.value;
-    case Comparison::kMaskedEqual:
-      return (argument & condition.mask) == condition.value;
-  }
-  return false;
-}
-
 bool Holds(const CallRule& rule, CallRules::Registers registers) {
   return std::ranges::all_of(rule.conditions, [&](const ArgumentCondition& condition) {
     return condition.argument < registers.size() &&

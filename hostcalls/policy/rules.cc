@@ -150,6 +150,26 @@ bool IsSound(const Rules& rules) {
 
 }  // namespace
 
+bool Holds(const ArgumentCondition& condition, std::uint64_t argument) {
+  switch (condition.comparison) {
+    case Comparison::kEqual:
+      return argument == condition.value;
+    case Comparison::kNotEqual:
+      return argument != condition.value;
+    case Comparison::kLess:
+      return argument < condition.value;
+    case Comparison::kLessOrEqual:
+      return argument <= condition.value;
+    case Comparison::kGreater:
+      return argument > condition.value;
+    case Comparison::kGreaterOrEqual:
+      return argument >= condition.value;
+    case Comparison::kMaskedEqual:
+      return (argument & condition.mask) == condition.value;
+  }
+  return false;
+}
+
 RightsAndOrigin Rules::RightsOn(std::string_view path) const {
   if (path.empty() || path.front() != '/') return {};  // nothing the kernel has a place for
   while (path.size() > 1) {

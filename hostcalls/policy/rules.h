@@ -90,6 +90,8 @@ struct ArgumentCondition {
   std::uint64_t mask = ~std::uint64_t{0};  // with kMaskedEqual: (argument & mask) == value
 };
 
+bool Holds(const ArgumentCondition& condition, std::uint64_t argument);
+
 enum class CallAction : std::uint8_t { kAllow, kError, kKill };
 
 // The first rule of a call whose conditions hold decides; none: Rules::default_call_action.

@@ -47,26 +47,6 @@ void CheckRules(const CallRules& rules) {
   }
 }
 
-bool Holds(const ArgumentCondition& condition, std::uint64_t argument) {
-  switch (condition.comparison) {
-    case Comparison::kEqual:
-      return argument == condition.value;
-    case Comparison::kNotEqual:
-      return argument != condition.value;
-    case Comparison::kLess:
-      return argument < condition.value;
-    case Comparison::kLessOrEqual:
-      return argument <= condition.value;
-    case Comparison::kGreater:
-      return argument > condition.value;
-    case Comparison::kGreaterOrEqual:
-      return argument >= condition.value;
-    case Comparison::kMaskedEqual:
-      return (argument & condition.mask) == condition.value;
-  }
-  return false;
-}
-
 struct Verdict {
   CallAction action;
   std::uint16_t error;

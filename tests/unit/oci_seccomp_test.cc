@@ -24,29 +24,7 @@ using testing::IsEmpty;
 
 using Arguments = std::array<std::uint64_t, 6>;
 
-// ---- What rules mean, said a second time
-// ----------------------------------------------------------
-
-bool Holds(const ArgumentCondition& condition, const Arguments& arguments) {
-  const std::uint64_t argument = arguments[condition.argument];
-  switch (condition.comparison) {
-    case Comparison::kEqual:
-      return argument == condition.value;
-    case Comparison::kNotEqual:
-      return argument != condition.value;
-    case Comparison::kLess:
-      return argument < condition.value;
-    case Comparison::kLessOrEqual:
-      return argument <= condition.value;
-    case Comparison::kGreater:
-      return argument > condition.value;
-    case Comparison::kGreaterOrEqual:
-      return argument >= condition.value;
-    case Comparison::kMaskedEqual:
-      return (argument & condition.mask) == condition.value;
-  }
-  return false;
-}
+// ---- What rules mean ----------------------------------------------------------------------------
 
 // "allow", "kill" or "error N".
 std::string Decide(const CallRules& rules, std::uint16_t number, const Arguments& arguments) {
@@ -57,7 +35,9 @@ std::string Decide(const CallRules& rules, std::uint16_t number, const Arguments
   for (const CallRule& rule : rules.rules) {
     if (rule.number != number) continue;
     if (std::ranges::all_of(rule.conditions,
-                            [&](const auto& condition) { return Holds(condition, arguments); })) {
+                            [&](const auto& condition) {
+                              return Holds(condition, arguments[condition.argument]);
+                            })) {
       return text(rule.action, rule.error);
     }
   }
