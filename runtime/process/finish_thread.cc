@@ -70,19 +70,26 @@ void WalkRobustList(GuestThread& thread) {
   }
 }
 
-}  // namespace
-
-void FinishThread(GuestThread& thread) {
-  if (thread.owner.EndThread()) ReportEnd(thread.owner);
-  // A process is counted until its parent has waited for it.
-  runtime::TaskSlots* const tasks = thread.owner.tasks();
-  if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();
-  WalkRobustList(thread);
+void ClearChildTid(GuestThread& thread) {
   if (thread.clear_child_tid == 0) return;
   constexpr std::uint32_t kNobody = 0;
   if (thread.memory.CopyOut(GuestPtr<std::uint32_t>{thread.clear_child_tid}, kNobody).ok()) {
     Wake(thread, thread.clear_child_tid, 1);
   }
+}
+
+}  // namespace
+
+void FinishThread(GuestThread& thread) {
+  const bool is_last = thread.owner.EndThread();
+  if (is_last) ReportEnd(thread.owner);
+  // A process is counted until its parent has waited for it.
+  runtime::TaskSlots* const tasks = thread.owner.tasks();
+  if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();
+  WalkRobustList(thread);
+  ClearChildTid(thread);
+  // A thread of the kernel's own, which KVM may have given this process, would keep it for ever.
+  if (is_last) syscall(SYS_exit_group, thread.exit_status);
 }
 
 }  // namespace dunebox::process

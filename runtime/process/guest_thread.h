@@ -66,7 +66,7 @@ class GuestThread final : public hostcalls::Caller {
 void RunGuest(GuestThread& thread);
 
 // What the kernel does for an ending thread: robust futexes, clear_child_tid. Every pointer is the
-// guest's and checked.
+// guest's and checked. Ends the process when it was the last one, and does not return then.
 void FinishThread(GuestThread& thread);
 
 }  // namespace dunebox::process
