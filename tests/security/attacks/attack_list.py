@@ -17,6 +17,9 @@ class Attack:
     start: str = ''
     only: str = ''
 
+    def is_run(self, wall):
+        return self.values[wall] != 'escape' and not self.values[wall].startswith('not tried')
+
 
 @dataclasses.dataclass
 class Row:
@@ -30,7 +33,9 @@ class Row:
 
 
 def check_value(value, wall):
-    assert value in ('blocked', 'open', 'escape') or re.match('(contained|open): .', value), value
+    known = value in ('blocked', 'open', 'escape') or re.match('(contained|open|not tried): .', value)
+    assert known, value
+    assert wall == 'none' or not value.startswith('not tried'), f'{wall}: {value}'
     assert wall != 'both' or not value.startswith(('open', 'escape')), f'with both walls: {value}'
     assert wall == 'wall2' or value != 'escape', f'{wall}: {value}'
 

@@ -30,16 +30,16 @@ static void break_extremes(void) {
   if ((uintptr_t)syscall(SYS_brk, begin + PAGE) != begin + PAGE) hole("brk grows no more");
 }
 
-// With --mem=32M: each page a mapping of its own, until there are no more.
+// Each page a mapping of its own, until there are no more.
 static void mapping_flood(void) {
-  const size_t size = 96 * MIB;
+  const size_t size = 600 * MIB;
   char* const area = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return hole("no area: %d", errno);
   unsigned done = 0;
   for (size_t offset = 0; offset < size; offset += 2 * PAGE, ++done) {
     if (mprotect(area + offset, PAGE, PROT_READ | PROT_WRITE) != 0) {
       if (errno != ENOMEM) hole("mprotect gives %d", errno);
-      contained("the memory it is given");
+      contained("the number of mappings that the kernel gives");
       break;
     }
   }
