@@ -80,6 +80,8 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
   return GuestRange{GuestVirt{address}, GuestVirt{address + bytes}};
 }
 
+constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
+
 // Memory of --mem: what the kernel calls data, and what only looks shared.
 bool IsData(const Vma& vma) {
   if (!vma.protection.write || vma.sealed) return false;
@@ -117,20 +119,34 @@ absl::Status AddressSpace::UseKey(int key) {
   return all ? absl::OkStatus() : absl::ResourceExhaustedError("cannot give memory its key");
 }
 
-// Is there room for `more` bytes when what is in `replaced` goes away?
-bool AddressSpace::HasRoomForData(std::uint64_t more, const GuestRange& replaced) const {
-  if (data_limit_ == 0) return true;
-  if (more > data_limit_) return false;
-  std::uint64_t bytes = more;
-  map_.ForEach([&](const Vma& vma) {
-    if (!IsData(vma)) return true;
-    bytes += vma.range.size();
-    if (vma.range.Overlaps(replaced)) {
-      bytes -= std::min(vma.range.end, replaced.end) - std::max(vma.range.start, replaced.start);
-    }
+void AddressSpace::LimitData(std::uint64_t bytes) {
+  data_limit_ = bytes;
+  map_.ForEach([this](const Vma& vma) {
+    CountIn(vma);
     return true;
   });
-  return bytes <= data_limit_;
+}
+
+void AddressSpace::CountIn(const Vma& vma) {
+  if (data_limit_ == 0) return;
+  if (IsData(vma)) data_.Add(vma.range);
+  if (vma.protection.any()) touchable_.Add(vma.range);
+}
+
+void AddressSpace::CountOut(const GuestRange& range) {
+  if (data_limit_ == 0) return;
+  data_.Remove(range);
+  touchable_.Remove(range);
+}
+
+// Is there room for `vma` when what is in `replaced` goes away?
+bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
+  if (data_limit_ == 0) return true;
+  const std::uint64_t more = vma.range.size();
+  if (IsData(vma) && data_.size() - data_.SizeIn(replaced) + more > data_limit_) return false;
+  if (!vma.protection.any()) return true;
+  const std::uint64_t pages = (touchable_.size() - touchable_.SizeIn(replaced) + more) / kPageSize;
+  return pages / kEntriesOfTable <= data_limit_ / kPageSize;
 }
 
 // ---- mmap --------------------------------------------------------------------------------------
@@ -183,8 +199,12 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   const Protection protection = Protection::FromProt(request.prot);
   const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
   const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
-  const bool is_data = protection.write && (anonymous || !shared);
-  if (is_data && !HasRoomForData(length, range)) return Errno{ENOMEM};
+  Vma vma{.range = range,
+          .protection = protection,
+          .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
+          .file_backed = !anonymous,
+          .offset = anonymous ? 0 : request.offset};
+  if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
   if (replace) {
     if (map_.AnySealed(range)) return Errno{EPERM};
     Forget(range);
@@ -195,22 +215,18 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   const int flags = (request.flags & ~kPlacementFlags) |
                     (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) | (lock_future_ ? MAP_LOCKED : 0);
   void* wanted = memory_.HostAddress(start.value, length);
-  std::shared_ptr<const Backing> backing;
   {
     std::optional<hostcalls::LowDescriptors::Use> use;
     if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
-    backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
-    if (backing != nullptr && IsEngineMemory(*backing)) return Errno{EACCES};
+    vma.backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
+    if (vma.backing != nullptr && IsEngineMemory(*vma.backing)) return Errno{EACCES};
     void* mapped = host_.Map(wanted, length, protection.ToHostProt(), flags,
                              anonymous ? -1 : request.fd, static_cast<off_t>(request.offset));
     if (mapped == MAP_FAILED) return FromErrno();
   }
-  map_.Replace({.range = range,
-                .protection = protection,
-                .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
-                .file_backed = !anonymous,
-                .offset = anonymous ? 0 : request.offset,
-                .backing = std::move(backing)});
+  CountOut(range);
+  CountIn(vma);
+  map_.Replace(std::move(vma));
   return FromAddress(start);
 }
 
@@ -260,6 +276,7 @@ SyscallResult AddressSpace::UnmapLocked(const GuestRange& range) {
     return FromErrno();
   }
   map_.Erase(range);
+  CountOut(range);
   return kSuccess;
 }
 
@@ -299,11 +316,10 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
     const Protection old = vma->protection;
     next = part.end;
     if (old == wanted) continue;
-    if (!old.write && wanted.write) {
-      Vma after = *vma;
-      after.protection = wanted;
-      if (IsData(after) && !HasRoomForData(part.size(), part)) return Errno{ENOMEM};
-    }
+    Vma after = *vma;
+    after.range = part;
+    after.protection = wanted;
+    if (!HasRoomFor(after, part)) return Errno{ENOMEM};
     Forget(part);
     void* host = memory_.HostAddress(part.start.value, part.size());
     const bool host_keeps_rights = old.ToHostProt() == wanted.ToHostProt();
@@ -315,6 +331,7 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
       BounceHost(part, wanted);
     }
     map_.SetProtection(part, wanted);
+    CountIn(after);
   }
   return kSuccess;
 }
@@ -353,6 +370,7 @@ SyscallResult AddressSpace::GrowInPlaceLocked(const RemapRequest& request, const
   Vma grown = vma;
   grown.range = tail;
   if (grown.file_backed) grown.offset += tail.start - vma.range.start;
+  CountIn(grown);
   map_.Replace(std::move(grown));
   return FromAddress(GuestVirt{request.old_address});
 }
@@ -382,7 +400,14 @@ SyscallResult AddressSpace::MoveLocked(const RemapRequest& request, const Vma& v
   Vma result = vma;
   if (result.file_backed) result.offset += old.start - vma.range.start;
   result.range = fresh;
-  if ((request.flags & MREMAP_DONTUNMAP) == 0) map_.Erase(old);
+  CountOut(fresh);
+  // What was filled stays so where it goes; mremap moves no more than one mapping.
+  if (data_.SizeIn(old) != 0) data_.Add(fresh);
+  if ((request.flags & MREMAP_DONTUNMAP) == 0) {
+    map_.Erase(old);
+    CountOut(old);
+  }
+  CountIn(result);
   map_.Replace(std::move(result));
   return FromAddress(target);
 }
@@ -434,9 +459,9 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   if (in_place) return FromAddress(old.start);
   const Vma vma = *map_.Find(old.start);  // by value: the map changes below
   const std::uint64_t gone = keep_old ? 0 : request.old_length;
-  if (IsData(vma) && !HasRoomForData(request.new_length, {old.start, old.start + gone})) {
-    return Errno{ENOMEM};
-  }
+  Vma after = vma;
+  after.range = {old.start, old.start + request.new_length};
+  if (!HasRoomFor(after, {old.start, old.start + gone})) return Errno{ENOMEM};
   if (fixed || keep_old) return MoveLocked(request, vma);
   if (request.old_length != 0) {
     const SyscallResult grown = GrowInPlaceLocked(request, vma);
@@ -527,27 +552,29 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   }
   const GuestRange range{GuestVirt{address}, GuestVirt{address + length}};
   if (!memory_.Contains(range) || map_.Overlaps(range)) return Errno{EINVAL};
-  if ((flags & SHM_RDONLY) == 0 && !HasRoomForData(length, range)) return Errno{ENOMEM};
-  const void* attached =
-      shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
-  if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
   const Protection protection{
       .read = true, .write = (flags & SHM_RDONLY) == 0, .execute = (flags & SHM_EXEC) != 0};
-  if (!host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
-    const int error = errno;
-    shmdt(attached);
-    return Errno{error};
-  }
   auto backing = std::make_shared<Backing>();
   backing->name = absl::StrFormat("/SYSV%08x (deleted)", info.shm_perm.__key);
   backing->device = kSegmentDevice;
   backing->inode = static_cast<std::uint64_t>(id);
   backing->segment_bytes = length;
-  map_.Replace({.range = range,
-                .protection = protection,
-                .sharing = Sharing::kShared,
-                .file_backed = true,
-                .backing = std::move(backing)});
+  Vma vma{.range = range,
+          .protection = protection,
+          .sharing = Sharing::kShared,
+          .file_backed = true,
+          .backing = std::move(backing)};
+  if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
+  const void* attached =
+      shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
+  if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
+  if (!host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
+    const int error = errno;
+    shmdt(attached);
+    return Errno{error};
+  }
+  CountIn(vma);
+  map_.Replace(std::move(vma));
   return FromAddress(range.start);
 }
 
@@ -574,7 +601,10 @@ SyscallResult AddressSpace::DetachShared(std::uint64_t address) {
   if (parts.empty()) return Errno{EINVAL};
   for (const GuestRange& part : parts) Forget(part);
   if (shmdt(memory_.HostAddress(address, kPageSize)) != 0) return FromErrno();
-  for (const GuestRange& part : parts) map_.Erase(part);
+  for (const GuestRange& part : parts) {
+    map_.Erase(part);
+    CountOut(part);
+  }
   return kSuccess;
 }
 

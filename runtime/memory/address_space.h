@@ -23,6 +23,7 @@
 #include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
+#include "runtime/memory/range_set.h"
 #include "runtime/memory/vma_map.h"
 
 namespace dunebox::memory {
@@ -74,9 +75,11 @@ class AddressSpace {
   const Layout& layout() const { return layout_; }
 
   // From now on the calls below give out no more than `bytes` of memory that the program alone can
-  // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. What
-  // is there already counts. 0: no limit. Before the first guest instruction.
-  void LimitData(std::uint64_t bytes) { data_limit_ = bytes; }
+  // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. Unlike
+  // there it counts until it is unmapped, whatever its rights are: filled memory stays filled. And
+  // what it can touch at all is so much that its page tables take `bytes` at most. What is there
+  // already counts. 0: no limit. Before the first guest instruction.
+  void LimitData(std::uint64_t bytes);
 
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request);
@@ -131,7 +134,10 @@ class AddressSpace {
   hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
   std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
   std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
-  bool HasRoomForData(std::uint64_t more, const GuestRange& replaced) const;
+  bool HasRoomFor(const Vma& vma, const GuestRange& replaced) const;
+  // After each change of the map.
+  void CountIn(const Vma& vma);
+  void CountOut(const GuestRange& range);
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 
@@ -143,7 +149,8 @@ class AddressSpace {
   VmaMap map_;
   GuestVirt heap_start_;
   GuestVirt heap_end_;
-  std::uint64_t data_limit_ = 0;  // bytes; 0: none
+  std::uint64_t data_limit_ = 0;  // bytes; 0: none, and nothing is counted
+  RangeSet data_, touchable_;     // with a limit: what was data, and accessible, since it was mapped
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
 };
 

@@ -17,6 +17,8 @@
 #include <fstream>
 #include <random>
 #include <sstream>
+#include <algorithm>
+#include <utility>
 #include <string>
 #include <vector>
 
@@ -638,6 +640,102 @@ TEST(AddressSpace, FormatsAMappingAsTheKernelDoes) {
 }
 
 // ---- System V shared memory ---------------------------------------------------------------------
+
+// ---- the limit of memory -------------------------------------------------------------------------
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+struct LimitedGuest : Guest {
+  LimitedGuest() { space.LimitData(16 * kMiB); }
+  hostcalls::SyscallResult Map(std::uint64_t length, int prot) {
+    return space.Map({.length = length, .prot = prot, .flags = kAnonymous | MAP_NORESERVE});
+  }
+};
+
+TEST(MemoryLimit, FilledMemoryCountsUntilItIsUnmapped) {
+  LimitedGuest guest;
+  const auto first = guest.Map(12 * kMiB, PROT_READ | PROT_WRITE);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  // As RLIMIT_DATA would not: no longer writable, it is as full as before.
+  EXPECT_TRUE(guest.space.Protect(first.value(), 12 * kMiB, PROT_READ).ok());
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  EXPECT_TRUE(guest.space.Protect(first.value(), 12 * kMiB, PROT_NONE).ok());
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  EXPECT_TRUE(guest.space.Protect(first.value(), 12 * kMiB, PROT_READ | PROT_WRITE).ok());
+  EXPECT_TRUE(guest.space.Unmap(first.value(), 6 * kMiB).ok());
+  EXPECT_TRUE(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).ok());
+  EXPECT_EQ(guest.Map(4 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+}
+
+TEST(MemoryLimit, WhatBecomesWritableCounts) {
+  LimitedGuest guest;
+  const auto area = guest.Map(32 * kMiB, PROT_READ);
+  ASSERT_TRUE(area.ok());
+  EXPECT_EQ(guest.space.Protect(area.value(), 32 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  EXPECT_TRUE(guest.space.Protect(area.value(), 8 * kMiB, PROT_READ | PROT_WRITE).ok());
+  EXPECT_TRUE(guest.space.Protect(area.value(), 8 * kMiB, PROT_READ).ok());
+  EXPECT_EQ(guest.space.Protect(area.value() + 8 * kMiB, 12 * kMiB, PROT_READ | PROT_WRITE).error(),
+            ENOMEM);
+  // The same pages once more are no more than before.
+  EXPECT_TRUE(guest.space.Protect(area.value(), 16 * kMiB, PROT_READ | PROT_WRITE).ok());
+}
+
+TEST(MemoryLimit, MovedMemoryStaysFilled) {
+  LimitedGuest guest;
+  const auto area = guest.Map(10 * kMiB, PROT_READ | PROT_WRITE);
+  ASSERT_TRUE(area.ok());
+  const auto from = static_cast<std::uint64_t>(area.value());
+  EXPECT_EQ(guest.space
+                .Remap({.old_address = from,
+                        .old_length = 10 * kMiB,
+                        .new_length = 20 * kMiB,
+                        .flags = MREMAP_MAYMOVE})
+                .error(),
+            ENOMEM);
+  EXPECT_TRUE(guest.space.Protect(from, 10 * kMiB, PROT_READ).ok());
+  const auto moved = guest.space.Remap({.old_address = from,
+                                        .old_length = 10 * kMiB,
+                                        .new_length = 10 * kMiB,
+                                        .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
+                                        .new_address = kBase});
+  ASSERT_TRUE(moved.ok());
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  EXPECT_TRUE(guest.space.Unmap(kBase, 10 * kMiB).ok());
+  EXPECT_TRUE(guest.Map(16 * kMiB, PROT_READ | PROT_WRITE).ok());
+}
+
+TEST(MemoryLimit, WhatCanOnlyBeReadCountsForItsPageTables) {
+  LimitedGuest guest;
+  const std::uint64_t most = 512 * 16 * kMiB;
+  const auto area = guest.Map(most, PROT_READ);
+  ASSERT_TRUE(area.ok());
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ).error(), ENOMEM);
+  EXPECT_TRUE(guest.Map(8 * kMiB, PROT_NONE).ok());
+  EXPECT_TRUE(guest.space.Unmap(area.value(), 16 * kMiB).ok());
+  EXPECT_TRUE(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).ok());
+}
+
+// Against one flag a page.
+TEST(RangeSet, IsTheSumOfWhatWasAddedAndNotRemoved) {
+  constexpr std::uint64_t kCount = 64;
+  std::mt19937 random(7);
+  RangeSet set;
+  std::array<bool, kCount> model{};
+  for (int round = 0; round < 20'000; ++round) {
+    std::uint64_t start = random() % kCount, end = random() % (kCount + 1);
+    if (start > end) std::swap(start, end);
+    const GuestRange range{GuestVirt{start}, GuestVirt{end}};
+    const auto in_range = std::count(model.begin() + static_cast<long>(start),
+                                     model.begin() + static_cast<long>(end), true);
+    ASSERT_EQ(set.SizeIn(range), static_cast<std::uint64_t>(in_range)) << "round " << round;
+    const bool add = random() % 2 == 0;
+    std::fill(model.begin() + static_cast<long>(start), model.begin() + static_cast<long>(end), add);
+    add ? set.Add(range) : set.Remove(range);
+    ASSERT_EQ(set.size(), static_cast<std::uint64_t>(std::count(model.begin(), model.end(), true)))
+        << "round " << round;
+  }
+}
 
 class SharedSegment {
  public:

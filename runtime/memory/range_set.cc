@@ -1,0 +1,48 @@
+#include "runtime/memory/range_set.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace dunebox::memory {
+
+void RangeSet::Add(const GuestRange& range) {
+  if (range.empty()) return;
+  std::uint64_t start = range.start.value, end = range.end.value;
+  auto next = ends_.upper_bound(start);
+  // What begins before and touches it becomes part of it, and what begins in it or at its end.
+  if (next != ends_.begin() && std::prev(next)->second >= start) --next;
+  while (next != ends_.end() && next->first <= end) {
+    start = std::min(start, next->first);
+    end = std::max(end, next->second);
+    size_ -= next->second - next->first;
+    next = ends_.erase(next);
+  }
+  ends_.emplace(start, end);
+  size_ += end - start;
+}
+
+void RangeSet::Remove(const GuestRange& range) {
+  const std::uint64_t start = range.start.value, end = range.end.value;
+  auto next = ends_.upper_bound(start);
+  if (next != ends_.begin() && std::prev(next)->second > start) --next;
+  while (next != ends_.end() && next->first < end) {
+    const auto [old_start, old_end] = *next;
+    next = ends_.erase(next);
+    size_ -= std::min(old_end, end) - std::max(old_start, start);
+    if (old_start < start) ends_.emplace(old_start, start);
+    if (old_end > end) ends_.emplace(end, old_end);
+  }
+}
+
+std::uint64_t RangeSet::SizeIn(const GuestRange& range) const {
+  const std::uint64_t start = range.start.value, end = range.end.value;
+  std::uint64_t size = 0;
+  auto next = ends_.upper_bound(start);
+  if (next != ends_.begin() && std::prev(next)->second > start) --next;
+  for (; next != ends_.end() && next->first < end; ++next) {
+    size += std::min(next->second, end) - std::max(next->first, start);
+  }
+  return size;
+}
+
+}  // namespace dunebox::memory
