@@ -55,6 +55,29 @@ static void page_tables(void) {
       hole("%lu MiB that can be written were mapped", size / MIB);
     }
   }
+  // What can only be read is full of page tables all the same: a page of them for each 2 MiB.
+  size_t touched = 0;
+  for (const char* area; touched < 40; ++touched) {
+    area = mmap(NULL, 1ul << 30, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED) break;
+    for (size_t offset = 0; offset < 1ul << 30; offset += 2 * MIB) (void)*(volatile const char*)(area + offset);
+  }
+  if (touched == 40) hole("%zu GiB were touched", touched);
+  if (touched < 16) hole("%zu GiB only", touched);
+  contained("the memory it is given");
+}
+
+// Filled, and then no longer writable, so that it might not count any more.
+static void sealed_memory(void) {
+  size_t got = 0;
+  for (char* block; got < 512; ++got) {
+    block = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) break;
+    memset(block, 1, MIB);
+    if (mprotect(block, MIB, got % 2 == 0 ? PROT_READ : PROT_NONE) != 0) break;
+  }
+  if (got > 64) hole("%zu MiB were had", got);
+  if (got < 8) hole("%zu MiB only", got);
   contained("the memory it is given");
 }
 
@@ -170,6 +193,7 @@ const struct attack limit_attacks[] = {
     {"mapping_flood", mapping_flood},
     {"page_tables", page_tables},
     {"memory_bomb", memory_bomb},
+    {"sealed_memory", sealed_memory},
     {"fork_bomb", fork_bomb},
     {"descriptor_bomb", descriptor_bomb},
     {"descriptor_guess", descriptor_guess},
