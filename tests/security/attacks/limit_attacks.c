@@ -123,9 +123,10 @@ static void descriptor_bomb(void) {
 // Which numbers answer? Only 0, 1 and 2 were given.
 static void descriptor_guess(void) {
   char byte;
-  for (int number = 3; number < 65536; ++number) {
+  // Each one by tests/victims/descriptor_guess; here those that the runtime has, and some above.
+  for (int number = 3; number < 65536; number += number < 8192 ? 1 : 16) {
     if (fcntl(number, F_GETFD) >= 0) hole("number %d answers", number);
-    if (number < 300 || number % 16 == 0) {
+    if (number < 300 || number % 64 == 0) {
       refused("a duplicate", dup(number));
       refused("a read", read(number, &byte, 1));
       refused("a write", write(number, "x", 1));

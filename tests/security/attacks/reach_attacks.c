@@ -201,7 +201,7 @@ static void unknown_requests(void) {
     for (unsigned j = 0; j < sizeof(kDangerous) / sizeof(kDangerous[0]); ++j) {
       if (ioctl(files[i], kDangerous[j], argument) >= 0) hole("request %x on file %d", kDangerous[j], i);
     }
-    for (int round = 0; round < 4000; ++round) {
+    for (int round = 0; round < 1500; ++round) {
       random = random * 6364136223846793005u + 1442695040888963407u;
       if (ioctl(files[i], (unsigned)(random >> 32) | 0x10000, argument) >= 0) {
         hole("request %x on file %d", (unsigned)(random >> 32) | 0x10000, i);
