@@ -35,7 +35,7 @@ static void contain_check(int ok, const char* what, long detail) {
   printf("NOT CONTAINED: %s (%ld)\n", what, detail);
 }
 
-// The program and its kernel interface still work.
+// The program and its kernel interface still work. (0: a parent outside of the pid namespace.)
 static void contain_alive(const char* after) {
   contain_check(syscall(SYS_getppid) >= 0, after, 0);
 }
