@@ -167,6 +167,11 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
   if (group && end.signal == SIGKILL && group->RanOutOfMemory()) end.reason = EndReason::kMemory;
 }
 
+// What the kernel does to a program that writes more than --fsize, unless it wants an errno.
+void LookAtSignal(const SessionLimits& limits, SessionEnd& end) {
+  if (limits.file_size && end.signal == SIGXFSZ) end.reason = EndReason::kFileSize;
+}
+
 // In the program's process.
 [[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited, Group& group,
                                 confinement::Namespaces& namespaces,
@@ -206,6 +211,7 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
   std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
   KillTree();
   if (end) LookAtGroup(group, *end);
+  if (end) LookAtSignal(options.limits, *end);
   if (group) group->Remove();
   if (!end) _exit(kExitRuntimeError);
   pipe.Tell(*end);

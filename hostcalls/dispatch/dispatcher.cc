@@ -8,6 +8,8 @@
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/counted_output.h"
+#include "hostcalls/services/limit_notes.h"
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
@@ -70,6 +72,9 @@ SyscallResult Dispatcher::Dispatch(Caller& caller, const Request& request) const
   SyscallResult result = caller.guard == nullptr ? kSuccess : AskCallRules(caller, row, request);
   if (result.ok()) {
     result = row == nullptr ? SyscallResult(Errno{ENOSYS}) : TakeRoute(caller, *row, request);
+  }
+  if (!result.ok() && caller.limits.notes != nullptr) {
+    caller.limits.notes->NoteError(caller, result.error());
   }
   if (trace_ != nullptr) trace_->OnExit(caller, row, request, result);
   return result;

@@ -120,8 +120,7 @@ absl::Status AddressSpace::UseKey(int key) {
 // Is there room for `more` bytes when what is in `replaced` goes away?
 bool AddressSpace::HasRoomForData(std::uint64_t more, const GuestRange& replaced) const {
   if (data_limit_ == 0) return true;
-  if (more > data_limit_) return false;
-  std::uint64_t bytes = more;
+  std::uint64_t bytes = std::min(more, data_limit_ + 1);  // more than any limit: no overflow
   map_.ForEach([&](const Vma& vma) {
     if (!IsData(vma)) return true;
     bytes += vma.range.size();
@@ -130,6 +129,7 @@ bool AddressSpace::HasRoomForData(std::uint64_t more, const GuestRange& replaced
     }
     return true;
   });
+  if (bytes > data_limit_ && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
   return bytes <= data_limit_;
 }
 

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
+#include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
@@ -75,8 +76,12 @@ class AddressSpace {
 
   // From now on the calls below give out no more than `bytes` of memory that the program alone can
   // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. What
-  // is there already counts. 0: no limit. Before the first guest instruction.
-  void LimitData(std::uint64_t bytes) { data_limit_ = bytes; }
+  // is there already counts. 0: no limit. `notes`, which may be null, is told what is refused. Before
+  // the first guest instruction.
+  void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) {
+    data_limit_ = bytes;
+    notes_ = notes;
+  }
 
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request);
@@ -144,6 +149,7 @@ class AddressSpace {
   GuestVirt heap_start_;
   GuestVirt heap_end_;
   std::uint64_t data_limit_ = 0;  // bytes; 0: none
+  hostcalls::LimitNotes* notes_ = nullptr;
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
 };
 
