@@ -71,11 +71,10 @@ absl::Status AddBind(NewRoot& root, const Mount& mount) {
 }
 
 absl::Status AddTmpfs(NewRoot& root, const Mount& mount) {
-  MountTree::Options options = {{"mode", "1777"}};
-  if (mount.size != 0) options.emplace_back("size", absl::StrCat(mount.size));
   Mount writable = mount;
   writable.writable = true;
-  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", options, FlagsFor(writable, false));
+  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", MountTree::TmpfsOptions(mount.size),
+                                                  FlagsFor(writable, false));
   if (!tree.ok()) return tree.status();
   return root.Attach(*tree, mount.target, PlaceKind::kDirectory);
 }

@@ -43,7 +43,7 @@ struct Mount {
   std::string target;  // absolute, as the program names it
   bool writable = false;
   bool executable = true;  // may programs of it be executed or mapped PROT_EXEC?
-  std::uint64_t size = 0;  // with kTmpfs: bytes; 0: the kernel's default
+  std::uint64_t size = 0;  // with kTmpfs, and of /dev/shm: bytes; 0: the kernel's default
 };
 
 struct Identity {

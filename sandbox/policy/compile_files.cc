@@ -266,8 +266,10 @@ bool IsIn(std::string_view path, std::string_view tree) {
 absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings,
                           const std::string& program, Rules& rules, confinement::Plan& plan) {
   Trees trees(rules, plan);
+  // What is in a tmpfs is in memory; the kernel's own limit is half of all there is, for each.
+  const std::uint64_t tmpfs_size = policy.limits.memory ? policy.limits.memory->value : 0;
   trees.AddMount({.kind = MountKind::kProc, .target = "/proc"});
-  trees.AddMount({.kind = MountKind::kDevices, .target = "/dev"});
+  trees.AddMount({.kind = MountKind::kDevices, .target = "/dev", .size = tmpfs_size});
   for (const DeviceRow& row : kDeviceRows) {
     if (row.path == kSharedMemory && !surroundings.mount_namespace) continue;  // all users' own
     trees.AddRule(std::string(row.path), row.rights, "default");
@@ -275,7 +277,8 @@ absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings
   for (const FileRule& rule : policy.files) {
     if (rule.kind == TreeKind::kTmpfs) {
       if (rule.may_be_absent && !surroundings.mount_namespace) continue;
-      trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = rule.size},
+      const std::uint64_t size = rule.size != 0 ? rule.size : tmpfs_size;
+      trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = size},
                 rule.rights, rule.origin);
     } else if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {
       return status;
