@@ -30,10 +30,12 @@ SyscallResult AskCallRules(Caller& caller, const Row* row, const Request& reques
       caller.guard->calls().Decide(request.number, request.arguments);
   if (decision.action == CallAction::kAllow) return kSuccess;
   const std::string name = row == nullptr ? std::to_string(request.number) : row->name;
+  // The first rule that holds decides: behind the one that forbids, another changes nothing.
+  const std::string place = decision.origin == 0 ? "" : " before that rule";
   const bool refused = caller.guard->Refuse(caller, {.action = "call",
                                                      .object = name,
                                                      .origin = decision.origin,
-                                                     .cure = "--call='allow " + name + "'",
+                                                     .cure = "--call='allow " + name + "'" + place,
                                                      .error = decision.error});
   if (!refused) return kSuccess;
   if (decision.action == CallAction::kKill) caller.EndBySignal(SIGSYS);
