@@ -35,6 +35,7 @@ enum class MountKind : std::uint8_t {
   kProc,     // of the session's pid namespace
   kDevices,  // null, zero, full, random, urandom, tty, ptmx, pts, shm, fd
   kSymlink,  // a link at `target` with the text `source`; the host has it, too: /bin
+  kHidden,   // nothing is to be seen of what `target` leads to, if anything is there
 };
 
 struct Mount {

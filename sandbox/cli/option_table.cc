@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 44> kRunOptions = {{
+constexpr std::array<OptionRow, 45> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -72,6 +72,11 @@ constexpr std::array<OptionRow, 44> kRunOptions = {{
      .name = "--tmpfs",
      .value_name = "PATH[:SIZE]",
      .help = "an empty tree in memory, of this session alone",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy,
+     .name = "--hide",
+     .value_name = "PATH",
+     .help = "nothing is to be seen of PATH, as the program names it",
      .is_repeatable = true},
     {.id = OptionId::kPolicy,
      .name = "--device",
