@@ -214,6 +214,20 @@ constexpr std::array<OptionRow, 45> kRunOptions = {{
     kHelpOption,
 }};
 
+constexpr std::array<std::string_view, 2> kExplainFormats = {"text", "oci-seccomp"};
+
+// What a session takes, and how to say what it comes to.
+constexpr auto kExplainOptions = [] {
+  std::array<OptionRow, kRunOptions.size() + 1> options;
+  options[0] = {.id = OptionId::kExplainFormat,
+                .name = "--format",
+                .values = kExplainFormats,
+                .default_value = "text",
+                .help = "oci-seccomp: the rules about system calls as engines of containers read them"};
+  std::ranges::copy(kRunOptions, options.begin() + 1);
+  return options;
+}();
+
 constexpr std::array<OptionRow, 2> kDoctorOptions = {{
     {.id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"},
     kHelpOption,
@@ -308,8 +322,11 @@ when it was not found.
      .summary = "Say in plain words what a program may do, and which option or line says so",
      .details =
          R"(Takes the options of 'dunebox run', and runs nothing. With PROG its own files are told, too.
+With --format=oci-seccomp the output is a profile for an engine of containers, or for --policy: the
+seccomp section of an OCI runtime configuration. It has nothing about files, network and limits, nor
+what Dunebox refuses in any case.
 )",
-     .options = kRunOptions},
+     .options = kExplainOptions},
     {.name = "policy check",
      .synopsis = "FILE...",
      .summary = "Look for mistakes in policy files, together and in this order",
