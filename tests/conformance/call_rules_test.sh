@@ -73,6 +73,7 @@ $sysinfo 0" --call 'deny getpriority' --call 'deny=ENOSYS sysinfo'
 expect 'two denials' 0 'EPERM done ENOSYS'
 reported 'call getpriority; rule: forbidden by --call deny getpriority' \
   "to allow it: --call='allow getpriority' before that rule" 'call sysinfo; rule: forbidden by --call deny=ENOSYS sysinfo'
+grep -Eq '^  at 0x[0-9a-f]+ libc\.so\.6\+0x[0-9a-f]+ \(syscall\+0x[0-9a-f]+\)$' errors || fail 'the place of a denial'
 # What an engine answers by itself is denied all the same.
 calls "$getpid
 $sched_yield
