@@ -86,7 +86,7 @@ grep -qE "^dunebox: denied: [a-z]+ \\(pid [0-9]+\\) open(at)?\\(.*\"$base/lib/fi
   fail 'the call is not in the report'
 has_line errors "  write $base/lib/file; rule: forbidden by --ro $base/lib"
 has_line errors "  to allow it: --rw $base/lib/file"
-grep -qE '^  at 0x[0-9a-f]+ [^ ]+\+0x[0-9a-f]+$' errors || fail 'the place is not in the report'
+grep -qE '^  at 0x[0-9a-f]+ [^ ]+\+0x[0-9a-f]+ \(.+\+0x[0-9a-f]+\)$' errors || fail 'the place is not in the report'
 
 run --audit --ro "$base/lib" -- /bin/sh -c 'echo lib/file > "$1"' sh "$base/lib/file"
 status=$?
