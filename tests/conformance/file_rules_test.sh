@@ -88,6 +88,13 @@ has_line errors "  write $base/lib/file; rule: forbidden by --ro $base/lib"
 has_line errors "  to allow it: --rw $base/lib/file"
 grep -qE '^  at 0x[0-9a-f]+ [^ ]+\+0x[0-9a-f]+ \(.+\+0x[0-9a-f]+\)$' errors || fail 'the place is not in the report'
 
+# What it was given as its output it may open again by name, also where no rule shows it, and no wider.
+: >"$base/given"
+run --ro "$base/lib" -- /bin/sh -c '(echo one) >>/dev/stderr; echo two | tee -a /proc/self/fd/2
+  ! cat </dev/stderr || echo three; (echo four) >/dev/fd/7' 7>>"$base/given"
+for line in one two "  read $base/errors; rule: none allows it"; do has_line errors "$line"; done
+[[ $(<output) == two && $(<"$base/given") == four ]] || fail 'descriptors by their names'
+
 run --audit --ro "$base/lib" -- /bin/sh -c 'echo lib/file > "$1"' sh "$base/lib/file"
 status=$?
 [[ $status -eq 0 ]] || fail "an audited shell ended with $status"
