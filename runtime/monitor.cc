@@ -276,7 +276,8 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
   const pid_t monitor = getpid();
   const pid_t guardian = fork();
   if (guardian < 0) return ForkError();
-  if (guardian == 0) BecomeGuardian(monitor, inherited, *pipe, *stops, options, *group, run_program);
+  if (guardian == 0)
+    BecomeGuardian(monitor, inherited, *pipe, *stops, options, *group, run_program);
   pipe->write_end = FileDescriptor();
   LimitWatch no_limits({});
   std::optional<SessionEnd> end = WaitForEnd(Role::kMonitor, guardian, parent, *stops, no_limits);

@@ -199,8 +199,9 @@ struct SharedPages {
     }
     const SessionLimits& limits = options.limits;
     if (limits.memory || limits.tasks || limits.open_files || limits.file_size) {
-      auto notes = Shared<hostcalls::LimitNotes>::Of(hostcalls::LimitNotes::CreateFile(
-          {.open_files = limits.open_files.value_or(0), .file_size = limits.file_size.value_or(0)}));
+      auto notes = Shared<hostcalls::LimitNotes>::Of(
+          hostcalls::LimitNotes::CreateFile({.open_files = limits.open_files.value_or(0),
+                                             .file_size = limits.file_size.value_or(0)}));
       if (!notes.ok()) return notes.status();
       pages.notes = *std::move(notes);
     }

@@ -42,9 +42,7 @@ LimitNotes::~LimitNotes() { munmap(&page_, sizeof(Page)); }
 
 void LimitNotes::Note(RefusedLimit limit) { page_.refused.fetch_or(Bit(limit)); }
 
-bool LimitNotes::Has(RefusedLimit limit) const {
-  return (page_.refused.load() & Bit(limit)) != 0;
-}
+bool LimitNotes::Has(RefusedLimit limit) const { return (page_.refused.load() & Bit(limit)) != 0; }
 
 void LimitNotes::NoteError(Caller& caller, int error) {
   const auto is_in_force = [&](int resource, std::uint64_t of_session) {

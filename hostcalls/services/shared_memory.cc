@@ -24,7 +24,8 @@ absl::StatusOr<int> CreateSharedMemory(const char* name, std::size_t size) {
       fcntl(fd, F_ADD_SEALS, kSeals) == 0) {
     return fd;
   }
-  const absl::Status error = absl::ErrnoToStatus(errno, absl::StrCat("cannot make memory for ", name));
+  const absl::Status error =
+      absl::ErrnoToStatus(errno, absl::StrCat("cannot make memory for ", name));
   if (fd >= 0) close(fd);
   return error;
 }

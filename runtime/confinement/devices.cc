@@ -58,8 +58,8 @@ absl::Status MakeDevices(NewRoot& root, const std::string& target, std::uint64_t
                     kNoSetUserId | kNoExecute);
   }
   if (status.ok()) {
-    status = AddNew(root, target + "/shm", "tmpfs", MountTree::TmpfsOptions(shared_memory),
-                    kNothing);
+    status =
+        AddNew(root, target + "/shm", "tmpfs", MountTree::TmpfsOptions(shared_memory), kNothing);
   }
   return status.ok() ? root.Restrict(target, kReadOnly) : status;
 }

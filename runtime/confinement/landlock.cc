@@ -194,8 +194,8 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   }
   if (IsPermissive(needs.rules)) return AllowPath(ruleset, "/", kAllRights);
   for (const auto& rule : needs.rules.paths) {
-    // Landlock has no rule for one object: what may be listed by itself lists what is below it, too,
-    // which in the session's view is nothing but what other rules show.
+    // Landlock has no rule for one object: what may be listed by itself lists what is below it,
+    // too, which in the session's view is nothing but what other rules show.
     const std::uint64_t kinds = rule.itself_alone ? kReadDirectoryBit : ~std::uint64_t{0};
     if (absl::Status status = AllowPath(ruleset, rule.path, rule.rights, kinds); !status.ok()) {
       return status;

@@ -73,8 +73,8 @@ absl::Status AddBind(NewRoot& root, const Mount& mount) {
 absl::Status AddTmpfs(NewRoot& root, const Mount& mount) {
   Mount writable = mount;
   writable.writable = true;
-  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", MountTree::TmpfsOptions(mount.size),
-                                                  FlagsFor(writable, false));
+  absl::StatusOr<MountTree> tree =
+      MountTree::New("tmpfs", MountTree::TmpfsOptions(mount.size), FlagsFor(writable, false));
   if (!tree.ok()) return tree.status();
   return root.Attach(*tree, mount.target, PlaceKind::kDirectory);
 }

@@ -76,8 +76,8 @@ class AddressSpace {
 
   // From now on the calls below give out no more than `bytes` of memory that the program alone can
   // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. What
-  // is there already counts. 0: no limit. `notes`, which may be null, is told what is refused. Before
-  // the first guest instruction.
+  // is there already counts. 0: no limit. `notes`, which may be null, is told what is refused.
+  // Before the first guest instruction.
   void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) {
     data_limit_ = bytes;
     notes_ = notes;

@@ -66,8 +66,8 @@ FilePlace FindPlace(GuestThread& thread, std::uint64_t address) {
   return place;
 }
 
-// Is it still the file that was mapped, and one that the program may read itself? What is told of it
-// is then nothing that it could not know.
+// Is it still the file that was mapped, and one that the program may read itself? What is told of
+// it is then nothing that it could not know.
 bool MayTellOf(const GuestThread& thread, const memory::Backing& file, int fd) {
   struct stat status {};
   if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_dev != file.device ||
@@ -94,7 +94,8 @@ std::optional<std::string> FunctionAt(const GuestThread& thread, const FilePlace
   return function;
 }
 
-// Where the call was made: the address, and when it is in a file the place in that and the function.
+// Where the call was made: the address, and when it is in a file the place in that and the
+// function.
 std::string PlaceOf(GuestThread& thread) {
   const std::uint64_t at = thread.registers.rip - kSyscallLength;
   std::string text = absl::StrFormat("0x%x", at);
@@ -165,14 +166,14 @@ std::string DenialLine(const DenialText& denial) {
 void DenialReport::OnDenial(hostcalls::Caller& caller, const Denial& denial, bool audited) {
   GuestThread& thread = GuestThread::From(caller);
   DenialText text{.process = getpid(),
-                        .program = thread.owner.executable_path(),
-                        .call = CallOf(thread),
-                        .place = "",
-                        .action = std::string(denial.action),
-                        .object = denial.object,
-                        .rule = RuleText(session_.rules, denial),
-                        .cure = denial.cure,
-                        .audited = audited};
+                  .program = thread.owner.executable_path(),
+                  .call = CallOf(thread),
+                  .place = "",
+                  .action = std::string(denial.action),
+                  .object = denial.object,
+                  .rule = RuleText(session_.rules, denial),
+                  .cure = denial.cure,
+                  .audited = audited};
   caller.denied_by = absl::StrCat(audited ? "audit: " : "", "policy: ", Escape(text.rule));
   if (session_.denials_fd >= 0) hostcalls::WriteLine(session_.denials_fd, DenialLine(text));
   // Who has asked for the lines of an audit reads them instead.

@@ -48,10 +48,10 @@ struct Execute {
     if (command.format == ExplainFormat::kText) {
       return Print(policy::FormatStatements(policy::Explain(policy, session)));
     }
-    const absl::StatusOr<std::string> section = policy::ExportOciSeccomp(
-        {.default_action = session.rules.default_call_action,
-         .default_error = session.rules.default_call_error,
-         .rules = session.rules.calls});
+    const absl::StatusOr<std::string> section =
+        policy::ExportOciSeccomp({.default_action = session.rules.default_call_action,
+                                  .default_error = session.rules.default_call_error,
+                                  .rules = session.rules.calls});
     return section.ok() ? Print(*section) : Fail(section.status());
   }
 

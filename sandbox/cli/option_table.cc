@@ -109,9 +109,7 @@ constexpr std::array<OptionRow, 45> kRunOptions = {{
      .name = "--gid",
      .value_name = "N",
      .help = "the group id that the program sees"},
-    {.id = OptionId::kPolicy,
-     .name = "--audit",
-     .help = "say what would be denied, and allow it"},
+    {.id = OptionId::kPolicy, .name = "--audit", .help = "say what would be denied, and allow it"},
     {.id = OptionId::kPolicy,
      .name = "--require",
      .value_name = "LIST",
@@ -189,10 +187,7 @@ constexpr std::array<OptionRow, 45> kRunOptions = {{
      .name = "--output",
      .value_name = "SIZE",
      .help = "how much may be written to the files it begins with, as to a pipe"},
-    {.id = OptionId::kPolicy,
-     .name = "--chdir",
-     .value_name = "DIR",
-     .help = "start in DIR"},
+    {.id = OptionId::kPolicy, .name = "--chdir", .value_name = "DIR", .help = "start in DIR"},
     {.id = OptionId::kPolicy,
      .name = "--env",
      .value_name = "K[=V]",
@@ -219,11 +214,12 @@ constexpr std::array<std::string_view, 2> kExplainFormats = {"text", "oci-seccom
 // What a session takes, and how to say what it comes to.
 constexpr auto kExplainOptions = [] {
   std::array<OptionRow, kRunOptions.size() + 1> options;
-  options[0] = {.id = OptionId::kExplainFormat,
-                .name = "--format",
-                .values = kExplainFormats,
-                .default_value = "text",
-                .help = "oci-seccomp: the rules about system calls as engines of containers read them"};
+  options[0] = {
+      .id = OptionId::kExplainFormat,
+      .name = "--format",
+      .values = kExplainFormats,
+      .default_value = "text",
+      .help = "oci-seccomp: the rules about system calls as engines of containers read them"};
   std::ranges::copy(kRunOptions, options.begin() + 1);
   return options;
 }();

@@ -200,7 +200,8 @@ class Trees {
     const Mount* innermost = nullptr;
     for (const Mount& mount : plan_.mounts) {
       if (mount.target == path || !IsIn(path, mount.target)) continue;
-      if (innermost == nullptr || mount.target.size() > innermost->target.size()) innermost = &mount;
+      if (innermost == nullptr || mount.target.size() > innermost->target.size())
+        innermost = &mount;
     }
     return innermost;
   }
@@ -270,8 +271,8 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
   return absl::OkStatus();
 }
 
-// By its name in the view, which for the caller's own places is the same; and by what that name leads
-// to, as rules are about objects.
+// By its name in the view, which for the caller's own places is the same; and by what that name
+// leads to, as rules are about objects.
 void AddHidden(const FileRule& rule, const Surroundings& surroundings, Trees& trees) {
   const std::string path = AbsolutePath(rule.source, surroundings);
   const std::string resolved = Resolved(path);

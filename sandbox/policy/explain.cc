@@ -84,8 +84,9 @@ void ExplainFiles(const runtime::SessionOptions& session, std::vector<Statement>
                           OriginIn(rules, origin)});
   }
   if (!listed.empty()) {
-    statements.push_back(
-        {"files", absl::StrCat("list what leads to these: ", absl::StrJoin(listed, ", ")), "default"});
+    statements.push_back({"files",
+                          absl::StrCat("list what leads to these: ", absl::StrJoin(listed, ", ")),
+                          "default"});
   }
   statements.push_back({"files", "nothing else", ""});
 }

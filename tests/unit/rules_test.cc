@@ -136,8 +136,9 @@ TEST(Rules, ABoolIsNothingButZeroOrOne) {
 
 TEST(Rules, OneOfAnObjectAloneSaysNothingOfWhatIsBelow) {
   Rules rules = Example();
-  rules.paths.insert(rules.paths.begin(), {{.path = "/", .rights = kReadFile, .itself_alone = true},
-                                           {.path = "/home", .rights = kReadFile, .itself_alone = true}});
+  rules.paths.insert(rules.paths.begin(),
+                     {{.path = "/", .rights = kReadFile, .itself_alone = true},
+                      {.path = "/home", .rights = kReadFile, .itself_alone = true}});
   for (const Rules& same : {rules, *ParseRules(Serialize(rules))}) {
     EXPECT_EQ(same.RightsOn("/").rights, kReadFile);
     EXPECT_EQ(same.RightsOn("/home").rights, kReadFile);

@@ -1,7 +1,7 @@
 // Takes all it can get: `abuse CASE`. The driver (run) says what becomes of it.
-#include <string.h>
-
 #include "tests/security/abuse/abuse.h"
+
+#include <string.h>
 
 static const struct {
   const char* name;

@@ -29,8 +29,7 @@ static inline void Escaped(const char* what) {
 
 // A counter that children count with.
 static inline int* SharedCounter(void) {
-  int* counter =
-      mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  int* counter = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (counter == MAP_FAILED) exit(99);
   return counter;
 }

@@ -11,7 +11,8 @@ enum { kMegabyte = 1 << 20 };
 static int MapAll(int flags) {
   int megabytes = 0;
   for (;;) {
-    char* const memory = mmap(NULL, kMegabyte, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    char* const memory =
+        mmap(NULL, kMegabyte, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return megabytes;
     for (int i = 0; i < kMegabyte; i += 4096) memory[i] = 1;
     if (++megabytes > kMostMegabytes) Escaped("memory");
@@ -44,8 +45,8 @@ static void Tell(const char* what, int megabytes) {
   fflush(stdout);
 }
 
-// For the driver's limit of 32 MiB. Each is a child, so that the next has room; a child of the child
-// has no more than its parent.
+// For the driver's limit of 32 MiB. Each is a child, so that the next has room; a child of the
+// child has no more than its parent.
 int MemoryHog(void) {
   static const char* const kWays[] = {"private", "shared", "heap", "/tmp", "/dev/shm"};
   for (int way = 0; way < 5; ++way) {

@@ -80,7 +80,8 @@ int Siblings(void) {
   const char* const victim = getenv("VICTIM");
   if (victim == NULL) return 1;
   Attack(atoi(victim));
-  // Its parent, if it has one to name, and everybody at once. All means all of the session's others.
+  // Its parent, if it has one to name, and everybody at once. All means all of the session's
+  // others.
   const pid_t parent = getppid();
   if (parent > 0) Tell("parent", kill(parent, SIGSTOP));
   Tell("first process", kill(1, SIGKILL));

@@ -36,7 +36,8 @@ static void* ThreadOfBomb(void* unused) {
   for (;;) {
     pthread_t thread;
     const int error = pthread_create(&thread, &small, ThreadOfBomb, NULL);
-    if (error == 0 && __atomic_add_fetch(made, 1, __ATOMIC_SEQ_CST) > kMostTasks) Escaped("threads");
+    if (error == 0 && __atomic_add_fetch(made, 1, __ATOMIC_SEQ_CST) > kMostTasks)
+      Escaped("threads");
     if (error != 0) {
       printf("%d threads, then %s\n", *made, strerrorname_np(error));
       fflush(stdout);
@@ -64,7 +65,8 @@ int BusyLoop(void) {
   for (int i = 0; i < 3; ++i) {
     if (fork() != 0) continue;
     if (i == 0) setsid();
-    for (int signal = 1; signal < NSIG; ++signal) (void)sigaction(signal, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    for (int signal = 1; signal < NSIG; ++signal)
+      (void)sigaction(signal, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     Burn();
   }
   Burn();
