@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -63,12 +66,42 @@ void KillTree() {
   while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) KillChildren();
 }
 
-// Whose signals are passed on to the child.
-enum class PassOn : unsigned char { kFromAnybody, kFromParent };
+// Job control. The program stops, the monitor stops as it did, so that the shell sees the job
+// stopped, and when the monitor is continued so is the program. The guardian in between does not
+// stop: it keeps the limits, also of those processes that did not stop.
+class Stops {
+ public:
+  // One for both: shared with what is forked later.
+  static absl::StatusOr<Stops> Create() {
+    void* const page = mmap(nullptr, sizeof(std::atomic<bool>), PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return absl::ErrnoToStatus(errno, "cannot map a page");
+    return Stops(new (page) std::atomic<bool>(false));
+  }
+
+  // In the guardian.
+  void Tell(pid_t monitor) const {
+    told_->store(true);
+    kill(monitor, SIGCHLD);
+  }
+  // In the monitor: stops, if the program did.
+  void Follow(pid_t guardian) const {
+    if (!told_->exchange(false)) return;
+    raise(SIGSTOP);
+    told_->store(false);  // whatever stopped meanwhile is continued, too
+    kill(guardian, SIGCONT);
+  }
+
+ private:
+  explicit Stops(std::atomic<bool>* told) : told_(told) {}
+  std::atomic<bool>* told_;  // for the life of both
+};
+
+enum class Role : unsigned char { kMonitor, kGuardian };
 
 // Waits for the child's end, or for a limit, with all signals blocked, taking them one at a time.
 // Nothing when our own parent, `parent`, is gone.
-std::optional<SessionEnd> WaitForEnd(pid_t child, pid_t parent, PassOn pass_on,
+std::optional<SessionEnd> WaitForEnd(Role role, pid_t child, pid_t parent, const Stops& stops,
                                      LimitWatch& watch) {
   sigset_t all;
   sigfillset(&all);
@@ -76,22 +109,20 @@ std::optional<SessionEnd> WaitForEnd(pid_t child, pid_t parent, PassOn pass_on,
     if (getppid() != parent) return std::nullopt;
     if (const std::optional<ChildEvent> event = Reap(child)) {
       if (event->end) return event->end;
-      if (event->stopped) {
-        // Stop as the program did, so that the shell sees the job stopped; continue it with us.
-        raise(SIGSTOP);
-        kill(child, SIGCONT);
-      }
+      if (event->stopped && role == Role::kGuardian) stops.Tell(parent);
       continue;
     }
+    if (role == Role::kMonitor) stops.Follow(child);
     if (const std::optional<EndReason> reached = watch.Reached()) {
       return SessionEnd{.reason = *reached, .exit_status = kExitLimit};
     }
     siginfo_t info;
     const int signal = sigtimedwait(&all, &info, watch.Pause());
-    if (signal <= 0 || signal == SIGCHLD || signal == SIGCONT) continue;
+    if (signal <= 0 || signal == SIGCHLD) continue;
+    if (signal == SIGCONT && role == Role::kMonitor) continue;  // it is Follow that passes this on
     // The terminal sends its signals to the program too; what a process sent came to us alone.
     const bool sent = info.si_code <= 0;
-    if (sent && (pass_on == PassOn::kFromAnybody || info.si_pid == parent)) kill(child, signal);
+    if (sent && (role == Role::kMonitor || info.si_pid == parent)) kill(child, signal);
   }
 }
 
@@ -167,6 +198,11 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
   if (group && end.signal == SIGKILL && group->RanOutOfMemory()) end.reason = EndReason::kMemory;
 }
 
+// What the kernel does to a program that writes more than --fsize, unless it wants an errno.
+void LookAtSignal(const SessionLimits& limits, SessionEnd& end) {
+  if (limits.file_size && end.signal == SIGXFSZ) end.reason = EndReason::kFileSize;
+}
+
 // In the program's process.
 [[noreturn]] void BecomeProgram(pid_t guardian, const Inherited& inherited, Group& group,
                                 confinement::Namespaces& namespaces,
@@ -187,7 +223,7 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
 
 // In the guardian's process.
 [[noreturn]] void BecomeGuardian(pid_t monitor, const Inherited& inherited, EndPipe& pipe,
-                                 const MonitorOptions& options, Group& group,
+                                 const Stops& stops, const MonitorOptions& options, Group& group,
                                  const RunProgram& run_program) {
   LimitWatch watch = WatchFor(options, group);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -203,12 +239,14 @@ void LookAtGroup(const Group& group, SessionEnd& end) {
     BecomeProgram(guardian, inherited, group, *namespaces, run_program);
   }
   namespaces->LeaveToChild();
-  std::optional<SessionEnd> end = WaitForEnd(program, monitor, PassOn::kFromParent, watch);
+  std::optional<SessionEnd> end = WaitForEnd(Role::kGuardian, program, monitor, stops, watch);
   KillTree();
   if (end) LookAtGroup(group, *end);
+  if (end) LookAtSignal(options.limits, *end);
   if (group) group->Remove();
   if (!end) _exit(kExitRuntimeError);
   pipe.Tell(*end);
+  kill(monitor, SIGCONT);  // one that stopped with the program has to see the end
   _exit(end->exit_status);
 }
 
@@ -233,16 +271,19 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
 
   absl::StatusOr<Group> group = MakeGroup(options);
   if (!group.ok()) return group.status();
+  const absl::StatusOr<Stops> stops = Stops::Create();
+  if (!stops.ok()) return stops.status();
   const pid_t monitor = getpid();
   const pid_t guardian = fork();
   if (guardian < 0) return ForkError();
-  if (guardian == 0) BecomeGuardian(monitor, inherited, *pipe, options, *group, run_program);
+  if (guardian == 0)
+    BecomeGuardian(monitor, inherited, *pipe, *stops, options, *group, run_program);
   pipe->write_end = FileDescriptor();
   LimitWatch no_limits({});
-  std::optional<SessionEnd> end = WaitForEnd(guardian, parent, PassOn::kFromAnybody, no_limits);
+  std::optional<SessionEnd> end = WaitForEnd(Role::kMonitor, guardian, parent, *stops, no_limits);
   // A program started by a shell that ended goes on, as natively.
   while (!end && !options.die_with_parent) {
-    end = WaitForEnd(guardian, getppid(), PassOn::kFromAnybody, no_limits);
+    end = WaitForEnd(Role::kMonitor, guardian, getppid(), *stops, no_limits);
   }
   // Only when the guardian did not come to it.
   KillTree();

@@ -4,11 +4,11 @@
 //                        └─ first process of the pid namespace (confinement/first_process.h)
 //
 // The monitor reports the end as an exit status, passes on signals that somebody sends to it, and
-// stops and continues with the program. The program is in the same process group and session, so
-// what the terminal sends reaches it directly. The guardian is the subreaper of everything the
-// program starts: when the monitor or the program's first process is gone it kills what is left, so
-// that even kill -9 of the monitor ends the whole tree. When the guardian itself is killed, the
-// monitor does the same.
+// stops and continues with the program; the guardian does not stop. The program is in the same
+// process group and session, so what the terminal sends reaches it directly. The guardian is the
+// subreaper of everything the program starts: when the monitor or the program's first process is
+// gone it kills what is left, so that even kill -9 of the monitor ends the whole tree. When the
+// guardian itself is killed, the monitor does the same.
 //
 // With a pid namespace the first process in it buries the orphans, and all in it die with that one,
 // which the kernel kills with the guardian.

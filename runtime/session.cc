@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
+#include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/output_meter.h"
 #include "hostcalls/services/reserved_fd.h"
@@ -62,10 +63,14 @@ constexpr std::uint64_t kMostStack = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMostSmallStack = std::uint64_t{512} << 20;  // of 4 GiB
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux] HWCAP2_FSGSBASE
 
+void Say(std::string_view message) {
+  const std::string line = absl::StrCat("dunebox: ", std::string(message), "\n");
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+}
+
 // Says why on stderr; returns what to exit with.
 int Fail(int exit_status, const absl::Status& status) {
-  const std::string line = absl::StrCat("dunebox: ", status.message(), "\n");
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  Say({status.message().data(), status.message().size()});
   return exit_status;
 }
 
@@ -163,23 +168,56 @@ bool OpensAsScript(int fd) {
   return head[0] == '#' && head[1] == '!';
 }
 
-// The count of --output and its file, made where the session begins: the guardian has it, too.
-struct OutputLimit {
+// A page that all runtimes of the session share with the guardian and the monitor, and its file.
+template <typename Page>
+struct Shared {
   FileDescriptor file;
-  std::unique_ptr<hostcalls::OutputMeter> meter;  // null: no limit
+  std::unique_ptr<Page> page;  // null: the session needs none
 
-  static absl::StatusOr<OutputLimit> For(std::uint64_t most) {
-    if (most == 0) return OutputLimit{};
-    absl::StatusOr<int> file = hostcalls::OutputMeter::CreateFile(most);
-    if (!file.ok()) return file.status();
-    OutputLimit limit{.file = FileDescriptor(*file), .meter = nullptr};
-    absl::StatusOr<std::unique_ptr<hostcalls::OutputMeter>> meter =
-        hostcalls::OutputMeter::Map(*file);
-    if (!meter.ok()) return meter.status();
-    limit.meter = *std::move(meter);
-    return limit;
+  static absl::StatusOr<Shared> Of(absl::StatusOr<int> fd) {
+    if (!fd.ok()) return fd.status();
+    Shared shared{.file = FileDescriptor(*fd), .page = nullptr};
+    absl::StatusOr<std::unique_ptr<Page>> page = Page::Map(*fd);
+    if (!page.ok()) return page.status();
+    shared.page = *std::move(page);
+    return shared;
   }
 };
+
+// Made where the session begins.
+struct SharedPages {
+  Shared<hostcalls::OutputMeter> output;  // with --output
+  Shared<hostcalls::LimitNotes> notes;    // with limits that refuse
+
+  static absl::StatusOr<SharedPages> For(const SessionOptions& options) {
+    SharedPages pages;
+    if (options.rules.most_output != 0) {
+      auto output = Shared<hostcalls::OutputMeter>::Of(
+          hostcalls::OutputMeter::CreateFile(options.rules.most_output));
+      if (!output.ok()) return output.status();
+      pages.output = *std::move(output);
+    }
+    const SessionLimits& limits = options.limits;
+    if (limits.memory || limits.tasks || limits.open_files || limits.file_size) {
+      auto notes = Shared<hostcalls::LimitNotes>::Of(
+          hostcalls::LimitNotes::CreateFile({.open_files = limits.open_files.value_or(0),
+                                             .file_size = limits.file_size.value_or(0)}));
+      if (!notes.ok()) return notes.status();
+      pages.notes = *std::move(notes);
+    }
+    return pages;
+  }
+};
+
+// What another runtime of the session has made.
+template <typename Page>
+absl::Status MapShared(int fd, std::unique_ptr<Page>& page) {
+  if (fd < 0) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<Page>> mapped = Page::Map(fd);
+  if (!mapped.ok()) return mapped.status();
+  page = *std::move(mapped);
+  return absl::OkStatus();
+}
 
 // Everything one guest process is made of, in order of construction. Lives until the process ends:
 // nothing returns from a running guest.
@@ -196,8 +234,8 @@ class Guest {
   absl::Status InstallLimits(const process::ExecState* state);
   // Makes the limits that this process takes along the session's; once, before its first program.
   absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
-  // Takes the session's limit of output, if it has one; once, before its first program.
-  absl::Status BeginOutput(OutputLimit output, process::SessionState& session);
+  // Takes what the session's processes share, if anything; once, before its first program.
+  absl::Status BeginShared(SharedPages pages, process::SessionState& session);
   // What a session opens once, before its first program, and by the caller's names: from here on
   // nothing of the host's file system is needed.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
@@ -213,6 +251,10 @@ class Guest {
   int Run(process::ExecState state, std::uint64_t stack_limit, const SessionOptions* beginning);
 
  private:
+  // Takes a page over; `fd` becomes the reserved descriptor of its file.
+  template <typename Page>
+  absl::Status Take(Shared<Page> shared, std::unique_ptr<Page>& page, int& fd);
+  void ShowSharedToLimits();
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
   absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
   absl::Status OpenOutputs(const SessionOptions& options, process::SessionState& session);
@@ -230,17 +272,30 @@ class Guest {
   kvm::ReservingKvmApi kvm_api_;
   std::unique_ptr<TaskSlots> tasks_;  // null: any number
   std::unique_ptr<hostcalls::OutputMeter> output_;  // null: any amount
+  std::unique_ptr<hostcalls::LimitNotes> notes_;    // null: no limit refuses anything
   std::unique_ptr<process::Machine> machine_;
 };
 
-absl::Status Guest::BeginOutput(OutputLimit output, process::SessionState& session) {
-  if (output.meter == nullptr) return absl::OkStatus();
-  absl::StatusOr<hostcalls::ReservedFd> file = limits_.DuplicateToReserved(output.file.get());
+template <typename Page>
+absl::Status Guest::Take(Shared<Page> shared, std::unique_ptr<Page>& page, int& fd) {
+  if (shared.page == nullptr) return absl::OkStatus();
+  absl::StatusOr<hostcalls::ReservedFd> file = limits_.DuplicateToReserved(shared.file.get());
   if (!file.ok()) return file.status();
-  session.output_fd = file->release();
-  output_ = std::move(output.meter);
-  limits_.output = output_.get();
+  fd = file->release();
+  page = std::move(shared.page);
   return absl::OkStatus();
+}
+
+void Guest::ShowSharedToLimits() {
+  limits_.output = output_.get();
+  limits_.notes = notes_.get();
+}
+
+absl::Status Guest::BeginShared(SharedPages pages, process::SessionState& session) {
+  absl::Status status = Take(std::move(pages.output), output_, session.output_fd);
+  if (status.ok()) status = Take(std::move(pages.notes), notes_, session.notes_fd);
+  ShowSharedToLimits();
+  return status;
 }
 
 absl::Status Guest::InstallLimits(const process::ExecState* state) {
@@ -252,18 +307,11 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_AS, state->address_space);
   limits_.Restore(RLIMIT_CORE, state->core);
   limits_.Restore(RLIMIT_FSIZE, state->file_size);
-  if (state->session.output_fd >= 0) {
-    absl::StatusOr<std::unique_ptr<hostcalls::OutputMeter>> output =
-        hostcalls::OutputMeter::Map(state->session.output_fd);
-    if (!output.ok()) return output.status();
-    output_ = *std::move(output);
-    limits_.output = output_.get();
-  }
-  if (state->session.tasks_fd < 0) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<TaskSlots>> tasks = TaskSlots::Map(state->session.tasks_fd);
-  if (!tasks.ok()) return tasks.status();
-  tasks_ = *std::move(tasks);
-  return absl::OkStatus();
+  absl::Status status = MapShared(state->session.output_fd, output_);
+  if (status.ok()) status = MapShared(state->session.notes_fd, notes_);
+  if (status.ok()) status = MapShared(state->session.tasks_fd, tasks_);
+  ShowSharedToLimits();
+  return status;
 }
 
 absl::Status Guest::BeginLimits(const SessionLimits& limits, process::ExecState& state) {
@@ -598,7 +646,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   program->executable.handle = FileDescriptor();
   program->interpreter.reset();
   SetCommandName(state.path);
-  space_.LimitData(state.session.memory_limit);
+  space_.LimitData(state.session.memory_limit, notes_.get());
   if (absl::Status status = limits_.ApplyFileSize(); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }
@@ -686,7 +734,7 @@ absl::Status EnterNamespaces(confinement::Namespaces& namespaces) {
 
 // In the guardian's child: becomes the guest.
 int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespaces,
-                OutputLimit output) {
+                SharedPages pages) {
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
@@ -718,7 +766,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
                            .arguments = options.arguments,
                            .environment = Changed(Environment(), options.environment),
                            .signal_mask = signals::HostMask()};
-  status = (*guest)->BeginOutput(std::move(output), state.session);
+  status = (*guest)->BeginShared(std::move(pages), state.session);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   status = (*guest)->BeginLimits(options.limits, state);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
@@ -742,6 +790,15 @@ int ContinueSession(int state_fd) {
   return (*guest)->Run(*std::move(state), stack_limit, nullptr);
 }
 
+RefusedLimits RefusedBy(const hostcalls::LimitNotes* notes) {
+  if (notes == nullptr) return {};
+  using hostcalls::RefusedLimit;
+  return {.memory = notes->Has(RefusedLimit::kMemory),
+          .tasks = notes->Has(RefusedLimit::kTasks),
+          .open_files = notes->Has(RefusedLimit::kOpenFiles),
+          .file_size = notes->Has(RefusedLimit::kFileSize)};
+}
+
 // The program makes no call that the filter ends, and no handler for it: so it is worth telling.
 std::string FilterMessage(const SessionEnd& end, const confinement::Plan& plan) {
   if (!plan.confine || end.reason != EndReason::kSignaled || end.signal != SIGSYS) return {};
@@ -761,19 +818,23 @@ int RunSession(const SessionOptions& options) {
   if (options.dry_run) return DryRun(options);
   SessionLimits limits = options.limits;
   MonitorOptions monitor{.plan = options.plan, .die_with_parent = options.die_with_parent};
-  absl::StatusOr<OutputLimit> output = OutputLimit::For(options.rules.most_output);
-  if (!output.ok()) return Fail(kExitRuntimeError, output.status());
-  if (output->meter != nullptr) {
+  absl::StatusOr<SharedPages> pages = SharedPages::For(options);
+  if (!pages.ok()) return Fail(kExitRuntimeError, pages.status());
+  if (pages->output.page != nullptr) {
     limits.output = options.rules.most_output;
-    monitor.is_output_full = [meter = output->meter.get()] { return meter->IsReached(); };
+    monitor.is_output_full = [meter = pages->output.page.get()] { return meter->IsReached(); };
   }
   monitor.limits = limits;
   absl::StatusOr<SessionEnd> end =
       RunUnderMonitor(monitor, [&](confinement::Namespaces& namespaces) {
-        _exit(BecomeGuest(options, namespaces, *std::move(output)));
+        _exit(BecomeGuest(options, namespaces, *std::move(pages)));
       });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
-  WriteStatus(options.status_fd, EndedLine(*end));
+  const RefusedLimits refused = RefusedBy(pages->notes.page.get());
+  WriteStatus(options.status_fd, EndedLine(*end, refused));
+  if (const std::string line = RefusalMessage(refused, limits); !line.empty()) {
+    Say(line);
+  }
   std::string message = LimitMessage(*end, limits);
   if (message.empty()) message = FilterMessage(*end, options.plan);
   return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));

@@ -8,6 +8,8 @@
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/counted_output.h"
+#include "hostcalls/services/limit_notes.h"
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
@@ -28,10 +30,12 @@ SyscallResult AskCallRules(Caller& caller, const Row* row, const Request& reques
       caller.guard->calls().Decide(request.number, request.arguments);
   if (decision.action == CallAction::kAllow) return kSuccess;
   const std::string name = row == nullptr ? std::to_string(request.number) : row->name;
+  // The first rule that holds decides: behind the one that forbids, another changes nothing.
+  const std::string place = decision.origin == 0 ? "" : " before that rule";
   const bool refused = caller.guard->Refuse(caller, {.action = "call",
                                                      .object = name,
                                                      .origin = decision.origin,
-                                                     .cure = "--call='allow " + name + "'",
+                                                     .cure = "--call='allow " + name + "'" + place,
                                                      .error = decision.error});
   if (!refused) return kSuccess;
   if (decision.action == CallAction::kKill) caller.EndBySignal(SIGSYS);
@@ -70,6 +74,9 @@ SyscallResult Dispatcher::Dispatch(Caller& caller, const Request& request) const
   SyscallResult result = caller.guard == nullptr ? kSuccess : AskCallRules(caller, row, request);
   if (result.ok()) {
     result = row == nullptr ? SyscallResult(Errno{ENOSYS}) : TakeRoute(caller, *row, request);
+  }
+  if (!result.ok() && caller.limits.notes != nullptr) {
+    caller.limits.notes->NoteError(caller, result.error());
   }
   if (trace_ != nullptr) trace_->OnExit(caller, row, request, result);
   return result;

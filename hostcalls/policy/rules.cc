@@ -11,7 +11,7 @@
 namespace dunebox::hostcalls::policy {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x314c'5552'5844;  // "DXRUL1"
+constexpr std::uint64_t kMagic = 0x324c'5552'5844;  // "DXRUL2"
 constexpr int kMostError = 4095;                    // MAX_ERRNO [linux]
 constexpr int kMostPrefix = 128;
 
@@ -75,6 +75,7 @@ void VisitFields(Fields& fields, State& rules) {
     fields.Field(rule.path);
     fields.Field(rule.rights);
     fields.Field(rule.origin);
+    fields.Field(rule.itself_alone);
   });
   fields.Field(rules.network.reach);
   fields.Field(rules.network.origin);
@@ -172,12 +173,16 @@ bool Holds(const ArgumentCondition& condition, std::uint64_t argument) {
 
 RightsAndOrigin Rules::RightsOn(std::string_view path) const {
   if (path.empty() || path.front() != '/') return {};  // nothing the kernel has a place for
-  while (path.size() > 1) {
-    if (const PathRule* rule = FindExact(paths, path)) return {rule->rights, rule->origin};
-    path = path.substr(0, path.rfind('/'));
+  const std::string_view object = path;
+  for (;;) {
+    const PathRule* const rule = FindExact(paths, path);
+    if (rule != nullptr && (!rule->itself_alone || path == object)) {
+      return {rule->rights, rule->origin};
+    }
+    if (path == "/") return {};
+    const std::size_t slash = path.rfind('/');
+    path = slash == 0 ? "/" : path.substr(0, slash);
   }
-  const PathRule* const root = FindExact(paths, "/");
-  return root == nullptr ? RightsAndOrigin{} : RightsAndOrigin{root->rights, root->origin};
 }
 
 bool Rules::LeadsToRights(std::string_view path) const {

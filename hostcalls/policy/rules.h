@@ -46,6 +46,7 @@ struct PathRule {
   std::string path;
   FileRights rights = kNoRights;
   Origin origin = 0;
+  bool itself_alone = false;  // the object at `path`, and nothing below it
 };
 
 struct RightsAndOrigin {

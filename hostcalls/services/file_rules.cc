@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/policy/cure.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
@@ -27,20 +28,18 @@ constexpr std::string_view kGone = " (deleted)";
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr FileRights kOwnProcess = policy::kReadFile;
 
-// What each right is called, and the flag that gives it; of several that are missing the first is
-// told.
+// What each right is called; of several that are missing the first is told.
 struct RightName {
   FileRights right;
   const char* action;
-  const char* flag;
 };
 constexpr RightName kRightNames[] = {
-    {policy::kCreateFile, "create", "--rw"},
-    {policy::kReadFile, "read", "--ro"},
-    {policy::kWriteFile, "write", "--rw"},
-    {policy::kExecuteFile, "execute", "--ro"},
+    {policy::kCreateFile, "create"},
+    {policy::kReadFile, "read"},
+    {policy::kWriteFile, "write"},
+    {policy::kExecuteFile, "execute"},
 };
-constexpr RightName kLookUp = {policy::kNoRights, "look up", "--ro"};
+constexpr RightName kLookUp = {policy::kNoRights, "look up"};
 
 const RightName& FirstMissing(FileRights missing) {
   for (const RightName& name : kRightNames) {
@@ -125,12 +124,10 @@ FileRights RightsOfDescriptor(int descriptor, int pinned) {
 SyscallResult Refuse(Caller& caller, const std::string& name, const RightsAndOrigin& allowed,
                      FileRights missing, int error = EACCES) {
   const RightName& right = FirstMissing(missing);
-  // What does not exist yet is made in its directory.
-  const std::string tree = right.right == policy::kCreateFile ? Parent(name) : name;
   const policy::Denial denial{.action = right.action,
                               .object = name,
                               .origin = allowed.origin,
-                              .cure = absl::StrCat(right.flag, " ", tree),
+                              .cure = policy::CureFor(right.right, name),
                               .error = error};
   return caller.guard->Refuse(caller, denial) ? SyscallResult(Errno{error}) : kSuccess;
 }

@@ -39,6 +39,7 @@
 
 namespace dunebox::hostcalls {
 
+class LimitNotes;   // limit_notes.h
 class OutputMeter;  // output_meter.h
 
 class VirtualLimits {
@@ -121,6 +122,9 @@ class VirtualLimits {
   // What the session may still write to the files it began with; null: any amount. Set before the
   // first call. Changes are counted only where there is a limit.
   OutputMeter* output = nullptr;
+  // Where it is noted what the session's limits refuse; null: it has none that refuses. Set before
+  // the first call.
+  LimitNotes* notes = nullptr;
   DescriptorChanges descriptor_changes;
 
  private:

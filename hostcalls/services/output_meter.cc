@@ -9,18 +9,14 @@
 #include <cerrno>
 #include <new>
 
+#include "hostcalls/services/shared_memory.h"
+
 namespace dunebox::hostcalls {
 namespace {
 
-constexpr unsigned kNoExecSeal = 0x8;  // MFD_NOEXEC_SEAL, Linux 6.3
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 // [linux] devices.txt
 constexpr dev_t kNull = 0x103;                 // 1:3
 constexpr dev_t kControllingTerminal = 0x500;  // 5:0
-
-void* MapFile(int fd, std::size_t size) {
-  return mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-}
 
 bool IsNull(const struct stat& status) {
   return S_ISCHR(status.st_mode) && status.st_rdev == kNull;
@@ -29,17 +25,12 @@ bool IsNull(const struct stat& status) {
 }  // namespace
 
 absl::StatusOr<int> OutputMeter::CreateFile(std::uint64_t limit) {
-  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  int fd = memfd_create("dunebox-output", kFlags | kNoExecSeal);
-  if (fd < 0 && errno == EINVAL) fd = memfd_create("dunebox-output", kFlags);  // an older kernel
-  if (fd < 0) return absl::ErrnoToStatus(errno, "--output: cannot make the memory for the count");
-  void* memory = MAP_FAILED;
-  if (ftruncate(fd, sizeof(Page)) == 0 && fcntl(fd, F_ADD_SEALS, kSeals) == 0) {
-    memory = MapFile(fd, sizeof(Page));
-  }
+  const absl::StatusOr<int> fd = CreateSharedMemory("dunebox-output", sizeof(Page));
+  if (!fd.ok()) return fd.status();
+  void* const memory = MapSharedMemory(*fd, sizeof(Page));
   if (memory == MAP_FAILED) {
     const absl::Status error = absl::ErrnoToStatus(errno, "--output: cannot map the count");
-    close(fd);
+    close(*fd);
     return error;
   }
   Page* const page = new (memory) Page;
@@ -55,7 +46,7 @@ absl::StatusOr<int> OutputMeter::CreateFile(std::uint64_t limit) {
 }
 
 absl::StatusOr<std::unique_ptr<OutputMeter>> OutputMeter::Map(int fd) {
-  void* const memory = MapFile(fd, sizeof(Page));
+  void* const memory = MapSharedMemory(fd, sizeof(Page));
   if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "--output: cannot map the count");
   return std::unique_ptr<OutputMeter>(new OutputMeter(static_cast<Page*>(memory)));
 }

@@ -42,12 +42,6 @@ absl::Status AddNew(NewRoot& root, const std::string& target, const char* file_s
   return root.Attach(*tree, target, PlaceKind::kDirectory);
 }
 
-MountTree::Options SharedMemoryOptions(std::uint64_t size) {
-  MountTree::Options options = {{"mode", "1777"}};
-  if (size != 0) options.emplace_back("size", absl::StrCat(size));
-  return options;
-}
-
 }  // namespace
 
 absl::Status MakeDevices(NewRoot& root, const std::string& target, std::uint64_t shared_memory) {
@@ -64,7 +58,8 @@ absl::Status MakeDevices(NewRoot& root, const std::string& target, std::uint64_t
                     kNoSetUserId | kNoExecute);
   }
   if (status.ok()) {
-    status = AddNew(root, target + "/shm", "tmpfs", SharedMemoryOptions(shared_memory), kNothing);
+    status =
+        AddNew(root, target + "/shm", "tmpfs", MountTree::TmpfsOptions(shared_memory), kNothing);
   }
   return status.ok() ? root.Restrict(target, kReadOnly) : status;
 }

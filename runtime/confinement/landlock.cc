@@ -43,7 +43,7 @@ constexpr RightRow kRightRows[] = {
 #include "runtime/confinement/landlock_rights.inc"
 #undef LANDLOCK_RIGHT
 };
-constexpr std::uint64_t kExecuteBit = 1 << 0, kReadFileBit = 1 << 2;
+constexpr std::uint64_t kExecuteBit = 1 << 0, kReadFileBit = 1 << 2, kReadDirectoryBit = 1 << 3;
 
 // [linux] The header of Debian 12 ends at version 2.
 struct RulesetAttributes {
@@ -137,11 +137,12 @@ class Ruleset {
 };
 
 // What is not there, or cannot be reached, needs no rule.
-absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rights) {
+absl::Status AllowPath(Ruleset& ruleset, const std::string& path, FileRights rights,
+                       std::uint64_t kinds = ~std::uint64_t{0}) {
   const FileDescriptor object(open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat info;
   if (!object.valid() || fstat(object.get(), &info) != 0) return absl::OkStatus();
-  return ruleset.AllowFile(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)));
+  return ruleset.AllowFile(object.get(), LandlockRights(rights, S_ISDIR(info.st_mode)) & kinds);
 }
 
 FileRights RightsOfDescriptor(int fd) {
@@ -193,7 +194,10 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   }
   if (IsPermissive(needs.rules)) return AllowPath(ruleset, "/", kAllRights);
   for (const auto& rule : needs.rules.paths) {
-    if (absl::Status status = AllowPath(ruleset, rule.path, rule.rights); !status.ok()) {
+    // Landlock has no rule for one object: what may be listed by itself lists what is below it,
+    // too, which in the session's view is nothing but what other rules show.
+    const std::uint64_t kinds = rule.itself_alone ? kReadDirectoryBit : ~std::uint64_t{0};
+    if (absl::Status status = AllowPath(ruleset, rule.path, rule.rights, kinds); !status.ok()) {
       return status;
     }
   }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +23,15 @@ absl::Status SetFlags(int fd, MountFlags flags, unsigned how) {
 }
 
 }  // namespace
+
+MountTree::Options MountTree::TmpfsOptions(std::uint64_t size) {
+  constexpr std::uint64_t kBytesPerFile = 1024, kLeastFiles = 1024;
+  Options options = {{"mode", "1777"}};
+  if (size == 0) return options;
+  options.emplace_back("size", absl::StrCat(size));
+  options.emplace_back("nr_inodes", absl::StrCat(std::max(size / kBytesPerFile, kLeastFiles)));
+  return options;
+}
 
 absl::StatusOr<MountTree> MountTree::CopyOf(int fd) {
   runtime::FileDescriptor tree(

@@ -31,6 +31,10 @@ class MountTree {
   // A key and its value, as the file system knows them: {"mode", "0755"}.
   using Options = std::vector<std::pair<std::string, std::string>>;
 
+  // Of a tmpfs that everybody may write to, of so many bytes; 0: what the kernel thinks right. The
+  // number of files is limited, too: empty ones cost about a KiB of the kernel's memory each.
+  static Options TmpfsOptions(std::uint64_t size);
+
   // What the descriptor (O_PATH will do) leads to, with everything mounted below it.
   static absl::StatusOr<MountTree> CopyOf(int fd);
   static absl::StatusOr<MountTree> New(const std::string& file_system, const Options& options,

@@ -71,11 +71,10 @@ absl::Status AddBind(NewRoot& root, const Mount& mount) {
 }
 
 absl::Status AddTmpfs(NewRoot& root, const Mount& mount) {
-  MountTree::Options options = {{"mode", "1777"}};
-  if (mount.size != 0) options.emplace_back("size", absl::StrCat(mount.size));
   Mount writable = mount;
   writable.writable = true;
-  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", options, FlagsFor(writable, false));
+  absl::StatusOr<MountTree> tree =
+      MountTree::New("tmpfs", MountTree::TmpfsOptions(mount.size), FlagsFor(writable, false));
   if (!tree.ok()) return tree.status();
   return root.Attach(*tree, mount.target, PlaceKind::kDirectory);
 }
@@ -92,16 +91,30 @@ absl::Status MakeReadOnly(NewRoot& root, const std::string& path) {
 }
 
 // A device node without its device: opening it is EACCES.
-absl::Status HideFile(NewRoot& root, const std::string& path) {
-  absl::StatusOr<FileDescriptor> place = root.Find(path);
-  if (absl::IsNotFound(place.status())) return absl::OkStatus();
-  if (!place.ok()) return place.status();
+absl::Status HideFile(const FileDescriptor& place) {
   const FileDescriptor node(open("/dev/null", O_PATH | O_CLOEXEC));
   if (!node.valid()) return absl::ErrnoToStatus(errno, "cannot open /dev/null");
   absl::StatusOr<MountTree> copy = MountTree::CopyOf(node.get());
   if (!copy.ok()) return copy.status();
   if (absl::Status status = copy->Restrict(kReadOnly | kNoDevices); !status.ok()) return status;
-  return copy->AttachAt(place->get());
+  return copy->AttachAt(place.get());
+}
+
+// An empty directory. Not read-only: what else the plan shows below it gets its place there.
+absl::Status HideDirectory(NewRoot& root, const std::string& path) {
+  constexpr std::uint64_t kOnePage = 4096;
+  absl::StatusOr<MountTree> tree = MountTree::New("tmpfs", MountTree::TmpfsOptions(kOnePage),
+                                                  kNoSetUserId | kNoDevices | kNoExecute);
+  return tree.ok() ? root.Attach(*tree, path, PlaceKind::kDirectory) : tree.status();
+}
+
+absl::Status Hide(NewRoot& root, const std::string& path) {
+  absl::StatusOr<FileDescriptor> place = root.Find(path);
+  if (absl::IsNotFound(place.status())) return absl::OkStatus();
+  if (!place.ok()) return place.status();
+  struct stat info;
+  if (fstat(place->get(), &info) != 0) return absl::ErrnoToStatus(errno, "cannot look at it");
+  return S_ISDIR(info.st_mode) ? HideDirectory(root, path) : HideFile(*place);
 }
 
 absl::StatusOr<MountTree> ProcTree(ProcSource source) {
@@ -123,7 +136,7 @@ absl::Status AddProc(NewRoot& root, ProcSource source) {
     if (status.ok()) status = MakeReadOnly(root, absl::StrCat(kProc, "/", name));
   }
   for (const char* name : kHiddenInProc) {
-    if (status.ok()) status = HideFile(root, absl::StrCat(kProc, "/", name));
+    if (status.ok()) status = Hide(root, absl::StrCat(kProc, "/", name));
   }
   return status;
 }
@@ -140,6 +153,8 @@ absl::Status Add(NewRoot& root, const Mount& mount, ProcSource proc) {
       return MakeDevices(root, mount.target, mount.size);
     case MountKind::kSymlink:
       return root.MakeLink(mount.target, mount.source);
+    case MountKind::kHidden:
+      return Hide(root, mount.target);
   }
   return absl::InternalError("a kind of mount that nobody knows");
 }

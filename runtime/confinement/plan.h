@@ -35,6 +35,7 @@ enum class MountKind : std::uint8_t {
   kProc,     // of the session's pid namespace
   kDevices,  // null, zero, full, random, urandom, tty, ptmx, pts, shm, fd
   kSymlink,  // a link at `target` with the text `source`; the host has it, too: /bin
+  kHidden,   // nothing is to be seen of what `target` leads to, if anything is there
 };
 
 struct Mount {
@@ -43,7 +44,7 @@ struct Mount {
   std::string target;  // absolute, as the program names it
   bool writable = false;
   bool executable = true;  // may programs of it be executed or mapped PROT_EXEC?
-  std::uint64_t size = 0;  // with kTmpfs: bytes; 0: the kernel's default
+  std::uint64_t size = 0;  // with kTmpfs, and of /dev/shm: bytes; 0: the kernel's default
 };
 
 struct Identity {

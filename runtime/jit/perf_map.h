@@ -16,7 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "hostcalls/services/limits.h"
-#include "runtime/jit/symbols.h"
+#include "runtime/loader/symbols.h"
 #include "runtime/memory/address_space.h"
 
 namespace dunebox::runtime {
@@ -57,7 +57,7 @@ class PerfMap {
   std::mutex mutex_;  // guards what follows
   hostcalls::ReservedFd file_;
   std::uint64_t written_ = 0;  // bytes; a forked child's parent may write more
-  SymbolNames symbols_;
+  loader::SymbolNames symbols_;
 };
 
 // "guest:libc.so.6+0x28b62" where a file is mapped, "guest:0x401000" elsewhere.

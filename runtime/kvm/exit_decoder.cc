@@ -79,6 +79,10 @@ VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs, int privilege) {
       return FailedExit{
           absl::StrFormat("the CPU refused to enter the guest: hardware reason 0x%x",
                           run.fail_entry.hardware_entry_failure_reason)};
+    case KVM_EXIT_UNKNOWN:
+      return FailedExit{
+          absl::StrFormat("KVM does not know why it has stopped: hardware reason 0x%x at rip 0x%x",
+                          run.hw.hardware_exit_reason, run.s.regs.regs.rip)};
     case KVM_EXIT_MMIO:
       return FailedExit{absl::StrFormat("access to guest-physical 0x%x, which has no memory, at "
                                         "rip 0x%x",

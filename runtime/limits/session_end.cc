@@ -1,6 +1,9 @@
 #include "runtime/limits/session_end.h"
 
+#include <vector>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -18,6 +21,7 @@ std::string_view ReasonName(EndReason reason) {
     case EndReason::kCpuTime:
     case EndReason::kOutput:
     case EndReason::kMemory:
+    case EndReason::kFileSize:
       return "limit";
     case EndReason::kParentGone:
       return "parent-gone";
@@ -29,6 +33,7 @@ std::string_view LimitName(EndReason reason) {
   if (reason == EndReason::kWallTime) return "wall-time";
   if (reason == EndReason::kCpuTime) return "cpu-time";
   if (reason == EndReason::kMemory) return "memory";
+  if (reason == EndReason::kFileSize) return "file-size";
   return reason == EndReason::kOutput ? "output" : "";
 }
 
@@ -47,7 +52,28 @@ std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
   if (end.reason == EndReason::kMemory && limits.memory) {
     return absl::StrCat("killed: memory limit ", FormatSize(*limits.memory), " reached");
   }
+  if (end.reason == EndReason::kFileSize && limits.file_size) {
+    return absl::StrCat("killed: file size limit ", FormatSize(*limits.file_size), " reached");
+  }
   return {};
+}
+
+std::string RefusalMessage(const RefusedLimits& refused, const SessionLimits& limits) {
+  std::vector<std::string> parts;
+  if (refused.memory && limits.memory) {
+    parts.push_back(absl::StrCat("memory ", FormatSize(*limits.memory)));
+  }
+  if (refused.tasks && limits.tasks) {
+    parts.push_back(absl::StrCat("processes and threads ", *limits.tasks));
+  }
+  if (refused.open_files && limits.open_files) {
+    parts.push_back(absl::StrCat("open files ", *limits.open_files));
+  }
+  if (refused.file_size && limits.file_size) {
+    parts.push_back(absl::StrCat("file size ", FormatSize(*limits.file_size)));
+  }
+  if (parts.empty()) return {};
+  return absl::StrCat("the program was refused more than its limits: ", absl::StrJoin(parts, ", "));
 }
 
 std::string StartedLine(int pid, std::string_view engine, std::string_view isolation) {
@@ -55,12 +81,18 @@ std::string StartedLine(int pid, std::string_view engine, std::string_view isola
                       ",\"isolation\":", isolation.empty() ? "null" : Quoted(isolation), "}\n");
 }
 
-std::string EndedLine(const SessionEnd& end) {
+std::string EndedLine(const SessionEnd& end, const RefusedLimits& refused) {
+  std::vector<std::string> names;
+  if (refused.memory) names.push_back(Quoted("memory"));
+  if (refused.tasks) names.push_back(Quoted("processes"));
+  if (refused.open_files) names.push_back(Quoted("open-files"));
+  if (refused.file_size) names.push_back(Quoted("file-size"));
   const std::string_view limit = LimitName(end.reason);
   const std::string signal = end.signal == 0 ? "null" : absl::StrCat(end.signal);
   return absl::StrCat("{\"event\":\"ended\",\"exit_status\":", end.exit_status,
                       ",\"signal\":", signal, ",\"reason\":", Quoted(ReasonName(end.reason)),
-                      ",\"limit\":", limit.empty() ? "null" : Quoted(limit), "}\n");
+                      ",\"limit\":", limit.empty() ? "null" : Quoted(limit), ",\"refused\":[",
+                      absl::StrJoin(names, ","), "]}\n");
 }
 
 }  // namespace dunebox::runtime

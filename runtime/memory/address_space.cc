@@ -119,8 +119,9 @@ absl::Status AddressSpace::UseKey(int key) {
   return all ? absl::OkStatus() : absl::ResourceExhaustedError("cannot give memory its key");
 }
 
-void AddressSpace::LimitData(std::uint64_t bytes) {
+void AddressSpace::LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) {
   data_limit_ = bytes;
+  notes_ = notes;
   map_.ForEach([this](const Vma& vma) {
     CountIn(vma);
     return true;
@@ -143,10 +144,14 @@ void AddressSpace::CountOut(const GuestRange& range) {
 bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
   if (data_limit_ == 0) return true;
   const std::uint64_t more = vma.range.size();
-  if (IsData(vma) && data_.size() - data_.SizeIn(replaced) + more > data_limit_) return false;
-  if (!vma.protection.any()) return true;
+  const bool data_fits =
+      !IsData(vma) || data_.size() - data_.SizeIn(replaced) + more <= data_limit_;
   const std::uint64_t pages = (touchable_.size() - touchable_.SizeIn(replaced) + more) / kPageSize;
-  return pages / kEntriesOfTable <= data_limit_ / kPageSize;
+  const bool tables_fit =
+      !vma.protection.any() || pages / kEntriesOfTable <= data_limit_ / kPageSize;
+  if (data_fits && tables_fit) return true;
+  if (notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
+  return false;
 }
 
 // ---- mmap --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
+#include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
@@ -78,8 +79,8 @@ class AddressSpace {
   // fill: writable and private or anonymous, the stack excepted; ENOMEM, as with RLIMIT_DATA. Unlike
   // there it counts until it is unmapped, whatever its rights are: filled memory stays filled. And
   // what it can touch at all is so much that its page tables take `bytes` at most. What is there
-  // already counts. 0: no limit. Before the first guest instruction.
-  void LimitData(std::uint64_t bytes);
+  // already counts. 0: no limit. `notes` is told what is refused. Before the first guest instruction.
+  void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes = nullptr);
 
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request);
@@ -151,6 +152,7 @@ class AddressSpace {
   GuestVirt heap_end_;
   std::uint64_t data_limit_ = 0;  // bytes; 0: none, and nothing is counted
   RangeSet data_, touchable_;     // with a limit: what was data, and accessible, since it was mapped
+  hostcalls::LimitNotes* notes_ = nullptr;        // null: nobody is told
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
 };
 

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "hostcalls/services/limit_notes.h"
 #include "runtime/process/fork_signal.h"
 #include "runtime/process/process.h"
 #include "runtime/process/signal_delivery.h"
@@ -110,8 +111,10 @@ void WriteChildIds(GuestThread& child, const CloneRequest& request) {
 // The slot of a task that is being made, under --pids; given back when none comes of it.
 class TaskClaim {
  public:
-  explicit TaskClaim(runtime::TaskSlots* slots) : slots_(slots) {
+  explicit TaskClaim(Process& process) : slots_(process.tasks()) {
     if (slots_ != nullptr) claim_ = slots_->Take();
+    hostcalls::LimitNotes* const notes = process.limits().notes;
+    if (!ok() && notes != nullptr) notes->Note(hostcalls::RefusedLimit::kTasks);
   }
   // In the parent. What the new task has confirmed stays.
   ~TaskClaim() {
@@ -277,7 +280,7 @@ int VforkMain(void* raw) {
 }  // namespace
 
 SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
-  TaskClaim claim(parent.owner.tasks());
+  TaskClaim claim(parent.owner);
   if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
@@ -294,7 +297,7 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
-  TaskClaim claim(parent.owner.tasks());
+  TaskClaim claim(parent.owner);
   if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};
@@ -328,7 +331,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
-  TaskClaim claim(parent.owner.tasks());
+  TaskClaim claim(parent.owner);
   if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
   if (!extended.ok()) return Errno{EAGAIN};

@@ -3,7 +3,7 @@
 //
 //   dunebox: denied: cat (pid 12) openat(AT_FDCWD, "/etc/shadow", O_RDONLY)
 //     read /etc/shadow; rule: none allows it
-//     at 0x7f12a4d14a7e libc.so.6+0x114a7e
+//     at 0x7f12a4d14a7e libc.so.6+0x114a7e (openat64+0x2e)
 //     to allow it: --ro /etc/shadow
 //
 // The same object is named once for the same action as long as it is remembered, and a program that

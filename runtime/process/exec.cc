@@ -151,7 +151,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   const SessionState& session = owner.session();
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
                        session.record_fd, session.denials_fd, session.tasks_fd, session.output_fd,
-                       session.kvm_fd}) {
+                       session.notes_fd, session.kvm_fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

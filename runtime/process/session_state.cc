@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3643'4558'4244;  // "DBXEC6"
+constexpr std::uint64_t kMagic = 0x3743'4558'4244;  // "DBXEC7"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -20,6 +20,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.denials_fd);
   visit(state.session.tasks_fd);
   visit(state.session.output_fd);
+  visit(state.session.notes_fd);
   visit(state.session.memory_limit);
   visit(state.session.trace);
   visit(state.session.diagnostics.statistics);

@@ -16,6 +16,7 @@
 #include "sandbox/cli/policy_learn.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
+#include "sandbox/policy/oci_seccomp.h"
 
 namespace dunebox::cli {
 namespace {
@@ -44,7 +45,14 @@ struct Execute {
     const policy::Policy policy = PolicyOf(command.run);
     const absl::Status status = policy::Compile(policy, SurroundingsFor(policy), session);
     if (!status.ok()) return Fail(status);
-    return Print(policy::FormatStatements(policy::Explain(policy, session)));
+    if (command.format == ExplainFormat::kText) {
+      return Print(policy::FormatStatements(policy::Explain(policy, session)));
+    }
+    const absl::StatusOr<std::string> section =
+        policy::ExportOciSeccomp({.default_action = session.rules.default_call_action,
+                                  .default_error = session.rules.default_call_error,
+                                  .rules = session.rules.calls});
+    return section.ok() ? Print(*section) : Fail(section.status());
   }
 
   int operator()(const LearnCommand& command) const { return RunLearn(command); }

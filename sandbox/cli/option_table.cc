@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 44> kRunOptions = {{
+constexpr std::array<OptionRow, 45> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -74,6 +74,11 @@ constexpr std::array<OptionRow, 44> kRunOptions = {{
      .help = "an empty tree in memory, of this session alone",
      .is_repeatable = true},
     {.id = OptionId::kPolicy,
+     .name = "--hide",
+     .value_name = "PATH",
+     .help = "nothing is to be seen of PATH, as the program names it",
+     .is_repeatable = true},
+    {.id = OptionId::kPolicy,
      .name = "--device",
      .value_name = "PATH",
      .help = "the device PATH may be read and written",
@@ -104,9 +109,7 @@ constexpr std::array<OptionRow, 44> kRunOptions = {{
      .name = "--gid",
      .value_name = "N",
      .help = "the group id that the program sees"},
-    {.id = OptionId::kPolicy,
-     .name = "--audit",
-     .help = "say what would be denied, and allow it"},
+    {.id = OptionId::kPolicy, .name = "--audit", .help = "say what would be denied, and allow it"},
     {.id = OptionId::kPolicy,
      .name = "--require",
      .value_name = "LIST",
@@ -184,10 +187,7 @@ constexpr std::array<OptionRow, 44> kRunOptions = {{
      .name = "--output",
      .value_name = "SIZE",
      .help = "how much may be written to the files it begins with, as to a pipe"},
-    {.id = OptionId::kPolicy,
-     .name = "--chdir",
-     .value_name = "DIR",
-     .help = "start in DIR"},
+    {.id = OptionId::kPolicy, .name = "--chdir", .value_name = "DIR", .help = "start in DIR"},
     {.id = OptionId::kPolicy,
      .name = "--env",
      .value_name = "K[=V]",
@@ -208,6 +208,21 @@ constexpr std::array<OptionRow, 44> kRunOptions = {{
      .help = "print what would be run and how, and run nothing"},
     kHelpOption,
 }};
+
+constexpr std::array<std::string_view, 2> kExplainFormats = {"text", "oci-seccomp"};
+
+// What a session takes, and how to say what it comes to.
+constexpr auto kExplainOptions = [] {
+  std::array<OptionRow, kRunOptions.size() + 1> options;
+  options[0] = {
+      .id = OptionId::kExplainFormat,
+      .name = "--format",
+      .values = kExplainFormats,
+      .default_value = "text",
+      .help = "oci-seccomp: the rules about system calls as engines of containers read them"};
+  std::ranges::copy(kRunOptions, options.begin() + 1);
+  return options;
+}();
 
 constexpr std::array<OptionRow, 2> kDoctorOptions = {{
     {.id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"},
@@ -303,8 +318,11 @@ when it was not found.
      .summary = "Say in plain words what a program may do, and which option or line says so",
      .details =
          R"(Takes the options of 'dunebox run', and runs nothing. With PROG its own files are told, too.
+With --format=oci-seccomp the output is a profile for an engine of containers, or for --policy: the
+seccomp section of an OCI runtime configuration. It has nothing about files, network and limits, nor
+what Dunebox refuses in any case.
 )",
-     .options = kRunOptions},
+     .options = kExplainOptions},
     {.name = "policy check",
      .synopsis = "FILE...",
      .summary = "Look for mistakes in policy files, together and in this order",

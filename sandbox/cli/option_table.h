@@ -28,6 +28,7 @@ enum class OptionId : unsigned char {
   kJitRecord,
   kJsonStatusFd,
   kDryRun,
+  kExplainFormat,
   kLearnOutput,
   kLearnLog,
   kJson,

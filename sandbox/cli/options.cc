@@ -38,6 +38,7 @@ struct Settings {
   RunCommand run;
   LearnCommand learn;  // but for `run`
   DoctorCommand doctor;
+  ExplainFormat format = ExplainFormat::kText;
 };
 
 UsageError Usage(const CommandRow& command, std::string_view message) {
@@ -237,6 +238,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kJsonStatusFd:
       session.status_fd = DescriptorFrom(value).value_or(-1);
       break;
+    case OptionId::kExplainFormat:
+      settings.format = value == "text" ? ExplainFormat::kText : ExplainFormat::kOciSeccomp;
+      break;
     case OptionId::kLearnOutput:
       settings.learn.output = value;
       break;
@@ -326,7 +330,7 @@ Command FinishRun(const CommandRow& command, Words program, Settings settings) {
 
 Command FinishExplain(const CommandRow&, Words program, Settings settings) {
   TakeProgram(program, settings.run);
-  return ExplainCommand{std::move(settings.run)};
+  return ExplainCommand{std::move(settings.run), settings.format};
 }
 
 Command FinishLearn(const CommandRow& command, Words program, Settings settings) {

@@ -24,9 +24,12 @@ struct RunCommand {
   policy::Policy policy;            // as stated
 };
 
+enum class ExplainFormat : unsigned char { kText, kOciSeccomp };
+
 // The same words as RunCommand; the program may be missing.
 struct ExplainCommand {
   RunCommand run;
+  ExplainFormat format = ExplainFormat::kText;
 };
 
 struct LearnCommand {

@@ -130,7 +130,41 @@ class Trees {
            IsInPlace(*mount);
   }
 
-  void Finish() {
+  // What no tree of the caller's shows cannot be missed; in one, a name without a file is a mistake
+  // that would show what was to be hidden.
+  absl::Status CheckHidden() const {
+    for (const Mount& mount : plan_.mounts) {
+      if (mount.kind != MountKind::kHidden) continue;
+      const Mount* const shown = TreeAround(mount.target);
+      if (shown == nullptr || shown->kind != MountKind::kBind) continue;
+      const std::string rest = mount.target.substr(shown->target == "/" ? 0 : shown->target.size());
+      const std::string path = absl::StrCat(shown->source == "/" ? "" : shown->source, rest);
+      if (!Resolved(path).empty() || errno == EACCES) continue;
+      const std::string error = absl::StrCat(path, ": ", strerror(errno));
+      return At(OriginOfRuleAt(mount.target), absl::NotFoundError(error));
+    }
+    return absl::OkStatus();
+  }
+
+  // The view's own directories hold nothing but what leads to its trees: they can be listed.
+  void ListWays() {
+    std::vector<std::string> ways;
+    for (const Mount& mount : plan_.mounts) {
+      if (mount.kind == MountKind::kDevices) ways.push_back(mount.target);
+      for (std::string way = mount.target; way != "/";) {
+        way = DirectoryOf(way);
+        ways.push_back(way);
+      }
+    }
+    std::ranges::sort(ways);
+    ways.erase(std::unique(ways.begin(), ways.end()), ways.end());
+    std::erase_if(ways, [&](const std::string& way) { return HasRule(way); });
+    for (std::string& way : ways) {
+      rules_.paths.push_back({.path = std::move(way), .rights = kReadFile, .itself_alone = true});
+    }
+  }
+
+  void DropWhatIsThere() {
     DropRepetitions();
     // A link in a tree that is there anyway is there, too.
     std::vector<std::string> trees;
@@ -142,6 +176,9 @@ class Trees {
              std::ranges::any_of(trees,
                                  [&](const std::string& tree) { return IsIn(mount.target, tree); });
     });
+  }
+
+  void Sort() {
     // What leads to a mount comes before it: "/a" < "/a/b", and "/a-b" wherever it may be.
     std::ranges::stable_sort(plan_.mounts, {}, &Mount::target);
     std::ranges::sort(rules_.paths, {}, &PathRule::path);
@@ -156,6 +193,27 @@ class Trees {
   const Mount* MountAt(const std::string& target) const {
     const auto mount = std::ranges::find(plan_.mounts, target, &Mount::target);
     return mount == plan_.mounts.end() ? nullptr : &*mount;
+  }
+
+  // Where `path` is, of all that is mounted around it.
+  const Mount* TreeAround(const std::string& path) const {
+    const Mount* innermost = nullptr;
+    for (const Mount& mount : plan_.mounts) {
+      if (mount.target == path || !IsIn(path, mount.target)) continue;
+      if (innermost == nullptr || mount.target.size() > innermost->target.size())
+        innermost = &mount;
+    }
+    return innermost;
+  }
+
+  bool HasRule(const std::string& path) const {
+    return RuleAround(path) != nullptr ||
+           std::ranges::find(rules_.paths, path, &PathRule::path) != rules_.paths.end();
+  }
+
+  OriginText OriginOfRuleAt(const std::string& path) const {
+    const auto rule = std::ranges::find(rules_.paths, path, &PathRule::path);
+    return std::string(rules_.OriginText(rule == rules_.paths.end() ? 0 : rule->origin));
   }
 
   // Of the trees with `path` in them, itself excepted, the innermost.
@@ -213,6 +271,16 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
   return absl::OkStatus();
 }
 
+// By its name in the view, which for the caller's own places is the same; and by what that name
+// leads to, as rules are about objects.
+void AddHidden(const FileRule& rule, const Surroundings& surroundings, Trees& trees) {
+  const std::string path = AbsolutePath(rule.source, surroundings);
+  const std::string resolved = Resolved(path);
+  trees.AddRule(path, hostcalls::policy::kNoRights, rule.origin);
+  if (!resolved.empty()) trees.AddRule(resolved, hostcalls::policy::kNoRights, rule.origin);
+  trees.AddMount({.kind = MountKind::kHidden, .target = resolved.empty() ? path : resolved});
+}
+
 // Directories that hold much else than a program.
 bool IsShared(const std::string& directory, const Surroundings& surroundings) {
   constexpr std::string_view kShared[] = {"/", "/dev/shm", "/home", "/root", "/tmp", "/var/tmp"};
@@ -266,8 +334,10 @@ bool IsIn(std::string_view path, std::string_view tree) {
 absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings,
                           const std::string& program, Rules& rules, confinement::Plan& plan) {
   Trees trees(rules, plan);
+  // What is in a tmpfs is in memory; the kernel's own limit is half of all there is, for each.
+  const std::uint64_t tmpfs_size = policy.limits.memory ? policy.limits.memory->value : 0;
   trees.AddMount({.kind = MountKind::kProc, .target = "/proc"});
-  trees.AddMount({.kind = MountKind::kDevices, .target = "/dev"});
+  trees.AddMount({.kind = MountKind::kDevices, .target = "/dev", .size = tmpfs_size});
   for (const DeviceRow& row : kDeviceRows) {
     if (row.path == kSharedMemory && !surroundings.mount_namespace) continue;  // all users' own
     trees.AddRule(std::string(row.path), row.rights, "default");
@@ -275,8 +345,11 @@ absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings
   for (const FileRule& rule : policy.files) {
     if (rule.kind == TreeKind::kTmpfs) {
       if (rule.may_be_absent && !surroundings.mount_namespace) continue;
-      trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = rule.size},
+      const std::uint64_t size = rule.size != 0 ? rule.size : tmpfs_size;
+      trees.Add({.kind = MountKind::kTmpfs, .target = Normal(rule.target), .size = size},
                 rule.rights, rule.origin);
+    } else if (rule.kind == TreeKind::kHidden) {
+      AddHidden(rule, surroundings, trees);
     } else if (absl::Status status = AddCallersTree(rule, surroundings, trees); !status.ok()) {
       return status;
     }
@@ -284,8 +357,10 @@ absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings
   if (!program.empty()) {
     if (absl::Status status = AddProgram(program, surroundings, trees); !status.ok()) return status;
   }
-  trees.Finish();
-  return absl::OkStatus();
+  trees.DropWhatIsThere();
+  if (surroundings.mount_namespace) trees.ListWays();
+  trees.Sort();
+  return trees.CheckHidden();
 }
 
 }  // namespace dunebox::policy

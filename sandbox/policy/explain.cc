@@ -59,6 +59,7 @@ std::string PathInWords(const PathRule& rule, const std::vector<Mount>& mounts) 
       return absl::StrCat(path, " (a link to ", Escaped(mount->source), ")");
     case MountKind::kProc:
     case MountKind::kDevices:
+    case MountKind::kHidden:
       return path;
   }
   __builtin_unreachable();
@@ -68,7 +69,12 @@ std::string PathInWords(const PathRule& rule, const std::vector<Mount>& mounts) 
 void ExplainFiles(const runtime::SessionOptions& session, std::vector<Statement>& statements) {
   const Rules& rules = session.rules;
   std::map<std::pair<hostcalls::policy::Origin, FileRights>, std::vector<std::string>> groups;
+  std::vector<std::string> listed;
   for (const PathRule& rule : rules.paths) {
+    if (rule.itself_alone) {
+      listed.push_back(Escaped(rule.path));
+      continue;
+    }
     groups[{rule.origin, rule.rights}].push_back(PathInWords(rule, session.plan.mounts));
   }
   for (const auto& [key, paths] : groups) {
@@ -76,6 +82,11 @@ void ExplainFiles(const runtime::SessionOptions& session, std::vector<Statement>
     statements.push_back({"files",
                           absl::StrCat(RightsInWords(rights), ": ", absl::StrJoin(paths, ", ")),
                           OriginIn(rules, origin)});
+  }
+  if (!listed.empty()) {
+    statements.push_back({"files",
+                          absl::StrCat("list what leads to these: ", absl::StrJoin(listed, ", ")),
+                          "default"});
   }
   statements.push_back({"files", "nothing else", ""});
 }

@@ -74,10 +74,11 @@ bool IsWithin(std::string_view path, std::string_view tree) {
 // A rule with its paths as they are.
 struct Tree {
   const FileRule* rule;
-  std::string source;  // empty with tmpfs
+  std::string source;  // empty with tmpfs; what is hidden has its name here
   std::string target;
 
   bool is_callers() const { return rule->kind == TreeKind::kCallers; }
+  bool is_hidden() const { return rule->kind == TreeKind::kHidden; }
   bool permits(FileRights rights) const { return (rule->rights & rights) != 0; }
   // Where the program finds a file of the caller's below the source.
   std::string TargetOf(const std::string& path) const {
@@ -93,7 +94,7 @@ class FileLint {
       : policy_(policy), surroundings_(surroundings), findings_(findings) {
     for (const FileRule& rule : policy.files) {
       Tree tree{.rule = &rule, .source = {}, .target = {}};
-      if (rule.kind == TreeKind::kCallers) tree.source = Absolute(rule.source, surroundings);
+      if (rule.kind != TreeKind::kTmpfs) tree.source = Absolute(rule.source, surroundings);
       tree.target = rule.target.empty() ? tree.source : Absolute(rule.target, surroundings);
       trees_.push_back(std::move(tree));
     }
@@ -136,8 +137,12 @@ class FileLint {
                              decides->rule->origin),
                  "remove one of the two");
     }
-    if (!tree.is_callers()) return;
     const Tree* const outer = Deciding(tree.target, &tree);
+    if (tree.is_hidden() && outer == nullptr) {
+      Add(FindingKind::kUnreachable, tree,
+          fmt::format("{} has no effect: no rule shows it", tree.target), "remove it");
+    }
+    if (!tree.is_callers()) return;
     if (outer == nullptr || !outer->is_callers() || outer->rule->rights != tree.rule->rights) {
       return;
     }
@@ -151,7 +156,7 @@ class FileLint {
   }
 
   void CheckMechanism(const Tree& tree) {
-    const bool needs_mounts = !tree.is_callers() || tree.source != tree.target;
+    const bool needs_mounts = tree.source != tree.target;
     if (!needs_mounts || !IsMissing(confinement::Mechanism::kMountNamespace)) return;
     Add(FindingKind::kNotHere, tree,
         fmt::format("{} needs a mount namespace, which this machine does not give", tree.target),
@@ -190,7 +195,7 @@ class FileLint {
     if (reached.empty()) return;
     Add(FindingKind::kTooWide, tree,
         fmt::format("{} can be read and sent away over the network", fmt::join(reached, ", ")),
-        "read less, put --tmpfs over it, or allow no network");
+        "read less, --hide it, or allow no network");
   }
 
   void CheckSockets(const Tree& tree) {

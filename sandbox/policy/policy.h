@@ -39,12 +39,13 @@ using MaybeStated = std::optional<Stated<T>>;
 enum class TreeKind : std::uint8_t {
   kCallers,  // of the caller's files
   kTmpfs,    // empty at first, in memory, the session's own
+  kHidden,   // not there, whatever the trees around it show
 };
 
 // A tree and what may be done with it. Of two rules for one target the later counts.
 struct FileRule {
   TreeKind kind = TreeKind::kCallers;
-  // As written, with kCallers: relative to the directory that dunebox was started in, or to the
+  // As written, not with kTmpfs: relative to the directory that dunebox was started in, or to the
   // caller's home with "~/".
   std::string source;
   std::string target;  // where the program sees it; empty: at the same place

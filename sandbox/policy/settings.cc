@@ -118,6 +118,10 @@ absl::Status AddTmpfs(Policy& policy, Words words, const OriginText& origin) {
   return absl::OkStatus();
 }
 
+absl::Status AddHidden(Policy& policy, Words words, const OriginText& origin) {
+  return AddFile(policy, {.kind = TreeKind::kHidden, .source = words[0], .origin = origin});
+}
+
 absl::Status AddDevice(Policy& policy, Words words, const OriginText& origin) {
   if (!absl::StartsWith(words[0], "/dev/")) return Bad(words[0], "is not a file of /dev");
   return AddFile(policy, {.source = words[0], .rights = kReadFile | kWriteFile, .origin = origin});

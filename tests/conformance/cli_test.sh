@@ -98,6 +98,31 @@ prints 'every right of the caller' policy explain --allow=all
 prints '^  none: sockets among its own processes only \[default\]$' policy explain
 prints '^policy network: none' run --dry-run ls
 refuses "unknown command 'policy chek'; see 'dunebox --help'" policy chek
+
+# Rules about calls go out as a profile of container engines, and come in as the same rules.
+profile=$(mktemp --suffix=.json)
+trap 'rm -f "$output" "$errors" "$policy" "$profile" "$profile.again.json"' EXIT
+cat >"$profile" <<'E2'
+{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
+ "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+ "syscalls": [
+  {"names": ["read", "write", "exit_group", "arm_fadvise64_64"], "action": "SCMP_ACT_ALLOW"},
+  {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+  {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "excludes": {"caps": ["CAP_SYS_ADMIN"]},
+   "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+  {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+  {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}]}
+E2
+prints '"valueTwo": 0,' policy explain --format=oci-seccomp --policy "$profile"
+"$dunebox" policy explain --format=oci-seccomp --policy "$profile" >"$profile.again.json"
+grep -q '"clone3"' "$profile.again.json" || fail 'a call of the profile is missing'
+! grep -q '"mount"' "$profile.again.json" || fail 'what needs a capability is allowed'
+"$dunebox" policy explain --format=oci-seccomp --policy "$profile.again.json" |
+  cmp - "$profile.again.json" || fail 'another profile than went out has come in'
+refuses "OCI's seccomp section cannot say the rules of umask: an order of different actions" \
+  policy explain --format=oci-seccomp --call 'allow umask if arg0 == 1' --call 'deny=EIO umask if arg0 < 5'
+refuses "--format: 'toml' is not one of text, oci-seccomp; see 'dunebox policy explain --help'" \
+  policy explain --format=toml
 refuses "no file given; see 'dunebox policy check --help'" policy check
 refuses "--ro /nonexistent: /nonexistent: No such file or directory" run --ro /nonexistent ls
 refuses "--net tcp:host.invalid:1: no address known of 'host.invalid'" \

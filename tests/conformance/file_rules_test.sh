@@ -86,7 +86,15 @@ grep -qE "^dunebox: denied: [a-z]+ \\(pid [0-9]+\\) open(at)?\\(.*\"$base/lib/fi
   fail 'the call is not in the report'
 has_line errors "  write $base/lib/file; rule: forbidden by --ro $base/lib"
 has_line errors "  to allow it: --rw $base/lib/file"
-grep -qE '^  at 0x[0-9a-f]+ [^ ]+\+0x[0-9a-f]+$' errors || fail 'the place is not in the report'
+grep -qE '^  at 0x[0-9a-f]+ [^ ]+\+0x[0-9a-f]+ \(.+\+0x[0-9a-f]+\)$' errors || fail 'the place is not in the report'
+
+# What it was given as its output it may open again by name, also where no rule shows it, and no wider.
+: >"$base/given"
+run --ro "$base/lib" -- /bin/sh -c 'exec 2>&7; (echo one) >>/dev/stderr; echo two | tee -a /proc/self/fd/2
+  (echo three) >>/dev/fd/7; cat </dev/stderr && echo four' 7>>"$base/given"
+has_line errors "  read $base/given; rule: none allows it"
+[[ $(<output) == two && $(grep -v '^/bin/sh:' "$base/given") == $'one\ntwo\nthree' ]] ||
+  fail 'descriptors by their names'
 
 run --audit --ro "$base/lib" -- /bin/sh -c 'echo lib/file > "$1"' sh "$base/lib/file"
 status=$?

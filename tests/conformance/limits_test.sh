@@ -36,6 +36,7 @@ expect() {
   if [[ $# -gt 3 && $(<errors) != "$4" ]]; then fail "$1: another message than '$4'"; fi
 }
 # The processes of a session have this test's directory, however they call themselves.
+readonly refused='dunebox: the program was refused more than its limits:'
 is_anybody_there() {
   local process
   for process in /proc/[0-9]*; do
@@ -127,7 +128,7 @@ print(spawned)
 E2
 python --time 60s --pids 8
 status=$?
-expect 'counting tasks' 0 $'7 0\n0\n7\n7 0\n7' ''
+expect 'counting tasks' 0 $'7 0\n0\n7\n7 0\n7' "$refused processes and threads 8"
 # The count goes along an execve, and one process after the other is no more than two.
 run --time 60s --pids 4 -- sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true || exit 1; done
   exec sh -c "for i in 1 2 3 4; do sleep 0.2 & done; wait; echo no"'
@@ -163,7 +164,7 @@ os.wait()
 E2
 python --mem 64M
 status=$?
-expect 'a memory hog' 0 $'True 12\nTrue\n12\nTrue\nTrue\n12' ''
+expect 'a memory hog' 0 $'True 12\nTrue\n12\nTrue\nTrue\n12' "$refused memory 64M"
 run --mem 64M -- /usr/bin/env /usr/bin/python3 -S -c 'bytearray(70 << 20); print("no")'
 status=$?
 expect 'a memory hog behind execve' 1 ''
@@ -183,7 +184,7 @@ print(errno_of(libc.sbrk(80 * MIB)))
 E2
 python --mem 64M
 status=$?
-expect 'memory by mprotect, mremap, brk' 0 $'0\n12\n12\n12' ''
+expect 'memory by mprotect, mremap, brk' 0 $'0\n12\n12\n12' "$refused memory 64M"
 
 # ---- files --------------------------------------------------------------------------------------
 
@@ -200,11 +201,11 @@ for limit in ((33, 33), (32, 4096)):
 E2
 python --nofile 32
 status=$?
-expect 'a descriptor hog' 0 $'24 31 (32, 32)\nrefused\nrefused' ''
+expect 'a descriptor hog' 0 $'24 31 (32, 32)\nrefused\nrefused' "$refused open files 32"
 
 run --fsize 1M -- sh -c 'exec head -c 3000000 /dev/zero >flood'
 status=$?
-expect 'an output flood' 153 ''
+expect 'an output flood' 153 '' 'dunebox: killed: file size limit 1M reached'
 [[ $(stat -c %s flood) -eq 1048576 ]] || fail 'a file beyond --fsize'
 cat >program <<'E2'
 import os, resource, signal
@@ -226,7 +227,7 @@ os.wait()
 E2
 python --fsize 1M
 status=$?
-expect 'the limit of a file, kept' 0 $'refused\nrefused\n27\n27' ''
+expect 'the limit of a file, kept' 0 $'refused\nrefused\n27\n27' "$refused file size 1M"
 
 # ---- surroundings -------------------------------------------------------------------------------
 
@@ -250,7 +251,7 @@ isolation='"[a-z-]+"'
 expect_status() {
   [[ $(head -n 1 status) =~ ^'{"event":"started","pid":'[0-9]+',"engine":"'$engine'","isolation":'$isolation'}'$ ]] ||
     fail "$1: first status line: $(head -n 1 status)"
-  [[ $(tail -n +2 status) == '{"event":"ended",'"$2"'}' ]] || fail "$1: $(tail -n +2 status)"
+  [[ $(tail -n +2 status) == '{"event":"ended",'"$2"',"refused":['"${3-}"']}' ]] || fail "$1: $(tail -n +2 status)"
 }
 run --json-status-fd 9 -- sh -c 'test ! -e /proc/self/fd/9 && exit 7' 9>status
 status=$?
@@ -260,6 +261,15 @@ run --json-status-fd 9 -- sh -c 'kill -USR1 $$' 9>status
 expect_status 'a signal' '"exit_status":138,"signal":10,"reason":"signaled","limit":null'
 run --json-status-fd=9 --time 200ms -- sleep 60 9>status
 expect_status 'wall time' '"exit_status":124,"signal":null,"reason":"limit","limit":"wall-time"'
+# What a program allows itself is no limit of the session's.
+run --json-status-fd 9 --nofile 64 --mem 64M -- /usr/bin/python3 -S -c 'import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, 64))
+try:
+    while True: os.dup(0)
+except OSError: pass
+try: bytearray(65 << 20)
+except MemoryError: pass' 9>status
+expect_status 'a refusal' '"exit_status":0,"signal":null,"reason":"exited","limit":null' '"memory"'
 run --json-status-fd 9 -- true 9>&-
 status=$?
 expect 'a closed status descriptor' 125 '' 'dunebox: --json-status-fd: descriptor 9 is not open'

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "hostcalls/policy/rules.h"
@@ -16,11 +17,27 @@ void Require(bool condition, const char* what) {
   std::abort();
 }
 
+// Does another rule say the same of another path?
+bool IsSaidElsewhere(const Rules& rules, const PathRule& rule) {
+  if (rule.rights == kNoRights && rule.origin == 0) return true;  // as no rule at all
+  for (const PathRule& other : rules.paths) {
+    if (other.path != rule.path && other.rights == rule.rights && other.origin == rule.origin) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void CheckRules(const Rules& rules, std::string_view bytes) {
   Require(Serialize(rules) == bytes, "written again they are the same bytes");
   for (const PathRule& rule : rules.paths) {
     const RightsAndOrigin found = rules.RightsOn(rule.path);
     Require(found.rights == rule.rights && found.origin == rule.origin, "a path finds its rule");
+    const std::string below = rule.path == "/" ? "/below" : rule.path + "/below";
+    Require(!rule.itself_alone || rules.HasRuleBelow(rule.path) ||
+                rules.RightsOn(below).origin != rule.origin ||
+                rules.RightsOn(below).rights != rule.rights || IsSaidElsewhere(rules, rule),
+            "a rule for one object says nothing of what is below");
     Require(rule.rights == kNoRights || rule.path == "/" || rules.LeadsToRights("/"),
             "the root leads to every tree");
     (void)rules.OriginText(rule.origin);

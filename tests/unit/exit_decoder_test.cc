@@ -148,6 +148,14 @@ TEST(ExitDecoder, FailuresSayWhere) {
   EXPECT_NE(reason.find("0x12345678"), std::string::npos) << reason;
 }
 
+TEST(ExitDecoder, AnUnknownExitIsToldWithTheHardwaresReason) {
+  kvm_run run = At(0, 0x1234'5678, KVM_EXIT_UNKNOWN);
+  run.hw.hardware_exit_reason = 0x77;
+  const VmExit exit = DecodeKvmExit(run, kStubs);
+  const std::string& reason = std::get<FailedExit>(exit).reason;
+  EXPECT_NE(reason.find("0x77"), std::string::npos) << reason;
+}
+
 TEST(ExitDecoder, PrivilegeIsTheCodeSelectors) {
   for (int privilege = 0; privilege < 4; ++privilege) {
     kvm_run run{};

@@ -62,18 +62,32 @@ TEST(SessionEnd, IsOneLineOfJsonAndOneForTheUser) {
   EXPECT_EQ(StartedLine(7, "kvm", ""),
             "{\"event\":\"started\",\"pid\":7,\"engine\":\"kvm\",\"isolation\":null}\n");
   const SessionEnd cpu{.reason = EndReason::kCpuTime, .exit_status = 124};
-  EXPECT_EQ(EndedLine(cpu),
+  EXPECT_EQ(EndedLine(cpu, {}),
             "{\"event\":\"ended\",\"exit_status\":124,\"signal\":null,\"reason\":\"limit\","
-            "\"limit\":\"cpu-time\"}\n");
+            "\"limit\":\"cpu-time\",\"refused\":[]}\n");
   EXPECT_EQ(LimitMessage(cpu, limits), "killed: CPU time limit 1ms reached");
   EXPECT_EQ(LimitMessage({.reason = EndReason::kWallTime}, limits),
             "killed: wall time limit 1s reached");
   EXPECT_EQ(LimitMessage({.reason = EndReason::kSignaled, .signal = 9}, limits), "");
   const SessionEnd memory{.reason = EndReason::kMemory, .exit_status = 137, .signal = 9};
-  EXPECT_EQ(EndedLine(memory),
+  EXPECT_EQ(EndedLine(memory, {.memory = true, .file_size = true}),
             "{\"event\":\"ended\",\"exit_status\":137,\"signal\":9,\"reason\":\"limit\","
-            "\"limit\":\"memory\"}\n");
+            "\"limit\":\"memory\",\"refused\":[\"memory\",\"file-size\"]}\n");
   EXPECT_EQ(LimitMessage(memory, {.memory = 512 << 20}), "killed: memory limit 512M reached");
+  const SessionEnd large{.reason = EndReason::kFileSize, .exit_status = 153, .signal = 25};
+  EXPECT_EQ(LimitMessage(large, {.file_size = 1 << 20}), "killed: file size limit 1M reached");
+}
+
+TEST(SessionEnd, SaysWhatWasRefused) {
+  const SessionLimits limits{
+      .memory = 512 << 20, .tasks = 8, .open_files = 64, .file_size = 1 << 20};
+  EXPECT_EQ(RefusalMessage({}, limits), "");
+  EXPECT_EQ(RefusalMessage({.tasks = true}, limits),
+            "the program was refused more than its limits: processes and threads 8");
+  EXPECT_EQ(RefusalMessage({.memory = true, .tasks = true, .open_files = true, .file_size = true},
+                           limits),
+            "the program was refused more than its limits: memory 512M, processes and threads 8, "
+            "open files 64, file size 1M");
 }
 
 TEST(CpuTime, IsFoundBehindWhateverNameAProcessHas) {

@@ -72,7 +72,7 @@ class PolicyCompile : public ::testing::Test {
   std::vector<std::string> OwnPaths() const {
     std::vector<std::string> paths;
     for (const PathRule& rule : session_.rules.paths) {
-      if (!rule.path.starts_with(root_)) continue;
+      if (!rule.path.starts_with(root_) || rule.itself_alone) continue;
       paths.push_back(absl::StrCat(rule.rights, " ", rule.path.substr(root_.size())));
     }
     return paths;
@@ -159,9 +159,51 @@ TEST_F(PolicyCompile, WhatAUserNamesHasToBeThere) {
 TEST_F(PolicyCompile, NothingOfDevAsAWholeMayBeRead) {
   ASSERT_EQ(Compiled(), "");
   for (const PathRule& rule : session_.rules.paths) {
-    EXPECT_NE(rule.path, "/dev");
-    EXPECT_NE(rule.path, "/");
+    if (rule.path == "/dev" || rule.path == "/") {
+      EXPECT_TRUE(rule.itself_alone);
+    }
   }
+  EXPECT_EQ(session_.rules.RightsOn("/dev/mem").rights, kNoRights);
+}
+
+TEST_F(PolicyCompile, WhatOnlyLeadsToTreesCanBeListedInAView) {
+  Say(Setting::kRead, "data:/there/is/data");
+  Say(Setting::kRead, "data");
+  ASSERT_EQ(Compiled(), "");
+  for (const char* way : {"/", "/dev", "/there", "/there/is", "/tmp"}) {
+    EXPECT_EQ(session_.rules.RightsOn(way).rights, kReadFile) << way;
+  }
+  EXPECT_EQ(session_.rules.RightsOn("/there/other").rights, kNoRights);
+  EXPECT_EQ(session_.rules.RightsOn("/tmp/other").rights, kNoRights);
+  surroundings_.mount_namespace = false;
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_EQ(session_.rules.RightsOn("/").rights, kNoRights) << "it is the host's";
+  EXPECT_EQ(session_.rules.RightsOn("/dev").rights, kNoRights);
+}
+
+TEST_F(PolicyCompile, AHiddenTreeIsThereForNobody) {
+  Say(Setting::kWrite, ".");
+  Say(Setting::kHide, "link");
+  Say(Setting::kRead, "data/inner");
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_THAT(OwnPaths(), ElementsAre("15 ", "0 /data", "9 /data/inner", "0 /link"));
+  ASSERT_NE(MountAt(root_ + "/data"), nullptr);
+  EXPECT_EQ(MountAt(root_ + "/data")->kind, MountKind::kHidden);
+  EXPECT_EQ(MountAt(root_ + "/link"), nullptr);
+  // The later rule for a place counts here, too.
+  Say(Setting::kRead, "data");
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_EQ(MountAt(root_ + "/data")->kind, MountKind::kBind);
+}
+
+TEST_F(PolicyCompile, WhatIsToBeHiddenHasToBeThereIfItsTreeIsShown) {
+  Say(Setting::kHide, "/nowhere/at/all");
+  ASSERT_EQ(Compiled(), "");
+  Say(Setting::kRead, ".:/there");
+  Say(Setting::kHide, "/there/data");
+  ASSERT_EQ(Compiled(), "");
+  Say(Setting::kHide, "/there/dta");
+  EXPECT_EQ(Compiled(), "test: " + root_ + "/dta: No such file or directory");
 }
 
 TEST_F(PolicyCompile, TheProgramsDirectoryIsItsOwnUnlessItHoldsMuchElse) {
@@ -386,6 +428,7 @@ TEST_F(PolicyCompile, TheExplanationIsInPlainWords) {
   read, execute: /there (which is )" +
                       root_ + R"(/data) [test]
   read, write, create and remove, execute: /scratch (empty at first, in memory, 64M at most) [test]
+  list what leads to these: /, /dev [default]
   nothing else
 network:
   connect to two.example, port 443 [test]

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "hostcalls/policy/cure.h"
+
 namespace dunebox::hostcalls::policy {
 namespace {
 
@@ -128,6 +132,46 @@ TEST(Rules, ABoolIsNothingButZeroOrOne) {
   std::string bytes = Serialize(Rules{});
   bytes[8] = 2;  // allow_all, behind the magic number
   EXPECT_FALSE(ParseRules(bytes).ok());
+}
+
+TEST(Rules, OneOfAnObjectAloneSaysNothingOfWhatIsBelow) {
+  Rules rules = Example();
+  rules.paths.insert(rules.paths.begin(),
+                     {{.path = "/", .rights = kReadFile, .itself_alone = true},
+                      {.path = "/home", .rights = kReadFile, .itself_alone = true}});
+  for (const Rules& same : {rules, *ParseRules(Serialize(rules))}) {
+    EXPECT_EQ(same.RightsOn("/").rights, kReadFile);
+    EXPECT_EQ(same.RightsOn("/home").rights, kReadFile);
+    EXPECT_EQ(same.RightsOn("/home/me").rights, kNoRights);
+    EXPECT_EQ(same.RightsOn("/etc/shadow").rights, kNoRights);
+    EXPECT_EQ(same.RightsOn("/home/me/project/x").rights, kAllRights);
+  }
+}
+
+TEST(Cure, IsTheNarrowestFlag) {
+  EXPECT_EQ(CureFor(kReadFile, "/srv/data/a"), "--ro /srv/data/a");
+  EXPECT_EQ(CureFor(kNoRights, "/srv/data/a"), "--ro /srv/data/a");
+  EXPECT_EQ(CureFor(kWriteFile, "/srv/data/a"), "--rw /srv/data/a");
+  EXPECT_EQ(CureFor(kExecuteFile, "/srv/tool"), "--ro /srv/tool");
+  EXPECT_EQ(CureFor(kCreateFile, "/srv/data/new"), "--rw /srv/data");
+  EXPECT_EQ(CureFor(kReadFile, "/dev/fuse"), "--device /dev/fuse");
+  EXPECT_EQ(CureFor(kWriteFile, "/dev/fuse"), "--device /dev/fuse");
+}
+
+TEST(Cure, IsNeverATreeWithEverybodysThingsInIt) {
+  EXPECT_EQ(CureFor(kReadFile, "/"), "--ro of what is needed below /, not of all that is there");
+  for (const std::string place : {"/", "/tmp", "/home", "/home/ann", "/etc", "/dev", "/var/lib"}) {
+    const std::string file = place == "/" ? "/new" : place + "/new";
+    EXPECT_TRUE(CureFor(kCreateFile, file).starts_with("--rw of what is needed below ")) << place;
+    EXPECT_TRUE(CureFor(kReadFile, place).starts_with("--ro of what is needed below ")) << place;
+  }
+  EXPECT_EQ(CureFor(kCreateFile, "/home/ann/work/new"), "--rw /home/ann/work");
+}
+
+TEST(Cure, IsNothingWhereNoFlagHelps) {
+  EXPECT_EQ(CureFor(kReadFile, "pipe:[123]"), "");
+  EXPECT_EQ(CureFor(kReadFile, "/srv/a (deleted)"), "");
+  EXPECT_EQ(CureFor(kReadFile, ""), "");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "runtime/jit/symbols.h"
+#include "runtime/loader/symbols.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <iterator>
 #include <string>
 
-namespace dunebox::runtime {
+namespace dunebox::loader {
 namespace {
 
 using ::testing::IsEmpty;
@@ -60,4 +60,4 @@ TEST(Symbols, ADamagedFileIsReadWithoutHarm) {
 }
 
 }  // namespace
-}  // namespace dunebox::runtime
+}  // namespace dunebox::loader

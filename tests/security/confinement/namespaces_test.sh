@@ -69,7 +69,7 @@ status=$?
 expect 'the devices' 0 ''
 run -- bash -c 'cd /proc && echo [0-9]*; echo $$'
 status=$?
-expect 'the processes' 0 $'1 2\n2'
+expect 'the processes' 0 $'2\n2'  # its own alone: file rules
 # With a control group, too, the runtime keeps no descriptor of the host's where the program has its own.
 inherited=$("${as_user[@]}" "$dunebox" run "--engine=$engine" --allow=all -- \
   bash -c 'cd /proc/self/fd && echo *' </dev/null 2>&1)
@@ -123,6 +123,20 @@ run --rw "$work/out:/out" --ro "$work/shared:/out/missing" -- true
 status=$?
 [[ $status -eq 125 && $(<"$work/errors") == *'make it there first'* && ! -e $work/out/missing ]] ||
   fail 'a place for a mount is made in the host'\''s tree'
+# What only leads to a tree is listed; what is hidden is nobody's, but for what another rule shows of it.
+run --ro "$work/shared:/deep/er/in" -- bash -c 'ls / /deep >/dev/null && ls /dev | grep -x null && ls /deep/er'
+status=$?
+expect 'listings' 0 $'null\nin'
+mkdir -p "$work/out/keys/public" && echo key >"$work/out/keys/private" && echo public >"$work/out/keys/public/one" &&
+  echo secret >"$work/out/secret" && chmod -R a+rwX "$work/out" || exit 2
+run --rw "$work/out:/out" --hide /out/keys --hide /out/secret --ro "$work/out/keys/public:/out/keys/public" -- bash -c \
+  'cd /out; cat keys/public/*; cat keys/private secret; ls keys; : >keys/new; : >secret; mv keys new; rm -r secret keys; ls'
+status=$?
+expect 'what is hidden' 0 $'public\ncopy\nkeys\nsecret'
+[[ $(<"$work/out/secret") == secret && $(<"$work/out/keys/private") == key && ! -e $work/out/keys/new ]] ||
+  fail 'what is hidden is changed'
+grep -q '; rule: forbidden by --hide /out/secret' "$work/errors" || fail 'what is hidden: the report'
+rm -rf "$work/out/"{keys,secret}
 run -- bash -c 'readlink /bin /lib; test -x /bin/sh'
 status=$?
 expect 'links' 0 $'usr/bin\nusr/lib'
@@ -151,8 +165,8 @@ without() {
   status=$?
 }
 if [[ $engine == jit ]]; then
-  without mnt --ro /usr -- true
-  [[ $status -eq 125 && $(<"$work/errors") == *'mount namespace is needed for a tmpfs at /tmp'* ]] ||
+  without mnt --ro /usr --tmpfs /scratch -- true
+  [[ $status -eq 125 && $(<"$work/errors") == *'mount namespace is needed for a tmpfs at /scratch'* ]] ||
     fail 'a plan that cannot be without a mount namespace'
   without net --ro /usr -- echo without
   expect 'no network namespace, which wall 1 makes up for' 0 without

@@ -1,4 +1,4 @@
-#include "runtime/jit/symbols.h"
+#include "runtime/loader/symbols.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -8,9 +8,10 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/file_descriptor.h"
 
-namespace dunebox::runtime {
+namespace dunebox::loader {
 namespace {
 
 // Files are not to be trusted: a table larger than this is not read.
@@ -44,18 +45,15 @@ std::optional<std::uint64_t> FileOffset(const std::vector<Elf64_Phdr>& segments,
   return std::nullopt;
 }
 
-std::string NameAt(const std::vector<char>& strings, std::uint32_t at) {
+std::string TextAt(const std::vector<char>& strings, std::uint32_t at) {
   if (at >= strings.size()) return {};
   return std::string(strings.data() + at, strnlen(strings.data() + at, strings.size() - at));
 }
 
 }  // namespace
 
-std::vector<Symbol> ReadSymbols(const std::string& path) {
+std::vector<Symbol> ReadSymbolsHere(int fd) {
   std::vector<Symbol> result;
-  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  if (!file.valid()) return result;
-  const int fd = file.get();
   const auto headers = ReadTable<Elf64_Ehdr>(fd, 0, sizeof(Elf64_Ehdr));
   if (headers.empty() || std::memcmp(headers[0].e_ident, ELFMAG, SELFMAG) != 0 ||
       headers[0].e_ident[EI_CLASS] != ELFCLASS64 || headers[0].e_machine != EM_X86_64) {
@@ -75,16 +73,23 @@ std::vector<Symbol> ReadSymbols(const std::string& path) {
     const unsigned type = ELF64_ST_TYPE(symbol.st_info);
     if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol.st_size == 0) continue;
     const std::optional<std::uint64_t> offset = FileOffset(segments, symbol.st_value);
-    if (offset) result.push_back({*offset, symbol.st_size, NameAt(strings, symbol.st_name)});
+    if (offset) result.push_back({*offset, symbol.st_size, TextAt(strings, symbol.st_name)});
   }
   std::ranges::stable_sort(result, {}, &Symbol::offset);
   return result;
 }
 
-std::optional<std::string> SymbolNames::NameOf(const std::string& path, std::uint64_t file_offset) {
-  const auto [file, is_new] = files_.try_emplace(path);
-  if (is_new) file->second = ReadSymbols(path);
-  const std::vector<Symbol>& symbols = file->second;
+std::vector<Symbol> ReadSymbols(const std::string& path) {
+  std::vector<Symbol> result;
+  hostcalls::WithSeparateDescriptors([&] {
+    const runtime::FileDescriptor file(
+        open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (file.valid()) result = ReadSymbolsHere(file.get());
+  });
+  return result;
+}
+
+std::optional<std::string> NameAt(const std::vector<Symbol>& symbols, std::uint64_t file_offset) {
   auto next = std::ranges::upper_bound(symbols, file_offset, {}, &Symbol::offset);
   if (next == symbols.begin()) return std::nullopt;
   const Symbol& symbol = *--next;
@@ -93,4 +98,10 @@ std::optional<std::string> SymbolNames::NameOf(const std::string& path, std::uin
   return distance == 0 ? symbol.name : absl::StrFormat("%s+0x%x", symbol.name, distance);
 }
 
-}  // namespace dunebox::runtime
+std::optional<std::string> SymbolNames::NameOf(const std::string& path, std::uint64_t file_offset) {
+  const auto [file, is_new] = files_.try_emplace(path);
+  if (is_new) file->second = ReadSymbols(path);
+  return NameAt(file->second, file_offset);
+}
+
+}  // namespace dunebox::loader
