@@ -79,6 +79,7 @@ enum class Answer : std::uint8_t {
   kChildTid,     // set_tid_address: notes the address
   kRobustList,   // set_robust_list: the same
   kFutex,        // futex, to wake where BeginFutex has told of nobody
+  kMemory,       // mmap and its like, in the memory that AddressSpace::OpenPool has lent
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.

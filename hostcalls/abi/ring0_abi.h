@@ -4,9 +4,10 @@
 //
 // Supervisor half, 4 KiB pages, guest-virtual = kArenaVirt + arena offset:
 //
-//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor)
+//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; two pages)
 //   + DUNE_GDT_OFFSET     GDT            (one for all vCPUs but for the TSS descriptor: per vCPU)
 //   + DUNE_IDT_OFFSET     IDT
+//   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
 #ifndef DUNEBOX_HOSTCALLS_ABI_RING0_ABI_H_
@@ -48,8 +49,10 @@
 #define DUNE_STATE_ROBUST_LIST 752
 #define DUNE_STATE_THREAD_ID 760
 #define DUNE_STATE_FUTEX_WAITS 768
+#define DUNE_STATE_FAULTS 776
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
+#define DUNE_FAULT_USER 4 /* of a page fault's error code */
 
 // Entries of Ring0State::answer_of from here on are routines (quick_routines.inc), below it answers.
 #define DUNE_QUICK_ANSWERS 16
@@ -59,6 +62,11 @@
 #define DUNE_QUICK_CHILD_TID 19
 #define DUNE_QUICK_ROBUST_LIST 20
 #define DUNE_QUICK_FUTEX 21
+#define DUNE_QUICK_MEMORY 22
+
+// In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
+#define DUNE_BLOCK_STATE 0x200
+#define DUNE_BLOCK_TRAP_STACK_TOP 0xc00
 
 // FutexWaits: of a futex word at address a, the count at (a >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS.
 #define DUNE_FUTEX_SHIFT 4
@@ -123,8 +131,10 @@ struct ImageHeader {
   std::uint64_t quick_routines_end;
   std::uint64_t quick_retreat;   // leaves the call to the host as if ring 0 had not begun
   std::uint64_t page_fault;      // the stub of vector 14 that also leaves CR2, for IDTs that want it
+  std::uint64_t fault_test;      // a fault is answered; looks at Ring0State::interrupted
+  std::uint64_t fault_return;    // its IRETQ
 };
-static_assert(sizeof(ImageHeader) == 21 * 8);
+static_assert(sizeof(ImageHeader) == 23 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
@@ -137,7 +147,7 @@ struct Ring0State {
   std::uint64_t answers[kAnswers];
   std::uint64_t saved_rcx;
   std::uint64_t answered;     // calls so far
-  std::uint64_t interrupted;  // leave by quick_out instead of to ring 3
+  std::uint64_t interrupted;  // leave by quick_out or trap_out instead of to ring 3
   std::uint64_t saved_rax, saved_rsp, saved_r8, saved_r9;
   std::uint64_t stack;        // where routines that touch the program's memory take traps
   std::uint64_t mask;         // the thread's signal mask, and the least and most it may become here
@@ -147,6 +157,7 @@ struct Ring0State {
   std::uint64_t robust_list;  // set_robust_list
   std::uint64_t thread_id;
   std::uint64_t futex_waits;  // where FutexWaits is
+  std::uint64_t faults;       // page faults answered so far
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -166,6 +177,7 @@ static_assert(offsetof(Ring0State, child_tid) == DUNE_STATE_CHILD_TID);
 static_assert(offsetof(Ring0State, robust_list) == DUNE_STATE_ROBUST_LIST);
 static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
+static_assert(offsetof(Ring0State, faults) == DUNE_STATE_FAULTS);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
 // One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and

@@ -4,7 +4,13 @@
 // header to find the entry points. No policy and no call numbers here: what ring 0 answers by
 // itself is in each vCPU's Ring0State.
 
+#include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/abi/ring0_abi.h"
+
+// From a trap frame's RIP on the trap stack.
+#define FROM_RIP(offset) (DUNE_BLOCK_STATE + (offset) - (DUNE_BLOCK_TRAP_STACK_TOP - 40))
+#define INTERRUPTED_FROM_RIP FROM_RIP(DUNE_STATE_INTERRUPTED)
+#define FAULTS_FROM_RIP FROM_RIP(DUNE_STATE_FAULTS)
 
         .section .image, "ax"
 image:
@@ -29,6 +35,8 @@ image:
         .quad   quick_routines_end - image
         .quad   quick_retreat - image
         .quad   page_fault - image
+        .quad   fault_test - image
+        .quad   fault_return - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -50,14 +58,59 @@ vectors:
 
 // Entered from: the CPU as vector 14, where CR2 is wanted without a look at the system registers.
 // Stack: error code, RIP, CS, RFLAGS, RSP, SS; nothing else uses what is below.
-// Leaves to: trap, with CR2 below the TrapFrame.
+// Leaves to: ring 3 when the memory pool has answered the fault; else trap, with CR2 below the TrapFrame.
         .balign 16
 page_fault:
         pushq   $14
-        movq    %rax, -8(%rsp)
+        subq    $16, %rsp
+        movq    %rax, 8(%rsp)
         movq    %cr2, %rax
-        movq    %rax, -DUNE_FAULT_ADDRESS_BELOW(%rsp)
-        movq    -8(%rsp), %rax
+        movq    %rax, (%rsp)
+        // Ring 3's own access, at a page of the pool.
+        testb   $DUNE_FAULT_USER, 24(%rsp)
+        jz      1f
+        pushq   %rdi
+        movabsq $(DUNE_ARENA_VIRT + DUNE_POOL_OFFSET), %rdi
+        subq    DUNE_POOL_START(%rdi), %rax
+        shrq    $12, %rax
+        cmpq    DUNE_POOL_PAGES(%rdi), %rax
+        jae     2f
+        pushq   %rsi
+        pushq   %rdx
+        pushq   %rcx
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+        movq    %rax, %rsi
+        movq    88(%rsp), %rdx
+        cld
+        call    ring0_pool_fault
+        popq    %r11
+        popq    %r10
+        popq    %r9
+        popq    %r8
+        popq    %rcx
+        popq    %rdx
+        popq    %rsi
+        testb   %al, %al
+        jz      2f
+        popq    %rdi
+        movq    8(%rsp), %rax
+        addq    $(16 + 16), %rsp
+// Stack: RIP, CS, RFLAGS, RSP, SS, as it came; the registers are ring 3's. A host that has stopped the vCPU
+// behind here goes on here again, with the word below set.
+        incq    FAULTS_FROM_RIP(%rsp)
+fault_test:
+        cmpq    $0, INTERRUPTED_FROM_RIP(%rsp)
+        jne     3f
+fault_return:
+        iretq
+3:      subq    $16, %rsp
+        jmp     trap
+2:      popq    %rdi
+1:      movq    8(%rsp), %rax
+        addq    $16, %rsp
         jmp     trap
 
 // Entered from: a vector stub.
@@ -128,3 +181,5 @@ probe_user:
         outb    %al, $DUNE_PORT_TRAP
         ud2
 probe_user_end:
+
+        .section .note.GNU-stack, "", @progbits

@@ -19,11 +19,19 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
   const GuestVirt image = layout::ArenaVirt(layout::kImageOffset);
   const Stubs stubs = own_ring0 ? Stubs::OfProgramImage(image) : Stubs::At(image);
   WriteIdt(vm.arena(layout::kIdtOffset), stubs.vectors, ring);
-  absl::Status status = tables.MapSupervisor(image, GuestPhys{layout::kImageOffset},
-                                             /*writable=*/false, /*execute=*/true);
-  if (!status.ok()) return status;
-  return tables.MapSupervisor(layout::ArenaVirt(layout::kIdtOffset), GuestPhys{layout::kIdtOffset},
-                              /*writable=*/false, /*execute=*/false);
+  for (std::uint64_t offset = 0; offset < layout::kImageBytes; offset += kPageSize) {
+    absl::Status status = tables.MapSupervisor(image + offset, GuestPhys{layout::kImageOffset + offset},
+                                               /*writable=*/false, /*execute=*/true);
+    if (!status.ok()) return status;
+  }
+  for (std::uint64_t offset = layout::kIdtOffset; offset < layout::kPoolTablesOffset;
+       offset += kPageSize) {
+    absl::Status status =
+        tables.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset},
+                             /*writable=*/offset >= layout::kPoolOffset, /*execute=*/false);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status InstallSupervisorFor(const Probe& probe, Vm& vm, PageTables& tables,
@@ -101,6 +109,9 @@ absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
   absl::Status status = InstallSupervisorFor(probe_, *vm_, mmu_.tables(), ring_);
   if (!status.ok()) return status;
+  if (Vcpu::LeavesSystemRegisters(probe_, ring_) && probe_.paging == Paging::kTwoDimensional) {
+    mmu_.OfferPool();
+  }
   space_.SetObserver(&mmu_);
   return absl::OkStatus();
 }
@@ -151,12 +162,14 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   std::array<std::uint64_t, kVcpuEvents> totals{};
   std::uint64_t vcpus = 0;
   std::uint64_t answered = 0;
+  std::uint64_t faults = 0;
   {
     std::lock_guard lock(pool_->mutex);
     for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
       if (vcpu == nullptr) continue;
       ++vcpus;
       answered += vcpu->answered();
+      faults += vcpu->faults_answered();
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
@@ -165,6 +178,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
     counters.push_back({kVcpuEventNames[i], totals[i]});
   }
   counters.push_back({"answered_in_ring0", answered});
+  counters.push_back({"faults_in_ring0", faults});
   return counters;
 }
 

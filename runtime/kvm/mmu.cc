@@ -53,8 +53,12 @@ absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
 // Resolve, and that waits for our lock. Only then is memory of tables reused.
 // A fault that KVM was at work on with what it had read before finds its memslot still there: KVM
 // waits for such a one before a slot is really gone.
+// Ring 0 loses its view of the pool's tables for good: what it remembers of where they were must never be
+// wrong.
 absl::Status Mmu::StartOver() {
   ++times_started_over_;
+  pool().pages = 0;
+  offers_pool_ = false;
   tables_.Detach();
   if (absl::Status status = vm_.DropGranules(); !status.ok()) return status;
   tables_.Reuse();
@@ -74,7 +78,41 @@ Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
   return tables_.entries_written() == written ? Resolution::kWasMapped : Resolution::kMapped;
 }
 
+abi::MemoryPool& Mmu::pool() const {
+  return *reinterpret_cast<abi::MemoryPool*>(vm_.arena(layout::kPoolOffset));
+}
+
+abi::MemoryPool* Mmu::Pool() {
+  std::lock_guard lock(mutex_);
+  return offers_pool_ ? &pool() : nullptr;
+}
+
+absl::Status Mmu::OpenPool(const GuestRange& range) {
+  std::lock_guard lock(mutex_);
+  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
+  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
+  if (!frame.ok()) return frame.status();
+  for (std::uint64_t table = 0; !pool_is_shown_ && table < abi::MemoryPool::kTables; ++table) {
+    absl::Status shown = tables_.ShowLeafTable(
+        range.start + table * kSpan, layout::ArenaVirt(layout::kPoolTablesOffset + table * kPageSize));
+    if (!shown.ok()) return shown;
+  }
+  pool_is_shown_ = true;
+  pool().start = range.start.value;
+  pool().first_frame = frame->value;
+  pool().free_end = pool().pages = abi::MemoryPool::kPages;
+  pool().answered = 0;
+  return absl::OkStatus();
+}
+
 Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
+  // Of the open pool only what ring 0 may not answer comes here: what the program may not do, and now and
+  // then an access of ring 0's own.
+  if (const auto page = space_.FindInOpenPool(GuestVirt{address})) {
+    if (!page->used) return Resolution::kNoMapping;
+    if (!Allows(page->protection, error_code)) return Resolution::kForbidden;
+    space_.ClosePool();
+  }
   // Probed before the lock is taken: touching guest memory may block. What changes meanwhile
   // shows as another fault.
   const bool backed =

@@ -56,6 +56,10 @@ class Mmu final : public memory::MappingObserver {
 
   void Forget(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return true; }
+  // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
+  void OfferPool() { offers_pool_ = true; }
+  abi::MemoryPool* Pool() override;
+  absl::Status OpenPool(const GuestRange& range) override;
 
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
@@ -63,12 +67,15 @@ class Mmu final : public memory::MappingObserver {
   // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
+  abi::MemoryPool& pool() const;
 
   Vm& vm_;
   memory::AddressSpace& space_;
   std::mutex mutex_;
   PageTables tables_;
   GuestRange alias_;
+  bool offers_pool_ = false;
+  bool pool_is_shown_ = false;  // ring 0 sees its leaf tables
   std::atomic<std::uint64_t> times_started_over_ = 0;
 };
 

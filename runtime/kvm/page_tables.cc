@@ -97,6 +97,14 @@ absl::Status PageTables::MapSupervisor(GuestVirt address, GuestPhys frame, bool 
   return absl::OkStatus();
 }
 
+absl::Status PageTables::ShowLeafTable(GuestVirt span, GuestVirt address) {
+  if (absl::StatusOr<std::uint64_t*> leaf = LeafTable(span, /*user=*/true); !leaf.ok()) {
+    return leaf.status();
+  }
+  return MapSupervisor(address, LevelOf(1).at(SpanNumber(span, 1)), /*writable=*/true,
+                       /*execute=*/false);
+}
+
 absl::Status PageTables::MapSpan(const GuestRange& range, GuestPhys first_frame,
                                  PageTableEntry rights) {
   absl::StatusOr<std::uint64_t*> leaf = LeafTable(range.start, /*user=*/true);

@@ -40,6 +40,9 @@ class PageTables {
                        dune::x86::PageTableEntry rights);
   // How many leaf entries MapSpan has written: what it found as it should be is not written.
   std::uint64_t entries_written() const { return entries_written_; }
+  // Shows ring 0, at `address`, the leaf table of the 2 MiB span that starts at `span`; ring 0 then fills it
+  // as well. Once a span: the table stays until Reuse.
+  absl::Status ShowLeafTable(GuestVirt span, GuestVirt address);
   // Makes every leaf of the range not present.
   void Clear(const GuestRange& range);
   // Calls back for each page of the range that has a present leaf.

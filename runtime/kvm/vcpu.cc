@@ -75,6 +75,8 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_ROBUST_LIST;
     case runtime::Answer::kFutex:
       return DUNE_QUICK_FUTEX;
+    case runtime::Answer::kMemory:
+      return DUNE_QUICK_MEMORY;
   }
   return 0;  // no routine: the host's
 }
@@ -367,6 +369,12 @@ void Vcpu::ReadUserState(Registers& registers) const {
   registers.rflags = run().s.regs.regs.rflags;
 }
 
+// The trap needs nothing of the supervisor; but a signal that came on the way into ring 0 does.
+Vcpu::Step Vcpu::GoOn() const {
+  if (state().interrupted != 0) return Exit{Interrupted{}};
+  return Resume{};
+}
+
 Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   const std::uint64_t address = FaultAddress();
   if (address == stubs_.syscall_entry.value && registers.rip == address) {
@@ -391,10 +399,10 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   if (resolution != Resolution::kWasMapped) fruitless_faults_ = 0;
   switch (resolution) {
     case Resolution::kMapped:
-      return Resume{};
+      return GoOn();
     case Resolution::kWasMapped:
       if (ring_ == ProgramRing::kRing3 || ++fruitless_faults_ < kMostFruitlessFaults) {
-        return Resume{};
+        return GoOn();
       }
       fruitless_faults_ = 0;
       return fault(false, error_code | x86::page_fault::kPresent);
@@ -498,15 +506,15 @@ Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
     ReadAfterSyscall(registers);
     return Exit{Interrupted{}};
   }
-  if (IsIn(rip, stubs_.quick_entry, stubs_.quick_sysret)) {
-    // Whatever has been answered by now, it leaves ring 0 by a hypercall.
-    state().interrupted = 1;
-    if (rip > stubs_.quick_test.value) {
-      run().s.regs.regs.rip = stubs_.quick_test.value;
-      run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
-    }
-  }
-  // On the way in: run on to the hypercall. Whoever kicked is served after that exit.
+  // On the way in, or with an answer: it leaves ring 0 by a hypercall, and whoever kicked is served then.
+  state().interrupted = 1;
+  const auto test_again = [&](GuestVirt test, GuestVirt end) {
+    if (rip <= test.value || rip >= end.value) return;
+    run().s.regs.regs.rip = test.value;
+    run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  };
+  test_again(stubs_.quick_test, stubs_.quick_sysret);
+  test_again(stubs_.fault_test, stubs_.fault_return + 1);
   Unkick();
   return Resume{};
 }

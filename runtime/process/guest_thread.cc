@@ -23,7 +23,9 @@ void OnSystemCall(GuestThread& thread) {
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
   const FutexNotice notice(*thread.engine, request);
+  thread.pool_use.BeforeCall(thread, request.number);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  thread.pool_use.AfterCall(thread, request.number);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
   if (result.is_registers_set()) return;
   if (result.is_restart()) {
