@@ -15,9 +15,13 @@
 #ifndef DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 #define DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 
-// As the assembler sees them: where MemoryPool is in the arena, and its leaf tables one after the other.
+// As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, and its leaf
+// tables one after the other.
 #define DUNE_POOL_OFFSET 0x3000
-#define DUNE_POOL_TABLES_OFFSET 0x5000
+#define DUNE_SCRATCH_OFFSET 0x5000
+#define DUNE_POOL_TABLES_OFFSET 0x6000
+// In that page: an XSAVE area that came with a signal frame, then one of a fresh process.
+#define DUNE_SCRATCH_INITIAL 3072
 #define DUNE_POOL_START 0
 #define DUNE_POOL_PAGES 8
 
@@ -51,7 +55,7 @@ struct MemoryPool {
 };
 static_assert(offsetof(MemoryPool, start) == DUNE_POOL_START);
 static_assert(offsetof(MemoryPool, pages) == DUNE_POOL_PAGES);
-static_assert(DUNE_POOL_OFFSET + sizeof(MemoryPool) <= DUNE_POOL_TABLES_OFFSET);
+static_assert(DUNE_POOL_OFFSET + sizeof(MemoryPool) <= DUNE_SCRATCH_OFFSET);
 
 // A call as SYSCALL brings it.
 struct PoolCall {

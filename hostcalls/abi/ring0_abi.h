@@ -29,6 +29,8 @@
 // Bytes of one vector stub; stub n is at vectors + n * DUNE_VECTOR_STRIDE.
 #define DUNE_VECTOR_STRIDE 16
 #define DUNE_VECTOR_COUNT 32
+// In a TrapFrame: no exception; ring 0 was told to leave instead of going on in ring 3.
+#define DUNE_VECTOR_NONE 32
 
 // Ring0State, as the assembler sees it.
 #define DUNE_QUICK_NUMBERS 512 /* greater numbers share the entry behind the last */
@@ -50,6 +52,7 @@
 #define DUNE_STATE_THREAD_ID 760
 #define DUNE_STATE_FUTEX_WAITS 768
 #define DUNE_STATE_FAULTS 776
+#define DUNE_STATE_TRAPS 792
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 #define DUNE_FAULT_USER 4 /* of a page fault's error code */
@@ -63,6 +66,7 @@
 #define DUNE_QUICK_ROBUST_LIST 20
 #define DUNE_QUICK_FUTEX 21
 #define DUNE_QUICK_MEMORY 22
+#define DUNE_QUICK_SIGNAL_RETURN 23
 
 // In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
 #define DUNE_BLOCK_STATE 0x200
@@ -89,6 +93,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hostcalls/abi/signal_frame.h"
+
 namespace dunebox::abi {
 
 // What a vector stub leaves at RSP when it executes its OUT: its vector, the error code (0 where
@@ -107,6 +113,25 @@ static_assert(offsetof(TrapFrame, vector) == 0 && offsetof(TrapFrame, error_code
 static_assert(offsetof(TrapFrame, rip) == 16 && offsetof(TrapFrame, cs) == 24);
 static_assert(offsetof(TrapFrame, rflags) == 32 && offsetof(TrapFrame, rsp) == 40);
 static_assert(offsetof(TrapFrame, ss) == 48);
+
+// The program as it stands in ring 0, on the trap stack: what entry.S pushes below a TrapFrame.
+struct GuestState {
+  std::uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
+  std::uint64_t cr2;
+  std::uint64_t unused;
+  TrapFrame trap;
+};
+static_assert(offsetof(GuestState, trap) == offsetof(GuestState, cr2) + DUNE_FAULT_ADDRESS_BELOW);
+
+// The program's handler of SIGSEGV, for page faults in the memory pool; the host's to write.
+struct TrapDelivery {
+  std::uint64_t handler;     // 0: such a signal is the host's to deliver, and to come back from
+  std::uint64_t restorer;
+  std::uint64_t blocks;      // what the handler adds to the mask
+  AlternateStack stack;      // as frames show it: this handler does not switch to it
+  std::uint64_t state_size;  // of the XSAVE area
+  std::uint64_t features;    // XCR0
+};
 
 // The first bytes of the image: where its entry points are, as offsets from its start.
 struct ImageHeader {
@@ -158,6 +183,8 @@ struct Ring0State {
   std::uint64_t thread_id;
   std::uint64_t futex_waits;  // where FutexWaits is
   std::uint64_t faults;       // page faults answered so far
+  std::uint64_t traps_delivered;  // to the program's handler
+  TrapDelivery traps;
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -178,6 +205,7 @@ static_assert(offsetof(Ring0State, robust_list) == DUNE_STATE_ROBUST_LIST);
 static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
 static_assert(offsetof(Ring0State, faults) == DUNE_STATE_FAULTS);
+static_assert(offsetof(Ring0State, traps) == DUNE_STATE_TRAPS);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
 // One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "libdune/ring0/image.h"
@@ -16,6 +17,10 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
   const bool own_ring0 = ring == ProgramRing::kRing0;
   std::ranges::copy(own_ring0 ? dune::ProgramImage() : dune::Ring0Image(),
                     vm.arena(layout::kImageOffset));
+  // With which a handler begins. Everything else of the area is zero.
+  constexpr std::uint64_t kMxcsr =
+      layout::kScratchOffset + DUNE_SCRATCH_INITIAL + abi::kMxcsrOffset;
+  std::memcpy(vm.arena(kMxcsr), &abi::kInitialMxcsr, sizeof(abi::kInitialMxcsr));
   const GuestVirt image = layout::ArenaVirt(layout::kImageOffset);
   const Stubs stubs = own_ring0 ? Stubs::OfProgramImage(image) : Stubs::At(image);
   WriteIdt(vm.arena(layout::kIdtOffset), stubs.vectors, ring);
@@ -163,6 +168,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   std::uint64_t vcpus = 0;
   std::uint64_t answered = 0;
   std::uint64_t faults = 0;
+  std::uint64_t traps = 0;
   {
     std::lock_guard lock(pool_->mutex);
     for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
@@ -170,6 +176,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
       ++vcpus;
       answered += vcpu->answered();
       faults += vcpu->faults_answered();
+      traps += vcpu->traps_delivered();
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
@@ -179,6 +186,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   }
   counters.push_back({"answered_in_ring0", answered});
   counters.push_back({"faults_in_ring0", faults});
+  counters.push_back({"signals_in_ring0", traps});
   return counters;
 }
 

@@ -77,6 +77,8 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_FUTEX;
     case runtime::Answer::kMemory:
       return DUNE_QUICK_MEMORY;
+    case runtime::Answer::kSignalReturn:
+      return DUNE_QUICK_SIGNAL_RETURN;
   }
   return 0;  // no routine: the host's
 }
@@ -230,6 +232,22 @@ void Vcpu::Lend(const runtime::OwnState& own) {
   shared.mask_most = own.signal_mask | own.addable_signals;
   shared.child_tid = own.clear_child_tid;
   shared.robust_list = own.robust_list;
+  LendHandler(own.fault_handler);
+}
+
+void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
+  abi::TrapDelivery& traps = state().traps;
+  // Ring 0 leaves to the handler by IRETQ, and keeps one XSAVE area.
+  const bool usable = !handler.IsNone() && (handler.address >> DUNE_USER_ADDRESS_BITS) == 0 &&
+                      features_.xcr0 != 0 &&
+                      features_.xsave_size + sizeof(abi::kMagic2) <= DUNE_SCRATCH_INITIAL;
+  traps.handler = usable ? handler.address : 0;
+  if (!usable) return;
+  traps.restorer = handler.restorer;
+  traps.blocks = handler.blocks;
+  traps.stack = handler.alternate_stack;
+  traps.state_size = features_.xsave_size;
+  traps.features = features_.xcr0;
 }
 
 runtime::OwnState Vcpu::TakeBack() {
@@ -461,6 +479,7 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
   registers.rip = trap.rip;
   registers.rsp = trap.rsp;
   registers.rflags = trap.rflags;
+  if (trap.vector == DUNE_VECTOR_NONE) return Exit{Interrupted{}};
   if (vector == x86::Vector::kPageFault) return OnPageFault(registers, trap.error_code);
   return Exit{Fault{.vector = vector,
                     .error_code = trap.error_code,

@@ -119,6 +119,8 @@ class AddressSpace {
   // since it was opened; nothing happens, and 0, when it is closed.
   std::uint64_t ClosePool();
   bool HasOpenPool() const { return pool_is_open_.load(std::memory_order_relaxed); }
+  // Whether the pool lies there when it is open.
+  bool IsPoolsPlace(GuestVirt address) const { return pool_range_.Contains(address); }
   // Whether the pool is open and has anything of the range.
   bool IsInOpenPool(const GuestRange& range) const {
     return HasOpenPool() && pool_range_.Overlaps(range);

@@ -29,6 +29,7 @@ constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_munmap, Answer::kMemory},
     {SYS_mprotect, Answer::kMemory},
     {SYS_madvise, Answer::kMemory},
+    {SYS_rt_sigreturn, Answer::kSignalReturn},
 };
 
 constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {

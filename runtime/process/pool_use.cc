@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "runtime/process/process.h"
 #include "runtime/process/guest_thread.h"
+#include "runtime/process/process.h"
 
 namespace dunebox::process {
 namespace {
@@ -52,8 +52,22 @@ void PoolUse::BeforeCall(GuestThread& thread, std::uint64_t number) {
 
 void PoolUse::AfterCall(GuestThread& thread, std::uint64_t number) {
   if (number == SYS_rt_sigreturn) return;
-  row_ = IsMemoryCall(number) ? row_ + 1 : 0;
-  if (row_ >= needed_ && MayLend(thread)) thread.owner.space().OpenPool();
+  if (IsMemoryCall(number)) {
+    OpenAfterRow(thread);
+  } else {
+    row_ = 0;
+  }
+}
+
+void PoolUse::AfterFault(GuestThread& thread, const runtime::Fault& fault) {
+  if (fault.vector != dune::x86::Vector::kPageFault || fault.memory_error) return;
+  if (MayLend(thread) && thread.owner.space().IsPoolsPlace(GuestVirt{fault.address})) {
+    OpenAfterRow(thread);
+  }
+}
+
+void PoolUse::OpenAfterRow(GuestThread& thread) {
+  if (++row_ >= needed_ && MayLend(thread)) thread.owner.space().OpenPool();
 }
 
 }  // namespace dunebox::process

@@ -3,7 +3,7 @@
 // Before the supervisor does anything for a system call, or writes a signal frame that could lie in it,
 // the pool is closed: what the kernel then finds at a pointer is exactly what the program may use. To
 // open and close it costs a few of the kernel's calls, so it is lent to a process that makes several calls
-// of the kind one after the other, and less readily after every time that it was for little.
+// of the kind, or takes faults there, one after the other, and less readily after every time that it was for little.
 // Only a process with one thread, in memory of its own.
 //
 //   thread.pool_use.BeforeCall(thread, number);
@@ -14,6 +14,8 @@
 
 #include <cstdint>
 
+#include "runtime/engine.h"
+
 namespace dunebox::process {
 
 class GuestThread;
@@ -22,8 +24,12 @@ class PoolUse {
  public:
   void BeforeCall(GuestThread& thread, std::uint64_t number);
   void AfterCall(GuestThread& thread, std::uint64_t number);
+  // A fault has been delivered: for one in memory that ring 0 could have had it counts as a call.
+  void AfterFault(GuestThread& thread, const runtime::Fault& fault);
 
  private:
+  void OpenAfterRow(GuestThread& thread);
+
   static constexpr unsigned kLeastRow = 2;
   static constexpr unsigned kLongestRow = 256;
 

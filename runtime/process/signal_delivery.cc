@@ -118,6 +118,7 @@ void DeliverFault(GuestThread& thread, const runtime::Fault& fault) {
     DeliverStackFault(thread, signal);
   }
   SetSignalMask(thread, thread.signal.mask);
+  thread.pool_use.AfterFault(thread, fault);
 }
 
 }  // namespace dunebox::process
