@@ -369,9 +369,15 @@ void StartThread() {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstack(&attributes, stack, sizeof(stack));
+  // The timer is for the main thread, which knows what it has.
+  sigset_t timer, before;
+  sigemptyset(&timer);
+  sigaddset(&timer, SIGALRM);
+  sigprocmask(SIG_BLOCK, &timer, &before);
   pthread_t thread;
   if (pthread_create(&thread, &attributes, InThread, nullptr) != 0) Fail("pthread_create");
   pthread_join(thread, nullptr);
+  sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
 // ---- the timer ----------------------------------------------------------------------------------
@@ -400,10 +406,10 @@ void OnTimer(int, siginfo_t*, void*) {
   errno = error;
 }
 
-void Handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
+void Handle(int signal, void (*handler)(int, siginfo_t*, void*), int flags) {
   struct sigaction action{};
   action.sa_sigaction = handler;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | flags;
   if (sigaction(signal, &action, nullptr) != 0) Fail("sigaction");
 }
 
@@ -469,9 +475,9 @@ int main(int argc, char** argv) {
   Choices choices(argc > 2 ? static_cast<std::uint64_t>(atol(argv[2])) : 1);
   file = memfd_create("words", 0);
   if (file < 0 || ftruncate(file, 16) != 0) Fail("memfd_create");
-  Handle(SIGSEGV, OnFault);
-  Handle(SIGALRM, OnTimer);
-  const itimerval timer{.it_interval = {0, 7000}, .it_value = {0, 7000}};
+  Handle(SIGSEGV, OnFault, SA_NODEFER);
+  Handle(SIGALRM, OnTimer, 0);
+  const itimerval timer{.it_interval = {0, 30000}, .it_value = {0, 30000}};
   setitimer(ITIMER_REAL, &timer, nullptr);
   for (long step = 0; step < steps; ++step) {
     if (step % 500 == 0) ChooseStack(step % 1000 == 500);
