@@ -175,17 +175,27 @@ probe_failed:
         xorl    %eax, %eax
         ret
 
-// What a compiler may call, small and by whole bytes.
+// What a compiler may call.
         .globl  memcpy, memset
 memcpy:
         movq    %rdi, %rax
         movq    %rdx, %rcx
+        shrq    $3, %rcx
+        rep movsq
+        movl    %edx, %ecx
+        andl    $7, %ecx
         rep movsb
         ret
 memset:
         movq    %rdi, %r8
-        movl    %esi, %eax
+        movzbl  %sil, %eax
+        movabsq $0x0101010101010101, %rcx
+        imulq   %rcx, %rax
         movq    %rdx, %rcx
+        shrq    $3, %rcx
+        rep stosq
+        movl    %edx, %ecx
+        andl    $7, %ecx
         rep stosb
         movq    %r8, %rax
         ret

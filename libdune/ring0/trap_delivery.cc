@@ -119,14 +119,6 @@ bool IsExtendedState(std::byte* area, const TrapDelivery& traps) {
          (At<std::uint32_t>(area, kMxcsrOffset) & ~kMxcsrMask) == 0;
 }
 
-// Forward, whole words and what remains.
-void Copy(void* to, const void* from, std::uint64_t bytes) {
-  std::uint64_t words = bytes / 8;
-  asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
-  words = bytes % 8;
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
-}
-
 }  // namespace
 
 // A page fault in the pool that PoolCalls::Fault has refused. True: `guest` is to go on in the handler.
@@ -186,7 +178,7 @@ extern "C" bool ring0_signal_return(GuestState* guest, MemoryPool* pool) {
   const std::uint64_t address = guest->trap.rsp - sizeof(std::uint64_t);
   if (!Probe(address, offsetof(SignalFrame, info), ring0_probe_read)) return false;
   UserContext user;
-  Copy(&user, reinterpret_cast<const void*>(address + offsetof(SignalFrame, user)), sizeof(user));
+  __builtin_memcpy(&user, reinterpret_cast<const void*>(address + offsetof(SignalFrame, user)), sizeof(user));
   const std::uint64_t mask = user.mask & ~kUnblockable;
   const bool same_stack = user.stack.base == traps.stack.base &&
                           user.stack.flags == traps.stack.flags &&
@@ -197,7 +189,7 @@ extern "C" bool ring0_signal_return(GuestState* guest, MemoryPool* pool) {
   }
   const std::uint64_t bytes = traps.state_size + sizeof(kMagic2);
   if (!Probe(user.context.extended_state, bytes, ring0_probe_read)) return false;
-  Copy(Scratch(), reinterpret_cast<const void*>(user.context.extended_state), bytes);
+  __builtin_memcpy(Scratch(), reinterpret_cast<const void*>(user.context.extended_state), bytes);
   if (!IsExtendedState(Scratch(), traps)) return false;
 
   Restore(Scratch(), traps.features);

@@ -31,20 +31,27 @@ bool Allows(memory::Protection protection, std::uint64_t error_code) {
 }  // namespace
 
 Mmu::Mmu(Vm& vm, memory::AddressSpace& space, Paging paging)
-    : vm_(vm), space_(space), tables_(vm) {
+    : vm_(vm), space_(space), tables_(vm), paging_(paging) {
   vm.set_granule_shift(paging == Paging::kShadow ? layout::kShadowGranuleShift
                                                  : layout::kTwoDimensionalGranuleShift);
 }
 
 absl::Status Mmu::Initialize() { return tables_.Initialize(); }
 
-absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
+absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights, bool may_be_large) {
   if (alias_.Contains(range.start)) {
     return tables_.MapSpan(range, layout::kAliasPhys + (range.start - alias_.start),
                            rights.set_writable(false).set_no_execute(true));
   }
   absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
-  return frame.ok() ? tables_.MapSpan(range, *frame, rights) : frame.status();
+  if (!frame.ok()) return frame.status();
+  if (may_be_large && tables_.MapLargeSpan(range.start, *frame, rights)) return absl::OkStatus();
+  return tables_.MapSpan(range, *frame, rights);
+}
+
+std::size_t Mmu::LargeLeaves() {
+  std::lock_guard lock(mutex_);
+  return tables_.large_spans();
 }
 
 // The order is what stops the other vCPUs. With the user half of the root gone and everything
@@ -72,8 +79,13 @@ Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
   std::lock_guard lock(mutex_);
   const PageTableEntry rights = RightsOf(vma.protection);
   const std::uint64_t written = tables_.entries_written();
-  absl::Status filled = FillOnce(part, rights);
-  if (absl::IsResourceExhausted(filled) && StartOver().ok()) filled = FillOnce(part, rights);
+  // Of a file each page is taken away by itself when there is nothing behind it (DropUnbacked).
+  const bool may_be_large =
+      paging_ == Paging::kTwoDimensional && part.size() == kSpan && !vma.file_backed;
+  absl::Status filled = FillOnce(part, rights, may_be_large);
+  if (absl::IsResourceExhausted(filled) && StartOver().ok()) {
+    filled = FillOnce(part, rights, may_be_large);
+  }
   if (!filled.ok()) return Resolution::kFailed;
   return tables_.entries_written() == written ? Resolution::kWasMapped : Resolution::kMapped;
 }

@@ -887,6 +887,34 @@ TEST_F(VcpuTest, AFaultThatNeedsNothingMoreIsFollowedByTheSignalThatCameWithIt) 
   EXPECT_TRUE(space_.Unmap(kCode, kPageSize).ok());
 }
 
+// Large anonymous memory takes one entry for 2 MiB, its ends and a file's pages one each.
+TEST_F(VcpuTest, LargeAnonymousMemoryHasLargeLeaves) {
+  constexpr std::uint64_t kSpan = 2 << 20;
+  ASSERT_TRUE(space_.Map({.address = kCode,
+                          .length = 40 * kSpan + kPageSize,
+                          .prot = PROT_READ | PROT_WRITE,
+                          .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED})
+                  .ok());
+  const auto touch = [&](std::uint64_t address) {
+    ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, address);
+  };
+  for (std::uint64_t span = 0; span <= 40; ++span) touch(kCode + span * kSpan);
+  ScriptSyscall(kCode + 0x42);
+  RunTo<SystemCall>();
+  EXPECT_EQ(mmu_.LargeLeaves(), 40u);
+  // What is another mapping now, or forbidden, is no part of one.
+  space_.SetObserver(&mmu_);
+  ASSERT_TRUE(space_.Protect(kCode + kPageSize, kPageSize, PROT_READ).ok());
+  EXPECT_EQ(mmu_.LargeLeaves(), 39u);
+  touch(kCode);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, kCode + kPageSize);
+  EXPECT_EQ(RunTo<Fault>().address, kCode + kPageSize);
+  EXPECT_EQ(mmu_.LargeLeaves(), 39u);
+  EXPECT_TRUE(space_.Unmap(kCode, 40 * kSpan + kPageSize).ok());
+  EXPECT_EQ(mmu_.LargeLeaves(), 0u);
+  space_.SetObserver(nullptr);
+}
+
 TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
   const auto& traps =
       reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState))->traps;
