@@ -343,7 +343,7 @@ void Fork(Choices& choices) {
   if (child < 0) Fail("fork");
   if (child == 0) {
     CompareAll(choices);
-    for (int step = 0; step < 100; ++step) Step(choices);
+    for (int step = 0; step < 50; ++step) Step(choices);
     CompareAll(choices);
     CompareMaps();
     _exit(0);
@@ -480,9 +480,9 @@ int main(int argc, char** argv) {
   const itimerval timer{.it_interval = {0, 30000}, .it_value = {0, 30000}};
   setitimer(ITIMER_REAL, &timer, nullptr);
   for (long step = 0; step < steps; ++step) {
-    if (step % 500 == 0) ChooseStack(step % 1000 == 500);
+    if (step % 100 == 0) ChooseStack(step % 200 == 100);
     Step(choices);
-    if (step % 1000 == 999) Fork(choices);
+    if (step % 200 == 199) Fork(choices);
   }
   CompareAll(choices);
   CompareMaps();
