@@ -7,7 +7,6 @@
 
 #include <signal.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -32,7 +31,7 @@ struct SignalContext {
   std::uint16_t cs, gs, fs, ss;
   std::uint64_t error_code, trap_number, old_mask, cr2;
   std::uint64_t extended_state;
-  std::array<std::uint64_t, 8> reserved;
+  std::uint64_t reserved[8];
 };
 static_assert(sizeof(SignalContext) == 256);
 static_assert(offsetof(SignalContext, rdi) == 64 && offsetof(SignalContext, rip) == 128);
@@ -68,7 +67,7 @@ struct SoftwareReserved {
   std::uint32_t extended_size;  // the whole area with magic2
   std::uint64_t features;
   std::uint32_t state_size;
-  std::array<std::uint32_t, 7> padding;
+  std::uint32_t padding[7];
 };
 static_assert(sizeof(SoftwareReserved) == 48);
 inline constexpr std::size_t kSoftwareReservedOffset = 464;
@@ -83,7 +82,7 @@ inline constexpr std::uint64_t kLegacyFeatures = 3;  // x87, SSE: always count a
 struct ExtendedHeader {
   std::uint64_t present;  // XSTATE_BV
   std::uint64_t compact;  // XCOMP_BV: 0 in the standard format
-  std::array<std::uint64_t, 6> reserved;
+  std::uint64_t reserved[6];
 };
 static_assert(sizeof(ExtendedHeader) == kHeaderSize);
 

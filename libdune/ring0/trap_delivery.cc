@@ -93,7 +93,7 @@ void WriteContext(SignalContext& context, const GuestState& guest, std::uint64_t
   context.error_code = error_code;
   context.trap_number = static_cast<std::uint64_t>(dune::x86::Vector::kPageFault);
   context.cr2 = guest.cr2;
-  context.reserved = {};
+  for (std::uint64_t& word : context.reserved) word = 0;
 }
 
 void ReadContext(GuestState& guest, const SignalContext& context) {

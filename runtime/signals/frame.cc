@@ -117,7 +117,7 @@ std::vector<std::byte> ReadExtendedState(const DeliveryState& state, std::uint64
   if (extended) {
     header = LoadAt<ExtendedHeader>(area, kHeaderOffset);
     if (header.compact != 0 || (header.present & ~state.engine->extended_features()) != 0 ||
-        header.reserved != decltype(header.reserved){}) {
+        std::ranges::any_of(header.reserved, [](std::uint64_t word) { return word != 0; })) {
       return {};
     }
   } else {

@@ -121,6 +121,40 @@ int ExpectedCode(const Page& page, bool write) {
   return (page.rights & needed) != 0 ? 0 : SEGV_ACCERR;
 }
 
+constexpr unsigned kUsualMode = 0x1f80;   // MXCSR of a fresh process, and so of a handler
+constexpr unsigned kOwnMode = 0x5f80;     // rounds up
+
+// The access alone, with marks in registers that whoever handles its fault must give back.
+std::uint64_t AccessWord(volatile std::uint64_t* word, bool write, std::uint64_t value) {
+  constexpr std::uint64_t kMark = 0x1122'3344'5566'7788;
+  std::uint64_t general = kMark, vector = 0;
+  unsigned mode = kOwnMode;
+  bool carry = false;
+  const unsigned usual = kUsualMode;
+#define MARKED(ACCESS)                                                                      \
+  asm volatile(                                                                             \
+      "ldmxcsr %[mode]\n\tmovq %[general], %%xmm7\n\t"                                  \
+      "movq %[general], %%rcx\n\tmovq %[general], %%r8\n\tmovq %[general], %%r9\n\t"  \
+      "movq %[general], %%r10\n\tmovq %[general], %%r11\n\tstc\n\t" ACCESS "\n\t"   \
+      "setc %[carry]\n\tmovq %%xmm7, %[vector]\n\tstmxcsr %[mode]\n\t"                \
+      "ldmxcsr %[usual]\n\tandq %%rcx, %[general]\n\tandq %%r8, %[general]\n\t"       \
+      "andq %%r9, %[general]\n\tandq %%r10, %[general]\n\tandq %%r11, %[general]"       \
+      : [general] "+r"(general), [vector] "=&r"(vector), [mode] "+m"(mode),                 \
+        [carry] "=&q"(carry), [value] "+r"(value)                                           \
+      : [usual] "m"(usual), [word] "r"(word)                                                \
+      : "rcx", "r8", "r9", "r10", "r11", "xmm7", "memory", "cc")
+  if (write) {
+    MARKED("movq %[value], (%[word])");
+  } else {
+    MARKED("movq (%[word]), %[value]");
+  }
+#undef MARKED
+  if (general != kMark || vector != kMark || mode != kOwnMode || !carry) {
+    Fail("registers were not given back", general, vector);
+  }
+  return value;
+}
+
 // Reads or writes the page's first word and compares; the model follows a repair.
 void Touch(Region& region, std::size_t page, bool write, bool repair, Choices& choices) {
   Access access;
@@ -134,9 +168,10 @@ void Touch(Region& region, std::size_t page, bool write, bool repair, Choices& c
   if (sigsetjmp(access.escape, 1) == 0) {
     current = &access;
     if (write) {
-      *region.Word(page) = value;
+      AccessWord(region.Word(page), true, value);
       region.pages[page].value = value;
-    } else if (const std::uint64_t seen = *region.Word(page); seen != region.pages[page].value) {
+    } else if (const std::uint64_t seen = AccessWord(region.Word(page), false, 0);
+               seen != region.pages[page].value) {
       Fail("a page has another content", seen, region.pages[page].value);
     }
     if (access.code != 0 && !repair) Fail("an access was let through", access.address);
@@ -161,6 +196,9 @@ void Repair(Region& region, std::size_t page) {
 }
 
 void OnFault(int, siginfo_t* info, void*) {
+  unsigned mode = 0;
+  asm volatile("stmxcsr %0\n\tpxor %%xmm7, %%xmm7" : "=m"(mode) : : "xmm7");
+  if (mode != kUsualMode) Fail("a handler begins with another MXCSR", mode);
   Access* access = current;
   if (access == nullptr) Fail("a fault that nobody expects", reinterpret_cast<std::uint64_t>(info->si_addr));
   if (reinterpret_cast<std::uint64_t>(info->si_addr) != access->address) {
