@@ -25,7 +25,7 @@ void OnSystemCall(GuestThread& thread) {
   const FutexNotice notice(*thread.engine, request);
   thread.pool_use.BeforeCall(thread, request.number);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
-  thread.pool_use.AfterCall(thread, request.number);
+  thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
   if (result.is_registers_set()) return;
   if (result.is_restart()) {

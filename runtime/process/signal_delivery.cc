@@ -3,7 +3,6 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/process/pool_use.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
 
@@ -22,7 +21,7 @@ constexpr std::uint64_t kIgnoredByDefault =
 bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo_t& info,
                   const signals::TrapInfo& trap) {
   SignalState& state = thread.signal;
-  CloseForFrame(thread);
+  thread.pool_use.CloseForFrame(thread);
   const std::uint64_t mask_to_restore = state.mask_to_restore.value_or(state.mask);
   if (!signals::PushFrame({.registers = &thread.registers,
                            .engine = thread.engine.get(),
