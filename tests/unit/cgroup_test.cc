@@ -52,13 +52,21 @@ TEST(Cgroup, ValuesAreFoundByTheirWholeName) {
 TEST(Cgroup, WhoEntersIsCountedAndEndsWithIt) {
   absl::StatusOr<Cgroup> group = Cgroup::Create({});
   if (!group.ok()) GTEST_SKIP() << group.status().message();
+  int entered[2];
+  ASSERT_EQ(pipe(entered), 0);
   const pid_t busy = fork();
   if (busy == 0) {
-    if (!group->Enter().ok()) _exit(1);
+    if (!group->Enter().ok() || write(entered[1], "", 1) != 1) _exit(1);
     for (;;) {
     }
   }
-  while (group->CpuTime().count() < 20) usleep(10'000);
+  close(entered[1]);
+  char byte;
+  ASSERT_EQ(read(entered[0], &byte, 1), 1);
+  close(entered[0]);
+  // Whoever was in the group before has used some, too.
+  const auto begin = group->CpuTime().count();
+  while (group->CpuTime().count() < begin + 20) usleep(10'000);
   EXPECT_FALSE(group->RanOutOfMemory());
   group->Remove();
   int status = 0;

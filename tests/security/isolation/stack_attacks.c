@@ -158,11 +158,9 @@ ATTACK_CODE(code_rep_down_from_zero,
 ATTACK_CODE(code_rep_down_from_guard,
             "movabsq $0x400fffffffff, %%rdi\n\torq $-1, %%rcx\n\tstd\n\trep stosb\n\tcld")
 ATTACK_CODE(code_rep_read_up, "movabsq $0x400000000000, %%rdi\n\torq $-1, %%rcx\n\trepe scasb")
-// 1.6 million steps of 60 KiB: past the guard, 64 GiB, from any stack near the edge.
-ATTACK_CODE(code_walk_over_edge, "" STEPS(1600000, "addq $0xf000, %%rsp"))
-ATTACK_CODE(
-    code_walk_over_zero,
-    "movl $0x8000, %%esp\n\tmovl $64, %%ecx\n\t1: subq $0x1000, %%rsp\n\tloop 1b\n\tpushq %%rax")
+// From RDI.
+ATTACK_CODE(code_walk_over_edge, "movq %%rdi, %%rsp" STEPS(1600000, "addq $0xf000, %%rsp"))
+ATTACK_CODE(code_walk_over_zero, "movq %%rdi, %%rsp" STEPS(64, "subq $0x1000, %%rsp"))
 ATTACK_CODE(code_push_at_edge, "movabsq $0x400000000040, %%rsp\n\tpushq %%rax")
 ATTACK_CODE(code_call_at_edge, "movabsq $0x400000000040, %%rsp\n\tcall 1f\n\t1: nop")
 ATTACK_CODE(code_push_noncanonical, "movabsq $0x800000000040, %%rsp\n\tpushq %%rax")
@@ -173,6 +171,29 @@ ATTACK_CODE(code_straddle_vector, "movabsq $0x3ffffffffff8, %%rdi\n\tmovdqu %%xm
 ATTACK_CODE(code_straddle_push, "movabsq $0x400000000004, %%rsp\n\tpushq %%rax")
 ATTACK_CODE(code_straddle_load, "movabsq $0x3ffffffffffc, %%rdi\n\tmovq (%%rdi), %%rax")
 ATTACK_CODE(code_straddle_state, "movabsq $0x3fffffffff00, %%rdi\n\tfxsave64 (%%rdi)")
+
+static int is_memory_fault(int signal_number) {
+  return signal_number == SIGSEGV || signal_number == SIGBUS;
+}
+
+// A walk of `distance` that ends with a push. Where addresses are cut it goes on at the window's
+// other end: there is a page for it, and the push must be in it.
+static void walk(const char* name, void (*code)(u64), u64 start, int64_t distance) {
+  if (!addresses_are_cut()) {
+    const int signal_number = attempt(code, start);
+    if (!is_memory_fault(signal_number)) breach("%s: signal %d", name, signal_number);
+    return;
+  }
+  char* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const u64 end = (u64)page + 4096;
+  const int signal_number = attempt(code, (uint32_t)(end - (u64)distance));
+  u64 pushed;
+  memcpy(&pushed, page + 4096 - sizeof(pushed), sizeof(pushed));
+  if (signal_number != 0 || pushed != 0xa5a5a5a5a5a5a5a5) {
+    breach("%s: signal %d, pushed %lx", name, signal_number, pushed);
+  }
+  munmap(page, 4096);
+}
 
 static void run_edges(void) {
   mmap((void*)(USER_HALF_END - 4096), 4096, PROT_READ | PROT_WRITE,
@@ -188,8 +209,6 @@ static void run_edges(void) {
       EDGE(rep_down_from_zero),
       EDGE(rep_down_from_guard),
       EDGE(rep_read_up),
-      EDGE(walk_over_edge),
-      EDGE(walk_over_zero),
       EDGE(push_at_edge),
       EDGE(call_at_edge),
       EDGE(push_noncanonical),
@@ -201,10 +220,11 @@ static void run_edges(void) {
   };
   for (size_t i = 0; i < sizeof(kEdges) / sizeof(kEdges[0]); ++i) {
     const int signal_number = attempt(kEdges[i].code, 0);
-    if (signal_number != SIGSEGV && signal_number != SIGBUS) {
-      breach("%s: signal %d", kEdges[i].name, signal_number);
-    }
+    if (!is_memory_fault(signal_number)) breach("%s: signal %d", kEdges[i].name, signal_number);
   }
+  // 60 KiB at a time: past the guard, 64 GiB, from the last page below the edge.
+  walk("walk_over_edge", code_walk_over_edge, USER_HALF_END - 2048, INT64_C(1600000) * 0xf000);
+  walk("walk_over_zero", code_walk_over_zero, 0x8000, -64 * 0x1000);
 }
 
 const struct attack_case attack_cases[] = {
