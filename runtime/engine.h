@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/address.h"
 #include "libdune/x86/control.h"
 #include "runtime/diagnostics.h"
@@ -79,6 +80,8 @@ enum class Answer : std::uint8_t {
   kChildTid,     // set_tid_address: notes the address
   kRobustList,   // set_robust_list: the same
   kFutex,        // futex, to wake where BeginFutex has told of nobody
+  kMemory,       // mmap and its like, in the memory that AddressSpace::OpenPool has lent
+  kSignalReturn, // rt_sigreturn, while that memory is lent and there is a FaultHandler
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -90,6 +93,16 @@ struct KnownAnswer {
 // As KnownAnswer::number: the result of all calls from this one on.
 inline constexpr std::uint16_t kNumbersFromHere = 512;
 
+// The guest's handler of SIGSEGV, where an engine may enter it by itself for faults in lent memory: on the
+// stack that the guest is on, staying installed.
+struct FaultHandler {
+  std::uint64_t address = 0;
+  std::uint64_t restorer = 0;
+  std::uint64_t blocks = 0;             // added to the mask while it runs
+  abi::AlternateStack alternate_stack;  // as frames show it
+  bool IsNone() const { return address == 0; }
+};
+
 // State of a thread that its engine keeps while the thread runs, since the calls that change it may be
 // answered without an exit. The supervisor has it while the thread does not run.
 struct OwnState {
@@ -98,6 +111,7 @@ struct OwnState {
   std::uint64_t addable_signals = 0;
   std::uint64_t clear_child_tid = 0;
   std::uint64_t robust_list = 0;
+  FaultHandler fault_handler;
 };
 
 // What a thread is about to do to futexes in the host's kernel.

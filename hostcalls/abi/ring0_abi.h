@@ -4,9 +4,10 @@
 //
 // Supervisor half, 4 KiB pages, guest-virtual = kArenaVirt + arena offset:
 //
-//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor)
+//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; two pages)
 //   + DUNE_GDT_OFFSET     GDT            (one for all vCPUs but for the TSS descriptor: per vCPU)
 //   + DUNE_IDT_OFFSET     IDT
+//   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
 #ifndef DUNEBOX_HOSTCALLS_ABI_RING0_ABI_H_
@@ -28,6 +29,8 @@
 // Bytes of one vector stub; stub n is at vectors + n * DUNE_VECTOR_STRIDE.
 #define DUNE_VECTOR_STRIDE 16
 #define DUNE_VECTOR_COUNT 32
+// In a TrapFrame: no exception; ring 0 was told to leave instead of going on in ring 3.
+#define DUNE_VECTOR_NONE 32
 
 // Ring0State, as the assembler sees it.
 #define DUNE_QUICK_NUMBERS 512 /* greater numbers share the entry behind the last */
@@ -48,8 +51,11 @@
 #define DUNE_STATE_ROBUST_LIST 752
 #define DUNE_STATE_THREAD_ID 760
 #define DUNE_STATE_FUTEX_WAITS 768
+#define DUNE_STATE_FAULTS 776
+#define DUNE_STATE_TRAPS 792
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
+#define DUNE_FAULT_USER 4 /* of a page fault's error code */
 
 // Entries of Ring0State::answer_of from here on are routines (quick_routines.inc), below it answers.
 #define DUNE_QUICK_ANSWERS 16
@@ -59,6 +65,12 @@
 #define DUNE_QUICK_CHILD_TID 19
 #define DUNE_QUICK_ROBUST_LIST 20
 #define DUNE_QUICK_FUTEX 21
+#define DUNE_QUICK_MEMORY 22
+#define DUNE_QUICK_SIGNAL_RETURN 23
+
+// In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
+#define DUNE_BLOCK_STATE 0x200
+#define DUNE_BLOCK_TRAP_STACK_TOP 0xc00
 
 // FutexWaits: of a futex word at address a, the count at (a >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS.
 #define DUNE_FUTEX_SHIFT 4
@@ -81,6 +93,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hostcalls/abi/signal_frame.h"
+
 namespace dunebox::abi {
 
 // What a vector stub leaves at RSP when it executes its OUT: its vector, the error code (0 where
@@ -99,6 +113,25 @@ static_assert(offsetof(TrapFrame, vector) == 0 && offsetof(TrapFrame, error_code
 static_assert(offsetof(TrapFrame, rip) == 16 && offsetof(TrapFrame, cs) == 24);
 static_assert(offsetof(TrapFrame, rflags) == 32 && offsetof(TrapFrame, rsp) == 40);
 static_assert(offsetof(TrapFrame, ss) == 48);
+
+// The program as it stands in ring 0, on the trap stack: what entry.S pushes below a TrapFrame.
+struct GuestState {
+  std::uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
+  std::uint64_t cr2;
+  std::uint64_t unused;
+  TrapFrame trap;
+};
+static_assert(offsetof(GuestState, trap) == offsetof(GuestState, cr2) + DUNE_FAULT_ADDRESS_BELOW);
+
+// The program's handler of SIGSEGV, for page faults in the memory pool; the host's to write.
+struct TrapDelivery {
+  std::uint64_t handler;     // 0: such a signal is the host's to deliver, and to come back from
+  std::uint64_t restorer;
+  std::uint64_t blocks;      // what the handler adds to the mask
+  AlternateStack stack;      // as frames show it: this handler does not switch to it
+  std::uint64_t state_size;  // of the XSAVE area
+  std::uint64_t features;    // XCR0
+};
 
 // The first bytes of the image: where its entry points are, as offsets from its start.
 struct ImageHeader {
@@ -123,8 +156,10 @@ struct ImageHeader {
   std::uint64_t quick_routines_end;
   std::uint64_t quick_retreat;   // leaves the call to the host as if ring 0 had not begun
   std::uint64_t page_fault;      // the stub of vector 14 that also leaves CR2, for IDTs that want it
+  std::uint64_t fault_test;      // a fault is answered; looks at Ring0State::interrupted
+  std::uint64_t fault_return;    // its IRETQ
 };
-static_assert(sizeof(ImageHeader) == 21 * 8);
+static_assert(sizeof(ImageHeader) == 23 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
@@ -137,7 +172,7 @@ struct Ring0State {
   std::uint64_t answers[kAnswers];
   std::uint64_t saved_rcx;
   std::uint64_t answered;     // calls so far
-  std::uint64_t interrupted;  // leave by quick_out instead of to ring 3
+  std::uint64_t interrupted;  // leave by quick_out or trap_out instead of to ring 3
   std::uint64_t saved_rax, saved_rsp, saved_r8, saved_r9;
   std::uint64_t stack;        // where routines that touch the program's memory take traps
   std::uint64_t mask;         // the thread's signal mask, and the least and most it may become here
@@ -147,6 +182,9 @@ struct Ring0State {
   std::uint64_t robust_list;  // set_robust_list
   std::uint64_t thread_id;
   std::uint64_t futex_waits;  // where FutexWaits is
+  std::uint64_t faults;       // page faults answered so far
+  std::uint64_t traps_delivered;  // to the program's handler
+  TrapDelivery traps;
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -166,6 +204,8 @@ static_assert(offsetof(Ring0State, child_tid) == DUNE_STATE_CHILD_TID);
 static_assert(offsetof(Ring0State, robust_list) == DUNE_STATE_ROBUST_LIST);
 static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
+static_assert(offsetof(Ring0State, faults) == DUNE_STATE_FAULTS);
+static_assert(offsetof(Ring0State, traps) == DUNE_STATE_TRAPS);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
 // One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and

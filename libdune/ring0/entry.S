@@ -4,7 +4,25 @@
 // header to find the entry points. No policy and no call numbers here: what ring 0 answers by
 // itself is in each vCPU's Ring0State.
 
+#include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/abi/ring0_abi.h"
+
+// From a trap frame's RIP on the trap stack.
+#define FROM_RIP(offset) (DUNE_BLOCK_STATE + (offset) - (DUNE_BLOCK_TRAP_STACK_TOP - 40))
+#define INTERRUPTED_FROM_RIP FROM_RIP(DUNE_STATE_INTERRUPTED)
+#define FAULTS_FROM_RIP FROM_RIP(DUNE_STATE_FAULTS)
+
+// All general registers but RSP, as GuestState has them. POP_GENERAL leaves the flags alone.
+        .macro  PUSH_GENERAL
+        .irp    register, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+        pushq   %\register
+        .endr
+        .endm
+        .macro  POP_GENERAL
+        .irp    register, r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
+        popq    %\register
+        .endr
+        .endm
 
         .section .image, "ax"
 image:
@@ -29,6 +47,8 @@ image:
         .quad   quick_routines_end - image
         .quad   quick_retreat - image
         .quad   page_fault - image
+        .quad   fault_test - image
+        .quad   fault_return - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -50,15 +70,135 @@ vectors:
 
 // Entered from: the CPU as vector 14, where CR2 is wanted without a look at the system registers.
 // Stack: error code, RIP, CS, RFLAGS, RSP, SS; nothing else uses what is below.
-// Leaves to: trap, with CR2 below the TrapFrame.
+// Leaves to: ring 3 when the memory pool has answered the fault, or in its handler; else trap, with CR2 below
+// the TrapFrame.
         .balign 16
 page_fault:
         pushq   $14
-        movq    %rax, -8(%rsp)
+        subq    $16, %rsp
+        movq    %rax, 8(%rsp)
         movq    %cr2, %rax
-        movq    %rax, -DUNE_FAULT_ADDRESS_BELOW(%rsp)
-        movq    -8(%rsp), %rax
+        movq    %rax, (%rsp)
+        // Ring 3's own access, at a page of the pool.
+        testb   $DUNE_FAULT_USER, 24(%rsp)
+        jz      5f
+        pushq   %rdi
+        movabsq $(DUNE_ARENA_VIRT + DUNE_POOL_OFFSET), %rdi
+        subq    DUNE_POOL_START(%rdi), %rax
+        shrq    $12, %rax
+        cmpq    DUNE_POOL_PAGES(%rdi), %rax
+        jae     2f
+        pushq   %rsi
+        pushq   %rdx
+        pushq   %rcx
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+        movq    %rax, %rsi
+        movq    88(%rsp), %rdx
+        cld
+        call    ring0_pool_fault
+        popq    %r11
+        popq    %r10
+        popq    %r9
+        popq    %r8
+        popq    %rcx
+        popq    %rdx
+        popq    %rsi
+        popq    %rdi
+        testb   %al, %al
+        movq    8(%rsp), %rax
+        jz      4f
+        movq    $DUNE_VECTOR_NONE, 16(%rsp)
+        addq    $(16 + 16), %rsp
+        incq    FAULTS_FROM_RIP(%rsp)
+// Stack: RIP, CS, RFLAGS, RSP, SS of ring 3; the registers are its own. A host that has stopped the vCPU
+// behind here goes on here again, with the word below set.
+fault_test:
+        cmpq    $0, INTERRUPTED_FROM_RIP(%rsp)
+        jne     3f
+fault_return:
+        iretq
+3:      subq    $16, %rsp
         jmp     trap
+
+2:      popq    %rdi
+1:      movq    8(%rsp), %rax
+        addq    $16, %rsp
+        jmp     trap
+
+// Stack: two words (CR2 the lower one), TrapFrame. The program may not do that, and perhaps it wants to know.
+4:      PUSH_GENERAL
+        movq    %rsp, %rdi
+        movabsq $(DUNE_ARENA_VIRT + DUNE_POOL_OFFSET), %rsi
+        call    ring0_deliver_fault
+        testb   %al, %al
+        POP_GENERAL
+        leaq    16(%rsp), %rsp
+        jz      trap
+        addq    $16, %rsp
+        jmp     fault_test
+
+// Ring 0's own access. One that only asks gets its answer here.
+5:      leaq    probes(%rip), %rax
+        cmpq    %rax, 32(%rsp)
+        jb      1b
+        leaq    probes_end(%rip), %rax
+        cmpq    %rax, 32(%rsp)
+        jae     1b
+        leaq    probe_failed(%rip), %rax
+        movq    %rax, 32(%rsp)
+        movq    8(%rsp), %rax
+        addq    $(16 + 16), %rsp
+        iretq
+
+// bool ring0_probe_write(address), bool ring0_probe_read(address): see trap_delivery.cc.
+        .globl  ring0_probe_write, ring0_probe_read
+ring0_probe_write:
+        pushfq
+        orl     $DUNE_RFLAGS_ACCESS, (%rsp)
+        popfq
+probes:
+        lock orb $0, (%rdi)
+        movl    $1, %eax
+        ret
+ring0_probe_read:
+        pushfq
+        orl     $DUNE_RFLAGS_ACCESS, (%rsp)
+        popfq
+        movb    (%rdi), %al
+probes_end:
+        movl    $1, %eax
+        ret
+probe_failed:
+        xorl    %eax, %eax
+        ret
+
+// What a compiler may call.
+        .globl  memcpy, memset
+memcpy:
+        movq    %rdi, %rax
+        movq    %rdx, %rcx
+        shrq    $3, %rcx
+        rep movsq
+        movl    %edx, %ecx
+        andl    $7, %ecx
+        rep movsb
+        ret
+memset:
+        movq    %rdi, %r8
+        movzbl  %sil, %eax
+        movabsq $0x0101010101010101, %rcx
+        imulq   %rcx, %rax
+        movq    %rdx, %rcx
+        shrq    $3, %rcx
+        rep stosq
+        movl    %edx, %ecx
+        andl    $7, %ecx
+        rep stosb
+        movq    %r8, %rax
+        ret
 
 // Entered from: a vector stub.
 // Registers in: the guest's; the host reads and writes them while the vCPU is out.
@@ -128,3 +268,5 @@ probe_user:
         outb    %al, $DUNE_PORT_TRAP
         ud2
 probe_user_end:
+
+        .section .note.GNU-stack, "", @progbits

@@ -47,7 +47,9 @@ Stubs Stubs::At(GuestVirt base) {
           .quick_routines = base + header.quick_routines,
           .quick_routines_end = base + header.quick_routines_end,
           .quick_retreat = base + header.quick_retreat,
-          .page_fault = base + header.page_fault};
+          .page_fault = base + header.page_fault,
+          .fault_test = base + header.fault_test,
+          .fault_return = base + header.fault_return};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }

@@ -22,7 +22,7 @@ struct Stubs {
   GuestVirt syscall_entry, syscall_return, syscall_return_end;
   GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
   GuestVirt quick_routines, quick_routines_end, quick_retreat;
-  GuestVirt page_fault;
+  GuestVirt page_fault, fault_test, fault_return;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
   // The same for the image of programs in ring 0, which has no other way back than trap_return.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "libdune/ring0/image.h"
@@ -16,14 +17,26 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
   const bool own_ring0 = ring == ProgramRing::kRing0;
   std::ranges::copy(own_ring0 ? dune::ProgramImage() : dune::Ring0Image(),
                     vm.arena(layout::kImageOffset));
+  // With which a handler begins. Everything else of the area is zero.
+  constexpr std::uint64_t kMxcsr =
+      layout::kScratchOffset + DUNE_SCRATCH_INITIAL + abi::kMxcsrOffset;
+  std::memcpy(vm.arena(kMxcsr), &abi::kInitialMxcsr, sizeof(abi::kInitialMxcsr));
   const GuestVirt image = layout::ArenaVirt(layout::kImageOffset);
   const Stubs stubs = own_ring0 ? Stubs::OfProgramImage(image) : Stubs::At(image);
   WriteIdt(vm.arena(layout::kIdtOffset), stubs.vectors, ring);
-  absl::Status status = tables.MapSupervisor(image, GuestPhys{layout::kImageOffset},
-                                             /*writable=*/false, /*execute=*/true);
-  if (!status.ok()) return status;
-  return tables.MapSupervisor(layout::ArenaVirt(layout::kIdtOffset), GuestPhys{layout::kIdtOffset},
-                              /*writable=*/false, /*execute=*/false);
+  for (std::uint64_t offset = 0; offset < layout::kImageBytes; offset += kPageSize) {
+    absl::Status status = tables.MapSupervisor(image + offset, GuestPhys{layout::kImageOffset + offset},
+                                               /*writable=*/false, /*execute=*/true);
+    if (!status.ok()) return status;
+  }
+  for (std::uint64_t offset = layout::kIdtOffset; offset < layout::kPoolTablesOffset;
+       offset += kPageSize) {
+    absl::Status status =
+        tables.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset},
+                             /*writable=*/offset >= layout::kPoolOffset, /*execute=*/false);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status InstallSupervisorFor(const Probe& probe, Vm& vm, PageTables& tables,
@@ -101,6 +114,9 @@ absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
   absl::Status status = InstallSupervisorFor(probe_, *vm_, mmu_.tables(), ring_);
   if (!status.ok()) return status;
+  if (Vcpu::LeavesSystemRegisters(probe_, ring_) && probe_.paging == Paging::kTwoDimensional) {
+    mmu_.OfferPool();
+  }
   space_.SetObserver(&mmu_);
   return absl::OkStatus();
 }
@@ -151,12 +167,16 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   std::array<std::uint64_t, kVcpuEvents> totals{};
   std::uint64_t vcpus = 0;
   std::uint64_t answered = 0;
+  std::uint64_t faults = 0;
+  std::uint64_t traps = 0;
   {
     std::lock_guard lock(pool_->mutex);
     for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
       if (vcpu == nullptr) continue;
       ++vcpus;
       answered += vcpu->answered();
+      faults += vcpu->faults_answered();
+      traps += vcpu->traps_delivered();
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
@@ -165,6 +185,9 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
     counters.push_back({kVcpuEventNames[i], totals[i]});
   }
   counters.push_back({"answered_in_ring0", answered});
+  counters.push_back({"faults_in_ring0", faults});
+  counters.push_back({"signals_in_ring0", traps});
+  counters.push_back({"leaves_of_2MiB", mmu_.LargeLeaves()});
   return counters;
 }
 

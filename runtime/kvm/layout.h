@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/memory/address.h"
 
@@ -13,11 +14,19 @@ namespace dunebox::kvm::layout {
 inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
 // It gets its memslots in chunks of this size, as it grows.
 inline constexpr std::uint64_t kArenaChunk = std::uint64_t{64} << 20;
-// Its first pages: ring-0 image, IDT with FutexWaits behind it, then one page a vCPU; page tables follow.
+// Its first pages: ring-0 image, IDT with FutexWaits behind it, the memory pool, ring 0's scratch page,
+// addresses (not pages) for the pool's leaf tables, then one page a vCPU; page tables follow.
 inline constexpr std::uint64_t kImageOffset = 0;
-inline constexpr std::uint64_t kIdtOffset = kPageSize;
+inline constexpr std::uint64_t kImageBytes = 2 * kPageSize;
+inline constexpr std::uint64_t kIdtOffset = kImageOffset + kImageBytes;
 inline constexpr std::uint64_t kFutexWaitsOffset = kIdtOffset + 0x800;
-inline constexpr std::uint64_t kVcpuBlocksOffset = 2 * kPageSize;
+inline constexpr std::uint64_t kPoolOffset = DUNE_POOL_OFFSET;
+inline constexpr std::uint64_t kScratchOffset = DUNE_SCRATCH_OFFSET;
+inline constexpr std::uint64_t kPoolTablesOffset = DUNE_POOL_TABLES_OFFSET;
+inline constexpr std::uint64_t kVcpuBlocksOffset =
+    kPoolTablesOffset + abi::MemoryPool::kTables * kPageSize;
+static_assert(kPoolOffset == kIdtOffset + kPageSize);
+static_assert(kPoolTablesOffset == kScratchOffset + kPageSize);
 inline constexpr unsigned kMostVcpus = 1024;
 inline constexpr std::uint64_t kTablesOffset = kVcpuBlocksOffset + kMostVcpus * kPageSize;
 
@@ -40,12 +49,15 @@ inline constexpr std::uint32_t kWindowSlot = kAliasSlot + 1;
 inline constexpr unsigned kShadowGranuleShift = 26;          // 64 MiB
 inline constexpr unsigned kTwoDimensionalGranuleShift = 30;  // 1 GiB
 
-// Inside a vCPU's page: descriptors, TSS, Ring0State and two stacks that hold one trap frame each.
+// Inside a vCPU's page: descriptors, TSS, Ring0State and two stacks; traps find the host's at its top, ring 0's
+// routines use more of theirs.
 inline constexpr std::uint64_t kBlockGdt = 0;
 inline constexpr std::uint64_t kBlockTss = 0x100;
-inline constexpr std::uint64_t kBlockState = 0x200;  // Ring0State
-inline constexpr std::uint64_t kBlockTrapStackTop = 0xc00;
+inline constexpr std::uint64_t kBlockState = DUNE_BLOCK_STATE;  // Ring0State
+inline constexpr std::uint64_t kBlockTrapStackTop = DUNE_BLOCK_TRAP_STACK_TOP;
 inline constexpr std::uint64_t kBlockIstStackTop = 0x1000;
+
+static_assert(kBlockState + sizeof(abi::Ring0State) + 1024 <= kBlockTrapStackTop);
 
 constexpr GuestVirt ArenaVirt(std::uint64_t offset) { return {DUNE_ARENA_VIRT + offset}; }
 

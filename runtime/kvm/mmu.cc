@@ -31,20 +31,27 @@ bool Allows(memory::Protection protection, std::uint64_t error_code) {
 }  // namespace
 
 Mmu::Mmu(Vm& vm, memory::AddressSpace& space, Paging paging)
-    : vm_(vm), space_(space), tables_(vm) {
+    : vm_(vm), space_(space), tables_(vm), paging_(paging) {
   vm.set_granule_shift(paging == Paging::kShadow ? layout::kShadowGranuleShift
                                                  : layout::kTwoDimensionalGranuleShift);
 }
 
 absl::Status Mmu::Initialize() { return tables_.Initialize(); }
 
-absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
+absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights, bool may_be_large) {
   if (alias_.Contains(range.start)) {
     return tables_.MapSpan(range, layout::kAliasPhys + (range.start - alias_.start),
                            rights.set_writable(false).set_no_execute(true));
   }
   absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
-  return frame.ok() ? tables_.MapSpan(range, *frame, rights) : frame.status();
+  if (!frame.ok()) return frame.status();
+  if (may_be_large && tables_.MapLargeSpan(range.start, *frame, rights)) return absl::OkStatus();
+  return tables_.MapSpan(range, *frame, rights);
+}
+
+std::size_t Mmu::LargeLeaves() {
+  std::lock_guard lock(mutex_);
+  return tables_.large_spans();
 }
 
 // The order is what stops the other vCPUs. With the user half of the root gone and everything
@@ -53,8 +60,12 @@ absl::Status Mmu::FillOnce(const GuestRange& range, PageTableEntry rights) {
 // Resolve, and that waits for our lock. Only then is memory of tables reused.
 // A fault that KVM was at work on with what it had read before finds its memslot still there: KVM
 // waits for such a one before a slot is really gone.
+// Ring 0 loses its view of the pool's tables for good: what it remembers of where they were must never be
+// wrong.
 absl::Status Mmu::StartOver() {
   ++times_started_over_;
+  pool().pages = 0;
+  offers_pool_ = false;
   tables_.Detach();
   if (absl::Status status = vm_.DropGranules(); !status.ok()) return status;
   tables_.Reuse();
@@ -68,13 +79,52 @@ Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
   std::lock_guard lock(mutex_);
   const PageTableEntry rights = RightsOf(vma.protection);
   const std::uint64_t written = tables_.entries_written();
-  absl::Status filled = FillOnce(part, rights);
-  if (absl::IsResourceExhausted(filled) && StartOver().ok()) filled = FillOnce(part, rights);
+  // Of a file each page is taken away by itself when there is nothing behind it (DropUnbacked).
+  const bool may_be_large =
+      paging_ == Paging::kTwoDimensional && part.size() == kSpan && !vma.file_backed;
+  absl::Status filled = FillOnce(part, rights, may_be_large);
+  if (absl::IsResourceExhausted(filled) && StartOver().ok()) {
+    filled = FillOnce(part, rights, may_be_large);
+  }
   if (!filled.ok()) return Resolution::kFailed;
   return tables_.entries_written() == written ? Resolution::kWasMapped : Resolution::kMapped;
 }
 
+abi::MemoryPool& Mmu::pool() const {
+  return *reinterpret_cast<abi::MemoryPool*>(vm_.arena(layout::kPoolOffset));
+}
+
+abi::MemoryPool* Mmu::Pool() {
+  std::lock_guard lock(mutex_);
+  return offers_pool_ ? &pool() : nullptr;
+}
+
+absl::Status Mmu::OpenPool(const GuestRange& range) {
+  std::lock_guard lock(mutex_);
+  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
+  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
+  if (!frame.ok()) return frame.status();
+  for (std::uint64_t table = 0; !pool_is_shown_ && table < abi::MemoryPool::kTables; ++table) {
+    absl::Status shown = tables_.ShowLeafTable(
+        range.start + table * kSpan, layout::ArenaVirt(layout::kPoolTablesOffset + table * kPageSize));
+    if (!shown.ok()) return shown;
+  }
+  pool_is_shown_ = true;
+  pool().start = range.start.value;
+  pool().first_frame = frame->value;
+  pool().free_end = pool().pages = abi::MemoryPool::kPages;
+  pool().answered = 0;
+  return absl::OkStatus();
+}
+
 Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
+  // Of the open pool only what ring 0 may not answer comes here: what the program may not do, and now and
+  // then an access of ring 0's own.
+  if (const auto page = space_.FindInOpenPool(GuestVirt{address})) {
+    if (!page->used) return Resolution::kNoMapping;
+    if (!Allows(page->protection, error_code)) return Resolution::kForbidden;
+    space_.ClosePool();
+  }
   // Probed before the lock is taken: touching guest memory may block. What changes meanwhile
   // shows as another fault.
   const bool backed =

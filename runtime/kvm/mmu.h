@@ -1,7 +1,8 @@
 // Keeps the guest page tables a subset of what the VMA map allows.
 //
 // A present guest PTE never grants more than its VMA; tables fill lazily: one fault fills the
-// VMA's part of its 2 MiB span. Thread-safe. Lock order: AddressSpace, then the Mmu's mutex.
+// VMA's part of its 2 MiB span, with one leaf where anonymous memory is all of it and KVM maps the
+// guest's memory apart (two-dimensional paging). Thread-safe. Lock order: AddressSpace, then the Mmu's mutex.
 //
 //   switch (mmu.Resolve(address, error_code, Backing::kAssume)) { case Resolution::kMapped: ...
 #ifndef DUNEBOX_RUNTIME_KVM_MMU_H_
@@ -47,6 +48,8 @@ class Mmu final : public memory::MappingObserver {
   // Shows host pages read-only at `at` (vvar). Once per VM.
   absl::Status Alias(const GuestRange& at, const void* host);
 
+  // 2 MiB leaves at the moment.
+  std::size_t LargeLeaves();
   // How often slots or tables have been used up.
   std::uint64_t times_started_over() const { return times_started_over_.load(); }
 
@@ -56,19 +59,27 @@ class Mmu final : public memory::MappingObserver {
 
   void Forget(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return true; }
+  // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
+  void OfferPool() { offers_pool_ = true; }
+  abi::MemoryPool* Pool() override;
+  absl::Status OpenPool(const GuestRange& range) override;
 
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
-  absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights);
+  absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights, bool may_be_large);
   // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
+  abi::MemoryPool& pool() const;
 
   Vm& vm_;
   memory::AddressSpace& space_;
   std::mutex mutex_;
   PageTables tables_;
+  const Paging paging_;
   GuestRange alias_;
+  bool offers_pool_ = false;
+  bool pool_is_shown_ = false;  // ring 0 sees its leaf tables
   std::atomic<std::uint64_t> times_started_over_ = 0;
 };
 

@@ -60,13 +60,13 @@ absl::StatusOr<GuestPhys> PageTables::NewTable() {
   return table;  // fresh anonymous memory: all entries not present
 }
 
-absl::StatusOr<std::uint64_t*> PageTables::LeafTable(GuestVirt address, bool user) {
-  Level& leaves = LevelOf(1);
-  if (auto known = leaves.find(SpanNumber(address, 1)); known != leaves.end()) {
+absl::StatusOr<std::uint64_t*> PageTables::TableFor(GuestVirt address, bool user, int lowest) {
+  Level& wanted = LevelOf(lowest);
+  if (auto known = wanted.find(SpanNumber(address, lowest)); known != wanted.end()) {
     return Table(known->second);
   }
   GuestPhys table = root_;
-  for (int level = kTopLevel; level > 1; --level) {
+  for (int level = kTopLevel; level > lowest; --level) {
     Level& below = LevelOf(level - 1);
     const std::uint64_t number = SpanNumber(address, level - 1);
     auto child = below.find(number);
@@ -74,6 +74,7 @@ absl::StatusOr<std::uint64_t*> PageTables::LeafTable(GuestVirt address, bool use
       absl::StatusOr<GuestPhys> fresh = NewTable();
       if (!fresh.ok()) return fresh.status();
       child = below.emplace(number, *fresh).first;
+      if (level == 2) large_.erase(number);  // the leaf gives way to the table
       StoreEntry(Table(table) + TableIndex(address.value, level), PageTableEntry{}
                                                                       .set_frame(fresh->value)
                                                                       .set_user(user)
@@ -97,6 +98,14 @@ absl::Status PageTables::MapSupervisor(GuestVirt address, GuestPhys frame, bool 
   return absl::OkStatus();
 }
 
+absl::Status PageTables::ShowLeafTable(GuestVirt span, GuestVirt address) {
+  if (absl::StatusOr<std::uint64_t*> leaf = LeafTable(span, /*user=*/true); !leaf.ok()) {
+    return leaf.status();
+  }
+  return MapSupervisor(address, LevelOf(1).at(SpanNumber(span, 1)), /*writable=*/true,
+                       /*execute=*/false);
+}
+
 absl::Status PageTables::MapSpan(const GuestRange& range, GuestPhys first_frame,
                                  PageTableEntry rights) {
   absl::StatusOr<std::uint64_t*> leaf = LeafTable(range.start, /*user=*/true);
@@ -116,6 +125,38 @@ absl::Status PageTables::MapSpan(const GuestRange& range, GuestPhys first_frame,
   return absl::OkStatus();
 }
 
+bool PageTables::MapLargeSpan(GuestVirt span, GuestPhys first_frame, PageTableEntry rights) {
+  if (LevelOf(1).contains(SpanNumber(span, 1))) return false;
+  absl::StatusOr<std::uint64_t*> directory = TableFor(span, /*user=*/true, 2);
+  if (!directory.ok()) return false;
+  const PageTableEntry leaf = rights.set_frame(first_frame.value)
+                                  .set_present(true)
+                                  .set_large(true)
+                                  .set_accessed(true)
+                                  .set_dirty(rights.writable());
+  std::uint64_t* slot = *directory + TableIndex(span.value, 2);
+  if (LoadEntry(slot) != leaf) {
+    StoreEntry(slot, leaf);
+    ++entries_written_;
+  }
+  large_.insert(SpanNumber(span, 1));
+  return true;
+}
+
+std::uint64_t* PageTables::LargeSlot(std::uint64_t span) const {
+  const GuestVirt start{span * EntrySpan(2)};
+  return Table(levels_[1].at(SpanNumber(start, 2))) + TableIndex(start.value, 2);
+}
+
+void PageTables::ClearLarge(const GuestRange& range) {
+  if (range.end <= range.start) return;
+  const GuestVirt last{range.end.value - 1};
+  const auto first = large_.lower_bound(SpanNumber(range.start, 1));
+  const auto end = large_.upper_bound(SpanNumber(last, 1));
+  for (auto span = first; span != end; ++span) StoreEntry(LargeSlot(*span), PageTableEntry{});
+  large_.erase(first, end);
+}
+
 void PageTables::ForEachLeafTable(
     const GuestRange& range, const std::function<void(std::uint64_t*, GuestVirt)>& visit) const {
   if (range.end <= range.start) return;
@@ -128,6 +169,7 @@ void PageTables::ForEachLeafTable(
 }
 
 void PageTables::Clear(const GuestRange& range) {
+  ClearLarge(range);
   ForEachLeafTable(range, [&](std::uint64_t* leaf, GuestVirt start) {
     const GuestVirt first = std::max(start, range.start);
     const GuestVirt last = std::min(start + EntrySpan(2), range.end);
@@ -147,9 +189,18 @@ void PageTables::ForEachPresent(const GuestRange& range,
       if (LoadEntry(leaf + TableIndex(page.value, 1)).present()) visit(page);
     }
   });
+  for (auto span = large_.lower_bound(SpanNumber(range.start, 1));
+       span != large_.end() && *span * EntrySpan(2) < range.end.value; ++span) {
+    const GuestVirt start{*span * EntrySpan(2)};
+    const GuestVirt end = std::min(start + EntrySpan(2), range.end);
+    for (GuestVirt page = std::max(start, range.start); page < end; page = page + kPageSize) {
+      visit(page);
+    }
+  }
 }
 
 void PageTables::Detach() {
+  large_.clear();
   for (unsigned i = 0; i < kFirstSupervisorIndex; ++i) {
     StoreEntry(Table(root_) + i, PageTableEntry{});
   }

@@ -3,7 +3,8 @@
 // Pure memory work plus arena growth; knows nothing of VMAs. Tables once linked stay linked:
 // a shadow-paging host does not notice a relinked table. Leaves are 4 KiB. Entries are
 // written with one atomic store, since vCPUs set accessed and dirty bits meanwhile. Not
-// thread-safe: Mmu's lock.
+// thread-safe: Mmu's lock. On two-dimensional paging a span without a table of its own can also be one
+// 2 MiB leaf, which is taken away whole.
 //
 // Where a table lies is remembered here and never read back from the arena: a program in ring 0 can
 // rewrite its page tables, and must not lead the host by them. Words of leaf tables are read, but only
@@ -16,6 +17,7 @@
 #include <functional>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/address.h"
@@ -38,8 +40,16 @@ class PageTables {
   // writable and no_execute; present is implied. ResourceExhausted: no memory for tables.
   absl::Status MapSpan(const GuestRange& range, GuestPhys first_frame,
                        dune::x86::PageTableEntry rights);
-  // How many leaf entries MapSpan has written: what it found as it should be is not written.
+  // Maps a whole 2 MiB span by one leaf; false: it has a table already, or there is no memory for those
+  // above it. `first_frame` is aligned as the span.
+  bool MapLargeSpan(GuestVirt span, GuestPhys first_frame, dune::x86::PageTableEntry rights);
+  // How many spans are mapped so now.
+  std::size_t large_spans() const { return large_.size(); }
+  // How many leaf entries have been written: what it found as it should be is not written.
   std::uint64_t entries_written() const { return entries_written_; }
+  // Shows ring 0, at `address`, the leaf table of the 2 MiB span that starts at `span`; ring 0 then fills it
+  // as well. Once a span: the table stays until Reuse.
+  absl::Status ShowLeafTable(GuestVirt span, GuestVirt address);
   // Makes every leaf of the range not present.
   void Clear(const GuestRange& range);
   // Calls back for each page of the range that has a present leaf.
@@ -55,8 +65,14 @@ class PageTables {
  private:
   std::uint64_t* Table(GuestPhys table) const;
   absl::StatusOr<GuestPhys> NewTable();
-  // The page table (level 1) for an address, made when absent.
-  absl::StatusOr<std::uint64_t*> LeafTable(GuestVirt address, bool user);
+  // The table of `lowest` level for an address, made when absent, and what is above it.
+  absl::StatusOr<std::uint64_t*> TableFor(GuestVirt address, bool user, int lowest);
+  absl::StatusOr<std::uint64_t*> LeafTable(GuestVirt address, bool user) {
+    return TableFor(address, user, 1);
+  }
+  // The entry of level 2 for a span that is in large_.
+  std::uint64_t* LargeSlot(std::uint64_t span) const;
+  void ClearLarge(const GuestRange& range);
   // Calls back with each existing level-1 table that meets the range: its entries, the first
   // address of its span.
   void ForEachLeafTable(const GuestRange& range,
@@ -68,6 +84,7 @@ class PageTables {
   Vm& vm_;
   GuestPhys root_;
   std::array<Level, 3> levels_;         // 1, 2, 3
+  absl::btree_set<std::uint64_t> large_;  // spans, by number, that are one leaf
   std::uint64_t entries_written_ = 0;
   std::uint64_t next_ = 0;              // arena offset of the next table
   std::uint64_t supervisor_end_ = 0;    // tables below this are the supervisor's

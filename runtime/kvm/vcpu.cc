@@ -75,6 +75,10 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_ROBUST_LIST;
     case runtime::Answer::kFutex:
       return DUNE_QUICK_FUTEX;
+    case runtime::Answer::kMemory:
+      return DUNE_QUICK_MEMORY;
+    case runtime::Answer::kSignalReturn:
+      return DUNE_QUICK_SIGNAL_RETURN;
   }
   return 0;  // no routine: the host's
 }
@@ -228,6 +232,22 @@ void Vcpu::Lend(const runtime::OwnState& own) {
   shared.mask_most = own.signal_mask | own.addable_signals;
   shared.child_tid = own.clear_child_tid;
   shared.robust_list = own.robust_list;
+  LendHandler(own.fault_handler);
+}
+
+void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
+  abi::TrapDelivery& traps = state().traps;
+  // Ring 0 leaves to the handler by IRETQ, and keeps one XSAVE area.
+  const bool usable = !handler.IsNone() && (handler.address >> DUNE_USER_ADDRESS_BITS) == 0 &&
+                      features_.xcr0 != 0 &&
+                      features_.xsave_size + sizeof(abi::kMagic2) <= DUNE_SCRATCH_INITIAL;
+  traps.handler = usable ? handler.address : 0;
+  if (!usable) return;
+  traps.restorer = handler.restorer;
+  traps.blocks = handler.blocks;
+  traps.stack = handler.alternate_stack;
+  traps.state_size = features_.xsave_size;
+  traps.features = features_.xcr0;
 }
 
 runtime::OwnState Vcpu::TakeBack() {
@@ -367,6 +387,12 @@ void Vcpu::ReadUserState(Registers& registers) const {
   registers.rflags = run().s.regs.regs.rflags;
 }
 
+// The trap needs nothing of the supervisor; but a signal that came on the way into ring 0 does.
+Vcpu::Step Vcpu::GoOn() const {
+  if (state().interrupted != 0) return Exit{Interrupted{}};
+  return Resume{};
+}
+
 Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   const std::uint64_t address = FaultAddress();
   if (address == stubs_.syscall_entry.value && registers.rip == address) {
@@ -391,10 +417,10 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   if (resolution != Resolution::kWasMapped) fruitless_faults_ = 0;
   switch (resolution) {
     case Resolution::kMapped:
-      return Resume{};
+      return GoOn();
     case Resolution::kWasMapped:
       if (ring_ == ProgramRing::kRing3 || ++fruitless_faults_ < kMostFruitlessFaults) {
-        return Resume{};
+        return GoOn();
       }
       fruitless_faults_ = 0;
       return fault(false, error_code | x86::page_fault::kPresent);
@@ -453,6 +479,7 @@ Vcpu::Step Vcpu::OnTrap(Registers& registers) {
   registers.rip = trap.rip;
   registers.rsp = trap.rsp;
   registers.rflags = trap.rflags;
+  if (trap.vector == DUNE_VECTOR_NONE) return Exit{Interrupted{}};
   if (vector == x86::Vector::kPageFault) return OnPageFault(registers, trap.error_code);
   return Exit{Fault{.vector = vector,
                     .error_code = trap.error_code,
@@ -498,15 +525,15 @@ Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
     ReadAfterSyscall(registers);
     return Exit{Interrupted{}};
   }
-  if (IsIn(rip, stubs_.quick_entry, stubs_.quick_sysret)) {
-    // Whatever has been answered by now, it leaves ring 0 by a hypercall.
-    state().interrupted = 1;
-    if (rip > stubs_.quick_test.value) {
-      run().s.regs.regs.rip = stubs_.quick_test.value;
-      run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
-    }
-  }
-  // On the way in: run on to the hypercall. Whoever kicked is served after that exit.
+  // On the way in, or with an answer: it leaves ring 0 by a hypercall, and whoever kicked is served then.
+  state().interrupted = 1;
+  const auto test_again = [&](GuestVirt test, GuestVirt end) {
+    if (rip <= test.value || rip >= end.value) return;
+    run().s.regs.regs.rip = test.value;
+    run().kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  };
+  test_again(stubs_.quick_test, stubs_.quick_sysret);
+  test_again(stubs_.fault_test, stubs_.fault_return + 1);
   Unkick();
   return Resume{};
 }

@@ -82,6 +82,9 @@ class Vcpu final : public runtime::EngineThread {
   void EndFutex(runtime::FutexUse use, std::uint64_t word) override;
   // Calls that ring 0 has answered; what the guest's side says.
   std::uint64_t answered() const { return state().answered; }
+  // The same of page faults.
+  std::uint64_t faults_answered() const { return state().faults; }
+  std::uint64_t traps_delivered() const { return state().traps_delivered; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
   absl::Status LoadExtendedState(std::span<const std::byte> area) override;
   // By VcpuEvent.
@@ -115,7 +118,9 @@ class Vcpu final : public runtime::EngineThread {
   VmExit Decode() const;
   bool IsHypercallOfImage(int result) const;
   std::uint64_t FaultAddress() const;
+  void LendHandler(const runtime::FaultHandler& handler);
   Step OnTrap(runtime::Registers& registers);
+  Step GoOn() const;
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
   Step OnRoutineFault(const abi::TrapFrame& trap);
   void ReadAfterSyscall(runtime::Registers& registers);

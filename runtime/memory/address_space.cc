@@ -82,6 +82,13 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
 
 constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
 
+// Advice about the pages that are there now, or none: the kernel does not note it for those that come.
+bool IsPassing(int advice) {
+  constexpr int kPassing[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
+                              MADV_DONTNEED, MADV_FREE,   MADV_COLD,       MADV_PAGEOUT};
+  return std::ranges::find(kPassing, advice) != std::end(kPassing);
+}
+
 // Memory of --mem: what the kernel calls data, and what only looks shared.
 bool IsData(const Vma& vma) {
   if (!vma.protection.write || vma.sealed) return false;
@@ -141,7 +148,7 @@ void AddressSpace::CountOut(const GuestRange& range) {
 }
 
 // Is there room for `vma` when what is in `replaced` goes away?
-bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
+bool AddressSpace::Fits(const Vma& vma, const GuestRange& replaced) const {
   if (data_limit_ == 0) return true;
   const std::uint64_t more = vma.range.size();
   const bool data_fits =
@@ -149,9 +156,14 @@ bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const 
   const std::uint64_t pages = (touchable_.size() - touchable_.SizeIn(replaced) + more) / kPageSize;
   const bool tables_fit =
       !vma.protection.any() || pages / kEntriesOfTable <= data_limit_ / kPageSize;
-  if (data_fits && tables_fit) return true;
-  if (notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
-  return false;
+  return data_fits && tables_fit;
+}
+
+// The same for a program, whose limits are said at the end if they refused something.
+bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
+  const bool fits = Fits(vma, replaced);
+  if (!fits && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
+  return fits;
 }
 
 // ---- mmap --------------------------------------------------------------------------------------
@@ -167,16 +179,35 @@ std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request,
   if (private_file && length <= kLargestLowImage && !layout_.image_area.empty()) {
     if (auto place = map_.FindGapTopDown(layout_.image_area, length, kPageSize)) return place;
   }
+  // What ring 0 could have answered goes where ring 0 can take it over.
+  const bool poolable = (request.flags & (MAP_TYPE | MAP_ANONYMOUS | MAP_32BIT | MAP_HUGETLB)) ==
+                            (MAP_PRIVATE | MAP_ANONYMOUS) &&
+                        length < kHugePage && !pool_range_.empty();
+  if (poolable) {
+    if (auto place = map_.FindGapTopDown(pool_range_, length, kPageSize)) return place;
+  }
   return PlaceAnywhere(length, request.flags);
 }
 
 std::optional<GuestVirt> AddressSpace::PlaceAnywhere(std::uint64_t length, int flags) const {
   const std::uint64_t alignment = (flags & MAP_HUGETLB) != 0 ? kHugePage : kPageSize;
   if ((flags & MAP_32BIT) != 0) return map_.FindGapTopDown(kLow2GiB, length, alignment);
-  const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
   // Big mappings start on a huge-page boundary, so that the host can back them with huge pages.
   if (length >= kHugePage) {
-    if (auto aligned = map_.FindGapTopDown(area, length, kHugePage)) return aligned;
+    if (auto aligned = FindGap(length, kHugePage)) return aligned;
+  }
+  return FindGap(length, alignment);
+}
+
+// The memory pool's place is taken by others only when there is no other.
+std::optional<GuestVirt> AddressSpace::FindGap(std::uint64_t length,
+                                               std::uint64_t alignment) const {
+  const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
+  if (!pool_range_.empty()) {
+    for (const GuestRange& part : {GuestRange{pool_range_.end, area.end},
+                                   GuestRange{area.start, pool_range_.start}}) {
+      if (auto place = map_.FindGapTopDown(part, length, alignment)) return place;
+    }
   }
   return map_.FindGapTopDown(area, length, alignment);
 }
@@ -237,6 +268,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
 
 SyscallResult AddressSpace::Map(const MapRequest& request) {
   std::unique_lock lock(mutex_);
+  ChoosePoolLocked();
   return MapLocked(request, "");
 }
 
@@ -258,8 +290,7 @@ void AddressSpace::AddSealed(const GuestRange& range, Protection protection,
 
 GuestVirt AddressSpace::FindFree(std::uint64_t length, std::uint64_t alignment) const {
   std::shared_lock lock(mutex_);
-  const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
-  return map_.FindGapTopDown(area, PageUp(length), alignment).value_or(GuestVirt{0});
+  return FindGap(PageUp(length), alignment).value_or(GuestVirt{0});
 }
 
 GuestVirt AddressSpace::FindFreeForImage(std::uint64_t length, std::uint64_t alignment) const {
@@ -356,6 +387,7 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
     default:
       break;
   }
+  if (!IsPassing(advice)) KeepFromPool(*range);
   std::shared_lock lock(mutex_);
   if (map_.AnySealed(*range)) return Errno{EPERM};
   void* host = memory_.HostAddress(address, range->size());
@@ -512,6 +544,7 @@ SyscallResult AddressSpace::LockAll(int flags) {
     return Errno{EINVAL};
   }
   std::unique_lock lock(mutex_);
+  KeepFromPoolLocked(pool_range_);
   SyscallResult result = kSuccess;
   if ((flags & MCL_CURRENT) != 0) {
     const unsigned how = (flags & MCL_ONFAULT) != 0 ? MLOCK_ONFAULT : 0;

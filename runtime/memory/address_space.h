@@ -12,12 +12,16 @@
 #ifndef DUNEBOX_RUNTIME_MEMORY_ADDRESS_SPACE_H_
 #define DUNEBOX_RUNTIME_MEMORY_ADDRESS_SPACE_H_
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 
 #include "absl/status/status.h"
+#include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
 #include "hostcalls/services/limit_notes.h"
@@ -39,6 +43,20 @@ class MappingObserver {
   virtual void Forget(const GuestRange& range) = 0;
   // Removing a right that only guest PTEs carry (execute) needs a host-side invalidation too.
   virtual bool NeedsHostInvalidation() const = 0;
+  // What an engine shares with its guest side of the memory that this hands out by itself; null where it
+  // does not. Its states are set before OpenPool and believed only as far as the pool goes.
+  virtual abi::MemoryPool* Pool() { return nullptr; }
+  // From now on, until somebody sets `pages` to 0, the guest side hands out this range.
+  virtual absl::Status OpenPool(const GuestRange& range) {
+    (void)range;
+    return absl::UnimplementedError("no memory pool");
+  }
+};
+
+// A page of the open pool.
+struct PoolPage {
+  bool used;
+  Protection protection;
 };
 
 struct MapRequest {
@@ -94,6 +112,29 @@ class AddressSpace {
   hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
   hostcalls::SyscallResult DetachShared(std::uint64_t address);
 
+  // ---- the memory pool (memory_pool.cc) ----
+  // While it is open the guest's ring 0 maps and unmaps memory in a part of the address space, and the map
+  // says nothing of that part. Only while one thread alone uses this address space; and nobody but the
+  // functions named here may look at the guest's memory or be called, unless it is closed before.
+
+  // Opens it where there is one. False: it cannot be, for now or ever.
+  bool OpenPool();
+  // Makes map and host mappings what ring 0 has made of the pool. Returns how much has been answered there
+  // since it was opened; nothing happens, and 0, when it is closed.
+  std::uint64_t ClosePool();
+  bool HasOpenPool() const { return pool_is_open_.load(std::memory_order_relaxed); }
+  // Whether the pool lies there when it is open.
+  bool IsPoolsPlace(GuestVirt address) const { return pool_range_.Contains(address); }
+  // Whether the pool is open and has anything of the range.
+  bool IsInOpenPool(const GuestRange& range) const {
+    return HasOpenPool() && pool_range_.Overlaps(range);
+  }
+  // The page of the open pool at `address`; nothing if it is not the pool's.
+  std::optional<PoolPage> FindInOpenPool(GuestVirt address) const;
+  // The kernel is about to know more of the range than the map does (locked, not for fork, ...): if it is
+  // the pool's, that is never opened again.
+  void KeepFromPool(const GuestRange& range);
+
   // Around fork: the map does not change in between. The child makes the lock anew: a read-write
   // lock knows its writer by the thread id, which is another one there.
   void LockForFork() { mutex_.lock(); }
@@ -135,10 +176,18 @@ class AddressSpace {
   hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
   std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
   std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
+  bool Fits(const Vma& vma, const GuestRange& replaced) const;
   bool HasRoomFor(const Vma& vma, const GuestRange& replaced) const;
   // After each change of the map.
   void CountIn(const Vma& vma);
   void CountOut(const GuestRange& range);
+  std::optional<GuestVirt> FindGap(std::uint64_t length, std::uint64_t alignment) const;
+  void ChoosePoolLocked();
+  using PoolStates = std::array<std::uint8_t, abi::MemoryPool::kPages>;
+  bool BackPoolLocked(const PoolStates& states);
+  void TakePoolBackLocked();
+  void TakeBackRunLocked(const GuestRange& run, std::uint8_t state);
+  void KeepFromPoolLocked(const GuestRange& range);
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 
@@ -152,8 +201,12 @@ class AddressSpace {
   GuestVirt heap_end_;
   std::uint64_t data_limit_ = 0;  // bytes; 0: none, and nothing is counted
   RangeSet data_, touchable_;     // with a limit: what was data, and accessible, since it was mapped
-  hostcalls::LimitNotes* notes_ = nullptr;        // null: nobody is told
+  hostcalls::LimitNotes* notes_ = nullptr;  // null: nobody is told
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
+  GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen
+  abi::MemoryPool* pool_ = nullptr;  // of the engine that has it open
+  std::atomic<bool> pool_is_open_ = false;
+  bool pool_is_retired_ = false;
 };
 
 }  // namespace dunebox::memory

@@ -23,7 +23,9 @@ void OnSystemCall(GuestThread& thread) {
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
   const FutexNotice notice(*thread.engine, request);
+  thread.pool_use.BeforeCall(thread, request.number);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
   if (result.is_registers_set()) return;
   if (result.is_restart()) {
@@ -44,6 +46,23 @@ constexpr std::uint64_t kJobControl = signals::MaskOf(SIGCONT) | signals::MaskOf
 std::uint64_t AddableSignals(const Process& owner) {
   if (!owner.HasOneThread()) return 0;
   return (owner.signal_handlers().handled() & ~kJobControl) | signals::kSynchronous;
+}
+
+// What the engine may do about SIGSEGV by itself; nothing while it has no memory to get faults in.
+runtime::FaultHandler LentHandler(const GuestThread& thread) {
+  if (!thread.owner.space().HasOpenPool() || thread.signal.mask_to_restore) return {};
+  const signals::KernelAction action = thread.owner.signal_handlers().Get(SIGSEGV);
+  const signals::AlternateStack& stack = thread.signal.alternate_stack;
+  const bool switches = (action.flags & signals::kSaOnStack) != 0 && stack.enabled();
+  if (action.is_default() || action.is_ignore() || switches ||
+      (action.flags & signals::kSaResetHand) != 0 || (stack.flags & signals::kAutoDisarm) != 0) {
+    return {};
+  }
+  const bool defers = (action.flags & signals::kSaNoDefer) == 0;
+  return {.address = action.handler,
+          .restorer = action.restorer,
+          .blocks = action.mask | (defers ? signals::MaskOf(SIGSEGV) : 0),
+          .alternate_stack = stack};
 }
 
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
@@ -89,7 +108,8 @@ runtime::Exit GuestThread::Run() {
   engine->Lend({.signal_mask = signal.mask,
                 .addable_signals = AddableSignals(owner),
                 .clear_child_tid = clear_child_tid,
-                .robust_list = robust_list});
+                .robust_list = robust_list,
+                .fault_handler = LentHandler(*this)});
   runtime::Exit exit = engine->Run(registers);
   const runtime::OwnState own = engine->TakeBack();
   clear_child_tid = own.clear_child_tid;

@@ -11,6 +11,7 @@
 
 #include "hostcalls/dispatch/caller.h"
 #include "runtime/engine.h"
+#include "runtime/process/pool_use.h"
 #include "runtime/signals/frame.h"
 #include "runtime/signals/host_signals.h"
 
@@ -55,6 +56,7 @@ class GuestThread final : public hostcalls::Caller {
   std::unique_ptr<runtime::EngineThread> engine;
   runtime::Registers registers;
   SignalState signal;
+  PoolUse pool_use;
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   std::uint64_t robust_list = 0;
   bool has_exited = false;  // by exit(2): RunGuest returns

@@ -18,13 +18,18 @@ using runtime::Answer;
 constexpr std::uint16_t kOwnIdentity[] = {SYS_getpid,  SYS_gettid, SYS_getuid,
                                           SYS_geteuid, SYS_getgid, SYS_getegid};
 
-// What changes only the thread's own state.
+// What changes only the thread's own state, or memory that it has been lent.
 constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_rt_sigprocmask, Answer::kSignalMask},
     {SYS_sched_yield, Answer::kYield},
     {SYS_arch_prctl, Answer::kSegmentBase},
     {SYS_set_robust_list, Answer::kRobustList},
     {SYS_futex, Answer::kFutex},
+    {SYS_mmap, Answer::kMemory},
+    {SYS_munmap, Answer::kMemory},
+    {SYS_mprotect, Answer::kMemory},
+    {SYS_madvise, Answer::kMemory},
+    {SYS_rt_sigreturn, Answer::kSignalReturn},
 };
 
 constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {

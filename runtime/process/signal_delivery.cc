@@ -21,6 +21,7 @@ constexpr std::uint64_t kIgnoredByDefault =
 bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo_t& info,
                   const signals::TrapInfo& trap) {
   SignalState& state = thread.signal;
+  thread.pool_use.CloseForFrame(thread);
   const std::uint64_t mask_to_restore = state.mask_to_restore.value_or(state.mask);
   if (!signals::PushFrame({.registers = &thread.registers,
                            .engine = thread.engine.get(),
@@ -116,6 +117,7 @@ void DeliverFault(GuestThread& thread, const runtime::Fault& fault) {
     DeliverStackFault(thread, signal);
   }
   SetSignalMask(thread, thread.signal.mask);
+  thread.pool_use.AfterFault(thread, fault);
 }
 
 }  // namespace dunebox::process

@@ -14,35 +14,17 @@ namespace rflags = dune::x86::rflags;
 
 namespace {
 
-constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
-constexpr std::uint32_t kMagic1 = 0x46505853;
-constexpr std::uint32_t kMagic2 = 0x46505845;
-// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
-constexpr std::uint64_t kContextFlags = 0x7;
-
-// The 48 bytes of the legacy area that hardware leaves to software. [linux] struct _fpx_sw_bytes
-struct SoftwareReserved {
-  std::uint32_t magic1;
-  std::uint32_t extended_size;  // the whole area with magic2
-  std::uint64_t features;
-  std::uint32_t state_size;
-  std::array<std::uint32_t, 7> padding;
-};
-static_assert(sizeof(SoftwareReserved) == 48);
-constexpr std::size_t kSoftwareReservedOffset = 464;
-constexpr std::size_t kMxcsrOffset = 24;
-constexpr std::size_t kHeaderOffset = 512;
-constexpr std::size_t kHeaderSize = 64;
-constexpr std::uint32_t kMxcsrMask = 0xffff;
-constexpr std::uint64_t kLegacyFeatures = 3;  // x87, SSE
-
-// The header that follows the legacy area. [intel/vol1 §13.4.2]
-struct ExtendedHeader {
-  std::uint64_t present;  // XSTATE_BV
-  std::uint64_t compact;  // XCOMP_BV: 0 in the standard format
-  std::array<std::uint64_t, 6> reserved;
-};
-static_assert(sizeof(ExtendedHeader) == kHeaderSize);
+using abi::ExtendedHeader;
+using abi::kContextFlags;
+using abi::kHeaderOffset;
+using abi::kLegacyFeatures;
+using abi::kMagic1;
+using abi::kMagic2;
+using abi::kMxcsrMask;
+using abi::kMxcsrOffset;
+using abi::kRedZone;
+using abi::kSoftwareReservedOffset;
+using abi::SoftwareReserved;
 
 template <typename T>
 T LoadAt(std::span<const std::byte> area, std::size_t offset) {
@@ -109,7 +91,7 @@ std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
           (LoadAt<std::uint64_t>(area, kHeaderOffset) & state.engine->extended_features()) |
               kLegacyFeatures);
   StoreAt(area, size, kMagic2);
-  const std::uint64_t address = (top - with_magic) & ~std::uint64_t{63};
+  const std::uint64_t address = abi::ExtendedStatePlace(top, size);
   return state.memory->Write(address, area) ? address : 0;
 }
 
@@ -117,7 +99,7 @@ std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
 std::vector<std::byte> InitialExtendedState(std::size_t size) {
   std::vector<std::byte> area(size);
   StoreAt(area, 0, std::uint16_t{0x37f});
-  StoreAt(area, kMxcsrOffset, std::uint32_t{0x1f80});
+  StoreAt(area, kMxcsrOffset, abi::kInitialMxcsr);
   return area;
 }
 
@@ -135,7 +117,7 @@ std::vector<std::byte> ReadExtendedState(const DeliveryState& state, std::uint64
   if (extended) {
     header = LoadAt<ExtendedHeader>(area, kHeaderOffset);
     if (header.compact != 0 || (header.present & ~state.engine->extended_features()) != 0 ||
-        header.reserved != decltype(header.reserved){}) {
+        std::ranges::any_of(header.reserved, [](std::uint64_t word) { return word != 0; })) {
       return {};
     }
   } else {
@@ -165,8 +147,7 @@ bool PushFrame(const DeliveryState& state, const KernelAction& action, const sig
   frame.user.context.extended_state = extended_state;
   frame.user.context.old_mask = state.mask;
   frame.user.mask = state.mask;
-  const std::uint64_t address =
-      ((extended_state - sizeof(SignalFrame)) & ~std::uint64_t{15}) - sizeof(std::uint64_t);
+  const std::uint64_t address = abi::FramePlace(extended_state);
   if (!state.memory->Write(address, std::as_bytes(std::span(&frame, 1)))) return false;
 
   // The handler starts with a fresh x87 and vector state. [linux]

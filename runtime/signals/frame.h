@@ -15,10 +15,10 @@
 
 #include <signal.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
+#include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "runtime/engine.h"
 #include "runtime/signals/action.h"
@@ -30,47 +30,10 @@ inline constexpr std::int32_t kAutoDisarm = std::int32_t{1} << 31;
 
 inline constexpr std::uint64_t kMinimumAlternateStack = 2048;  // MINSIGSTKSZ [linux]
 
-// stack_t as on x86-64.
-struct AlternateStack {
-  std::uint64_t base = 0;
-  std::int32_t flags = SS_DISABLE;
-  std::uint32_t padding = 0;
-  std::uint64_t size = 0;
-
-  bool enabled() const { return (flags & SS_DISABLE) == 0; }
-  bool Contains(std::uint64_t address) const { return address > base && address - base <= size; }
-};
-static_assert(sizeof(AlternateStack) == 24 && offsetof(AlternateStack, size) == 16);
-
-// struct sigcontext_64.
-struct SignalContext {
-  std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
-  std::uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
-  std::uint16_t cs, gs, fs, ss;
-  std::uint64_t error_code, trap_number, old_mask, cr2;
-  std::uint64_t extended_state;
-  std::array<std::uint64_t, 8> reserved;
-};
-static_assert(sizeof(SignalContext) == 256);
-static_assert(offsetof(SignalContext, rdi) == 64 && offsetof(SignalContext, rip) == 128);
-static_assert(offsetof(SignalContext, cs) == 144 && offsetof(SignalContext, cr2) == 176);
-static_assert(offsetof(SignalContext, extended_state) == 184);
-
-struct UserContext {
-  std::uint64_t flags;
-  std::uint64_t link;
-  AlternateStack stack;
-  SignalContext context;
-  std::uint64_t mask;
-};
-static_assert(sizeof(UserContext) == 304 && offsetof(UserContext, context) == 40);
-
-struct SignalFrame {
-  std::uint64_t return_address;
-  UserContext user;
-  siginfo_t info;
-};
-static_assert(sizeof(SignalFrame) == 440 && offsetof(SignalFrame, info) == 312);
+using abi::AlternateStack;
+using abi::SignalContext;
+using abi::SignalFrame;
+using abi::UserContext;
 
 // The fault that caused a synchronous signal, for the context's last fields.
 struct TrapInfo {

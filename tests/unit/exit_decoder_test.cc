@@ -164,7 +164,7 @@ TEST(ExitDecoder, PrivilegeIsTheCodeSelectors) {
   }
 }
 
-TEST(Stubs, AreInOrderInsideTheImagesPage) {
+TEST(Stubs, AreInOrderInsideTheImage) {
   const std::uint64_t base = layout::ArenaVirt(layout::kImageOffset).value;
   const std::uint64_t in_order[] = {base,
                                     kStubs.trap_out.value,
@@ -173,7 +173,7 @@ TEST(Stubs, AreInOrderInsideTheImagesPage) {
                                     kStubs.syscall_entry.value,
                                     kStubs.syscall_return.value,
                                     kStubs.syscall_return_end.value,
-                                    base + kPageSize};
+                                    base + layout::kImageBytes};
   for (std::size_t i = 1; i < std::size(in_order); ++i) {
     EXPECT_LE(in_order[i - 1], in_order[i]) << i;
   }

@@ -35,7 +35,7 @@ class PageTablesTest : public ::testing::Test {
     for (int level = 4; level >= 1; --level) {
       const auto* words = reinterpret_cast<const std::uint64_t*>(kvm_.Memory(GuestPhys{table}));
       entries.emplace_back(words[dune::x86::TableIndex(address.value, level)]);
-      if (!entries.back().present()) break;
+      if (!entries.back().present() || entries.back().large()) break;
       table = entries.back().frame();
     }
     return entries;
@@ -88,6 +88,66 @@ TEST_F(PageTablesTest, ASpanMapsConsecutiveFrames) {
   }
   EXPECT_FALSE(Leaf(kUser + 512 * kPageSize).present());
   EXPECT_FALSE(Leaf(kUser - kPageSize).present());
+}
+
+TEST_F(PageTablesTest, AWholeSpanCanBeOneLeaf) {
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+  EXPECT_EQ(tables_.large_spans(), 1u);
+  EXPECT_EQ(tables_.entries_written(), 1u);
+  const auto entries = Walk(kUser + 3 * kPageSize);
+  ASSERT_GE(entries.size(), 3u);
+  EXPECT_EQ(entries[2], kReadOnly.set_frame(0x4000'0000).set_present(true).set_large(true).set_accessed(
+                            true));
+  EXPECT_EQ(Present(Pages(kUser - kPageSize, 3)),
+            (std::vector<std::uint64_t>{kUser.value, (kUser + kPageSize).value}));
+  // The same again writes nothing; other rights are written.
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+  EXPECT_EQ(tables_.entries_written(), 1u);
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  EXPECT_TRUE(Walk(kUser)[2].writable() && Walk(kUser)[2].dirty());
+}
+
+TEST_F(PageTablesTest, ALargeLeafGoesWhole) {
+  for (const GuestRange& range : {Pages(kUser, 1), Pages(kUser + 511 * kPageSize, 1),
+                                  Pages(kUser - kPageSize, 2), Pages(kUser - kPageSize, 1000)}) {
+    ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+    ASSERT_TRUE(tables_.MapLargeSpan(kUser + 512 * kPageSize, GuestPhys{0x4020'0000}, kReadWrite));
+    tables_.Clear(range);
+    EXPECT_FALSE(Walk(kUser)[2].present());
+    EXPECT_EQ(Walk(kUser + 512 * kPageSize)[2].present(), range.size() < 500 * kPageSize);
+  }
+  tables_.Clear(Pages(kUser, 1024));
+  EXPECT_EQ(tables_.large_spans(), 0u);
+  // A range that ends where it begins has none.
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  tables_.Clear(Pages(kUser + 5 * kPageSize, 0));
+  tables_.Clear(Pages(kUser - 2 * kPageSize, 2));
+  EXPECT_TRUE(Walk(kUser)[2].present());
+}
+
+TEST_F(PageTablesTest, ATableStaysATableAndTakesALeafsPlace) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
+  EXPECT_FALSE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+  tables_.Clear(Pages(kUser, 512));
+  EXPECT_FALSE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+
+  const GuestVirt next = kUser + 512 * kPageSize;
+  ASSERT_TRUE(tables_.MapLargeSpan(next, GuestPhys{0x4020'0000}, kReadWrite));
+  ASSERT_TRUE(tables_.MapSpan(Pages(next + kPageSize, 1), GuestPhys{0x4020'1000}, kReadOnly).ok());
+  EXPECT_EQ(tables_.large_spans(), 0u);
+  EXPECT_FALSE(Leaf(next).present());
+  EXPECT_EQ(Leaf(next + kPageSize).frame(), 0x4020'1000u);
+}
+
+TEST_F(PageTablesTest, StartingOverForgetsLargeLeaves) {
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  tables_.Detach();
+  tables_.Reuse();
+  EXPECT_EQ(tables_.large_spans(), 0u);
+  EXPECT_EQ(Walk(kUser).size(), 1u);
+  tables_.Clear(Pages(kUser, 512));
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  EXPECT_TRUE(Walk(kUser)[2].large());
 }
 
 TEST_F(PageTablesTest, SupervisorPagesAreOutOfReachOfRing3AtEveryLevel) {

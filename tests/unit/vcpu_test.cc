@@ -828,6 +828,201 @@ TEST_F(VcpuTest, WhatKvmCannotEmulateInRing3IsAnInvalidOpcode) {
 
 // ---- extended state -----------------------------------------------------------------------------
 
+// ---- faults that ring 0 answers -----------------------------------------------------------------
+
+// What a signal finds half done is finished, and comes out with the registers that ring 3 would have.
+TEST_F(VcpuTest, InterruptedWhileRing0AnswersAFaultItIsToldToLeave) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const std::uint64_t test = kStubs.fault_test.value;
+  const std::uint64_t entry = kStubs.page_fault.value;
+  // Where it is interrupted, and where it goes on.
+  const std::pair<std::uint64_t, std::uint64_t> places[] = {
+      {entry, entry}, {test - 1, test - 1}, {test, test}, {test + 8, test},
+      {kStubs.fault_return.value, test}, {kStubs.fault_return.value + 2, kStubs.fault_return.value + 2}};
+  for (const auto& [rip, resumed] : places) {
+    kvm_.ScriptRun([rip = rip, this](kvm_run& run) {
+      SetPrivilege(run, 0);
+      run.s.regs.regs.rip = rip;
+      vcpu_->Kick();
+      return -EINTR;
+    });
+    kvm_.ScriptRun([resumed = resumed, &state, this](kvm_run& run) {
+      EXPECT_EQ(run.s.regs.regs.rip, resumed);
+      EXPECT_EQ(state.interrupted, 1u);
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf() = {.vector = DUNE_VECTOR_NONE,
+                   .error_code = 0,
+                   .rip = kCode + 0x77,
+                   .cs = DUNE_SELECTOR_USER_CODE,
+                   .rflags = kUserFlags,
+                   .rsp = kCode + 0xe00,
+                   .ss = DUNE_SELECTOR_USER_DATA};
+      run.s.regs.regs.rsp = FrameAddress();
+      run.s.regs.regs.rbx = 4711;
+      return 0;
+    });
+    RunTo<Interrupted>();
+    EXPECT_EQ(registers_.rip, kCode + 0x77) << std::hex << rip;
+    EXPECT_EQ(registers_.rsp, kCode + 0xe00);
+    EXPECT_EQ(registers_.rbx, 4711u);
+  }
+}
+
+// The host fills in a page and would go on; but the signal that came on the way in is not forgotten.
+TEST_F(VcpuTest, AFaultThatNeedsNothingMoreIsFollowedByTheSignalThatCameWithIt) {
+  ASSERT_TRUE(space_.Map({.address = kCode,
+                          .length = kPageSize,
+                          .prot = PROT_READ,
+                          .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED})
+                  .ok());
+  ScriptInterrupted(0, kStubs.page_fault.value);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kCode);
+  RunTo<Interrupted>();
+  EXPECT_EQ(registers_.rip, fault_rip_);
+  // Without one it goes on.
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kCode);
+  ScriptSyscall(kCode + 0x42);
+  RunTo<SystemCall>();
+  EXPECT_TRUE(space_.Unmap(kCode, kPageSize).ok());
+}
+
+// Large anonymous memory takes one entry for 2 MiB, its ends and a file's pages one each.
+TEST_F(VcpuTest, LargeAnonymousMemoryHasLargeLeaves) {
+  constexpr std::uint64_t kSpan = 2 << 20;
+  ASSERT_TRUE(space_.Map({.address = kCode,
+                          .length = 40 * kSpan + kPageSize,
+                          .prot = PROT_READ | PROT_WRITE,
+                          .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED})
+                  .ok());
+  const auto touch = [&](std::uint64_t address) {
+    ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, address);
+  };
+  for (std::uint64_t span = 0; span <= 40; ++span) touch(kCode + span * kSpan);
+  ScriptSyscall(kCode + 0x42);
+  RunTo<SystemCall>();
+  EXPECT_EQ(mmu_.LargeLeaves(), 40u);
+  // What is another mapping now, or forbidden, is no part of one.
+  space_.SetObserver(&mmu_);
+  ASSERT_TRUE(space_.Protect(kCode + kPageSize, kPageSize, PROT_READ).ok());
+  EXPECT_EQ(mmu_.LargeLeaves(), 39u);
+  touch(kCode);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser | x86::page_fault::kWrite, kCode + kPageSize);
+  EXPECT_EQ(RunTo<Fault>().address, kCode + kPageSize);
+  EXPECT_EQ(mmu_.LargeLeaves(), 39u);
+  EXPECT_TRUE(space_.Unmap(kCode, 40 * kSpan + kPageSize).ok());
+  EXPECT_EQ(mmu_.LargeLeaves(), 0u);
+  space_.SetObserver(nullptr);
+}
+
+TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
+  const auto& traps =
+      reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState))->traps;
+  const runtime::FaultHandler handler{.address = kCode,
+                                      .restorer = 2,
+                                      .blocks = 3,
+                                      .alternate_stack = {.base = 4, .flags = 5, .size = 6}};
+  vcpu_->Lend({.fault_handler = handler});
+  EXPECT_EQ(traps.handler, kCode);
+  EXPECT_EQ(traps.restorer, 2u);
+  EXPECT_EQ(traps.blocks, 3u);
+  EXPECT_EQ(traps.stack.base, 4u);
+  EXPECT_EQ(traps.stack.size, 6u);
+  EXPECT_EQ(traps.features, 7u);
+  EXPECT_EQ(traps.state_size, 0x340u);
+  vcpu_->Lend({});
+  EXPECT_EQ(traps.handler, 0u);
+  runtime::FaultHandler above = handler;
+  above.address = std::uint64_t{1} << DUNE_USER_ADDRESS_BITS;
+  vcpu_->Lend({.fault_handler = above});
+  EXPECT_EQ(traps.handler, 0u);
+}
+
+class PoolTest : public VcpuTest {
+ protected:
+  PoolTest() {
+    mmu_.OfferPool();
+    space_.SetObserver(&mmu_);
+  }
+  ~PoolTest() override {
+    space_.ClosePool();
+    EXPECT_TRUE(space_.Unmap(pool().start, abi::MemoryPool::kPages * kPageSize).ok());
+    space_.SetObserver(nullptr);
+  }
+  abi::MemoryPool& pool() {
+    return *reinterpret_cast<abi::MemoryPool*>(vm_->arena(layout::kPoolOffset));
+  }
+  // The entry of each level for an address, as the CPU walks them.
+  std::uint64_t Leaf(GuestVirt address) {
+    std::uint64_t entry = mmu_.tables().root().value;
+    for (int level = 4; level >= 1; --level) {
+      const auto* table = reinterpret_cast<const std::uint64_t*>(
+          kvm_.Memory(GuestPhys{x86::PageTableEntry(entry).frame()}));
+      entry = table[x86::TableIndex(address.value, level)];
+    }
+    return entry;
+  }
+};
+
+// Through its window ring 0 reaches just the entries of the pool's pages.
+TEST_F(PoolTest, Ring0SeesTheLeafTablesOfThePool) {
+  ASSERT_TRUE(space_.OpenPool());
+  ASSERT_EQ(pool().pages, abi::MemoryPool::kPages);
+  for (const std::uint64_t page : {std::uint64_t{0}, std::uint64_t{511}, std::uint64_t{512},
+                                   abi::MemoryPool::kPages - 1}) {
+    const x86::PageTableEntry window(
+        Leaf(layout::ArenaVirt(layout::kPoolTablesOffset + page / 512 * kPageSize)));
+    EXPECT_TRUE(window.present() && window.writable() && !window.user() && window.no_execute());
+    auto* entries = reinterpret_cast<std::uint64_t*>(kvm_.Memory(GuestPhys{window.frame()}));
+    entries[page % 512] = 0x1234'5007;
+    EXPECT_EQ(Leaf(GuestVirt{pool().start + page * kPageSize}), 0x1234'5007u);
+    entries[page % 512] = 0;
+  }
+  // Its frames are the pool's memory.
+  EXPECT_EQ(kvm_.Memory(GuestPhys{pool().first_frame}), reinterpret_cast<std::byte*>(pool().start));
+}
+
+TEST_F(PoolTest, WhatTheOpenPoolForbidsIsAFaultAndWhatItAllowsClosesIt) {
+  ASSERT_TRUE(space_.OpenPool());
+  const std::uint64_t start = pool().start;
+  pool().state[1] = abi::MemoryPool::kUsed | abi::MemoryPool::kRead;
+  constexpr std::uint64_t kRead = x86::page_fault::kUser;
+  constexpr std::uint64_t kWrite = kRead | x86::page_fault::kWrite;
+  ScriptTrap(Vector::kPageFault, kRead | x86::page_fault::kPresent, start);
+  EXPECT_EQ(RunTo<Fault>().error_code, kRead);
+  ScriptTrap(Vector::kPageFault, kWrite, start + kPageSize);
+  EXPECT_EQ(RunTo<Fault>().error_code, kWrite | x86::page_fault::kPresent);
+  EXPECT_TRUE(space_.HasOpenPool());
+  ScriptTrap(Vector::kPageFault, kRead, start + kPageSize);
+  ScriptSyscall(kCode + 0x42);
+  RunTo<SystemCall>();
+  EXPECT_FALSE(space_.HasOpenPool());
+  EXPECT_TRUE(x86::PageTableEntry(Leaf(GuestVirt{start + kPageSize})).present());
+  EXPECT_FALSE(x86::PageTableEntry(Leaf(GuestVirt{start})).present());
+}
+
+// With all tables gone, ring 0 must not write where they were.
+TEST_F(PoolTest, AfterStartingOverThereIsNoPoolAnyMore) {
+  ASSERT_TRUE(space_.OpenPool());
+  pool().state[1] = abi::MemoryPool::kUsed | abi::MemoryPool::kRead;
+  const std::uint64_t page = pool().start + kPageSize;
+  const auto far = space_.Map({.address = kCode,
+                               .length = kPageSize,
+                               .prot = PROT_READ,
+                               .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED});
+  ASSERT_TRUE(far.ok());
+  vm_->LimitSlots(layout::kWindowSlot + 1);
+  ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kCode);
+  ScriptSyscall(kCode + 0x42);
+  RunTo<SystemCall>();
+  EXPECT_EQ(mmu_.times_started_over(), 1u);
+  EXPECT_EQ(pool().pages, 0u);
+  space_.ClosePool();
+  EXPECT_TRUE(space_.WithVma(GuestVirt{page}, [](const memory::Vma* vma) { return vma != nullptr; }));
+  EXPECT_FALSE(space_.OpenPool());
+  EXPECT_TRUE(space_.Unmap(kCode, kPageSize).ok());
+}
+
 TEST_F(VcpuTest, ExtendedStateGoesThroughUnchanged) {
   std::vector<std::byte> area(vcpu_->extended_state_size());
   for (std::size_t i = 0; i < area.size(); ++i) area[i] = static_cast<std::byte>(i * 7);

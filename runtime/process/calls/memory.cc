@@ -97,6 +97,15 @@ SyscallResult HandleRange(Caller& caller, const ArgumentValues& a) {
   return HostCall(caller, Number, a);
 }
 
+// The same where the kernel notes something of the range that would not hold for other memory there.
+template <std::uint64_t Number>
+SyscallResult HandleLock(Caller& caller, const ArgumentValues& a) {
+  if (caller.memory.Contains(a[0], a[1])) {
+    SpaceOf(caller).KeepFromPool({GuestVirt{a[0]}, GuestVirt{a[0] + a[1]}});
+  }
+  return HandleRange<Number>(caller, a);
+}
+
 // The answer is one byte a page, at an address of the guest's that has to be checked as well.
 SyscallResult HandleMincore(Caller& caller, const ArgumentValues& a) {
   if (!IsPageAligned(a[0])) return Errno{EINVAL};
@@ -162,8 +171,8 @@ void RegisterMemoryHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("brk", HandleBrk);
   handlers.Bind("mincore", HandleMincore);
   handlers.Bind("msync", HandleRange<SYS_msync>);
-  handlers.Bind("mlock", HandleRange<SYS_mlock>);
-  handlers.Bind("mlock2", HandleRange<SYS_mlock2>);
+  handlers.Bind("mlock", HandleLock<SYS_mlock>);
+  handlers.Bind("mlock2", HandleLock<SYS_mlock2>);
   handlers.Bind("munlock", HandleRange<SYS_munlock>);
   handlers.Bind("mlockall", HandleMlockall);
   handlers.Bind("munlockall", HandleMunlockall);

@@ -407,7 +407,7 @@ static const struct Operation operations[] = {
     {"write_byte", 1000, write_byte, open_null, close_file, kCountable},
     {"read_4k", 1000, read_block, make_cached_file, close_file, kCountable},
     {"map_page", 200, map_page, NULL, NULL, kCountable},
-    {"map_mebibyte", 10, map_mebibyte, NULL, NULL, kCountable},
+    {"map_mebibyte", 200, map_mebibyte, NULL, NULL, kCountable},
     {"page_fault", 1000, touch_fresh, map_untouched, unmap_untouched, kCountable},
     {"trap", 200, trap, forbid_page, unmap_page, kCountable},
     {"appel_li_1", 4, appel_li_1, prepare_appel_li_1, unmap_pages, kCountable},

@@ -1,0 +1,403 @@
+// The memory pool, with ring 0's implementation running on the host: what it answers against a model of every
+// page, and whether the host's mappings are the same when it has taken the pool back.
+#include "hostcalls/abi/memory_pool.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::memory {
+namespace {
+
+using abi::MemoryPool;
+using abi::PoolCall;
+
+constexpr std::uint64_t kDontNeed = MADV_DONTNEED;
+constexpr std::int64_t kAskHost = INT64_MIN;
+constexpr std::uint64_t kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
+
+// A processor that keeps what it has once seen of a page until it is told.
+class Translations {
+ public:
+  explicit Translations(std::uint64_t start) : start_(start) {}
+  bool IsMapped(std::uint64_t page) const { return entries_.contains(page); }
+  void Map(std::uint64_t page, bool writable) { entries_[page] = writable; }
+  void Drop(std::uint64_t page) { EXPECT_EQ(entries_.erase(page), 1u); }
+  void Zero(std::uint64_t page) {
+    EXPECT_TRUE(entries_.at(page)) << "would fault in ring 0";
+    std::memset(reinterpret_cast<void*>(start_ + page * kPageSize), 0, kPageSize);
+  }
+  void Finish() { ++finished_; }
+
+  bool Allows(std::uint64_t page, bool write) const {
+    const auto entry = entries_.find(page);
+    return entry != entries_.end() && (!write || entry->second);
+  }
+  void Clear(std::uint64_t first, std::uint64_t end) {
+    entries_.erase(entries_.lower_bound(first), entries_.lower_bound(end));
+  }
+  int finished() const { return finished_; }
+
+ private:
+  const std::uint64_t start_;
+  std::map<std::uint64_t, bool> entries_;  // writable?
+  int finished_ = 0;
+};
+
+// An engine whose guest is this test.
+class Engine final : public MappingObserver {
+ public:
+  void Forget(const GuestRange& range) override {
+    if (!translations_) return;
+    const std::uint64_t first = std::max(range.start, range_.start) - range_.start;
+    const std::uint64_t end = std::min(range.end, range_.end) - range_.start;
+    if (range.Overlaps(range_)) translations_->Clear(first / kPageSize, end / kPageSize);
+  }
+  bool NeedsHostInvalidation() const override { return true; }
+  MemoryPool* Pool() override { return offers ? pool_.get() : nullptr; }
+  absl::Status OpenPool(const GuestRange& range) override {
+    if (refuses) return absl::InternalError("refused");
+    if (!translations_) translations_.emplace(range.start.value);
+    range_ = range;
+    pool_->start = range.start.value;
+    pool_->pages = pool_->free_end = MemoryPool::kPages;
+    pool_->answered = 0;
+    return absl::OkStatus();
+  }
+
+  std::int64_t Call(const PoolCall& call) {
+    return abi::PoolCalls(*pool_, *translations_).Call(call);
+  }
+  // An access of the program's: false if it becomes a signal.
+  bool Touch(std::uint64_t address, bool write) {
+    const std::uint64_t page = (address - pool_->start) / kPageSize;
+    if (translations_->Allows(page, write)) return true;
+    const std::uint64_t error = 4u | (write ? 2u : 0u) | (translations_->IsMapped(page) ? 1u : 0u);
+    if (!abi::PoolCalls(*pool_, *translations_).Fault(page, error)) return false;
+    EXPECT_TRUE(translations_->Allows(page, write)) << "would fault for ever";
+    return true;
+  }
+  MemoryPool& pool() { return *pool_; }
+  const Translations& translations() const { return *translations_; }
+  GuestRange range() const { return range_; }
+
+  bool offers = true;
+  bool refuses = false;
+
+ private:
+  std::unique_ptr<MemoryPool> pool_ = std::make_unique<MemoryPool>();
+  std::optional<Translations> translations_;
+  GuestRange range_;
+};
+
+class MemoryPoolTest : public ::testing::Test {
+ protected:
+  MemoryPoolTest() { space_.SetObserver(&engine_); }
+  ~MemoryPoolTest() override {
+    space_.ClosePool();
+    std::vector<GuestRange> ranges;
+    space_.ForEachVma([&](const Vma& vma) {
+      ranges.push_back(vma.range);
+      return true;
+    });
+    for (const GuestRange& range : ranges) {
+      munmap(reinterpret_cast<void*>(range.start.value), range.size());
+    }
+  }
+
+  std::int64_t Mmap(std::uint64_t length, int prot, std::uint64_t flags = kPlain,
+                    std::uint64_t address = 0) {
+    return engine_.Call({SYS_mmap, address, length, static_cast<std::uint64_t>(prot), flags, ~0UL, 0});
+  }
+  std::int64_t Munmap(std::uint64_t address, std::uint64_t length) {
+    return engine_.Call({SYS_munmap, address, length, 0, 0, 0, 0});
+  }
+  std::int64_t Mprotect(std::uint64_t address, std::uint64_t length, int prot) {
+    return engine_.Call({SYS_mprotect, address, length, static_cast<std::uint64_t>(prot), 0, 0, 0});
+  }
+  std::int64_t Madvise(std::uint64_t address, std::uint64_t length, std::uint64_t advice) {
+    return engine_.Call({SYS_madvise, address, length, advice, 0, 0, 0});
+  }
+  std::uint64_t HostMap(std::uint64_t length, int prot) {
+    return static_cast<std::uint64_t>(
+        space_.Map({.length = length, .prot = prot, .flags = static_cast<int>(kPlain)}).value());
+  }
+
+  hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
+  AddressSpace space_{memory_, Layout::FromRandom(42, 8 << 20)};
+  Engine engine_;
+};
+
+// The rights of each page of a range, by the kernel's word: -1 where nothing is.
+std::vector<int> KernelsRights(const GuestRange& range) {
+  std::vector<int> rights(range.size() / kPageSize, -1);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    std::istringstream fields(line);
+    std::uint64_t start = 0, end = 0;
+    char dash = 0;
+    std::string letters;
+    fields >> std::hex >> start >> dash >> end >> letters;
+    for (std::uint64_t page = std::max(start, range.start.value);
+         page < std::min(end, range.end.value); page += kPageSize) {
+      rights[(page - range.start.value) / kPageSize] =
+          (letters[0] == 'r' ? PROT_READ : 0) | (letters[1] == 'w' ? PROT_WRITE : 0);
+    }
+  }
+  return rights;
+}
+
+std::vector<int> GuestsRights(const AddressSpace& space, const GuestRange& range) {
+  std::vector<int> rights(range.size() / kPageSize, -1);
+  space.ForEachVma([&](const Vma& vma) {
+    for (GuestVirt page = std::max(vma.range.start, range.start);
+         page < std::min(vma.range.end, range.end); page = page + kPageSize) {
+      rights[(page - range.start) / kPageSize] = vma.protection.ToProt();
+    }
+    return true;
+  });
+  return rights;
+}
+
+struct Page {
+  int rights = -1;  // -1: not mapped
+  std::uint64_t value = 0;
+};
+
+TEST_F(MemoryPoolTest, RandomCallsAndFaultsAreWhatAModelSays) {
+  std::mt19937 random(4);
+  const auto below = [&](std::uint64_t limit) { return random() % limit; };
+  constexpr int kProts[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
+  std::map<std::uint64_t, Page> model;
+  std::uint64_t answered = 0;
+  ASSERT_TRUE(space_.OpenPool());
+  const GuestRange range = engine_.range();
+  for (int step = 0; step < 20'000; ++step) {
+    const std::uint64_t at = range.end.value - (1 + below(200)) * kPageSize;
+    const std::uint64_t pages = std::min(1 + below(12), (range.end.value - at) / kPageSize);
+    const std::uint64_t length = pages * kPageSize - below(kPageSize);
+    const int prot = kProts[below(3)];
+    const auto each = [&](auto change) {
+      for (std::uint64_t page = at; page < at + pages * kPageSize; page += kPageSize) {
+        change(model[page]);
+      }
+    };
+    bool all = true;
+    each([&](const Page& page) { all = all && page.rights >= 0; });
+    const std::uint64_t what = below(100);
+    if (what < 15) {
+      const std::int64_t result = Mmap(length, prot);
+      if (result == kAskHost) continue;
+      ++answered;
+      const auto start = static_cast<std::uint64_t>(result);
+      for (std::uint64_t page = start; page < start + pages * kPageSize; page += kPageSize) {
+        ASSERT_EQ(model[page].rights, -1) << "given out twice";
+        model[page] = {.rights = prot, .value = 0};
+      }
+    } else if (what < 25) {
+      ASSERT_EQ(Munmap(at, length), 0);
+      ++answered;
+      each([](Page& page) { page = {}; });
+    } else if (what < 40) {
+      ASSERT_EQ(Mprotect(at, length, prot), all ? 0 : kAskHost);
+      if (all) each([&](Page& page) { page.rights = prot; });
+      answered += all;
+    } else if (what < 45) {
+      ASSERT_EQ(Madvise(at, length, kDontNeed), all ? 0 : kAskHost);
+      if (all) each([](Page& page) { page.value = 0; });
+      answered += all;
+    } else if (what < 99) {
+      const bool write = below(2) == 0;
+      Page& page = model[at];
+      const bool allowed = page.rights >= 0 && (page.rights & (write ? PROT_WRITE : PROT_READ)) != 0;
+      ASSERT_EQ(engine_.Touch(at, write), allowed);
+      if (!allowed) continue;
+      auto& word = *reinterpret_cast<std::uint64_t*>(at);
+      ASSERT_EQ(word, page.value);
+      if (write) word = page.value = random();
+    } else {
+      EXPECT_GE(space_.ClosePool(), 0u);
+      std::vector<int> expected(MemoryPool::kPages, -1);
+      for (const auto& [address, page] : model) {
+        expected[(address - range.start.value) / kPageSize] = page.rights;
+      }
+      ASSERT_EQ(KernelsRights(range), expected);
+      ASSERT_EQ(GuestsRights(space_, range), expected);
+      // What the kernel reads and writes there meanwhile is the program's as well.
+      for (auto& [address, page] : model) {
+        if (page.rights < PROT_READ) continue;
+        auto& word = *reinterpret_cast<std::uint64_t*>(address);
+        ASSERT_EQ(word, page.value);
+        if ((page.rights & PROT_WRITE) != 0 && below(4) == 0) word = page.value = random();
+      }
+      ASSERT_TRUE(space_.OpenPool());
+    }
+  }
+  EXPECT_GT(answered, 2'000u);
+}
+
+TEST_F(MemoryPoolTest, OnlyPlainCasesAreAnswered) {
+  ASSERT_TRUE(space_.OpenPool());
+  const auto mine = static_cast<std::uint64_t>(Mmap(3 * kPageSize, PROT_READ | PROT_WRITE));
+  const int before = engine_.translations().finished();
+  EXPECT_EQ(Mmap(0, PROT_READ), kAskHost);
+  EXPECT_EQ(Mmap(~0UL, PROT_READ), kAskHost);
+  EXPECT_EQ(Mmap(2 << 20, PROT_READ), kAskHost);
+  EXPECT_EQ(Mmap(kPageSize, PROT_READ | PROT_EXEC), kAskHost);
+  EXPECT_EQ(Mmap(kPageSize, PROT_WRITE), kAskHost);
+  for (const std::uint64_t flags : {MAP_PRIVATE, MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS}) {
+    EXPECT_EQ(Mmap(kPageSize, PROT_READ, flags), kAskHost);
+  }
+  for (const std::uint64_t flag : {MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_32BIT, MAP_LOCKED,
+                                   MAP_POPULATE, MAP_GROWSDOWN, MAP_HUGETLB}) {
+    EXPECT_EQ(Mmap(kPageSize, PROT_READ, kPlain | flag), kAskHost);
+  }
+  EXPECT_EQ(Mmap(kPageSize, PROT_READ, kPlain, mine), kAskHost);
+  const std::uint64_t start = engine_.range().start.value, end = engine_.range().end.value;
+  for (const std::uint64_t address : {mine + 1, start - kPageSize, end, std::uint64_t{0}, ~0UL}) {
+    EXPECT_EQ(Munmap(address, kPageSize), kAskHost);
+    EXPECT_EQ(Mprotect(address, kPageSize, PROT_READ), kAskHost);
+    EXPECT_EQ(Madvise(address, kPageSize, kDontNeed), kAskHost);
+  }
+  for (const std::uint64_t length : {std::uint64_t{0}, end - mine + 1, ~0UL}) {
+    EXPECT_EQ(Munmap(mine, length), kAskHost);
+    EXPECT_EQ(Mprotect(mine, length, PROT_READ), kAskHost);
+  }
+  EXPECT_EQ(Mprotect(mine, kPageSize, PROT_READ | PROT_EXEC), kAskHost);
+  EXPECT_EQ(Mprotect(mine, kPageSize, PROT_READ | PROT_GROWSDOWN), kAskHost);
+  EXPECT_EQ(Mprotect(mine - kPageSize, 2 * kPageSize, PROT_READ), kAskHost);
+  EXPECT_EQ(Madvise(mine, kPageSize, MADV_FREE), kAskHost);
+  EXPECT_EQ(engine_.Call({SYS_mremap, mine, kPageSize, kPageSize, 0, 0, 0}), kAskHost);
+  EXPECT_EQ(engine_.translations().finished(), before);
+  EXPECT_TRUE(engine_.Touch(mine, true));
+  engine_.pool().pages = 0;
+  EXPECT_EQ(Mmap(kPageSize, PROT_READ), kAskHost);
+  EXPECT_EQ(Munmap(mine, kPageSize), kAskHost);
+  engine_.pool().pages = MemoryPool::kPages;
+}
+
+TEST_F(MemoryPoolTest, FaultsThatAreNoDataAccessesOfRing3AreTheHosts) {
+  ASSERT_TRUE(space_.OpenPool());
+  const auto mine = static_cast<std::uint64_t>(Mmap(kPageSize, PROT_READ | PROT_WRITE));
+  const std::uint64_t page = (mine - engine_.pool().start) / kPageSize;
+  Translations translations(engine_.pool().start);
+  abi::PoolCalls calls(engine_.pool(), translations);
+  for (const std::uint64_t error : {0x14u, 0x0cu, 0x24u, 0x44u, 0x8004u}) {
+    EXPECT_FALSE(calls.Fault(page, error)) << error;
+  }
+  EXPECT_TRUE(calls.Fault(page, 4));
+}
+
+// ---- the host's side ----------------------------------------------------------------------------
+
+TEST_F(MemoryPoolTest, MappingsThatAreThereAreTakenOverOrLeftAlone) {
+  const std::uint64_t plain = HostMap(2 * kPageSize, PROT_READ);
+  const std::uint64_t code = HostMap(kPageSize, PROT_READ | PROT_EXEC);
+  ASSERT_TRUE(space_.OpenPool());
+  ASSERT_TRUE(engine_.range().Contains(GuestVirt{plain}) && engine_.range().Contains(GuestVirt{code}));
+  EXPECT_TRUE(engine_.Touch(plain, false));
+  EXPECT_FALSE(engine_.Touch(plain, true));
+  EXPECT_FALSE(engine_.Touch(code, false));
+  EXPECT_EQ(Mprotect(code, kPageSize, PROT_READ), kAskHost);
+  EXPECT_EQ(Munmap(code, 3 * kPageSize), kAskHost);
+  EXPECT_FALSE(space_.FindInOpenPool(GuestVirt{code}).has_value());
+  EXPECT_TRUE(space_.FindInOpenPool(GuestVirt{plain})->used);
+
+  EXPECT_EQ(Munmap(plain, kPageSize), 0);
+  EXPECT_FALSE(space_.FindInOpenPool(GuestVirt{plain})->used);
+  // No mapping of the program's is made of what was mapped before and what was not.
+  const std::int64_t next = Mmap(kPageSize, PROT_READ);
+  EXPECT_NE(static_cast<std::uint64_t>(next), plain);
+  EXPECT_EQ(space_.ClosePool(), 3u);  // with the fault
+  EXPECT_EQ(space_.ClosePool(), 0u);
+  EXPECT_EQ(KernelsRights({GuestVirt{code}, GuestVirt{code + kPageSize}}), std::vector<int>{PROT_READ});
+  EXPECT_EQ(KernelsRights({GuestVirt{plain}, GuestVirt{plain + kPageSize}}), std::vector<int>{-1});
+}
+
+// Ring 0's word is not taken for what is not the pool's.
+TEST_F(MemoryPoolTest, WrongStatesTouchNothingThatIsNotThePools) {
+  const std::uint64_t code = HostMap(kPageSize, PROT_READ | PROT_EXEC);
+  ASSERT_TRUE(space_.OpenPool());
+  const std::uint64_t page = (code - engine_.range().start.value) / kPageSize;
+  for (std::uint64_t i = 0; i < MemoryPool::kPages; ++i) {
+    engine_.pool().state[i] = i == page ? MemoryPool::kStale : MemoryPool::kHost | 0xe0;
+  }
+  space_.ClosePool();
+  const auto vma = [&](std::uint64_t address) {
+    return space_.WithVma(GuestVirt{address}, [](const Vma* found) { return found != nullptr; });
+  };
+  EXPECT_TRUE(vma(code));
+  EXPECT_EQ(KernelsRights({GuestVirt{code}, GuestVirt{code + kPageSize}}), std::vector<int>{PROT_READ});
+  EXPECT_FALSE(vma(engine_.range().start.value));
+}
+
+TEST_F(MemoryPoolTest, ALimitOnDataIsThePoolsToo) {
+  space_.LimitData(MemoryPool::kPages * kPageSize - 1);
+  EXPECT_FALSE(space_.OpenPool());
+  space_.LimitData(MemoryPool::kPages * kPageSize + kPageSize);
+  EXPECT_TRUE(space_.OpenPool());
+  space_.ClosePool();
+  HostMap(2 << 20, PROT_READ | PROT_WRITE);
+  EXPECT_FALSE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, WhatTheKernelKnowsMoreOfIsNeverLent) {
+  const std::uint64_t mine = HostMap(kPageSize, PROT_READ | PROT_WRITE);
+  EXPECT_TRUE(space_.Advise(mine, kPageSize, MADV_DONTNEED).ok());
+  ASSERT_TRUE(space_.OpenPool());
+  space_.ClosePool();
+  EXPECT_TRUE(space_.Advise(mine, kPageSize, MADV_DONTFORK).ok());
+  EXPECT_FALSE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, LockedMemoryIsNeverLent) {
+  ASSERT_TRUE(space_.OpenPool());
+  space_.ClosePool();
+  EXPECT_TRUE(space_.LockAll(MCL_CURRENT).ok());
+  EXPECT_FALSE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, AnEngineThatCannotLeavesTheMapAsItWas) {
+  const std::uint64_t mine = HostMap(2 * kPageSize, PROT_READ);
+  const GuestRange around{GuestVirt{mine - 4 * kPageSize}, GuestVirt{mine + 2 * kPageSize}};
+  const std::vector<int> before = KernelsRights(around);
+  engine_.refuses = true;
+  EXPECT_FALSE(space_.OpenPool());
+  EXPECT_FALSE(space_.HasOpenPool());
+  EXPECT_EQ(KernelsRights(around), before);
+  EXPECT_EQ(GuestsRights(space_, around), before);
+  engine_.refuses = false;
+  EXPECT_FALSE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, WithoutAnEngineThatHasOneThereIsNoPool) {
+  engine_.offers = false;
+  EXPECT_FALSE(space_.OpenPool());
+  space_.SetObserver(nullptr);
+  EXPECT_FALSE(space_.OpenPool());
+  EXPECT_EQ(space_.ClosePool(), 0u);
+}
+
+// Large mappings and files leave the pool's place to small ones.
+TEST_F(MemoryPoolTest, ItsPlaceIsForSmallAnonymousMemory) {
+  const std::uint64_t small = HostMap(kPageSize, PROT_READ);
+  const std::uint64_t large = HostMap(4 << 20, PROT_READ);
+  ASSERT_TRUE(space_.OpenPool());
+  EXPECT_TRUE(engine_.range().Contains(GuestVirt{small}));
+  EXPECT_FALSE(engine_.range().Contains(GuestVirt{large}));
+}
+
+}  // namespace
+}  // namespace dunebox::memory
