@@ -310,6 +310,30 @@ void ThreadContext::Attach() {
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
 }
 
+ThreadContext::HostState ThreadContext::Borrow() {
+  HostState state{.gs_base = ReadGsBase(), .mxcsr = _mm_getcsr(), .x87_control = 0};
+  asm volatile("fnstcw %0" : "=m"(state.x87_control));
+  context().host_fs = ReadFsBase();
+  context().host_mxcsr = state.mxcsr;
+  WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
+  return state;
+}
+
+void ThreadContext::GiveBack(const HostState& state) {
+  constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
+  constexpr std::uint64_t kPlain = 0x202;
+  WriteGsBase(state.gs_base);
+  // The bit says whether the unit was in its initial state when the guest was left.
+  std::uint64_t present;
+  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+  if ((present & 1) != 0 || state.x87_control != kInitialControlWord) {
+    asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+  }
+  if ((context().rflags & kUnusual) != 0) {
+    __builtin_ia32_writeeflags_u64(kPlain);
+  }
+}
+
 bool ThreadContext::IsAttached() const {
   return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
@@ -373,6 +397,40 @@ void UnregisterRseq() {
   // Fails when this thread has done it before.
   syscall(SYS_rseq, area, std::max(__rseq_size, kRegisteredSize), RSEQ_FLAG_UNREGISTER, kSignature);
 }
+
+namespace {
+
+// Of one host thread. What it leaves behind when the thread ends is as it was before.
+class HostThreadStack {
+ public:
+  HostThreadStack() {
+    UnregisterRseq();
+    stack_t own{};
+    DUNEBOX_CHECK(sigaltstack(nullptr, &own) == 0, "cannot ask for the signal stack");
+    if ((own.ss_flags & SS_DISABLE) == 0 && own.ss_size >= kSignalStackSize / 2) return;
+    before_ = own;
+    memory_ = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   -1, 0);
+    DUNEBOX_CHECK(memory_ != MAP_FAILED, "no memory for a signal stack");
+    const stack_t ours{.ss_sp = memory_, .ss_flags = 0, .ss_size = kSignalStackSize};
+    DUNEBOX_CHECK(sigaltstack(&ours, nullptr) == 0, "cannot set a signal stack");
+  }
+  ~HostThreadStack() {
+    if (memory_ == nullptr) return;
+    sigaltstack(&before_, nullptr);
+    munmap(memory_, kSignalStackSize);
+  }
+  HostThreadStack(const HostThreadStack&) = delete;
+  HostThreadStack& operator=(const HostThreadStack&) = delete;
+
+ private:
+  stack_t before_{};
+  void* memory_ = nullptr;
+};
+
+}  // namespace
+
+void PrepareHostThread() { [[maybe_unused]] static thread_local const HostThreadStack stack; }
 
 // ---- signal handlers ----------------------------------------------------------------------------
 

@@ -66,6 +66,18 @@ class ThreadContext {
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
   bool IsAttached() const;
+
+  // Instead of Attach, for a host thread that goes back to code of its own between two Enters: what
+  // that code may expect to find again. The thread has been made ready (PrepareHostThread).
+  struct HostState {
+    std::uint64_t gs_base;
+    std::uint32_t mxcsr;
+    std::uint16_t x87_control;
+  };
+  HostState Borrow();
+  // With the x87 unit empty and flags that the guest may have set cleared, as a function leaves them.
+  void GiveBack(const HostState& state);
+
   // Runs translated code at host address `host`, which is the block at context().rip.
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
@@ -89,6 +101,10 @@ class ThreadContext {
   const Isolation isolation_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
+
+// Of the calling host thread: no rseq, and an alternate signal stack, its own one if that is large enough,
+// until the thread ends. Once a thread is enough.
+void PrepareHostThread();
 
 // Of the calling host thread: its registration with the kernel. Required before it runs guest code.
 void UnregisterRseq();
