@@ -52,19 +52,24 @@ class FunctionPointer {
 
 namespace internal {
 
+template <typename T, std::size_t kMost>
+consteval bool IsNoLargerThan() {
+  if constexpr (std::is_void_v<T>) {
+    return true;
+  } else {
+    return sizeof(T) <= kMost;
+  }
+}
 template <typename T>
 inline constexpr bool kIsNumber = (std::is_integral_v<T> || std::is_enum_v<T> ||
                                    std::is_same_v<T, float> || std::is_same_v<T, double>) &&
-                                  sizeof(T) <= 8;
-template <typename T>
-inline constexpr bool kIsFunctionPointer =
-    std::is_pointer_v<T> && std::is_function_v<std::remove_pointer_t<T>>;
+                                  IsNoLargerThan<T, 8>();
 template <typename T>
 inline constexpr bool kIsFloating = std::is_same_v<T, float> || std::is_same_v<T, double>;
 // Returned in memory that the caller gives. [abi §3.2.3]
 template <typename T>
 inline constexpr bool kIsLargeStruct =
-    std::is_class_v<T> && std::is_trivially_copyable_v<T> && (sizeof(T) > 16);
+    std::is_class_v<T> && std::is_trivially_copyable_v<T> && !IsNoLargerThan<T, 16>();
 
 // As a register has it.
 template <typename T>
