@@ -403,34 +403,52 @@ namespace {
 // Of one host thread. What it leaves behind when the thread ends is as it was before.
 class HostThreadStack {
  public:
-  HostThreadStack() {
-    UnregisterRseq();
-    stack_t own{};
-    DUNEBOX_CHECK(sigaltstack(nullptr, &own) == 0, "cannot ask for the signal stack");
-    if ((own.ss_flags & SS_DISABLE) == 0 && own.ss_size >= kSignalStackSize / 2) return;
-    before_ = own;
-    memory_ = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                   -1, 0);
-    DUNEBOX_CHECK(memory_ != MAP_FAILED, "no memory for a signal stack");
-    const stack_t ours{.ss_sp = memory_, .ss_flags = 0, .ss_size = kSignalStackSize};
-    DUNEBOX_CHECK(sigaltstack(&ours, nullptr) == 0, "cannot set a signal stack");
-  }
+  HostThreadStack() = default;
   ~HostThreadStack() {
     if (memory_ == nullptr) return;
-    sigaltstack(&before_, nullptr);
+    is_ready_ = false;
+    syscall(SYS_sigaltstack, &before_, nullptr);
     munmap(memory_, kSignalStackSize);
   }
   HostThreadStack(const HostThreadStack&) = delete;
   HostThreadStack& operator=(const HostThreadStack&) = delete;
 
+  bool is_ready() const { return is_ready_; }
+  void Prepare() {
+    UnregisterRseq();
+    DUNEBOX_CHECK(syscall(SYS_sigaltstack, nullptr, &before_) == 0, "cannot ask for the signal stack");
+    if ((before_.ss_flags & SS_DISABLE) != 0 || before_.ss_size < kLeastHostStack) Renew();
+    is_ready_ = true;
+  }
+  void Renew() {
+    if (memory_ == nullptr) {
+      memory_ = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      DUNEBOX_CHECK(memory_ != MAP_FAILED, "no memory for a signal stack");
+    }
+    const stack_t ours{.ss_sp = memory_, .ss_flags = 0, .ss_size = kSignalStackSize};
+    DUNEBOX_CHECK(syscall(SYS_sigaltstack, &ours, nullptr) == 0, "cannot set a signal stack");
+  }
+
  private:
   stack_t before_{};
   void* memory_ = nullptr;
+  bool is_ready_ = false;
 };
+
+thread_local HostThreadStack host_thread_stack;
 
 }  // namespace
 
-void PrepareHostThread() { [[maybe_unused]] static thread_local const HostThreadStack stack; }
+bool PrepareHostThread() {
+  if (host_thread_stack.is_ready()) return false;
+  host_thread_stack.Prepare();
+  return true;
+}
+
+bool IsHostThreadReady() { return host_thread_stack.is_ready(); }
+
+void RenewHostThreadStack() { host_thread_stack.Renew(); }
 
 // ---- signal handlers ----------------------------------------------------------------------------
 

@@ -102,9 +102,13 @@ class ThreadContext {
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 
-// Of the calling host thread: no rseq, and an alternate signal stack, its own one if that is large enough,
-// until the thread ends. Once a thread is enough.
-void PrepareHostThread();
+// Of the calling host thread: no rseq, and an alternate signal stack, its own one if that has
+// kLeastHostStack bytes, until the thread ends. True when it was not so before.
+bool PrepareHostThread();
+bool IsHostThreadReady();
+inline constexpr std::size_t kLeastHostStack = 32 * 1024;
+// Puts the alternate stack back after somebody has disabled it. For a thread that is ready.
+void RenewHostThreadStack();
 
 // Of the calling host thread: its registration with the kernel. Required before it runs guest code.
 void UnregisterRseq();

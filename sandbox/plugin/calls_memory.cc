@@ -13,6 +13,23 @@ using hostcalls::SyscallResult;
 constexpr int kFlags = MAP_TYPE | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_ANONYMOUS | MAP_NORESERVE |
                        MAP_STACK | MAP_32BIT | MAP_DENYWRITE;
 
+// The host's process has some 65,000 mappings for all that is in it. A call makes three more at the most.
+constexpr std::size_t kMostMappings = 4096;
+
+bool HasRoomForMappings(const Calling& call) {
+  return call.kernel.space().WithMap(
+      [](const memory::VmaMap& map) { return map.size() < kMostMappings; });
+}
+
+// Would unmapping the range make two mappings of one?
+bool IsInMiddle(const Calling& call) {
+  return call.kernel.space().WithMap([&](const memory::VmaMap& map) {
+    const memory::Vma* const vma = map.Find(GuestVirt{call[0]});
+    return vma != nullptr && vma->range.start.value < call[0] &&
+           vma->range.end.value - call[0] > PageUp(call[1]);
+  });
+}
+
 }  // namespace
 
 SyscallResult Map(const Calling& call) {
@@ -22,6 +39,7 @@ SyscallResult Map(const Calling& call) {
                              .flags = call.Int(3) & kFlags,
                              .offset = call[5]};
   if (!IsPageAligned(call[5])) return Errno{EINVAL};
+  if (!HasRoomForMappings(call)) return Errno{ENOMEM};
   if ((request.flags & MAP_ANONYMOUS) != 0) return call.kernel.space().Map(request);
   const auto file = call.kernel.descriptors().Find(call.Int(4));
   if (file == nullptr) return Errno{EBADF};
@@ -31,13 +49,18 @@ SyscallResult Map(const Calling& call) {
   return call.kernel.space().Map(request);
 }
 
-SyscallResult Unmap(const Calling& call) { return call.kernel.space().Unmap(call[0], call[1]); }
+SyscallResult Unmap(const Calling& call) {
+  if (!HasRoomForMappings(call) && IsInMiddle(call)) return Errno{ENOMEM};
+  return call.kernel.space().Unmap(call[0], call[1]);
+}
 
 SyscallResult Protect(const Calling& call) {
+  if (!HasRoomForMappings(call)) return Errno{ENOMEM};
   return call.kernel.space().Protect(call[0], call[1], call.Int(2));
 }
 
 SyscallResult Remap(const Calling& call) {
+  if (!HasRoomForMappings(call)) return Errno{ENOMEM};
   return call.kernel.space().Remap({.old_address = call[0],
                                     .old_length = call[1],
                                     .new_length = call[2],

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <memory>
 #include <utility>
 
 #include "hostcalls/services/separate_descriptors.h"
@@ -44,8 +46,11 @@ HostFiles::HostFiles(const Policy& policy) {
 }
 
 void HostFiles::Allow(const std::string& path) {
+  // By the name that the kernel will give for it. What is not there needs no rule.
+  const std::unique_ptr<char, decltype(&std::free)> name(realpath(path.c_str(), nullptr), &std::free);
+  if (name == nullptr) return;
   const std::lock_guard lock(mutex_);
-  Add(rules_, path, rights::kReadOnly);
+  Add(rules_, name.get(), rights::kReadOnly);
 }
 
 CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink last) const {

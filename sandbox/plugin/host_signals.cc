@@ -33,6 +33,9 @@ using signals::KernelAction;
 using signals::kSignalCount;
 using signals::MaskOf;
 
+// The C library uses two of the kernel's real-time signals itself. [glibc]
+constexpr int kFirstOfKernel = 32;
+
 std::atomic<bool> taken_over{false};
 std::atomic<bool> is_forked_child{false};
 int kick_signal = 0;
@@ -213,6 +216,33 @@ int SetAction(int signal, const struct sigaction* action, struct sigaction* old)
   return 0;
 }
 
+// As pthread_sigmask, but that the C library's own two signals and ours are never blocked.
+int SetMask(int how, const sigset_t* set, sigset_t* old) {
+  std::uint64_t mask = 0;
+  if (set != nullptr) {
+    memcpy(&mask, set, sizeof(mask));
+    if (how != SIG_UNBLOCK) {
+      for (int signal = kFirstOfKernel; signal < SIGRTMIN; ++signal) mask &= ~MaskOf(signal);
+      if (taken_over) mask &= ApplicationSignals();
+    }
+  }
+  const long result = syscall(SYS_rt_sigprocmask, how, set == nullptr ? nullptr : &mask, old,
+                              sizeof(mask));
+  return result == 0 ? 0 : errno;
+}
+
+int SetAlternateStack(const stack_t* stack, stack_t* old) {
+  const bool is_off = stack != nullptr && (stack->ss_flags & SS_DISABLE) != 0;
+  const bool is_small = stack != nullptr && !is_off && stack->ss_size < jit::kLeastHostStack;
+  if (is_small && jit::IsHostThreadReady()) {
+    errno = ENOMEM;
+    return -1;
+  }
+  const long result = syscall(SYS_sigaltstack, stack, old);
+  if (result == 0 && is_off && jit::IsHostThreadReady()) jit::RenewHostThreadStack();
+  return static_cast<int>(result);
+}
+
 }  // namespace
 
 // From the assembly entry, with the host's FS base.
@@ -244,6 +274,12 @@ absl::Status TakeOverSignals() {
   return taken_over ? absl::OkStatus() : TakeOverNow();
 }
 
+void PrepareThread() {
+  if (!jit::PrepareHostThread()) return;
+  const std::uint64_t needed = ~ApplicationSignals();
+  syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &needed, nullptr, sizeof(needed));
+}
+
 void SendKick(pid_t thread) { syscall(SYS_tgkill, getpid(), thread, kick_signal); }
 
 std::uint64_t ApplicationSignals() { return ~(signals::kSynchronous | MaskOf(kick_signal)); }
@@ -264,4 +300,19 @@ extern "C" sighandler_t signal(int number, sighandler_t handler) {
   sigaddset(&action.sa_mask, number);
   struct sigaction old;
   return handler == SIG_ERR || sigaction(number, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
+}
+
+extern "C" int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+  return dunebox::plugin::SetMask(how, set, old);
+}
+
+extern "C" int sigprocmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+  const int error = dunebox::plugin::SetMask(how, set, old);
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
+}
+
+extern "C" int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
+  return dunebox::plugin::SetAlternateStack(stack, old);
 }

@@ -9,10 +9,12 @@
 // - any other handler of the application's runs on the thread's alternate stack, never on the guest's,
 //   and with the application's FS base.
 //
-// For that, sigaction and signal are interposed: this library defines them, and what a handler is set
-// to later is put behind ours as well. Who sets handlers without them (a raw system call, sigset,
-// sysv_signal) after the first sandbox breaks that promise; what was set before is taken over however
-// it came about.
+// For that, functions of the C library are interposed: this library defines them.
+// - sigaction, signal: what a handler is set to later is put behind ours as well;
+// - pthread_sigmask, sigprocmask: what sandboxes need stays unblocked;
+// - sigaltstack: a thread that has been in a sandbox keeps an alternate stack of some size.
+// Who goes past them after the first sandbox (raw system calls, sigset, sysv_signal) breaks that promise; what
+// was before is taken over however it came about.
 //
 //   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
 #ifndef DUNEBOX_SANDBOX_PLUGIN_HOST_SIGNALS_H_
@@ -31,6 +33,9 @@ absl::Status TakeOverSignals();
 
 // Has a thread of this process leave guest code, if it is in it. Its engine has been told before.
 void SendKick(pid_t thread);
+
+// Makes the calling host thread one that can be in a sandbox. Cheap when it is.
+void PrepareThread();
 
 // For the mask of threads that are no business of the application's: all signals but those that sandboxes
 // need.

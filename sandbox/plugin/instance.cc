@@ -135,7 +135,7 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
   }
-  jit::PrepareHostThread();
+  PrepareThread();
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
   std::unique_ptr<Instance> instance(new Instance(
@@ -460,7 +460,7 @@ void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
   std::uint64_t before = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof(before));
   std::thread([this, thread = std::move(owned)]() mutable {
-    jit::PrepareHostThread();
+    PrepareThread();
     {
       const Borrowed borrowed(*this, *thread);
       for (;;) {
@@ -628,7 +628,7 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
     --thread->depth;
     return result;
   }
-  jit::PrepareHostThread();
+  PrepareThread();
   std::unique_ptr<PluginThread> thread;
   {
     std::unique_lock lock(mutex_);

@@ -161,6 +161,25 @@ int map_over_error(void* address, unsigned long size) {
              ? errno
              : 0;
 }
+// How many pages of different rights next to each other can be had.
+int count_mappings(int most) {
+  int made = 0;
+  for (; made < most; ++made) {
+    const int rights = made % 2 == 0 ? PROT_READ : PROT_READ | PROT_WRITE;
+    if (mmap(nullptr, 4096, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) break;
+  }
+  return made;
+}
+int punch_holes(int most) {
+  const unsigned long size = 8192ul * static_cast<unsigned>(most);
+  void* const memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -1;
+  int made = 0;
+  for (; made < most; ++made) {
+    if (munmap(static_cast<char*>(memory) + 8192l * made + 4096, 4096) != 0) break;
+  }
+  return made;
+}
 __attribute__((noinline)) int recurse(int depth) {
   volatile char room[4096];
   room[0] = static_cast<char>(depth);

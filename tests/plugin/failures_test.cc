@@ -133,6 +133,52 @@ TEST_F(Failures, OfSharedMemoryAreNotPossible) {
   shared->span()[0] = 1;
 }
 
+TEST_F(Failures, OfTheHostForLackOfMappingsAreNotPossible) {
+  EXPECT_LT((Value<int(int)>("count_mappings", 10'000)), 5000);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_LT((Value<int(int)>("punch_holes", 10'000)), 5000);
+}
+
+TEST_F(Failures, AreContainedInThreadsThatBlockAllSignals) {
+  Make({.deadline = absl::Milliseconds(300)});
+  std::thread([&] {
+    sigset_t all;
+    sigfillset(&all);
+    ASSERT_EQ(pthread_sigmask(SIG_SETMASK, &all, nullptr), 0);
+    ExpectSignal(Call<void(unsigned long, int)>("write_at", 0x10ul, 1), SIGSEGV);
+    ASSERT_TRUE(sandbox->Reset().ok());
+    ASSERT_EQ(sigprocmask(SIG_BLOCK, &all, nullptr), 0);
+    EXPECT_EQ(FailureIn(Call<void()>("spin")).kind, Kind::kTimeout);
+    ASSERT_TRUE(sandbox->Reset().ok());
+    sigset_t now;
+    ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &now), 0);
+    EXPECT_EQ(sigismember(&now, SIGTERM), 1);
+    EXPECT_EQ(sigismember(&now, SIGSEGV), 0);
+  }).join();
+}
+
+// A handler of the host's that runs while guest code does is not on the guest's stack.
+TEST_F(Failures, DoNotGetTheHostsHandlersOnTheirStack) {
+  Make({.deadline = absl::Milliseconds(300)});
+  const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+  ASSERT_EQ(sigaltstack(&none, nullptr), 0);
+  alignas(16) static char small[8192];
+  const stack_t too_small{.ss_sp = small, .ss_flags = 0, .ss_size = sizeof(small)};
+  EXPECT_EQ(sigaltstack(&too_small, nullptr), -1);
+  static volatile unsigned long where = 0;
+  struct sigaction action{}, old{};
+  action.sa_handler = [](int) { where = reinterpret_cast<unsigned long>(__builtin_frame_address(0)); };
+  ASSERT_EQ(sigaction(SIGALRM, &action, &old), 0);
+  const itimerval once{.it_interval = {}, .it_value = {0, 50'000}};
+  setitimer(ITIMER_REAL, &once, nullptr);
+  EXPECT_EQ(FailureIn(Call<void()>("spin")).kind, Kind::kTimeout);
+  sigaction(SIGALRM, &old, nullptr);
+  stack_t now{};
+  ASSERT_EQ(sigaltstack(nullptr, &now), 0);
+  const auto start = reinterpret_cast<unsigned long>(now.ss_sp);
+  EXPECT_TRUE(where > start && where < start + now.ss_size) << where;
+}
+
 TEST_F(Failures, OfPointersAreFoundByTheHost) {
   EXPECT_EQ(sandbox->CopyIn(TaintedPtr<int>(0x10)).status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(sandbox->CopyIn(TaintedPtr<int>(~0ul - 2)).status().code(), absl::StatusCode::kOutOfRange);
