@@ -310,6 +310,17 @@ void ThreadContext::Attach() {
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
 }
 
+void ThreadContext::SetGate(std::uint32_t number) {
+  constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
+  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & kTellsUse) == 0) return;
+  if ((layout_.mask & kAvx) == 0) return;
+  context().must_be_initial =
+      static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
+  context().gate = number >> JIT_GATE_BITS;
+}
+
 ThreadContext::HostState ThreadContext::Borrow() {
   HostState state{.gs_base = ReadGsBase(), .mxcsr = _mm_getcsr(), .x87_control = 0};
   asm volatile("fnstcw %0" : "=m"(state.x87_control));

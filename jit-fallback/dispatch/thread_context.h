@@ -55,6 +55,12 @@ class ThreadContext {
   // A component that XSTATE_BV calls initial may hold anything here.
   std::span<std::byte> extended_area();
 
+  // System calls of this number and those that differ from it only below JIT_GATE_BITS are gates: made
+  // where a function is called or returns, so that of the vector registers the first eight count and no
+  // others, which then need not be saved and loaded. What else is in the area is not to be relied upon. Where
+  // the processor cannot tell which components are in use, it is all saved.
+  void SetGate(std::uint32_t number);
+
   // Before the first Enter.
   void SetCache(std::uint64_t start, std::uint64_t code_end);
 

@@ -155,8 +155,9 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
 
 Instance::~Instance() {
   End({.kind = Failure::Kind::kExited});
+  delete spare_.load();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return running_by_themselves_ == 0 && borrowed_ == 0; });
+  changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
 
 absl::Status Instance::Start() {
@@ -577,6 +578,8 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
 // A thread of an instance that has ended keeps whatever it has: it is not used again.
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
                                             const CallFrame& frame, std::uint64_t deadline) {
+  // The thread may be one whose last call has ended the instance.
+  if (has_ended_.load()) return EndedStatus();
   const runtime::Registers before = thread.registers;
   const std::uint64_t outer_deadline = thread.watch.deadline();
   if (absl::Status status = EnterFunction(thread, function, frame); !status.ok()) return status;
@@ -612,6 +615,41 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
   return EndedStatus();
 }
 
+std::unique_ptr<PluginThread> Instance::TakeParked() {
+  if (PluginThread* const spare = spare_.exchange(nullptr)) {
+    return std::unique_ptr<PluginThread>(spare);
+  }
+  std::unique_ptr<PluginThread> thread;
+  std::unique_lock lock(mutex_);
+  ++waiting_;
+  changed_.wait(lock, [&] {
+    if (failure_) return true;
+    // Whoever parks one looks after that whether somebody waits.
+    thread.reset(spare_.exchange(nullptr));
+    if (thread == nullptr && !parked_.empty()) {
+      thread = std::move(parked_.back());
+      parked_.pop_back();
+    }
+    return thread != nullptr;
+  });
+  --waiting_;
+  return thread;
+}
+
+void Instance::Park(std::unique_ptr<PluginThread> thread) {
+  PluginThread* none = nullptr;
+  if (spare_.compare_exchange_strong(none, thread.get())) {
+    (void)thread.release();
+    if (waiting_.load() == 0) return;
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  parked_.push_back(std::move(thread));
+  changed_.notify_all();
+}
+
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
@@ -629,24 +667,14 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
     return result;
   }
   PrepareThread();
-  std::unique_ptr<PluginThread> thread;
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return failure_.has_value() || !parked_.empty(); });
-    if (failure_) return ToStatus(*failure_);
-    thread = std::move(parked_.back());
-    parked_.pop_back();
-    ++borrowed_;
-  }
+  std::unique_ptr<PluginThread> thread = TakeParked();
+  if (thread == nullptr) return EndedStatus();
   absl::StatusOr<CallResult> result = CallResult{};
   {
     const Borrowed borrowed(*this, *thread);
     result = CallOn(*thread, function, frame, deadline);
   }
-  const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(thread));
-  --borrowed_;
-  changed_.notify_one();
+  Park(std::move(thread));
   return result;
 }
 

@@ -120,6 +120,9 @@ class Instance {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  // A parked guest thread for the calling host thread; null when the instance has ended.
+  std::unique_ptr<PluginThread> TakeParked();
+  void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline);
   absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
@@ -144,12 +147,15 @@ class Instance {
 
   std::atomic<bool> has_ended_{false};
 
+  // One of the parked threads, or null: taken and given back without the lock. Owned.
+  std::atomic<PluginThread*> spare_{nullptr};
+  std::atomic<unsigned> waiting_{0};  // host threads that found none
+
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<Failure> failure_;
   std::vector<PluginThread*> threads_;  // all of them
   std::vector<std::unique_ptr<PluginThread>> parked_;
-  unsigned borrowed_ = 0;
   unsigned running_by_themselves_ = 0;
   std::vector<std::shared_ptr<const Callback>> callbacks_;
 

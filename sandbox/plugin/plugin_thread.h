@@ -14,6 +14,7 @@
 #include "runtime/engine.h"
 #include "runtime/jit/jit_thread.h"
 #include "runtime/signals/frame.h"
+#include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/watchdog.h"
 
 namespace dunebox::plugin {
@@ -22,7 +23,9 @@ struct PluginThread {
   PluginThread(pid_t virtual_id, std::unique_ptr<runtime::EngineThread> engine_thread)
       : id(virtual_id),
         engine(static_cast<runtime::JitThread*>(engine_thread.release())),
-        watch(Watchdog::Instance(), [this] { Kick(); }) {}
+        watch(Watchdog::Instance(), [this] { Kick(); }) {
+    engine->context().SetGate(DUNEBOX_GATE_READY);
+  }
 
   // From any thread: the host thread that runs this looks soon why it was kicked.
   void Kick();

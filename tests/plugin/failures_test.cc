@@ -8,7 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cfenv>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "tests/plugin/fixture.h"
@@ -245,6 +249,32 @@ TEST_F(Failures, DoNotKeepTheHostsSignalsAway) {
   signal(SIGALRM, SIG_DFL);
   EXPECT_GT(ticks, 0);
   EXPECT_LT(ticks, 1000000);
+}
+
+std::ptrdiff_t EntriesOf(const char* directory) {
+  return std::distance(std::filesystem::directory_iterator(directory), {});
+}
+
+std::ptrdiff_t Mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
+TEST_F(Failures, AndResetsLeaveNothingBehind) {
+  const auto fail_and_reset = [&] {
+    EXPECT_FALSE((Call<void(unsigned long, int)>("write_at", 0x10ul, 1)).ok());
+    ASSERT_TRUE(sandbox->Reset().ok());
+    // It is still running when the next one begins.
+    ASSERT_TRUE(Call<void()>("start_endless_thread").ok());
+  };
+  for (int i = 0; i < 5; ++i) fail_and_reset();
+  const std::ptrdiff_t descriptors = EntriesOf("/proc/self/fd"), threads = EntriesOf("/proc/self/task");
+  const std::ptrdiff_t mappings = Mappings();
+  for (int i = 0; i < 40; ++i) fail_and_reset();
+  EXPECT_EQ(EntriesOf("/proc/self/fd"), descriptors);
+  // The last one's kernel thread may take a moment to go, and libc keeps a few stacks.
+  EXPECT_LE(EntriesOf("/proc/self/task"), threads + 3);
+  EXPECT_LE(Mappings(), mappings + 12);
 }
 
 TEST_F(Failures, InAForkedChildAreErrors) {

@@ -2,6 +2,8 @@
  * outside of the kernel's table, by which guest code goes back to the host, and the table of functions
  * that the program in the window tells the host of.
  *
+ * They differ in their low 17 bits only: the engine knows them by the others (JIT_GATE_BITS).
+ *
  * Nothing here is a secret or a right: any guest code may execute any gate at any time, and the table
  * is guest memory like any other. For assembler, C and C++. */
 #ifndef DUNEBOX_SANDBOX_PLUGIN_GUEST_GATES_H_
