@@ -34,7 +34,6 @@ namespace {
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 constexpr std::uint64_t kRedZone = 128;      // [abi §3.2.2]
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
-constexpr std::uint64_t kStartNanoseconds = 30'000'000'000;
 
 // The legacy region and the header behind it. [intel/vol1 §13.4]
 constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256;
@@ -50,16 +49,10 @@ pid_t HostThread() {
   return id;
 }
 
-std::uint64_t DeadlineIn(std::uint64_t nanoseconds) {
-  const std::uint64_t now = CoarseNow();
-  return nanoseconds > kNoDeadline - now ? kNoDeadline : now + nanoseconds;
-}
-
-// Nanoseconds; kNoDeadline: none.
-std::uint64_t Budget(const Policy& policy) {
-  if (policy.deadline == absl::InfiniteDuration()) return kNoDeadline;
-  return static_cast<std::uint64_t>(
-      std::max(absl::ToInt64Nanoseconds(policy.deadline), std::int64_t{1}));
+std::uint64_t DeadlineIn(absl::Duration time) {
+  if (time == absl::InfiniteDuration()) return kNoDeadline;
+  // At most 292 years.
+  return CoarseNow() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
 }
 
 absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const Policy& policy,
@@ -195,7 +188,7 @@ absl::Status Instance::StartMain() {
   Stop stop = Ended{};
   {
     const Borrowed borrowed(*this, *thread);
-    thread->watch.Set(DeadlineIn(kStartNanoseconds));
+    thread->watch.Set(DeadlineIn(policy_.load_deadline));
     {
       const Entered entered(*thread);
       stop = RunThread(*thread);
@@ -232,7 +225,7 @@ absl::Status Instance::MakeLentThread() {
     const Borrowed borrowed(*this, main);
     main.made = &made;
     const absl::StatusOr<CallResult> result =
-        CallOn(main, table_.make_thread, {}, DeadlineIn(kStartNanoseconds));
+        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline));
     main.made = nullptr;
     if (!result.ok()) return result.status();
     if (result->integer != 0 || made == nullptr) return failed;
@@ -651,12 +644,16 @@ void Instance::Park(std::unique_ptr<PluginThread> thread) {
 }
 
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
+  return CallWithin(policy_.deadline, function, frame);
+}
+
+absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
+                                                const CallFrame& frame) {
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
   }
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
-  const std::uint64_t budget = Budget(policy_);
-  const std::uint64_t deadline = budget == kNoDeadline ? kNoDeadline : DeadlineIn(budget);
+  const std::uint64_t deadline = DeadlineIn(time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
@@ -732,7 +729,7 @@ absl::Status Instance::Load(const std::string& path) {
   absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle =
-      Call(table_.open_library, WithArgument(text->address()));
+      CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
   const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
@@ -747,7 +744,7 @@ absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address =
-      Call(table_.find_symbol, WithArgument(text->address()));
+      CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

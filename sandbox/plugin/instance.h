@@ -120,6 +120,8 @@ class Instance {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
+                                        const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
   std::unique_ptr<PluginThread> TakeParked();
   void Park(std::unique_ptr<PluginThread> thread);

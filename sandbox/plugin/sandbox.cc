@@ -44,7 +44,7 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.host_threads == 0 || policy.host_threads > kMostThreads) {
     return absl::InvalidArgumentError("a sandbox is for 1 to 256 host threads");
   }
-  if (policy.deadline <= absl::ZeroDuration()) {
+  if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");
   }
   return absl::OkStatus();

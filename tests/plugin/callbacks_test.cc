@@ -54,6 +54,19 @@ TEST_F(Callbacks, TakeAndReturnAllKinds) {
   EXPECT_EQ(moved->address(), 0x108u);
 }
 
+TEST_F(Callbacks, ManyTimesInOneCall) {
+  int called = 0;
+  auto add = sandbox->Export<double(double, int, double)>(
+      [&](Tainted<double> a, Tainted<int> b, Tainted<double>) {
+        ++called;
+        return a.UnverifiedValue() + b.UnverifiedValue();
+      });
+  ASSERT_TRUE(add.ok());
+  EXPECT_EQ((Value<double(double (*)(double, int, double), int)>("call_back_often", *add, 1000)),
+            999.0 * 1000);
+  EXPECT_EQ(called, 1000);
+}
+
 TEST_F(Callbacks, MayCallThePluginAgain) {
   auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
   ASSERT_TRUE(call_back.ok());

@@ -127,6 +127,26 @@ TEST_F(Failures, LeaveTheHostsStateAlone) {
   EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
 }
 
+TEST_F(Failures, InLookingForTheHostsValues) {
+  auto look = sandbox->Function<unsigned long()>("look_into_registers");
+  ASSERT_TRUE(look.ok());
+  ASSERT_TRUE((*look)().ok());
+  // The instructions between here and the guest use other registers, or the test would find less. With the
+  // x87 unit in use all registers are loaded, without it only some.
+  asm volatile(
+      "vpcmpeqd %%ymm8, %%ymm8, %%ymm8; vmovdqa %%ymm8, %%ymm11; vmovdqa %%ymm8, %%ymm13;"
+      "vmovdqa %%ymm8, %%ymm14; vmovdqa %%ymm8, %%ymm15"
+      :
+      :
+      : "xmm8", "xmm11", "xmm13", "xmm14", "xmm15");
+  EXPECT_EQ((*look)()->UnverifiedValue(), 0u);
+  const std::uint64_t secret = 0x5ec7e75ec7e75ec7;
+  asm volatile("vpcmpeqd %%ymm15, %%ymm15, %%ymm15; movq %0, %%mm0" : : "m"(secret) : "xmm15");
+  const auto seen = (*look)();
+  asm volatile("emms");
+  EXPECT_EQ(seen->UnverifiedValue(), 0u);
+}
+
 TEST_F(Failures, OfSharedMemoryAreNotPossible) {
   auto shared = sandbox->Allocate<unsigned char>(8192);
   ASSERT_TRUE(shared.ok());

@@ -38,6 +38,8 @@ struct Policy {
   // Of each call, callbacks into the host included (which are not interrupted). Kept to within some
   // milliseconds.
   absl::Duration deadline = absl::InfiniteDuration();
+  // Of starting, of loading a library with its constructors, and of looking a name up.
+  absl::Duration load_deadline = absl::Seconds(30);
   // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM.
   std::uint64_t memory_limit = std::uint64_t{512} << 20;
   // Bytes of the first guest thread's stack.
