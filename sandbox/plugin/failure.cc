@@ -44,8 +44,10 @@ std::string Message(const Failure& failure) {
   switch (failure.kind) {
     case Kind::kTrap: {
       const char* const name = sigabbrev_np(failure.signal);
-      std::string text = absl::StrCat("the plugin was ended by SIG", name != nullptr ? name : "?",
-                                      Place(failure));
+      std::string text = absl::StrCat(
+          "the plugin was ended by ",
+          name != nullptr ? absl::StrCat("SIG", name) : absl::StrCat("signal ", failure.signal),
+          Place(failure));
       if (failure.fault_address != 0) {
         absl::StrAppend(&text, absl::StrFormat(", address 0x%x", failure.fault_address));
       }

@@ -211,6 +211,41 @@ void call_gate(unsigned number, unsigned long argument) {
   __asm__ volatile("syscall" : : "a"(number), "D"(argument) : "rcx", "r11", "memory");
 }
 
+// System calls with numbers and arguments that mean harm. `host` is an address of the host's.
+int call_at_random(unsigned long seed, int count, unsigned long host) {
+  static unsigned char buffer[4096];
+  static char path[] = "/usr/lib/os-release";
+  memset(buffer, 0, sizeof(buffer));
+  auto next = [&] {
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    return seed;
+  };
+  for (int i = 0; i < count; ++i) {
+    const unsigned long number = next() % 470;
+    if (number == 60 || number == 231 || number == 15) continue;  // its end, by right
+    if (number == 35 || number == 230 || number == 202) continue;  // it would wait
+    unsigned long arguments[6];
+    for (unsigned long& argument : arguments) {
+      const unsigned long choices[] = {0, 1, 2, 3, next() % 64, ~0ul, ~0ul - next() % 4096, host,
+                                       host & 0xffffffff, host & ~4095ul, 0x1'0000'0000 - 8, 4096,
+                                       reinterpret_cast<unsigned long>(buffer),
+                                       reinterpret_cast<unsigned long>(buffer) & ~4095ul,
+                                       reinterpret_cast<unsigned long>(path), 1ul << 31, 1ul << 63,
+                                       next(), 1ul << (next() % 64), 8, 24, 64};
+      argument = choices[next() % (sizeof(choices) / sizeof(choices[0]))];
+    }
+    long result;
+    register unsigned long r10 __asm__("r10") = arguments[3];
+    register unsigned long r8 __asm__("r8") = arguments[4];
+    register unsigned long r9 __asm__("r9") = arguments[5];
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(arguments[0]), "S"(arguments[1]), "d"(arguments[2]), "r"(r10),
+                       "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+  }
+  return count;
+}
 // What is in the registers that no argument comes in, as they are when the function begins.
 unsigned long look_into_registers() {
   static unsigned char seen[8 * 32 + 8];

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -295,6 +296,30 @@ TEST_F(Failures, AndResetsLeaveNothingBehind) {
   // The last one's kernel thread may take a moment to go, and libc keeps a few stacks.
   EXPECT_LE(EntriesOf("/proc/self/task"), threads + 3);
   EXPECT_LE(Mappings(), mappings + 12);
+}
+
+// Whatever a plugin asks of its kernel: the host's memory, descriptors, directory and mask are as before.
+TEST_F(Failures, OfRandomSystemCallsAreContained) {
+  constexpr int kRounds = 40, kCalls = 500;
+  Make({.deadline = absl::Seconds(20), .memory_limit = 64 << 20});
+  std::vector<unsigned char> canary(1 << 20, 0x5a);
+  const std::ptrdiff_t descriptors = EntriesOf("/proc/self/fd");
+  const std::filesystem::path directory = std::filesystem::current_path();
+  const mode_t mask = umask(0123);
+  int finished = 0;
+  for (unsigned long seed = 1; seed <= kRounds; ++seed) {
+    const auto result = Call<int(unsigned long, int, unsigned long)>(
+        "call_at_random", seed * 0x9e3779b97f4a7c15, kCalls,
+        reinterpret_cast<unsigned long>(canary.data()) + 4096);
+    finished += result.ok() ? 1 : 0;
+    ASSERT_TRUE(sandbox->Reset().ok()) << seed;
+  }
+  EXPECT_GT(finished, 0);
+  EXPECT_EQ(umask(mask), 0123u);
+  EXPECT_EQ(std::filesystem::current_path(), directory);
+  EXPECT_EQ(EntriesOf("/proc/self/fd"), descriptors);
+  EXPECT_EQ(std::ranges::count(canary, 0x5a), std::ssize(canary));
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
 }
 
 TEST_F(Failures, InAForkedChildAreErrors) {
