@@ -238,8 +238,9 @@ TEST_F(Failures, InOneSandboxAreNotAnothers) {
 }
 
 TEST_F(Failures, OfTheHostGoToItsOwnHandlers) {
-  static volatile sig_atomic_t seen = 0;
+  static volatile sig_atomic_t seen;
   static sigjmp_buf back;
+  seen = 0;
   struct sigaction action{}, old{};
   action.sa_handler = [](int) {
     seen = seen + 1;
@@ -259,7 +260,8 @@ TEST_F(Failures, OfTheHostGoToItsOwnHandlers) {
 
 TEST_F(Failures, DoNotKeepTheHostsSignalsAway) {
   Make({.deadline = absl::Milliseconds(500)});
-  static volatile sig_atomic_t ticks = 0;
+  static volatile sig_atomic_t ticks;
+  ticks = 0;
   static thread_local int of_thread = 7;
   signal(SIGALRM, [](int) { ticks = ticks + (of_thread == 7 ? 1 : 1000000); });
   const itimerval often{.it_interval = {0, 2000}, .it_value = {0, 2000}};
