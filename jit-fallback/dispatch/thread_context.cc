@@ -332,7 +332,6 @@ ThreadContext::HostState ThreadContext::Borrow() {
 
 void ThreadContext::GiveBack(const HostState& state) {
   constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
-  constexpr std::uint64_t kPlain = 0x202;
   WriteGsBase(state.gs_base);
   // The bit says whether the unit was in its initial state when the guest was left.
   std::uint64_t present;
@@ -341,7 +340,7 @@ void ThreadContext::GiveBack(const HostState& state) {
     asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
   }
   if ((context().rflags & kUnusual) != 0) {
-    __builtin_ia32_writeeflags_u64(kPlain);
+    __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));
   }
 }
 
