@@ -43,7 +43,12 @@ SyscallResult HostCall(Caller& caller, std::uint64_t number, const ArgumentValue
 }
 
 SyscallResult RuntimeCall(Caller& caller, std::uint64_t number, const ArgumentValues& arguments) {
-  return FromRaw(dunebox_host_call(&caller.signal_pending, number, arguments.data()));
+  return InterruptibleCall(caller.signal_pending, number, arguments);
+}
+
+SyscallResult InterruptibleCall(const std::atomic<std::uint32_t>& pending, std::uint64_t number,
+                                const ArgumentValues& arguments) {
+  return FromRaw(dunebox_host_call(&pending, number, arguments.data()));
 }
 
 std::uint64_t HostCallRewind(std::uint64_t rip) {

@@ -27,6 +27,10 @@ namespace dunebox::hostcalls {
 SyscallResult HostCall(Caller& caller, std::uint64_t number, const ArgumentValues& arguments);
 SyscallResult RuntimeCall(Caller& caller, std::uint64_t number, const ArgumentValues& arguments);
 
+// RuntimeCall for who is no Caller: `pending` is its word.
+SyscallResult InterruptibleCall(const std::atomic<std::uint32_t>& pending, std::uint64_t number,
+                                const ArgumentValues& arguments);
+
 // Async-signal-safe. The RIP at which the interrupted thread has to continue: the stub's
 // restart exit when `rip` is in its window, `rip` itself otherwise.
 std::uint64_t HostCallRewind(std::uint64_t rip);

@@ -31,12 +31,21 @@ struct Window {
   std::uint64_t base = 0;
   std::uint64_t lowest = 0;
   std::uint64_t limit = 0;
+  // The whole window belongs to the guest already, guards on either side included: what the guest
+  // has not mapped is a reservation, so that nobody else of the process ever maps anything there.
+  bool is_reserved = false;
 
   // The user half: bit 46 clear, the lowest 64 KiB never mapped (mmap_min_addr), nor the highest
   // (an operand may be a little beyond its base register). [DESIGN D2]
   static constexpr Window WholeProgram() { return {0, 0x1'0000, 0x3fff'ffff'0000}; }
   // What addresses of 32 bits reach: of whole programs too, as far as isolation `seg` goes.
   static constexpr Window SmallProgram() { return {0, 0x1'0000, 0x1'0000'0000}; }
+
+  // The same addresses elsewhere in the user half, reserved by whoever says so: one of many in a
+  // process that has a life of its own.
+  static constexpr Window Embedded(std::uint64_t base) {
+    return {base, 0x1'0000, 0x1'0000'0000, true};
+  }
 
   // What FS and GS base may be: isolation relies on every [segment:displacement] being near the
   // window. For the guest the rest is like an address that is not canonical.

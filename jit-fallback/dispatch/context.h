@@ -60,6 +60,10 @@ struct Context {
   std::array<std::uint64_t, 3> bit_places;
   std::uint64_t window_base, minus_window_base;
   std::uint32_t is_windowed;  // isolation seg
+  // The guest was left by a gate: of its vector registers only the first eight are in the area.
+  std::uint32_t is_bare;
+  std::uint32_t gate;             // what gates have above JIT_GATE_BITS; 0: there are none
+  std::uint32_t must_be_initial;  // components that a bare guest has to find so and nothing clears quickly
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -93,6 +97,9 @@ JIT_ASSERT_OFFSET(self, JIT_SELF);
 JIT_ASSERT_OFFSET(window_base, JIT_WINDOW_BASE);
 JIT_ASSERT_OFFSET(minus_window_base, JIT_MINUS_WINDOW_BASE);
 JIT_ASSERT_OFFSET(is_windowed, JIT_IS_WINDOWED);
+JIT_ASSERT_OFFSET(is_bare, JIT_IS_BARE);
+JIT_ASSERT_OFFSET(gate, JIT_GATE);
+JIT_ASSERT_OFFSET(must_be_initial, JIT_MUST_BE_INITIAL);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) == 2 * kContextPage);
 

@@ -60,6 +60,13 @@
 #define JIT_WINDOW_BASE 0x1130
 #define JIT_MINUS_WINDOW_BASE 0x1138
 #define JIT_IS_WINDOWED 0x1140
+// For gates: thread_context.h, SetGate.
+#define JIT_IS_BARE 0x1144
+#define JIT_GATE 0x1148
+#define JIT_MUST_BE_INITIAL 0x114c
+
+// System calls with the same number but for this many low bits are gates of one kind.
+#define JIT_GATE_BITS 17
 
 // Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
 // distance from its Context, together with the lookup table, so that both can be made read-only to

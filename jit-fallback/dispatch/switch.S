@@ -58,10 +58,14 @@ dunebox_jit_enter:
         pushq   %r14
         pushq   %r15
         movq    %rsp, %gs:JIT_HOST_RSP
+        cmpl    $0, %gs:JIT_IS_BARE
+        jne     .Lload_bare
+.Lload_all:
         movl    %gs:JIT_EXTENDED_MASK, %eax
         movl    %gs:JIT_EXTENDED_MASK + 4, %edx
         movq    %gs:JIT_EXTENDED_AREA, %rcx
         xrstor64 (%rcx)
+.Lloaded:
         cmpl    $0, %gs:JIT_IS_WINDOWED
         jne     .Lenter_windowed
         movq    %gs:JIT_FS_BASE, %rax
@@ -275,6 +279,10 @@ dunebox_jit_exit_signal:
 .Lhave_fs:
         movq    %gs:JIT_HOST_FS, %rcx
         wrfsbase %rcx
+        cmpl    $0, %gs:JIT_GATE
+        jne     .Lsave_bare
+.Lsave_all:
+        movl    $0, %gs:JIT_IS_BARE
         movl    %gs:JIT_EXTENDED_MASK, %eax
         movl    %gs:JIT_EXTENDED_MASK + 4, %edx
         movq    %gs:JIT_EXTENDED_AREA, %rcx
@@ -295,6 +303,46 @@ dunebox_jit_exit_signal:
         popq    %rbp
         popq    %rbx
         ret
+
+// The vector state of a guest that has left by a gate: the first eight registers, of their lower halves, and
+// MXCSR. Whatever the host has in the others is cleared; what VZEROALL does not clear has to be initial, as has
+// the x87 unit, or it is all loaded.
+.Lload_bare:
+        movl    $1, %ecx
+        xgetbv
+        testl   %gs:JIT_MUST_BE_INITIAL, %eax
+        jne     .Lload_all
+        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        vzeroall
+        ldmxcsr 24(%rcx)
+        .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
+        movups  160 + 16 * \number(%rcx), %xmm\number
+        .endr
+        jmp     .Lloaded
+
+// Where gates are: at one, and with the x87 unit in its initial state, only that is saved. EBX is the reason.
+.Lsave_bare:
+        cmpl    $JIT_EXIT_SYSCALL, %ebx
+        jne     .Lsave_all
+        movq    %gs:JIT_RAX, %rax
+        shrq    $JIT_GATE_BITS, %rax
+        movl    %gs:JIT_GATE, %ecx
+        cmpq    %rcx, %rax
+        jne     .Lsave_all
+        movl    $1, %ecx
+        xgetbv
+        testl   $1, %eax
+        jne     .Lsave_all
+        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
+        movups  %xmm\number, 160 + 16 * \number(%rcx)
+        .endr
+        stmxcsr 24(%rcx)
+        // XSTATE_BV: SSE.
+        movq    $2, 512(%rcx)
+        movl    $1, %gs:JIT_IS_BARE
+        vzeroupper
+        jmp     .Lsaved
         .size   dunebox_jit_enter, . - dunebox_jit_enter
 
         .data

@@ -310,6 +310,40 @@ void ThreadContext::Attach() {
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
 }
 
+void ThreadContext::SetGate(std::uint32_t number) {
+  constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
+  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & kTellsUse) == 0) return;
+  if ((layout_.mask & kAvx) == 0) return;
+  context().must_be_initial =
+      static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
+  context().gate = number >> JIT_GATE_BITS;
+}
+
+ThreadContext::HostState ThreadContext::Borrow() {
+  HostState state{.gs_base = ReadGsBase(), .mxcsr = _mm_getcsr(), .x87_control = 0};
+  asm volatile("fnstcw %0" : "=m"(state.x87_control));
+  context().host_fs = ReadFsBase();
+  context().host_mxcsr = state.mxcsr;
+  WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
+  return state;
+}
+
+void ThreadContext::GiveBack(const HostState& state) {
+  constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
+  WriteGsBase(state.gs_base);
+  // The bit says whether the unit was in its initial state when the guest was left.
+  std::uint64_t present;
+  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+  if ((present & 1) != 0 || state.x87_control != kInitialControlWord) {
+    asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+  }
+  if ((context().rflags & kUnusual) != 0) {
+    __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));
+  }
+}
+
 bool ThreadContext::IsAttached() const {
   return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
@@ -373,6 +407,58 @@ void UnregisterRseq() {
   // Fails when this thread has done it before.
   syscall(SYS_rseq, area, std::max(__rseq_size, kRegisteredSize), RSEQ_FLAG_UNREGISTER, kSignature);
 }
+
+namespace {
+
+// Of one host thread. What it leaves behind when the thread ends is as it was before.
+class HostThreadStack {
+ public:
+  HostThreadStack() = default;
+  ~HostThreadStack() {
+    if (memory_ == nullptr) return;
+    is_ready_ = false;
+    syscall(SYS_sigaltstack, &before_, nullptr);
+    munmap(memory_, kSignalStackSize);
+  }
+  HostThreadStack(const HostThreadStack&) = delete;
+  HostThreadStack& operator=(const HostThreadStack&) = delete;
+
+  bool is_ready() const { return is_ready_; }
+  void Prepare() {
+    UnregisterRseq();
+    DUNEBOX_CHECK(syscall(SYS_sigaltstack, nullptr, &before_) == 0, "cannot ask for the signal stack");
+    if ((before_.ss_flags & SS_DISABLE) != 0 || before_.ss_size < kLeastHostStack) Renew();
+    is_ready_ = true;
+  }
+  void Renew() {
+    if (memory_ == nullptr) {
+      memory_ = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      DUNEBOX_CHECK(memory_ != MAP_FAILED, "no memory for a signal stack");
+    }
+    const stack_t ours{.ss_sp = memory_, .ss_flags = 0, .ss_size = kSignalStackSize};
+    DUNEBOX_CHECK(syscall(SYS_sigaltstack, &ours, nullptr) == 0, "cannot set a signal stack");
+  }
+
+ private:
+  stack_t before_{};
+  void* memory_ = nullptr;
+  bool is_ready_ = false;
+};
+
+thread_local HostThreadStack host_thread_stack;
+
+}  // namespace
+
+bool PrepareHostThread() {
+  if (host_thread_stack.is_ready()) return false;
+  host_thread_stack.Prepare();
+  return true;
+}
+
+bool IsHostThreadReady() { return host_thread_stack.is_ready(); }
+
+void RenewHostThreadStack() { host_thread_stack.Renew(); }
 
 // ---- signal handlers ----------------------------------------------------------------------------
 

@@ -55,6 +55,12 @@ class ThreadContext {
   // A component that XSTATE_BV calls initial may hold anything here.
   std::span<std::byte> extended_area();
 
+  // System calls of this number and those that differ from it only below JIT_GATE_BITS are gates: made
+  // where a function is called or returns, so that of the vector registers the first eight count and no
+  // others, which then need not be saved and loaded. What else is in the area is not to be relied upon. Where
+  // the processor cannot tell which components are in use, it is all saved.
+  void SetGate(std::uint32_t number);
+
   // Before the first Enter.
   void SetCache(std::uint64_t start, std::uint64_t code_end);
 
@@ -66,6 +72,18 @@ class ThreadContext {
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
   bool IsAttached() const;
+
+  // Instead of Attach, for a host thread that goes back to code of its own between two Enters: what
+  // that code may expect to find again. The thread has been made ready (PrepareHostThread).
+  struct HostState {
+    std::uint64_t gs_base;
+    std::uint32_t mxcsr;
+    std::uint16_t x87_control;
+  };
+  HostState Borrow();
+  // With the x87 unit empty and flags that the guest may have set cleared, as a function leaves them.
+  void GiveBack(const HostState& state);
+
   // Runs translated code at host address `host`, which is the block at context().rip.
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
@@ -89,6 +107,14 @@ class ThreadContext {
   const Isolation isolation_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
+
+// Of the calling host thread: no rseq, and an alternate signal stack, its own one if that has
+// kLeastHostStack bytes, until the thread ends. True when it was not so before.
+bool PrepareHostThread();
+bool IsHostThreadReady();
+inline constexpr std::size_t kLeastHostStack = 32 * 1024;
+// Puts the alternate stack back after somebody has disabled it. For a thread that is ready.
+void RenewHostThreadStack();
 
 // Of the calling host thread: its registration with the kernel. Required before it runs guest code.
 void UnregisterRseq();

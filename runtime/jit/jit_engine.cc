@@ -176,6 +176,7 @@ JitEngine::~JitEngine() {
 absl::Status JitEngine::ReserveGuard() {
   std::uint64_t start = jit::kUserHalfEnd;
   std::size_t size = jit::kGuardSize;
+  if (space_.memory().window().is_reserved) return absl::OkStatus();
   if (window_base_) {
     start = *window_base_ + space_.memory().window().limit;
     size = jit::kWindowGuard;

@@ -20,6 +20,8 @@ class JitThread final : public EngineThread {
         thread_(*translator_, std::move(context)) {}
 
   jit::TranslatedThread& thread() { return thread_; }
+  // Instead of Run's attaching for good, around a stretch of Runs: jit::ThreadContext::Borrow.
+  jit::ThreadContext& context() { return thread_.context(); }
 
   Exit Run(Registers& registers) override;
   void Kick() override;

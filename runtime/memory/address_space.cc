@@ -97,10 +97,16 @@ bool IsData(const Vma& vma) {
   return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
 }
 
+bool IsPrivateAnonymous(const Vma& vma) {
+  return vma.sharing == Sharing::kPrivate && !vma.file_backed;
+}
+
 }  // namespace
 
 AddressSpace::AddressSpace(const hostcalls::GuestMemory& memory, const Layout& layout)
-    : memory_(memory), layout_(layout) {}
+    : memory_(memory), layout_(layout) {
+  host_.SetReserved(memory.window().is_reserved);
+}
 
 void AddressSpace::Forget(const GuestRange& range) const {
   if (observer_ != nullptr) observer_->Forget(range);
@@ -308,7 +314,7 @@ SyscallResult AddressSpace::UnmapLocked(const GuestRange& range) {
   if (map_.AnySealed(range)) return Errno{EPERM};
   if (!map_.Overlaps(range)) return kSuccess;
   Forget(range);
-  if (munmap(memory_.HostAddress(range.start.value, range.size()), range.size()) != 0) {
+  if (!host_.Unmap(memory_.HostAddress(range.start.value, range.size()), range.size())) {
     return FromErrno();
   }
   map_.Erase(range);
@@ -403,7 +409,10 @@ SyscallResult AddressSpace::GrowInPlaceLocked(const RemapRequest& request, const
     return Errno{ENOMEM};
   }
   void* host = memory_.HostAddress(request.old_address, request.old_length);
-  if (mremap(host, request.old_length, request.new_length, 0) == MAP_FAILED) return FromErrno();
+  if (!host_.Grow(host, request.old_length, request.new_length, vma.protection.ToHostProt(),
+                  IsPrivateAnonymous(vma))) {
+    return FromErrno();
+  }
   Vma grown = vma;
   grown.range = tail;
   if (grown.file_backed) grown.offset += tail.start - vma.range.start;
@@ -427,12 +436,13 @@ SyscallResult AddressSpace::MoveLocked(const RemapRequest& request, const Vma& v
 
   Forget(old);
   Forget(fresh);
-  const int flags = (request.flags & MREMAP_DONTUNMAP) | MREMAP_MAYMOVE | MREMAP_FIXED;
   // Not HostAddress(old): its size may be zero, which duplicates a shared mapping.
   void* host = memory_.HostAddress(request.old_address, std::max<std::uint64_t>(old.size(), 1));
-  void* moved = mremap(host, request.old_length, request.new_length, flags,
-                       memory_.HostAddress(target.value, request.new_length));
-  if (moved == MAP_FAILED) return FromErrno();
+  if (!host_.Move(host, request.old_length, memory_.HostAddress(target.value, request.new_length),
+                  request.new_length, request.flags & MREMAP_DONTUNMAP,
+                  vma.protection.ToHostProt(), IsPrivateAnonymous(vma))) {
+    return FromErrno();
+  }
 
   Vma result = vma;
   if (result.file_backed) result.offset += old.start - vma.range.start;

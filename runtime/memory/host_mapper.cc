@@ -6,6 +6,10 @@
 
 #include "hostcalls/memory/protection_keys.h"
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
 namespace dunebox::memory {
 
 bool HostMapper::Adopt(void* start, std::size_t length, int prot) const {
@@ -14,6 +18,7 @@ bool HostMapper::Adopt(void* start, std::size_t length, int prot) const {
 
 void* HostMapper::Map(void* wanted, std::size_t length, int prot, int flags, int fd,
                       off_t offset) const {
+  if (is_reserved_) flags = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
   const bool elsewhere = key_ != 0 && (flags & MAP_FIXED) != 0;
   void* mapped = mmap(elsewhere ? nullptr : wanted, length, prot,
                       elsewhere ? flags & ~MAP_FIXED : flags, fd, offset);
@@ -29,6 +34,48 @@ void* HostMapper::Map(void* wanted, std::size_t length, int prot, int flags, int
   munmap(mapped, length);
   errno = error;
   return MAP_FAILED;
+}
+
+bool HostMapper::Reserve(void* start, std::size_t length) const {
+  return mmap(start, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+              0) != MAP_FAILED;
+}
+
+bool HostMapper::Unmap(void* start, std::size_t length) const {
+  return is_reserved_ ? Reserve(start, length) : munmap(start, length) == 0;
+}
+
+// What lies behind is a reservation, which mremap does not grow into; only fresh memory can go there.
+bool HostMapper::Grow(void* start, std::size_t length, std::size_t new_length, int prot,
+                      bool is_private_anonymous) const {
+  if (!is_reserved_) return mremap(start, length, new_length, 0) != MAP_FAILED;
+  if (!is_private_anonymous) {
+    errno = ENOMEM;
+    return false;
+  }
+  return mmap(static_cast<std::byte*>(start) + length, new_length - length, prot,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+// MREMAP_DONTUNMAP leaves the old place mapped until the reservation is there again.
+bool HostMapper::Move(void* start, std::size_t length, void* target, std::size_t new_length,
+                      int flags, int prot, bool is_private_anonymous) const {
+  constexpr int kTo = MREMAP_MAYMOVE | MREMAP_FIXED;
+  if (!is_reserved_) return mremap(start, length, new_length, flags | kTo, target) != MAP_FAILED;
+  if (length == 0 || (new_length > length && !is_private_anonymous)) {
+    errno = length == 0 ? EINVAL : ENOMEM;
+    return false;
+  }
+  if (new_length > length && !Grow(target, length, new_length, prot, is_private_anonymous)) {
+    return false;
+  }
+  if (mremap(start, length, length, MREMAP_DONTUNMAP | kTo, target) == MAP_FAILED) {
+    const int error = errno;
+    Reserve(target, new_length);
+    errno = error;
+    return false;
+  }
+  return (flags & MREMAP_DONTUNMAP) != 0 || Reserve(start, length);
 }
 
 }  // namespace dunebox::memory

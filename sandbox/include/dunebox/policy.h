@@ -1,0 +1,73 @@
+// What a sandbox for a plugin may do and how it is kept. Everything not named here is denied: a plugin
+// computes in its own memory, reads the system's libraries, and no more.
+//
+//   Policy policy{.deadline = absl::Milliseconds(100), .memory_limit = 64 << 20};
+//   policy.readable.push_back("/usr/share/fonts");
+#ifndef DUNEBOX_SANDBOX_POLICY_H_
+#define DUNEBOX_SANDBOX_POLICY_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace dunebox {
+
+enum class Engine : std::uint8_t {
+  kAuto,  // jit
+  kJit,   // the plugin's code is translated, in the calling thread
+  kKvm,   // not yet: kUnimplemented
+};
+
+// What keeps the plugin from the host's memory. A sandbox that cannot have what is demanded is not made.
+enum class Demand : std::uint8_t {
+  kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`)
+  kTwoWalls,  // the host's kernel confines it as well, in a process of its own. Not yet: kUnimplemented
+};
+
+enum class OnDenied : std::uint8_t {
+  kError,       // the system call fails with EPERM, and the plugin goes on
+  kEndSandbox,  // Failure::Kind::kDenied
+};
+
+struct Policy {
+  Engine engine = Engine::kAuto;
+  Demand demand = Demand::kOneWall;
+
+  // Of each call, callbacks into the host included (which are not interrupted). Kept to within some
+  // milliseconds.
+  absl::Duration deadline = absl::InfiniteDuration();
+  // Of starting, of loading a library with its constructors, and of looking a name up.
+  absl::Duration load_deadline = absl::Seconds(30);
+  // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM.
+  std::uint64_t memory_limit = std::uint64_t{512} << 20;
+  // Bytes of the first guest thread's stack.
+  std::uint64_t stack = std::uint64_t{1} << 20;
+  // How many host threads can be in the sandbox at once; others wait. Guest threads are made for them
+  // when the sandbox is created.
+  unsigned host_threads = 1;
+  // Threads that the plugin may start by itself.
+  unsigned plugin_threads = 16;
+  // How deep calls and callbacks may nest.
+  unsigned nesting = 32;
+
+  // Files and directory trees that the plugin may read, beside libraries. Absolute, without links.
+  std::vector<std::string> readable;
+  // Where libraries are. What lies below may be read and mapped to be executed.
+  std::vector<std::string> libraries = {"/usr/lib", "/lib", "/lib64", "/usr/lib64",
+                                        "/etc/ld.so.cache"};
+  std::vector<std::string> environment;  // "NAME=value", for the plugin's C library
+
+  OnDenied on_denied = OnDenied::kError;
+  // How much of what the plugin writes to its stdout and stderr is kept (Sandbox::TakeOutput). What is
+  // more is thrown away.
+  std::uint64_t captured_output = std::uint64_t{64} << 10;
+
+  // Address space for translated code.
+  std::uint64_t code_cache = std::uint64_t{32} << 20;
+};
+
+}  // namespace dunebox
+
+#endif  // DUNEBOX_SANDBOX_POLICY_H_

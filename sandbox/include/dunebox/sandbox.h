@@ -1,0 +1,147 @@
+// Untrusted native code, called like a function: loads unmodified x86-64 shared libraries of Linux into a
+// window of this process and calls what is in them. The plugin has its own C library and memory there; it
+// cannot reach the host's memory, and its system calls go through a kernel of its own (docs/plugins.md says
+// what holds and what does not).
+//
+//   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create({.deadline = absl::Seconds(1)});
+//   absl::Status loaded = (*sandbox)->Load("/usr/lib/x86_64-linux-gnu/libz.so.1");
+//   auto crc32 = (*sandbox)->Function<unsigned long(unsigned long, const unsigned char*, unsigned)>("crc32");
+//   absl::StatusOr<Memory<unsigned char>> text = (*sandbox)->Allocate<unsigned char>(5);
+//   absl::StatusOr<Tainted<unsigned long>> sum = (*crc32)(0ul, *text, 5u);
+//
+// Everything that fails fails as a value; nothing that a plugin does ends the host. Thread-safe: each host
+// thread in a call has a guest thread of its own, of which there are Policy::host_threads. A sandbox that has
+// failed (failure.h) stays so until Reset.
+//
+// Needs a host thread that the process's own signal handling leaves alone while it is in a call: no longjmp
+// out of handlers or callbacks over a call, no asynchronous cancellation. Not for children of fork: there
+// every call is refused.
+#ifndef DUNEBOX_SANDBOX_SANDBOX_H_
+#define DUNEBOX_SANDBOX_SANDBOX_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "dunebox/failure.h"
+#include "dunebox/function.h"
+#include "dunebox/memory.h"
+#include "dunebox/policy.h"
+#include "dunebox/tainted.h"
+
+namespace dunebox {
+
+class Sandbox {
+ public:
+  // kUnimplemented: the policy demands what cannot be had yet. kUnavailable: this machine or process cannot
+  // have sandboxes.
+  static absl::StatusOr<std::unique_ptr<Sandbox>> Create(Policy policy);
+  // No call is under way.
+  ~Sandbox();
+  Sandbox(const Sandbox&) = delete;
+  Sandbox& operator=(const Sandbox&) = delete;
+
+  // Loads a shared library and what it needs, and runs its constructors. An absolute path.
+  absl::Status Load(const std::string& path);
+  // A function of the libraries that were loaded, the last one first, or of the C library.
+  template <typename Signature>
+  absl::StatusOr<dunebox::Function<Signature>> Function(const std::string& name) {
+    internal::Target target(*this, name);
+    if (absl::Status status = target.Find(); !status.ok()) return status;
+    return dunebox::Function<Signature>(std::move(target));
+  }
+  // One that the plugin has given a pointer to.
+  template <typename Signature>
+  dunebox::Function<Signature> FunctionAt(TaintedPtr<Signature> pointer) {
+    return dunebox::Function<Signature>(internal::Target(*this, pointer.address()));
+  }
+
+  // Makes `callable` a C function for the plugin. It gets Tainted<T> and TaintedPtr<T>, and returns the plain
+  // type (TaintedPtr<T> for pointers). It may call into the sandbox. The plugin can call it at any time as
+  // long as the sandbox lives, from threads of its own, too. At most 512; they survive a reset.
+  template <typename Signature, typename Callable>
+  absl::StatusOr<FunctionPointer<Signature>> Export(Callable callable) {
+    absl::StatusOr<std::uint64_t> address =
+        AddCallback(internal::CallbackOf<Signature>::Make(std::move(callable)));
+    if (!address.ok()) return address.status();
+    return FunctionPointer<Signature>(*address);
+  }
+
+  // Zeroed. kResourceExhausted: no room.
+  template <typename T>
+  absl::StatusOr<Memory<T>> Allocate(std::size_t count) {
+    if (count > SIZE_MAX / sizeof(T)) return absl::ResourceExhaustedError("more than there is");
+    absl::StatusOr<internal::Block> block = AllocateBytes(count * sizeof(T));
+    if (!block.ok()) return block.status();
+    return Memory<T>(*std::move(block), count);
+  }
+  // The text with a NUL behind it.
+  absl::StatusOr<Memory<char>> MakeString(std::string_view text);
+
+  // Copies of what the plugin points to; kOutOfRange where that is not its memory.
+  template <typename T>
+  absl::StatusOr<std::vector<std::remove_const_t<T>>> CopyIn(TaintedPtr<T> from,
+                                                             std::size_t count) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    constexpr std::size_t kMost = std::size_t{1} << 32;
+    if (count > kMost / sizeof(T)) return absl::OutOfRangeError("larger than the sandbox");
+    std::vector<std::remove_const_t<T>> values(count);
+    absl::Status status =
+        CopyBytesIn(from.address(), std::as_writable_bytes(std::span(values)));
+    if (!status.ok()) return status;
+    return values;
+  }
+  template <typename T>
+  absl::StatusOr<Tainted<std::remove_const_t<T>>> CopyIn(TaintedPtr<T> from) const {
+    std::remove_const_t<T> value;
+    absl::Status status =
+        CopyBytesIn(from.address(), std::as_writable_bytes(std::span(&value, 1)));
+    if (!status.ok()) return status;
+    return Tainted<std::remove_const_t<T>>(value);
+  }
+  template <typename T>
+  absl::Status CopyOut(TaintedPtr<T> to, std::span<const T> values) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    return CopyBytesOut(to.address(), std::as_bytes(values));
+  }
+  // Up to its NUL; kOutOfRange if that is not among the first `most` + 1 bytes.
+  absl::StatusOr<std::string> CopyString(TaintedPtr<const char> from, std::size_t most) const;
+
+  // Starts over: a new guest, the same libraries, functions and callbacks. Functions go on, under whatever
+  // address they have now; pointers that the plugin gave, and memory, are those of the old guest. No call is
+  // under way.
+  absl::Status Reset();
+
+  // Why calls fail; nothing while they do not.
+  std::optional<Failure> failure() const;
+  // What the plugin has written to its stdout and stderr since the last time.
+  std::string TakeOutput();
+  // What it asked for and was not permitted, each once: "call socket", "read /etc/passwd".
+  std::vector<std::string> Denials() const;
+  std::string engine() const;     // "jit"
+  std::string isolation() const;  // "seg": one wall
+
+ private:
+  friend class internal::Target;
+  struct State;
+
+  explicit Sandbox(std::unique_ptr<State> state);
+  absl::StatusOr<std::uint64_t> AddCallback(internal::Callback callback);
+  absl::StatusOr<internal::Block> AllocateBytes(std::size_t size);
+  absl::Status CopyBytesIn(std::uint64_t from, std::span<std::byte> to) const;
+  absl::Status CopyBytesOut(std::uint64_t to, std::span<const std::byte> from);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace dunebox
+
+#endif  // DUNEBOX_SANDBOX_SANDBOX_H_

@@ -1,0 +1,76 @@
+#include "sandbox/plugin/arena.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+
+namespace dunebox::plugin {
+namespace {
+
+constexpr std::uint64_t kUnit = 64;
+constexpr std::uint64_t kChunk = std::uint64_t{1} << 20;
+
+std::uint64_t RoundUp(std::uint64_t bytes) {
+  return std::max((bytes + kUnit - 1) / kUnit, std::uint64_t{1}) * kUnit;
+}
+
+}  // namespace
+
+absl::Status Arena::Extend(std::uint64_t bytes, memory::AddressSpace& space) {
+  const std::uint64_t size = PageUp(std::max(bytes, kChunk));
+  const hostcalls::SyscallResult mapped = space.Map({.length = size,
+                                                     .prot = PROT_READ | PROT_WRITE,
+                                                     .flags = MAP_PRIVATE | MAP_ANONYMOUS});
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
+  const GuestVirt start{mapped.ToRegister()};
+  space.AddSealed({start, start + size}, {.read = true, .write = true}, "[shared with the host]");
+  GiveBack(start.value, size);
+  return absl::OkStatus();
+}
+
+void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {
+  auto next = free_.lower_bound(address);
+  if (next != free_.end() && next->first == address + bytes) {
+    bytes += next->second;
+    next = free_.erase(next);
+  }
+  if (next != free_.begin()) {
+    const auto before = std::prev(next);
+    if (before->first + before->second == address) {
+      before->second += bytes;
+      return;
+    }
+  }
+  free_.emplace(address, bytes);
+}
+
+absl::StatusOr<std::uint64_t> Arena::Allocate(std::size_t bytes, memory::AddressSpace& space) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 32;
+  if (bytes > kMost) return absl::ResourceExhaustedError("larger than a sandbox's window");
+  const std::uint64_t size = RoundUp(bytes);
+  const std::lock_guard lock(mutex_);
+  const auto fits = [&](const auto& entry) { return entry.second >= size; };
+  auto found = std::find_if(free_.begin(), free_.end(), fits);
+  if (found == free_.end()) {
+    if (absl::Status status = Extend(size, space); !status.ok()) return status;
+    found = std::find_if(free_.begin(), free_.end(), fits);
+  }
+  const auto [address, room] = *found;
+  free_.erase(found);
+  if (room > size) free_.emplace(address + size, room - size);
+  std::memset(HostPointer(address), 0, size);
+  return address;
+}
+
+void Arena::Free(std::uint64_t address, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  GiveBack(address, RoundUp(bytes));
+}
+
+std::byte* Arena::HostPointer(std::uint64_t address) const {
+  return reinterpret_cast<std::byte*>(window_->window().base + address);
+}
+
+}  // namespace dunebox::plugin

@@ -1,0 +1,61 @@
+// The descriptors of one sandbox: numbers of its own for what it has opened or was given. A number of the
+// host's means nothing to a plugin, and no other number answers.
+//
+//   const int fd = descriptors.Add(file, /*closes_on_exec=*/true);   // 3
+//   if (auto file = descriptors.Find(fd)) ...
+#ifndef DUNEBOX_SANDBOX_PLUGIN_DESCRIPTORS_H_
+#define DUNEBOX_SANDBOX_PLUGIN_DESCRIPTORS_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "runtime/file_descriptor.h"
+
+namespace dunebox::plugin {
+
+struct OpenFile {
+  enum class Kind : std::uint8_t {
+    kFile,    // of the host, open for reading
+    kOutput,  // what is written is kept for the host
+    kEmpty,   // reads as an empty file
+  };
+  Kind kind = Kind::kEmpty;
+  runtime::FileDescriptor host;  // kFile
+  std::string name;              // as the host's kernel has it
+  bool is_executable = false;    // may be mapped to be executed
+};
+
+class Descriptors {
+ public:
+  static constexpr int kMost = 256;
+
+  // With an empty stdin, and stdout and stderr that are kept.
+  Descriptors();
+  // The lowest free number from `least` on; -1: all are taken.
+  int Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least = 0);
+  // In place of what is there. False: no such number.
+  bool Set(int fd, std::shared_ptr<const OpenFile> file, bool closes_on_exec);
+  bool Close(int fd);
+  // Null: not open.
+  std::shared_ptr<const OpenFile> Find(int fd) const;
+  bool ClosesOnExec(int fd) const;
+  void SetClosesOnExec(int fd, bool closes);
+
+ private:
+  struct Entry {
+    std::shared_ptr<const OpenFile> file;
+    bool closes_on_exec = false;
+  };
+  static bool IsNumber(int fd) { return fd >= 0 && fd < kMost; }
+
+  mutable std::mutex mutex_;
+  std::array<Entry, kMost> entries_;
+};
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_DESCRIPTORS_H_

@@ -1,0 +1,53 @@
+// The host's files as a plugin may see them: the only place that gives a plugin's path to the host's
+// kernel. A path is pinned first, and what decides is the kernel's own name of the object, so links and ".."
+// make no difference, and what was checked is what is opened. Only regular files and directories, only for
+// reading.
+//
+// Paths are absolute and copies of the host's own.
+//
+//   hostcalls::CopyResult<OpenFile> file = files.Open("/usr/lib/x86_64-linux-gnu/libz.so.1");
+#ifndef DUNEBOX_SANDBOX_PLUGIN_HOST_FILES_H_
+#define DUNEBOX_SANDBOX_PLUGIN_HOST_FILES_H_
+
+#include <sys/stat.h>
+
+#include <mutex>
+#include <string>
+
+#include "hostcalls/memory/guest_memory.h"
+#include "hostcalls/policy/rules.h"
+#include "dunebox/policy.h"
+#include "sandbox/plugin/descriptors.h"
+
+namespace dunebox::plugin {
+
+enum class LastLink : bool { kKept, kFollowed };
+
+class HostFiles {
+ public:
+  explicit HostFiles(const Policy& policy);
+
+  // One more file that may be read and executed, by whatever name it has on the host.
+  void Allow(const std::string& path);
+
+  hostcalls::CopyResult<OpenFile> Open(const std::string& path, LastLink last) const;
+  hostcalls::CopyResult<struct stat> Status(const std::string& path, LastLink last) const;
+  // 0 or an errno; `mode` as of access(2).
+  int Access(const std::string& path, int mode, LastLink last) const;
+  hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const;
+
+ private:
+  struct Pinned {
+    runtime::FileDescriptor handle;
+    std::string name;
+    hostcalls::policy::FileRights rights;
+  };
+  hostcalls::CopyResult<Pinned> Pin(const std::string& path, LastLink last) const;
+
+  mutable std::mutex mutex_;
+  hostcalls::policy::Rules rules_;
+};
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_HOST_FILES_H_

@@ -1,0 +1,318 @@
+#include "sandbox/plugin/host_signals.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+#include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/memory/guest_memory.h"
+#include "jit-fallback/dispatch/thread_context.h"
+#include "runtime/signals/action.h"
+
+extern "C" {
+void dunebox_host_restorer();
+void dunebox_plugin_handler(int signal, siginfo_t* info, void* context);
+// The C library's own, by the name under which nobody interposes it.
+int __sigaction(int signal, const struct sigaction* action, struct sigaction* old);
+}
+
+namespace dunebox::plugin {
+namespace {
+
+using signals::IsSynchronous;
+using signals::KernelAction;
+using signals::kSignalCount;
+using signals::MaskOf;
+
+// The C library uses two of the kernel's real-time signals itself. [glibc]
+constexpr int kFirstOfKernel = 32;
+
+std::atomic<bool> taken_over{false};
+std::atomic<bool> is_forked_child{false};
+int kick_signal = 0;
+
+// What the application wants of each signal that has our handler. What is replaced is not freed: a
+// handler may be reading it.
+std::array<std::atomic<const KernelAction*>, kSignalCount + 1> wanted{};
+
+void RawAction(int signal, const KernelAction* action, KernelAction* old) {
+  syscall(SYS_rt_sigaction, signal, action, old, sizeof(action->mask));
+}
+
+bool HasHandler(const KernelAction& action) { return !action.is_default() && !action.is_ignore(); }
+
+// Ours in front of `action`. Flags and mask are the application's; the kick waits until a handler is
+// done: what it interrupted is not guest code.
+void PutInFront(int signal, const KernelAction& action) {
+  wanted[static_cast<std::size_t>(signal)] = new KernelAction(action);
+  const KernelAction ours{
+      .handler = reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler),
+      .flags = (action.flags & ~signals::kSaResetHand) | signals::kSaSigInfo |
+               signals::kSaRestorer | signals::kSaOnStack,
+      .restorer = reinterpret_cast<std::uint64_t>(&dunebox_host_restorer),
+      .mask = action.mask | MaskOf(kick_signal)};
+  RawAction(signal, &ours, nullptr);
+}
+
+// As if we had not been there. A fault with the default action happens again, and ends the process.
+void PassOn(int signal, siginfo_t* info, void* context) {
+  const KernelAction* const action = wanted[static_cast<std::size_t>(signal)];
+  const bool is_fault = IsSynchronous(signal) && info->si_code > 0;
+  if (action == nullptr || !HasHandler(*action)) {
+    if (!is_fault && action != nullptr && action->is_ignore()) return;
+    constexpr KernelAction kDefault;
+    RawAction(signal, &kDefault, nullptr);
+    if (!is_fault) syscall(SYS_tgkill, getpid(), gettid(), signal);
+    return;
+  }
+  const KernelAction now = *action;
+  if ((now.flags & signals::kSaResetHand) != 0) {
+    wanted[static_cast<std::size_t>(signal)] = nullptr;
+    if (!IsSynchronous(signal)) {
+      constexpr KernelAction kDefault;
+      RawAction(signal, &kDefault, nullptr);
+    }
+  }
+  if ((now.flags & signals::kSaSigInfo) != 0) {
+    reinterpret_cast<void (*)(int, siginfo_t*, void*)>(now.handler)(signal, info, context);
+  } else {
+    reinterpret_cast<void (*)(int)>(now.handler)(signal);
+  }
+}
+
+// The C library sets its own handlers when it first needs them, without asking sigaction: it does so
+// here, before ours go in front. Those of pthread_create and of pthread_cancel.
+void HaveLibraryHandlersSet() {
+  struct Rendezvous {
+    sem_t ready, cancelled;
+  } meet;
+  sem_init(&meet.ready, 0, 0);
+  sem_init(&meet.cancelled, 0, 0);
+  pthread_t thread;
+  const auto main = [](void* raw) -> void* {
+    auto& rendezvous = *static_cast<Rendezvous*>(raw);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+    sem_post(&rendezvous.ready);
+    while (sem_wait(&rendezvous.cancelled) != 0) {
+    }
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, main, &meet) == 0) {
+    while (sem_wait(&meet.ready) != 0) {
+    }
+    pthread_cancel(thread);
+    sem_post(&meet.cancelled);
+    pthread_join(thread, nullptr);
+  }
+  sem_destroy(&meet.ready);
+  sem_destroy(&meet.cancelled);
+}
+
+// The highest real-time signal that nobody handles.
+int FreeSignal() {
+  for (int signal = SIGRTMAX; signal >= SIGRTMIN; --signal) {
+    KernelAction action;
+    RawAction(signal, nullptr, &action);
+    if (!HasHandler(action)) return signal;
+  }
+  return 0;
+}
+
+absl::Status TakeOverNow() {
+  HaveLibraryHandlersSet();
+  kick_signal = FreeSignal();
+  if (kick_signal == 0) {
+    return absl::UnavailableError("no real-time signal is free for sandboxes to be stopped with");
+  }
+  pthread_atfork(nullptr, nullptr, [] { is_forked_child = true; });
+  taken_over = true;
+  PutInFront(kick_signal, KernelAction{});
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    if (signal == SIGKILL || signal == SIGSTOP || signal == kick_signal) continue;
+    KernelAction action;
+    RawAction(signal, nullptr, &action);
+    if (IsSynchronous(signal) || HasHandler(action)) PutInFront(signal, action);
+  }
+  return absl::OkStatus();
+}
+
+// ---- sigaction and signal of the application ----------------------------------------------------
+
+// sigaction may be called by handlers: held with all signals blocked.
+std::atomic_flag changing = ATOMIC_FLAG_INIT;
+
+class Changing {
+ public:
+  Changing() {
+    const std::uint64_t all = ~signals::kSynchronous;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before_, sizeof(before_));
+    while (changing.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  ~Changing() {
+    changing.clear(std::memory_order_release);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  std::uint64_t before_ = 0;
+};
+
+KernelAction FromLibrary(const struct sigaction& action) {
+  KernelAction result{.handler = reinterpret_cast<std::uint64_t>(action.sa_handler),
+                      .flags = static_cast<std::uint64_t>(static_cast<unsigned>(action.sa_flags))};
+  memcpy(&result.mask, &action.sa_mask, sizeof(result.mask));
+  return result;
+}
+
+struct sigaction ToLibrary(const KernelAction& action) {
+  struct sigaction result{};
+  result.sa_handler = reinterpret_cast<void (*)(int)>(action.handler);
+  result.sa_flags = static_cast<int>(action.flags & ~signals::kSaRestorer);
+  memcpy(&result.sa_mask, &action.mask, sizeof(action.mask));
+  return result;
+}
+
+// What the application had asked for.
+KernelAction Wanted(int signal) {
+  const KernelAction* const action = wanted[static_cast<std::size_t>(signal)];
+  if (action != nullptr) return *action;
+  KernelAction real;
+  RawAction(signal, nullptr, &real);
+  const bool is_ours = real.handler == reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler);
+  return is_ours ? KernelAction{} : real;
+}
+
+int SetAction(int signal, const struct sigaction* action, struct sigaction* old) {
+  const bool is_ours_to_set = taken_over && signal > 0 && signal <= kSignalCount &&
+                              signal != SIGKILL && signal != SIGSTOP;
+  if (!is_ours_to_set) return __sigaction(signal, action, old);
+  if (signal == kick_signal) {
+    errno = EINVAL;
+    return -1;
+  }
+  // Read before anything is written: the two may be the same object.
+  const KernelAction fresh = action != nullptr ? FromLibrary(*action) : KernelAction{};
+  const Changing hold;
+  if (old != nullptr) *old = ToLibrary(Wanted(signal));
+  if (action == nullptr) return 0;
+  if (IsSynchronous(signal) || HasHandler(fresh)) {
+    PutInFront(signal, fresh);
+    return 0;
+  }
+  RawAction(signal, &fresh, nullptr);
+  wanted[static_cast<std::size_t>(signal)] = nullptr;
+  return 0;
+}
+
+// As pthread_sigmask, but that the C library's own two signals and ours are never blocked.
+int SetMask(int how, const sigset_t* set, sigset_t* old) {
+  std::uint64_t mask = 0;
+  if (set != nullptr) {
+    memcpy(&mask, set, sizeof(mask));
+    if (how != SIG_UNBLOCK) {
+      for (int signal = kFirstOfKernel; signal < SIGRTMIN; ++signal) mask &= ~MaskOf(signal);
+      if (taken_over) mask &= ApplicationSignals();
+    }
+  }
+  const long result = syscall(SYS_rt_sigprocmask, how, set == nullptr ? nullptr : &mask, old,
+                              sizeof(mask));
+  return result == 0 ? 0 : errno;
+}
+
+int SetAlternateStack(const stack_t* stack, stack_t* old) {
+  const bool is_off = stack != nullptr && (stack->ss_flags & SS_DISABLE) != 0;
+  const bool is_small = stack != nullptr && !is_off && stack->ss_size < jit::kLeastHostStack;
+  if (is_small && jit::IsHostThreadReady()) {
+    errno = ENOMEM;
+    return -1;
+  }
+  const long result = syscall(SYS_sigaltstack, stack, old);
+  if (result == 0 && is_off && jit::IsHostThreadReady()) jit::RenewHostThreadStack();
+  return static_cast<int>(result);
+}
+
+}  // namespace
+
+// From the assembly entry, with the host's FS base.
+extern "C" void dunebox_plugin_handler_body(int signal, siginfo_t* info, void* raw_context,
+                                            jit::Context* translated) {
+  auto& context = *static_cast<ucontext_t*>(raw_context);
+  auto& rip = context.uc_mcontext.gregs[REG_RIP];
+  if (IsSynchronous(signal) && info->si_code > 0) {
+    if (translated != nullptr && jit::TakeGuestFault(*translated, *info, context)) return;
+    const std::uint64_t fixup = hostcalls::CopyFixupFor(static_cast<std::uint64_t>(rip));
+    if (fixup != 0) {
+      rip = static_cast<greg_t>(fixup);
+      return;
+    }
+  }
+  if (signal == kick_signal) {
+    if (translated != nullptr) jit::LeaveTranslatedCode(*translated, context);
+    rip = static_cast<greg_t>(hostcalls::HostCallRewind(static_cast<std::uint64_t>(rip)));
+    return;
+  }
+  const int error = errno;
+  PassOn(signal, info, raw_context);
+  errno = error;
+}
+
+absl::Status TakeOverSignals() {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  return taken_over ? absl::OkStatus() : TakeOverNow();
+}
+
+void PrepareThread() {
+  if (!jit::PrepareHostThread()) return;
+  const std::uint64_t needed = ~ApplicationSignals();
+  syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &needed, nullptr, sizeof(needed));
+}
+
+void SendKick(pid_t thread) { syscall(SYS_tgkill, getpid(), thread, kick_signal); }
+
+std::uint64_t ApplicationSignals() { return ~(signals::kSynchronous | MaskOf(kick_signal)); }
+
+bool IsOriginalProcess() { return !is_forked_child.load(std::memory_order_relaxed); }
+
+}  // namespace dunebox::plugin
+
+extern "C" int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
+  return dunebox::plugin::SetAction(signal, action, old);
+}
+
+extern "C" sighandler_t signal(int number, sighandler_t handler) {
+  struct sigaction action{};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaddset(&action.sa_mask, number);
+  struct sigaction old;
+  return handler == SIG_ERR || sigaction(number, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
+}
+
+extern "C" int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+  return dunebox::plugin::SetMask(how, set, old);
+}
+
+extern "C" int sigprocmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+  const int error = dunebox::plugin::SetMask(how, set, old);
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
+}
+
+extern "C" int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
+  return dunebox::plugin::SetAlternateStack(stack, old);
+}

@@ -1,0 +1,753 @@
+#include "sandbox/plugin/instance.h"
+
+#include <cpuid.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "jit-fallback/dispatch/thread_context.h"
+#include "runtime/jit/symbols.h"
+#include "runtime/loader/program.h"
+#include "runtime/process/signal_delivery.h"
+#include "sandbox/plugin/guest_program.h"
+#include "sandbox/plugin/host_signals.h"
+
+namespace dunebox::plugin {
+
+using hostcalls::Errno;
+using hostcalls::kSuccess;
+using hostcalls::SyscallResult;
+using signals::MaskOf;
+
+namespace {
+
+constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
+constexpr std::uint64_t kRedZone = 128;      // [abi §3.2.2]
+constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
+
+// The legacy region and the header behind it. [intel/vol1 §13.4]
+constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256;
+constexpr std::size_t kPresentOffset = 512;
+constexpr std::uint64_t kVectorsPresent = 2;
+
+// [linux] SIG_KERNEL_IGNORE_MASK
+constexpr std::uint64_t kIgnoredByDefault =
+    MaskOf(SIGCONT) | MaskOf(SIGCHLD) | MaskOf(SIGWINCH) | MaskOf(SIGURG);
+
+pid_t HostThread() {
+  static thread_local const pid_t id = gettid();
+  return id;
+}
+
+std::uint64_t DeadlineIn(absl::Duration time) {
+  if (time == absl::InfiniteDuration()) return kNoDeadline;
+  // At most 292 years.
+  return CoarseNow() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
+}
+
+absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const Policy& policy,
+                                            const runtime::EngineThread& engine) {
+  const hostcalls::Window& window = space.memory().window();
+  absl::StatusOr<loader::Program> program =
+      OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
+  if (!program.ok()) return program.status();
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+  const loader::HostFacts facts{
+      .vdso = {},
+      .hardware_capabilities = edx,  // AT_HWCAP [linux]
+      .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
+      .minimum_signal_stack = signals::MinimumSignalStack(engine.extended_state_size()),
+      .stack_limit = policy.stack};
+  return loader::Load(*program, policy.environment, space, facts);
+}
+
+// Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
+class Entered {
+ public:
+  explicit Entered(PluginThread& thread)
+      : context_(thread.engine->context()), state_(context_.Borrow()) {}
+  ~Entered() { context_.GiveBack(state_); }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  jit::ThreadContext& context_;
+  const jit::ThreadContext::HostState state_;
+};
+
+}  // namespace
+
+// A guest thread in the hands of the calling host thread, for a call and what is called from its callbacks.
+class Instance::Borrowed {
+ public:
+  Borrowed(Instance& instance, PluginThread& thread)
+      : instance_(instance), thread_(thread), outer_(innermost_) {
+    innermost_ = this;
+    thread_.host_thread.store(HostThread(), std::memory_order_seq_cst);
+  }
+  ~Borrowed() {
+    thread_.host_thread.store(0, std::memory_order_relaxed);
+    innermost_ = outer_;
+  }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+
+  // The guest thread of `instance` that the calling host thread has; null: none.
+  static PluginThread* Of(const Instance& instance) {
+    for (const Borrowed* entry = innermost_; entry != nullptr; entry = entry->outer_) {
+      if (&entry->instance_ == &instance) return &entry->thread_;
+    }
+    return nullptr;
+  }
+
+ private:
+  static thread_local Borrowed* innermost_;
+  Instance& instance_;
+  PluginThread& thread_;
+  Borrowed* const outer_;
+};
+
+thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
+
+// ---- beginning and end --------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
+                                                             std::uint64_t random) {
+  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
+  if (!IsOriginalProcess()) {
+    return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
+  }
+  PrepareThread();
+  absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
+  if (!window.ok()) return window.status();
+  std::unique_ptr<Instance> instance(new Instance(
+      policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
+  if (absl::Status status = instance->Start(); !status.ok()) return status;
+  return instance;
+}
+
+Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
+                   std::uint64_t random)
+    : policy_(policy),
+      window_(std::move(window)),
+      memory_(window_->window()),
+      space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
+      arena_(std::make_shared<Arena>(window_)),
+      kernel_(policy, space_, *this) {}
+
+Instance::~Instance() {
+  End({.kind = Failure::Kind::kExited});
+  delete spare_.load();
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
+}
+
+absl::Status Instance::Start() {
+  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
+      {.cache_size = policy_.code_cache, .isolation = jit::Isolation::kSeg}, space_);
+  if (!engine.ok()) return engine.status();
+  engine_ = *std::move(engine);
+  if (absl::Status status = StartMain(); !status.ok()) return status;
+  for (unsigned made = 1; made < policy_.host_threads; ++made) {
+    if (absl::Status status = MakeLentThread(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void Instance::Enlist(PluginThread& thread) {
+  const std::lock_guard lock(mutex_);
+  threads_.push_back(&thread);
+}
+
+void Instance::Dismiss(PluginThread& thread) {
+  const std::lock_guard lock(mutex_);
+  std::erase(threads_, &thread);
+}
+
+absl::Status Instance::StartMain() {
+  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
+  if (!engine.ok()) return engine.status();
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
+  if (!start.ok()) return start.status();
+  space_.LimitData(policy_.memory_limit);
+  thread->registers.rip = start->entry.value;
+  thread->registers.rsp = start->stack_pointer.value;
+  Enlist(*thread);
+  Stop stop = Ended{};
+  {
+    const Borrowed borrowed(*this, *thread);
+    thread->watch.Set(DeadlineIn(policy_.load_deadline));
+    {
+      const Entered entered(*thread);
+      stop = RunThread(*thread);
+    }
+    thread->watch.Set(kNoDeadline);
+  }
+  const Ready* const ready = std::get_if<Ready>(&stop);
+  const hostcalls::CopyResult<PluginTable> table =
+      ready == nullptr ? hostcalls::CopyResult<PluginTable>(Errno{EFAULT})
+                       : memory_.CopyIn(GuestPtr<PluginTable>{ready->table});
+  if (!table.ok()) {
+    std::string text = "the plugin's C library did not start";
+    if (const std::optional<Failure> why = failure()) {
+      absl::StrAppend(&text, ": ", ToStatus(*why).message());
+    }
+    if (const std::string output = kernel_.TakeOutput(); !output.empty()) {
+      absl::StrAppend(&text, ": ", output);
+    }
+    Dismiss(*thread);
+    return absl::UnavailableError(text);
+  }
+  table_ = *table;
+  const std::lock_guard lock(mutex_);
+  parked_.push_back(std::move(thread));
+  return absl::OkStatus();
+}
+
+// The main thread has the plugin's C library make it, and it runs here until it parks.
+absl::Status Instance::MakeLentThread() {
+  const absl::Status failed = absl::ResourceExhaustedError("no more threads for a sandbox's callers");
+  std::unique_ptr<PluginThread> made;
+  PluginThread& main = *parked_.front();
+  {
+    const Borrowed borrowed(*this, main);
+    main.made = &made;
+    const absl::StatusOr<CallResult> result =
+        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline));
+    main.made = nullptr;
+    if (!result.ok()) return result.status();
+    if (result->integer != 0 || made == nullptr) return failed;
+  }
+  Stop stop = Ended{};
+  {
+    const Borrowed borrowed(*this, *made);
+    const Entered entered(*made);
+    stop = RunThread(*made);
+  }
+  if (!std::holds_alternative<Ready>(stop)) {
+    Dismiss(*made);
+    return failed;
+  }
+  const std::lock_guard lock(mutex_);
+  parked_.push_back(std::move(made));
+  return absl::OkStatus();
+}
+
+std::optional<Failure> Instance::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+absl::Status Instance::EndedStatus() const {
+  const std::optional<Failure> why = failure();
+  return why ? ToStatus(*why) : absl::InternalError("a sandbox has stopped for no reason");
+}
+
+void Instance::End(Failure failure) {
+  const std::lock_guard lock(mutex_);
+  if (failure_) return;
+  failure_ = std::move(failure);
+  has_ended_.store(true, std::memory_order_seq_cst);
+  for (PluginThread* thread : threads_) thread->Kick();
+  changed_.notify_all();
+}
+
+// ---- running guest code -------------------------------------------------------------------------
+
+bool Instance::LookWhyKicked(PluginThread& thread) {
+  thread.kicked.store(0, std::memory_order_seq_cst);
+  thread.engine->Unkick();
+  if (has_ended_.load(std::memory_order_seq_cst)) return false;
+  if (!thread.watch.HasPassed()) return true;
+  End({.kind = Failure::Kind::kTimeout,
+       .instruction = thread.registers.rip,
+       .symbol = SymbolAt(thread.registers.rip)});
+  return false;
+}
+
+Instance::Stop Instance::RunThread(PluginThread& thread) {
+  for (;;) {
+    if (thread.kicked.load(std::memory_order_relaxed) != 0 && !LookWhyKicked(thread)) {
+      return Ended{};
+    }
+    if ((thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0) {
+      DeliverSignals(thread);
+    }
+    const runtime::Exit exit = thread.engine->Run(thread.registers);
+    if (std::holds_alternative<runtime::SystemCall>(exit)) {
+      if (std::optional<Stop> stop = OnSystemCall(thread)) return *std::move(stop);
+    } else if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
+      OnFault(thread, *fault);
+    } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
+      return Broken{broken->reason};
+    }
+  }
+}
+
+std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
+  runtime::Registers& registers = thread.registers;
+  const std::uint64_t number = registers.rax;
+  if (number == DUNEBOX_GATE_RETURN) return Returned{registers.rdi};
+  if (number >= DUNEBOX_GATE_CALLBACK && number < DUNEBOX_GATE_CALLBACK + DUNEBOX_MOST_CALLBACKS) {
+    return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
+  }
+  if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
+  const SyscallResult result = kernel_.Call(
+      thread, {.number = number,
+               .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
+                             registers.r8, registers.r9}});
+  if (thread.has_exited) return ThreadExited{};
+  if (result.is_registers_set()) return std::nullopt;
+  if (result.is_restart()) {
+    registers.rip -= kSyscallLength;
+    return std::nullopt;
+  }
+  registers.rax = result.ToRegister();
+  return std::nullopt;
+}
+
+void Instance::EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address) {
+  const std::uint64_t instruction = thread.registers.rip;
+  End({.kind = Failure::Kind::kTrap,
+       .signal = signal,
+       .instruction = instruction,
+       .fault_address = fault_address,
+       .symbol = SymbolAt(instruction)});
+}
+
+bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
+                            const signals::TrapInfo& trap) {
+  const int signal = info.si_signo;
+  const signals::KernelAction action = kernel_.ActionOf(signal);
+  if (!signals::PushFrame({.registers = &thread.registers,
+                           .engine = thread.engine.get(),
+                           .memory = &memory_,
+                           .alternate_stack = &thread.alternate_stack,
+                           .mask = thread.signal_mask},
+                          action, info, trap)) {
+    return false;
+  }
+  thread.signal_mask |= action.mask;
+  if ((action.flags & signals::kSaNoDefer) == 0) thread.signal_mask |= MaskOf(signal);
+  if ((action.flags & signals::kSaResetHand) != 0) kernel_.SetAction(signal, {});
+  return true;
+}
+
+void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
+  std::vector<std::byte> extended(thread.engine->extended_state_size());
+  if (!thread.engine->SaveExtendedState(extended).ok()) extended.clear();
+  const siginfo_t info = process::SignalOfFault(fault, thread.registers.rip, extended);
+  const int signal = info.si_signo;
+  const signals::KernelAction action = kernel_.ActionOf(signal);
+  const bool is_handled = !action.is_default() && !action.is_ignore() &&
+                          (thread.signal_mask & MaskOf(signal)) == 0;
+  const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),
+                               .error_code = fault.error_code,
+                               .address = fault.address};
+  if (!is_handled || !EnterHandler(thread, info, trap)) {
+    EndBySignal(thread, signal, fault.address);
+  }
+}
+
+void Instance::DeliverSignals(PluginThread& thread) {
+  for (;;) {
+    const std::uint64_t ready = thread.pending_signals.load() & ~thread.signal_mask;
+    if (ready == 0) return;
+    const int signal = __builtin_ctzll(ready) + 1;
+    thread.pending_signals.fetch_and(~MaskOf(signal));
+    const signals::KernelAction action = kernel_.ActionOf(signal);
+    if (action.is_ignore()) continue;
+    siginfo_t info{};
+    info.si_signo = signal;
+    info.si_code = SI_TKILL;
+    info.si_pid = kVirtualPid;
+    if (action.is_default()) {
+      if ((kIgnoredByDefault & MaskOf(signal)) != 0) continue;
+      return EndBySignal(thread, signal, 0);
+    }
+    if (!EnterHandler(thread, info, {})) return EndBySignal(thread, SIGSEGV, 0);
+  }
+}
+
+SyscallResult Instance::SendSignal(PluginThread& sender, pid_t target, int signal) {
+  const std::lock_guard lock(mutex_);
+  PluginThread* receiver = target == 0 ? &sender : nullptr;
+  for (PluginThread* thread : threads_) {
+    if (thread->id == target) receiver = thread;
+  }
+  if (receiver == nullptr) return Errno{ESRCH};
+  if (signal == 0) return kSuccess;
+  receiver->pending_signals.fetch_or(MaskOf(signal));
+  if (receiver != &sender) receiver->Kick();
+  return kSuccess;
+}
+
+std::string Instance::SymbolAt(std::uint64_t address) const {
+  std::string file;
+  std::uint64_t offset = 0;
+  space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
+    if (vma == nullptr || !vma->file_backed || vma->backing == nullptr) return;
+    file = vma->backing->name;
+    offset = vma->offset + (address - vma->range.start.value);
+  });
+  if (file.empty()) return {};
+  const std::string name = file.substr(file.rfind('/') + 1);
+  runtime::SymbolNames symbols;
+  const std::optional<std::string> symbol = symbols.NameOf(file, offset);
+  return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
+}
+
+// ---- threads of the plugin's own ----------------------------------------------------------------
+
+SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& request) {
+  if (request.thread_pointer && !memory_.window().AllowsSegmentBase(*request.thread_pointer)) {
+    return Errno{EPERM};
+  }
+  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
+  std::vector<std::byte> extended(parent.engine->extended_state_size());
+  if (!engine.ok() || !parent.engine->SaveExtendedState(extended).ok() ||
+      !(*engine)->LoadExtendedState(extended).ok()) {
+    return Errno{EAGAIN};
+  }
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  thread->registers = parent.registers;
+  thread->registers.rax = 0;
+  thread->registers.rsp = request.stack;
+  if (request.thread_pointer) thread->registers.fs_base = *request.thread_pointer;
+  thread->clear_child_tid = request.clear_tid;
+  thread->signal_mask = parent.signal_mask;
+  const pid_t id = thread->id;
+  for (const std::optional<std::uint64_t>& address : {request.parent_tid, request.child_tid}) {
+    // A bad address is not reported, as on Linux.
+    if (address) (void)memory_.CopyOut(GuestPtr<pid_t>{*address}, id);
+  }
+  if (parent.made != nullptr) {
+    Enlist(*thread);
+    *parent.made = std::move(thread);
+    return SyscallResult(id);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_ || running_by_themselves_ >= policy_.plugin_threads) return Errno{EAGAIN};
+    ++running_by_themselves_;
+    threads_.push_back(thread.get());
+  }
+  RunByItself(std::move(thread));
+  return SyscallResult(id);
+}
+
+// On a host thread of its own, which the application's signals do not go to.
+void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
+  const std::uint64_t mask = ApplicationSignals();
+  std::uint64_t before = 0;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof(before));
+  std::thread([this, thread = std::move(owned)]() mutable {
+    PrepareThread();
+    {
+      const Borrowed borrowed(*this, *thread);
+      for (;;) {
+        Stop stop = Ended{};
+        {
+          const Entered entered(*thread);
+          stop = RunThread(*thread);
+        }
+        const CallbackCalled* const called = std::get_if<CallbackCalled>(&stop);
+        if (called != nullptr && RunCallback(*thread, called->number).ok()) continue;
+        if (std::holds_alternative<ThreadExited>(stop)) {
+          Finish(*thread);
+        } else {
+          End({.kind = Failure::Kind::kMismatch});
+        }
+        break;
+      }
+    }
+    Dismiss(*thread);
+    thread.reset();
+    const std::lock_guard lock(mutex_);
+    --running_by_themselves_;
+    changed_.notify_all();
+  }).detach();
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before));
+}
+
+// What Linux does for an ending thread.
+void Instance::Finish(PluginThread& thread) {
+  constexpr std::uint32_t kNobody = 0;
+  if (thread.clear_child_tid == 0) return;
+  void* const word = memory_.HostAddress(thread.clear_child_tid, sizeof(kNobody));
+  if (word == nullptr ||
+      !memory_.CopyOut(GuestPtr<std::uint32_t>{thread.clear_child_tid}, kNobody).ok()) {
+    return;
+  }
+  syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
+}
+
+// ---- calls --------------------------------------------------------------------------------------
+
+std::array<std::uint64_t, internal::kVectorRegisters> Instance::Vectors(PluginThread& thread) {
+  std::array<std::uint64_t, internal::kVectorRegisters> values{};
+  const std::byte* const area = thread.engine->context().context().extended_area;
+  std::uint64_t present;
+  std::memcpy(&present, area + kPresentOffset, sizeof(present));
+  if ((present & kVectorsPresent) == 0) return values;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::memcpy(&values[i], area + kVectorsOffset + i * kVectorSize, sizeof(values[i]));
+  }
+  return values;
+}
+
+void Instance::SetVectors(PluginThread& thread,
+                          const std::array<std::uint64_t, internal::kVectorRegisters>& values) {
+  const std::span<std::byte> area = thread.engine->context().extended_area();
+  std::uint64_t present;
+  std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
+  // What is called initial may hold anything.
+  if ((present & kVectorsPresent) == 0) std::memset(area.data() + kVectorsOffset, 0, kVectorsSize);
+  present |= kVectorsPresent;
+  std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::byte* const place = area.data() + kVectorsOffset + i * kVectorSize;
+    std::memset(place, 0, kVectorSize);
+    std::memcpy(place, &values[i], sizeof(values[i]));
+  }
+}
+
+absl::Status Instance::EnterFunction(PluginThread& thread, std::uint64_t function,
+                                     const CallFrame& frame) {
+  runtime::Registers& registers = thread.registers;
+  const std::uint64_t words = frame.stack_count;
+  const std::uint64_t arguments =
+      (registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
+  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
+  const std::uint64_t back = table_.return_gate;
+  if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
+      !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words)))) {
+    EndBySignal(thread, SIGSEGV, stack);
+    return EndedStatus();
+  }
+  registers = {.rax = frame.vector_count,
+               .rcx = frame.integers[3],
+               .rdx = frame.integers[2],
+               .rsi = frame.integers[1],
+               .rdi = frame.integers[0],
+               .rsp = stack,
+               .r8 = frame.integers[4],
+               .r9 = frame.integers[5],
+               .rip = function,
+               .fs_base = registers.fs_base,
+               .gs_base = registers.gs_base};
+  if (frame.vector_count != 0) SetVectors(thread, frame.vectors);
+  return absl::OkStatus();
+}
+
+absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
+  const Callback* const callback = callback_of_[number].load(std::memory_order_acquire);
+  runtime::Registers& registers = thread.registers;
+  if (callback == nullptr) {
+    EndBySignal(thread, SIGSEGV, 0);
+    return EndedStatus();
+  }
+  CallbackFrame frame{.integers = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
+                                   registers.r8, registers.r9}};
+  if (callback->uses_vectors) frame.vectors = Vectors(thread);
+  callback->run(frame);
+  registers.rax = frame.result.integer;
+  if (callback->uses_vectors) SetVectors(thread, {frame.result.vector});
+  return absl::OkStatus();
+}
+
+// A thread of an instance that has ended keeps whatever it has: it is not used again.
+absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
+                                            const CallFrame& frame, std::uint64_t deadline) {
+  // The thread may be one whose last call has ended the instance.
+  if (has_ended_.load()) return EndedStatus();
+  const runtime::Registers before = thread.registers;
+  const std::uint64_t outer_deadline = thread.watch.deadline();
+  if (absl::Status status = EnterFunction(thread, function, frame); !status.ok()) return status;
+  const std::uint64_t stack_after = thread.registers.rsp + sizeof(std::uint64_t);
+  thread.watch.Set(std::min(deadline, outer_deadline));
+  for (;;) {
+    Stop stop = Ended{};
+    {
+      const Entered entered(thread);
+      stop = RunThread(thread);
+    }
+    if (const auto* called = std::get_if<CallbackCalled>(&stop)) {
+      const absl::Status done = RunCallback(thread, called->number);
+      if (!done.ok()) return done;
+      continue;
+    }
+    thread.watch.Set(outer_deadline);
+    if (const auto* returned = std::get_if<Returned>(&stop)) {
+      if (thread.registers.rsp != stack_after) break;
+      CallResult result{.integer = returned->value};
+      if (frame.wants_vector_result) result.vector = Vectors(thread)[0];
+      thread.registers = before;
+      return result;
+    }
+    if (std::holds_alternative<Ended>(stop)) return EndedStatus();
+    if (const auto* broken = std::get_if<Broken>(&stop)) {
+      End({.kind = Failure::Kind::kTrap});
+      return absl::InternalError(absl::StrCat("engine failure: ", broken->reason));
+    }
+    break;
+  }
+  End({.kind = Failure::Kind::kMismatch});
+  return EndedStatus();
+}
+
+std::unique_ptr<PluginThread> Instance::TakeParked() {
+  if (PluginThread* const spare = spare_.exchange(nullptr)) {
+    return std::unique_ptr<PluginThread>(spare);
+  }
+  std::unique_ptr<PluginThread> thread;
+  std::unique_lock lock(mutex_);
+  ++waiting_;
+  changed_.wait(lock, [&] {
+    if (failure_) return true;
+    // Whoever parks one looks after that whether somebody waits.
+    thread.reset(spare_.exchange(nullptr));
+    if (thread == nullptr && !parked_.empty()) {
+      thread = std::move(parked_.back());
+      parked_.pop_back();
+    }
+    return thread != nullptr;
+  });
+  --waiting_;
+  return thread;
+}
+
+void Instance::Park(std::unique_ptr<PluginThread> thread) {
+  PluginThread* none = nullptr;
+  if (spare_.compare_exchange_strong(none, thread.get())) {
+    (void)thread.release();
+    if (waiting_.load() == 0) return;
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  parked_.push_back(std::move(thread));
+  changed_.notify_all();
+}
+
+absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
+  return CallWithin(policy_.deadline, function, frame);
+}
+
+absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
+                                                const CallFrame& frame) {
+  if (!IsOriginalProcess()) {
+    return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
+  }
+  if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
+  const std::uint64_t deadline = DeadlineIn(time);
+  if (PluginThread* const thread = Borrowed::Of(*this)) {
+    if (thread->depth >= policy_.nesting) {
+      return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
+    }
+    ++thread->depth;
+    absl::StatusOr<CallResult> result = CallOn(*thread, function, frame, deadline);
+    --thread->depth;
+    return result;
+  }
+  PrepareThread();
+  std::unique_ptr<PluginThread> thread = TakeParked();
+  if (thread == nullptr) return EndedStatus();
+  absl::StatusOr<CallResult> result = CallResult{};
+  {
+    const Borrowed borrowed(*this, *thread);
+    result = CallOn(*thread, function, frame, deadline);
+  }
+  Park(std::move(thread));
+  return result;
+}
+
+absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callback> callback) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t number = callbacks_.size();
+  if (number == DUNEBOX_MOST_CALLBACKS) {
+    return absl::ResourceExhaustedError("a sandbox has no room for more callbacks");
+  }
+  callback_of_[number].store(callback.get(), std::memory_order_release);
+  callbacks_.push_back(std::move(callback));
+  return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
+}
+
+// ---- libraries ----------------------------------------------------------------------------------
+
+namespace {
+
+// Text for the plugin, as long as this lives.
+class SharedText {
+ public:
+  static absl::StatusOr<SharedText> Make(Instance& instance, const std::string& text) {
+    absl::StatusOr<std::uint64_t> address =
+        instance.arena()->Allocate(text.size() + 1, instance.space());
+    if (!address.ok()) return address.status();
+    std::memcpy(instance.arena()->HostPointer(*address), text.c_str(), text.size() + 1);
+    return SharedText(instance.arena(), *address, text.size() + 1);
+  }
+  SharedText(SharedText&& other) noexcept = default;
+  SharedText& operator=(SharedText&&) = delete;
+  ~SharedText() {
+    if (arena_ != nullptr) arena_->Free(address_, size_);
+  }
+  std::uint64_t address() const { return address_; }
+
+ private:
+  SharedText(std::shared_ptr<Arena> arena, std::uint64_t address, std::size_t size)
+      : arena_(std::move(arena)), address_(address), size_(size) {}
+
+  std::shared_ptr<Arena> arena_;
+  std::uint64_t address_;
+  std::size_t size_;
+};
+
+CallFrame WithArgument(std::uint64_t argument) {
+  CallFrame frame;
+  frame.AddInteger(argument);
+  return frame;
+}
+
+}  // namespace
+
+absl::Status Instance::Load(const std::string& path) {
+  kernel_.files().Allow(path);
+  absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
+  if (!text.ok()) return text.status();
+  const absl::StatusOr<CallResult> handle =
+      CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
+  if (!handle.ok()) return handle.status();
+  if (handle->integer != 0) return absl::OkStatus();
+  const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
+  if (!error.ok()) return error.status();
+  constexpr std::size_t kMostText = 1000;
+  const hostcalls::CopyResult<std::string> message =
+      memory_.CopyInString(error->integer, kMostText, Errno{EFAULT});
+  return absl::NotFoundError(message.ok() ? *message : absl::StrCat(path, ": cannot be loaded"));
+}
+
+absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
+  absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
+  if (!text.ok()) return text.status();
+  const absl::StatusOr<CallResult> address =
+      CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));
+  if (!address.ok()) return address.status();
+  if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
+  return address->integer;
+}
+
+}  // namespace dunebox::plugin

@@ -1,0 +1,170 @@
+// One guest in a window: memory, engine, virtual kernel, threads, from the program that is loaded first to
+// whatever ends it. It begins once and ends once; Sandbox makes another one to start over.
+//
+// Calls come from any host thread. Each borrows a guest thread that is parked at its gate; a call made from
+// a callback goes on with the thread that the callback came from.
+//
+//   absl::StatusOr<std::unique_ptr<Instance>> instance = Instance::Create(policy);
+//   absl::StatusOr<std::uint64_t> compress = (*instance)->FindSymbol("compress");
+//   absl::StatusOr<CallResult> result = (*instance)->Call(*compress, frame);
+#ifndef DUNEBOX_SANDBOX_PLUGIN_INSTANCE_H_
+#define DUNEBOX_SANDBOX_PLUGIN_INSTANCE_H_
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hostcalls/memory/guest_memory.h"
+#include "runtime/jit/jit_engine.h"
+#include "runtime/memory/address_space.h"
+#include "dunebox/call.h"
+#include "dunebox/failure.h"
+#include "dunebox/policy.h"
+#include "sandbox/plugin/arena.h"
+#include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/kernel.h"
+#include "sandbox/plugin/plugin_thread.h"
+#include "sandbox/plugin/window.h"
+
+namespace dunebox::plugin {
+
+using internal::Callback;
+using internal::CallbackFrame;
+using internal::CallFrame;
+using internal::CallResult;
+
+// What a plugin's clone asks for.
+struct NewThread {
+  std::uint64_t stack = 0;  // its top
+  std::optional<std::uint64_t> parent_tid, child_tid, thread_pointer;  // guest addresses
+  std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
+};
+
+class Instance {
+ public:
+  // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
+  // bits give the same guest addresses.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
+  // Ends what still runs. No call is under way.
+  ~Instance();
+  Instance(const Instance&) = delete;
+  Instance& operator=(const Instance&) = delete;
+
+  absl::Status Load(const std::string& path);
+  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name);
+  absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame);
+  // The guest address of a function that calls `callback`. It stays for good.
+  absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback);
+
+  const hostcalls::GuestMemory& memory() const { return memory_; }
+  memory::AddressSpace& space() { return space_; }
+  const std::shared_ptr<Arena>& arena() const { return arena_; }
+  PluginKernel& kernel() { return kernel_; }
+  std::optional<Failure> failure() const;
+
+  // ---- for the virtual kernel, from the thread that makes the call
+
+  // The first failure counts. Whoever runs guest code stops.
+  void End(Failure failure);
+  hostcalls::SyscallResult StartThread(PluginThread& parent, const NewThread& request);
+  // To thread `target`, or, 0, to any.
+  hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal);
+  // "libz.so.1.2.13: deflate+0x1f"; empty when nothing is known of the address.
+  std::string SymbolAt(std::uint64_t address) const;
+
+ private:
+  // Why RunThread has returned.
+  struct Ready {
+    std::uint64_t table;
+  };
+  struct Returned {
+    std::uint64_t value;
+  };
+  struct CallbackCalled {
+    std::uint64_t number;
+  };
+  struct ThreadExited {};
+  struct Ended {};  // the instance, whose failure says why
+  struct Broken {
+    std::string reason;  // the engine's
+  };
+  using Stop = std::variant<Ready, Returned, CallbackCalled, ThreadExited, Ended, Broken>;
+
+  class Borrowed;
+  friend class Borrowed;
+
+  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
+
+  absl::Status Start();
+  absl::Status LoadProgram(runtime::Registers& registers);
+  absl::Status StartMain();
+  absl::Status MakeLentThread();
+
+  Stop RunThread(PluginThread& thread);
+  // After a kick. False: the thread stops.
+  bool LookWhyKicked(PluginThread& thread);
+  std::optional<Stop> OnSystemCall(PluginThread& thread);
+  void OnFault(PluginThread& thread, const runtime::Fault& fault);
+  void DeliverSignals(PluginThread& thread);
+  bool EnterHandler(PluginThread& thread, const siginfo_t& info, const signals::TrapInfo& trap);
+  void EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address);
+  void RunByItself(std::unique_ptr<PluginThread> thread);
+  void Finish(PluginThread& thread);
+
+  absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
+                                        const CallFrame& frame);
+  // A parked guest thread for the calling host thread; null when the instance has ended.
+  std::unique_ptr<PluginThread> TakeParked();
+  void Park(std::unique_ptr<PluginThread> thread);
+  absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
+                                    const CallFrame& frame, std::uint64_t deadline);
+  absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
+  absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
+  absl::Status EndedStatus() const;
+  std::array<std::uint64_t, internal::kVectorRegisters> Vectors(PluginThread& thread);
+  void SetVectors(PluginThread& thread,
+                  const std::array<std::uint64_t, internal::kVectorRegisters>& values);
+
+  void Enlist(PluginThread& thread);
+  void Dismiss(PluginThread& thread);
+
+  const Policy& policy_;
+  const std::shared_ptr<const ReservedWindow> window_;
+  const hostcalls::GuestMemory memory_;
+  memory::AddressSpace space_;
+  const std::shared_ptr<Arena> arena_;
+  PluginKernel kernel_;
+  std::unique_ptr<runtime::JitEngine> engine_;
+  PluginTable table_{};
+  std::atomic<pid_t> next_id_{kVirtualPid};
+
+  std::atomic<bool> has_ended_{false};
+
+  // One of the parked threads, or null: taken and given back without the lock. Owned.
+  std::atomic<PluginThread*> spare_{nullptr};
+  std::atomic<unsigned> waiting_{0};  // host threads that found none
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::optional<Failure> failure_;
+  std::vector<PluginThread*> threads_;  // all of them
+  std::vector<std::unique_ptr<PluginThread>> parked_;
+  unsigned running_by_themselves_ = 0;
+  std::vector<std::shared_ptr<const Callback>> callbacks_;
+
+  // The same, for who has no lock: one is added and never changed.
+  std::array<std::atomic<const Callback*>, DUNEBOX_MOST_CALLBACKS> callback_of_{};
+};
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_INSTANCE_H_

@@ -1,0 +1,123 @@
+#include "sandbox/plugin/kernel.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/check.h"
+#include "hostcalls/dispatch/host_call.h"
+#include "sandbox/plugin/calls.h"
+#include "sandbox/plugin/instance.h"
+
+namespace dunebox::plugin {
+namespace {
+
+using hostcalls::Errno;
+using hostcalls::Row;
+using hostcalls::SyscallResult;
+
+constexpr std::size_t kMostDenials = 100;
+
+using Handler = SyscallResult (*)(const Calling&);
+using Handlers = std::array<Handler, hostcalls::kSyscallTableSize>;
+
+struct NamedHandler {
+  const char* name;
+  Handler handler;
+};
+constexpr NamedHandler kNamedHandlers[] = {
+#define PLUGIN_CALL(name, handler) {#name, calls::handler},
+#include "sandbox/plugin/calls.inc"
+#undef PLUGIN_CALL
+};
+
+const Handlers& AllHandlers() {
+  static const Handlers handlers = [] {
+    Handlers result{};
+    for (const NamedHandler& row : kNamedHandlers) {
+      const Row* const known = hostcalls::FindRow(row.name);
+      DUNEBOX_CHECK(known != nullptr, "a plugin's call that the table does not have");
+      result[known->number] = row.handler;
+    }
+    return result;
+  }();
+  return handlers;
+}
+
+}  // namespace
+
+SyscallResult Calling::Host(std::uint64_t number, const hostcalls::ArgumentValues& values) const {
+  return hostcalls::InterruptibleCall(thread.kicked, number, values);
+}
+
+PluginKernel::PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance)
+    : policy_(policy), space_(space), instance_(instance), files_(policy) {}
+
+SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request& request) {
+  const Handlers& handlers = AllHandlers();
+  const Handler handler =
+      request.number < handlers.size() ? handlers[request.number] : nullptr;
+  if (handler == nullptr) return Refuse(thread, hostcalls::FindRow(request.number));
+  return handler({*this, thread, memory(), request.arguments});
+}
+
+SyscallResult PluginKernel::Refuse(PluginThread& thread, const Row* row) {
+  if (row == nullptr || row->route == hostcalls::Route::kAbsent) return Errno{ENOSYS};
+  NoteDenial(absl::StrCat("call ", row->name));
+  if (policy_.on_denied == OnDenied::kEndSandbox) {
+    instance_.End({.kind = Failure::Kind::kDenied,
+                   .instruction = thread.registers.rip,
+                   .symbol = instance_.SymbolAt(thread.registers.rip),
+                   .call = row->name});
+  }
+  return Errno{EPERM};
+}
+
+void PluginKernel::NoteDenial(std::string what) {
+  const std::lock_guard lock(mutex_);
+  if (denials_.size() >= kMostDenials || std::ranges::find(denials_, what) != denials_.end()) return;
+  denials_.push_back(std::move(what));
+}
+
+void PluginKernel::KeepOutput(std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t room = policy_.captured_output - std::min(output_.size(), policy_.captured_output);
+  output_.append(text.substr(0, room));
+}
+
+std::string PluginKernel::TakeOutput() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(output_, {});
+}
+
+std::vector<std::string> PluginKernel::Denials() const {
+  const std::lock_guard lock(mutex_);
+  return denials_;
+}
+
+signals::KernelAction PluginKernel::ActionOf(int signal) const {
+  const std::lock_guard lock(mutex_);
+  return actions_[static_cast<std::size_t>(signal)];
+}
+
+signals::KernelAction PluginKernel::SetAction(int signal, const signals::KernelAction& action) {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(actions_[static_cast<std::size_t>(signal)], action);
+}
+
+std::string PluginKernel::directory() const {
+  const std::lock_guard lock(mutex_);
+  return directory_;
+}
+
+void PluginKernel::SetDirectory(std::string path) {
+  const std::lock_guard lock(mutex_);
+  directory_ = std::move(path);
+}
+
+std::uint32_t PluginKernel::ExchangeMask(std::uint32_t mask) {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(mask_, mask & 0777);
+}
+
+}  // namespace dunebox::plugin

@@ -1,0 +1,107 @@
+// What a plugin takes for its kernel: the one class through which its system calls go. Descriptors,
+// working directory, umask, process and thread ids, dispositions are its own; the host application's are
+// never touched.
+//
+// Default deny: a call that calls.inc does not name fails with EPERM (ENOSYS where Linux might not have it
+// either), is noted, and ends the sandbox if the policy says so. Of files, what the policy names may be read;
+// nothing is written, no network, no processes.
+//
+// For now calls are made in the calling thread, with the host application's rights behind these checks.
+// This is the seam at which a confined broker takes over: everything that asks the host's kernel for more
+// than the thread's own memory or time is in host_files.h.
+//
+//   PluginKernel kernel(policy, space, instance);
+//   SyscallResult result = kernel.Call(thread, request);
+#ifndef DUNEBOX_SANDBOX_PLUGIN_KERNEL_H_
+#define DUNEBOX_SANDBOX_PLUGIN_KERNEL_H_
+
+#include <array>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "hostcalls/dispatch/caller.h"
+#include "hostcalls/result.h"
+#include "hostcalls/table/table.h"
+#include "runtime/memory/address_space.h"
+#include "runtime/signals/action.h"
+#include "dunebox/policy.h"
+#include "sandbox/plugin/descriptors.h"
+#include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/plugin_thread.h"
+
+namespace dunebox::plugin {
+
+class Instance;
+
+// The only process that a plugin knows of: itself.
+inline constexpr pid_t kVirtualPid = 2;
+
+class PluginKernel {
+ public:
+  PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance);
+
+  hostcalls::SyscallResult Call(PluginThread& thread, const hostcalls::Request& request);
+
+  // Something that is not permitted was asked for. Whoever calls this answers with the error.
+  void NoteDenial(std::string what);
+  void KeepOutput(std::string_view text);
+
+  // For the host, from any thread.
+  std::string TakeOutput();
+  std::vector<std::string> Denials() const;
+
+  const Policy& policy() const { return policy_; }
+  const hostcalls::GuestMemory& memory() const { return space_.memory(); }
+  memory::AddressSpace& space() { return space_; }
+  Instance& instance() { return instance_; }
+  HostFiles& files() { return files_; }
+  Descriptors& descriptors() { return descriptors_; }
+
+  signals::KernelAction ActionOf(int signal) const;
+  signals::KernelAction SetAction(int signal, const signals::KernelAction& action);
+
+  std::string directory() const;
+  void SetDirectory(std::string path);
+  std::uint32_t ExchangeMask(std::uint32_t mask);
+
+ private:
+  hostcalls::SyscallResult Refuse(PluginThread& thread, const hostcalls::Row* row);
+
+  const Policy& policy_;
+  memory::AddressSpace& space_;
+  Instance& instance_;
+  HostFiles files_;
+  Descriptors descriptors_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::array<signals::KernelAction, signals::kSignalCount + 1> actions_{};
+  std::string directory_ = "/";
+  std::uint32_t mask_ = 022;
+  std::string output_;
+  std::vector<std::string> denials_;
+};
+
+// What a handler of calls.inc gets.
+struct Calling {
+  PluginKernel& kernel;
+  PluginThread& thread;
+  const hostcalls::GuestMemory& memory;
+  const hostcalls::ArgumentValues& arguments;
+
+  std::uint64_t operator[](std::size_t index) const { return arguments[index]; }
+  int Int(std::size_t index) const { return static_cast<std::int32_t>(arguments[index]); }
+  // To the host's kernel, until a kick. Pointers are the host's own, or checked and of the window.
+  hostcalls::SyscallResult Host(std::uint64_t number, const hostcalls::ArgumentValues& values) const;
+  // The host's address of guest memory that the host's kernel may use during a call; null: not all of it is
+  // the guest's.
+  void* Checked(std::uint64_t address, std::uint64_t size) const {
+    return memory.HostAddress(address, size);
+  }
+};
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_KERNEL_H_

@@ -1,0 +1,57 @@
+// One guest thread of a sandbox: made by the plugin's own C library, run by whichever host thread has
+// borrowed it, or, where the plugin has started it by itself, by a host thread of its own.
+//
+// Used by one host thread at a time, but for Kick.
+#ifndef DUNEBOX_SANDBOX_PLUGIN_PLUGIN_THREAD_H_
+#define DUNEBOX_SANDBOX_PLUGIN_PLUGIN_THREAD_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "runtime/engine.h"
+#include "runtime/jit/jit_thread.h"
+#include "runtime/signals/frame.h"
+#include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/watchdog.h"
+
+namespace dunebox::plugin {
+
+struct PluginThread {
+  PluginThread(pid_t virtual_id, std::unique_ptr<runtime::EngineThread> engine_thread)
+      : id(virtual_id),
+        engine(static_cast<runtime::JitThread*>(engine_thread.release())),
+        watch(Watchdog::Instance(), [this] { Kick(); }) {
+    engine->context().SetGate(DUNEBOX_GATE_READY);
+  }
+
+  // From any thread: the host thread that runs this looks soon why it was kicked.
+  void Kick();
+
+  const pid_t id;  // as the plugin knows it
+  const std::unique_ptr<runtime::JitThread> engine;
+  runtime::Registers registers;
+  std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
+  bool has_exited = false;
+
+  // Signals of the plugin's own.
+  std::uint64_t signal_mask = 0;
+  std::atomic<std::uint64_t> pending_signals{0};
+  signals::AlternateStack alternate_stack;
+
+  // Set by a kick; the system calls that block look at it.
+  std::atomic<std::uint32_t> kicked{0};
+  std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
+  Watch watch;
+
+  // While the host has it make a thread to be lent: where that one goes, instead of to the pool of
+  // threads that run.
+  std::unique_ptr<PluginThread>* made = nullptr;
+  unsigned depth = 0;  // of calls
+};
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_PLUGIN_THREAD_H_

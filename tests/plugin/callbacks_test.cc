@@ -1,0 +1,172 @@
+// The plugin calls the host, the host calls the plugin from there, and several host threads do so at once.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "tests/plugin/fixture.h"
+
+namespace dunebox {
+namespace {
+
+class Callbacks : public PluginTest {
+ protected:
+  void SetUp() override { Make(); }
+};
+
+TEST_F(Callbacks, SortWithTheHostsOrder) {
+  constexpr std::size_t kCount = 1000;
+  auto numbers = sandbox->Allocate<int>(kCount);
+  ASSERT_TRUE(numbers.ok());
+  for (std::size_t i = 0; i < kCount; ++i) {
+    numbers->span()[i] = static_cast<int>(i * 7919 % 1009);
+  }
+  auto order = sandbox->Export<int(const void*, const void*)>(
+      [this](TaintedPtr<const void> left, TaintedPtr<const void> right) {
+        const auto a = sandbox->CopyIn(left.Cast<const int>());
+        const auto b = sandbox->CopyIn(right.Cast<const int>());
+        return a->UnverifiedValue() - b->UnverifiedValue();
+      });
+  ASSERT_TRUE(order.ok());
+  const absl::Status sorted =
+      Call<void(void*, unsigned long, unsigned long, int (*)(const void*, const void*))>(
+          "qsort", *numbers, kCount, sizeof(int), *order);
+  ASSERT_TRUE(sorted.ok()) << sorted;
+  EXPECT_TRUE(std::ranges::is_sorted(numbers->span()));
+}
+
+TEST_F(Callbacks, TakeAndReturnAllKinds) {
+  auto doubled = sandbox->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
+  auto scaled = sandbox->Export<double(double, int, double)>(
+      [](Tainted<double> a, Tainted<int> b, Tainted<double> c) {
+        return a.UnverifiedValue() * b.UnverifiedValue() + c.UnverifiedValue();
+      });
+  auto next = sandbox->Export<void*(void*)>(
+      [](TaintedPtr<void> pointer) { return TaintedPtr<void>(pointer.address() + 8); });
+  ASSERT_TRUE(doubled.ok() && scaled.ok() && next.ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *doubled, 20)), 41);
+  EXPECT_EQ((Value<double(double (*)(double, int, double), double)>("call_back_double", *scaled, 1.25)),
+            4.0);
+  const auto moved =
+      Call<void*(void* (*)(void*), void*)>("call_back_pointer", *next, TaintedPtr<void>(0x100));
+  ASSERT_TRUE(moved.ok());
+  EXPECT_EQ(moved->address(), 0x108u);
+}
+
+TEST_F(Callbacks, ManyTimesInOneCall) {
+  int called = 0;
+  auto add = sandbox->Export<double(double, int, double)>(
+      [&](Tainted<double> a, Tainted<int> b, Tainted<double>) {
+        ++called;
+        return a.UnverifiedValue() + b.UnverifiedValue();
+      });
+  ASSERT_TRUE(add.ok());
+  EXPECT_EQ((Value<double(double (*)(double, int, double), int)>("call_back_often", *add, 1000)),
+            999.0 * 1000);
+  EXPECT_EQ(called, 1000);
+}
+
+TEST_F(Callbacks, MayCallThePluginAgain) {
+  auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
+  ASSERT_TRUE(call_back.ok());
+  FunctionPointer<int(int)> self;
+  auto countdown = sandbox->Export<int(int)>([&](Tainted<int> n) {
+    const int value = n.UnverifiedValue();
+    if (value == 0) return 0;
+    return (*call_back)(self, value - 1)->UnverifiedValue();
+  });
+  ASSERT_TRUE(countdown.ok());
+  self = *countdown;
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", self, 20)), 21);
+}
+
+TEST_F(Callbacks, DoNotNestForEver) {
+  auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
+  ASSERT_TRUE(call_back.ok());
+  FunctionPointer<int(int)> self;
+  absl::StatusCode deepest = absl::StatusCode::kOk;
+  auto deeper = sandbox->Export<int(int)>([&](Tainted<int> n) {
+    const auto result = (*call_back)(self, n.UnverifiedValue() + 1);
+    if (!result.ok()) deepest = result.status().code();
+    return 0;
+  });
+  ASSERT_TRUE(deeper.ok());
+  self = *deeper;
+  EXPECT_TRUE((Call<int(int (*)(int), int)>("call_back", self, 0)).ok());
+  EXPECT_EQ(deepest, absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(Callbacks, ThatThePluginJumpsOverEndIt) {
+  auto jump = sandbox->Function<void()>("jump_to_outer");
+  ASSERT_TRUE(jump.ok());
+  absl::Status inner;
+  auto through = sandbox->Export<void()>([&] { inner = (*jump)(); });
+  ASSERT_TRUE(through.ok());
+  const auto outer = Call<int(void (*)())>("call_and_catch", *through);
+  EXPECT_EQ(FailureIn(inner).kind, Failure::Kind::kMismatch);
+  EXPECT_FALSE(outer.ok());
+}
+
+TEST_F(Callbacks, SurviveAReset) {
+  auto doubled = sandbox->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
+  ASSERT_TRUE(doubled.ok());
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *doubled, 20)), 41);
+}
+
+TEST_F(Callbacks, OfAnotherSandboxStayThere) {
+  auto other = Sandbox::Create(Patient());
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE((*other)->Load(PLUGIN_CASES).ok());
+  auto add = (*other)->Function<int(int, int)>("add");
+  ASSERT_TRUE(add.ok());
+  auto through = sandbox->Export<int(int)>(
+      [&](Tainted<int> n) { return (*add)(n.UnverifiedValue(), 5)->UnverifiedValue(); });
+  ASSERT_TRUE(through.ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *through, 1)), 7);
+}
+
+TEST_F(Callbacks, AndCallsComeFromManyThreads) {
+  constexpr unsigned kThreads = 4, kCalls = 500;
+  Policy policy = Patient();
+  policy.host_threads = 3;  // one has to wait now and then
+  Make(policy);
+  auto doubled = sandbox->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
+  ASSERT_TRUE(doubled.ok());
+  std::atomic<unsigned> wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
+      for (unsigned n = 0; n < kCalls; ++n) {
+        const int value = static_cast<int>(i * kCalls + n);
+        const auto result = (*call_back)(*doubled, value);
+        if (!result.ok() || result->UnverifiedValue() != value * 2 + 1) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0u);
+}
+
+TEST_F(Callbacks, AndManySandboxesLiveTogether) {
+  constexpr int kSandboxes = 24;
+  std::vector<std::unique_ptr<Sandbox>> all;
+  for (int i = 0; i < kSandboxes; ++i) {
+    auto made = Sandbox::Create(Patient());
+    ASSERT_TRUE(made.ok()) << made.status();
+    ASSERT_TRUE((*made)->Load(PLUGIN_CASES).ok());
+    all.push_back(*std::move(made));
+  }
+  for (int round = 1; round <= 3; ++round) {
+    for (const auto& one : all) {
+      auto next = one->Function<int()>("next");
+      ASSERT_TRUE(next.ok());
+      EXPECT_EQ((*next)()->UnverifiedValue(), round);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dunebox

@@ -1,0 +1,175 @@
+// Calls into a plugin that means well: types, libraries of the distribution, the C library's own life.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "tests/plugin/fixture.h"
+
+namespace dunebox {
+namespace {
+
+class Calls : public PluginTest {
+ protected:
+  void SetUp() override { Make(); }
+};
+
+TEST_F(Calls, PassNumbersOfAllKinds) {
+  EXPECT_EQ(Value<int(int, int)>("add", 40, 2), 42);
+  EXPECT_EQ(Value<int(int, int)>("add", -40, -2), -42);
+  EXPECT_EQ(Value<double(double, int, float)>("scale", 1.5, 4, 0.25f), 6.25);
+  EXPECT_EQ(Value<float(float)>("halve", 5.0f), 2.5f);
+  EXPECT_EQ(Value<unsigned char(unsigned char)>("wrap", static_cast<unsigned char>(255)), 0);
+}
+
+TEST_F(Calls, PassMoreArgumentsThanThereAreRegisters) {
+  EXPECT_EQ(Value<long(long, long, long, long, long, long, long, long)>("sum_many", 1, 1, 1, 1, 1, 1,
+                                                                        10, 100),
+            21 + 70 + 800);
+  EXPECT_EQ(Value<double(long, double, long, double, double, double, double, double, double, double,
+                         double, long)>("sum_mixed", 1, 1.0, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 3.0,
+                                        1),
+            3 + 7 + 200 + 3000);
+}
+
+TEST_F(Calls, ReturnAndTakeStructures) {
+  const Large made = Value<Large(long, long)>("make_large", 10, 5);
+  EXPECT_EQ(made.values[0], 10);
+  EXPECT_EQ(made.values[4], 30);
+  auto shared = sandbox->Allocate<Large>(1);
+  ASSERT_TRUE(shared.ok());
+  shared->span()[0] = made;
+  EXPECT_TRUE(Call<void(Large*)>("change_large", *shared).ok());
+  EXPECT_EQ(shared->span()[0].values[4], -30);
+}
+
+TEST_F(Calls, PassStrings) {
+  auto text = sandbox->MakeString("twelve bytes");
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(Value<unsigned long(const char*)>("length", *text), 12u);
+  const auto greeting = Call<const char*()>("greeting");
+  ASSERT_TRUE(greeting.ok());
+  const auto copied = sandbox->CopyString(*greeting, 100);
+  ASSERT_TRUE(copied.ok());
+  EXPECT_EQ(*copied, "good day");
+  EXPECT_FALSE(sandbox->CopyString(*greeting, 5).ok());
+}
+
+TEST_F(Calls, ReachFunctionsByPointer) {
+  const auto add = sandbox->Function<void*()>("nothing");
+  ASSERT_TRUE(add.ok());
+  const auto pointer = Call<void*(void*)>("identity", TaintedPtr<void>(0x1234));
+  ASSERT_TRUE(pointer.ok());
+  EXPECT_EQ(pointer->address(), 0x1234u);
+}
+
+TEST_F(Calls, ThatAreUnknownAreRefused) {
+  EXPECT_EQ(sandbox->Function<int()>("no_such_function").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(sandbox->Load("/usr/lib/no_such_library.so").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(sandbox->Load("libz.so.1").code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(Calls, FindAnOrdinaryProcess) {
+  EXPECT_EQ(Value<int()>("was_constructed"), 42);
+  EXPECT_EQ(Value<int()>("next_of_thread"), 1);
+  EXPECT_EQ(Value<int()>("next_of_thread"), 2);
+  EXPECT_EQ(Value<int(int)>("throw_and_catch", 17), 17);
+  EXPECT_NEAR(static_cast<double>(Value<long()>("seconds")), static_cast<double>(time(nullptr)), 60);
+  EXPECT_NE(Value<int()>("get_pid"), getpid());
+  EXPECT_EQ(Value<int()>("handle_own_signals"), 11);
+}
+
+TEST_F(Calls, MayUseThreads) {
+  EXPECT_EQ(Value<int(int)>("run_threads", 4), 4);
+  EXPECT_EQ(Value<int()>("count"), 4000);
+}
+
+TEST_F(Calls, MayGrowWhatIsMapped) {
+  const auto grown = Call<void*(unsigned long, unsigned long)>("grow", 1ul << 20, 24ul << 20);
+  ASSERT_TRUE(grown.ok()) << grown.status();
+  EXPECT_FALSE(grown->is_null());
+}
+
+TEST_F(Calls, HaveTheirOutputKept) {
+  auto text = sandbox->MakeString("a line");
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(Value<int(const char*)>("say", *text), 7);
+  EXPECT_EQ(sandbox->TakeOutput(), "a line\n");
+  EXPECT_EQ(sandbox->TakeOutput(), "");
+}
+
+TEST_F(Calls, CompressAndUncompressWithTheSystemsZlib) {
+  ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
+  constexpr unsigned long kSize = 300'000;
+  auto from = sandbox->Allocate<unsigned char>(kSize);
+  auto to = sandbox->Allocate<unsigned char>(kSize);
+  auto back = sandbox->Allocate<unsigned char>(kSize);
+  auto size = sandbox->Allocate<unsigned long>(2);
+  ASSERT_TRUE(from.ok() && to.ok() && back.ok() && size.ok());
+  for (unsigned long i = 0; i < kSize; ++i) from->span()[i] = static_cast<unsigned char>(i * i / 700);
+  size->span()[0] = size->span()[1] = kSize;
+  using Code = int(unsigned char*, unsigned long*, const unsigned char*, unsigned long);
+  ASSERT_EQ(Value<Code>("compress", *to, *size, *from, kSize), 0);
+  const unsigned long compressed = size->span()[0];
+  ASSERT_LT(compressed, kSize);
+  EXPECT_NE(memcmp(to->span().data(), from->span().data(), compressed), 0);
+  ASSERT_EQ(Value<Code>("uncompress", *back, size->guest() + 1, *to, compressed), 0);
+  EXPECT_EQ(memcmp(back->span().data(), from->span().data(), kSize), 0);
+}
+
+TEST_F(Calls, SeeOnlyWhatThePolicyNames) {
+  auto secret = sandbox->MakeString("/etc/passwd");
+  auto fresh = sandbox->MakeString("/tmp/written-by-a-plugin");
+  ASSERT_TRUE(secret.ok() && fresh.ok());
+  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *secret), EACCES);
+  EXPECT_EQ(Value<int(const char*)>("fail_to_write", *fresh), EACCES);
+  EXPECT_NE(access("/tmp/written-by-a-plugin", F_OK), 0);
+  EXPECT_EQ(Value<int()>("socket_error"), EPERM);
+  EXPECT_EQ(Value<int()>("fork_error"), EPERM);
+  EXPECT_EQ(Value<int()>("execute_error"), EPERM);
+  EXPECT_EQ(Value<int(int, int)>("signal_process", static_cast<int>(getppid()), 0), EPERM);
+  EXPECT_THAT(sandbox->Denials(),
+              testing::IsSupersetOf({"read /etc/passwd", "write /tmp/written-by-a-plugin",
+                                     "call socket", "fork", "call execve"}));
+}
+
+TEST_F(Calls, SeeNoDescriptorOfTheHosts) {
+  const int secret = open("/etc/passwd", O_RDONLY);
+  ASSERT_GE(secret, 0);
+  for (int fd = 3; fd < 64; ++fd) {
+    EXPECT_EQ(Value<int(int)>("descriptor_error", fd), EBADF) << fd;
+  }
+  close(secret);
+}
+
+TEST_F(Calls, ThatAreDeniedMayEndTheSandbox) {
+  Policy policy = Patient();
+  policy.on_denied = OnDenied::kEndSandbox;
+  Make(policy);
+  const Failure failure = FailureIn(Call<int()>("socket_error").status());
+  EXPECT_EQ(failure.kind, Failure::Kind::kDenied);
+  EXPECT_EQ(failure.call, "socket");
+}
+
+TEST_F(Calls, RunOutOfMemoryByThemselves) {
+  Policy policy = Patient();
+  policy.memory_limit = 32 << 20;
+  Make(policy);
+  const auto little = Call<void*(unsigned long)>("allocate", 1ul << 20);
+  const auto much = Call<void*(unsigned long)>("allocate", 64ul << 20);
+  ASSERT_TRUE(little.ok() && much.ok());
+  EXPECT_FALSE(little->is_null());
+  EXPECT_TRUE(much->is_null());
+}
+
+TEST(Policies, ThatCannotBeHadAreRefused) {
+  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm}).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Sandbox::Create({.demand = Demand::kTwoWalls}).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace dunebox

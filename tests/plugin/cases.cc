@@ -1,0 +1,285 @@
+// An ordinary shared library with functions of all kinds, good and bad. It does not know where it runs.
+#include "tests/plugin/cases.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+namespace {
+int constructed = 0;
+thread_local int of_this_thread = 0;
+std::atomic<int> counter{0};
+
+__attribute__((constructor)) void Construct() { constructed = 42; }
+}  // namespace
+
+extern "C" {
+
+// ---- arguments and results
+
+int add(int a, int b) { return a + b; }
+double scale(double value, int by, float offset) { return value * by + static_cast<double>(offset); }
+float halve(float value) { return value / 2; }
+long sum_many(long a, long b, long c, long d, long e, long f, long g, long h) {
+  return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h;
+}
+double sum_mixed(long a, double b, long c, double d, double e, double f, double g, double h, double i,
+                 double j, double k, long l) {
+  return static_cast<double>(a + c + l) + b + d + e + f + g + h + i + j * 100 + k * 1000;
+}
+Large make_large(long first, long step) {
+  Large result;
+  for (long i = 0; i < 5; ++i) result.values[i] = first + i * step;
+  return result;
+}
+void change_large(Large* large) {
+  for (long& value : large->values) value = -value;
+}
+unsigned char wrap(unsigned char value) { return static_cast<unsigned char>(value + 1); }
+const char* greeting() { return "good day"; }
+unsigned long length(const char* text) { return strlen(text); }
+void* identity(void* pointer) { return pointer; }
+void nothing() {}
+
+// ---- an ordinary process
+
+int was_constructed() { return constructed; }
+int next_of_thread() { return ++of_this_thread; }
+int next() { return ++counter; }
+int fail_to_open(const char* path) { return open(path, O_RDONLY) < 0 ? errno : 0; }
+int fail_to_write(const char* path) { return open(path, O_WRONLY | O_CREAT, 0600) < 0 ? errno : 0; }
+int say(const char* text) {
+  const int written = printf("%s\n", text);
+  fflush(stdout);
+  return written;
+}
+int throw_and_catch(int value) {
+  try {
+    throw std::runtime_error(std::to_string(value));
+  } catch (const std::exception& caught) {
+    return atoi(caught.what());
+  }
+}
+int run_threads(int count) {
+  pthread_t threads[64];
+  const auto main = [](void*) -> void* {
+    for (int i = 0; i < 1000; ++i) ++counter;
+    return nullptr;
+  };
+  int started = 0;
+  for (; started < count; ++started) {
+    if (pthread_create(&threads[started], nullptr, main, nullptr) != 0) break;
+  }
+  for (int i = 0; i < started; ++i) pthread_join(threads[i], nullptr);
+  return started;
+}
+int count() { return counter; }
+int handle_own_signals() {
+  static volatile sig_atomic_t seen;
+  static sigjmp_buf back;
+  seen = 0;
+  signal(SIGUSR1, [](int) { seen = seen + 1; });
+  raise(SIGUSR1);
+  signal(SIGSEGV, [](int) { siglongjmp(back, 1); });
+  if (sigsetjmp(back, 1) == 0) {
+    *reinterpret_cast<volatile int*>(16) = 1;
+  } else {
+    seen = seen + 10;
+  }
+  signal(SIGSEGV, SIG_DFL);
+  return seen;
+}
+long seconds() { return time(nullptr); }
+int get_pid() { return getpid(); }
+void* grow(unsigned long from, unsigned long to) {
+  auto* const memory = static_cast<unsigned char*>(malloc(from));
+  if (memory == nullptr) return nullptr;
+  memset(memory, 7, from);
+  auto* const larger = static_cast<unsigned char*>(realloc(memory, to));
+  if (larger == nullptr) return nullptr;
+  for (unsigned long i = 0; i < from; ++i) {
+    if (larger[i] != 7) return nullptr;
+  }
+  larger[to - 1] = 1;
+  return larger;
+}
+void* allocate(unsigned long size) { return malloc(size); }
+
+// ---- what a plugin should not do
+
+int read_at(unsigned long address) { return *reinterpret_cast<volatile unsigned char*>(address); }
+void write_at(unsigned long address, int value) {
+  *reinterpret_cast<volatile unsigned char*>(address) = static_cast<unsigned char>(value);
+}
+int call_address(unsigned long address) { return reinterpret_cast<int (*)()>(address)(); }
+[[noreturn]] void spin() {
+  for (;;) __asm__ volatile("");
+}
+[[noreturn]] void spin_in_calls() {
+  for (;;) getpid();
+}
+void sleep_for(int seconds) { sleep(static_cast<unsigned>(seconds)); }
+void wait_for_ever() {
+  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&mutex);
+  pthread_mutex_lock(&mutex);
+}
+void leave(int status) { exit(status); }
+void leave_at_once(int status) { _exit(status); }
+void end() { abort(); }
+int signal_self(int number) { return kill(getpid(), number); }
+int raise_here(int number) { return raise(number); }
+int signal_process(int pid, int number) { return kill(pid, number) == 0 ? 0 : errno; }
+int fork_error() { return fork() < 0 ? errno : 0; }
+int execute_error() {
+  char* arguments[] = {const_cast<char*>("/bin/true"), nullptr};
+  return execve("/bin/true", arguments, arguments + 1) < 0 ? errno : 0;
+}
+int socket_error() { return socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno : 0; }
+int descriptor_error(int fd) { return fcntl(fd, F_GETFD) < 0 ? errno : 0; }
+int unmap_error(void* address, unsigned long size) { return munmap(address, size) == 0 ? 0 : errno; }
+int protect_error(void* address, unsigned long size) {
+  return mprotect(address, size, PROT_NONE) == 0 ? 0 : errno;
+}
+int map_over_error(void* address, unsigned long size) {
+  return mmap(address, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED
+             ? errno
+             : 0;
+}
+// How many pages of different rights next to each other can be had.
+int count_mappings(int most) {
+  int made = 0;
+  for (; made < most; ++made) {
+    const int rights = made % 2 == 0 ? PROT_READ : PROT_READ | PROT_WRITE;
+    if (mmap(nullptr, 4096, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) break;
+  }
+  return made;
+}
+int punch_holes(int most) {
+  const unsigned long size = 8192ul * static_cast<unsigned>(most);
+  void* const memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -1;
+  int made = 0;
+  for (; made < most; ++made) {
+    if (munmap(static_cast<char*>(memory) + 8192l * made + 4096, 4096) != 0) break;
+  }
+  return made;
+}
+__attribute__((noinline)) int recurse(int depth) {
+  volatile char room[4096];
+  room[0] = static_cast<char>(depth);
+  return recurse(depth + 1) + room[0];
+}
+void smash_stack() {
+  unsigned long* const frame = static_cast<unsigned long*>(__builtin_frame_address(0));
+  for (int i = 0; i < 64; ++i) frame[i] = 0x4141414141414141;
+}
+// Sets what a function has to leave alone.
+void change_state() {
+  const unsigned mxcsr = 0x0000;  // every exception unmasked
+  const unsigned short control = 0x0000;
+  __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
+  __asm__ volatile("fldcw %0; fldz; fldz; fldz; fldz; fldz; fldz; fldz" : : "m"(control));
+  __asm__ volatile("vpcmpeqd %%ymm7, %%ymm7, %%ymm7; vmovdqa %%ymm7, %%ymm8" : : : "xmm7", "xmm8");
+  __asm__ volatile("pushfq; orq $0x244400, (%%rsp); popfq" : : : "cc", "memory");  // DF NT AC ID
+}
+int divide(int a, int b) {
+  volatile int divisor = b;
+  return a / divisor;
+}
+void start_endless_thread() {
+  pthread_t thread;
+  pthread_create(&thread, nullptr, [](void*) -> void* { spin(); }, nullptr);
+  pthread_detach(thread);
+}
+void call_gate(unsigned number, unsigned long argument) {
+  __asm__ volatile("syscall" : : "a"(number), "D"(argument) : "rcx", "r11", "memory");
+}
+
+// System calls with numbers and arguments that mean harm. `host` is an address of the host's.
+int call_at_random(unsigned long seed, int count, unsigned long host) {
+  static unsigned char buffer[4096];
+  static char path[] = "/usr/lib/os-release";
+  memset(buffer, 0, sizeof(buffer));
+  auto next = [&] {
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    return seed;
+  };
+  for (int i = 0; i < count; ++i) {
+    const unsigned long number = next() % 470;
+    if (number == 60 || number == 231 || number == 15) continue;  // its end, by right
+    if (number == 35 || number == 230 || number == 202) continue;  // it would wait
+    unsigned long arguments[6];
+    for (unsigned long& argument : arguments) {
+      const unsigned long choices[] = {0, 1, 2, 3, next() % 64, ~0ul, ~0ul - next() % 4096, host,
+                                       host & 0xffffffff, host & ~4095ul, 0x1'0000'0000 - 8, 4096,
+                                       reinterpret_cast<unsigned long>(buffer),
+                                       reinterpret_cast<unsigned long>(buffer) & ~4095ul,
+                                       reinterpret_cast<unsigned long>(path), 1ul << 31, 1ul << 63,
+                                       next(), 1ul << (next() % 64), 8, 24, 64};
+      argument = choices[next() % (sizeof(choices) / sizeof(choices[0]))];
+    }
+    long result;
+    register unsigned long r10 __asm__("r10") = arguments[3];
+    register unsigned long r8 __asm__("r8") = arguments[4];
+    register unsigned long r9 __asm__("r9") = arguments[5];
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(arguments[0]), "S"(arguments[1]), "d"(arguments[2]), "r"(r10),
+                       "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+  }
+  return count;
+}
+// What is in the registers that no argument comes in, as they are when the function begins.
+unsigned long look_into_registers() {
+  static unsigned char seen[8 * 32 + 8];
+  __asm__ volatile(
+      "vmovdqu %%ymm8, (%0); vmovdqu %%ymm9, 32(%0); vmovdqu %%ymm10, 64(%0); vmovdqu %%ymm11, 96(%0);"
+      "vmovdqu %%ymm12, 128(%0); vmovdqu %%ymm13, 160(%0); vmovdqu %%ymm14, 192(%0);"
+      "vmovdqu %%ymm15, 224(%0); movq %%mm0, 256(%0); emms"
+      :
+      : "r"(seen)
+      : "memory");
+  unsigned long bits = 0;
+  for (const unsigned char byte : seen) bits |= byte;
+  return bits;
+}
+// Keeps values in registers across a callback, as compilers do: none of them are vectors. [abi]
+double call_back_often(double (*function)(double, int, double), int times) {
+  double sum = 0;
+  for (int i = 0; i < times; ++i) sum += function(i, i, sum);
+  return sum;
+}
+
+// ---- callbacks
+
+int call_back(int (*function)(int), int value) { return function(value) + 1; }
+double call_back_double(double (*function)(double, int, double), double value) {
+  return function(value, 2, 0.5) + 1;
+}
+void* call_back_pointer(void* (*function)(void*), void* value) { return function(value); }
+static jmp_buf outer;
+// Two frames of the host's may lie between these.
+int call_and_catch(void (*function)()) {
+  if (setjmp(outer) != 0) return 1;
+  function();
+  return 0;
+}
+void jump_to_outer() { longjmp(outer, 1); }
+}
