@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "jit-fallback/dispatch/thread_context.h"
-#include "runtime/jit/symbols.h"
+#include "runtime/loader/symbols.h"
 #include "runtime/loader/program.h"
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
@@ -404,7 +404,7 @@ std::string Instance::SymbolAt(std::uint64_t address) const {
   });
   if (file.empty()) return {};
   const std::string name = file.substr(file.rfind('/') + 1);
-  runtime::SymbolNames symbols;
+  loader::SymbolNames symbols;
   const std::optional<std::string> symbol = symbols.NameOf(file, offset);
   return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
 }
