@@ -98,7 +98,7 @@ std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
 // The state of a fresh process, for a frame without an extended state.
 std::vector<std::byte> InitialExtendedState(std::size_t size) {
   std::vector<std::byte> area(size);
-  StoreAt(area, 0, std::uint16_t{0x37f});
+  StoreAt(area, 0, abi::kInitialControl);
   StoreAt(area, kMxcsrOffset, abi::kInitialMxcsr);
   return area;
 }
