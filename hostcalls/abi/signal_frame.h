@@ -73,6 +73,7 @@ static_assert(sizeof(SoftwareReserved) == 48);
 inline constexpr std::size_t kSoftwareReservedOffset = 464;
 inline constexpr std::size_t kMxcsrOffset = 24;
 inline constexpr std::uint32_t kMxcsrMask = 0xffff;
+inline constexpr std::uint16_t kInitialControl = 0x37f;  // of x87, the area's first word
 inline constexpr std::uint32_t kInitialMxcsr = 0x1f80;
 inline constexpr std::size_t kHeaderOffset = 512;
 inline constexpr std::size_t kHeaderSize = 64;

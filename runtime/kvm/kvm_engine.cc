@@ -13,14 +13,23 @@
 
 namespace dunebox::kvm {
 
+namespace {
+
+// With which a handler begins: x87 and SSE said to be there, since not every processor (QEMU's) loads MXCSR
+// when SSE is not. Everything else of the area is zero.
+void WriteInitialState(std::byte* area) {
+  std::memcpy(area, &abi::kInitialControl, sizeof(abi::kInitialControl));
+  std::memcpy(area + abi::kMxcsrOffset, &abi::kInitialMxcsr, sizeof(abi::kInitialMxcsr));
+  std::memcpy(area + abi::kHeaderOffset, &abi::kLegacyFeatures, sizeof(abi::kLegacyFeatures));
+}
+
+}  // namespace
+
 absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
   const bool own_ring0 = ring == ProgramRing::kRing0;
   std::ranges::copy(own_ring0 ? dune::ProgramImage() : dune::Ring0Image(),
                     vm.arena(layout::kImageOffset));
-  // With which a handler begins. Everything else of the area is zero.
-  constexpr std::uint64_t kMxcsr =
-      layout::kScratchOffset + DUNE_SCRATCH_INITIAL + abi::kMxcsrOffset;
-  std::memcpy(vm.arena(kMxcsr), &abi::kInitialMxcsr, sizeof(abi::kInitialMxcsr));
+  WriteInitialState(vm.arena(layout::kScratchOffset + DUNE_SCRATCH_INITIAL));
   const GuestVirt image = layout::ArenaVirt(layout::kImageOffset);
   const Stubs stubs = own_ring0 ? Stubs::OfProgramImage(image) : Stubs::At(image);
   WriteIdt(vm.arena(layout::kIdtOffset), stubs.vectors, ring);

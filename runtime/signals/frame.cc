@@ -95,11 +95,13 @@ std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
   return state.memory->Write(address, area) ? address : 0;
 }
 
-// The state of a fresh process, for a frame without an extended state.
+// The state of a fresh process, for a frame without an extended state. x87 and SSE are said to be there: KVM
+// takes MXCSR over only with them.
 std::vector<std::byte> InitialExtendedState(std::size_t size) {
   std::vector<std::byte> area(size);
-  StoreAt(area, 0, std::uint16_t{0x37f});
+  StoreAt(area, 0, abi::kInitialControl);
   StoreAt(area, kMxcsrOffset, abi::kInitialMxcsr);
+  StoreAt(area, kHeaderOffset, kLegacyFeatures);
   return area;
 }
 

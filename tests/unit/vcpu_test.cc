@@ -938,6 +938,19 @@ TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
   EXPECT_EQ(traps.handler, 0u);
 }
 
+TEST_F(VcpuTest, AHandlerInRing0BeginsWithTheStateOfAFreshProcess) {
+  const std::byte* area = vm_->arena(layout::kScratchOffset + DUNE_SCRATCH_INITIAL);
+  std::uint16_t control = 0;
+  std::uint32_t mode = 0;
+  std::uint64_t present = 0;
+  std::memcpy(&control, area, sizeof(control));
+  std::memcpy(&mode, area + abi::kMxcsrOffset, sizeof(mode));
+  std::memcpy(&present, area + abi::kHeaderOffset, sizeof(present));
+  EXPECT_EQ(control, 0x37f);
+  EXPECT_EQ(mode, 0x1f80u);
+  EXPECT_EQ(present, 3u);
+}
+
 class PoolTest : public VcpuTest {
  protected:
   PoolTest() {
