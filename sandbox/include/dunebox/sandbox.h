@@ -39,6 +39,10 @@
 
 namespace dunebox {
 
+namespace internal {
+class Untyped;  // of the C API
+}
+
 class Sandbox {
  public:
   // kUnimplemented: the policy demands what cannot be had yet. kUnavailable: this machine or process cannot
@@ -131,6 +135,7 @@ class Sandbox {
 
  private:
   friend class internal::Target;
+  friend class internal::Untyped;
   struct State;
 
   explicit Sandbox(std::unique_ptr<State> state);

@@ -1,0 +1,14 @@
+// Whether handlers of signals that this process sets from now on come to us first: host_signals.h
+// relies on it.
+#ifndef DUNEBOX_SANDBOX_C_API_INTERPOSED_H_
+#define DUNEBOX_SANDBOX_C_API_INTERPOSED_H_
+
+namespace dunebox::c_api {
+
+// False where the library was opened by dlopen: then `sigaction` is the C library's for everybody
+// else.
+bool IsSigactionOurs();
+
+}  // namespace dunebox::c_api
+
+#endif  // DUNEBOX_SANDBOX_C_API_INTERPOSED_H_

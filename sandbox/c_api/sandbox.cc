@@ -1,0 +1,151 @@
+// Sandboxes of the C API: from dunebox_create to what they have written.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/c_api/interposed.h"
+#include "sandbox/c_api/objects.h"
+#include "sandbox/c_api/report.h"
+
+namespace dunebox::c_api {
+namespace {
+
+absl::StatusOr<Owner*> OwnerOf(dunebox_sandbox* sandbox) {
+  std::shared_ptr<Owner>* const owner = ValueOf(sandbox);
+  if (owner == nullptr) return NoObject("sandbox");
+  return owner->get();
+}
+
+absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
+  if (!object.has_no_late_handlers && !IsSigactionOurs()) {
+    return absl::FailedPreconditionError(
+        "signal handlers that this process sets later would not be guarded: the library was opened "
+        "by "
+        "dlopen; preload it, or promise that there will be none (late_handlers = none)");
+  }
+  absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(object.policy);
+  if (!made.ok()) return made.status();
+  auto owner = std::make_shared<Owner>();
+  owner->sandbox = *std::move(made);
+  owner->engine = owner->sandbox->engine();
+  owner->isolation = owner->sandbox->isolation();
+  return Places<dunebox_sandbox>::Take(std::move(owner));
+}
+
+absl::Status CreateInto(const dunebox_policy* policy, dunebox_sandbox** sandbox) {
+  if (sandbox == nullptr) return NoObject("place for the sandbox");
+  const PolicyObject defaults;
+  const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
+  if (object == nullptr) return NoObject("policy");
+  const absl::StatusOr<dunebox_sandbox*> created = Create(*object);
+  if (created.ok()) *sandbox = *created;
+  return created.status();
+}
+
+absl::Status Load(dunebox_sandbox* sandbox, const char* path) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (path == nullptr) return NoObject("path");
+  return (*owner)->sandbox->Load(path);
+}
+
+absl::Status Reset(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (absl::Status status = (*owner)->sandbox->Reset(); !status.ok()) return status;
+  // The new guest knows nothing of them.
+  const std::lock_guard lock((*owner)->mutex);
+  (*owner)->pieces.clear();
+  return absl::OkStatus();
+}
+
+absl::Status State(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  const std::optional<Failure> failure = (*owner)->sandbox->failure();
+  return failure ? ToStatus(*failure) : absl::OkStatus();
+}
+
+absl::Status TakeOutput(dunebox_sandbox* sandbox, char* buffer, size_t size, size_t* length) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (buffer == nullptr || length == nullptr) return NoObject("place for the output");
+  const std::lock_guard lock((*owner)->mutex);
+  std::string& output = (*owner)->output;
+  output += (*owner)->sandbox->TakeOutput();
+  *length = std::min(size, output.size());
+  std::memcpy(buffer, output.data(), *length);
+  output.erase(0, *length);
+  return absl::OkStatus();
+}
+
+absl::Status Denials(dunebox_sandbox* sandbox, char* buffer, size_t size, size_t* length) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (length == nullptr) return NoObject("place for the length");
+  std::string text;
+  for (const std::string& denial : (*owner)->sandbox->Denials())
+    absl::StrAppend(&text, denial, "\n");
+  *length = text.size();
+  if (buffer == nullptr || text.size() >= size) {
+    return absl::OutOfRangeError(absl::StrCat("the list has ", text.size(), " bytes and a NUL"));
+  }
+  std::memcpy(buffer, text.c_str(), text.size() + 1);
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace dunebox::c_api
+
+using namespace dunebox::c_api;
+
+extern "C" dunebox_status dunebox_create(const dunebox_policy* policy, dunebox_sandbox** sandbox,
+                                         dunebox_error* error) {
+  return Report(CreateInto(policy, sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_destroy(dunebox_sandbox* sandbox) {
+  if (sandbox == nullptr) return DUNEBOX_OK;
+  // Its functions and memory know that it is gone.
+  std::shared_ptr<Owner>* const value = ValueOf(sandbox);
+  const std::shared_ptr<Owner> owner = value != nullptr ? *value : nullptr;
+  if (owner == nullptr || !Places<dunebox_sandbox>::GiveBack(sandbox)) {
+    return DUNEBOX_INVALID_ARGUMENT;
+  }
+  owner->sandbox.reset();
+  return DUNEBOX_OK;
+}
+
+extern "C" dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path,
+                                       dunebox_error* error) {
+  return Report(Load(sandbox, path), error);
+}
+
+extern "C" dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error) {
+  return Report(Reset(sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_state(dunebox_sandbox* sandbox, dunebox_error* error) {
+  return Report(State(sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_take_output(dunebox_sandbox* sandbox, char* buffer, size_t size,
+                                              size_t* length, dunebox_error* error) {
+  return Report(TakeOutput(sandbox, buffer, size, length), error);
+}
+
+extern "C" dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t size,
+                                          size_t* length, dunebox_error* error) {
+  return Report(Denials(sandbox, buffer, size, length), error);
+}
+
+extern "C" const char* dunebox_engine(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->engine.c_str() : nullptr;
+}
+
+extern "C" const char* dunebox_isolation(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->isolation.c_str() : nullptr;
+}
