@@ -117,10 +117,10 @@ dunebox_status dunebox_policy_set(dunebox_policy* policy, const char* name, cons
 /* `policy` may be NULL: the defaults. It may be destroyed, or changed for another one, afterwards.
  *
  * Signal handlers that the host sets while it has sandboxes are put behind the library's: for that it defines
- * `sigaction` and `signal`. Where these are not what the process calls, since the library was opened by
- * dlopen, DUNEBOX_FAILED_PRECONDITION. Then either preload it (LD_PRELOAD), or promise that no handler is set
- * or changed after the first sandbox: late_handlers = none. A host that breaks that promise can be ended, or
- * worse, by a plugin. */
+ * `sigaction` and `signal`, and what changes masks and signal stacks. Where these are not what the process
+ * calls, since the library was opened by dlopen, DUNEBOX_FAILED_PRECONDITION. Then either preload it
+ * (LD_PRELOAD), or promise that no handler, mask or signal stack is set after the first sandbox: late_handlers
+ * = none. A host that breaks that promise can be ended, or worse, by a plugin. */
 dunebox_status dunebox_create(const dunebox_policy* policy, dunebox_sandbox** sandbox, dunebox_error* error);
 dunebox_status dunebox_destroy(dunebox_sandbox* sandbox);
 
