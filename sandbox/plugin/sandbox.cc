@@ -44,6 +44,11 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.host_threads == 0 || policy.host_threads > kMostThreads) {
     return absl::InvalidArgumentError("a sandbox is for 1 to 256 host threads");
   }
+  // Each level is some frames of the host thread's stack, and its callbacks'.
+  constexpr unsigned kMostNesting = 1024;
+  if (policy.nesting > kMostNesting) {
+    return absl::InvalidArgumentError("calls and callbacks nest to a depth of 1,024 at most");
+  }
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");
   }

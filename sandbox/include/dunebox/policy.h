@@ -49,7 +49,7 @@ struct Policy {
   unsigned host_threads = 1;
   // Threads that the plugin may start by itself.
   unsigned plugin_threads = 16;
-  // How deep calls and callbacks may nest.
+  // How deep calls and callbacks may nest; 1,024 at most, since the host's stack grows with each.
   unsigned nesting = 32;
 
   // Files and directory trees that the plugin may read, beside libraries. Absolute, without links.
