@@ -1,0 +1,18 @@
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "dunebox/sandbox.h"
+
+int main() {
+  absl::StatusOr<std::unique_ptr<dunebox::Sandbox>> sandbox =
+      dunebox::Sandbox::Create({.deadline = absl::Minutes(1)});
+  if (!sandbox.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(sandbox.status().message()).c_str());
+    return 1;
+  }
+  auto labs = (*sandbox)->Function<long(long)>("labs");
+  if (!labs.ok()) return 1;
+  const auto result = (*labs)(-42);
+  return result.ok() && result->UnverifiedValue() == 42 ? 0 : 1;
+}
