@@ -89,6 +89,10 @@ constexpr SettingRow kSettings[] = {
      }},
     {"deadline",
      [](PolicyObject& object, Text text) { return ReadDuration(text, object.policy.deadline); }},
+    {"load_deadline",
+     [](PolicyObject& object, Text text) {
+       return ReadDuration(text, object.policy.load_deadline);
+     }},
     {"memory_limit",
      [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.memory_limit); }},
     {"stack", [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.stack); }},

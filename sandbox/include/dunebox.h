@@ -102,6 +102,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   engine               auto, jit, kvm
  *   demand               one-wall, two-walls
  *   deadline             duration, of each call
+ *   load_deadline        duration, of starting, of loading a library, of looking a name up
  *   memory_limit, stack, captured_output, code_cache      sizes
  *   host_threads, plugin_threads, nesting                 numbers
  *   readable, libraries  a path more; "" empties the list

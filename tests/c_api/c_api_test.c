@@ -387,23 +387,12 @@ static void StringsGoBothWays(void) {
 
 static void PoliciesAreRead(void) {
   static const char* const kGood[][2] = {
-      {"engine", "jit"},
-      {"demand", "one-wall"},
-      {"deadline", "1.5s"},
-      {"deadline", "inf"},
-      {"memory_limit", "64M"},
-      {"stack", "1048576"},
-      {"host_threads", "2"},
-      {"plugin_threads", "0"},
-      {"nesting", "4"},
-      {"readable", "/usr/share"},
-      {"libraries", ""},
-      {"libraries", "/usr/lib"},
-      {"environment", "A=b"},
-      {"on_denied", "error"},
-      {"captured_output", "4K"},
-      {"code_cache", "16M"},
-      {"late_handlers", "guarded"},
+      {"engine", "jit"},         {"demand", "one-wall"},     {"deadline", "1.5s"},
+      {"deadline", "inf"},       {"load_deadline", "90s"},   {"memory_limit", "64M"},
+      {"stack", "1048576"},      {"host_threads", "2"},      {"plugin_threads", "0"},
+      {"nesting", "4"},          {"readable", "/usr/share"}, {"libraries", ""},
+      {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
+      {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},
