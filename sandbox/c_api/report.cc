@@ -1,8 +1,7 @@
 #include "sandbox/c_api/report.h"
 
-#include <algorithm>
 #include <cstddef>
-#include <cstring>
+#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -69,9 +68,7 @@ dunebox_failure FailureOfKind(Failure::Kind kind) {
 
 template <std::size_t kSize>
 void CopyText(std::string_view text, char (&to)[kSize]) {
-  const std::size_t length = std::min(text.size(), kSize - 1);
-  std::memcpy(to, text.data(), length);
-  to[length] = '\0';
+  to[text.copy(to, kSize - 1)] = '\0';
 }
 
 }  // namespace
