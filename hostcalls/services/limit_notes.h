@@ -22,6 +22,11 @@
 namespace dunebox::hostcalls {
 
 enum class RefusedLimit : std::uint8_t { kMemory, kTasks, kOpenFiles, kFileSize };
+inline constexpr RefusedLimit kRefusedLimits[] = {RefusedLimit::kMemory, RefusedLimit::kTasks,
+                                                  RefusedLimit::kOpenFiles,
+                                                  RefusedLimit::kFileSize};
+// As in JSON: "memory".
+const char* ToString(RefusedLimit limit);
 
 class LimitNotes {
  public:

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "hostcalls/services/limit_notes.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -83,10 +84,13 @@ std::string StartedLine(int pid, std::string_view engine, std::string_view isola
 
 std::string EndedLine(const SessionEnd& end, const RefusedLimits& refused) {
   std::vector<std::string> names;
-  if (refused.memory) names.push_back(Quoted("memory"));
-  if (refused.tasks) names.push_back(Quoted("processes"));
-  if (refused.open_files) names.push_back(Quoted("open-files"));
-  if (refused.file_size) names.push_back(Quoted("file-size"));
+  const auto add = [&](bool is_refused, hostcalls::RefusedLimit limit) {
+    if (is_refused) names.push_back(Quoted(hostcalls::ToString(limit)));
+  };
+  add(refused.memory, hostcalls::RefusedLimit::kMemory);
+  add(refused.tasks, hostcalls::RefusedLimit::kTasks);
+  add(refused.open_files, hostcalls::RefusedLimit::kOpenFiles);
+  add(refused.file_size, hostcalls::RefusedLimit::kFileSize);
   const std::string_view limit = LimitName(end.reason);
   const std::string signal = end.signal == 0 ? "null" : absl::StrCat(end.signal);
   return absl::StrCat("{\"event\":\"ended\",\"exit_status\":", end.exit_status,

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "hostcalls/trace/json.h"
 #include "hostcalls/trace/pending_call.h"
 #include "hostcalls/trace/text.h"
@@ -102,6 +104,20 @@ std::string ProgramStatistics::CallsByRoute(std::uint64_t& others) const {
   return calls.Take();
 }
 
+namespace {
+
+// What the session's limits have refused so far.
+std::string RefusedBy(const hostcalls::LimitNotes* limits) {
+  std::vector<std::string> names;
+  for (const hostcalls::RefusedLimit limit : hostcalls::kRefusedLimits) {
+    if (limits == nullptr || !limits->Has(limit)) continue;
+    names.push_back(absl::StrCat("\"", hostcalls::ToString(limit), "\""));
+  }
+  return absl::StrCat("[", absl::StrJoin(names, ","), "]");
+}
+
+}  // namespace
+
 std::string ProgramStatistics::ToJson(const Frame& frame) const {
   const rusage now = UsageNow();
   std::uint64_t others = 0;
@@ -120,6 +136,7 @@ std::string ProgramStatistics::ToJson(const Frame& frame) const {
       .Number("minor_faults", now.ru_minflt - usage_at_start_.ru_minflt)
       .Number("major_faults", now.ru_majflt - usage_at_start_.ru_majflt)
       .Number("peak_memory_kib", now.ru_maxrss)
+      .Value("limits_hit", RefusedBy(frame.limits))
       .Number("signals", signals_.load())
       .Value("calls", calls)
       .Number("other_calls", others)

@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "hostcalls/dispatch/dispatcher.h"
+#include "hostcalls/services/limit_notes.h"
 #include "runtime/diagnostics.h"
 
 namespace dunebox::process {
@@ -31,6 +32,7 @@ class ProgramStatistics final : public hostcalls::TraceSink {
     std::string_view engine;
     std::string_view program;
     std::span<const runtime::Counter> counters;
+    const hostcalls::LimitNotes* limits = nullptr;  // null: the session has none that refuse
   };
 
   ProgramStatistics() { Restart(); }

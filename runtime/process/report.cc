@@ -28,7 +28,10 @@ std::string StatisticsOf(Process& process) {
   const std::vector<runtime::Counter> counters = engine.Counters();
   if (const ProgramStatistics* statistics = process.statistics(); statistics != nullptr) {
     return statistics->ToJson(
-        {.engine = engine.name(), .program = process.executable_path(), .counters = counters});
+        {.engine = engine.name(),
+         .program = process.executable_path(),
+         .counters = counters,
+         .limits = process.limits().notes});
   }
   std::string lines = absl::StrCat("stats: program ", process.executable_path(), "\nstats: engine ",
                                    engine.name(), "\n");

@@ -57,6 +57,22 @@ TEST_F(ProgramStatisticsTest, CallsAreCountedByRouteAndName) {
   EXPECT_EQ(line["other_calls"], 0);
 }
 
+TEST_F(ProgramStatisticsTest, LimitsThatRefusedSomethingAreNamed) {
+  const auto fd = hostcalls::LimitNotes::CreateFile({});
+  ASSERT_TRUE(fd.ok());
+  const auto notes = hostcalls::LimitNotes::Map(*fd);
+  close(*fd);
+  ASSERT_TRUE(notes.ok());
+  const auto hit = [&] {
+    return json::parse(statistics_.ToJson({.limits = notes->get()}))["limits_hit"];
+  };
+  EXPECT_EQ(json::parse(statistics_.ToJson({}))["limits_hit"], json::array());
+  EXPECT_EQ(hit(), json::array());
+  (*notes)->Note(hostcalls::RefusedLimit::kFileSize);
+  (*notes)->Note(hostcalls::RefusedLimit::kMemory);
+  EXPECT_EQ(hit(), json({"memory", "file-size"}));
+}
+
 TEST_F(ProgramStatisticsTest, AForkedChildStartsOverAndAVforkedOneDoesNot) {
   Make(FindRow("read")->number, hostcalls::kSuccess);
   const auto reads = [this] {
