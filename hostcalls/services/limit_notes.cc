@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <iterator>
 #include <new>
 
 #include "hostcalls/services/limits.h"
@@ -17,13 +16,7 @@ constexpr std::uint32_t Bit(RefusedLimit limit) {
   return std::uint32_t{1} << static_cast<unsigned>(limit);
 }
 
-// By the numbers of RefusedLimit.
-constexpr const char* kNames[] = {"memory", "processes", "open-files", "file-size"};
-static_assert(std::size(kNames) == std::size(kRefusedLimits));
-
 }  // namespace
-
-const char* ToString(RefusedLimit limit) { return kNames[static_cast<std::size_t>(limit)]; }
 
 absl::StatusOr<int> LimitNotes::CreateFile(const KernelLimits& limits) {
   absl::StatusOr<int> fd = CreateSharedMemory("dunebox-limits", sizeof(Page));

@@ -12,6 +12,7 @@
 #define DUNEBOX_HOSTCALLS_SERVICES_LIMIT_NOTES_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -26,7 +27,10 @@ inline constexpr RefusedLimit kRefusedLimits[] = {RefusedLimit::kMemory, Refused
                                                   RefusedLimit::kOpenFiles,
                                                   RefusedLimit::kFileSize};
 // As in JSON: "memory".
-const char* ToString(RefusedLimit limit);
+constexpr const char* ToString(RefusedLimit limit) {
+  constexpr const char* kNames[] = {"memory", "processes", "open-files", "file-size"};
+  return kNames[static_cast<std::size_t>(limit)];
+}
 
 class LimitNotes {
  public:
