@@ -26,7 +26,11 @@ using Compile = void*(const char* pattern, std::size_t length, std::uint32_t opt
 using MakeMatchData = void*(void* code, void* context);
 using Match = int(void* code, const char* text, std::size_t length, std::size_t start,
                   std::uint32_t options, void* match_data, void* context);
+using MakeMatchContext = void*(void* context);
+using SetMatchLimit = int(void* match_context, std::uint32_t limit);
 using Free = void(void*);
+
+constexpr int kNoMatch = -1;  // PCRE2_ERROR_NOMATCH
 
 class Matcher {
  public:
@@ -37,6 +41,12 @@ class Matcher {
     if (!compile.ok()) return compile.status();
     auto make_data = sandbox_.Function<MakeMatchData>("pcre2_match_data_create_from_pattern_8");
     if (!make_data.ok()) return make_data.status();
+    auto make_context = sandbox_.Function<MakeMatchContext>("pcre2_match_context_create_8");
+    if (!make_context.ok()) return make_context.status();
+    auto set_limit = sandbox_.Function<SetMatchLimit>("pcre2_set_match_limit_8");
+    if (!set_limit.ok()) return set_limit.status();
+    auto free_context = sandbox_.Function<Free>("pcre2_match_context_free_8");
+    if (!free_context.ok()) return free_context.status();
     auto match = sandbox_.Function<Match>("pcre2_match_8");
     if (!match.ok()) return match.status();
     auto free_data = sandbox_.Function<Free>("pcre2_match_data_free_8");
@@ -57,11 +67,18 @@ class Matcher {
     if (code->is_null()) return "bad pattern";
     const auto data = (*make_data)(*code, nullptr);
     if (!data.ok()) return data.status();
-    const auto found = (*match)(*code, *shared_text, text.size(), 0, 0, *data, nullptr);
+    // Not the library's count of steps but the sandbox's deadline says when it is enough.
+    const auto context = (*make_context)(nullptr);
+    if (!context.ok()) return context.status();
+    if (const auto set = (*set_limit)(*context, UINT32_MAX); !set.ok()) return set.status();
+    const auto found = (*match)(*code, *shared_text, text.size(), 0, 0, *data, *context);
     if (!found.ok()) return found.status();
+    (void)(*free_context)(*context);
     (void)(*free_data)(*data);
     (void)(*free_code)(*code);
-    return found->UnverifiedValue() >= 0 ? "match" : "no match";
+    const int result = found->UnverifiedValue();
+    if (result >= 0) return "match";
+    return result == kNoMatch ? "no match" : "failed";
   }
 
  private:
