@@ -1,5 +1,7 @@
 #include "runtime/kvm/kvm_engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -62,11 +64,12 @@ namespace {
 // A thread's vCPU for as long as the thread lives.
 class VcpuLease final : public runtime::EngineThread {
  public:
-  VcpuLease(std::shared_ptr<VcpuPool> pool, Vcpu* vcpu) : pool_(std::move(pool)), vcpu_(vcpu) {}
+  VcpuLease(std::shared_ptr<VcpuPool> pool, PooledVcpu pooled)
+      : pool_(std::move(pool)), vcpu_(pooled.vcpu), maker_(pooled.maker) {}
   ~VcpuLease() override {
     vcpu_->Unkick();
     std::lock_guard lock(pool_->mutex);
-    pool_->idle.push_back(vcpu_);
+    pool_->idle.push_back({vcpu_, maker_});
   }
   runtime::Exit Run(runtime::Registers& registers) override { return vcpu_->Run(registers); }
   void Kick() override { vcpu_->Kick(); }
@@ -96,6 +99,7 @@ class VcpuLease final : public runtime::EngineThread {
  private:
   std::shared_ptr<VcpuPool> pool_;
   Vcpu* vcpu_;
+  pid_t maker_;
 };
 
 }  // namespace
@@ -132,18 +136,21 @@ absl::Status KvmEngine::Initialize() {
 
 KvmEngine::~KvmEngine() { space_.SetObserver(nullptr); }
 
-absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
+absl::StatusOr<PooledVcpu> KvmEngine::TakeVcpu() {
   std::lock_guard lock(pool_->mutex);
-  if (!pool_->idle.empty()) {
-    Vcpu* vcpu = pool_->idle.back();
-    pool_->idle.pop_back();
+  const pid_t self = getpid();
+  const auto own = std::ranges::find(pool_->idle, self, &PooledVcpu::maker);
+  if (own != pool_->idle.end()) {
+    const PooledVcpu pooled = *own;
+    pool_->idle.erase(own);
+    Vcpu* const vcpu = pooled.vcpu;
     // A program in ring 0 may have left anything in its system registers.
     if (ring_ == ProgramRing::kRing0) {
       if (absl::Status status = vcpu->SetSystemState(); !status.ok()) return status;
     }
     // Nor does the last thread's FS and GS base belong to the next one.
     if (absl::Status status = vcpu->FetchSystemRegisters(); !status.ok()) return status;
-    return vcpu;
+    return pooled;
   }
   const auto index = static_cast<unsigned>(pool_->all.size());
   if (index >= layout::kMostVcpus) {
@@ -153,11 +160,11 @@ absl::StatusOr<Vcpu*> KvmEngine::TakeVcpu() {
   // A failed one uses its index up as well: KVM may know the vCPU already.
   pool_->all.push_back(vcpu.ok() ? *std::move(vcpu) : nullptr);
   if (!vcpu.ok()) return vcpu.status();
-  return pool_->all.back().get();
+  return PooledVcpu{pool_->all.back().get(), self};
 }
 
 absl::StatusOr<std::unique_ptr<runtime::EngineThread>> KvmEngine::CreateThread() {
-  absl::StatusOr<Vcpu*> vcpu = TakeVcpu();
+  const absl::StatusOr<PooledVcpu> vcpu = TakeVcpu();
   if (!vcpu.ok()) return vcpu.status();
   return std::make_unique<VcpuLease>(pool_, *vcpu);
 }

@@ -9,6 +9,8 @@
 #ifndef DUNEBOX_RUNTIME_KVM_KVM_ENGINE_H_
 #define DUNEBOX_RUNTIME_KVM_KVM_ENGINE_H_
 
+#include <sys/types.h>
+
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,13 +26,20 @@ namespace dunebox::kvm {
 
 class Vcpu;
 
+// A descriptor is known in the table of the process that made it, which a vforked child, in the same
+// memory, does not share: what such a child has made is of no use to its parent.
+struct PooledVcpu {
+  Vcpu* vcpu;
+  pid_t maker;
+};
+
 // All vCPUs of a VM, and which of them nobody uses. Outlives the engine while threads hold vCPUs.
 struct VcpuPool {
   VcpuPool();
   ~VcpuPool();
   std::mutex mutex;
   std::vector<std::unique_ptr<Vcpu>> all;
-  std::vector<Vcpu*> idle;
+  std::vector<PooledVcpu> idle;
 };
 
 class KvmEngine final : public runtime::ExecutionEngine {
@@ -52,7 +61,7 @@ class KvmEngine final : public runtime::ExecutionEngine {
   KvmEngine(std::unique_ptr<Vm> vm, const Probe& probe, memory::AddressSpace& space,
             ProgramRing ring);
   absl::Status Initialize();
-  absl::StatusOr<Vcpu*> TakeVcpu();
+  absl::StatusOr<PooledVcpu> TakeVcpu();
 
   const Probe probe_;
   const ProgramRing ring_;
