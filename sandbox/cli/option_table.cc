@@ -274,7 +274,9 @@ constexpr std::array<OptionRow, 11> kLearnOptions = {{
 
 constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 5> kCommands = {{
+constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
+
+constexpr std::array<CommandRow, 6> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -312,7 +314,8 @@ Exit status: that of the program; 128+N when signal N ended it; 124 when --time 
 --cpu-time did; 125 when Dunebox itself failed; 126 when PROG cannot be executed; 127
 when it was not found.
 )",
-     .options = kRunOptions},
+     .options = kRunOptions,
+     .operands = Operands::kProgram},
     {.name = "policy explain",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
      .summary = "Say in plain words what a program may do, and which option or line says so",
@@ -322,7 +325,8 @@ With --format=oci-seccomp the output is a profile for an engine of containers, o
 seccomp section of an OCI runtime configuration. It has nothing about files, network and limits, nor
 what Dunebox refuses in any case.
 )",
-     .options = kExplainOptions},
+     .options = kExplainOptions,
+     .operands = Operands::kProgram},
     {.name = "policy check",
      .synopsis = "FILE...",
      .summary = "Look for mistakes in policy files, together and in this order",
@@ -332,7 +336,8 @@ look or dangerous.
 
 Exit status: 0 when there is nothing to say, 1 when there is, 125 when a file cannot be read.
 )",
-     .options = kCheckOptions},
+     .options = kCheckOptions,
+     .operands = Operands::kFiles},
     {.name = "policy learn",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
      .summary = "Run PROG with everything allowed, and propose a policy for what it did",
@@ -343,7 +348,8 @@ you use them. Without PROG the proposal is made from LOG alone.
 
 Exit status: that of the program, 125 when no policy could be proposed.
 )",
-     .options = kLearnOptions},
+     .options = kLearnOptions,
+     .operands = Operands::kProgram},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",
@@ -351,6 +357,18 @@ Exit status: that of the program, 125 when no policy could be proposed.
          R"(Exit status: 0 when some engine can run programs here, 1 when none can.
 )",
      .options = kDoctorOptions},
+    {.name = "completion",
+     .synopsis = "bash|zsh|fish",
+     .summary = "Print a script that makes the shell complete dunebox's commands and options",
+     .details =
+         R"(An installation has them where the shells look for them. For this shell alone:
+
+  source <(dunebox completion bash)
+  source <(dunebox completion zsh)
+  dunebox completion fish | source
+)",
+     .options = kCompletionOptions,
+     .operands = Operands::kShell},
 }};
 
 }  // namespace

@@ -16,6 +16,7 @@
 
 #include "runtime/limits/session_limits.h"
 #include "sandbox/cli/argument_list.h"
+#include "sandbox/cli/completion.h"
 #include "sandbox/cli/help.h"
 #include "sandbox/cli/option_table.h"
 #include "sandbox/policy/policy_file.h"
@@ -350,6 +351,13 @@ Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   return settings.doctor;
 }
 
+Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
+  if (rest.size() == 1 && std::ranges::find(Shells(), rest.front()) != Shells().end()) {
+    return PrintText{CompletionScript(rest.front())};
+  }
+  return Usage(command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
+}
+
 // What a command makes of its words.
 struct FinishRow {
   std::string_view command;
@@ -362,6 +370,7 @@ constexpr FinishRow kFinishes[] = {
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},
     {"doctor", FinishDoctor},
+    {"completion", FinishCompletion},
 };
 
 bool AsksForHelp(Words words) {

@@ -46,7 +46,7 @@ struct DoctorCommand {
   doctor::ReportFormat format = doctor::ReportFormat::kText;
 };
 
-// --help and --version: the text goes to stdout and the exit status is 0.
+// --help, --version, completion: the text goes to stdout and the exit status is 0.
 struct PrintText {
   std::string text;
 };
