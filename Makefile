@@ -4,6 +4,7 @@
 #                  ENGINE=jit instead of what the machine is best at
 #   make test      install what is missing, build, run the whole suite
 #   make bench-lab count exits and instructions of single operations on emulated hardware
+#   make deb       Debian packages of it, in build/release/packages
 #   make           build (after `make deps`); make install PREFIX=/usr/local
 PREFIX ?= /usr/local
 PRESET ?= release
@@ -11,7 +12,7 @@ ENGINE ?= auto
 JOBS ?= $(shell nproc)
 BUILD := build/$(PRESET)
 
-.PHONY: all deps configure demo test bench-lab install clean
+.PHONY: all deps configure demo test bench-lab deb install clean
 
 all: configure
 	cmake --build $(BUILD) --parallel $(JOBS)
@@ -38,6 +39,12 @@ bench-lab:
 	$(MAKE) configure
 	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox bench_operations bench_true_static
 	tests/bench/lab/run $(BUILD) --json $(BUILD)/bench-lab.json --markdown $(BUILD)/bench-lab.md
+
+deb:
+	.ci/deps build demo package
+	$(MAKE) all
+	cpack --config $(BUILD)/CPackConfig.cmake -B $(BUILD)/packages
+	ls $(BUILD)/packages/*.deb
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
