@@ -14,6 +14,7 @@
 #include "sandbox/cli/options.h"
 #include "sandbox/cli/policy_commands.h"
 #include "sandbox/cli/policy_learn.h"
+#include "sandbox/cli/stat.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
 #include "sandbox/policy/oci_seccomp.h"
@@ -37,7 +38,15 @@ struct Execute {
   int operator()(const RunCommand& command) const {
     absl::StatusOr<runtime::SessionOptions> session = SessionOf(command);
     if (!session.ok()) return Fail(session.status());
-    return runtime::RunSession(*session);
+    return command.metrics_file.empty() ? runtime::RunSession(*session)
+                                        : RunWithMetrics(*session, command.metrics_file);
+  }
+
+  int operator()(const StatCommand& command) const {
+    absl::StatusOr<runtime::SessionOptions> session = SessionOf(command.run);
+    if (!session.ok()) return Fail(session.status());
+    const StatReport report{.file = session->statistics_file, .as_json = command.as_json};
+    return RunStat(*session, report, command.run.metrics_file);
   }
 
   int operator()(const ExplainCommand& command) const {

@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 45> kRunOptions = {{
+constexpr std::array<OptionRow, 46> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -138,6 +138,10 @@ constexpr std::array<OptionRow, 45> kRunOptions = {{
      .name = "--stats-file",
      .value_name = "FILE",
      .help = "where --stats goes instead of standard error"},
+    {.id = OptionId::kMetricsFile,
+     .name = "--metrics-file",
+     .value_name = "FILE",
+     .help = "write statistics of all processes to FILE at the end, for Prometheus"},
     {.id = OptionId::kJitCache,
      .name = "--jit-cache",
      .value_name = "MIB",
@@ -224,10 +228,19 @@ constexpr auto kExplainOptions = [] {
   return options;
 }();
 
-constexpr std::array<OptionRow, 2> kDoctorOptions = {{
-    {.id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"},
-    kHelpOption,
-}};
+constexpr OptionRow kJsonOption = {
+    .id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"};
+
+// Those of a run, but for its own kind of statistics.
+constexpr auto kStatOptions = [] {
+  std::array<OptionRow, kRunOptions.size()> options;
+  options[0] = kJsonOption;
+  std::ranges::copy_if(kRunOptions, options.begin() + 1,
+                       [](const OptionRow& option) { return option.id != OptionId::kStats; });
+  return options;
+}();
+
+constexpr std::array<OptionRow, 2> kDoctorOptions = {{kJsonOption, kHelpOption}};
 
 constexpr std::array<OptionRow, 11> kLearnOptions = {{
     {.id = OptionId::kLearnOutput,
@@ -276,7 +289,7 @@ constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
 constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 6> kCommands = {{
+constexpr std::array<CommandRow, 7> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -306,6 +319,9 @@ tmpfs). With --pids it gets EAGAIN, with --nofile EMFILE, with --fsize SIGXFSZ, 
 cannot raise any of them, not even as root. Sizes take K, M, G. --cpu-time is looked at
 ten times a second. PROG is searched with the caller's PATH, after --chdir.
 
+--metrics-file is written in one piece, under a name of its own first; not together with
+--stats.
+
 --json-status-fd: {"event":"started","pid":...,"engine":...,"isolation":...}, then
 {"event":"ended","exit_status":...,"signal":...,"reason":...,"limit":...}. The program
 does not have descriptor N.
@@ -315,6 +331,19 @@ Exit status: that of the program; 128+N when signal N ended it; 124 when --time 
 when it was not found.
 )",
      .options = kRunOptions,
+     .operands = Operands::kProgram},
+    {.name = "stat",
+     .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
+     .summary = "Run PROG, and say at the end what it and its children did and cost",
+     .details =
+         R"(Takes the options of 'dunebox run'. The report goes to standard error, or to --stats-file.
+It adds up what --stats=json says of each process: of those that a signal ended, other
+than for a fault of their own, nothing is known. While calls are counted no engine
+answers one by itself, so that each is seen.
+
+Exit status: that of 'dunebox run'.
+)",
+     .options = kStatOptions,
      .operands = Operands::kProgram},
     {.name = "policy explain",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",

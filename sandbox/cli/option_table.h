@@ -22,6 +22,7 @@ enum class OptionId : unsigned char {
   kTraceFile,
   kStats,
   kStatsFile,
+  kMetricsFile,
   kJitPerfMap,
   kJitCache,
   kJitDump,

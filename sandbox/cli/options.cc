@@ -38,7 +38,7 @@ struct SplitWords {
 struct Settings {
   RunCommand run;
   LearnCommand learn;  // but for `run`
-  DoctorCommand doctor;
+  bool json = false;
   ExplainFormat format = ExplainFormat::kText;
 };
 
@@ -150,7 +150,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
-  if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
+  if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile ||
+       id == OptionId::kMetricsFile) &&
+      value.empty()) {
     return "'' is not a file";
   }
   const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
@@ -224,6 +226,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kStatsFile:
       session.statistics_file = value;
       break;
+    case OptionId::kMetricsFile:
+      settings.run.metrics_file = value;
+      break;
     case OptionId::kJitPerfMap:
       session.diagnostics.perf_map = true;
       break;
@@ -252,7 +257,7 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       session.dry_run = true;
       break;
     case OptionId::kJson:
-      settings.doctor.format = doctor::ReportFormat::kJson;
+      settings.json = true;
       break;
     case OptionId::kHelp:
       break;
@@ -329,6 +334,12 @@ Command FinishRun(const CommandRow& command, Words program, Settings settings) {
   return std::move(settings.run);
 }
 
+Command FinishStat(const CommandRow& command, Words program, Settings settings) {
+  if (program.empty()) return Usage(command, "no program given");
+  TakeProgram(program, settings.run);
+  return StatCommand{std::move(settings.run), settings.json};
+}
+
 Command FinishExplain(const CommandRow&, Words program, Settings settings) {
   TakeProgram(program, settings.run);
   return ExplainCommand{std::move(settings.run), settings.format};
@@ -348,7 +359,7 @@ Command FinishCheck(const CommandRow& command, Words rest, Settings) {
 
 Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
-  return settings.doctor;
+  return DoctorCommand{settings.json ? doctor::ReportFormat::kJson : doctor::ReportFormat::kText};
 }
 
 Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
@@ -366,6 +377,7 @@ struct FinishRow {
 
 constexpr FinishRow kFinishes[] = {
     {"run", FinishRun},
+    {"stat", FinishStat},
     {"policy explain", FinishExplain},
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},

@@ -22,6 +22,13 @@ namespace dunebox::cli {
 struct RunCommand {
   runtime::SessionOptions session;  // what a policy decides is not in it yet
   policy::Policy policy;            // as stated
+  std::string metrics_file;         // for a collector, written at the end; empty: none
+};
+
+// A run whose statistics are added up; session.statistics_file is where they go.
+struct StatCommand {
+  RunCommand run;
+  bool as_json = false;
 };
 
 enum class ExplainFormat : unsigned char { kText, kOciSeccomp };
@@ -57,7 +64,7 @@ struct UsageError {
 };
 
 using Command =
-    std::variant<RunCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
+    std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);

@@ -68,8 +68,9 @@ std::string CommandSections() {
   std::string text;
   for (const CommandRow& command : Commands()) {
     text += fmt::format("## dunebox {}\n\n{}.\n\n", command.name, Plain(command.summary));
-    // Its options are those of another command, and the page is long enough.
-    if (command.name != "policy explain") {
+    // Those that take the options of a run add few, and the page is long enough.
+    const bool is_like_run = command.options.size() >= FindCommand("run")->options.size() && command.name != "run";
+    if (!is_like_run) {
       for (const OptionRow& option : command.options) {
         text += fmt::format("*{}*\n\t{}", Plain(Usage(option)), Plain(option.help));
         if (!option.default_value.empty()) text += fmt::format(" (default: {})", option.default_value);
