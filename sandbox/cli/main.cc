@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
+#include "sandbox/bench/operations.h"
 #include "sandbox/cli/options.h"
 #include "sandbox/cli/policy_commands.h"
 #include "sandbox/cli/policy_learn.h"
@@ -77,6 +78,8 @@ struct Execute {
 
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
 
+  int operator()(const BenchCommand& command) const { return bench::RunBench(command); }
+
   int operator()(const PrintText& print) const { return Print(print.text); }
 
   int operator()(const UsageError& error) const {
@@ -93,6 +96,9 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   if (const auto state_fd = dunebox::runtime::ResumeDescriptor(arguments)) {
     return dunebox::runtime::ResumeSession(*state_fd);
+  }
+  if (const auto operation = dunebox::bench::OperationAsked(arguments)) {
+    return dunebox::bench::RunOperation(*operation);
   }
   return std::visit(dunebox::cli::Execute{}, dunebox::cli::ParseCommandLine(arguments));
 }

@@ -240,6 +240,23 @@ constexpr auto kStatOptions = [] {
   return options;
 }();
 
+constexpr std::array<std::string_view, 2> kMeasuredEngines = {"kvm", "jit"};
+
+constexpr std::array<OptionRow, 4> kBenchOptions = {{
+    {.id = OptionId::kBenchEngine,
+     .name = "--engine",
+     .values = kMeasuredEngines,
+     .help = "measure this one, and fail without it; else those that run here",
+     .is_repeatable = true},
+    {.id = OptionId::kRepeat,
+     .name = "--repeat",
+     .value_name = "N",
+     .default_value = "5",
+     .help = "how often each is run, 1 to 1000"},
+    kJsonOption,
+    kHelpOption,
+}};
+
 constexpr std::array<OptionRow, 2> kDoctorOptions = {{kJsonOption, kHelpOption}};
 
 constexpr std::array<OptionRow, 11> kLearnOptions = {{
@@ -289,7 +306,7 @@ constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
 constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 7> kCommands = {{
+constexpr std::array<CommandRow, 8> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -386,6 +403,18 @@ Exit status: that of the program, 125 when no policy could be proposed.
          R"(Exit status: 0 when some engine can run programs here, 1 when none can.
 )",
      .options = kDoctorOptions},
+    {.name = "bench",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Measure what the sandbox costs on this machine",
+     .details =
+         R"(Without PROG single operations are measured, such as a system call, a page fault and a fork,
+and the start of a program; with PROG its time, with all rights and its output thrown away. Native
+runs and each engine take turns: compare the ratios, not the times of two reports.
+
+Exit status: 0, or 125 when something could not be run.
+)",
+     .options = kBenchOptions,
+     .operands = Operands::kProgram},
     {.name = "completion",
      .synopsis = "bash|zsh|fish",
      .summary = "Print a script that makes the shell complete dunebox's commands and options",

@@ -32,6 +32,8 @@ enum class OptionId : unsigned char {
   kExplainFormat,
   kLearnOutput,
   kLearnLog,
+  kBenchEngine,
+  kRepeat,
   kJson,
   kHelp,
 };

@@ -38,6 +38,7 @@ struct SplitWords {
 struct Settings {
   RunCommand run;
   LearnCommand learn;  // but for `run`
+  bench::BenchOptions bench;
   bool json = false;
   ExplainFormat format = ExplainFormat::kText;
 };
@@ -134,6 +135,12 @@ std::optional<int> DescriptorFrom(std::string_view value) {
   return static_cast<int>(*number);
 }
 
+std::optional<int> RepeatsFrom(std::string_view value) {
+  const std::optional<std::uint64_t> number = runtime::ParseCount(value);
+  if (!number || *number < 1 || *number > bench::kMostRepeats) return std::nullopt;
+  return static_cast<int>(*number);
+}
+
 // Of a setting of the policy: the words of its option are where its rules come from.
 std::string SetPolicy(const OptionRow& row, Words words, policy::Policy& policy) {
   const policy::SettingRow* const setting = policy::FindSettingOfFlag(row.name);
@@ -162,6 +169,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
+  }
+  if (id == OptionId::kRepeat && !RepeatsFrom(value)) {
+    return fmt::format("'{}' is not a number from 1 to {}", value, bench::kMostRepeats);
   }
   if ((id == OptionId::kJsonStatusFd || id == OptionId::kArgs) && !DescriptorFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, kOurDescriptors.least,
@@ -255,6 +265,12 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kDryRun:
       session.dry_run = true;
+      break;
+    case OptionId::kBenchEngine:
+      settings.bench.engines.push_back(value);
+      break;
+    case OptionId::kRepeat:
+      settings.bench.repeat = RepeatsFrom(value).value_or(settings.bench.repeat);
       break;
     case OptionId::kJson:
       settings.json = true;
@@ -362,6 +378,12 @@ Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   return DoctorCommand{settings.json ? doctor::ReportFormat::kJson : doctor::ReportFormat::kText};
 }
 
+Command FinishBench(const CommandRow&, Words program, Settings settings) {
+  settings.bench.program.assign(program.begin(), program.end());
+  settings.bench.as_json = settings.json;
+  return std::move(settings.bench);
+}
+
 Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
   if (rest.size() == 1 && std::ranges::find(Shells(), rest.front()) != Shells().end()) {
     return PrintText{CompletionScript(rest.front())};
@@ -382,6 +404,7 @@ constexpr FinishRow kFinishes[] = {
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},
     {"doctor", FinishDoctor},
+    {"bench", FinishBench},
     {"completion", FinishCompletion},
 };
 

@@ -15,6 +15,7 @@
 
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
+#include "sandbox/bench/bench.h"
 #include "sandbox/policy/policy.h"
 
 namespace dunebox::cli {
@@ -53,6 +54,9 @@ struct DoctorCommand {
   doctor::ReportFormat format = doctor::ReportFormat::kText;
 };
 
+// What was left unsaid is as the structure has it.
+using BenchCommand = bench::BenchOptions;
+
 // --help, --version, completion: the text goes to stdout and the exit status is 0.
 struct PrintText {
   std::string text;
@@ -64,7 +68,8 @@ struct UsageError {
 };
 
 using Command =
-    std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
+    std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand,
+                 BenchCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);
