@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -143,7 +144,7 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
       window_(std::move(window)),
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
-      arena_(std::make_shared<Arena>(window_)),
+      arena_(std::make_shared<Arena>(window_, window_->window().base)),
       kernel_(policy, space_, *this) {}
 
 Instance::~Instance() {
@@ -686,35 +687,53 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
   return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
 }
 
+// ---- memory and what else the host asks for ------------------------------------------------------
+
+absl::StatusOr<GuestRange> Instance::MapShared(std::uint64_t bytes) {
+  const SyscallResult mapped = space_.Map(
+      {.length = bytes, .prot = PROT_READ | PROT_WRITE, .flags = MAP_PRIVATE | MAP_ANONYMOUS});
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
+  const GuestVirt start{mapped.ToRegister()};
+  const GuestRange range{start, start + bytes};
+  space_.AddSealed(range, {.read = true, .write = true}, "[shared with the host]");
+  return range;
+}
+
+absl::StatusOr<internal::Block> Instance::Allocate(std::size_t size) {
+  absl::StatusOr<std::uint64_t> address =
+      arena_->Allocate(size, [this](std::uint64_t bytes) { return MapShared(bytes); });
+  if (!address.ok()) return address.status();
+  return internal::Block(arena_, *address, size);
+}
+
+bool Instance::Read(std::uint64_t from, std::span<std::byte> to) const {
+  return memory_.Read(from, to);
+}
+
+bool Instance::Write(std::uint64_t to, std::span<const std::byte> from) {
+  return memory_.Write(to, from);
+}
+
+absl::StatusOr<std::string> Instance::ReadString(std::uint64_t from, std::size_t most) const {
+  hostcalls::CopyResult<std::string> text = memory_.CopyInString(from, most, Errno{E2BIG});
+  if (text.ok()) return *std::move(text);
+  return absl::OutOfRangeError(text.error().value == E2BIG
+                                   ? "a string of the plugin's is longer than the host accepts"
+                                   : "the plugin points to what is not its memory");
+}
+
+std::string Instance::TakeOutput() { return kernel_.TakeOutput(); }
+std::vector<std::string> Instance::Denials() const { return kernel_.Denials(); }
+
 // ---- libraries ----------------------------------------------------------------------------------
 
+absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
+  absl::StatusOr<internal::Block> block = Allocate(text.size() + 1);
+  if (block.ok()) std::memcpy(block->host(), text.c_str(), text.size() + 1);
+  return block;
+}
+
 namespace {
-
-// Text for the plugin, as long as this lives.
-class SharedText {
- public:
-  static absl::StatusOr<SharedText> Make(Instance& instance, const std::string& text) {
-    absl::StatusOr<std::uint64_t> address =
-        instance.arena()->Allocate(text.size() + 1, instance.space());
-    if (!address.ok()) return address.status();
-    std::memcpy(instance.arena()->HostPointer(*address), text.c_str(), text.size() + 1);
-    return SharedText(instance.arena(), *address, text.size() + 1);
-  }
-  SharedText(SharedText&& other) noexcept = default;
-  SharedText& operator=(SharedText&&) = delete;
-  ~SharedText() {
-    if (arena_ != nullptr) arena_->Free(address_, size_);
-  }
-  std::uint64_t address() const { return address_; }
-
- private:
-  SharedText(std::shared_ptr<Arena> arena, std::uint64_t address, std::size_t size)
-      : arena_(std::move(arena)), address_(address), size_(size) {}
-
-  std::shared_ptr<Arena> arena_;
-  std::uint64_t address_;
-  std::size_t size_;
-};
 
 CallFrame WithArgument(std::uint64_t argument) {
   CallFrame frame;
@@ -726,7 +745,7 @@ CallFrame WithArgument(std::uint64_t argument) {
 
 absl::Status Instance::Load(const std::string& path) {
   kernel_.files().Allow(path);
-  absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
+  const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle =
       CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
@@ -741,7 +760,7 @@ absl::Status Instance::Load(const std::string& path) {
 }
 
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
-  absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
+  const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address =
       CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));

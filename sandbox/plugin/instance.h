@@ -30,6 +30,7 @@
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/arena.h"
+#include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
@@ -49,27 +50,32 @@ struct NewThread {
   std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
 };
 
-class Instance {
+class Instance final : public Guest {
  public:
   // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
   // bits give the same guest addresses.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
-  // Ends what still runs. No call is under way.
-  ~Instance();
-  Instance(const Instance&) = delete;
-  Instance& operator=(const Instance&) = delete;
+  // Ends what still runs.
+  ~Instance() override;
 
-  absl::Status Load(const std::string& path);
-  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name);
-  absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame);
-  // The guest address of a function that calls `callback`. It stays for good.
-  absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback);
+  absl::Status Load(const std::string& path) override;
+  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name) override;
+  absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame) override;
+  absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback) override;
+  absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  bool Read(std::uint64_t from, std::span<std::byte> to) const override;
+  bool Write(std::uint64_t to, std::span<const std::byte> from) override;
+  absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
+  std::optional<Failure> failure() const override;
+  std::string TakeOutput() override;
+  std::vector<std::string> Denials() const override;
+  std::string engine() const override { return "jit"; }
+  std::string isolation() const override { return "seg"; }
+  std::vector<std::string> confinement() const override { return {}; }
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
-  const std::shared_ptr<Arena>& arena() const { return arena_; }
   PluginKernel& kernel() { return kernel_; }
-  std::optional<Failure> failure() const;
 
   // ---- for the virtual kernel, from the thread that makes the call
 
@@ -120,6 +126,10 @@ class Instance {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  // For the arena.
+  absl::StatusOr<GuestRange> MapShared(std::uint64_t bytes);
+  // Text for the plugin.
+  absl::StatusOr<internal::Block> Share(const std::string& text);
   absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
