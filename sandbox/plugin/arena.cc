@@ -1,5 +1,7 @@
 #include "sandbox/plugin/arena.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -15,6 +17,21 @@ std::uint64_t RoundUp(std::uint64_t bytes) {
 }
 
 }  // namespace
+
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request) {
+  const hostcalls::SyscallResult mapped = space.Map(request);
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
+  const GuestVirt start{mapped.ToRegister()};
+  const GuestRange range{start, start + request.length};
+  space.AddSealed(range, {.read = true, .write = true}, "[shared with the host]");
+  return range;
+}
+
+absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes) {
+  return MapSealed(space, {.length = bytes,
+                           .prot = PROT_READ | PROT_WRITE,
+                           .flags = MAP_PRIVATE | MAP_ANONYMOUS});
+}
 
 void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {
   auto next = free_.lower_bound(address);

@@ -16,8 +16,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/address.h"
+#include "runtime/memory/address_space.h"
 
 namespace dunebox::plugin {
+
+// Pages of the guest's that it can neither unmap nor protect. kResourceExhausted: no room.
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request);
+// The same of this process's own, to read and write: what an arena of this process extends by.
+absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes);
 
 class Arena {
  public:

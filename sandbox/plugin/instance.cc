@@ -22,6 +22,7 @@
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/original_process.h"
 
 namespace dunebox::plugin {
 
@@ -124,17 +125,15 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 // ---- beginning and end --------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                             std::uint64_t random) {
-  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
-  if (!IsOriginalProcess()) {
-    return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
-  }
-  PrepareThread();
+                                                             std::uint64_t random,
+                                                             absl::FunctionRef<absl::Status()> before_guest) {
+  NoteOriginalProcess();
+  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
   std::unique_ptr<Instance> instance(new Instance(
       policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
-  if (absl::Status status = instance->Start(); !status.ok()) return status;
+  if (absl::Status status = instance->Start(before_guest); !status.ok()) return status;
   return instance;
 }
 
@@ -154,11 +153,15 @@ Instance::~Instance() {
   changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
 
-absl::Status Instance::Start() {
+absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
       {.cache_size = policy_.code_cache, .isolation = jit::Isolation::kSeg}, space_);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
+  if (absl::Status status = MakeGuestProgram(); !status.ok()) return status;
+  if (absl::Status status = before_guest(); !status.ok()) return status;
+  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
+  PrepareThread();
   if (absl::Status status = StartMain(); !status.ok()) return status;
   for (unsigned made = 1; made < policy_.host_threads; ++made) {
     if (absl::Status status = MakeLentThread(); !status.ok()) return status;
@@ -395,7 +398,7 @@ SyscallResult Instance::SendSignal(PluginThread& sender, pid_t target, int signa
   return kSuccess;
 }
 
-std::string Instance::SymbolAt(std::uint64_t address) const {
+std::string Instance::SymbolAt(std::uint64_t address) {
   std::string file;
   std::uint64_t offset = 0;
   space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
@@ -405,8 +408,7 @@ std::string Instance::SymbolAt(std::uint64_t address) const {
   });
   if (file.empty()) return {};
   const std::string name = file.substr(file.rfind('/') + 1);
-  loader::SymbolNames symbols;
-  const std::optional<std::string> symbol = symbols.NameOf(file, offset);
+  const std::optional<std::string> symbol = loader::NameAt(kernel_.files().Symbols(file), offset);
   return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
 }
 
@@ -650,9 +652,7 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
 
 absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
                                                 const CallFrame& frame) {
-  if (!IsOriginalProcess()) {
-    return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
-  }
+  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
   const std::uint64_t deadline = DeadlineIn(time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
@@ -689,19 +689,16 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
 
 // ---- memory and what else the host asks for ------------------------------------------------------
 
-absl::StatusOr<GuestRange> Instance::MapShared(std::uint64_t bytes) {
-  const SyscallResult mapped = space_.Map(
-      {.length = bytes, .prot = PROT_READ | PROT_WRITE, .flags = MAP_PRIVATE | MAP_ANONYMOUS});
-  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
-  const GuestVirt start{mapped.ToRegister()};
-  const GuestRange range{start, start + bytes};
-  space_.AddSealed(range, {.read = true, .write = true}, "[shared with the host]");
-  return range;
+absl::StatusOr<GuestRange> Instance::MapHostMemory(int fd, std::uint64_t bytes) {
+  return MapSealed(space_, {.length = bytes,
+                            .prot = PROT_READ | PROT_WRITE,
+                            .flags = MAP_SHARED | MAP_NORESERVE,
+                            .fd = fd});
 }
 
 absl::StatusOr<internal::Block> Instance::Allocate(std::size_t size) {
   absl::StatusOr<std::uint64_t> address =
-      arena_->Allocate(size, [this](std::uint64_t bytes) { return MapShared(bytes); });
+      arena_->Allocate(size, [this](std::uint64_t bytes) { return MapPrivate(space_, bytes); });
   if (!address.ok()) return address.status();
   return internal::Block(arena_, *address, size);
 }

@@ -21,6 +21,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/guest_memory.h"
@@ -53,8 +54,11 @@ struct NewThread {
 class Instance final : public Guest {
  public:
   // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
-  // bits give the same guest addresses.
-  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
+  // bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
+  // host's kernel, and nothing of the plugin's world has been read; what it returns is respected.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(
+      const Policy& policy, std::uint64_t random,
+      absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
   // Ends what still runs.
   ~Instance() override;
 
@@ -73,6 +77,9 @@ class Instance final : public Guest {
   std::string isolation() const override { return "seg"; }
   std::vector<std::string> confinement() const override { return {}; }
 
+  // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
+  absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
+
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
   PluginKernel& kernel() { return kernel_; }
@@ -85,7 +92,7 @@ class Instance final : public Guest {
   // To thread `target`, or, 0, to any.
   hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal);
   // "libz.so.1.2.13: deflate+0x1f"; empty when nothing is known of the address.
-  std::string SymbolAt(std::uint64_t address) const;
+  std::string SymbolAt(std::uint64_t address);
 
  private:
   // Why RunThread has returned.
@@ -110,7 +117,7 @@ class Instance final : public Guest {
 
   Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
 
-  absl::Status Start();
+  absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();
   absl::Status MakeLentThread();
@@ -126,8 +133,6 @@ class Instance final : public Guest {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
-  // For the arena.
-  absl::StatusOr<GuestRange> MapShared(std::uint64_t bytes);
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
   absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,

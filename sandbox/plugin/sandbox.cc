@@ -6,7 +6,6 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
-#include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
 
 namespace dunebox {
@@ -32,10 +31,6 @@ namespace {
 absl::Status CheckDemands(const Policy& policy) {
   if (policy.engine == Engine::kKvm) {
     return absl::UnimplementedError("plugins run under engine jit only");
-  }
-  if (policy.demand == Demand::kTwoWalls) {
-    return absl::UnimplementedError(
-        "two walls are demanded, and a plugin in this process has one: isolation seg");
   }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
@@ -140,6 +135,7 @@ std::string Sandbox::TakeOutput() { return state_->guest->TakeOutput(); }
 std::vector<std::string> Sandbox::Denials() const { return state_->guest->Denials(); }
 std::string Sandbox::engine() const { return state_->guest->engine(); }
 std::string Sandbox::isolation() const { return state_->guest->isolation(); }
+std::vector<std::string> Sandbox::confinement() const { return state_->guest->confinement(); }
 
 namespace internal {
 
@@ -167,19 +163,6 @@ absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std:
   if (called.ok()) std::memcpy(result, block->host(), size);
   return called;
 }
-
-Block& Block::operator=(Block&& other) noexcept {
-  std::swap(arena_, other.arena_);
-  std::swap(address_, other.address_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-Block::~Block() {
-  if (arena_ != nullptr) arena_->Free(address_, size_);
-}
-
-std::byte* Block::host() const { return arena_->HostPointer(address_); }
 
 }  // namespace internal
 }  // namespace dunebox
