@@ -180,12 +180,14 @@ TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
     sigset_t now;
     ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &now), 0);
     EXPECT_EQ(sigismember(&now, SIGTERM), 1);
-    EXPECT_EQ(sigismember(&now, SIGSEGV), 0);
+    // Where the host's thread runs no code of the plugin's, its mask is as it has set it.
+    EXPECT_EQ(sigismember(&now, SIGSEGV), IsInThisProcess() ? 0 : 1);
   }).join();
 }
 
 // A handler of the host's that runs while guest code does is not on the guest's stack.
 TEST_P(Failures, DoNotGetTheHostsHandlersOnTheirStack) {
+  if (!IsInThisProcess()) GTEST_SKIP() << "no guest code runs in the host's threads";
   Make({.deadline = absl::Milliseconds(300)});
   const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
   ASSERT_EQ(sigaltstack(&none, nullptr), 0);
