@@ -40,9 +40,9 @@ struct EnterOptions {
   std::size_t frame_pool = std::size_t{256} << 20;
 };
 
-// Moves the calling thread. One backend a process: a thread that was not made by one in it has to call Enter by
-// itself, with the same backend (kFailedPrecondition otherwise). Threads made from here on are in it from their
-// start; a forked child is in it too, with a machine of its own.
+// Moves the calling thread; in a thread that is in already it does nothing. One backend a process: a thread that was
+// not made by one in it has to call Enter by itself, with the same backend (kFailedPrecondition otherwise). Threads
+// made from here on are in it from their start; a forked child is in it too, with a machine of its own.
 // Errors: kUnavailable (no /dev/kvm, no virtualization hardware; the message says which), kPermissionDenied,
 // kInvalidArgument, kResourceExhausted.
 absl::Status Enter(const EnterOptions& options = {});
@@ -59,11 +59,14 @@ struct Capabilities {
   bool privileged_instructions = false;  // MOV CR3, INVLPG, RDMSR, ... are the program's
   bool protect = false;                  // PageTable::Current().Protect
   bool dirty = false;                    // TestAndClearDirty
+  // A system call may write to a clean page, as the program may, and is told of too. Without it such a call fails with
+  // EFAULT until the program itself has written to the page.
+  bool dirty_system_calls = false;
   bool accessed = false;                 // TestAndClearAccessed
   bool separate_tables = false;          // PageTable::Create, Clone, Activate
   bool large_pages = false;              // 2 MiB leaves
   bool page_fault_handler = false;       // SetPageFaultHandler
-  bool vectors = false;                  // SetTrapHandler for every exception
+  std::uint32_t trap_vectors = 0;        // bit N: SetTrapHandler(N)
   bool user_mode = false;                // RunUser
   bool pcid = false;                     // Activate keeps translations of other tables
 };

@@ -45,7 +45,7 @@ enum class Tracking : std::uint8_t { kDirty, kAccessed };
 // What a table says about one page, or about one large page.
 struct Mapping {
   Range page;            // of kPageSize or kLargePageSize
-  std::uintptr_t memory; // the address of the same memory in Current()
+  std::uintptr_t memory = 0;  // the address of the same memory in Current()
   Rights rights = Rights::kNone;
   Ring ring = Ring::kSupervisor;
   bool dirty = false;
@@ -118,7 +118,9 @@ class PageTable {
   // Of the table, for MOV CR3. 0 where tables are not the hardware's.
   std::uint64_t root() const;
 
+  // The library's own: what serves this table; null for one that was moved from, and for Current() before Enter.
   class Implementation;
+  Implementation* implementation() const;
 
  private:
   explicit PageTable(std::unique_ptr<Implementation> implementation);

@@ -40,7 +40,7 @@ struct PageFault {
   Access access;
   bool present;            // the page is mapped, its rights were not enough
   bool from_user;          // ring 3 did it
-  TrapFrame* frame;        // null where the backend does not have it
+  TrapFrame& frame;
 };
 
 using TrapHandler = Resolution (*)(TrapFrame& frame);
@@ -49,7 +49,7 @@ using PageFaultHandler = Resolution (*)(PageFault& fault);
 enum class HandlerKind : std::uint8_t { kFull, kLight };
 
 // For one vector, 0 to 31 but #PF, #NMI, #DF, #MC: kInvalidArgument for those. Null gives it back. kUnimplemented
-// without the capability `vectors`.
+// where Capabilities::trap_vectors has not its bit.
 absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind = HandlerKind::kFull);
 
 // For page faults that the process's own mappings do not resolve, protections by PageTable::Protect included. Null
