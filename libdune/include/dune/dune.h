@@ -33,11 +33,19 @@ enum class Wanted : std::uint8_t {
   kSoftware,  // for comparison, and for programs that want the same behaviour everywhere
 };
 
+// How kSoftware finds out what was written to.
+enum class DirtyMethod : std::uint8_t {
+  kBest,    // kKernel where the kernel has it, otherwise kFaults
+  kKernel,  // userfaultfd's asynchronous write protection and PAGEMAP_SCAN: Linux 6.7, or kUnavailable
+  kFaults,  // mprotect and SIGSEGV
+};
+
 struct EnterOptions {
   Wanted backend = Wanted::kBest;
   // Memory that page tables and copies of copy-on-write pages are taken from, reserved at once and used as needed.
   // Range: 1 MiB to 1 TiB.
   std::size_t frame_pool = std::size_t{256} << 20;
+  DirtyMethod dirty_method = DirtyMethod::kBest;  // of kSoftware; ring 0 asks the page tables
 };
 
 // Moves the calling thread; in a thread that is in already it does nothing. One backend a process: a thread that was

@@ -84,8 +84,9 @@ class PageTable {
   absl::Status Unmap(Range range);
 
   // Changes the rights of what is mapped; in Current() they are a limit on top of those the process has given (mprotect),
-  // until they are given back with Rights::kAll. kNotFound: nothing is mapped there (in Current(): the process has
-  // nothing there).
+  // until they are given back with Rights::kAll, which is to happen before the program changes them by itself. kNotFound:
+  // nothing is mapped in a part of the range (in Current(): the process has nothing there), and nothing was changed.
+  // kResourceExhausted: no room for so many different rights; a part of the range may have the old ones.
   absl::Status Protect(Range range, Rights rights);
 
   // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts: what one maps there
@@ -98,12 +99,13 @@ class PageTable {
   absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const;
 
   // From now on it is known what is written to (or used) in `range`, whose pages begin clean. Costs what the backend
-  // costs: nothing in ring 0, write protection by userfaultfd in software.
+  // costs: nothing in ring 0, a fault for the first write to each page in software. kNotFound: a part is not mapped.
   absl::Status Track(Range range, Tracking tracking);
   absl::Status Untrack(Range range, Tracking tracking);
   // Calls `visitor` for the parts of `range` (tracked, else kFailedPrecondition) that were written to (used) since the
   // last call, merged where neighbours, in order, and makes them clean. A write that happens meanwhile is told by this
-  // call or by the next.
+  // call or by the next. In a forked child the first call may tell of more than was written to. On an error everything
+  // counts as written; kFailedPrecondition also where memory was mapped anew in the range, and has to be tracked again.
   absl::Status TestAndClearDirty(Range range, absl::FunctionRef<void(Range)> visitor);
   absl::Status TestAndClearAccessed(Range range, absl::FunctionRef<void(Range)> visitor);
 

@@ -5,10 +5,14 @@
 //     return dune::Resolution::kResume;
 //   });
 //
-// A handler may use the whole C++ library: it runs on a stack of its own (64 KiB a thread), with the vector registers
-// saved. A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
+// A handler may use the whole C++ library: it runs on a stack of its own (64 KiB a thread; in software, for threads that
+// called Enter themselves), with the vector registers saved. A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
 // with -mgeneral-regs-only; it is what a short trap costs least with. A handler may fault itself; four deep, then the
-// program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads.
+// program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads that are in.
+//
+// In software an exception is a signal: the disposition that the program had before gets what no handler takes, and one
+// that it installs later takes the exceptions away from here. A fault that the kernel meets in a system call is none; the
+// call fails with EFAULT.
 #ifndef DUNE_TRAP_H_
 #define DUNE_TRAP_H_
 
