@@ -93,17 +93,23 @@ Resolution CallHandler(TrapFrame& frame, std::uintptr_t address) {
   return handler(fault);
 }
 
+// A page fault that is the backend's own doing. First, and in every thread.
+bool Resolve(const greg_t* registers) {
+  const auto error = static_cast<std::uint64_t>(registers[REG_ERR]);
+  if (registers[REG_TRAPNO] != kPageFaultVector || (error & kErrorKey) != 0) return false;
+  const Resolver resolve = resolver.load(std::memory_order_acquire);
+  return resolve != nullptr && resolve(static_cast<std::uintptr_t>(registers[REG_CR2]),
+                                       NeededFor(AccessOf(error)));
+}
+
 // Whether the program can go on with the registers in `registers`.
 bool Handle(greg_t* registers) {
+  if (Resolve(registers)) return true;
   TrapFrame frame;
-  CopyRegisters(registers, frame);
-  const auto address = static_cast<std::uintptr_t>(registers[REG_CR2]);
-  if (frame.vector == kPageFaultVector && (frame.error & kErrorKey) == 0) {
-    const Resolver resolve = resolver.load(std::memory_order_acquire);
-    if (resolve != nullptr && resolve(address, NeededFor(AccessOf(frame.error)))) return true;
-  }
   if (!IsThreadIn() || !BeginHandler(&frame)) return false;
-  const Resolution resolution = CallHandler(frame, address);
+  CopyRegisters(registers, frame);
+  const Resolution resolution =
+      CallHandler(frame, static_cast<std::uintptr_t>(registers[REG_CR2]));
   EndHandler();
   if (resolution == Resolution::kPass) return false;
   CopyRegisters(frame, registers);
