@@ -30,11 +30,33 @@ inline constexpr std::uint64_t kFrame = 0x000f'ffff'ffff'f000;
 inline constexpr std::uint64_t kLimited = 1 << 9, kMayRead = 1 << 10, kMayWrite = 1 << 11,
                                kMayExecute = std::uint64_t{1} << 52;
 inline constexpr std::uint64_t kPinned = std::uint64_t{1} << 53;  // needed by the stubs: stays
-inline constexpr std::uint64_t kOwned = std::uint64_t{1}
-                                        << 54;  // the frame is the table's to give back
+inline constexpr std::uint64_t kOwned = std::uint64_t{1} << 54;   // the frame is the pool's
 inline constexpr std::uint64_t kCopyOnWrite = std::uint64_t{1} << 55;
+// What the process has given, in Current(); the frame is right even where the limit leaves the
+// entry not present.
+inline constexpr std::uint64_t kKnown = std::uint64_t{1} << 56,
+                               kGivenWrite = std::uint64_t{1} << 57,
+                               kGivenExecute = std::uint64_t{1} << 58;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
+// Of an entry that leads to a table: that is another page table's, PageTable::Share.
+inline constexpr std::uint64_t kForeign = 1 << 9;
 }  // namespace bits
+
+// An entry of Current() with the processor's bits as given rights and limit have them.
+constexpr std::uint64_t WithRights(std::uint64_t word) {
+  word &= ~(bits::kPresent | bits::kWritable | bits::kNoExecute);
+  if ((word & bits::kKnown) == 0) return word;
+  const bool limited = (word & bits::kLimited) != 0;
+  // On x86 what can be written or executed can be read.
+  if (limited && (word & (bits::kMayRead | bits::kMayWrite | bits::kMayExecute)) == 0) return word;
+  const bool write = (word & bits::kGivenWrite) != 0 && (!limited || (word & bits::kMayWrite) != 0);
+  const bool execute =
+      (word & bits::kGivenExecute) != 0 && (!limited || (word & bits::kMayExecute) != 0);
+  return word | bits::kPresent | (write ? bits::kWritable : 0) | (execute ? 0 : bits::kNoExecute);
+}
+static_assert(WithRights(0x5000 | bits::kKnown | bits::kGivenWrite | bits::kGivenExecute) ==
+              (0x5003 | bits::kKnown | bits::kGivenWrite | bits::kGivenExecute));
+static_assert(WithRights(bits::kKnown | bits::kLimited) == (bits::kKnown | bits::kLimited));
 
 inline Entry* TableAt(std::uint64_t word) {
   return reinterpret_cast<Entry*>(AddressOf(word & bits::kFrame));

@@ -56,22 +56,21 @@ bool ParseMapsLine(const char* line, std::size_t size, Area* area) {
   return true;
 }
 
-bool MemoryMaps::Find(std::uint64_t address, Area* area) const {
+bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
   const long fd = RawCall(SYS_openat, proc_, "self/maps", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
   char text[4096 + 512];
   std::size_t held = 0;
-  bool found = false, passed = false;
-  while (!found && !passed) {
+  bool found = false;
+  while (!found) {
     const long got = RawCall(SYS_read, fd, text + held, sizeof(text) - held);
     if (got <= 0) break;
     held += static_cast<std::size_t>(got);
     std::size_t line = 0;
-    for (std::size_t place = 0; place < held && !found && !passed; ++place) {
+    for (std::size_t place = 0; place < held && !found; ++place) {
       if (text[place] != '\n') continue;
       if (ParseMapsLine(text + line, place - line, area)) {
-        found = address >= area->begin && address < area->end;
-        passed = area->begin > address;
+        found = address < area->end;
       }
       line = place + 1;
     }

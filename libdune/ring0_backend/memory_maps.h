@@ -27,7 +27,11 @@ class MemoryMaps {
   // served.
   explicit constexpr MemoryMaps(int proc = -1) : proc_(proc) {}
   // False: nothing is mapped at `address`.
-  bool Find(std::uint64_t address, Area* area) const;
+  bool Find(std::uint64_t address, Area* area) const {
+    return FindFrom(address, area) && area->begin <= address;
+  }
+  // The first area that ends behind `address`.
+  bool FindFrom(std::uint64_t address, Area* area) const;
 
  private:
   int proc_;

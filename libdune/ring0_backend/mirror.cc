@@ -30,11 +30,11 @@ unsigned LimitOf(std::uint64_t word) {
 
 // The leaf for a page of `rights`, whose entry is `old`.
 std::uint64_t LeafFor(std::uint64_t physical, unsigned rights, std::uint64_t old) {
-  const unsigned allowed = rights & LimitOf(old);
   const std::uint64_t kept = old & kKept;
-  if (allowed == 0) return kept;
-  return kept | physical | bits::kPresent | ((allowed & Area::kWrite) != 0 ? bits::kWritable : 0) |
-         ((allowed & Area::kExecute) != 0 ? 0 : bits::kNoExecute);
+  if (rights == 0) return kept;
+  return WithRights(kept | physical | bits::kKnown |
+                    ((rights & Area::kWrite) != 0 ? bits::kGivenWrite : 0) |
+                    ((rights & Area::kExecute) != 0 ? bits::kGivenExecute : 0));
 }
 
 unsigned NeededFor(std::uint64_t error_code) {

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "libdune/ring0_backend/current_table.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/run_loop.h"
@@ -134,6 +135,7 @@ absl::Status ReserveMemory(std::size_t frame_pool) {
       mmap(nullptr, ring0::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return HostError("cannot map the vCPUs' shared page", -errno);
   vm.shared_page = static_cast<std::byte*>(shared);
+  vm.flush_page = vm.shared_page + ring0::kPage;
   return absl::OkStatus();
 }
 
@@ -196,6 +198,15 @@ class Ring0Machine final : public Machine {
     return absl::OkStatus();
   }
 
+  absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) override {
+    ring0::SetHandler(vector, handler, kind);
+    return absl::OkStatus();
+  }
+  absl::Status SetPageFaultHandler(PageFaultHandler handler, HandlerKind kind) override {
+    ring0::SetHandler(handler, kind);
+    return absl::OkStatus();
+  }
+
  private:
   absl::Status EnterMasked(std::uint64_t mask, const dunebox::abi::AlternateStack& signal_stack) {
     long error = 0;
@@ -220,9 +231,13 @@ class Ring0Machine final : public Machine {
     return absl::OkStatus();
   }
 
-  class CurrentTable final : public PageTable::Implementation {};
-  CurrentTable current_;
-  Capabilities capabilities_{.privileged_instructions = true};
+  ring0::CurrentTable current_;
+  Capabilities capabilities_{.privileged_instructions = true,
+                             .protect = true,
+                             .dirty = true,
+                             .accessed = true,
+                             .page_fault_handler = true,
+                             .trap_vectors = ring0::kSettableVectors};
 };
 
 }  // namespace

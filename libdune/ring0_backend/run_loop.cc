@@ -1,5 +1,6 @@
 #include "libdune/ring0_backend/run_loop.h"
 
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include <cerrno>
@@ -174,6 +175,14 @@ void OnSystemCall(Thread* thread) {
   dune_leave(&registers, &thread->id);
 }
 
+// The program has just written to the page, so KVM has it among its translations; taking it away
+// there makes KVM have every vCPU forget all it has translated, and wait until they have.
+void FlushAll() {
+  const LoopLock::Holder holder(vm.lock);
+  RawCall(SYS_mprotect, vm.flush_page, kPage, PROT_READ);
+  RawCall(SYS_mprotect, vm.flush_page, kPage, PROT_READ | PROT_WRITE);
+}
+
 void OnHypercall(Thread* thread) {
   kvm_regs& registers = Registers(thread);
   registers.rip = Address(dune_hypercall_return);
@@ -187,7 +196,7 @@ void OnHypercall(Thread* thread) {
       }
       LeaveLoop(thread);
     case Hypercall::kFlushAll:
-      registers.rax = 0;
+      FlushAll();
       return;
   }
   Fatal("a hypercall that there is not", static_cast<long>(registers.rdi));

@@ -12,6 +12,16 @@ constinit TrapHandlers trap_handlers;
 
 namespace {
 
+void SetHandled(unsigned vector, bool on) {
+  std::atomic_ref<std::uint64_t> handled(vm.shared->handled);
+  const std::uint64_t bit = std::uint64_t{1} << vector;
+  if (on) {
+    handled.fetch_or(bit);
+  } else {
+    handled.fetch_and(~bit);
+  }
+}
+
 // The program's own limit forbids the access that failed; then the loop need not be asked.
 bool IsLimited(std::uint64_t address, std::uint64_t error) {
   if (address >= kAddressesEnd) return false;
@@ -50,6 +60,19 @@ int DispatchPageFault(TrapFrame* frame, std::uint64_t address, bool asked) {
 }
 
 }  // namespace
+
+// Kind before handler before bit: who sees the bit sees the rest.
+void SetHandler(unsigned vector, TrapHandler handler, HandlerKind kind) {
+  if (handler != nullptr) trap_handlers.kinds[vector].store(kind);
+  trap_handlers.by_vector[vector].store(handler);
+  SetHandled(vector, handler != nullptr);
+}
+void SetHandler(PageFaultHandler handler, HandlerKind kind) {
+  if (handler != nullptr) trap_handlers.kinds[DUNE_VECTOR_PAGE_FAULT].store(kind);
+  trap_handlers.page_fault.store(handler);
+  SetHandled(DUNE_VECTOR_PAGE_FAULT, handler != nullptr);
+}
+
 }  // namespace dune::ring0
 
 int dune_dispatch_trap(dune::TrapFrame* frame, std::uint64_t address, unsigned asked) {

@@ -18,6 +18,13 @@ struct TrapHandlers {
 };
 extern TrapHandlers trap_handlers;
 
+// All exceptions but those that have a call of their own or are not the program's: #PF, NMI, #DF,
+// #MC.
+inline constexpr std::uint32_t kSettableVectors = 0x003b'3cfb;
+
+void SetHandler(unsigned vector, TrapHandler handler, HandlerKind kind);
+void SetHandler(PageFaultHandler handler, HandlerKind kind);
+
 }  // namespace dune::ring0
 
 // ring0_entry.S: handler(argument) with x87 and vector state saved around it, and a fresh one

@@ -101,6 +101,7 @@ struct Vm {
   std::uint64_t root = 0;  // guest-physical, of Current()
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
+  std::byte* flush_page = nullptr;  // see FlushAll
 
   std::atomic<unsigned> places{0};
   Thread* threads[kMostThreads] = {};
