@@ -23,6 +23,10 @@ absl::Status NothingAt(std::uintptr_t address) {
   return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
 }
 
+absl::Status NotTracked() {
+  return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
+}
+
 absl::Status NoFrame() {
   return absl::ResourceExhaustedError("EnterOptions::frame_pool has no frame left for a table");
 }
@@ -77,6 +81,18 @@ constexpr std::uint64_t BitOf(Tracking tracking) {
   return tracking == Tracking::kDirty ? bits::kDirty : bits::kAccessed;
 }
 
+constexpr std::uint64_t TrackBitOf(Tracking tracking) {
+  return tracking == Tracking::kDirty ? bits::kTrackDirty : bits::kTrackAccessed;
+}
+
+// The first address of the range where the process has nothing; its end: there is none.
+std::uintptr_t FindHole(Range range) {
+  std::uintptr_t at = range.begin;
+  for (Area area; at < range.end() && vm.maps.Find(at, &area); at = area.end) {
+  }
+  return std::min(at, range.end());
+}
+
 void Append(std::vector<Range>& ranges, std::uintptr_t page) {
   if (!ranges.empty() && ranges.back().end() == page) {
     ranges.back().size += kPageSize;
@@ -125,19 +141,34 @@ void FlushRange(Range range) {
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
 }
 
+namespace {
+
+// Of every page it is known what the process has there, so there is something. Needs no system
+// call.
+bool IsKnown(Range range) {
+  for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
+    const Entry* const entry = FindEntry(vm.root, page, 1);
+    if (entry == nullptr || (entry->load(std::memory_order_relaxed) & bits::kKnown) == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
 absl::Status CurrentTable::Protect(Range range, Rights rights) {
   if (!IsInRing0()) return NotInRing0();
   if (range.end() > kAddressesEnd) return NothingAt(kAddressesEnd);
   const std::uint64_t limit = LimitFor(rights);
-  Area area;
+  if (!IsKnown(range)) {
+    if (const std::uintptr_t hole = FindHole(range); hole != range.end()) return NothingAt(hole);
+  }
   bool less = false;
   for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
     Entry* const entry = MakeEntry(vm.root, page, 1);
     if (entry == nullptr) return NoFrame();
     std::uint64_t old = entry->load(std::memory_order_relaxed);
-    if ((old & bits::kKnown) == 0 && page >= area.end && !vm.maps.Find(page, &area)) {
-      return NothingAt(page);
-    }
     if ((old & bits::kPinned) != 0) {
       return absl::InvalidArgumentError("a page that ring 0 itself needs");
     }
@@ -174,8 +205,24 @@ absl::Status CurrentTable::Visit(Range range,
   return absl::OkStatus();
 }
 
+// A mapping that came where a tracked one went is not tracked: its entries do not say so.
+void CurrentTable::LeaveOutUnmapped(Tracking tracking) {
+  const auto kind = static_cast<unsigned>(tracking);
+  const std::uint64_t lost = vm.tracking_lost.load();
+  if (lost == lost_[kind]) return;
+  lost_[kind] = lost;
+  std::vector<Range> left;
+  for (const Range one : tracked_[kind]) {
+    ForEachEntry(vm.root, one.begin, one.end(), [&](std::uint64_t page, Entry& entry, int) {
+      if ((entry.load() & TrackBitOf(tracking)) != 0) Append(left, page);
+    });
+  }
+  tracked_[kind] = std::move(left);
+}
+
 bool CurrentTable::IsTracked(Range range, Tracking tracking) {
   const std::lock_guard lock(mutex_);
+  LeaveOutUnmapped(tracking);
   const auto& tracked = tracked_[static_cast<unsigned>(tracking)];
   return std::ranges::any_of(
       tracked, [&](Range one) { return one.begin <= range.begin && range.end() <= one.end(); });
@@ -186,6 +233,13 @@ absl::Status CurrentTable::Track(Range range, Tracking tracking) {
   if (range.end() > kAddressesEnd) return NothingAt(kAddressesEnd);
   {
     const std::lock_guard lock(mutex_);
+    LeaveOutUnmapped(tracking);
+    if (const std::uintptr_t hole = FindHole(range); hole != range.end()) return NothingAt(hole);
+    for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
+      Entry* const entry = MakeEntry(vm.root, page, 1);
+      if (entry == nullptr) return NoFrame();
+      entry->fetch_or(TrackBitOf(tracking));
+    }
     auto& tracked = tracked_[static_cast<unsigned>(tracking)];
     // Neighbours and what overlaps become one range.
     Range all = range;
@@ -202,7 +256,10 @@ absl::Status CurrentTable::Track(Range range, Tracking tracking) {
 }
 
 absl::Status CurrentTable::Untrack(Range range, Tracking tracking) {
+  if (!IsTracked(range, tracking)) return NotTracked();
   const std::lock_guard lock(mutex_);
+  ForEachEntry(vm.root, range.begin, range.end(),
+               [&](std::uint64_t, Entry& entry, int) { entry.fetch_and(~TrackBitOf(tracking)); });
   auto& tracked = tracked_[static_cast<unsigned>(tracking)];
   std::vector<Range> left;
   for (const Range one : tracked) {
@@ -220,9 +277,7 @@ absl::Status CurrentTable::Untrack(Range range, Tracking tracking) {
 absl::Status CurrentTable::TestAndClear(Range range, Tracking tracking,
                                         absl::FunctionRef<void(Range)> visitor) {
   if (!IsInRing0()) return NotInRing0();
-  if (!IsTracked(range, tracking)) {
-    return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
-  }
+  if (!IsTracked(range, tracking)) return NotTracked();
   std::vector<Range> parts;
   if (tracking == Tracking::kDirty) {
     parts = WrittenParts(range);

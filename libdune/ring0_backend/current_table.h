@@ -36,8 +36,11 @@ class CurrentTable final : public PageTable::Implementation {
  private:
   bool IsTracked(Range range, Tracking tracking);
 
+  void LeaveOutUnmapped(Tracking tracking);
+
   std::mutex mutex_;
   std::vector<Range> tracked_[2];  // by Tracking; apart from each other
+  std::uint64_t lost_[2] = {};     // Vm::tracking_lost when it was last looked at
 };
 
 }  // namespace dune::ring0

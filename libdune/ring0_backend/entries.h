@@ -37,6 +37,10 @@ inline constexpr std::uint64_t kCopyOnWrite = std::uint64_t{1} << 55;
 inline constexpr std::uint64_t kKnown = std::uint64_t{1} << 56,
                                kGivenWrite = std::uint64_t{1} << 57,
                                kGivenExecute = std::uint64_t{1} << 58;
+// PageTable::Track. Protection keys, which these bits would be, are off in the guest.
+inline constexpr std::uint64_t kTrackDirty = std::uint64_t{1} << 59,
+                               kTrackAccessed = std::uint64_t{1} << 60;
+inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table: that is another page table's, PageTable::Share.
 inline constexpr std::uint64_t kForeign = 1 << 9;

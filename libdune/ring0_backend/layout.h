@@ -99,7 +99,7 @@ inline constexpr std::uint64_t kSignalStackAt = 0x14000;
 inline constexpr std::uint64_t kSignalStackBytes = 0xc000;
 inline constexpr std::uint64_t kThreadAt = 0x20000;
 inline constexpr std::uint64_t kHandlerStackAt = 0x30000;
-inline constexpr std::uint64_t kHandlerStackBytes = 0x10000;
+inline constexpr std::uint64_t kHandlerStackBytes = 0x10000;  // four quarters, ring0_entry.S
 inline constexpr std::uint64_t kBlockBytes = 0x40000;
 
 constexpr std::uint64_t AliasOfBlock(unsigned index) {

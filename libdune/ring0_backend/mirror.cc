@@ -19,7 +19,8 @@ namespace dune::ring0 {
 namespace {
 
 // What stays in an entry whose page is looked up again.
-constexpr std::uint64_t kKept = bits::kLimit | bits::kPinned | bits::kAccessed | bits::kDirty;
+constexpr std::uint64_t kKept =
+    bits::kLimit | bits::kTracked | bits::kPinned | bits::kAccessed | bits::kDirty;
 
 unsigned LimitOf(std::uint64_t word) {
   if ((word & bits::kLimited) == 0) return Area::kRead | Area::kWrite | Area::kExecute;
@@ -86,7 +87,8 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code) {
 void Forget(std::uint64_t begin, std::uint64_t size) {
   if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;  // the kernel refuses it
   ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t, Entry& entry, int) {
-    if ((entry.load(std::memory_order_relaxed) & bits::kPinned) == 0) entry.store(0);
+    if ((entry.load(std::memory_order_relaxed) & bits::kPinned) != 0) return;
+    if ((entry.exchange(0) & bits::kTracked) != 0) vm.tracking_lost.fetch_add(1);
   });
 }
 

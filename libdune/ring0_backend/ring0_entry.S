@@ -81,11 +81,17 @@ deliver:
         ja      .Ltop
         cmpq    %rcx, %rdx
         jbe     .Ltop
-        leaq    -128(%rdx), %rdi
-        addq    $0x2000, %rcx
-        // No room for one more handler: a signal.
-        cmpq    %rcx, %rdi
-        jb      passed_out
+        // A quarter of the stack each, and below what the interrupted one has used.
+        subq    %rdi, %rdx
+        negq    %rdx
+        addq    $128, %rdx
+        shrq    $14, %rdx
+        incq    %rdx
+        // Four deep: a signal.
+        cmpq    $4, %rdx
+        jae     passed_out
+        shlq    $14, %rdx
+        subq    %rdx, %rdi
 .Ltop:
         andq    $-64, %rdi
         subq    $192, %rdi

@@ -199,6 +199,9 @@ class Ring0Machine final : public Machine {
   }
 
   absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) override {
+    if ((capabilities_.trap_vectors >> vector & 1) == 0) {
+      return absl::UnimplementedError("the processor has no such exception");
+    }
     ring0::SetHandler(vector, handler, kind);
     return absl::OkStatus();
   }

@@ -98,7 +98,8 @@ struct Vm {
   std::atomic<std::uint64_t> pool_used{0};
   std::atomic<std::uint64_t> free_frames{0};  // a stack: index + 1 in the low half, a count above
 
-  std::uint64_t root = 0;  // guest-physical, of Current()
+  std::atomic<std::uint64_t> tracking_lost{0};  // tracked pages that were unmapped
+  std::uint64_t root = 0;                       // guest-physical, of Current()
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
   std::byte* flush_page = nullptr;  // see FlushAll
