@@ -9,12 +9,6 @@
 namespace dune::ring0 {
 namespace {
 
-bool IsInRing0() {
-  std::uint64_t selector = 0;
-  asm volatile("mov %%cs, %0" : "=r"(selector));
-  return (selector & 3) == 0;
-}
-
 absl::Status NotInRing0() {
   return absl::FailedPreconditionError("this thread is not in ring 0; see dune::Enter");
 }
@@ -29,11 +23,6 @@ absl::Status NotTracked() {
 
 absl::Status NoFrame() {
   return absl::ResourceExhaustedError("EnterOptions::frame_pool has no frame left for a table");
-}
-
-void ReloadTranslations() {
-  std::uint64_t root = 0;
-  asm volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(root) : : "memory");
 }
 
 std::uint64_t LimitFor(Rights rights) {
@@ -126,20 +115,6 @@ std::vector<Range> WrittenParts(Range range) {
 }
 
 }  // namespace
-
-void FlushRange(Range range) {
-  constexpr std::size_t kMostSingly = 32 * kPageSize;
-  if (range.size <= kMostSingly) {
-    for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
-      asm volatile("invlpg (%0)" : : "r"(page) : "memory");
-    }
-  } else {
-    ReloadTranslations();
-  }
-  if (vm.entered.load() <= 1) return;
-  *reinterpret_cast<volatile std::byte*>(vm.flush_page) = std::byte{1};
-  dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
-}
 
 namespace {
 
@@ -303,7 +278,7 @@ absl::Status CurrentTable::TestAndClear(Range range, Tracking tracking,
 
 absl::Status CurrentTable::Activate() {
   if (!IsInRing0()) return NotInRing0();
-  asm volatile("mov %0, %%cr3" : : "r"(vm.root) : "memory");
+  UseTable(vm.root);
   return absl::OkStatus();
 }
 

@@ -14,11 +14,9 @@
 #include <vector>
 
 #include "libdune/backend.h"
+#include "libdune/ring0_backend/flush.h"
 
 namespace dune::ring0 {
-
-// Every vCPU forgets its translations of `range`. In ring 0.
-void FlushRange(Range range);
 
 class CurrentTable final : public PageTable::Implementation {
  public:

@@ -42,8 +42,9 @@ inline constexpr std::uint64_t kTrackDirty = std::uint64_t{1} << 59,
                                kTrackAccessed = std::uint64_t{1} << 60;
 inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
-// Of an entry that leads to a table: that is another page table's, PageTable::Share.
-inline constexpr std::uint64_t kForeign = 1 << 9;
+// Of an entry that leads to a table, which is another page table's: copied before it is changed, or
+// changed for both (PageTable::Share).
+inline constexpr std::uint64_t kForeign = 1 << 9, kShared = 1 << 10;
 }  // namespace bits
 
 // An entry of Current() with the processor's bits as given rights and limit have them.

@@ -48,10 +48,22 @@
 #define DUNE_STATE_HANDLER_TOP 0x210
 #define DUNE_STATE_DISPATCH 0x218
 #define DUNE_STATE_PROCESS_CR3 0x220
-#define DUNE_STATE_USER 0x228
-#define DUNE_STATE_KERNEL_RSP 0x230
-#define DUNE_STATE_SCRATCH 0x238
-#define DUNE_STATE_RESUME 0x240
+#define DUNE_STATE_KERNEL_RSP 0x228
+#define DUNE_STATE_RESUME 0x230
+#define DUNE_STATE_CR2 0x238
+#define DUNE_STATE_FRAME 0x240
+#define DUNE_STATE_SELF 0x248
+#define DUNE_STATE_SCRATCH 0x250
+#define DUNE_STATE_FS 0x258
+#define DUNE_STATE_GS 0x260
+#define DUNE_STATE_USER_FS 0x268
+#define DUNE_STATE_USER_GS 0x270
+// The TrapFrame with which ring 3 is entered.
+#define DUNE_BLOCK_USER_FRAME 0x400
+
+// In a frame of ring 3: no exception.
+#define DUNE_VECTOR_SYSCALL 32
+#define DUNE_VECTOR_STOPPED 33
 
 // SharedState, in its page behind the IDT.
 #define DUNE_SHARED_HANDLED 0x200
@@ -113,11 +125,15 @@ struct VcpuState {
   std::uint64_t handler_low;  // the stack of the program's trap handlers
   std::uint64_t handler_top;
   std::uint64_t dispatch;     // dune_dispatch_trap
-  std::uint64_t process_cr3;  // of Current()
-  std::uint64_t user;         // UserContext that runs
+  std::uint64_t process_cr3;  // the table that the program uses in ring 0
   std::uint64_t kernel_rsp;   // where RunUser goes on
+  std::uint64_t resume;
+  std::uint64_t cr2;    // of the exception that stopped ring 3
+  std::uint64_t frame;  // its TrapFrame, in the upper half
+  std::uint64_t self;   // this block, in the upper half
   std::uint64_t scratch;
-  std::uint64_t resume;  // where RunUser goes on: RIP
+  std::uint64_t fs_base, gs_base;            // ring 0's, while ring 3 runs
+  std::uint64_t user_fs_base, user_gs_base;  // ring 3's, while it does not
 };
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, in_user) == DUNE_STATE_IN_USER);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, pending) == DUNE_STATE_PENDING);
@@ -125,10 +141,17 @@ static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, handler_low) == DUNE_STA
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, handler_top) == DUNE_STATE_HANDLER_TOP);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, dispatch) == DUNE_STATE_DISPATCH);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, process_cr3) == DUNE_STATE_PROCESS_CR3);
-static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, user) == DUNE_STATE_USER);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, kernel_rsp) == DUNE_STATE_KERNEL_RSP);
-static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, scratch) == DUNE_STATE_SCRATCH);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, resume) == DUNE_STATE_RESUME);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, cr2) == DUNE_STATE_CR2);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, frame) == DUNE_STATE_FRAME);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, self) == DUNE_STATE_SELF);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, scratch) == DUNE_STATE_SCRATCH);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, fs_base) == DUNE_STATE_FS);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, gs_base) == DUNE_STATE_GS);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, user_fs_base) == DUNE_STATE_USER_FS);
+static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, user_gs_base) == DUNE_STATE_USER_GS);
+static_assert(DUNE_BLOCK_STATE_AT + sizeof(VcpuState) <= DUNE_BLOCK_USER_FRAME);
 
 struct SharedState {
   std::uint64_t handled;  // bit n: vector n is looked at by the program before the host is asked

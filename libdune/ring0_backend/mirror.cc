@@ -84,6 +84,16 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code) {
   return FillSpan(area, address) ? Filled::kYes : Filled::kNoRoom;
 }
 
+void ShowIn(std::uint64_t root, std::uint64_t address) {
+  if (root == vm.root) return;
+  const Entry* const known = FindEntry(vm.root, address, 1);
+  Entry* const entry = FindEntry(root, address, 1);
+  if (known == nullptr || entry == nullptr || known == entry) return;
+  const std::uint64_t word = known->load();
+  std::uint64_t old = entry->load();
+  if ((old & bits::kKnown) == 0) entry->compare_exchange_strong(old, word & ~bits::kTracked);
+}
+
 void Forget(std::uint64_t begin, std::uint64_t size) {
   if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;  // the kernel refuses it
   ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t, Entry& entry, int) {

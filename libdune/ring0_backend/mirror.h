@@ -24,6 +24,10 @@ enum class Filled : std::uint8_t {
 // What a page fault says was tried. [intel/vol3 §4.7]
 Filled Fill(std::uint64_t address, std::uint64_t error_code);
 
+// A page that Fill has filled, in another table that the program uses in ring 0 and that has tables
+// of its own there.
+void ShowIn(std::uint64_t root, std::uint64_t address);
+
 // Both with the lock, before the kernel changes the range. Forgotten entries lose everything that
 // was known of the page; dropped ones keep the program's limit and the dirty and accessed bits.
 void Forget(std::uint64_t begin, std::uint64_t size);

@@ -55,6 +55,8 @@ trap:
         movq    %rsp, %rbx
         andq    $-DUNE_ALIAS_BLOCK_BYTES, %rbx
         movq    %cr2, %rax
+        testb   $3, DUNE_FRAME_CS(%rsp)
+        jne     dune_ring0_from_user
         xorl    %r12d, %r12d
         movq    DUNE_FRAME_VECTOR(%rsp), %rcx
         btq     %rcx, dune_ring0_text + DUNE_ALIAS_SHARED_OFFSET + DUNE_SHARED_HANDLED(%rip)
@@ -146,16 +148,78 @@ return_out:
         outb    %al, $DUNE_PORT_BACKEND_RETURN
         ud2
 
-// Entered from: SYSCALL in ring 0.
-// Registers in: the program's; RCX = its next RIP, R11 = its RFLAGS.
-// Stack: the program's, not used.
-// Leaves to: where the loop says.
+// Entered from: dune_run_user, in the program's page table.
+// Registers in: RDI the frame in the upper half, RSI the table of ring 3, RBX aliased pages.
+// Leaves to: ring 3 by IRETQ, with its bases and registers; where ring 3 stops if a signal waits.
+        .balign 16
+        .globl  dune_ring0_enter_user
+        .hidden dune_ring0_enter_user
+dune_ring0_enter_user:
+        rdfsbase %rax
+        movq    %rax, DUNE_STATE_FS(%rbx)
+        rdgsbase %rax
+        movq    %rax, DUNE_STATE_GS(%rbx)
+        movq    DUNE_STATE_USER_FS(%rbx), %rax
+        wrfsbase %rax
+        movq    DUNE_STATE_USER_GS(%rbx), %rax
+        wrgsbase %rax
+        movq    %rsi, %cr3
+        movl    $1, DUNE_STATE_IN_USER(%rbx)
+        movq    %rdi, %rsp
+        cmpl    $0, DUNE_STATE_PENDING(%rbx)
+        je      dune_ring0_restore
+        movq    $DUNE_VECTOR_STOPPED, DUNE_FRAME_VECTOR(%rsp)
+
+// Entered from: an exception or SYSCALL in ring 3, or the loop, which has stopped it.
+// Registers in: RBX aliased pages, RAX CR2; FS and GS base ring 3's.
+// Stack: TrapFrame, in the upper half.
+// Leaves to: dune_run_user's second half, in the program's page table.
+        .globl  dune_ring0_from_user
+        .hidden dune_ring0_from_user
+dune_ring0_from_user:
+        movl    $0, DUNE_STATE_IN_USER(%rbx)
+        movq    DUNE_STATE_PROCESS_CR3(%rbx), %rcx
+        movq    %rcx, %cr3
+        movq    %rax, DUNE_STATE_CR2(%rbx)
+        movq    %rsp, DUNE_STATE_FRAME(%rbx)
+        rdfsbase %rax
+        movq    %rax, DUNE_STATE_USER_FS(%rbx)
+        rdgsbase %rax
+        movq    %rax, DUNE_STATE_USER_GS(%rbx)
+        movq    DUNE_STATE_FS(%rbx), %rax
+        wrfsbase %rax
+        movq    DUNE_STATE_GS(%rbx), %rax
+        wrgsbase %rax
+        movq    DUNE_STATE_KERNEL_RSP(%rbx), %rsp
+        jmp     *DUNE_STATE_RESUME(%rbx)
+
+// Entered from: SYSCALL in ring 0 or ring 3; the vCPU's state tells which.
+// Registers in: the caller's; RCX = its next RIP, R11 = its RFLAGS.
+// Stack: the caller's, not used.
+// Leaves to: ring 0's: where the loop says. Ring 3's: trap, with a frame as an exception would have left it.
         .balign 16
         .globl  dune_ring0_syscall
         .hidden dune_ring0_syscall
 dune_ring0_syscall:
+        swapgs
+        cmpl    $0, %gs:DUNE_STATE_IN_USER
+        jne     .Lof_user
+        swapgs
         outb    %al, $DUNE_PORT_BACKEND_SYSCALL
         ud2
+.Lof_user:
+        movq    %rsp, %gs:DUNE_STATE_SCRATCH
+        movq    %gs:DUNE_STATE_SELF, %rsp
+        addq    $DUNE_BLOCK_IST2_TOP, %rsp
+        pushq   $DUNE_RING3_DATA
+        pushq   %gs:DUNE_STATE_SCRATCH
+        pushq   %r11
+        pushq   $DUNE_RING3_CODE
+        pushq   %rcx
+        pushq   $0
+        pushq   $DUNE_VECTOR_SYSCALL
+        swapgs
+        jmp     trap
         .globl  dune_ring0_text_end
         .hidden dune_ring0_text_end
 dune_ring0_text_end:
@@ -171,6 +235,54 @@ dune_hypercall:
 dune_hypercall_return:
         ret
         .size   dune_hypercall, . - dune_hypercall
+
+// void dune_run_user(RDI frame, RSI table, RDX extended state, RCX features, R8 aliased pages, R9 dune_ring0_enter_user in
+// the upper half): ordinary call; back when ring 3 has stopped, its registers in the frame that VcpuState names.
+        .globl  dune_run_user
+        .hidden dune_run_user
+        .type   dune_run_user, @function
+dune_run_user:
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        subq    $8, %rsp
+        stmxcsr (%rsp)
+        fnstcw  4(%rsp)
+        movq    %r8, %rbx
+        movq    %rdx, %r12
+        movq    %rcx, %r13
+        pushq   %r12
+        pushq   %r13
+        movl    %r13d, %eax
+        movq    %r13, %rdx
+        shrq    $32, %rdx
+        xrstor64 (%r12)
+        leaq    .Lstopped(%rip), %rax
+        movq    %rax, DUNE_STATE_RESUME(%rbx)
+        movq    %rsp, DUNE_STATE_KERNEL_RSP(%rbx)
+        jmp     *%r9
+.Lstopped:
+        popq    %rax
+        popq    %r12
+        movq    %rax, %rdx
+        shrq    $32, %rdx
+        xsave64 (%r12)
+        fninit
+        ldmxcsr (%rsp)
+        fldcw   4(%rsp)
+        cld
+        addq    $8, %rsp
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %rbp
+        popq    %rbx
+        ret
+        .size   dune_run_user, . - dune_run_user
 
 // int dune_call_with_state_saved(handler, argument, state_bytes, features): ordinary call, on the handlers' stack.
 // The XSAVE header has to be zero beforehand. [intel/vol1 §13.4.2]

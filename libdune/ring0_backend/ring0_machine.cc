@@ -15,10 +15,12 @@
 #include "absl/strings/str_cat.h"
 #include "libdune/ring0_backend/current_table.h"
 #include "libdune/ring0_backend/mirror.h"
+#include "libdune/ring0_backend/own_table.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/run_loop.h"
 #include "libdune/ring0_backend/symbols.h"
 #include "libdune/ring0_backend/trap_handlers.h"
+#include "libdune/ring0_backend/user_mode.h"
 #include "libdune/x86/guest_cpuid.h"
 
 namespace dune {
@@ -131,6 +133,11 @@ absl::Status ReserveMemory(std::size_t frame_pool) {
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pool == MAP_FAILED) return HostError("cannot reserve the frame pool", -errno);
   vm.pool = reinterpret_cast<std::uint64_t>(pool);
+  void* const references =
+      mmap(nullptr, vm.pool_bytes / ring0::kPage * sizeof(std::uint32_t), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (references == MAP_FAILED) return HostError("cannot reserve the frames' counts", -errno);
+  vm.references = static_cast<std::atomic<std::uint32_t>*>(references);
   void* const shared =
       mmap(nullptr, ring0::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return HostError("cannot map the vCPUs' shared page", -errno);
@@ -169,11 +176,7 @@ class Ring0Machine final : public Machine {
  public:
   Backend backend() const override { return Backend::kRing0; }
   const Capabilities& capabilities() const override { return capabilities_; }
-  bool IsThreadIn() const override {
-    std::uint64_t selector = 0;
-    asm volatile("mov %%cs, %0" : "=r"(selector));
-    return (selector & 3) == 0;
-  }
+  bool IsThreadIn() const override { return ring0::IsInRing0(); }
   PageTable::Implementation& current_table() override { return current_; }
 
   absl::Status EnterThread() override {
@@ -191,11 +194,36 @@ class Ring0Machine final : public Machine {
   }
 
   absl::Status LeaveThread() override {
+    if (ring0::UsedTable() != vm.root) {
+      return absl::FailedPreconditionError("another page table than Current() is active");
+    }
     std::uint64_t mask = 0;
     dune_hypercall(static_cast<std::uint64_t>(ring0::Hypercall::kLeave),
                    reinterpret_cast<std::uint64_t>(&mask), 0);
     ring0::SetSignalMask(mask);
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<PageTable::Implementation>> CreateTable(
+      PageTable::Contents contents) override {
+    return ring0::OwnTable::Create(contents);
+  }
+
+  absl::StatusOr<Stop> RunUser(UserContext& context, PageTable::Implementation& table,
+                               const RunOptions& options) override {
+    if (!capabilities_.user_mode) {
+      return absl::UnimplementedError("ring 3 needs a processor with FSGSBASE and XSAVE");
+    }
+    return ring0::RunInRing3(context, table.root(), options);
+  }
+  absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
+                            std::size_t size) override {
+    return ring0::CopyUser(table.root(), from, to, size, ring0::Direction::kFromUser);
+  }
+  absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to, const void* from,
+                          std::size_t size) override {
+    return ring0::CopyUser(table.root(), to, const_cast<void*>(from), size,
+                           ring0::Direction::kToUser);
   }
 
   absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) override {
@@ -239,8 +267,11 @@ class Ring0Machine final : public Machine {
                              .protect = true,
                              .dirty = true,
                              .accessed = true,
+                             .separate_tables = true,
+                             .large_pages = true,
                              .page_fault_handler = true,
-                             .trap_vectors = ring0::kSettableVectors};
+                             .trap_vectors = ring0::kSettableVectors,
+                             .user_mode = vm.fsgsbase && vm.xcr0 != 0};
 };
 
 }  // namespace

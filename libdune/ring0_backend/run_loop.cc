@@ -44,21 +44,48 @@ void LoadFrame(Thread* thread, const TrapFrame& frame) {
   RegistersChanged(thread);
 }
 
+// Ring 3 is stopped as by an exception: the registers become a frame, and the vCPU goes on where
+// RunUser does.
+void StopUser(Thread* thread) {
+  kvm_regs& registers = Registers(thread);
+  constexpr std::uint64_t kFrameAt = DUNE_BLOCK_IST2_TOP - sizeof(TrapFrame);
+  TrapFrame& frame = *reinterpret_cast<TrapFrame*>(thread->block() + kFrameAt);
+  frame.r15 = registers.r15, frame.r14 = registers.r14, frame.r13 = registers.r13;
+  frame.r12 = registers.r12, frame.r11 = registers.r11, frame.r10 = registers.r10;
+  frame.r9 = registers.r9, frame.r8 = registers.r8, frame.rdi = registers.rdi;
+  frame.rsi = registers.rsi, frame.rbp = registers.rbp, frame.rbx = registers.rbx;
+  frame.rdx = registers.rdx, frame.rcx = registers.rcx, frame.rax = registers.rax;
+  frame.rip = registers.rip, frame.rflags = registers.rflags, frame.rsp = registers.rsp;
+  frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
+  frame.vector = DUNE_VECTOR_STOPPED, frame.error = 0;
+  kvm_sregs& system = thread->system_registers;
+  if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &system) < 0) Fatal("KVM_GET_SREGS");
+  const std::uint64_t fs = system.fs.base, gs = system.gs.base;
+  SetSegments(system, thread->index);
+  system.fs.base = fs, system.gs.base = gs;
+  if (RawCall(SYS_ioctl, thread->vcpu, KVM_SET_SREGS, &system) < 0) Fatal("KVM_SET_SREGS");
+  registers.rbx = AliasOfBlock(thread->index);
+  registers.rsp = registers.rbx + kFrameAt;
+  registers.rip = AliasOf(dune_ring0_from_user);
+  registers.rflags = x86::rflags::kReserved1;
+  RegistersChanged(thread);
+}
+
 // Makes the registers the program's if the vCPU was stopped in a stub. False: it has to run on to
-// the stub's OUT.
+// where a stub looks whether a signal waits, or RunUser does.
 bool Settle(Thread* thread) {
   const kvm_regs& registers = Registers(thread);
-  if (!IsInStubs(registers.rip)) return true;
+  const bool in_user = thread->state->in_user != 0;
+  if (!IsInStubs(registers.rip)) {
+    if (in_user) StopUser(thread);
+    return !in_user;
+  }
   const std::uint64_t iret = AliasOf(dune_ring0_iret);
-  if (registers.rip == iret) {
-    LoadFrame(thread, *FrameAt(thread, registers.rsp - DUNE_FRAME_RIP));
-    return true;
-  }
-  if (registers.rip >= AliasOf(dune_ring0_restore) && registers.rip < iret) {
-    LoadFrame(thread, *FrameAt(thread, registers.rsp));
-    return true;
-  }
-  return false;
+  if (registers.rip < AliasOf(dune_ring0_restore) || registers.rip > iret) return false;
+  LoadFrame(thread, *FrameAt(thread, registers.rip == iret ? registers.rsp - DUNE_FRAME_RIP
+                                                           : registers.rsp));
+  if (in_user) StopUser(thread);
+  return !in_user;
 }
 
 // What Linux makes of an exception. [linux] arch/x86/kernel/traps.c
@@ -133,7 +160,7 @@ void OnTrap(Thread* thread, Asked asked) {
   LoadFrame(thread, frame);
   if (vector != DUNE_VECTOR_PAGE_FAULT) return RaiseVector(thread, vector, error);
   const Filled filled = Fill(cr2, error);
-  if (filled == Filled::kYes) return;
+  if (filled == Filled::kYes) return ShowIn(thread->state->process_cr3, cr2);
   const bool handled = (vm.shared->handled >> DUNE_VECTOR_PAGE_FAULT & 1) != 0;
   if (asked == Asked::kFirst && handled) return DeliverToHandler(thread, at, cr2);
   RaisePageFault(thread, filled, cr2, error);

@@ -18,12 +18,17 @@ extern const std::byte dune_ring0_text_end[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_vectors[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_syscall[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_deliver[] DUNE_HIDDEN;
+extern const std::byte dune_ring0_enter_user[] DUNE_HIDDEN;
+extern const std::byte dune_ring0_from_user[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_test[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_restore[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_iret[] DUNE_HIDDEN;
 extern const std::byte dune_hypercall_return[] DUNE_HIDDEN;
 std::uint64_t dune_hypercall(std::uint64_t operation, std::uint64_t first,
                              std::uint64_t second) DUNE_HIDDEN;
+
+void dune_run_user(std::uint64_t frame, std::uint64_t root, void* extended, std::uint64_t features,
+                   std::uint64_t alias, std::uint64_t enter) DUNE_HIDDEN;
 
 // host_entry.S.
 extern const std::byte dune_host_call_window[] DUNE_HIDDEN;

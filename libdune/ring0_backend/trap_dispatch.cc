@@ -2,6 +2,7 @@
 // stack. Built for general registers only: what was interrupted may be in the middle of vector
 // code.
 #include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/flush.h"
 #include "libdune/ring0_backend/symbols.h"
 #include "libdune/ring0_backend/trap_handlers.h"
 #include "libdune/x86/control.h"
@@ -43,6 +44,11 @@ Resolution Call(Resolution (*handler)(Argument&), HandlerKind kind, Argument& ar
 }
 
 int DispatchPageFault(TrapFrame* frame, std::uint64_t address, bool asked) {
+  const std::uint64_t used = UsedTable();
+  if (!asked && used != vm.root && (frame->error & x86::page_fault::kWrite) != 0) {
+    bool no_frame = false;
+    if (ResolveCopyOnWrite(used, address, &no_frame)) return DUNE_DISPATCH_RESUME;
+  }
   if (!asked && !IsLimited(address, frame->error)) return DUNE_DISPATCH_ASK;
   const PageFaultHandler handler = trap_handlers.page_fault.load(std::memory_order_acquire);
   if (handler == nullptr) return DUNE_DISPATCH_PASS;
@@ -70,7 +76,8 @@ void SetHandler(unsigned vector, TrapHandler handler, HandlerKind kind) {
 void SetHandler(PageFaultHandler handler, HandlerKind kind) {
   if (handler != nullptr) trap_handlers.kinds[DUNE_VECTOR_PAGE_FAULT].store(kind);
   trap_handlers.page_fault.store(handler);
-  SetHandled(DUNE_VECTOR_PAGE_FAULT, handler != nullptr);
+  // For good: tables whose pages are copied when written to want it, too.
+  if (handler != nullptr) SetHandled(DUNE_VECTOR_PAGE_FAULT, true);
 }
 
 }  // namespace dune::ring0

@@ -122,6 +122,18 @@ void GiveFrame(std::uint64_t address) {
   } while (!vm.free_frames.compare_exchange_weak(head, ((head >> 32) + 1) << 32 | index));
 }
 
+namespace {
+std::atomic<std::uint32_t>& ReferenceOf(std::uint64_t physical) {
+  return vm.references[(AddressOf(physical) - vm.pool) / kPage];
+}
+}  // namespace
+
+void KeepFrame(std::uint64_t physical) { ReferenceOf(physical).fetch_add(1); }
+void DropFrame(std::uint64_t physical) {
+  if (ReferenceOf(physical).fetch_sub(1) == 1) GiveFrame(AddressOf(physical));
+}
+std::uint32_t ReferencesOf(std::uint64_t physical) { return ReferenceOf(physical).load(); }
+
 long OpenMachine() {
   const long made = RawCall(SYS_ioctl, vm.device, KVM_CREATE_VM, 0);
   if (made < 0) return made;
@@ -174,8 +186,10 @@ void WriteBlock(Thread* thread) {
   thread->state->handler_low = handlers;
   thread->state->handler_top = handlers + kHandlerStackBytes;
   thread->state->dispatch = DispatchAddress();
-  thread->state->process_cr3 = vm.root;
+  thread->state->self = alias;
 }
+
+}  // namespace
 
 void SetSegments(kvm_sregs& registers, unsigned index) {
   kvm_segment code{};
@@ -213,8 +227,6 @@ void SetSegments(kvm_sregs& registers, unsigned index) {
   registers.idt.limit = 32 * sizeof(x86::GateDescriptor) - 1;
 }
 
-}  // namespace
-
 long OpenVcpu(Thread* thread) {
   const long vcpu = RawCall(SYS_ioctl, vm.fd, KVM_CREATE_VCPU, thread->index);
   if (vcpu < 0) return vcpu;
@@ -245,6 +257,7 @@ long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base,
   registers.fs.base = fs_base;
   registers.gs.base = gs_base;
   registers.cr3 = like != nullptr ? like->cr3 : vm.root;
+  thread->state->process_cr3 = registers.cr3;
   registers.cr0 = cr0::kPaging | cr0::kWriteProtect | cr0::kNumericError | cr0::kExtensionType |
                   cr0::kMonitorCoprocessor | cr0::kProtection;
   registers.cr4 = cr4::kPhysicalAddressExtension | cr4::kFxsave | cr4::kSimdExceptions;

@@ -98,8 +98,9 @@ struct Vm {
   std::atomic<std::uint64_t> pool_used{0};
   std::atomic<std::uint64_t> free_frames{0};  // a stack: index + 1 in the low half, a count above
 
-  std::atomic<std::uint64_t> tracking_lost{0};  // tracked pages that were unmapped
-  std::uint64_t root = 0;                       // guest-physical, of Current()
+  std::atomic<std::uint32_t>* references = nullptr;  // by frame: leaves of PageTables that own it
+  std::atomic<std::uint64_t> tracking_lost{0};       // tracked pages that were unmapped
+  std::uint64_t root = 0;                            // guest-physical, of Current()
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
   std::byte* flush_page = nullptr;  // see FlushAll
@@ -126,6 +127,7 @@ void ReleasePlace(Thread* thread, bool in_vfork_child);
 long OpenVcpu(Thread* thread);
 // Everything but general registers: `like` null, or a thread whose system registers and extended
 // state are taken over.
+void SetSegments(kvm_sregs& registers, unsigned index);
 long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base, std::uint64_t gs_base);
 // The machine itself, with the memory of all granules: for Enter, and for a forked child.
 long OpenMachine();
@@ -139,6 +141,10 @@ std::uint64_t AddressOf(std::uint64_t physical);
 // A zeroed page of the pool; 0: none left.
 std::uint64_t TakeFrame();
 void GiveFrame(std::uint64_t address);
+// Of a frame that leaves own: one leaf more, or less; without any it is given back.
+void KeepFrame(std::uint64_t physical);
+void DropFrame(std::uint64_t physical);
+std::uint32_t ReferencesOf(std::uint64_t physical);
 
 }  // namespace dune::ring0
 
