@@ -562,9 +562,23 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   CallbackFrame frame{.integers = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
                                    registers.r8, registers.r9}};
   if (callback->uses_vectors) frame.vectors = Vectors(thread);
+  const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
+  if (!memory_.Read(arguments, std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
+    EndBySignal(thread, SIGSEGV, arguments);
+    return EndedStatus();
+  }
   callback->run(frame);
+  if (callback->has_large_result) {
+    // Returned, as it was given. [abi §3.2.3]
+    frame.result.integer = frame.integers[0];
+    if (!memory_.Write(frame.integers[0], frame.large_result)) {
+      EndBySignal(thread, SIGSEGV, frame.integers[0]);
+      return EndedStatus();
+    }
+  }
   registers.rax = frame.result.integer;
-  if (callback->uses_vectors) SetVectors(thread, {frame.result.vector});
+  registers.rdx = frame.result.second_integer;
+  if (callback->uses_vectors) SetVectors(thread, {frame.result.vector, frame.result.second_vector});
   return absl::OkStatus();
 }
 
@@ -592,8 +606,12 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
     thread.watch.Set(outer_deadline);
     if (const auto* returned = std::get_if<Returned>(&stop)) {
       if (thread.registers.rsp != stack_after) break;
-      CallResult result{.integer = returned->value};
-      if (frame.wants_vector_result) result.vector = Vectors(thread)[0];
+      CallResult result{.integer = returned->value, .second_integer = thread.registers.rdx};
+      if (frame.wants_vector_result) {
+        const auto vectors = Vectors(thread);
+        result.vector = vectors[0];
+        result.second_vector = vectors[1];
+      }
       thread.registers = before;
       return result;
     }
