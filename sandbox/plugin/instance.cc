@@ -1,6 +1,7 @@
 #include "sandbox/plugin/instance.h"
 
 #include <cpuid.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -72,6 +73,31 @@ absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const P
   return loader::Load(*program, policy.environment, space, facts);
 }
 
+std::uint64_t BudgetFromNow(pid_t thread, absl::Duration time) {
+  if (time == absl::InfiniteDuration()) return kNoDeadline;
+  return CpuTimeOf(thread) + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
+}
+
+// Gives a call its budget, within that of the call that it comes from.
+class Budgeted {
+ public:
+  Budgeted(Watch& watch, absl::Duration time) : watch_(watch), outer_(watch.budget()) {
+    if (time == absl::InfiniteDuration()) return;
+    is_set_ = true;
+    watch_.SetBudget(HostThread(), std::min(BudgetFromNow(HostThread(), time), outer_));
+  }
+  ~Budgeted() {
+    if (is_set_) watch_.SetBudget(HostThread(), outer_);
+  }
+  Budgeted(const Budgeted&) = delete;
+  Budgeted& operator=(const Budgeted&) = delete;
+
+ private:
+  Watch& watch_;
+  const std::uint64_t outer_;
+  bool is_set_ = false;
+};
+
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:
@@ -127,6 +153,12 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
+  }
+  for (const int output : {policy.stdout_to, policy.stderr_to}) {
+    if (output >= 0 && fcntl(output, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("descriptor ", output, " for a sandbox's output is not open"));
+    }
   }
   PrepareThread();
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
@@ -270,11 +302,42 @@ bool Instance::LookWhyKicked(PluginThread& thread) {
   thread.kicked.store(0, std::memory_order_seq_cst);
   thread.engine->Unkick();
   if (has_ended_.load(std::memory_order_seq_cst)) return false;
-  if (!thread.watch.HasPassed()) return true;
-  End({.kind = Failure::Kind::kTimeout,
+  Failure::Kind kind = Failure::Kind::kTimeout;
+  if (!thread.watch.HasPassed()) {
+    if (!thread.watch.IsBudgetUsed() || MayGoOnIdle(thread)) return true;
+    kind = Failure::Kind::kCpuBudget;
+  }
+  End({.kind = kind,
        .instruction = thread.registers.rip,
        .symbol = SymbolAt(thread.registers.rip)});
   return false;
+}
+
+std::uint64_t Instance::CallsSeen(bool& is_called) const {
+  const std::lock_guard lock(mutex_);
+  std::uint64_t calls = 0;
+  is_called = false;
+  for (const PluginThread* thread : threads_) {
+    calls += thread->calls.load(std::memory_order_relaxed);
+    if (!thread->runs_by_itself && thread->host_thread.load(std::memory_order_relaxed) != 0) {
+      is_called = true;
+    }
+  }
+  return calls;
+}
+
+void Instance::BeginIdleBudget(PluginThread& thread) {
+  bool is_called = false;
+  thread.calls_seen = CallsSeen(is_called);
+  thread.watch.SetBudget(HostThread(), BudgetFromNow(HostThread(), policy_.idle_cpu_budget));
+}
+
+bool Instance::MayGoOnIdle(PluginThread& thread) {
+  if (!thread.runs_by_itself) return false;
+  bool is_called = false;
+  if (CallsSeen(is_called) == thread.calls_seen && !is_called) return false;
+  BeginIdleBudget(thread);
+  return true;
 }
 
 Instance::Stop Instance::RunThread(PluginThread& thread) {
@@ -428,6 +491,7 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
   if (request.thread_pointer) thread->registers.fs_base = *request.thread_pointer;
   thread->clear_child_tid = request.clear_tid;
   thread->signal_mask = parent.signal_mask;
+  thread->runs_by_itself = parent.made == nullptr;
   const pid_t id = thread->id;
   for (const std::optional<std::uint64_t>& address : {request.parent_tid, request.child_tid}) {
     // A bad address is not reported, as on Linux.
@@ -457,6 +521,7 @@ void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
     PrepareThread();
     {
       const Borrowed borrowed(*this, *thread);
+      BeginIdleBudget(*thread);
       for (;;) {
         Stop stop = Ended{};
         {
@@ -584,14 +649,17 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
 
 // A thread of an instance that has ended keeps whatever it has: it is not used again.
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
-                                            const CallFrame& frame, std::uint64_t deadline) {
+                                            const CallFrame& frame, std::uint64_t deadline,
+                                            absl::Duration processor_time) {
   // The thread may be one whose last call has ended the instance.
   if (has_ended_.load()) return EndedStatus();
   const runtime::Registers before = thread.registers;
   const std::uint64_t outer_deadline = thread.watch.deadline();
   if (absl::Status status = EnterFunction(thread, function, frame); !status.ok()) return status;
   const std::uint64_t stack_after = thread.registers.rsp + sizeof(std::uint64_t);
+  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   thread.watch.Set(std::min(deadline, outer_deadline));
+  const Budgeted budgeted(thread.watch, processor_time);
   for (;;) {
     Stop stop = Ended{};
     {
@@ -662,22 +730,23 @@ void Instance::Park(std::unique_ptr<PluginThread> thread) {
 }
 
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
-  return CallWithin(policy_.deadline, function, frame);
+  return CallWithin({.time = policy_.deadline, .processor_time = policy_.cpu_budget}, function,
+                    frame);
 }
 
-absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
+absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
   }
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
-  const std::uint64_t deadline = DeadlineIn(time);
+  const std::uint64_t deadline = DeadlineIn(limits.time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
     }
     ++thread->depth;
-    absl::StatusOr<CallResult> result = CallOn(*thread, function, frame, deadline);
+    absl::StatusOr<CallResult> result = CallOn(*thread, function, frame, deadline, limits.processor_time);
     --thread->depth;
     return result;
   }
@@ -687,7 +756,7 @@ absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64
   absl::StatusOr<CallResult> result = CallResult{};
   {
     const Borrowed borrowed(*this, *thread);
-    result = CallOn(*thread, function, frame, deadline);
+    result = CallOn(*thread, function, frame, deadline, limits.processor_time);
   }
   Park(std::move(thread));
   return result;
@@ -747,7 +816,7 @@ absl::Status Instance::Load(const std::string& path) {
   absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle =
-      CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
+      CallWithin({.time = policy_.load_deadline}, table_.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
   const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
@@ -762,7 +831,7 @@ absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address =
-      CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));
+      CallWithin({.time = policy_.load_deadline}, table_.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

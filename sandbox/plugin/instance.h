@@ -112,6 +112,11 @@ class Instance {
   Stop RunThread(PluginThread& thread);
   // After a kick. False: the thread stops.
   bool LookWhyKicked(PluginThread& thread);
+  // Whether the plugin's own thread may go on with another idle budget.
+  bool MayGoOnIdle(PluginThread& thread);
+  void BeginIdleBudget(PluginThread& thread);
+  // How many calls the host has made, and whether one is under way.
+  std::uint64_t CallsSeen(bool& is_called) const;
   std::optional<Stop> OnSystemCall(PluginThread& thread);
   void OnFault(PluginThread& thread, const runtime::Fault& fault);
   void DeliverSignals(PluginThread& thread);
@@ -120,13 +125,18 @@ class Instance {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
-  absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
+  struct Limits {
+    absl::Duration time;
+    absl::Duration processor_time = absl::InfiniteDuration();
+  };
+  absl::StatusOr<CallResult> CallWithin(const Limits& limits, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
   std::unique_ptr<PluginThread> TakeParked();
   void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
-                                    const CallFrame& frame, std::uint64_t deadline);
+                                    const CallFrame& frame, std::uint64_t deadline,
+                                    absl::Duration processor_time = absl::InfiniteDuration());
   absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
   absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
   absl::Status EndedStatus() const;

@@ -45,6 +45,10 @@ struct PluginThread {
   std::atomic<std::uint32_t> kicked{0};
   std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
   Watch watch;
+  std::atomic<std::uint64_t> calls{0};  // of the host's that it has begun
+  // Of a thread that the plugin has started: what Instance::CallsSeen said when its budget began.
+  bool runs_by_itself = false;
+  std::uint64_t calls_seen = 0;
 
   // While the host has it make a thread to be lent: where that one goes, instead of to the pool of
   // threads that run.

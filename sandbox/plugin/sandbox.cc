@@ -52,6 +52,9 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");
   }
+  if (policy.cpu_budget <= absl::ZeroDuration() || policy.idle_cpu_budget <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("a budget of processor time has to be some");
+  }
   return absl::OkStatus();
 }
 

@@ -16,14 +16,16 @@ namespace dunebox::internal {
 
 inline constexpr std::size_t kIntegerRegisters = 6, kVectorRegisters = 8, kMostStackWords = 16;
 
-// What of registers and stack the arguments up to one have used. An argument that needs more registers than are left
-// lies on the stack as a whole, and those behind it may still get registers. [abi §3.2.3]
+// What of registers and stack the arguments up to one have used. An argument that needs more
+// registers than are left lies on the stack as a whole, and those behind it may still get
+// registers. [abi §3.2.3]
 struct Used {
   unsigned integers = 0, vectors = 0, stack = 0;
 
   // Whether an argument that needs so many gets registers.
   constexpr bool HasRoomFor(unsigned more_integers, unsigned more_vectors) const {
-    return integers + more_integers <= kIntegerRegisters && vectors + more_vectors <= kVectorRegisters;
+    return integers + more_integers <= kIntegerRegisters &&
+           vectors + more_vectors <= kVectorRegisters;
   }
   // An argument of `words` words, which go on the stack where they find no room.
   constexpr void Add(unsigned more_integers, unsigned more_vectors, unsigned words) {
@@ -55,8 +57,8 @@ struct CallFrame {
     const unsigned wanted_integers = places.Count(RegisterClass::kInteger);
     const unsigned wanted_vectors = places.Count(RegisterClass::kVector);
     const Used used{.integers = integer_count, .vectors = vector_count};
-    const bool in_registers = wanted_integers + wanted_vectors != 0 &&
-                              used.HasRoomFor(wanted_integers, wanted_vectors);
+    const bool in_registers =
+        wanted_integers + wanted_vectors != 0 && used.HasRoomFor(wanted_integers, wanted_vectors);
     for (std::size_t i = 0; i < words.size(); ++i) {
       if (!in_registers) {
         AddStack(words[i]);
@@ -89,9 +91,9 @@ struct CallbackFrame {
 
 struct Callback {
   std::function<void(CallbackFrame&)> run;
-  bool uses_vectors = false;       // arguments or result
-  unsigned stack_words = 0;        // of arguments
-  bool has_large_result = false;   // kIsLargeStructure
+  bool uses_vectors = false;      // arguments or result
+  unsigned stack_words = 0;       // of arguments
+  bool has_large_result = false;  // kIsLargeStructure
 };
 
 }  // namespace dunebox::internal

@@ -1,31 +1,32 @@
-// Functions of a plugin as typed values of the host, and functions of the host as C function pointers of the
-// plugin. The types say what may cross the wall; whatever cannot be done safely does not compile:
+// Functions of a plugin as typed values of the host, and functions of the host as C function
+// pointers of the plugin. The types say what may cross the wall; whatever cannot be done safely
+// does not compile:
 //
 //   parameter of the plugin's function       what the host passes
 //   integers, enumerations, floating point   the same
-//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of the host's
-//   R (*)(A...)                              FunctionPointer<R(A...)> from Sandbox::Export, nullptr
-//   a structure                              the same, copied
-//   result                                   what the host gets
-//   void                                     absl::Status
-//   integers, enumerations, floating point   absl::StatusOr<Tainted<T>>
-//   T*                                       absl::StatusOr<TaintedPtr<T>>
-//   a structure                              absl::StatusOr<Tainted<T>>
+//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of
+//   the host's R (*)(A...)                              FunctionPointer<R(A...)> from
+//   Sandbox::Export, nullptr a structure                              the same, copied result what
+//   the host gets void                                     absl::Status integers, enumerations,
+//   floating point   absl::StatusOr<Tainted<T>> T* absl::StatusOr<TaintedPtr<T>> a structure
+//   absl::StatusOr<Tainted<T>>
 //
-// Structures have to be trivially copyable and no more aligned than a word. Of those of up to 16 bytes the fields
-// decide in which registers they are (structure.h): plain ones of at most eight fields, arrays among them.
-// Variable arguments, unions, bit-fields, long double: refused.
+// Structures have to be trivially copyable and no more aligned than a word. Of those of up to 16
+// bytes the fields decide in which registers they are (structure.h): plain ones of at most eight
+// fields, arrays among them. Variable arguments, unions, bit-fields, long double: refused.
 //
-//   absl::StatusOr<Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned long)>> compress =
-//       sandbox.Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned long)>("compress");
+//   absl::StatusOr<Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
+//   long)>> compress =
+//       sandbox.Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
+//       long)>("compress");
 //   absl::StatusOr<Tainted<int>> result = (*compress)(to, to_size, from, 100ul);
 #ifndef DUNEBOX_SANDBOX_FUNCTION_H_
 #define DUNEBOX_SANDBOX_FUNCTION_H_
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -68,8 +69,8 @@ consteval bool IsNoLargerThan() {
 }
 template <typename T>
 inline constexpr bool kIsNumber = (std::is_integral_v<T> || std::is_enum_v<T> ||
-                                   std::is_same_v<T, float> || std::is_same_v<T, double>) &&
-                                  IsNoLargerThan<T, 8>();
+                                   std::is_same_v<T, float> ||
+                                   std::is_same_v<T, double>)&&IsNoLargerThan<T, 8>();
 template <typename T>
 inline constexpr bool kIsFloating = std::is_same_v<T, float> || std::is_same_v<T, double>;
 template <typename T>
@@ -126,8 +127,9 @@ consteval Eightbytes PlacesOf() {
 // What stands for a parameter on the host's side.
 template <typename P>
 struct ParameterOf {
-  static_assert(kIsNumber<P> || kIsStructure<P>,
-                "this type of parameter cannot cross the wall: numbers, pointers and plain structures can");
+  static_assert(
+      kIsNumber<P> || kIsStructure<P>,
+      "this type of parameter cannot cross the wall: numbers, pointers and plain structures can");
   using Type = P;
   static void Add(CallFrame& frame, const P& value) {
     if constexpr (kIsStructure<P>) {
@@ -145,8 +147,9 @@ struct ParameterOf<T*> {
 
 template <typename R>
 struct ResultOf {
-  static_assert(kIsNumber<R> || kIsStructure<R>,
-                "this type of result cannot cross the wall: numbers, pointers and plain structures can");
+  static_assert(
+      kIsNumber<R> || kIsStructure<R>,
+      "this type of result cannot cross the wall: numbers, pointers and plain structures can");
   using Type = absl::StatusOr<Tainted<R>>;
 };
 template <>
@@ -176,7 +179,8 @@ R FromResult(const CallResult& result) {
   std::array<std::uint64_t, kWordsOf<R>> words{};
   std::size_t integer = 0, vector = 0;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    words[i] = kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++];
+    words[i] =
+        kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++];
   }
   return FromWords<R>(words);
 }
@@ -187,7 +191,8 @@ CallResult ToResult(const R& value) {
   const auto words = ToWords(value);
   std::size_t integer = 0, vector = 0;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    (kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++]) = words[i];
+    (kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++]) =
+        words[i];
   }
   return {.integer = integers[0],
           .vector = vectors[0],
@@ -240,7 +245,8 @@ class Function {
                 "a plugin's function is R(A...), without variable arguments");
 };
 
-// Belongs to one host thread at a time; copies are as good as the original. Outlived by its sandbox.
+// Belongs to one host thread at a time; copies are as good as the original. Outlived by its
+// sandbox.
 template <typename R, typename... Parameters>
 class Function<R(Parameters...)> {
  public:
@@ -286,7 +292,8 @@ class Function<R(Parameters...)> {
 
 namespace internal {
 
-// The host's side of a callback: takes arguments out of registers, and off the stack, in the order of the ABI.
+// The host's side of a callback: takes arguments out of registers, and off the stack, in the order
+// of the ABI.
 class ArgumentReader {
  public:
   ArgumentReader(const CallbackFrame& frame, bool has_large_result)
@@ -337,8 +344,9 @@ template <typename R, typename... Parameters>
 struct CallbackOf<R(Parameters...)> {
   static constexpr Used kUsed = UsedBy<Parameters...>(kIsLargeStructure<R>);
   static_assert(kUsed.stack <= kMostStackWords, "a callback's arguments are too many");
-  static_assert(std::is_void_v<R> || kIsNumber<R> || std::is_pointer_v<R> || kIsStructure<R>,
-                "this type of result cannot cross the wall: numbers, pointers and plain structures can");
+  static_assert(
+      std::is_void_v<R> || kIsNumber<R> || std::is_pointer_v<R> || kIsStructure<R>,
+      "this type of result cannot cross the wall: numbers, pointers and plain structures can");
 
   template <typename Callable>
   static Callback Make(Callable callable) {

@@ -40,6 +40,13 @@ struct Policy {
   absl::Duration deadline = absl::InfiniteDuration();
   // Of starting, of loading a library with its constructors, and of looking a name up.
   absl::Duration load_deadline = absl::Seconds(30);
+  // Of each call: what the host thread may use of a processor in it, callbacks included. For hosts whose load
+  // must not decide; a call costs a look at the thread's clock more. What threads that the plugin has started use
+  // is not in it. Failure::Kind::kCpuBudget.
+  absl::Duration cpu_budget = absl::InfiniteDuration();
+  // What each thread that the plugin has started may use of a processor while the host makes no call; the next
+  // call, and a call under way, begin it anew. More of it ends the sandbox: Failure::Kind::kCpuBudget.
+  absl::Duration idle_cpu_budget = absl::Seconds(1);
   // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM.
   std::uint64_t memory_limit = std::uint64_t{512} << 20;
   // Bytes of the first guest thread's stack.
@@ -63,6 +70,10 @@ struct Policy {
   // How much of what the plugin writes to its stdout and stderr is kept (Sandbox::TakeOutput). What is
   // more is thrown away.
   std::uint64_t captured_output = std::uint64_t{64} << 10;
+  // Descriptors of the host's to which it goes besides, errors included; -1: none. They are open when the sandbox
+  // is created and when it is reset; what happens to those numbers between that is the host's business.
+  int stdout_to = -1;
+  int stderr_to = -1;
 
   // Address space for translated code.
   std::uint64_t code_cache = std::uint64_t{32} << 20;

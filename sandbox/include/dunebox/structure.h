@@ -1,9 +1,10 @@
-// In which registers a structure of up to 16 bytes travels, found out from its fields at compile time. Nothing here
-// is for hosts to use directly.
+// In which registers a structure of up to 16 bytes travels, found out from its fields at compile
+// time. Nothing here is for hosts to use directly.
 //
-// Each eight bytes of it go into a vector register if they hold floating point only, into an integer register
-// otherwise [abi §3.2.3]. What this cannot take apart it refuses, rather than guess: classes with constructors or
-// bases, unions, fields that are not where their types' alignment puts them (bit-fields, packed ones).
+// Each eight bytes of it go into a vector register if they hold floating point only, into an
+// integer register otherwise [abi §3.2.3]. What this cannot take apart it refuses, rather than
+// guess: classes with constructors or bases, unions, fields that are not where their types'
+// alignment puts them (bit-fields, packed ones).
 //
 //   struct Point { double x, y; };
 //   static_assert(kIsSmallStructure<Point>);
@@ -57,14 +58,15 @@ consteval bool TakesGroup(std::index_sequence<kLeft...>, std::index_sequence<kGr
 // How many initialisers, each element of an array being one.
 template <typename T, std::size_t kKnown = 0>
 consteval std::size_t InitializerCount() {
-  if constexpr (kKnown < kMostSmallBytes && TakesFields<T>(std::make_index_sequence<kKnown + 1>())) {
+  if constexpr (kKnown < kMostSmallBytes &&
+                TakesFields<T>(std::make_index_sequence<kKnown + 1>())) {
     return InitializerCount<T, kKnown + 1>();
   } else {
     return kKnown;
   }
 }
-// How many of them belong to the field that begins with initialiser kFirst: more than one for an array, which is
-// what takes exactly so many in braces of its own.
+// How many of them belong to the field that begins with initialiser kFirst: more than one for an
+// array, which is what takes exactly so many in braces of its own.
 template <typename T, std::size_t kFirst, std::size_t kGroup>
 consteval std::size_t GroupSize() {
   if constexpr (kGroup <= 1) {
@@ -98,10 +100,10 @@ struct FieldList {};
 // Of the type only: it is never called. Bindings are the one way to name what has no name here.
 template <std::size_t kCount, typename T>
 constexpr auto FieldsOf(const T& value) {
-#define DUNEBOX_FIELDS(count, ...)                            \
-  if constexpr (kCount == count) {                            \
-    [[maybe_unused]] const auto& [__VA_ARGS__] = value;       \
-    return DUNEBOX_FIELD_LIST_##count(__VA_ARGS__);           \
+#define DUNEBOX_FIELDS(count, ...)                      \
+  if constexpr (kCount == count) {                      \
+    [[maybe_unused]] const auto& [__VA_ARGS__] = value; \
+    return DUNEBOX_FIELD_LIST_##count(__VA_ARGS__);     \
   } else
 #define DUNEBOX_FIELD_LIST_1(a) FieldList<decltype(a)>()
 #define DUNEBOX_FIELD_LIST_2(a, b) FieldList<decltype(a), decltype(b)>()
@@ -112,10 +114,10 @@ constexpr auto FieldsOf(const T& value) {
   FieldList<decltype(a), decltype(b), decltype(c), decltype(d), decltype(e)>()
 #define DUNEBOX_FIELD_LIST_6(a, b, c, d, e, f) \
   FieldList<decltype(a), decltype(b), decltype(c), decltype(d), decltype(e), decltype(f)>()
-#define DUNEBOX_FIELD_LIST_7(a, b, c, d, e, f, g)                                            \
+#define DUNEBOX_FIELD_LIST_7(a, b, c, d, e, f, g)                                         \
   FieldList<decltype(a), decltype(b), decltype(c), decltype(d), decltype(e), decltype(f), \
             decltype(g)>()
-#define DUNEBOX_FIELD_LIST_8(a, b, c, d, e, f, g, h)                                         \
+#define DUNEBOX_FIELD_LIST_8(a, b, c, d, e, f, g, h)                                      \
   FieldList<decltype(a), decltype(b), decltype(c), decltype(d), decltype(e), decltype(f), \
             decltype(g), decltype(h)>()
   DUNEBOX_FIELDS(1, a)
@@ -174,7 +176,7 @@ consteval std::size_t PlaceField(Eightbytes& places, std::size_t offset) {
     for (std::size_t i = 0; i < std::extent_v<T>; ++i) {
       end = PlaceField<std::remove_cv_t<std::remove_extent_t<T>>>(places, end);
     }
-  } else if constexpr ((kIsWordClass<T> || kIsFloatingClass<T>) && sizeof(T) <= kWord) {
+  } else if constexpr ((kIsWordClass<T> || kIsFloatingClass<T>)&&sizeof(T) <= kWord) {
     RegisterClass& place = places.classes[start / kWord];
     if (kIsWordClass<T>) {
       place = RegisterClass::kInteger;
