@@ -148,7 +148,7 @@ dunebox_status dunebox_take_output(dunebox_sandbox* sandbox, char* buffer, size_
  * and nothing is written. */
 dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t size, size_t* length,
                                dunebox_error* error);
-/* "jit", "seg"; as long as the sandbox lives. NULL: no sandbox. */
+/* "jit" and "seg", or "kvm" and "virtual machine (hardware)"; as long as the sandbox lives. NULL: no sandbox. */
 const char* dunebox_engine(dunebox_sandbox* sandbox);
 const char* dunebox_isolation(dunebox_sandbox* sandbox);
 

@@ -16,7 +16,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "jit-fallback/dispatch/thread_context.h"
 #include "runtime/loader/symbols.h"
 #include "runtime/loader/program.h"
 #include "runtime/process/signal_delivery.h"
@@ -35,11 +34,6 @@ namespace {
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 constexpr std::uint64_t kRedZone = 128;      // [abi §3.2.2]
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
-
-// The legacy region and the header behind it. [intel/vol1 §13.4]
-constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256;
-constexpr std::size_t kPresentOffset = 512;
-constexpr std::uint64_t kVectorsPresent = 2;
 
 // [linux] SIG_KERNEL_IGNORE_MASK
 constexpr std::uint64_t kIgnoredByDefault =
@@ -101,15 +95,13 @@ class Budgeted {
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:
-  explicit Entered(PluginThread& thread)
-      : context_(thread.engine->context()), state_(context_.Borrow()) {}
-  ~Entered() { context_.GiveBack(state_); }
+  explicit Entered(PluginThread& thread) : cpu_(*thread.cpu) { cpu_.Enter(); }
+  ~Entered() { cpu_.Leave(); }
   Entered(const Entered&) = delete;
   Entered& operator=(const Entered&) = delete;
 
  private:
-  jit::ThreadContext& context_;
-  const jit::ThreadContext::HostState state_;
+  GuestCpu& cpu_;
 };
 
 }  // namespace
@@ -186,8 +178,7 @@ Instance::~Instance() {
 }
 
 absl::Status Instance::Start() {
-  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
-      {.cache_size = policy_.code_cache, .isolation = jit::Isolation::kSeg}, space_);
+  absl::StatusOr<std::unique_ptr<GuestEngine>> engine = GuestEngine::Create(policy_, space_);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
   if (absl::Status status = StartMain(); !status.ok()) return status;
@@ -208,9 +199,9 @@ void Instance::Dismiss(PluginThread& thread) {
 }
 
 absl::Status Instance::StartMain() {
-  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
-  if (!engine.ok()) return engine.status();
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
+  if (!cpu.ok()) return cpu.status();
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
   absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
   if (!start.ok()) return start.status();
   space_.LimitData(policy_.memory_limit);
@@ -395,7 +386,7 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
   const int signal = info.si_signo;
   const signals::KernelAction action = kernel_.ActionOf(signal);
   if (!signals::PushFrame({.registers = &thread.registers,
-                           .engine = thread.engine.get(),
+                           .engine = thread.engine,
                            .memory = &memory_,
                            .alternate_stack = &thread.alternate_stack,
                            .mask = thread.signal_mask},
@@ -478,13 +469,14 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
   if (request.thread_pointer && !memory_.window().AllowsSegmentBase(*request.thread_pointer)) {
     return Errno{EPERM};
   }
-  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
+  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
   std::vector<std::byte> extended(parent.engine->extended_state_size());
-  if (!engine.ok() || !parent.engine->SaveExtendedState(extended).ok() ||
-      !(*engine)->LoadExtendedState(extended).ok()) {
+  if (!cpu.ok() || !parent.engine->FetchBases(parent.registers).ok() ||
+      !parent.engine->SaveExtendedState(extended).ok() ||
+      !(*cpu)->thread().LoadExtendedState(extended).ok()) {
     return Errno{EAGAIN};
   }
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
   thread->registers = parent.registers;
   thread->registers.rax = 0;
   thread->registers.rsp = request.stack;
@@ -561,32 +553,9 @@ void Instance::Finish(PluginThread& thread) {
 
 // ---- calls --------------------------------------------------------------------------------------
 
-std::array<std::uint64_t, internal::kVectorRegisters> Instance::Vectors(PluginThread& thread) {
-  std::array<std::uint64_t, internal::kVectorRegisters> values{};
-  const std::byte* const area = thread.engine->context().context().extended_area;
-  std::uint64_t present;
-  std::memcpy(&present, area + kPresentOffset, sizeof(present));
-  if ((present & kVectorsPresent) == 0) return values;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::memcpy(&values[i], area + kVectorsOffset + i * kVectorSize, sizeof(values[i]));
-  }
-  return values;
-}
-
-void Instance::SetVectors(PluginThread& thread,
-                          const std::array<std::uint64_t, internal::kVectorRegisters>& values) {
-  const std::span<std::byte> area = thread.engine->context().extended_area();
-  std::uint64_t present;
-  std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
-  // What is called initial may hold anything.
-  if ((present & kVectorsPresent) == 0) std::memset(area.data() + kVectorsOffset, 0, kVectorsSize);
-  present |= kVectorsPresent;
-  std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::byte* const place = area.data() + kVectorsOffset + i * kVectorSize;
-    std::memset(place, 0, kVectorSize);
-    std::memcpy(place, &values[i], sizeof(values[i]));
-  }
+absl::Status Instance::Fail(const absl::Status& status) {
+  End({.kind = Failure::Kind::kTrap});
+  return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
 absl::Status Instance::EnterFunction(PluginThread& thread, std::uint64_t function,
@@ -613,8 +582,9 @@ absl::Status Instance::EnterFunction(PluginThread& thread, std::uint64_t functio
                .rip = function,
                .fs_base = registers.fs_base,
                .gs_base = registers.gs_base};
-  if (frame.vector_count != 0) SetVectors(thread, frame.vectors);
-  return absl::OkStatus();
+  if (frame.vector_count == 0) return absl::OkStatus();
+  const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
+  return written.ok() ? written : Fail(written);
 }
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
@@ -626,7 +596,11 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   }
   CallbackFrame frame{.integers = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
                                    registers.r8, registers.r9}};
-  if (callback->uses_vectors) frame.vectors = Vectors(thread);
+  if (callback->uses_vectors) {
+    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+    if (!vectors.ok()) return Fail(vectors.status());
+    frame.vectors = *vectors;
+  }
   const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
   if (!memory_.Read(arguments, std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
     EndBySignal(thread, SIGSEGV, arguments);
@@ -643,8 +617,10 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   }
   registers.rax = frame.result.integer;
   registers.rdx = frame.result.second_integer;
-  if (callback->uses_vectors) SetVectors(thread, {frame.result.vector, frame.result.second_vector});
-  return absl::OkStatus();
+  if (!callback->uses_vectors) return absl::OkStatus();
+  const absl::Status written =
+      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
+  return written.ok() ? written : Fail(written);
 }
 
 // A thread of an instance that has ended keeps whatever it has: it is not used again.
@@ -676,17 +652,17 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
       if (thread.registers.rsp != stack_after) break;
       CallResult result{.integer = returned->value, .second_integer = thread.registers.rdx};
       if (frame.wants_vector_result) {
-        const auto vectors = Vectors(thread);
-        result.vector = vectors[0];
-        result.second_vector = vectors[1];
+        const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+        if (!vectors.ok()) return Fail(vectors.status());
+        result.vector = (*vectors)[0];
+        result.second_vector = (*vectors)[1];
       }
       thread.registers = before;
       return result;
     }
     if (std::holds_alternative<Ended>(stop)) return EndedStatus();
     if (const auto* broken = std::get_if<Broken>(&stop)) {
-      End({.kind = Failure::Kind::kTrap});
-      return absl::InternalError(absl::StrCat("engine failure: ", broken->reason));
+      return Fail(absl::InternalError(broken->reason));
     }
     break;
   }

@@ -24,13 +24,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/guest_memory.h"
-#include "runtime/jit/jit_engine.h"
 #include "runtime/memory/address_space.h"
 #include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/guest_engine.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
 #include "sandbox/plugin/window.h"
@@ -69,6 +69,7 @@ class Instance {
   memory::AddressSpace& space() { return space_; }
   const std::shared_ptr<Arena>& arena() const { return arena_; }
   PluginKernel& kernel() { return kernel_; }
+  GuestEngine& engine() const { return *engine_; }
   std::optional<Failure> failure() const;
 
   // ---- for the virtual kernel, from the thread that makes the call
@@ -140,9 +141,8 @@ class Instance {
   absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
   absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
   absl::Status EndedStatus() const;
-  std::array<std::uint64_t, internal::kVectorRegisters> Vectors(PluginThread& thread);
-  void SetVectors(PluginThread& thread,
-                  const std::array<std::uint64_t, internal::kVectorRegisters>& values);
+  // Of the engine's failure, which ends the instance.
+  absl::Status Fail(const absl::Status& status);
 
   void Enlist(PluginThread& thread);
   void Dismiss(PluginThread& thread);
@@ -153,7 +153,7 @@ class Instance {
   memory::AddressSpace space_;
   const std::shared_ptr<Arena> arena_;
   PluginKernel kernel_;
-  std::unique_ptr<runtime::JitEngine> engine_;
+  std::unique_ptr<GuestEngine> engine_;
   PluginTable table_{};
   std::atomic<pid_t> next_id_{kVirtualPid};
 

@@ -10,28 +10,28 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "runtime/engine.h"
-#include "runtime/jit/jit_thread.h"
 #include "runtime/signals/frame.h"
-#include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/guest_engine.h"
 #include "sandbox/plugin/watchdog.h"
 
 namespace dunebox::plugin {
 
 struct PluginThread {
-  PluginThread(pid_t virtual_id, std::unique_ptr<runtime::EngineThread> engine_thread)
+  PluginThread(pid_t virtual_id, std::unique_ptr<GuestCpu> guest_cpu)
       : id(virtual_id),
-        engine(static_cast<runtime::JitThread*>(engine_thread.release())),
-        watch(Watchdog::Instance(), [this] { Kick(); }) {
-    engine->context().SetGate(DUNEBOX_GATE_READY);
-  }
+        cpu(std::move(guest_cpu)),
+        engine(&cpu->thread()),
+        watch(Watchdog::Instance(), [this] { Kick(); }) {}
 
   // From any thread: the host thread that runs this looks soon why it was kicked.
   void Kick();
 
   const pid_t id;  // as the plugin knows it
-  const std::unique_ptr<runtime::JitThread> engine;
+  const std::unique_ptr<GuestCpu> cpu;
+  runtime::EngineThread* const engine;  // the cpu's
   runtime::Registers registers;
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   bool has_exited = false;

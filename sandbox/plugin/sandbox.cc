@@ -29,12 +29,9 @@ struct Sandbox::State {
 namespace {
 
 absl::Status CheckDemands(const Policy& policy) {
-  if (policy.engine == Engine::kKvm) {
-    return absl::UnimplementedError("plugins run under engine jit only");
-  }
   if (policy.demand == Demand::kTwoWalls) {
     return absl::UnimplementedError(
-        "two walls are demanded, and a plugin in this process has one: isolation seg");
+        "two walls are demanded, and a plugin in this process has one: its engine's");
   }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
@@ -149,8 +146,8 @@ absl::StatusOr<std::string> Sandbox::CopyString(TaintedPtr<const char> from,
 std::optional<Failure> Sandbox::failure() const { return state_->instance->failure(); }
 std::string Sandbox::TakeOutput() { return state_->instance->kernel().TakeOutput(); }
 std::vector<std::string> Sandbox::Denials() const { return state_->instance->kernel().Denials(); }
-std::string Sandbox::engine() const { return "jit"; }
-std::string Sandbox::isolation() const { return "seg"; }
+std::string Sandbox::engine() const { return state_->instance->engine().name(); }
+std::string Sandbox::isolation() const { return state_->instance->engine().isolation(); }
 
 namespace internal {
 

@@ -190,8 +190,6 @@ TEST_F(Calls, RunOutOfMemoryByThemselves) {
 }
 
 TEST(Policies, ThatCannotBeHadAreRefused) {
-  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm}).status().code(),
-            absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Sandbox::Create({.demand = Demand::kTwoWalls}).status().code(),
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),

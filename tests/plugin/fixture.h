@@ -1,10 +1,12 @@
-// Sandboxes for tests: with the plugin of cases.cc loaded, and one-line calls.
+// Sandboxes for tests: with the plugin of cases.cc loaded, and one-line calls. Under the engine that
+// DUNEBOX_TEST_ENGINE names (kvm), else the default one: the same tests run under both.
 #ifndef DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 #define DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,7 +21,13 @@ class PluginTest : public testing::Test {
   // Longer than anything takes on a busy machine.
   static Policy Patient() { return {.deadline = absl::Minutes(2)}; }
 
+  static bool IsUnderKvm() {
+    const char* const engine = getenv("DUNEBOX_TEST_ENGINE");
+    return engine != nullptr && std::string(engine) == "kvm";
+  }
+
   void Make(Policy policy = Patient()) {
+    if (IsUnderKvm()) policy.engine = Engine::kKvm;
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(std::move(policy));
     ASSERT_TRUE(made.ok()) << made.status();
     sandbox = *std::move(made);

@@ -17,12 +17,15 @@ namespace dunebox {
 enum class Engine : std::uint8_t {
   kAuto,  // jit
   kJit,   // the plugin's code is translated, in the calling thread
-  kKvm,   // not yet: kUnimplemented
+  // It runs in a virtual machine of its own, of which a process has 64 at most. A call is an exit of the
+  // machine. kUnavailable where there is no /dev/kvm that this process may use.
+  kKvm,
 };
 
 // What keeps the plugin from the host's memory. A sandbox that cannot have what is demanded is not made.
 enum class Demand : std::uint8_t {
-  kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`)
+  kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`); under kvm the
+              // virtual machine has no other memory
   kTwoWalls,  // the host's kernel confines it as well, in a process of its own. Not yet: kUnimplemented
 };
 

@@ -130,8 +130,8 @@ class Sandbox {
   std::string TakeOutput();
   // What it asked for and was not permitted, each once: "call socket", "read /etc/passwd".
   std::vector<std::string> Denials() const;
-  std::string engine() const;     // "jit"
-  std::string isolation() const;  // "seg": one wall
+  std::string engine() const;     // "jit", "kvm"
+  std::string isolation() const;  // one wall: "seg", "virtual machine (hardware)", "virtual machine (emulated)"
 
  private:
   friend class internal::Target;
