@@ -31,7 +31,23 @@ class GuestCpu {
   virtual ~GuestCpu() = default;
   virtual runtime::EngineThread& thread() = 0;
 
-  // Around a stretch of Runs, by the same host thread.
+  // A function that is called, its stack with the return address laid out, and how it comes back.
+  struct Entry {
+    std::uint64_t function, stack_pointer;
+    const internal::CallFrame& frame;
+    std::uint64_t fs_base, gs_base;
+  };
+  struct Returned {
+    std::uint64_t stack_pointer;
+    std::uint64_t integer, second_integer;
+  };
+  // Enter, Run from the function's entry, and Leave. True: at the gate by which functions return.
+  // Else TakeExit says what has happened, with the registers.
+  virtual bool RunFunction(const Entry& entry, Returned& returned) = 0;
+  virtual runtime::Exit TakeExit(runtime::Registers& registers) = 0;
+
+  // Around a stretch of Runs, by the same host thread. Enter is a full memory barrier: who has been
+  // kicked before it without being known as a runner sees the kick in Run.
   virtual void Enter() = 0;
   virtual void Leave() = 0;
 

@@ -16,8 +16,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "runtime/loader/symbols.h"
 #include "runtime/loader/program.h"
+#include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
@@ -31,8 +31,8 @@ using signals::MaskOf;
 
 namespace {
 
-constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
-constexpr std::uint64_t kRedZone = 128;      // [abi §3.2.2]
+constexpr std::uint64_t kSyscallLength = 2;        // 0f 05
+constexpr std::uint64_t kRedZone = 128;            // [abi §3.2.2]
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
 
 // [linux] SIG_KERNEL_IGNORE_MASK
@@ -72,6 +72,25 @@ std::uint64_t BudgetFromNow(pid_t thread, absl::Duration time) {
   return CpuTimeOf(thread) + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
 }
 
+// Gives a call its deadline, if that is before the one of the call that it comes from.
+class Timed {
+ public:
+  Timed(Watch& watch, std::uint64_t deadline)
+      : watch_(watch), outer_(watch.deadline()), is_set_(deadline < outer_) {
+    if (is_set_) watch_.Set(deadline);
+  }
+  ~Timed() {
+    if (is_set_) watch_.Set(outer_);
+  }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  Watch& watch_;
+  const std::uint64_t outer_;
+  const bool is_set_;
+};
+
 // Gives a call its budget, within that of the call that it comes from.
 class Budgeted {
  public:
@@ -106,13 +125,15 @@ class Entered {
 
 }  // namespace
 
-// A guest thread in the hands of the calling host thread, for a call and what is called from its callbacks.
+// A guest thread in the hands of the calling host thread, for a call and what is called from its
+// callbacks.
 class Instance::Borrowed {
  public:
   Borrowed(Instance& instance, PluginThread& thread)
       : instance_(instance), thread_(thread), outer_(innermost_) {
     innermost_ = this;
-    thread_.host_thread.store(HostThread(), std::memory_order_seq_cst);
+    // GuestCpu::Enter is the barrier behind this.
+    thread_.host_thread.store(HostThread(), std::memory_order_relaxed);
   }
   ~Borrowed() {
     thread_.host_thread.store(0, std::memory_order_relaxed);
@@ -141,7 +162,7 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 // ---- beginning and end --------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                             std::uint64_t random) {
+                                                           std::uint64_t random) {
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
@@ -155,8 +176,8 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
   PrepareThread();
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
-  std::unique_ptr<Instance> instance(new Instance(
-      policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
+  std::unique_ptr<Instance> instance(
+      new Instance(policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
   if (absl::Status status = instance->Start(); !status.ok()) return status;
   return instance;
 }
@@ -241,7 +262,8 @@ absl::Status Instance::StartMain() {
 
 // The main thread has the plugin's C library make it, and it runs here until it parks.
 absl::Status Instance::MakeLentThread() {
-  const absl::Status failed = absl::ResourceExhaustedError("no more threads for a sandbox's callers");
+  const absl::Status failed =
+      absl::ResourceExhaustedError("no more threads for a sandbox's callers");
   std::unique_ptr<PluginThread> made;
   PluginThread& main = *parked_.front();
   {
@@ -331,23 +353,31 @@ bool Instance::MayGoOnIdle(PluginThread& thread) {
   return true;
 }
 
-Instance::Stop Instance::RunThread(PluginThread& thread) {
+Instance::Stop Instance::RunThread(PluginThread& thread, std::optional<runtime::Exit> first) {
   for (;;) {
+    if (first) {
+      if (std::optional<Stop> stop = OnExit(thread, *std::exchange(first, std::nullopt))) {
+        return *std::move(stop);
+      }
+    }
     if (thread.kicked.load(std::memory_order_relaxed) != 0 && !LookWhyKicked(thread)) {
       return Ended{};
     }
     if ((thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0) {
       DeliverSignals(thread);
     }
-    const runtime::Exit exit = thread.engine->Run(thread.registers);
-    if (std::holds_alternative<runtime::SystemCall>(exit)) {
-      if (std::optional<Stop> stop = OnSystemCall(thread)) return *std::move(stop);
-    } else if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
-      OnFault(thread, *fault);
-    } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
-      return Broken{broken->reason};
-    }
+    first = thread.engine->Run(thread.registers);
   }
+}
+
+std::optional<Instance::Stop> Instance::OnExit(PluginThread& thread, const runtime::Exit& exit) {
+  if (std::holds_alternative<runtime::SystemCall>(exit)) return OnSystemCall(thread);
+  if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
+    OnFault(thread, *fault);
+  } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
+    return Broken{broken->reason};
+  }
+  return std::nullopt;
 }
 
 std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
@@ -358,10 +388,10 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
     return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
   }
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
-  const SyscallResult result = kernel_.Call(
-      thread, {.number = number,
-               .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                             registers.r8, registers.r9}});
+  const SyscallResult result =
+      kernel_.Call(thread, {.number = number,
+                            .arguments = {registers.rdi, registers.rsi, registers.rdx,
+                                          registers.r10, registers.r8, registers.r9}});
   if (thread.has_exited) return ThreadExited{};
   if (result.is_registers_set()) return std::nullopt;
   if (result.is_restart()) {
@@ -405,8 +435,8 @@ void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
   const siginfo_t info = process::SignalOfFault(fault, thread.registers.rip, extended);
   const int signal = info.si_signo;
   const signals::KernelAction action = kernel_.ActionOf(signal);
-  const bool is_handled = !action.is_default() && !action.is_ignore() &&
-                          (thread.signal_mask & MaskOf(signal)) == 0;
+  const bool is_handled =
+      !action.is_default() && !action.is_ignore() && (thread.signal_mask & MaskOf(signal)) == 0;
   const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),
                                .error_code = fault.error_code,
                                .address = fault.address};
@@ -558,33 +588,31 @@ absl::Status Instance::Fail(const absl::Status& status) {
   return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
-absl::Status Instance::EnterFunction(PluginThread& thread, std::uint64_t function,
-                                     const CallFrame& frame) {
-  runtime::Registers& registers = thread.registers;
+// The stack as a function finds it.
+absl::StatusOr<GuestCpu::Entry> Instance::PrepareFunction(PluginThread& thread,
+                                                          std::uint64_t function,
+                                                          const CallFrame& frame) {
+  const runtime::Registers& registers = thread.registers;
   const std::uint64_t words = frame.stack_count;
   const std::uint64_t arguments =
       (registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
   const std::uint64_t stack = arguments - sizeof(std::uint64_t);
   const std::uint64_t back = table_.return_gate;
   if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
-      !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words)))) {
+      (words != 0 &&
+       !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
     EndBySignal(thread, SIGSEGV, stack);
     return EndedStatus();
   }
-  registers = {.rax = frame.vector_count,
-               .rcx = frame.integers[3],
-               .rdx = frame.integers[2],
-               .rsi = frame.integers[1],
-               .rdi = frame.integers[0],
-               .rsp = stack,
-               .r8 = frame.integers[4],
-               .r9 = frame.integers[5],
-               .rip = function,
-               .fs_base = registers.fs_base,
-               .gs_base = registers.gs_base};
-  if (frame.vector_count == 0) return absl::OkStatus();
-  const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
-  return written.ok() ? written : Fail(written);
+  if (frame.vector_count != 0) {
+    const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
+    if (!written.ok()) return Fail(written);
+  }
+  return GuestCpu::Entry{.function = function,
+                         .stack_pointer = stack,
+                         .frame = frame,
+                         .fs_base = registers.fs_base,
+                         .gs_base = registers.gs_base};
 }
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
@@ -594,15 +622,18 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
     EndBySignal(thread, SIGSEGV, 0);
     return EndedStatus();
   }
-  CallbackFrame frame{.integers = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                                   registers.r8, registers.r9}};
+  CallbackFrame frame;
+  frame.integers = {registers.rdi, registers.rsi, registers.rdx,
+                    registers.r10, registers.r8,  registers.r9};
   if (callback->uses_vectors) {
     const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
     if (!vectors.ok()) return Fail(vectors.status());
     frame.vectors = *vectors;
   }
   const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
-  if (!memory_.Read(arguments, std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
+  if (callback->stack_words != 0 &&
+      !memory_.Read(arguments,
+                    std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
     EndBySignal(thread, SIGSEGV, arguments);
     return EndedStatus();
   }
@@ -623,42 +654,68 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   return written.ok() ? written : Fail(written);
 }
 
-// A thread of an instance that has ended keeps whatever it has: it is not used again.
+absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFrame& frame,
+                                              const GuestCpu::Returned& returned) {
+  CallResult result{.integer = returned.integer, .second_integer = returned.second_integer};
+  if (!frame.wants_vector_result) return result;
+  const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+  if (!vectors.ok()) return Fail(vectors.status());
+  result.vector = (*vectors)[0];
+  result.second_vector = (*vectors)[1];
+  return result;
+}
+
+// A thread of an instance that has ended keeps whatever it has: it is not used again. One that has
+// returned has the registers with which it was parked, or has called back.
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
                                             const CallFrame& frame, std::uint64_t deadline,
                                             absl::Duration processor_time) {
   // The thread may be one whose last call has ended the instance.
   if (has_ended_.load()) return EndedStatus();
-  const runtime::Registers before = thread.registers;
-  const std::uint64_t outer_deadline = thread.watch.deadline();
-  if (absl::Status status = EnterFunction(thread, function, frame); !status.ok()) return status;
-  const std::uint64_t stack_after = thread.registers.rsp + sizeof(std::uint64_t);
+  const absl::StatusOr<GuestCpu::Entry> entry = PrepareFunction(thread, function, frame);
+  if (!entry.ok()) return entry.status();
+  const std::uint64_t stack_after = entry->stack_pointer + sizeof(std::uint64_t);
   thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  thread.watch.Set(std::min(deadline, outer_deadline));
+  const Timed timed(thread.watch, deadline);
   const Budgeted budgeted(thread.watch, processor_time);
+  GuestCpu::Returned returned;
+  if (thread.cpu->RunFunction(*entry, returned)) {
+    if (returned.stack_pointer != stack_after) return EndByMismatch();
+    return ResultOf(thread, frame, returned);
+  }
+  const runtime::Registers before = thread.registers;
+  absl::StatusOr<CallResult> result =
+      FinishCall(thread, frame, thread.cpu->TakeExit(thread.registers), stack_after);
+  if (result.ok()) thread.registers = before;
+  return result;
+}
+
+absl::Status Instance::EndByMismatch() {
+  End({.kind = Failure::Kind::kMismatch});
+  return EndedStatus();
+}
+
+// What is left of a call when something has come before its end.
+absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const CallFrame& frame,
+                                                std::optional<runtime::Exit> first,
+                                                std::uint64_t stack_after) {
   for (;;) {
     Stop stop = Ended{};
     {
       const Entered entered(thread);
-      stop = RunThread(thread);
+      stop = RunThread(thread, std::exchange(first, std::nullopt));
     }
     if (const auto* called = std::get_if<CallbackCalled>(&stop)) {
       const absl::Status done = RunCallback(thread, called->number);
       if (!done.ok()) return done;
       continue;
     }
-    thread.watch.Set(outer_deadline);
     if (const auto* returned = std::get_if<Returned>(&stop)) {
       if (thread.registers.rsp != stack_after) break;
-      CallResult result{.integer = returned->value, .second_integer = thread.registers.rdx};
-      if (frame.wants_vector_result) {
-        const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
-        if (!vectors.ok()) return Fail(vectors.status());
-        result.vector = (*vectors)[0];
-        result.second_vector = (*vectors)[1];
-      }
-      thread.registers = before;
-      return result;
+      return ResultOf(thread, frame,
+                      {.stack_pointer = stack_after,
+                       .integer = returned->value,
+                       .second_integer = thread.registers.rdx});
     }
     if (std::holds_alternative<Ended>(stop)) return EndedStatus();
     if (const auto* broken = std::get_if<Broken>(&stop)) {
@@ -666,8 +723,7 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
     }
     break;
   }
-  End({.kind = Failure::Kind::kMismatch});
-  return EndedStatus();
+  return EndByMismatch();
 }
 
 std::unique_ptr<PluginThread> Instance::TakeParked() {
@@ -705,6 +761,23 @@ void Instance::Park(std::unique_ptr<PluginThread> thread) {
   changed_.notify_all();
 }
 
+// One of the parked threads, until the end of a call.
+class Instance::Lent {
+ public:
+  explicit Lent(Instance& instance) : instance_(instance), thread_(instance.TakeParked()) {}
+  ~Lent() {
+    if (thread_ != nullptr) instance_.Park(std::move(thread_));
+  }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+  // Null: the instance has ended.
+  PluginThread* get() const { return thread_.get(); }
+
+ private:
+  Instance& instance_;
+  std::unique_ptr<PluginThread> thread_;
+};
+
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
   return CallWithin({.time = policy_.deadline, .processor_time = policy_.cpu_budget}, function,
                     frame);
@@ -713,7 +786,8 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
 absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
   if (!IsOriginalProcess()) {
-    return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
+    return absl::FailedPreconditionError(
+        "a sandbox of the parent's cannot be used in a forked child");
   }
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
   const std::uint64_t deadline = DeadlineIn(limits.time);
@@ -722,20 +796,16 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
     }
     ++thread->depth;
-    absl::StatusOr<CallResult> result = CallOn(*thread, function, frame, deadline, limits.processor_time);
+    absl::StatusOr<CallResult> result =
+        CallOn(*thread, function, frame, deadline, limits.processor_time);
     --thread->depth;
     return result;
   }
   PrepareThread();
-  std::unique_ptr<PluginThread> thread = TakeParked();
-  if (thread == nullptr) return EndedStatus();
-  absl::StatusOr<CallResult> result = CallResult{};
-  {
-    const Borrowed borrowed(*this, *thread);
-    result = CallOn(*thread, function, frame, deadline, limits.processor_time);
-  }
-  Park(std::move(thread));
-  return result;
+  const Lent thread(*this);
+  if (thread.get() == nullptr) return EndedStatus();
+  const Borrowed borrowed(*this, *thread.get());
+  return CallOn(*thread.get(), function, frame, deadline, limits.processor_time);
 }
 
 absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callback> callback) {
@@ -791,8 +861,8 @@ absl::Status Instance::Load(const std::string& path) {
   kernel_.files().Allow(path);
   absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
   if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> handle =
-      CallWithin({.time = policy_.load_deadline}, table_.open_library, WithArgument(text->address()));
+  const absl::StatusOr<CallResult> handle = CallWithin(
+      {.time = policy_.load_deadline}, table_.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
   const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
@@ -806,8 +876,8 @@ absl::Status Instance::Load(const std::string& path) {
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
   if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> address =
-      CallWithin({.time = policy_.load_deadline}, table_.find_symbol, WithArgument(text->address()));
+  const absl::StatusOr<CallResult> address = CallWithin(
+      {.time = policy_.load_deadline}, table_.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

@@ -1,8 +1,8 @@
-// One guest in a window: memory, engine, virtual kernel, threads, from the program that is loaded first to
-// whatever ends it. It begins once and ends once; Sandbox makes another one to start over.
+// One guest in a window: memory, engine, virtual kernel, threads, from the program that is loaded
+// first to whatever ends it. It begins once and ends once; Sandbox makes another one to start over.
 //
-// Calls come from any host thread. Each borrows a guest thread that is parked at its gate; a call made from
-// a callback goes on with the thread that the callback came from.
+// Calls come from any host thread. Each borrows a guest thread that is parked at its gate; a call
+// made from a callback goes on with the thread that the callback came from.
 //
 //   absl::StatusOr<std::unique_ptr<Instance>> instance = Instance::Create(policy);
 //   absl::StatusOr<std::uint64_t> compress = (*instance)->FindSymbol("compress");
@@ -23,11 +23,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "hostcalls/memory/guest_memory.h"
-#include "runtime/memory/address_space.h"
 #include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
+#include "hostcalls/memory/guest_memory.h"
+#include "runtime/memory/address_space.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/guest_engine.h"
@@ -44,16 +44,17 @@ using internal::CallResult;
 
 // What a plugin's clone asks for.
 struct NewThread {
-  std::uint64_t stack = 0;  // its top
+  std::uint64_t stack = 0;                                             // its top
   std::optional<std::uint64_t> parent_tid, child_tid, thread_pointer;  // guest addresses
   std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
 };
 
 class Instance {
  public:
-  // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
-  // bits give the same guest addresses.
-  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
+  // With a guest whose program has started and whose host threads' guest threads are made. The same
+  // `random` bits give the same guest addresses.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy,
+                                                          std::uint64_t random);
   // Ends what still runs. No call is under way.
   ~Instance();
   Instance(const Instance&) = delete;
@@ -102,15 +103,20 @@ class Instance {
 
   class Borrowed;
   friend class Borrowed;
+  class Lent;
+  friend class Lent;
 
-  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
+  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
+           std::uint64_t random);
 
   absl::Status Start();
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();
   absl::Status MakeLentThread();
 
-  Stop RunThread(PluginThread& thread);
+  // What `first` says has happened before.
+  Stop RunThread(PluginThread& thread, std::optional<runtime::Exit> first = std::nullopt);
+  std::optional<Stop> OnExit(PluginThread& thread, const runtime::Exit& exit);
   // After a kick. False: the thread stops.
   bool LookWhyKicked(PluginThread& thread);
   // Whether the plugin's own thread may go on with another idle budget.
@@ -138,7 +144,14 @@ class Instance {
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
                                     absl::Duration processor_time = absl::InfiniteDuration());
-  absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
+  absl::StatusOr<GuestCpu::Entry> PrepareFunction(PluginThread& thread, std::uint64_t function,
+                                                  const CallFrame& frame);
+  absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,
+                                      const GuestCpu::Returned& returned);
+  absl::StatusOr<CallResult> FinishCall(PluginThread& thread, const CallFrame& frame,
+                                        std::optional<runtime::Exit> first,
+                                        std::uint64_t stack_after);
+  absl::Status EndByMismatch();
   absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
   absl::Status EndedStatus() const;
   // Of the engine's failure, which ends the instance.

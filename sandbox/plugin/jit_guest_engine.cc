@@ -19,6 +19,8 @@ constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256
 constexpr std::size_t kPresentOffset = 512;
 constexpr std::uint64_t kVectorsPresent = 2;
 
+constexpr std::size_t kRax = 0, kRdx = 2, kRsp = 4, kRdi = 7;  // as instructions number them
+
 class JitCpu final : public GuestCpu {
  public:
   explicit JitCpu(std::unique_ptr<runtime::EngineThread> thread)
@@ -27,6 +29,9 @@ class JitCpu final : public GuestCpu {
   }
 
   runtime::EngineThread& thread() override { return *thread_; }
+  bool RunFunction(const Entry& entry, Returned& returned) override;
+  runtime::Exit TakeExit(runtime::Registers& registers) override;
+  // Translated code is entered behind a barrier.
   void Enter() override { host_ = context().Borrow(); }
   void Leave() override { context().GiveBack(host_); }
   absl::StatusOr<Vectors> ReadVectors() override;
@@ -37,7 +42,31 @@ class JitCpu final : public GuestCpu {
 
   const std::unique_ptr<runtime::JitThread> thread_;
   jit::ThreadContext::HostState host_{};
+  runtime::Exit exit_;  // of RunFunction, where it is no system call
 };
+
+bool JitCpu::RunFunction(const Entry& entry, Returned& returned) {
+  const jit::ThreadContext::HostState host = context().Borrow();
+  const bool is_at_call = thread_->RunFunction({.address = entry.function,
+                                                .stack_pointer = entry.stack_pointer,
+                                                .integers = entry.frame.integers,
+                                                .vector_count = entry.frame.vector_count,
+                                                .fs_base = entry.fs_base,
+                                                .gs_base = entry.gs_base},
+                                               exit_);
+  context().GiveBack(host);
+  const jit::Context& state = context().context();
+  if (!is_at_call || state.gpr[kRax] != DUNEBOX_GATE_RETURN) return false;
+  returned = {.stack_pointer = state.gpr[kRsp],
+              .integer = state.gpr[kRdi],
+              .second_integer = state.gpr[kRdx]};
+  return true;
+}
+
+runtime::Exit JitCpu::TakeExit(runtime::Registers& registers) {
+  thread_->ReadRegisters(registers);
+  return std::exchange(exit_, runtime::SystemCall{});
+}
 
 absl::StatusOr<Vectors> JitCpu::ReadVectors() {
   Vectors values{};

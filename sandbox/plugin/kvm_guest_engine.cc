@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstring>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/probe.h"
 #include "runtime/kvm/program_ring.h"
+#include "sandbox/plugin/guest/gates.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -46,7 +48,33 @@ class KvmCpu final : public GuestCpu {
   explicit KvmCpu(std::unique_ptr<runtime::EngineThread> thread) : thread_(std::move(thread)) {}
 
   runtime::EngineThread& thread() override { return *thread_; }
-  void Enter() override {}
+  bool RunFunction(const Entry& entry, Returned& returned) override {
+    const auto& integers = entry.frame.integers;
+    left_ = {.rax = entry.frame.vector_count,
+             .rcx = integers[3],
+             .rdx = integers[2],
+             .rsi = integers[1],
+             .rdi = integers[0],
+             .rsp = entry.stack_pointer,
+             .r8 = integers[4],
+             .r9 = integers[5],
+             .rip = entry.function,
+             .fs_base = entry.fs_base,
+             .gs_base = entry.gs_base};
+    Enter();
+    exit_ = thread_->Run(left_);
+    const bool is_return =
+        std::holds_alternative<runtime::SystemCall>(exit_) && left_.rax == DUNEBOX_GATE_RETURN;
+    if (is_return) {
+      returned = {.stack_pointer = left_.rsp, .integer = left_.rdi, .second_integer = left_.rdx};
+    }
+    return is_return;
+  }
+  runtime::Exit TakeExit(runtime::Registers& registers) override {
+    registers = left_;
+    return exit_;
+  }
+  void Enter() override { std::atomic_thread_fence(std::memory_order_seq_cst); }
   void Leave() override {}
 
   absl::StatusOr<Vectors> ReadVectors() override {
@@ -88,6 +116,9 @@ class KvmCpu final : public GuestCpu {
   }
 
   const std::unique_ptr<runtime::EngineThread> thread_;
+  // Of RunFunction.
+  runtime::Registers left_;
+  runtime::Exit exit_;
 };
 
 class KvmGuestEngine final : public GuestEngine {

@@ -42,7 +42,7 @@ struct Used {
 struct CallFrame {
   std::array<std::uint64_t, kIntegerRegisters> integers{};
   std::array<std::uint64_t, kVectorRegisters> vectors{};
-  std::array<std::uint64_t, kMostStackWords> stack{};
+  std::array<std::uint64_t, kMostStackWords> stack;  // those that are counted
   unsigned integer_count = 0, vector_count = 0, stack_count = 0;
   bool wants_vector_result = false;
 
@@ -82,8 +82,8 @@ struct CallResult {
 // The plugin has called a callback.
 struct CallbackFrame {
   std::array<std::uint64_t, kIntegerRegisters> integers{};
-  std::array<std::uint64_t, kVectorRegisters> vectors{};
-  std::array<std::uint64_t, kMostStackWords> stack{};
+  std::array<std::uint64_t, kVectorRegisters> vectors;  // where the callback uses them
+  std::array<std::uint64_t, kMostStackWords> stack;     // as many as it uses
   // The host's answer.
   CallResult result;
   std::vector<std::byte> large_result;  // where RDI says
