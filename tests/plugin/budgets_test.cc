@@ -16,7 +16,7 @@ using Kind = Failure::Kind;
 
 class Budgets : public PluginTest {};
 
-TEST_F(Budgets, OfACallEndIt) {
+TEST_P(Budgets, OfACallEndIt) {
   Policy policy = Patient();
   policy.cpu_budget = absl::Milliseconds(50);
   Make(policy);
@@ -30,7 +30,7 @@ TEST_F(Budgets, OfACallEndIt) {
   }
 }
 
-TEST_F(Budgets, AreOfTheProcessorAndNotOfTime) {
+TEST_P(Budgets, AreOfTheProcessorAndNotOfTime) {
   Policy policy = Patient();
   policy.cpu_budget = absl::Milliseconds(100);
   Make(policy);
@@ -45,7 +45,7 @@ TEST_F(Budgets, AreOfTheProcessorAndNotOfTime) {
   EXPECT_FALSE(sandbox->failure().has_value());
 }
 
-TEST_F(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
+TEST_P(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
   Policy policy = Patient();
   policy.cpu_budget = absl::Milliseconds(100);
   Make(policy);
@@ -58,7 +58,7 @@ TEST_F(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
   EXPECT_EQ(FailureIn(called.status()).kind, Kind::kCpuBudget);
 }
 
-TEST_F(Budgets, OfThreadsThatOutliveTheCallEndTheSandbox) {
+TEST_P(Budgets, OfThreadsThatOutliveTheCallEndTheSandbox) {
   Policy policy = Patient();
   policy.idle_cpu_budget = absl::Milliseconds(50);
   Make(policy);
@@ -70,7 +70,7 @@ TEST_F(Budgets, OfThreadsThatOutliveTheCallEndTheSandbox) {
   EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
 }
 
-TEST_F(Budgets, OfThreadsBeginAnewWithEachCall) {
+TEST_P(Budgets, OfThreadsBeginAnewWithEachCall) {
   Policy policy = Patient();
   policy.idle_cpu_budget = absl::Milliseconds(300);
   Make(policy);
@@ -97,7 +97,7 @@ class Outputs : public PluginTest {
   std::array<int, 2> pipe_{};
 };
 
-TEST_F(Outputs, GoToTheHostsDescriptorToo) {
+TEST_P(Outputs, GoToTheHostsDescriptorToo) {
   Policy policy = Patient();
   policy.stdout_to = pipe_[1];
   Make(policy);
@@ -108,7 +108,7 @@ TEST_F(Outputs, GoToTheHostsDescriptorToo) {
   EXPECT_EQ(sandbox->TakeOutput(), "a line\n");
 }
 
-TEST_F(Outputs, ThatNobodyReadsAreAnErrorOfThePluginsAndNoSignalOfTheHosts) {
+TEST_P(Outputs, ThatNobodyReadsAreAnErrorOfThePluginsAndNoSignalOfTheHosts) {
   Policy policy = Patient();
   policy.stdout_to = pipe_[1];
   Make(policy);
@@ -125,11 +125,15 @@ TEST_F(Outputs, ThatNobodyReadsAreAnErrorOfThePluginsAndNoSignalOfTheHosts) {
   pipe_[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-TEST_F(Outputs, HaveToBeOpen) {
+TEST_P(Outputs, HaveToBeOpen) {
   Policy policy = Patient();
   policy.stderr_to = 1'000'000;
   EXPECT_EQ(Sandbox::Create(policy).status().code(), absl::StatusCode::kInvalidArgument);
 }
+
+FOR_ONE_AND_TWO_WALLS(Budgets);
+// Of this process.
+INSTANTIATE_TEST_SUITE_P(OfThisProcess, Outputs, testing::Values(Demand::kOneWall));
 
 // ---- handlers that are set by the older functions
 #pragma GCC diagnostic push
@@ -162,7 +166,7 @@ class OldFunctions : public PluginTest {
 extern "C" sighandler_t bsd_signal(int, sighandler_t);
 extern "C" sighandler_t __sysv_signal(int, sighandler_t) noexcept;
 
-TEST_F(OldFunctions, SetHandlersThatStayOffTheGuestsStack) {
+TEST_P(OldFunctions, SetHandlersThatStayOffTheGuestsStack) {
   EXPECT_EQ(sigset(SIGALRM, &Handler), SIG_DFL);
   ExpectSafe();
   EXPECT_EQ(bsd_signal(SIGALRM, &Handler), &Handler);
@@ -177,7 +181,7 @@ TEST_F(OldFunctions, SetHandlersThatStayOffTheGuestsStack) {
   }
 }
 
-TEST_F(OldFunctions, CannotTakeTheSandboxesSignalsAway) {
+TEST_P(OldFunctions, CannotTakeTheSandboxesSignalsAway) {
   EXPECT_EQ(sigignore(SIGSEGV), 0);
   EXPECT_EQ(sighold(SIGSEGV), 0);
   EXPECT_EQ(sigset(SIGILL, SIG_HOLD), SIG_DFL);
@@ -192,13 +196,15 @@ TEST_F(OldFunctions, CannotTakeTheSandboxesSignalsAway) {
   EXPECT_EQ(sigset(SIGKILL, &Handler), SIG_ERR);
 }
 
-TEST_F(OldFunctions, TellWhatWasBlocked) {
+TEST_P(OldFunctions, TellWhatWasBlocked) {
   EXPECT_EQ(sigset(SIGUSR1, &Handler), SIG_DFL);
   EXPECT_EQ(sigset(SIGUSR1, SIG_HOLD), &Handler);
   EXPECT_EQ(sigset(SIGUSR1, SIG_HOLD), SIG_HOLD);
   EXPECT_EQ(sigset(SIGUSR1, SIG_DFL), SIG_HOLD);
   EXPECT_EQ(sigset(SIGUSR1, SIG_DFL), SIG_DFL);
 }
+
+INSTANTIATE_TEST_SUITE_P(OfThisProcess, OldFunctions, testing::Values(Demand::kOneWall));
 
 #pragma GCC diagnostic pop
 

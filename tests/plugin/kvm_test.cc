@@ -26,7 +26,7 @@ class UnderEngineKvm : public PluginTest {
   }
 };
 
-TEST_F(UnderEngineKvm, SandboxesSaySo) {
+TEST_P(UnderEngineKvm, SandboxesSaySo) {
   EXPECT_EQ(sandbox->engine(), "kvm");
   EXPECT_THAT(sandbox->isolation(),
               testing::AnyOf("virtual machine (hardware)", "virtual machine (emulated)"));
@@ -34,7 +34,7 @@ TEST_F(UnderEngineKvm, SandboxesSaySo) {
 }
 
 // With the host's bits, not without them: there is nothing at such an address.
-TEST_F(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
+TEST_P(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
   static volatile unsigned char canary = 0x5a;
   const auto address = reinterpret_cast<unsigned long>(&canary);
   const Failure failure = FailureIn(Call<void(unsigned long, int)>("write_at", address, 1));
@@ -44,13 +44,13 @@ TEST_F(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
 }
 
 std::uint64_t EntriesOf(Instance& instance) {
-  for (const runtime::Counter& counter : instance.engine().Counters()) {
+  for (const runtime::Counter& counter : instance.guest_engine().Counters()) {
     if (counter.name == "entries") return counter.value;
   }
   return 0;
 }
 
-TEST_F(UnderEngineKvm, ACallIsOneExitAndACallbackAnother) {
+TEST_P(UnderEngineKvm, ACallIsOneExitAndACallbackAnother) {
   const Policy policy = UnderKvm();
   auto instance = Instance::Create(policy, 1);
   ASSERT_TRUE(instance.ok()) << instance.status();
@@ -73,7 +73,7 @@ TEST_F(UnderEngineKvm, ACallIsOneExitAndACallbackAnother) {
   EXPECT_EQ(EntriesOf(**instance) - between, 2 * kCalls);
 }
 
-TEST_F(UnderEngineKvm, SandboxesLiveBesideThoseUnderJit) {
+TEST_P(UnderEngineKvm, SandboxesLiveBesideThoseUnderJit) {
   auto other = Sandbox::Create({.deadline = absl::Minutes(2)});
   ASSERT_TRUE(other.ok());
   ASSERT_TRUE((*other)->Load(PLUGIN_CASES).ok());
@@ -88,7 +88,7 @@ TEST_F(UnderEngineKvm, SandboxesLiveBesideThoseUnderJit) {
   EXPECT_EQ((*other)->engine(), "jit");
 }
 
-TEST_F(UnderEngineKvm, ThereIsALimitOfMachines) {
+TEST_P(UnderEngineKvm, ThereIsALimitOfMachines) {
   std::vector<std::unique_ptr<Sandbox>> many;
   absl::StatusOr<std::unique_ptr<Sandbox>> made = absl::UnknownError("none");
   for (unsigned i = 0; i <= plugin::kMostMachines; ++i) {
@@ -101,6 +101,8 @@ TEST_F(UnderEngineKvm, ThereIsALimitOfMachines) {
   many.clear();
   EXPECT_TRUE(Sandbox::Create(UnderKvm()).ok());
 }
+
+INSTANTIATE_TEST_SUITE_P(, UnderEngineKvm, testing::Values(Demand::kOneWall));
 
 }  // namespace
 }  // namespace dunebox

@@ -73,6 +73,7 @@ inline constexpr bool kIsNumber = (std::is_integral_v<T> || std::is_enum_v<T> ||
                                    std::is_same_v<T, double>)&&IsNoLargerThan<T, 8>();
 template <typename T>
 inline constexpr bool kIsFloating = std::is_same_v<T, float> || std::is_same_v<T, double>;
+inline constexpr std::size_t kMostCallbackResult = std::size_t{16} << 10;
 template <typename T>
 inline constexpr bool kIsStructure = kIsSmallStructure<T> || kIsLargeStructure<T>;
 
@@ -344,6 +345,7 @@ template <typename R, typename... Parameters>
 struct CallbackOf<R(Parameters...)> {
   static constexpr Used kUsed = UsedBy<Parameters...>(kIsLargeStructure<R>);
   static_assert(kUsed.stack <= kMostStackWords, "a callback's arguments are too many");
+  static_assert(IsNoLargerThan<R, kMostCallbackResult>(), "a callback's result is too large");
   static_assert(
       std::is_void_v<R> || kIsNumber<R> || std::is_pointer_v<R> || kIsStructure<R>,
       "this type of result cannot cross the wall: numbers, pointers and plain structures can");

@@ -24,9 +24,12 @@ enum class Engine : std::uint8_t {
 
 // What keeps the plugin from the host's memory. A sandbox that cannot have what is demanded is not made.
 enum class Demand : std::uint8_t {
-  kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`); under kvm the
-              // virtual machine has no other memory
-  kTwoWalls,  // the host's kernel confines it as well, in a process of its own. Not yet: kUnimplemented
+  kOneWall,  // the engine's: under jit, every operand stays in the window (isolation `seg`); under kvm the
+             // virtual machine has no other memory
+  // The host's kernel confines it as well: all of it runs in a worker process, behind seccomp and Landlock. A
+  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB. Under engine jit
+  // only, and without stdout_to and stderr_to: else kUnimplemented.
+  kTwoWalls,
 };
 
 enum class OnDenied : std::uint8_t {
