@@ -64,6 +64,7 @@ struct Context {
   std::uint32_t is_bare;
   std::uint32_t gate;             // what gates have above JIT_GATE_BITS; 0: there are none
   std::uint32_t must_be_initial;  // components that a bare guest has to find so and nothing clears quickly
+  std::uint64_t host_gs;          // in a window: what GS base is to be outside; 0: it need not be changed
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -100,6 +101,7 @@ JIT_ASSERT_OFFSET(is_windowed, JIT_IS_WINDOWED);
 JIT_ASSERT_OFFSET(is_bare, JIT_IS_BARE);
 JIT_ASSERT_OFFSET(gate, JIT_GATE);
 JIT_ASSERT_OFFSET(must_be_initial, JIT_MUST_BE_INITIAL);
+JIT_ASSERT_OFFSET(host_gs, JIT_HOST_GS);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) == 2 * kContextPage);
 

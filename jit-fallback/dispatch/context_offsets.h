@@ -64,6 +64,8 @@
 #define JIT_IS_BARE 0x1144
 #define JIT_GATE 0x1148
 #define JIT_MUST_BE_INITIAL 0x114c
+// In a window: what GS base is outside of it.
+#define JIT_HOST_GS 0x1150
 
 // System calls with the same number but for this many low bits are gates of one kind.
 #define JIT_GATE_BITS 17

@@ -2,8 +2,8 @@
 // the guest's while translated code runs and the host's otherwise.
 //
 // In a window (isolation `seg`) translated code has the window's base in GS and the Context in FS: it
-// has an entry, a lookup and exits of its own, which differ in the segment that they name. FS keeps
-// pointing at the Context until GS does again.
+// has an entry, a lookup and exits of its own, which differ in the segment that they name. FS points at the
+// Context from before GS is changed until after it is the host's again.
 
 // Under isolation pku the runtime's memory is shut on the other side: the enter stub shuts it last, and
 // the keyed exits open it first.
@@ -18,6 +18,10 @@
         .macro  LOAD_GUEST segment
         pushq   %\segment:JIT_RFLAGS
         popfq
+        LOAD_REGISTERS \segment
+        .endm
+
+        .macro  LOAD_REGISTERS segment
         movq    %\segment:JIT_RBX, %rbx
         movq    %\segment:JIT_RSP, %rsp
         movq    %\segment:JIT_RBP, %rbp
@@ -36,10 +40,33 @@
 // All of them, then on to translated code.
         .macro  ENTER_GUEST segment
         LOAD_GUEST \segment
+        GO_ON   \segment
+        .endm
+
+        .macro  GO_ON segment
         movq    %\segment:JIT_RAX, %rax
         movq    %\segment:JIT_RCX, %rcx
         movq    %\segment:JIT_RDX, %rdx
         jmpq    *%\segment:JIT_TO_RESUME
+        .endm
+
+        .macro  LOAD_ALL segment
+        movl    %\segment:JIT_EXTENDED_MASK, %eax
+        movl    %\segment:JIT_EXTENDED_MASK + 4, %edx
+        movq    %\segment:JIT_EXTENDED_AREA, %rcx
+        xrstor64 (%rcx)
+        .endm
+
+        .macro  SAVE_ALL segment
+        movl    %\segment:JIT_EXTENDED_MASK, %eax
+        movl    %\segment:JIT_EXTENDED_MASK + 4, %edx
+        movq    %\segment:JIT_EXTENDED_AREA, %rcx
+        cmpl    $0, %\segment:JIT_HAS_XSAVEOPT
+        je      1f
+        xsaveopt64 (%rcx)
+        jmp     2f
+1:      xsave64 (%rcx)
+2:
         .endm
 
 // ---- in ----------------------------------------------------------------------------------------
@@ -58,16 +85,7 @@ dunebox_jit_enter:
         pushq   %r14
         pushq   %r15
         movq    %rsp, %gs:JIT_HOST_RSP
-        cmpl    $0, %gs:JIT_IS_BARE
-        jne     .Lload_bare
-.Lload_all:
-        movl    %gs:JIT_EXTENDED_MASK, %eax
-        movl    %gs:JIT_EXTENDED_MASK + 4, %edx
-        movq    %gs:JIT_EXTENDED_AREA, %rcx
-        xrstor64 (%rcx)
-.Lloaded:
-        cmpl    $0, %gs:JIT_IS_WINDOWED
-        jne     .Lenter_windowed
+        LOAD_ALL gs
         movq    %gs:JIT_FS_BASE, %rax
         wrfsbase %rax
         // A signal handler that finds RIP from here to `end` goes to dunebox_jit_enter_abort or its
@@ -95,17 +113,70 @@ dunebox_jit_enter_window:
         .globl  dunebox_jit_enter_window_end
 dunebox_jit_enter_window_end:
 
-.Lenter_windowed:
+        .macro  USE_WINDOW
+        movq    %fs:JIT_WINDOW_BASE, %rax
+        rdgsbase %rcx
+        cmpq    %rcx, %rax
+        je      1f
+        wrgsbase %rax
+1:
+        .endm
+
+        .macro  USE_HOST_SEGMENTS
+        movq    %fs:JIT_HOST_GS, %rcx
+        testq   %rcx, %rcx
+        je      1f
+        wrgsbase %rcx
+1:      movq    %fs:JIT_HOST_FS, %rcx
+        wrfsbase %rcx
+        .endm
+
+// Entered from: ThreadContext::Enter(), ordinary call, RDI the Context of a thread in a window: guest registers.
+// Registers in: the host's; GS base is any, and is as it was when the caller goes on, but that in place of 0, which
+// nobody uses, it may be the window's: to write it takes as long as all that is done with vector registers.
+// Stack, leaves to: as above.
+        .globl  dunebox_jit_windowed_enter
+        .type   dunebox_jit_windowed_enter, @function
+dunebox_jit_windowed_enter:
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        movq    %rsp, JIT_HOST_RSP(%rdi)
+        rdfsbase %rax
+        movq    %rax, JIT_HOST_FS(%rdi)
         rdgsbase %rax
-        wrfsbase %rax
+        xorl    %ecx, %ecx
+        cmpq    JIT_WINDOW_BASE(%rdi), %rax
+        cmoveq  %rcx, %rax
+        movq    %rax, JIT_HOST_GS(%rdi)
+        wrfsbase %rdi
+        cmpl    $0, %fs:JIT_IS_BARE
+        jne     .Lload_bare
+.Lwindowed_load_all:
+        LOAD_ALL fs
         // The same for what is entered in a window.
         .globl  dunebox_jit_windowed_enter_window
 dunebox_jit_windowed_enter_window:
-        movq    %fs:JIT_WINDOW_BASE, %rax
-        wrgsbase %rax
+        USE_WINDOW
         cmpl    $0, %fs:JIT_KICK
         jne     dunebox_jit_windowed_enter_abort
         ENTER_GUEST fs
+// A guest that has left by a gate finds nothing in the flags that say how an operation has ended, as behind any
+// function call: the others are worth their time only if one is unusual.
+.Lwindowed_enter_bare:
+        USE_WINDOW
+        cmpl    $0, %fs:JIT_KICK
+        jne     dunebox_jit_windowed_enter_abort
+        movq    %fs:JIT_RFLAGS, %rax
+        andq    $~0x8d5, %rax
+        cmpq    $0x202, %rax
+        jne     1f
+        LOAD_REGISTERS fs
+        GO_ON   fs
+1:      ENTER_GUEST fs
         .globl  dunebox_jit_windowed_enter_window_end
 dunebox_jit_windowed_enter_window_end:
 
@@ -116,9 +187,9 @@ dunebox_jit_windowed_enter_window_end:
         .globl  dunebox_jit_enter_abort, dunebox_jit_keyed_enter_abort
         .globl  dunebox_jit_windowed_enter_abort
 dunebox_jit_windowed_enter_abort:
-        rdfsbase %rax
-        wrgsbase %rax
-        jmp     dunebox_jit_enter_abort
+        USE_HOST_SEGMENTS
+        movl    $JIT_EXIT_KICKED, %eax
+        jmp     .Lreturn
 dunebox_jit_keyed_enter_abort:
         SET_PKRU DUNE_PKRU_RUNTIME
 dunebox_jit_enter_abort:
@@ -189,10 +260,8 @@ dunebox_jit_windowed_exit_\name:
         LEAVE_AT_R11 fs
         .endif
         movq    %rax, %fs:JIT_RAX
-        rdfsbase %rax
-        wrgsbase %rax
         movl    $\reason, %eax
-        jmp     .Lsave
+        jmp     .Lwindowed_save
         .endm
 
         .macro  LEAVE_AT_R11 segment
@@ -222,38 +291,52 @@ dunebox_jit_windowed_exit_\name:
         movq    %gs:JIT_PASSED_RDX, %rdx
         movl    %ebx, %eax
         jmp     .Lsave_others
-.Lsave:
-        movq    %rbx, %gs:JIT_RBX
-.Lsave_others:
-        movq    %rcx, %gs:JIT_RCX
-        movq    %rdx, %gs:JIT_RDX
-        movq    %rsp, %gs:JIT_RSP
-        movq    %rbp, %gs:JIT_RBP
-        movq    %rsi, %gs:JIT_RSI
-        movq    %rdi, %gs:JIT_RDI
-        movq    %r8, %gs:JIT_R8
-        movq    %r9, %gs:JIT_R9
-        movq    %r10, %gs:JIT_R10
-        movq    %r11, %gs:JIT_R11
-        movq    %r12, %gs:JIT_R12
-        movq    %r13, %gs:JIT_R13
-        movq    %r14, %gs:JIT_R14
-        movq    %r15, %gs:JIT_R15
-        movq    %gs:JIT_RIP, %rcx
-        movq    %rcx, %gs:JIT_LEFT_RIP
-        movl    %gs:JIT_LINK, %ecx
-        movl    %ecx, %gs:JIT_LEFT_LINK
-        movq    %gs:JIT_HOST_RSP, %rsp
+// The guest's registers but for RAX and RBX; then the host's stack, and flags that its code may run with.
+        .macro  SAVE_REGISTERS segment
+        movq    %rcx, %\segment:JIT_RCX
+        movq    %rdx, %\segment:JIT_RDX
+        movq    %rsp, %\segment:JIT_RSP
+        movq    %rbp, %\segment:JIT_RBP
+        movq    %rsi, %\segment:JIT_RSI
+        movq    %rdi, %\segment:JIT_RDI
+        movq    %r8, %\segment:JIT_R8
+        movq    %r9, %\segment:JIT_R9
+        movq    %r10, %\segment:JIT_R10
+        movq    %r11, %\segment:JIT_R11
+        movq    %r12, %\segment:JIT_R12
+        movq    %r13, %\segment:JIT_R13
+        movq    %r14, %\segment:JIT_R14
+        movq    %r15, %\segment:JIT_R15
+        movq    %\segment:JIT_RIP, %rcx
+        movq    %rcx, %\segment:JIT_LEFT_RIP
+        movl    %\segment:JIT_LINK, %ecx
+        movl    %ecx, %\segment:JIT_LEFT_LINK
+        movq    %\segment:JIT_HOST_RSP, %rsp
         pushfq
-        popq    %gs:JIT_RFLAGS
+        popq    %rcx
+        movq    %rcx, %\segment:JIT_RFLAGS
         // The direction flag and alignment checks are the guest's own business.
         cld
-        btl     $18, %gs:JIT_RFLAGS
-        jnc     .Lsave_extended
+        btl     $18, %ecx
+        jnc     1f
         pushfq
         andl    $~0x40000, (%rsp)
         popfq
+1:
+        .endm
+
+.Lsave:
+        movq    %rbx, %gs:JIT_RBX
+.Lsave_others:
+        SAVE_REGISTERS gs
         jmp     .Lsave_extended
+.Lwindowed_save:
+        movq    %rbx, %fs:JIT_RBX
+        SAVE_REGISTERS fs
+        movl    %eax, %ebx
+        cmpl    $0, %fs:JIT_GATE
+        jne     .Lsave_bare
+        jmp     .Lwindowed_save_all
 
 // Entered from: the kernel, at the end of a host signal handler that found RIP in translated code and
 //               has copied the guest's registers to the Context.
@@ -265,34 +348,15 @@ dunebox_jit_windowed_exit_\name:
 dunebox_jit_keyed_exit_signal:
         SET_PKRU DUNE_PKRU_RUNTIME
         jmp     dunebox_jit_exit_signal
-dunebox_jit_windowed_exit_signal:
-        rdfsbase %rax
-        wrgsbase %rax
 dunebox_jit_exit_signal:
         movl    $JIT_EXIT_SIGNAL, %eax
 .Lsave_extended:
         movl    %eax, %ebx
-        cmpl    $0, %gs:JIT_IS_WINDOWED
-        jne     .Lhave_fs
         rdfsbase %rcx
         movq    %rcx, %gs:JIT_FS_BASE
-.Lhave_fs:
         movq    %gs:JIT_HOST_FS, %rcx
         wrfsbase %rcx
-        cmpl    $0, %gs:JIT_GATE
-        jne     .Lsave_bare
-.Lsave_all:
-        movl    $0, %gs:JIT_IS_BARE
-        movl    %gs:JIT_EXTENDED_MASK, %eax
-        movl    %gs:JIT_EXTENDED_MASK + 4, %edx
-        movq    %gs:JIT_EXTENDED_AREA, %rcx
-        cmpl    $0, %gs:JIT_HAS_XSAVEOPT
-        je      .Lplain_save
-        xsaveopt64 (%rcx)
-        jmp     .Lsaved
-.Lplain_save:
-        xsave64 (%rcx)
-.Lsaved:
+        SAVE_ALL gs
         ldmxcsr %gs:JIT_HOST_MXCSR
         movl    %ebx, %eax
 .Lreturn:
@@ -304,45 +368,56 @@ dunebox_jit_exit_signal:
         popq    %rbx
         ret
 
-// The vector state of a guest that has left by a gate: the first eight registers, of their lower halves, and
+dunebox_jit_windowed_exit_signal:
+        movl    $JIT_EXIT_SIGNAL, %ebx
+.Lwindowed_save_all:
+        movl    $0, %fs:JIT_IS_BARE
+        SAVE_ALL fs
+.Lwindowed_saved:
+        ldmxcsr %fs:JIT_HOST_MXCSR
+        USE_HOST_SEGMENTS
+        movl    %ebx, %eax
+        jmp     .Lreturn
+
+// Only in windows. The vector state of a guest that has left by a gate: the first eight registers, of their lower halves, and
 // MXCSR. Whatever the host has in the others is cleared; what VZEROALL does not clear has to be initial, as has
 // the x87 unit, or it is all loaded.
 .Lload_bare:
         movl    $1, %ecx
         xgetbv
-        testl   %gs:JIT_MUST_BE_INITIAL, %eax
-        jne     .Lload_all
-        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        testl   %fs:JIT_MUST_BE_INITIAL, %eax
+        jne     .Lwindowed_load_all
+        movq    %fs:JIT_EXTENDED_AREA, %rcx
         vzeroall
         ldmxcsr 24(%rcx)
         .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
         movups  160 + 16 * \number(%rcx), %xmm\number
         .endr
-        jmp     .Lloaded
+        jmp     .Lwindowed_enter_bare
 
 // Where gates are: at one, and with the x87 unit in its initial state, only that is saved. EBX is the reason.
 .Lsave_bare:
         cmpl    $JIT_EXIT_SYSCALL, %ebx
-        jne     .Lsave_all
-        movq    %gs:JIT_RAX, %rax
+        jne     .Lwindowed_save_all
+        movq    %fs:JIT_RAX, %rax
         shrq    $JIT_GATE_BITS, %rax
-        movl    %gs:JIT_GATE, %ecx
+        movl    %fs:JIT_GATE, %ecx
         cmpq    %rcx, %rax
-        jne     .Lsave_all
+        jne     .Lwindowed_save_all
         movl    $1, %ecx
         xgetbv
         testl   $1, %eax
-        jne     .Lsave_all
-        movq    %gs:JIT_EXTENDED_AREA, %rcx
+        jne     .Lwindowed_save_all
+        movq    %fs:JIT_EXTENDED_AREA, %rcx
         .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
         movups  %xmm\number, 160 + 16 * \number(%rcx)
         .endr
         stmxcsr 24(%rcx)
         // XSTATE_BV: SSE.
         movq    $2, 512(%rcx)
-        movl    $1, %gs:JIT_IS_BARE
+        movl    $1, %fs:JIT_IS_BARE
         vzeroupper
-        jmp     .Lsaved
+        jmp     .Lwindowed_saved
         .size   dunebox_jit_enter, . - dunebox_jit_enter
 
         .data

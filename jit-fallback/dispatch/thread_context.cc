@@ -19,6 +19,7 @@
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
+std::uint32_t dunebox_jit_windowed_enter(dunebox::jit::Context* context);
 #define JIT_DECLARE_EXITS(way)                                                           \
   extern const char dunebox_jit_##way##enter_abort[], dunebox_jit_##way##exit_signal[];  \
   extern const char dunebox_jit_##way##exit_link[], dunebox_jit_##way##exit_lookup[];    \
@@ -322,17 +323,16 @@ void ThreadContext::SetGate(std::uint32_t number) {
 }
 
 ThreadContext::HostState ThreadContext::Borrow() {
-  HostState state{.gs_base = ReadGsBase(), .mxcsr = _mm_getcsr(), .x87_control = 0};
+  HostState state{};
   asm volatile("fnstcw %0" : "=m"(state.x87_control));
-  context().host_fs = ReadFsBase();
-  context().host_mxcsr = state.mxcsr;
-  WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
+  context().host_mxcsr = _mm_getcsr();
+  is_borrowed_ = true;
   return state;
 }
 
 void ThreadContext::GiveBack(const HostState& state) {
   constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
-  WriteGsBase(state.gs_base);
+  is_borrowed_ = false;
   // The bit says whether the unit was in its initial state when the guest was left.
   std::uint64_t present;
   std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
@@ -345,7 +345,7 @@ void ThreadContext::GiveBack(const HostState& state) {
 }
 
 bool ThreadContext::IsAttached() const {
-  return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
+  return is_borrowed_ || ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
 
 // A processor may leave the initial state without a change of contents: AMD's Zen 4 counts AVX as
@@ -375,7 +375,7 @@ ExitReason ThreadContext::EnterNow() {
   }
   if (isolation_ == Isolation::kSeg) {
     rsp = state.window_base + rsp % kWindowSize;
-    const auto reason = static_cast<ExitReason>(dunebox_jit_enter());
+    const auto reason = static_cast<ExitReason>(dunebox_jit_windowed_enter(&state));
     rsp %= kWindowSize;
     return reason;
   }

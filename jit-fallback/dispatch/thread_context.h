@@ -73,11 +73,10 @@ class ThreadContext {
   void Attach();
   bool IsAttached() const;
 
-  // Instead of Attach, for a host thread that goes back to code of its own between two Enters: what
-  // that code may expect to find again. The thread has been made ready (PrepareHostThread).
+  // Instead of Attach, for a host thread that goes back to code of its own between two Enters in a window: what
+  // that code may expect to find again beside what each Enter puts back. The thread has been made ready
+  // (PrepareHostThread).
   struct HostState {
-    std::uint64_t gs_base;
-    std::uint32_t mxcsr;
     std::uint16_t x87_control;
   };
   HostState Borrow();
@@ -105,6 +104,7 @@ class ThreadContext {
   std::byte* const memory_;
   const ExtendedLayout layout_;
   const Isolation isolation_;
+  bool is_borrowed_ = false;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

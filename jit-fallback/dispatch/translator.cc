@@ -373,13 +373,38 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
 }
 
 Stop TranslatedThread::Run() {
-  Context& state = context_->context();
   next_.reset();
+  return GoOn();
+}
+
+bool TranslatedThread::RunToSystemCall(Stop& stop) {
+  Context& state = context_->context();
+  const Resume& known = KnownAt(state.rip);
+  next_.reset();
+  if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) == 0 && known.pc == state.rip &&
+      known.version == translator_.version()) {
+    const ExitReason reason = EnterAt(known.host, EntryKind::kDirect, known.version);
+    if (reason == ExitReason::kSystemCall) {
+      exits_[static_cast<std::size_t>(reason)].Add();
+      is_running_.store(false, std::memory_order_release);
+      return true;
+    }
+    if (const std::optional<Stop> left = Leave(reason)) {
+      stop = *left;
+      return false;
+    }
+  }
+  stop = GoOn();
+  return std::holds_alternative<AtSystemCall>(stop);
+}
+
+Stop TranslatedThread::GoOn() {
+  Context& state = context_->context();
   for (;;) {
     if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0) return AtKick{};
     if (!next_) {
       next_kind_ = EntryKind::kDirect;
-      Resume& known = resumes_[(state.rip ^ (state.rip >> 8)) % resumes_.size()];
+      Resume& known = KnownAt(state.rip);
       if (known.pc == state.rip && known.version == translator_.version()) {
         next_ = known;
       } else {

@@ -74,6 +74,8 @@ class TranslatedThread {
   ThreadContext& context() { return *context_; }
   // Continues at context().rip until something happens.
   Stop Run();
+  // The same, for who expects a system call: true at one, and else `stop` is what Run would return.
+  bool RunToSystemCall(Stop& stop);
   // Executes one instruction, whatever watches its page: for single steps, and for stores into code
   // that has just been invalidated.
   Stop Step();
@@ -84,6 +86,10 @@ class TranslatedThread {
     std::uint64_t pc = 0, host = 0, version = 0;
   };
 
+  // Of the program counter: whether its block is known, if `version` is the translator's.
+  Resume& KnownAt(std::uint64_t pc) { return resumes_[(pc ^ (pc >> 8)) % resumes_.size()]; }
+  // From next_, or if there is none, the block at context().rip.
+  Stop GoOn();
   ExitReason EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version);
   std::optional<Stop> Leave(ExitReason reason);
   std::optional<Stop> OnLink();

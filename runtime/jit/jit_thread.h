@@ -2,7 +2,10 @@
 #ifndef DUNEBOX_RUNTIME_JIT_JIT_THREAD_H_
 #define DUNEBOX_RUNTIME_JIT_JIT_THREAD_H_
 
+#include <array>
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
@@ -10,6 +13,14 @@
 namespace dunebox::runtime {
 
 class JitEngine;
+
+// The registers that a function of the guest's gets. [abi §3.2.3]
+struct FunctionEntry {
+  std::uint64_t address = 0, stack_pointer = 0;
+  std::array<std::uint64_t, 6> integers{};  // RDI RSI RDX RCX R8 R9
+  std::uint64_t vector_count = 0;           // AL
+  std::uint64_t fs_base = 0, gs_base = 0;
+};
 
 class JitThread final : public EngineThread {
  public:
@@ -24,6 +35,11 @@ class JitThread final : public EngineThread {
   jit::ThreadContext& context() { return thread_.context(); }
 
   Exit Run(Registers& registers) override;
+  // As Run from the entry of a function, with `entry` in place of all registers: the others are what the guest
+  // had in them. True: at a system call; else `exit` is what Run would return. ReadRegisters shows what the
+  // registers are.
+  bool RunFunction(const FunctionEntry& entry, Exit& exit);
+  void ReadRegisters(Registers& registers);
   void Kick() override;
   void Unkick() override;
   std::size_t extended_state_size() const override;

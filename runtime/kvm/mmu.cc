@@ -34,6 +34,7 @@ Mmu::Mmu(Vm& vm, memory::AddressSpace& space, Paging paging)
     : vm_(vm), space_(space), tables_(vm), paging_(paging) {
   vm.set_granule_shift(paging == Paging::kShadow ? layout::kShadowGranuleShift
                                                  : layout::kTwoDimensionalGranuleShift);
+  vm.set_window_base(space.memory().window().base);
 }
 
 absl::Status Mmu::Initialize() { return tables_.Initialize(); }

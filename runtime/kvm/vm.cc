@@ -161,7 +161,7 @@ absl::StatusOr<GuestPhys> Vm::PhysicalFor(GuestVirt address) {
         base.value + granule_size > physical_limit_) {
       status = absl::ResourceExhaustedError("memslots or guest-physical addresses are used up");
     } else {
-      const auto* host = reinterpret_cast<const void*>(granule << granule_shift_);
+      const auto* host = reinterpret_cast<const void*>(window_base_ + (granule << granule_shift_));
       status = SetSlot(layout::kWindowSlot + entry->second, base, granule_size, host, 0);
     }
     if (!status.ok()) {

@@ -48,6 +48,8 @@ class Vm {
   absl::Status GrowArena(std::uint64_t end);
 
   void set_granule_shift(unsigned shift) { granule_shift_ = shift; }
+  // Host address of the guest's address 0. A multiple of the granules' size; before the first one is made.
+  void set_window_base(std::uint64_t base) { window_base_ = base; }
   // Fewer than KVM offers, so that a test need not use up all of them.
   void LimitSlots(std::uint32_t most) { most_slots_ = std::min(most_slots_, most); }
   // Guest-physical address of a window address, with a memslot behind it. ResourceExhausted when
@@ -73,6 +75,7 @@ class Vm {
   std::byte* arena_ = nullptr;
   std::uint64_t arena_slotted_ = 0;  // bytes of the arena that have memslots
   unsigned granule_shift_ = 0;
+  std::uint64_t window_base_ = 0;
   std::uint32_t most_slots_ = 0;
   std::uint64_t physical_limit_ = 0;
   absl::flat_hash_map<std::uint64_t, std::uint32_t> granules_;  // granule number -> index

@@ -14,6 +14,10 @@ namespace {
 
 absl::string_view ForAbseil(std::string_view text) { return {text.data(), text.size()}; }
 
+bool ReadDescriptor(std::string_view text, int& descriptor) {
+  return absl::SimpleAtoi(ForAbseil(text), &descriptor) && descriptor >= -1;
+}
+
 bool ReadNumber(std::string_view text, unsigned& number) {
   return absl::SimpleAtoi(ForAbseil(text), &number);
 }
@@ -93,6 +97,16 @@ constexpr SettingRow kSettings[] = {
      [](PolicyObject& object, Text text) {
        return ReadDuration(text, object.policy.load_deadline);
      }},
+    {"cpu_budget",
+     [](PolicyObject& object, Text text) { return ReadDuration(text, object.policy.cpu_budget); }},
+    {"idle_cpu_budget",
+     [](PolicyObject& object, Text text) {
+       return ReadDuration(text, object.policy.idle_cpu_budget);
+     }},
+    {"stdout_to",
+     [](PolicyObject& object, Text text) { return ReadDescriptor(text, object.policy.stdout_to); }},
+    {"stderr_to",
+     [](PolicyObject& object, Text text) { return ReadDescriptor(text, object.policy.stderr_to); }},
     {"memory_limit",
      [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.memory_limit); }},
     {"stack", [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.stack); }},

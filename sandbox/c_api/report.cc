@@ -50,6 +50,7 @@ constexpr FailureRow kFailures[] = {
     {Failure::Kind::kExited, DUNEBOX_FAILURE_EXITED},
     {Failure::Kind::kDenied, DUNEBOX_FAILURE_DENIED},
     {Failure::Kind::kMismatch, DUNEBOX_FAILURE_MISMATCH},
+    {Failure::Kind::kCpuBudget, DUNEBOX_FAILURE_CPU_BUDGET},
 };
 
 dunebox_status StatusOf(absl::StatusCode code) {

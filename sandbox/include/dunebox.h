@@ -70,7 +70,8 @@ typedef enum dunebox_failure {
   DUNEBOX_FAILURE_TIMEOUT = 2,  /* the call's deadline */
   DUNEBOX_FAILURE_EXITED = 3,   /* the plugin called exit */
   DUNEBOX_FAILURE_DENIED = 4,   /* a system call that the policy refuses, where that ends the sandbox */
-  DUNEBOX_FAILURE_MISMATCH = 5  /* a call returned with another stack than it was entered with (longjmp) */
+  DUNEBOX_FAILURE_MISMATCH = 5, /* a call returned with another stack than it was entered with (longjmp) */
+  DUNEBOX_FAILURE_CPU_BUDGET = 6 /* cpu_budget or idle_cpu_budget is used up */
 } dunebox_failure;
 
 /* Texts end with NUL and are cut to their size. Fields that do not apply are 0 or "". */
@@ -103,7 +104,10 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   demand               one-wall, two-walls (in a confined process of its own)
  *   deadline             duration, of each call
  *   load_deadline        duration, of starting, of loading a library, of looking a name up
+ *   cpu_budget           duration on a processor, of the calling thread in each call
+ *   idle_cpu_budget      the same, of each thread of the plugin's while the host makes no call
  *   memory_limit, stack, captured_output, code_cache      sizes
+ *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
  *   host_threads, plugin_threads, nesting                 numbers
  *   readable, libraries  a path more; "" empties the list
  *   environment          a NAME=value more; "" empties the list
@@ -145,7 +149,7 @@ dunebox_status dunebox_take_output(dunebox_sandbox* sandbox, char* buffer, size_
  * and nothing is written. */
 dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t size, size_t* length,
                                dunebox_error* error);
-/* "jit", "seg"; as long as the sandbox lives. NULL: no sandbox. */
+/* "jit" and "seg", or "kvm" and "virtual machine (hardware)"; as long as the sandbox lives. NULL: no sandbox. */
 const char* dunebox_engine(dunebox_sandbox* sandbox);
 const char* dunebox_isolation(dunebox_sandbox* sandbox);
 /* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace"; "": there is one wall. */

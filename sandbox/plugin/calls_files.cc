@@ -1,6 +1,7 @@
 // Files and descriptors of a plugin: reading what the policy names, and an output that the host keeps.
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/support.h"
+#include "runtime/signals/action.h"
 #include "sandbox/plugin/calls.h"
 
 namespace dunebox::plugin::calls {
@@ -62,7 +64,48 @@ SyscallResult ReadAt(const Calling& call, std::uint64_t number, std::uint64_t of
   return call.Host(number, Arguments(file->host.get(), buffer, count, offset));
 }
 
-SyscallResult Keep(const Calling& call, std::uint64_t address, std::uint64_t count) {
+// A reader that is gone is EPIPE, and no signal to the host.
+class WithoutPipeSignal {
+ public:
+  WithoutPipeSignal() {
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &kPipe, &before_, sizeof(before_));
+    syscall(SYS_rt_sigpending, &pending_, sizeof(pending_));
+  }
+  ~WithoutPipeSignal() {
+    constexpr timespec kNow{};
+    if ((pending_ & kPipe) == 0) syscall(SYS_rt_sigtimedwait, &kPipe, nullptr, &kNow, sizeof(kPipe));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
+  WithoutPipeSignal(const WithoutPipeSignal&) = delete;
+  WithoutPipeSignal& operator=(const WithoutPipeSignal&) = delete;
+
+ private:
+  static constexpr std::uint64_t kPipe = signals::MaskOf(SIGPIPE);
+  std::uint64_t before_ = 0, pending_ = 0;
+};
+
+// All of it, unless the host's descriptor fails or a kick comes.
+SyscallResult PassOn(const Calling& call, int to, std::string_view text) {
+  const WithoutPipeSignal guard;
+  std::uint64_t done = 0;
+  while (done < text.size()) {
+    const SyscallResult written =
+        call.Host(SYS_write, Arguments(to, text.data() + done, text.size() - done));
+    if (!written.ok()) return done == 0 ? written : Number(done);
+    done += written.ToRegister();
+  }
+  return Number(done);
+}
+
+SyscallResult KeepAndPassOn(const Calling& call, std::string_view text, const File& output) {
+  SyscallResult passed = Number(text.size());
+  if (output->host.valid()) passed = PassOn(call, output->host.get(), text);
+  if (passed.ok()) call.kernel.KeepOutput(text.substr(0, passed.ToRegister()));
+  return passed;
+}
+
+SyscallResult Keep(const Calling& call, const File& output, std::uint64_t address,
+                   std::uint64_t count) {
   std::array<char, 4096> part;
   for (std::uint64_t done = 0; done < count;) {
     const std::uint64_t size = std::min<std::uint64_t>(count - done, part.size());
@@ -70,15 +113,18 @@ SyscallResult Keep(const Calling& call, std::uint64_t address, std::uint64_t cou
                           std::as_writable_bytes(std::span(part)).first(size))) {
       return done == 0 ? SyscallResult(Errno{EFAULT}) : Number(done);
     }
-    call.kernel.KeepOutput({part.data(), size});
-    done += size;
+    const SyscallResult taken = KeepAndPassOn(call, {part.data(), size}, output);
+    if (!taken.ok()) return done == 0 ? taken : Number(done);
+    done += taken.ToRegister();
+    if (taken.ToRegister() < size) return Number(done);
   }
   return Number(count);
 }
 
-bool IsOutput(const Calling& call) {
-  const File file = call.kernel.descriptors().Find(call.Int(0));
-  return file != nullptr && file->kind == Kind::kOutput;
+// Null: it is none.
+File OutputOf(const Calling& call) {
+  File file = call.kernel.descriptors().Find(call.Int(0));
+  return file != nullptr && file->kind == Kind::kOutput ? file : nullptr;
 }
 
 // ---- status -------------------------------------------------------------------------------------
@@ -158,21 +204,24 @@ SyscallResult Read(const Calling& call) { return ReadAt(call, SYS_read, 0); }
 SyscallResult PositionedRead(const Calling& call) { return ReadAt(call, SYS_pread64, call[3]); }
 
 SyscallResult Write(const Calling& call) {
-  return IsOutput(call) ? Keep(call, call[1], std::min(call[2], kMostBytes))
-                        : SyscallResult(Errno{EBADF});
+  const File output = OutputOf(call);
+  return output != nullptr ? Keep(call, output, call[1], std::min(call[2], kMostBytes))
+                           : SyscallResult(Errno{EBADF});
 }
 
 // The array is copied first; each buffer is checked by what it becomes.
 SyscallResult WriteVector(const Calling& call) {
-  if (!IsOutput(call)) return Errno{EBADF};
+  const File output = OutputOf(call);
+  if (output == nullptr) return Errno{EBADF};
   CopyResult<std::vector<iovec>> parts = hostcalls::CopyInIovec(call.memory, call[1], call[2]);
   if (!parts.ok()) return parts.error();
   std::uint64_t total = 0;
   for (const iovec& part : *parts) {
     const SyscallResult kept =
-        Keep(call, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
+        Keep(call, output, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
     if (!kept.ok()) return total == 0 ? kept : Number(total);
     total += kept.ToRegister();
+    if (kept.ToRegister() < part.iov_len) break;
   }
   return Number(total);
 }

@@ -101,6 +101,7 @@ SyscallResult NotThere(const Calling&) { return Errno{ENOSYS}; }
 
 SyscallResult ArchControl(const Calling& call) {
   runtime::Registers& registers = call.thread.registers;
+  if (!call.thread.engine->FetchBases(registers).ok()) return Errno{EIO};
   switch (call[0]) {
     case ARCH_SET_FS:
     case ARCH_SET_GS:

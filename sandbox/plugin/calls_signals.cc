@@ -70,7 +70,7 @@ SyscallResult ReturnFromHandler(const Calling& call) {
   PluginThread& thread = call.thread;
   std::uint64_t mask = thread.signal_mask;
   const bool is_good = signals::PopFrame({.registers = &thread.registers,
-                                          .engine = thread.engine.get(),
+                                          .engine = thread.engine,
                                           .memory = &call.memory,
                                           .alternate_stack = &thread.alternate_stack,
                                           .mask = mask},

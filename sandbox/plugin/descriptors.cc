@@ -1,13 +1,23 @@
 #include "sandbox/plugin/descriptors.h"
 
-namespace dunebox::plugin {
+#include <fcntl.h>
 
-Descriptors::Descriptors() {
-  auto empty = std::make_shared<OpenFile>();
+namespace dunebox::plugin {
+namespace {
+
+std::shared_ptr<const OpenFile> Output(int to) {
   auto output = std::make_shared<OpenFile>();
   output->kind = OpenFile::Kind::kOutput;
-  entries_[0] = {empty, false};
-  entries_[1] = entries_[2] = {output, false};
+  if (to >= 0) output->host = runtime::FileDescriptor(fcntl(to, F_DUPFD_CLOEXEC, 3));
+  return output;
+}
+
+}  // namespace
+
+Descriptors::Descriptors(int stdout_to, int stderr_to) {
+  entries_[0] = {std::make_shared<OpenFile>(), false};
+  entries_[1] = {Output(stdout_to), false};
+  entries_[2] = {Output(stderr_to), false};
 }
 
 int Descriptors::Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least) {

@@ -1,5 +1,5 @@
-// The descriptors of one sandbox: numbers of its own for what it has opened or was given. A number of the
-// host's means nothing to a plugin, and no other number answers.
+// The descriptors of one sandbox: numbers of its own for what it has opened or was given. A number
+// of the host's means nothing to a plugin, and no other number answers.
 //
 //   const int fd = descriptors.Add(file, /*closes_on_exec=*/true);   // 3
 //   if (auto file = descriptors.Find(fd)) ...
@@ -20,11 +20,11 @@ namespace dunebox::plugin {
 struct OpenFile {
   enum class Kind : std::uint8_t {
     kFile,    // of the host, open for reading
-    kOutput,  // what is written is kept for the host
+    kOutput,  // what is written is kept for the host, and goes to `host` besides, if there is one
     kEmpty,   // reads as an empty file
   };
   Kind kind = Kind::kEmpty;
-  runtime::FileDescriptor host;  // kFile
+  runtime::FileDescriptor host;  // kFile, kOutput
   std::string name;              // as the host's kernel has it
   bool is_executable = false;    // may be mapped to be executed
 };
@@ -33,8 +33,9 @@ class Descriptors {
  public:
   static constexpr int kMost = 256;
 
-  // With an empty stdin, and stdout and stderr that are kept.
-  Descriptors();
+  // With an empty stdin, and stdout and stderr that are kept. Both descriptors are the host's, and
+  // -1 for none.
+  Descriptors(int stdout_to, int stderr_to);
   // The lowest free number from `least` on; -1: all are taken.
   int Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least = 0);
   // In place of what is there. False: no such number.

@@ -31,6 +31,7 @@ constexpr KindRow kKinds[] = {
     {Kind::kExited, absl::StatusCode::kAborted},
     {Kind::kDenied, absl::StatusCode::kPermissionDenied},
     {Kind::kMismatch, absl::StatusCode::kAborted},
+    {Kind::kCpuBudget, absl::StatusCode::kResourceExhausted},
 };
 
 std::string Place(const Failure& failure) {
@@ -62,6 +63,8 @@ std::string Message(const Failure& failure) {
                           Place(failure));
     case Kind::kMismatch:
       return "the plugin returned from a call with another stack than it was called with";
+    case Kind::kCpuBudget:
+      return absl::StrCat("the plugin has used up its time on the processor", Place(failure));
   }
   return "";
 }

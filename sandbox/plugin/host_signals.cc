@@ -229,6 +229,69 @@ int SetMask(int how, const sigset_t* set, sigset_t* old) {
   return result == 0 ? 0 : errno;
 }
 
+// ---- the older functions of the C library, which go past its newer ones
+
+bool IsNumber(int signal) { return signal > 0 && signal < NSIG; }
+
+// As `signal` does it, but for flags and mask.
+sighandler_t SetHandler(int signal, sighandler_t handler, int flags, bool blocks_itself) {
+  if (!IsNumber(signal) || handler == SIG_ERR) {
+    errno = EINVAL;
+    return SIG_ERR;
+  }
+  struct sigaction action{}, old{};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  sigemptyset(&action.sa_mask);
+  if (blocks_itself) sigaddset(&action.sa_mask, signal);
+  return sigaction(signal, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+// One signal more or less in the thread's mask. Whether it was blocked; -1 with errno: no such signal.
+int ChangeMask(int how, int signal) {
+  if (!IsNumber(signal)) {
+    errno = EINVAL;
+    return -1;
+  }
+  sigset_t set, old;
+  sigemptyset(&set);
+  sigaddset(&set, signal);
+  const int error = SetMask(how, &set, &old);
+  errno = error != 0 ? error : errno;
+  return error != 0 ? -1 : sigismember(&old, signal);
+}
+
+// [susv2] sigset: SIG_HOLD for what is blocked.
+sighandler_t SetAndUnblock(int signal, sighandler_t handler) {
+  if (handler == SIG_HOLD) {
+    struct sigaction old{};
+    const int was_blocked = ChangeMask(SIG_BLOCK, signal);
+    if (was_blocked < 0 || sigaction(signal, nullptr, &old) != 0) return SIG_ERR;
+    return was_blocked != 0 ? SIG_HOLD : old.sa_handler;
+  }
+  const sighandler_t before = SetHandler(signal, handler, 0, /*blocks_itself=*/false);
+  if (before == SIG_ERR) return SIG_ERR;
+  const int was_blocked = ChangeMask(SIG_UNBLOCK, signal);
+  if (was_blocked < 0) return SIG_ERR;
+  return was_blocked != 0 ? SIG_HOLD : before;
+}
+
+// Masks of the first 32 signals. [4.3BSD]
+int SetOldMask(int how, int mask) {
+  sigset_t set, old;
+  sigemptyset(&set);
+  sigemptyset(&old);
+  const auto bits = static_cast<std::uint32_t>(mask);
+  memcpy(&set, &bits, sizeof(bits));
+  if (const int error = SetMask(how, &set, &old); error != 0) {
+    errno = error;
+    return -1;
+  }
+  std::uint32_t before;
+  memcpy(&before, &old, sizeof(before));
+  return static_cast<int>(before);
+}
+
 int SetAlternateStack(const stack_t* stack, stack_t* old) {
   const bool is_off = stack != nullptr && (stack->ss_flags & SS_DISABLE) != 0;
   const bool is_small = stack != nullptr && !is_off && stack->ss_size < jit::kLeastHostStack;
@@ -289,13 +352,43 @@ extern "C" int sigaction(int signal, const struct sigaction* action, struct siga
 }
 
 extern "C" sighandler_t signal(int number, sighandler_t handler) {
-  struct sigaction action{};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  sigaddset(&action.sa_mask, number);
-  struct sigaction old;
-  return handler == SIG_ERR || sigaction(number, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
+  return dunebox::plugin::SetHandler(number, handler, SA_RESTART, /*blocks_itself=*/true);
+}
+
+extern "C" sighandler_t bsd_signal(int number, sighandler_t handler) {
+  return dunebox::plugin::SetHandler(number, handler, SA_RESTART, /*blocks_itself=*/true);
+}
+
+extern "C" sighandler_t ssignal(int number, sighandler_t handler) noexcept {
+  return dunebox::plugin::SetHandler(number, handler, SA_RESTART, /*blocks_itself=*/true);
+}
+
+extern "C" sighandler_t sysv_signal(int number, sighandler_t handler) noexcept {
+  return dunebox::plugin::SetHandler(number, handler, SA_RESETHAND | SA_NODEFER,
+                                     /*blocks_itself=*/false);
+}
+
+// What `signal` is to programs that ask for the standard of X/Open.
+extern "C" sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
+  return sysv_signal(number, handler);
+}
+
+extern "C" sighandler_t sigset(int number, sighandler_t handler) noexcept {
+  return dunebox::plugin::SetAndUnblock(number, handler);
+}
+
+extern "C" int sigignore(int number) noexcept {
+  return dunebox::plugin::SetHandler(number, SIG_IGN, 0, /*blocks_itself=*/false) == SIG_ERR ? -1 : 0;
+}
+
+extern "C" int sighold(int number) noexcept {
+  return dunebox::plugin::ChangeMask(SIG_BLOCK, number) < 0 ? -1 : 0;
+}
+
+extern "C" int sigblock(int mask) noexcept { return dunebox::plugin::SetOldMask(SIG_BLOCK, mask); }
+
+extern "C" int sigsetmask(int mask) noexcept {
+  return dunebox::plugin::SetOldMask(SIG_SETMASK, mask);
 }
 
 extern "C" int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {

@@ -10,11 +10,12 @@
 //   and with the application's FS base.
 //
 // For that, functions of the C library are interposed: this library defines them.
-// - sigaction, signal: what a handler is set to later is put behind ours as well;
-// - pthread_sigmask, sigprocmask: what sandboxes need stays unblocked;
+// - sigaction, signal, and bsd_signal, ssignal, sysv_signal, sigset, sigignore: what a handler is set to later is
+//   put behind ours as well;
+// - pthread_sigmask, sigprocmask, and sighold, sigblock, sigsetmask: what sandboxes need stays unblocked;
 // - sigaltstack: a thread that has been in a sandbox keeps an alternate stack of some size.
-// Who goes past them after the first sandbox (raw system calls, sigset, sysv_signal) breaks that promise; what
-// was before is taken over however it came about.
+// Who goes past them after the first sandbox (raw system calls) breaks that promise; what was before is taken over
+// however it came about.
 //
 //   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
 #ifndef DUNEBOX_SANDBOX_PLUGIN_HOST_SIGNALS_H_

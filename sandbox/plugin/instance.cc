@@ -1,6 +1,7 @@
 #include "sandbox/plugin/instance.h"
 
 #include <cpuid.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -16,9 +17,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "jit-fallback/dispatch/thread_context.h"
-#include "runtime/loader/symbols.h"
 #include "runtime/loader/program.h"
+#include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
@@ -33,14 +33,9 @@ using signals::MaskOf;
 
 namespace {
 
-constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
-constexpr std::uint64_t kRedZone = 128;      // [abi §3.2.2]
+constexpr std::uint64_t kSyscallLength = 2;        // 0f 05
+constexpr std::uint64_t kRedZone = 128;            // [abi §3.2.2]
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
-
-// The legacy region and the header behind it. [intel/vol1 §13.4]
-constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256;
-constexpr std::size_t kPresentOffset = 512;
-constexpr std::uint64_t kVectorsPresent = 2;
 
 // [linux] SIG_KERNEL_IGNORE_MASK
 constexpr std::uint64_t kIgnoredByDefault =
@@ -74,29 +69,73 @@ absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const P
   return loader::Load(*program, policy.environment, space, facts);
 }
 
+std::uint64_t BudgetFromNow(pid_t thread, absl::Duration time) {
+  if (time == absl::InfiniteDuration()) return kNoDeadline;
+  return CpuTimeOf(thread) + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
+}
+
+// Gives a call its deadline, if that is before the one of the call that it comes from.
+class Timed {
+ public:
+  Timed(Watch& watch, std::uint64_t deadline)
+      : watch_(watch), outer_(watch.deadline()), is_set_(deadline < outer_) {
+    if (is_set_) watch_.Set(deadline);
+  }
+  ~Timed() {
+    if (is_set_) watch_.Set(outer_);
+  }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  Watch& watch_;
+  const std::uint64_t outer_;
+  const bool is_set_;
+};
+
+// Gives a call its budget, within that of the call that it comes from.
+class Budgeted {
+ public:
+  Budgeted(Watch& watch, absl::Duration time) : watch_(watch), outer_(watch.budget()) {
+    if (time == absl::InfiniteDuration()) return;
+    is_set_ = true;
+    watch_.SetBudget(HostThread(), std::min(BudgetFromNow(HostThread(), time), outer_));
+  }
+  ~Budgeted() {
+    if (is_set_) watch_.SetBudget(HostThread(), outer_);
+  }
+  Budgeted(const Budgeted&) = delete;
+  Budgeted& operator=(const Budgeted&) = delete;
+
+ private:
+  Watch& watch_;
+  const std::uint64_t outer_;
+  bool is_set_ = false;
+};
+
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:
-  explicit Entered(PluginThread& thread)
-      : context_(thread.engine->context()), state_(context_.Borrow()) {}
-  ~Entered() { context_.GiveBack(state_); }
+  explicit Entered(PluginThread& thread) : cpu_(*thread.cpu) { cpu_.Enter(); }
+  ~Entered() { cpu_.Leave(); }
   Entered(const Entered&) = delete;
   Entered& operator=(const Entered&) = delete;
 
  private:
-  jit::ThreadContext& context_;
-  const jit::ThreadContext::HostState state_;
+  GuestCpu& cpu_;
 };
 
 }  // namespace
 
-// A guest thread in the hands of the calling host thread, for a call and what is called from its callbacks.
+// A guest thread in the hands of the calling host thread, for a call and what is called from its
+// callbacks.
 class Instance::Borrowed {
  public:
   Borrowed(Instance& instance, PluginThread& thread)
       : instance_(instance), thread_(thread), outer_(innermost_) {
     innermost_ = this;
-    thread_.host_thread.store(HostThread(), std::memory_order_seq_cst);
+    // GuestCpu::Enter is the barrier behind this.
+    thread_.host_thread.store(HostThread(), std::memory_order_relaxed);
   }
   ~Borrowed() {
     thread_.host_thread.store(0, std::memory_order_relaxed);
@@ -125,14 +164,20 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 // ---- beginning and end --------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                             std::uint64_t random,
-                                                             absl::FunctionRef<absl::Status()> before_guest) {
+                                                           std::uint64_t random,
+                                                           absl::FunctionRef<absl::Status()> before_guest) {
   NoteOriginalProcess();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
+  for (const int output : {policy.stdout_to, policy.stderr_to}) {
+    if (output >= 0 && fcntl(output, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("descriptor ", output, " for a sandbox's output is not open"));
+    }
+  }
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
-  std::unique_ptr<Instance> instance(new Instance(
-      policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
+  std::unique_ptr<Instance> instance(
+      new Instance(policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
   if (absl::Status status = instance->Start(before_guest); !status.ok()) return status;
   return instance;
 }
@@ -154,8 +199,7 @@ Instance::~Instance() {
 }
 
 absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
-  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
-      {.cache_size = policy_.code_cache, .isolation = jit::Isolation::kSeg}, space_);
+  absl::StatusOr<std::unique_ptr<GuestEngine>> engine = GuestEngine::Create(policy_, space_);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
   if (absl::Status status = MakeGuestProgram(); !status.ok()) return status;
@@ -180,9 +224,9 @@ void Instance::Dismiss(PluginThread& thread) {
 }
 
 absl::Status Instance::StartMain() {
-  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
-  if (!engine.ok()) return engine.status();
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
+  if (!cpu.ok()) return cpu.status();
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
   absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
   if (!start.ok()) return start.status();
   space_.LimitData(policy_.memory_limit);
@@ -222,7 +266,8 @@ absl::Status Instance::StartMain() {
 
 // The main thread has the plugin's C library make it, and it runs here until it parks.
 absl::Status Instance::MakeLentThread() {
-  const absl::Status failed = absl::ResourceExhaustedError("no more threads for a sandbox's callers");
+  const absl::Status failed =
+      absl::ResourceExhaustedError("no more threads for a sandbox's callers");
   std::unique_ptr<PluginThread> made;
   PluginThread& main = *parked_.front();
   {
@@ -274,30 +319,69 @@ bool Instance::LookWhyKicked(PluginThread& thread) {
   thread.kicked.store(0, std::memory_order_seq_cst);
   thread.engine->Unkick();
   if (has_ended_.load(std::memory_order_seq_cst)) return false;
-  if (!thread.watch.HasPassed()) return true;
-  End({.kind = Failure::Kind::kTimeout,
+  Failure::Kind kind = Failure::Kind::kTimeout;
+  if (!thread.watch.HasPassed()) {
+    if (!thread.watch.IsBudgetUsed() || MayGoOnIdle(thread)) return true;
+    kind = Failure::Kind::kCpuBudget;
+  }
+  End({.kind = kind,
        .instruction = thread.registers.rip,
        .symbol = SymbolAt(thread.registers.rip)});
   return false;
 }
 
-Instance::Stop Instance::RunThread(PluginThread& thread) {
+std::uint64_t Instance::CallsSeen(bool& is_called) const {
+  const std::lock_guard lock(mutex_);
+  std::uint64_t calls = 0;
+  is_called = false;
+  for (const PluginThread* thread : threads_) {
+    calls += thread->calls.load(std::memory_order_relaxed);
+    if (!thread->runs_by_itself && thread->host_thread.load(std::memory_order_relaxed) != 0) {
+      is_called = true;
+    }
+  }
+  return calls;
+}
+
+void Instance::BeginIdleBudget(PluginThread& thread) {
+  bool is_called = false;
+  thread.calls_seen = CallsSeen(is_called);
+  thread.watch.SetBudget(HostThread(), BudgetFromNow(HostThread(), policy_.idle_cpu_budget));
+}
+
+bool Instance::MayGoOnIdle(PluginThread& thread) {
+  if (!thread.runs_by_itself) return false;
+  bool is_called = false;
+  if (CallsSeen(is_called) == thread.calls_seen && !is_called) return false;
+  BeginIdleBudget(thread);
+  return true;
+}
+
+Instance::Stop Instance::RunThread(PluginThread& thread, std::optional<runtime::Exit> first) {
   for (;;) {
+    if (first) {
+      if (std::optional<Stop> stop = OnExit(thread, *std::exchange(first, std::nullopt))) {
+        return *std::move(stop);
+      }
+    }
     if (thread.kicked.load(std::memory_order_relaxed) != 0 && !LookWhyKicked(thread)) {
       return Ended{};
     }
     if ((thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0) {
       DeliverSignals(thread);
     }
-    const runtime::Exit exit = thread.engine->Run(thread.registers);
-    if (std::holds_alternative<runtime::SystemCall>(exit)) {
-      if (std::optional<Stop> stop = OnSystemCall(thread)) return *std::move(stop);
-    } else if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
-      OnFault(thread, *fault);
-    } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
-      return Broken{broken->reason};
-    }
+    first = thread.engine->Run(thread.registers);
   }
+}
+
+std::optional<Instance::Stop> Instance::OnExit(PluginThread& thread, const runtime::Exit& exit) {
+  if (std::holds_alternative<runtime::SystemCall>(exit)) return OnSystemCall(thread);
+  if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
+    OnFault(thread, *fault);
+  } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
+    return Broken{broken->reason};
+  }
+  return std::nullopt;
 }
 
 std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
@@ -308,10 +392,10 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
     return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
   }
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
-  const SyscallResult result = kernel_.Call(
-      thread, {.number = number,
-               .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                             registers.r8, registers.r9}});
+  const SyscallResult result =
+      kernel_.Call(thread, {.number = number,
+                            .arguments = {registers.rdi, registers.rsi, registers.rdx,
+                                          registers.r10, registers.r8, registers.r9}});
   if (thread.has_exited) return ThreadExited{};
   if (result.is_registers_set()) return std::nullopt;
   if (result.is_restart()) {
@@ -336,7 +420,7 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
   const int signal = info.si_signo;
   const signals::KernelAction action = kernel_.ActionOf(signal);
   if (!signals::PushFrame({.registers = &thread.registers,
-                           .engine = thread.engine.get(),
+                           .engine = thread.engine,
                            .memory = &memory_,
                            .alternate_stack = &thread.alternate_stack,
                            .mask = thread.signal_mask},
@@ -355,8 +439,8 @@ void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
   const siginfo_t info = process::SignalOfFault(fault, thread.registers.rip, extended);
   const int signal = info.si_signo;
   const signals::KernelAction action = kernel_.ActionOf(signal);
-  const bool is_handled = !action.is_default() && !action.is_ignore() &&
-                          (thread.signal_mask & MaskOf(signal)) == 0;
+  const bool is_handled =
+      !action.is_default() && !action.is_ignore() && (thread.signal_mask & MaskOf(signal)) == 0;
   const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),
                                .error_code = fault.error_code,
                                .address = fault.address};
@@ -418,19 +502,21 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
   if (request.thread_pointer && !memory_.window().AllowsSegmentBase(*request.thread_pointer)) {
     return Errno{EPERM};
   }
-  absl::StatusOr<std::unique_ptr<runtime::EngineThread>> engine = engine_->CreateThread();
+  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
   std::vector<std::byte> extended(parent.engine->extended_state_size());
-  if (!engine.ok() || !parent.engine->SaveExtendedState(extended).ok() ||
-      !(*engine)->LoadExtendedState(extended).ok()) {
+  if (!cpu.ok() || !parent.engine->FetchBases(parent.registers).ok() ||
+      !parent.engine->SaveExtendedState(extended).ok() ||
+      !(*cpu)->thread().LoadExtendedState(extended).ok()) {
     return Errno{EAGAIN};
   }
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(engine));
+  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
   thread->registers = parent.registers;
   thread->registers.rax = 0;
   thread->registers.rsp = request.stack;
   if (request.thread_pointer) thread->registers.fs_base = *request.thread_pointer;
   thread->clear_child_tid = request.clear_tid;
   thread->signal_mask = parent.signal_mask;
+  thread->runs_by_itself = parent.made == nullptr;
   const pid_t id = thread->id;
   for (const std::optional<std::uint64_t>& address : {request.parent_tid, request.child_tid}) {
     // A bad address is not reported, as on Linux.
@@ -460,6 +546,7 @@ void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
     PrepareThread();
     {
       const Borrowed borrowed(*this, *thread);
+      BeginIdleBudget(*thread);
       for (;;) {
         Stop stop = Ended{};
         {
@@ -499,60 +586,36 @@ void Instance::Finish(PluginThread& thread) {
 
 // ---- calls --------------------------------------------------------------------------------------
 
-std::array<std::uint64_t, internal::kVectorRegisters> Instance::Vectors(PluginThread& thread) {
-  std::array<std::uint64_t, internal::kVectorRegisters> values{};
-  const std::byte* const area = thread.engine->context().context().extended_area;
-  std::uint64_t present;
-  std::memcpy(&present, area + kPresentOffset, sizeof(present));
-  if ((present & kVectorsPresent) == 0) return values;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::memcpy(&values[i], area + kVectorsOffset + i * kVectorSize, sizeof(values[i]));
-  }
-  return values;
+absl::Status Instance::Fail(const absl::Status& status) {
+  End({.kind = Failure::Kind::kTrap});
+  return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
-void Instance::SetVectors(PluginThread& thread,
-                          const std::array<std::uint64_t, internal::kVectorRegisters>& values) {
-  const std::span<std::byte> area = thread.engine->context().extended_area();
-  std::uint64_t present;
-  std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
-  // What is called initial may hold anything.
-  if ((present & kVectorsPresent) == 0) std::memset(area.data() + kVectorsOffset, 0, kVectorsSize);
-  present |= kVectorsPresent;
-  std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::byte* const place = area.data() + kVectorsOffset + i * kVectorSize;
-    std::memset(place, 0, kVectorSize);
-    std::memcpy(place, &values[i], sizeof(values[i]));
-  }
-}
-
-absl::Status Instance::EnterFunction(PluginThread& thread, std::uint64_t function,
-                                     const CallFrame& frame) {
-  runtime::Registers& registers = thread.registers;
+// The stack as a function finds it.
+absl::StatusOr<GuestCpu::Entry> Instance::PrepareFunction(PluginThread& thread,
+                                                          std::uint64_t function,
+                                                          const CallFrame& frame) {
+  const runtime::Registers& registers = thread.registers;
   const std::uint64_t words = frame.stack_count;
   const std::uint64_t arguments =
       (registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
   const std::uint64_t stack = arguments - sizeof(std::uint64_t);
   const std::uint64_t back = table_.return_gate;
   if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
-      !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words)))) {
+      (words != 0 &&
+       !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
     EndBySignal(thread, SIGSEGV, stack);
     return EndedStatus();
   }
-  registers = {.rax = frame.vector_count,
-               .rcx = frame.integers[3],
-               .rdx = frame.integers[2],
-               .rsi = frame.integers[1],
-               .rdi = frame.integers[0],
-               .rsp = stack,
-               .r8 = frame.integers[4],
-               .r9 = frame.integers[5],
-               .rip = function,
-               .fs_base = registers.fs_base,
-               .gs_base = registers.gs_base};
-  if (frame.vector_count != 0) SetVectors(thread, frame.vectors);
-  return absl::OkStatus();
+  if (frame.vector_count != 0) {
+    const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
+    if (!written.ok()) return Fail(written);
+  }
+  return GuestCpu::Entry{.function = function,
+                         .stack_pointer = stack,
+                         .frame = frame,
+                         .fs_base = registers.fs_base,
+                         .gs_base = registers.gs_base};
 }
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
@@ -562,53 +625,108 @@ absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
     EndBySignal(thread, SIGSEGV, 0);
     return EndedStatus();
   }
-  CallbackFrame frame{.integers = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                                   registers.r8, registers.r9}};
-  if (callback->uses_vectors) frame.vectors = Vectors(thread);
+  CallbackFrame frame;
+  frame.integers = {registers.rdi, registers.rsi, registers.rdx,
+                    registers.r10, registers.r8,  registers.r9};
+  if (callback->uses_vectors) {
+    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+    if (!vectors.ok()) return Fail(vectors.status());
+    frame.vectors = *vectors;
+  }
+  const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
+  if (callback->stack_words != 0 &&
+      !memory_.Read(arguments,
+                    std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
+    EndBySignal(thread, SIGSEGV, arguments);
+    return EndedStatus();
+  }
   callback->run(frame);
+  if (callback->has_large_result) {
+    // Returned, as it was given. [abi §3.2.3]
+    frame.result.integer = frame.integers[0];
+    if (!memory_.Write(frame.integers[0], frame.large_result)) {
+      EndBySignal(thread, SIGSEGV, frame.integers[0]);
+      return EndedStatus();
+    }
+  }
   registers.rax = frame.result.integer;
-  if (callback->uses_vectors) SetVectors(thread, {frame.result.vector});
-  return absl::OkStatus();
+  registers.rdx = frame.result.second_integer;
+  if (!callback->uses_vectors) return absl::OkStatus();
+  const absl::Status written =
+      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
+  return written.ok() ? written : Fail(written);
 }
 
-// A thread of an instance that has ended keeps whatever it has: it is not used again.
+absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFrame& frame,
+                                              const GuestCpu::Returned& returned) {
+  CallResult result{.integer = returned.integer, .second_integer = returned.second_integer};
+  if (!frame.wants_vector_result) return result;
+  const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+  if (!vectors.ok()) return Fail(vectors.status());
+  result.vector = (*vectors)[0];
+  result.second_vector = (*vectors)[1];
+  return result;
+}
+
+// A thread of an instance that has ended keeps whatever it has: it is not used again. One that has
+// returned has the registers with which it was parked, or has called back.
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
-                                            const CallFrame& frame, std::uint64_t deadline) {
+                                            const CallFrame& frame, std::uint64_t deadline,
+                                            absl::Duration processor_time) {
   // The thread may be one whose last call has ended the instance.
   if (has_ended_.load()) return EndedStatus();
+  const absl::StatusOr<GuestCpu::Entry> entry = PrepareFunction(thread, function, frame);
+  if (!entry.ok()) return entry.status();
+  const std::uint64_t stack_after = entry->stack_pointer + sizeof(std::uint64_t);
+  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const Timed timed(thread.watch, deadline);
+  const Budgeted budgeted(thread.watch, processor_time);
+  GuestCpu::Returned returned;
+  if (thread.cpu->RunFunction(*entry, returned)) {
+    if (returned.stack_pointer != stack_after) return EndByMismatch();
+    return ResultOf(thread, frame, returned);
+  }
   const runtime::Registers before = thread.registers;
-  const std::uint64_t outer_deadline = thread.watch.deadline();
-  if (absl::Status status = EnterFunction(thread, function, frame); !status.ok()) return status;
-  const std::uint64_t stack_after = thread.registers.rsp + sizeof(std::uint64_t);
-  thread.watch.Set(std::min(deadline, outer_deadline));
+  absl::StatusOr<CallResult> result =
+      FinishCall(thread, frame, thread.cpu->TakeExit(thread.registers), stack_after);
+  if (result.ok()) thread.registers = before;
+  return result;
+}
+
+absl::Status Instance::EndByMismatch() {
+  End({.kind = Failure::Kind::kMismatch});
+  return EndedStatus();
+}
+
+// What is left of a call when something has come before its end.
+absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const CallFrame& frame,
+                                                std::optional<runtime::Exit> first,
+                                                std::uint64_t stack_after) {
   for (;;) {
     Stop stop = Ended{};
     {
       const Entered entered(thread);
-      stop = RunThread(thread);
+      stop = RunThread(thread, std::exchange(first, std::nullopt));
     }
     if (const auto* called = std::get_if<CallbackCalled>(&stop)) {
       const absl::Status done = RunCallback(thread, called->number);
       if (!done.ok()) return done;
       continue;
     }
-    thread.watch.Set(outer_deadline);
     if (const auto* returned = std::get_if<Returned>(&stop)) {
       if (thread.registers.rsp != stack_after) break;
-      CallResult result{.integer = returned->value};
-      if (frame.wants_vector_result) result.vector = Vectors(thread)[0];
-      thread.registers = before;
-      return result;
+      return ResultOf(thread, frame,
+                      {.stack_pointer = stack_after,
+                       .integer = returned->value,
+                       .second_integer = thread.registers.rdx});
     }
     if (std::holds_alternative<Ended>(stop)) return EndedStatus();
     if (const auto* broken = std::get_if<Broken>(&stop)) {
-      End({.kind = Failure::Kind::kTrap});
-      return absl::InternalError(absl::StrCat("engine failure: ", broken->reason));
+      return Fail(absl::InternalError(broken->reason));
     }
     break;
   }
-  End({.kind = Failure::Kind::kMismatch});
-  return EndedStatus();
+  return EndByMismatch();
 }
 
 std::unique_ptr<PluginThread> Instance::TakeParked() {
@@ -646,34 +764,48 @@ void Instance::Park(std::unique_ptr<PluginThread> thread) {
   changed_.notify_all();
 }
 
+// One of the parked threads, until the end of a call.
+class Instance::Lent {
+ public:
+  explicit Lent(Instance& instance) : instance_(instance), thread_(instance.TakeParked()) {}
+  ~Lent() {
+    if (thread_ != nullptr) instance_.Park(std::move(thread_));
+  }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+  // Null: the instance has ended.
+  PluginThread* get() const { return thread_.get(); }
+
+ private:
+  Instance& instance_;
+  std::unique_ptr<PluginThread> thread_;
+};
+
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
-  return CallWithin(policy_.deadline, function, frame);
+  return CallWithin({.time = policy_.deadline, .processor_time = policy_.cpu_budget}, function,
+                    frame);
 }
 
-absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
+absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
-  const std::uint64_t deadline = DeadlineIn(time);
+  const std::uint64_t deadline = DeadlineIn(limits.time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
     }
     ++thread->depth;
-    absl::StatusOr<CallResult> result = CallOn(*thread, function, frame, deadline);
+    absl::StatusOr<CallResult> result =
+        CallOn(*thread, function, frame, deadline, limits.processor_time);
     --thread->depth;
     return result;
   }
   PrepareThread();
-  std::unique_ptr<PluginThread> thread = TakeParked();
-  if (thread == nullptr) return EndedStatus();
-  absl::StatusOr<CallResult> result = CallResult{};
-  {
-    const Borrowed borrowed(*this, *thread);
-    result = CallOn(*thread, function, frame, deadline);
-  }
-  Park(std::move(thread));
-  return result;
+  const Lent thread(*this);
+  if (thread.get() == nullptr) return EndedStatus();
+  const Borrowed borrowed(*this, *thread.get());
+  return CallOn(*thread.get(), function, frame, deadline, limits.processor_time);
 }
 
 absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callback> callback) {
@@ -744,8 +876,8 @@ absl::Status Instance::Load(const std::string& path) {
   kernel_.files().Allow(path);
   const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> handle =
-      CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
+  const absl::StatusOr<CallResult> handle = CallWithin(
+      {.time = policy_.load_deadline}, table_.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
   const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
@@ -759,8 +891,8 @@ absl::Status Instance::Load(const std::string& path) {
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> address =
-      CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));
+  const absl::StatusOr<CallResult> address = CallWithin(
+      {.time = policy_.load_deadline}, table_.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

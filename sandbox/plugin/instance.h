@@ -1,8 +1,8 @@
-// One guest in a window: memory, engine, virtual kernel, threads, from the program that is loaded first to
-// whatever ends it. It begins once and ends once; Sandbox makes another one to start over.
+// One guest in a window: memory, engine, virtual kernel, threads, from the program that is loaded
+// first to whatever ends it. It begins once and ends once; Sandbox makes another one to start over.
 //
-// Calls come from any host thread. Each borrows a guest thread that is parked at its gate; a call made from
-// a callback goes on with the thread that the callback came from.
+// Calls come from any host thread. Each borrows a guest thread that is parked at its gate; a call
+// made from a callback goes on with the thread that the callback came from.
 //
 //   absl::StatusOr<std::unique_ptr<Instance>> instance = Instance::Create(policy);
 //   absl::StatusOr<std::uint64_t> compress = (*instance)->FindSymbol("compress");
@@ -24,15 +24,15 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "hostcalls/memory/guest_memory.h"
-#include "runtime/jit/jit_engine.h"
-#include "runtime/memory/address_space.h"
 #include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
+#include "hostcalls/memory/guest_memory.h"
+#include "runtime/memory/address_space.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/guest_engine.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
 #include "sandbox/plugin/window.h"
@@ -46,7 +46,7 @@ using internal::CallResult;
 
 // What a plugin's clone asks for.
 struct NewThread {
-  std::uint64_t stack = 0;  // its top
+  std::uint64_t stack = 0;                                             // its top
   std::optional<std::uint64_t> parent_tid, child_tid, thread_pointer;  // guest addresses
   std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
 };
@@ -73,8 +73,8 @@ class Instance final : public Guest {
   std::optional<Failure> failure() const override;
   std::string TakeOutput() override;
   std::vector<std::string> Denials() const override;
-  std::string engine() const override { return "jit"; }
-  std::string isolation() const override { return "seg"; }
+  std::string engine() const override { return engine_->name(); }
+  std::string isolation() const override { return engine_->isolation(); }
   std::vector<std::string> confinement() const override { return {}; }
 
   // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
@@ -83,6 +83,7 @@ class Instance final : public Guest {
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
   PluginKernel& kernel() { return kernel_; }
+  GuestEngine& guest_engine() const { return *engine_; }
 
   // ---- for the virtual kernel, from the thread that makes the call
 
@@ -114,17 +115,27 @@ class Instance final : public Guest {
 
   class Borrowed;
   friend class Borrowed;
+  class Lent;
+  friend class Lent;
 
-  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
+  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
+           std::uint64_t random);
 
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();
   absl::Status MakeLentThread();
 
-  Stop RunThread(PluginThread& thread);
+  // What `first` says has happened before.
+  Stop RunThread(PluginThread& thread, std::optional<runtime::Exit> first = std::nullopt);
+  std::optional<Stop> OnExit(PluginThread& thread, const runtime::Exit& exit);
   // After a kick. False: the thread stops.
   bool LookWhyKicked(PluginThread& thread);
+  // Whether the plugin's own thread may go on with another idle budget.
+  bool MayGoOnIdle(PluginThread& thread);
+  void BeginIdleBudget(PluginThread& thread);
+  // How many calls the host has made, and whether one is under way.
+  std::uint64_t CallsSeen(bool& is_called) const;
   std::optional<Stop> OnSystemCall(PluginThread& thread);
   void OnFault(PluginThread& thread, const runtime::Fault& fault);
   void DeliverSignals(PluginThread& thread);
@@ -135,19 +146,30 @@ class Instance final : public Guest {
 
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
-  absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
+  struct Limits {
+    absl::Duration time;
+    absl::Duration processor_time = absl::InfiniteDuration();
+  };
+  absl::StatusOr<CallResult> CallWithin(const Limits& limits, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
   std::unique_ptr<PluginThread> TakeParked();
   void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
-                                    const CallFrame& frame, std::uint64_t deadline);
-  absl::Status EnterFunction(PluginThread& thread, std::uint64_t function, const CallFrame& frame);
+                                    const CallFrame& frame, std::uint64_t deadline,
+                                    absl::Duration processor_time = absl::InfiniteDuration());
+  absl::StatusOr<GuestCpu::Entry> PrepareFunction(PluginThread& thread, std::uint64_t function,
+                                                  const CallFrame& frame);
+  absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,
+                                      const GuestCpu::Returned& returned);
+  absl::StatusOr<CallResult> FinishCall(PluginThread& thread, const CallFrame& frame,
+                                        std::optional<runtime::Exit> first,
+                                        std::uint64_t stack_after);
+  absl::Status EndByMismatch();
   absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
   absl::Status EndedStatus() const;
-  std::array<std::uint64_t, internal::kVectorRegisters> Vectors(PluginThread& thread);
-  void SetVectors(PluginThread& thread,
-                  const std::array<std::uint64_t, internal::kVectorRegisters>& values);
+  // Of the engine's failure, which ends the instance.
+  absl::Status Fail(const absl::Status& status);
 
   void Enlist(PluginThread& thread);
   void Dismiss(PluginThread& thread);
@@ -158,7 +180,7 @@ class Instance final : public Guest {
   memory::AddressSpace space_;
   const std::shared_ptr<Arena> arena_;
   PluginKernel kernel_;
-  std::unique_ptr<runtime::JitEngine> engine_;
+  std::unique_ptr<GuestEngine> engine_;
   PluginTable table_{};
   std::atomic<pid_t> next_id_{kVirtualPid};
 

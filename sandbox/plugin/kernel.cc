@@ -51,7 +51,8 @@ SyscallResult Calling::Host(std::uint64_t number, const hostcalls::ArgumentValue
 }
 
 PluginKernel::PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance)
-    : policy_(policy), space_(space), instance_(instance), files_(policy) {}
+    : policy_(policy), space_(space), instance_(instance), files_(policy),
+      descriptors_(policy.stdout_to, policy.stderr_to) {}
 
 SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request& request) {
   const Handlers& handlers = AllHandlers();

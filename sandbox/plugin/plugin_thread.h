@@ -10,28 +10,28 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "runtime/engine.h"
-#include "runtime/jit/jit_thread.h"
 #include "runtime/signals/frame.h"
-#include "sandbox/plugin/guest/gates.h"
+#include "sandbox/plugin/guest_engine.h"
 #include "sandbox/plugin/watchdog.h"
 
 namespace dunebox::plugin {
 
 struct PluginThread {
-  PluginThread(pid_t virtual_id, std::unique_ptr<runtime::EngineThread> engine_thread)
+  PluginThread(pid_t virtual_id, std::unique_ptr<GuestCpu> guest_cpu)
       : id(virtual_id),
-        engine(static_cast<runtime::JitThread*>(engine_thread.release())),
-        watch(Watchdog::Instance(), [this] { Kick(); }) {
-    engine->context().SetGate(DUNEBOX_GATE_READY);
-  }
+        cpu(std::move(guest_cpu)),
+        engine(&cpu->thread()),
+        watch(Watchdog::Instance(), [this] { Kick(); }) {}
 
   // From any thread: the host thread that runs this looks soon why it was kicked.
   void Kick();
 
   const pid_t id;  // as the plugin knows it
-  const std::unique_ptr<runtime::JitThread> engine;
+  const std::unique_ptr<GuestCpu> cpu;
+  runtime::EngineThread* const engine;  // the cpu's
   runtime::Registers registers;
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   bool has_exited = false;
@@ -45,6 +45,10 @@ struct PluginThread {
   std::atomic<std::uint32_t> kicked{0};
   std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
   Watch watch;
+  std::atomic<std::uint64_t> calls{0};  // of the host's that it has begun
+  // Of a thread that the plugin has started: what Instance::CallsSeen said when its budget began.
+  bool runs_by_itself = false;
+  std::uint64_t calls_seen = 0;
 
   // While the host has it make a thread to be lent: where that one goes, instead of to the pool of
   // threads that run.

@@ -29,8 +29,14 @@ struct Sandbox::State {
 namespace {
 
 absl::Status CheckDemands(const Policy& policy) {
-  if (policy.engine == Engine::kKvm) {
-    return absl::UnimplementedError("plugins run under engine jit only");
+  if (policy.demand == Demand::kTwoWalls) {
+    if (policy.engine == Engine::kKvm) {
+      return absl::UnimplementedError("two walls are to be had under engine jit only");
+    }
+    if (policy.stdout_to >= 0 || policy.stderr_to >= 0) {
+      return absl::UnimplementedError(
+          "behind two walls output is kept, and does not go to descriptors of the host's");
+    }
   }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
@@ -47,6 +53,9 @@ absl::Status CheckDemands(const Policy& policy) {
   }
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");
+  }
+  if (policy.cpu_budget <= absl::ZeroDuration() || policy.idle_cpu_budget <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("a budget of processor time has to be some");
   }
   return absl::OkStatus();
 }

@@ -24,6 +24,15 @@ std::uint64_t CoarseNow() {
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+// As pthread_getcpuclockid makes it, for who knows the kernel's id. [linux]
+std::uint64_t CpuTimeOf(pid_t thread) {
+  constexpr clockid_t kOfThread = 4, kOfScheduler = 2;
+  timespec used;
+  if (clock_gettime((~thread << 3) | kOfThread | kOfScheduler, &used) != 0) return 0;
+  return static_cast<std::uint64_t>(used.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(used.tv_nsec);
+}
+
 Watch::Watch(Watchdog& watchdog, std::function<void()> kick)
     : watchdog_(watchdog), kick_(std::move(kick)) {
   const std::lock_guard lock(watchdog_.mutex_);
@@ -46,6 +55,44 @@ void Watch::Set(std::uint64_t deadline) {
   if (deadline < watchdog_.next_look_.load(std::memory_order_seq_cst)) {
     watchdog_.WakeBefore(deadline);
   }
+}
+
+void Watch::SetBudget(pid_t thread, std::uint64_t limit) {
+  if (limit == kNoDeadline) {
+    next_budget_look_.store(kNoDeadline, std::memory_order_relaxed);
+    budget_.store(limit, std::memory_order_relaxed);
+    return;
+  }
+  thread_.store(thread, std::memory_order_relaxed);
+  budget_.store(limit, std::memory_order_relaxed);
+  const std::uint64_t used = CpuTimeOf(thread);
+  const std::uint64_t look = CoarseNow() + (limit > used ? limit - used : 0);
+  // As in Set.
+  next_budget_look_.store(look, std::memory_order_seq_cst);
+  if (look < watchdog_.next_look_.load(std::memory_order_seq_cst)) watchdog_.WakeBefore(look);
+}
+
+// The budget may be set anew meanwhile: then what is found out here counts for nothing, but for a
+// kick too many.
+std::uint64_t Watch::LookAtBudget(std::uint64_t now) {
+  std::uint64_t look = next_budget_look_.load(std::memory_order_seq_cst);
+  if (look > now) return look;
+  const std::uint64_t used = CpuTimeOf(thread_.load(std::memory_order_relaxed));
+  const std::uint64_t limit = budget();
+  if (used >= limit) {
+    kick_();
+    return now + kAgain;
+  }
+  const std::uint64_t next = limit == kNoDeadline ? kNoDeadline : now + (limit - used);
+  return next_budget_look_.compare_exchange_strong(look, next) ? next : look;
+}
+
+std::uint64_t Watch::Look(std::uint64_t now) {
+  const std::uint64_t deadline = deadline_.load(std::memory_order_seq_cst);
+  const std::uint64_t budget = LookAtBudget(now);
+  if (deadline > now) return std::min(deadline, budget);
+  kick_();
+  return std::min(now + kAgain, budget);
 }
 
 // Never destroyed: calls may run while the process's statics are.
@@ -77,15 +124,7 @@ void Watchdog::Main() {
     // Whoever sets a deadline from here on sees that nobody looks, and wakes us.
     next_look_.store(kNoDeadline, std::memory_order_seq_cst);
     std::uint64_t next = kNoDeadline;
-    for (const Watch* watch : watches_) {
-      const std::uint64_t deadline = watch->deadline_.load(std::memory_order_seq_cst);
-      if (deadline <= now) {
-        watch->kick_();
-        next = std::min(next, now + kAgain);
-      } else {
-        next = std::min(next, deadline);
-      }
-    }
+    for (Watch* watch : watches_) next = std::min(next, watch->Look(now));
     next_look_.store(next, std::memory_order_seq_cst);
     const auto is_earlier = [&] { return next_look_.load(std::memory_order_relaxed) < next; };
     if (next == kNoDeadline) {

@@ -264,7 +264,7 @@ absl::StatusOr<std::string> RemoteGuest::Ask(Line& line, Operation operation,
 bool RemoteGuest::RunCallback(Line& line, const Message& message) {
   Reader reader(message.bytes);
   const auto number = reader.Get<std::uint32_t>();
-  auto frame = reader.Get<CallbackFrame>();
+  CallbackFrame frame = GetCallbackFrame(reader);
   if (!reader.is_complete()) return false;
   std::shared_ptr<const Callback> callback;
   {
@@ -272,10 +272,11 @@ bool RemoteGuest::RunCallback(Line& line, const Message& message) {
     if (number < callbacks_.size()) callback = callbacks_[number];
   }
   if (callback == nullptr) return false;
-  frame.result = {};
   callback->run(frame);
   Writer writer;
   writer.Put(frame.result);
+  const std::span<const std::byte> large = frame.large_result;
+  writer.PutText({reinterpret_cast<const char*>(large.data()), large.size()});
   line.channel.Send(Operation::kCallbackDone, writer.bytes());
   return true;
 }
@@ -407,7 +408,7 @@ absl::StatusOr<std::uint64_t> RemoteGuest::FindSymbol(const std::string& name) {
 absl::StatusOr<CallResult> RemoteGuest::Call(std::uint64_t function, const CallFrame& frame) {
   Writer writer;
   writer.Put(function);
-  writer.Put(frame);
+  PutFrame(writer, frame);
   const absl::StatusOr<std::string> answer =
       AskOnLine(Operation::kCall, writer.bytes(), policy_.deadline);
   if (!answer.ok()) return answer.status();
@@ -418,6 +419,8 @@ absl::StatusOr<std::uint64_t> RemoteGuest::AddCallback(std::shared_ptr<const Cal
   const std::lock_guard adding(adding_mutex_);
   Writer writer;
   writer.Put(static_cast<std::uint32_t>(callback->uses_vectors));
+  writer.Put(static_cast<std::uint32_t>(callback->stack_words));
+  writer.Put(static_cast<std::uint32_t>(callback->has_large_result));
   {
     const std::lock_guard lock(mutex_);
     writer.Put(static_cast<std::uint32_t>(callbacks_.size()));

@@ -75,7 +75,7 @@ absl::Status Server::Handle(const Message& message, Writer& answer) {
     }
     case Operation::kCall: {
       const auto function = reader.Get<std::uint64_t>();
-      const auto frame = reader.Get<CallFrame>();
+      const CallFrame frame = GetFrame(reader);
       const absl::StatusOr<CallResult> result = instance_.Call(function, frame);
       if (result.ok()) answer.Put(*result);
       return result.status();
@@ -125,12 +125,17 @@ absl::Status Server::Load(Reader& reader) {
 }
 
 absl::Status Server::AddCallback(Reader& reader, Writer& answer) {
-  const bool uses_vectors = reader.Get<std::uint32_t>() != 0;
-  const auto number = reader.Get<std::uint32_t>();
+  CallbackNeeds needs;
+  needs.uses_vectors = reader.Get<std::uint32_t>() != 0;
+  needs.stack_words = reader.Get<std::uint32_t>();
+  const bool has_large_result = reader.Get<std::uint32_t>() != 0;
+  needs.number = reader.Get<std::uint32_t>();
   const absl::StatusOr<std::uint64_t> address =
       instance_.AddCallback(std::make_shared<const Callback>(
-          Callback{.run = [this, number](CallbackFrame& frame) { CallBack(number, frame); },
-                   .uses_vectors = uses_vectors}));
+          Callback{.run = [this, needs](CallbackFrame& frame) { CallBack(needs, frame); },
+                   .uses_vectors = needs.uses_vectors,
+                   .stack_words = needs.stack_words,
+                   .has_large_result = has_large_result}));
   if (address.ok()) answer.Put(*address);
   return address.status();
 }
@@ -177,19 +182,19 @@ void Server::PutText(Reader& reader, Writer& answer) {
 
 // ---- callbacks ----------------------------------------------------------------------------------
 
-void Server::CallBack(std::uint32_t number, CallbackFrame& frame) {
-  if (current != nullptr) return CallBackOn(*current, number, frame);
+void Server::CallBack(const CallbackNeeds& needs, CallbackFrame& frame) {
+  if (current != nullptr) return CallBackOn(*current, needs, frame);
   Line& line = TakeLine();
   current = &line.channel;
-  CallBackOn(line.channel, number, frame);
+  CallBackOn(line.channel, needs, frame);
   current = nullptr;
   GiveBack(line);
 }
 
-void Server::CallBackOn(Channel& channel, std::uint32_t number, CallbackFrame& frame) {
+void Server::CallBackOn(Channel& channel, const CallbackNeeds& needs, CallbackFrame& frame) {
   Writer writer;
-  writer.Put(number);
-  writer.Put(frame);
+  writer.Put(needs.number);
+  PutFrame(writer, frame, needs.uses_vectors, needs.stack_words);
   channel.Send(Operation::kCallback, writer.bytes());
   // The first time that the host hears of this slot.
   for (Line& line : plugin_threads_) {
@@ -201,7 +206,11 @@ void Server::CallBackOn(Channel& channel, std::uint32_t number, CallbackFrame& f
     Message message;
     channel.Receive(message, kNever, never_ends);
     if (message.operation == static_cast<std::uint32_t>(Operation::kCallbackDone)) {
-      frame.result = Reader(message.bytes).Get<CallResult>();
+      Reader reader(message.bytes);
+      frame.result = reader.Get<CallResult>();
+      const std::string large = reader.GetText();
+      const auto bytes = std::as_bytes(std::span(large));
+      frame.large_result.assign(bytes.begin(), bytes.end());
       return;
     }
     Do(channel, message);

@@ -46,8 +46,14 @@ class Server {
   void PutText(Reader& reader, Writer& answer);
   runtime::FileDescriptor TakeFile(std::uint32_t number);
 
-  void CallBack(std::uint32_t number, internal::CallbackFrame& frame);
-  void CallBackOn(Channel& channel, std::uint32_t number, internal::CallbackFrame& frame);
+  // What a callback of the host's is, and of its arguments what it uses.
+  struct CallbackNeeds {
+    std::uint32_t number = 0;
+    bool uses_vectors = false;
+    unsigned stack_words = 0;
+  };
+  void CallBack(const CallbackNeeds& needs, internal::CallbackFrame& frame);
+  void CallBackOn(Channel& channel, const CallbackNeeds& needs, internal::CallbackFrame& frame);
   Line& TakeLine();
   void GiveBack(Line& line);
 

@@ -1,6 +1,7 @@
 #include "sandbox/worker/wire.h"
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/ascii.h"
 
@@ -20,6 +21,59 @@ std::string Shown(std::string text) {
 }
 
 }  // namespace
+
+namespace {
+
+using StackWords = std::array<std::uint64_t, internal::kMostStackWords>;
+
+void PutStack(Writer& writer, const StackWords& words, unsigned count) {
+  count = std::min<unsigned>(count, internal::kMostStackWords);
+  writer.Put(count);
+  for (unsigned i = 0; i < count; ++i) writer.Put(words[i]);
+}
+
+// How many. The others are zero.
+unsigned GetStack(Reader& reader, StackWords& words) {
+  words = {};
+  const unsigned count = std::min<unsigned>(reader.Get<unsigned>(), internal::kMostStackWords);
+  for (unsigned i = 0; i < count; ++i) words[i] = reader.Get<std::uint64_t>();
+  return count;
+}
+
+}  // namespace
+
+void PutFrame(Writer& writer, const internal::CallFrame& frame) {
+  writer.Put(frame.integers);
+  writer.Put(frame.vectors);
+  writer.Put(frame.vector_count);
+  writer.Put(static_cast<std::uint32_t>(frame.wants_vector_result));
+  PutStack(writer, frame.stack, frame.stack_count);
+}
+
+internal::CallFrame GetFrame(Reader& reader) {
+  internal::CallFrame frame;
+  frame.integers = reader.Get<decltype(frame.integers)>();
+  frame.vectors = reader.Get<decltype(frame.vectors)>();
+  frame.vector_count = reader.Get<unsigned>();
+  frame.wants_vector_result = reader.Get<std::uint32_t>() != 0;
+  frame.stack_count = GetStack(reader, frame.stack);
+  return frame;
+}
+
+void PutFrame(Writer& writer, const internal::CallbackFrame& frame, bool uses_vectors,
+              unsigned stack_words) {
+  writer.Put(frame.integers);
+  writer.Put(uses_vectors ? frame.vectors : decltype(frame.vectors){});
+  PutStack(writer, frame.stack, stack_words);
+}
+
+internal::CallbackFrame GetCallbackFrame(Reader& reader) {
+  internal::CallbackFrame frame;
+  frame.integers = reader.Get<decltype(frame.integers)>();
+  frame.vectors = reader.Get<decltype(frame.vectors)>();
+  GetStack(reader, frame.stack);
+  return frame;
+}
 
 void PutTexts(Writer& writer, const std::vector<std::string>& texts) {
   writer.Put(static_cast<std::uint32_t>(texts.size()));
@@ -42,6 +96,8 @@ std::string Serialize(const StartOrder& order) {
   writer.Put(order.arena_size);
   writer.Put(policy.deadline);
   writer.Put(policy.load_deadline);
+  writer.Put(policy.cpu_budget);
+  writer.Put(policy.idle_cpu_budget);
   writer.Put(policy.memory_limit);
   writer.Put(policy.stack);
   writer.Put(policy.host_threads);
@@ -64,6 +120,8 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   order.arena_size = reader.Get<std::uint64_t>();
   policy.deadline = reader.Get<absl::Duration>();
   policy.load_deadline = reader.Get<absl::Duration>();
+  policy.cpu_budget = reader.Get<absl::Duration>();
+  policy.idle_cpu_budget = reader.Get<absl::Duration>();
   policy.memory_limit = reader.Get<std::uint64_t>();
   policy.stack = reader.Get<std::uint64_t>();
   policy.host_threads = reader.Get<unsigned>();
@@ -109,7 +167,7 @@ std::optional<absl::Status> GetStatus(Reader& reader) {
     failure.fault_address = reader.Get<std::uint64_t>();
     failure.symbol = Shown(reader.GetText());
     failure.call = Shown(reader.GetText());
-    if (reader.has_failed() || failure.kind > Failure::Kind::kMismatch) return std::nullopt;
+    if (reader.has_failed() || failure.kind > Failure::Kind::kCpuBudget) return std::nullopt;
     return ToStatus(failure);
   }
   const std::string message = Shown(reader.GetText());

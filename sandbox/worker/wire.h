@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 
@@ -82,6 +83,13 @@ struct StartOrder {
 };
 std::string Serialize(const StartOrder& order);
 std::optional<StartOrder> ParseStartOrder(std::string_view bytes);
+
+// Calls and callbacks: of the words on the stack those that there are, since the others are whatever lay there.
+void PutFrame(Writer& writer, const internal::CallFrame& frame);
+internal::CallFrame GetFrame(Reader& reader);
+void PutFrame(Writer& writer, const internal::CallbackFrame& frame, bool uses_vectors,
+              unsigned stack_words);
+internal::CallbackFrame GetCallbackFrame(Reader& reader);
 
 void PutTexts(Writer& writer, const std::vector<std::string>& texts);
 // At most some thousand.

@@ -56,6 +56,37 @@ TEST_P(Callbacks, TakeAndReturnAllKinds) {
   EXPECT_EQ(moved->address(), 0x108u);
 }
 
+TEST_P(Callbacks, TakeAndReturnStructures) {
+  auto moved = sandbox->Export<Point(Point, Item)>([](Tainted<Point> point, Tainted<Item> item) {
+    const Item by = item.UnverifiedValue();
+    return Point{point.UnverifiedValue().x + by.id, point.UnverifiedValue().y + by.price};
+  });
+  auto longer = sandbox->Export<Range(long, long, long, long, long, Range, long, double)>(
+      [](Tainted<long>, Tainted<long>, Tainted<long>, Tainted<long>, Tainted<long>, Tainted<Range> range,
+         Tainted<long> by, Tainted<double> half) {
+        Range result = range.UnverifiedValue();
+        result.length += static_cast<unsigned>(by.UnverifiedValue());
+        if (half.UnverifiedValue() != 0.5) result.length = 0;
+        return result;
+      });
+  auto scaled = sandbox->Export<Large(Large, int)>([](Tainted<Large> large, Tainted<int> factor) {
+    Large result = large.UnverifiedValue();
+    for (long& value : result.values) value *= factor.UnverifiedValue();
+    return result;
+  });
+  ASSERT_TRUE(moved.ok() && longer.ok() && scaled.ok());
+  const Point point =
+      Value<Point(Point (*)(Point, Item), Point)>("call_back_point", *moved, Point{10, 20});
+  EXPECT_EQ(point.x, 11);
+  EXPECT_EQ(point.y, 23);
+  const Range range = Value<Range(Range (*)(long, long, long, long, long, Range, long, double), Range)>(
+      "call_back_range", *longer, Range{nullptr, 36});
+  EXPECT_EQ(range.length, 42u);
+  EXPECT_EQ((Value<long(Large (*)(Large, int), Large)>("call_back_large", *scaled,
+                                                       Large{{1, 0, 0, 0, 9}})),
+            30);
+}
+
 TEST_P(Callbacks, ManyTimesInOneCall) {
   int called = 0;
   auto add = sandbox->Export<double(double, int, double)>(

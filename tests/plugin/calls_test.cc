@@ -45,6 +45,33 @@ TEST_P(Calls, ReturnAndTakeStructures) {
   EXPECT_EQ(shared->span()[0].values[4], -30);
 }
 
+TEST_P(Calls, PassAndReturnSmallStructuresInTheirRegisters) {
+  const Point turned = Value<Point(Point)>("turn", Point{3, 4});
+  EXPECT_EQ(turned.x, -4);
+  EXPECT_EQ(turned.y, 3);
+  const Color color = Value<Color(Color, float)>("darker", Color{{1, 2, 3}}, 0.5f);
+  EXPECT_THAT(color.parts, testing::ElementsAre(0.5f, 1.0f, 1.5f));
+  const Item item = Value<Item(Item, double)>("reprice", Item{6, 1.25f, 2.0}, 10.0);
+  EXPECT_EQ(item.id, 7);
+  EXPECT_EQ(item.weight, 2.5f);
+  EXPECT_EQ(item.price, 8.0);
+  const Range range =
+      Value<Range(Range, unsigned)>("tail", Range{TaintedPtr<const char>(0x1000).as_field(), 10}, 3u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(range.start), 0x1003u);
+  EXPECT_EQ(range.length, 7u);
+}
+
+TEST_P(Calls, PassStructuresOnTheStackWhereRegistersAreShort) {
+  EXPECT_EQ((Value<double(Large, Point, Range, long, Item, Color, Point, Point, Point)>(
+                "sum_structures", Large{{1, 2, 3, 4, 5}}, Point{1, 2}, Range{nullptr, 3}, 4l, Item{5, 6, 7},
+                Color{{1, 2, 3}}, Point{1, 1}, Point{2, 2}, Point{3, 3})),
+            15 + 3 + 7 + 18 + 6 + 2 + 40 + 600);
+  // One integer register is left: not enough for the structure, but for what comes after it.
+  EXPECT_EQ((Value<double(long, long, long, long, long, Range, long)>(
+                "with_few_registers", 1l, 1l, 1l, 1l, 1l, Range{nullptr, 7}, 9l)),
+            5 + 70 + 900);
+}
+
 TEST_P(Calls, PassStrings) {
   auto text = sandbox->MakeString("twelve bytes");
   ASSERT_TRUE(text.ok());
@@ -165,7 +192,9 @@ TEST_P(Calls, RunOutOfMemoryByThemselves) {
 }
 
 TEST(Policies, ThatCannotBeHadAreRefused) {
-  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm}).status().code(),
+  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm, .demand = Demand::kTwoWalls}).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Sandbox::Create({.demand = Demand::kTwoWalls, .stdout_to = 1}).status().code(),
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),
             absl::StatusCode::kInvalidArgument);

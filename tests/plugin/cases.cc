@@ -50,6 +50,31 @@ Large make_large(long first, long step) {
 void change_large(Large* large) {
   for (long& value : large->values) value = -value;
 }
+Point turn(Point point) { return {-point.y, point.x}; }
+Color darker(Color color, float factor) {
+  for (float& part : color.parts) part *= factor;
+  return color;
+}
+Item reprice(Item item, double price) { return {item.id + 1, item.weight * 2, price - item.price}; }
+Range tail(Range range, unsigned from) { return {range.start + from, range.length - from}; }
+double sum_structures(Large large, Point a, Range no_room, long b, Item split, Color c, Point d, Point e, Point f) {
+  double sum = a.x + a.y + static_cast<double>(no_room.length + static_cast<unsigned long>(b)) +
+               split.id + static_cast<double>(split.weight) + split.price;
+  for (const long value : large.values) sum += static_cast<double>(value);
+  for (const float part : c.parts) sum += static_cast<double>(part);
+  return sum + d.x + d.y + 10 * (e.x + e.y) + 100 * (f.x + f.y);
+}
+double with_few_registers(long a, long b, long c, long d, long e, Range stays, long g) {
+  return static_cast<double>(a + b + c + d + e + 10 * static_cast<long>(stays.length) + 100 * g);
+}
+Point call_back_point(Point (*function)(Point, Item), Point point) { return function(point, {1, 2, 3}); }
+Range call_back_range(Range (*function)(long, long, long, long, long, Range, long, double), Range range) {
+  return function(1, 2, 3, 4, 5, range, 6, 0.5);
+}
+long call_back_large(Large (*function)(Large, int), Large large) {
+  const Large got = function(large, 3);
+  return got.values[0] + got.values[4];
+}
 unsigned char wrap(unsigned char value) { return static_cast<unsigned char>(value + 1); }
 const char* greeting() { return "good day"; }
 unsigned long length(const char* text) { return strlen(text); }

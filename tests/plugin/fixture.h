@@ -1,11 +1,13 @@
 // Sandboxes for tests: with the plugin of cases.cc loaded, and one-line calls. Each test runs with one wall, in
-// this process, and with two, in another; the behaviour is the same where a test does not say otherwise.
+// this process, and with two, in another; the behaviour is the same where a test does not say otherwise. With one
+// wall under the engine that DUNEBOX_TEST_ENGINE names (kvm), else the default one.
 #ifndef DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 #define DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,9 +23,14 @@ class PluginTest : public testing::TestWithParam<Demand> {
   // Longer than anything takes on a busy machine.
   static Policy Patient() { return {.demand = GetParam(), .deadline = absl::Minutes(2)}; }
 
+  static bool IsUnderKvm() {
+    const char* const engine = getenv("DUNEBOX_TEST_ENGINE");
+    return engine != nullptr && std::string(engine) == "kvm";
+  }
   void Make() { Make(Patient()); }
   void Make(Policy policy) {
     policy.demand = GetParam();
+    if (IsUnderKvm()) policy.engine = Engine::kKvm;
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(std::move(policy));
     ASSERT_TRUE(made.ok()) << made.status();
     sandbox = *std::move(made);

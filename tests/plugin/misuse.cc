@@ -8,8 +8,16 @@ using dunebox::Sandbox;
 using dunebox::Tainted;
 using dunebox::TaintedPtr;
 
-struct Small {
+struct Constructed {
+  explicit Constructed(int number) : value(number) {}
   int value;
+};
+union Either {
+  int number;
+  float part;
+};
+struct Huge {
+  char bytes[256];
 };
 struct Owner {
   std::string text;
@@ -47,11 +55,11 @@ int Use(Sandbox& sandbox, Tainted<int> number, TaintedPtr<int> pointer, int* own
   (void)take(pointer);
 #elif MISUSE == 12  // variable arguments
   (void)sandbox.Function<int(const char*, ...)>("printf");
-#elif MISUSE == 13  // a structure by value
-  auto by_value = sandbox.Function<int(Small)>("take");
-  (void)(*by_value)(Small{1});
-#elif MISUSE == 14  // a small structure as the result
-  auto returned = sandbox.Function<Small()>("make");
+#elif MISUSE == 13  // a structure whose fields cannot be known
+  auto by_value = sandbox.Function<int(Constructed)>("take");
+  (void)(*by_value)(Constructed(1));
+#elif MISUSE == 14  // a union as the result
+  auto returned = sandbox.Function<Either()>("make");
   (void)(*returned)();
 #elif MISUSE == 15
   auto precise = sandbox.Function<long double(long double)>("round");
@@ -63,9 +71,8 @@ int Use(Sandbox& sandbox, Tainted<int> number, TaintedPtr<int> pointer, int* own
   (void)call_back(+[](int value) { return value; });
 #elif MISUSE == 18  // a callback that takes what the plugin says for granted
   (void)sandbox.Export<int(int)>([](int value) { return value; });
-#elif MISUSE == 19  // a callback whose arguments are on the stack
-  using Many = int(int, int, int, int, int, int, int);
-  (void)sandbox.Export<Many>([](auto...) { return 0; });
+#elif MISUSE == 19  // a callback with more on the stack than there may be
+  (void)sandbox.Export<int(Huge)>([](auto) { return 0; });
 #elif MISUSE == 20  // a pointer of the plugin's kept as an opaque value
   Tainted<int*> kept;
   (void)kept;

@@ -24,6 +24,7 @@ struct Failure {
     kExited,    // the plugin called exit: kAborted
     kDenied,    // a system call that the policy refuses, where that ends the sandbox: kPermissionDenied
     kMismatch,  // a call returned with another stack than it was entered with (longjmp): kAborted
+    kCpuBudget,  // Policy::cpu_budget or idle_cpu_budget is used up: kResourceExhausted
   };
   Kind kind = Kind::kTrap;
   int signal = 0;                   // kTrap

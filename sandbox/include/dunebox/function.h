@@ -1,28 +1,34 @@
-// Functions of a plugin as typed values of the host, and functions of the host as C function pointers of the
-// plugin. The types say what may cross the wall; whatever cannot be done safely does not compile:
+// Functions of a plugin as typed values of the host, and functions of the host as C function
+// pointers of the plugin. The types say what may cross the wall; whatever cannot be done safely
+// does not compile:
 //
 //   parameter of the plugin's function       what the host passes
 //   integers, enumerations, floating point   the same
-//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of the host's
-//   R (*)(A...)                              FunctionPointer<R(A...)> from Sandbox::Export, nullptr
-//   result                                   what the host gets
-//   void                                     absl::Status
-//   integers, enumerations, floating point   absl::StatusOr<Tainted<T>>
-//   T*                                       absl::StatusOr<TaintedPtr<T>>
-//   a structure of more than 16 bytes        absl::StatusOr<Tainted<T>>
+//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of
+//   the host's R (*)(A...)                              FunctionPointer<R(A...)> from
+//   Sandbox::Export, nullptr a structure                              the same, copied result what
+//   the host gets void                                     absl::Status integers, enumerations,
+//   floating point   absl::StatusOr<Tainted<T>> T* absl::StatusOr<TaintedPtr<T>> a structure
+//   absl::StatusOr<Tainted<T>>
 //
-// Variable arguments, structures passed by value, small structures returned, long double: refused.
+// Structures have to be trivially copyable and no more aligned than a word. Of those of up to 16
+// bytes the fields decide in which registers they are (structure.h): plain ones of at most eight
+// fields, arrays among them. Variable arguments, unions, bit-fields, long double: refused.
 //
-//   absl::StatusOr<Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned long)>> compress =
-//       sandbox.Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned long)>("compress");
+//   absl::StatusOr<Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
+//   long)>> compress =
+//       sandbox.Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
+//       long)>("compress");
 //   absl::StatusOr<Tainted<int>> result = (*compress)(to, to_size, from, 100ul);
 #ifndef DUNEBOX_SANDBOX_FUNCTION_H_
 #define DUNEBOX_SANDBOX_FUNCTION_H_
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -31,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dunebox/call.h"
+#include "dunebox/structure.h"
 #include "dunebox/tainted.h"
 
 namespace dunebox {
@@ -62,14 +69,13 @@ consteval bool IsNoLargerThan() {
 }
 template <typename T>
 inline constexpr bool kIsNumber = (std::is_integral_v<T> || std::is_enum_v<T> ||
-                                   std::is_same_v<T, float> || std::is_same_v<T, double>) &&
-                                  IsNoLargerThan<T, 8>();
+                                   std::is_same_v<T, float> ||
+                                   std::is_same_v<T, double>)&&IsNoLargerThan<T, 8>();
 template <typename T>
 inline constexpr bool kIsFloating = std::is_same_v<T, float> || std::is_same_v<T, double>;
-// Returned in memory that the caller gives. [abi §3.2.3]
+inline constexpr std::size_t kMostCallbackResult = std::size_t{16} << 10;
 template <typename T>
-inline constexpr bool kIsLargeStruct =
-    std::is_class_v<T> && std::is_trivially_copyable_v<T> && !IsNoLargerThan<T, 16>();
+inline constexpr bool kIsStructure = kIsSmallStructure<T> || kIsLargeStructure<T>;
 
 // As a register has it.
 template <typename T>
@@ -95,13 +101,43 @@ T FromWord(std::uint64_t word) {
   }
 }
 
+template <typename T>
+inline constexpr std::size_t kWordsOf = (sizeof(T) + kWord - 1) / kWord;
+template <typename T>
+std::array<std::uint64_t, kWordsOf<T>> ToWords(const T& value) {
+  std::array<std::uint64_t, kWordsOf<T>> words{};
+  std::memcpy(words.data(), &value, sizeof(value));
+  return words;
+}
+template <typename T>
+T FromWords(std::span<const std::uint64_t> words) {
+  T value;
+  std::memcpy(&value, words.data(), sizeof(value));
+  return value;
+}
+// No registers for large ones.
+template <typename T>
+consteval Eightbytes PlacesOf() {
+  if constexpr (kIsLargeStructure<T>) {
+    return Eightbytes{};
+  } else {
+    return EightbytesOf<T>();
+  }
+}
+
 // What stands for a parameter on the host's side.
 template <typename P>
 struct ParameterOf {
-  static_assert(kIsNumber<P>, "this type of parameter cannot cross the wall: numbers and pointers can");
+  static_assert(
+      kIsNumber<P> || kIsStructure<P>,
+      "this type of parameter cannot cross the wall: numbers, pointers and plain structures can");
   using Type = P;
-  static void Add(CallFrame& frame, P value) {
-    kIsFloating<P> ? frame.AddVector(ToWord(value)) : frame.AddInteger(ToWord(value));
+  static void Add(CallFrame& frame, const P& value) {
+    if constexpr (kIsStructure<P>) {
+      frame.AddStructure(ToWords(value), PlacesOf<P>());
+    } else {
+      kIsFloating<P> ? frame.AddVector(ToWord(value)) : frame.AddInteger(ToWord(value));
+    }
   }
 };
 template <typename T>
@@ -112,9 +148,9 @@ struct ParameterOf<T*> {
 
 template <typename R>
 struct ResultOf {
-  static_assert(kIsNumber<R> || kIsLargeStruct<R>,
-                "this type of result cannot cross the wall: numbers, pointers and structures of more "
-                "than 16 bytes can");
+  static_assert(
+      kIsNumber<R> || kIsStructure<R>,
+      "this type of result cannot cross the wall: numbers, pointers and plain structures can");
   using Type = absl::StatusOr<Tainted<R>>;
 };
 template <>
@@ -125,6 +161,64 @@ template <typename T>
 struct ResultOf<T*> {
   using Type = absl::StatusOr<TaintedPtr<T>>;
 };
+
+template <typename R>
+consteval bool IsInVector() {
+  if constexpr (kIsSmallStructure<R>) {
+    return PlacesOf<R>().Count(RegisterClass::kVector) != 0;
+  } else {
+    return kIsFloating<R>;
+  }
+}
+
+// A small structure in the registers of a result: the next one of its class for each eight bytes.
+template <typename R>
+R FromResult(const CallResult& result) {
+  constexpr Eightbytes kPlaces = PlacesOf<R>();
+  const std::array<std::uint64_t, 2> integers = {result.integer, result.second_integer},
+                                     vectors = {result.vector, result.second_vector};
+  std::array<std::uint64_t, kWordsOf<R>> words{};
+  std::size_t integer = 0, vector = 0;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    words[i] =
+        kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++];
+  }
+  return FromWords<R>(words);
+}
+template <typename R>
+CallResult ToResult(const R& value) {
+  constexpr Eightbytes kPlaces = PlacesOf<R>();
+  std::array<std::uint64_t, 2> integers{}, vectors{};
+  const auto words = ToWords(value);
+  std::size_t integer = 0, vector = 0;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    (kPlaces.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++]) =
+        words[i];
+  }
+  return {.integer = integers[0],
+          .vector = vectors[0],
+          .second_integer = integers[1],
+          .second_vector = vectors[1]};
+}
+
+template <typename P>
+consteval Used With(Used used) {
+  if constexpr (kIsStructure<P>) {
+    constexpr Eightbytes kPlaces = PlacesOf<P>();
+    used.Add(kPlaces.Count(RegisterClass::kInteger), kPlaces.Count(RegisterClass::kVector),
+             kWordsOf<P>);
+  } else {
+    used.Add(kIsFloating<P> ? 0 : 1, kIsFloating<P> ? 1 : 0, 1);
+  }
+  return used;
+}
+// Of all parameters of a function together.
+template <typename... Parameters>
+consteval Used UsedBy(bool has_large_result) {
+  Used used{.integers = has_large_result ? 1u : 0u};
+  ((used = With<Parameters>(used)), ...);
+  return used;
+}
 
 // Where a function is: found again when the sandbox has been reset.
 class Target {
@@ -152,7 +246,8 @@ class Function {
                 "a plugin's function is R(A...), without variable arguments");
 };
 
-// Belongs to one host thread at a time; copies are as good as the original. Outlived by its sandbox.
+// Belongs to one host thread at a time; copies are as good as the original. Outlived by its
+// sandbox.
 template <typename R, typename... Parameters>
 class Function<R(Parameters...)> {
  public:
@@ -160,9 +255,11 @@ class Function<R(Parameters...)> {
 
   typename internal::ResultOf<R>::Type operator()(
       typename internal::ParameterOf<Parameters>::Type... arguments) {
-    static_assert(sizeof...(Parameters) <= internal::kMostStackWords, "too many parameters");
+    static_assert(internal::UsedBy<Parameters...>(internal::kIsLargeStructure<R>).stack <=
+                      internal::kMostStackWords,
+                  "too many parameters");
     internal::CallFrame frame;
-    if constexpr (internal::kIsLargeStruct<R>) {
+    if constexpr (internal::kIsLargeStructure<R>) {
       frame.AddInteger(0);  // where the result goes; CallInto knows
       (internal::ParameterOf<Parameters>::Add(frame, arguments), ...);
       R result;
@@ -172,7 +269,7 @@ class Function<R(Parameters...)> {
       return Tainted<R>(result);
     } else {
       (internal::ParameterOf<Parameters>::Add(frame, arguments), ...);
-      frame.wants_vector_result = internal::kIsFloating<R>;
+      frame.wants_vector_result = internal::IsInVector<R>();
       const absl::StatusOr<internal::CallResult> called = target_.Call(frame);
       if constexpr (std::is_void_v<R>) {
         return called.status();
@@ -180,6 +277,8 @@ class Function<R(Parameters...)> {
         if (!called.ok()) return called.status();
         if constexpr (std::is_pointer_v<R>) {
           return TaintedPtr<std::remove_pointer_t<R>>(called->integer);
+        } else if constexpr (internal::kIsSmallStructure<R>) {
+          return Tainted<R>(internal::FromResult<R>(*called));
         } else {
           return Tainted<R>(
               internal::FromWord<R>(internal::kIsFloating<R> ? called->vector : called->integer));
@@ -194,41 +293,68 @@ class Function<R(Parameters...)> {
 
 namespace internal {
 
-// The host's side of a callback: takes arguments out of registers in the order of the ABI.
+// The host's side of a callback: takes arguments out of registers, and off the stack, in the order
+// of the ABI.
 class ArgumentReader {
  public:
-  explicit ArgumentReader(const CallbackFrame& frame) : frame_(frame) {}
+  ArgumentReader(const CallbackFrame& frame, bool has_large_result)
+      : frame_(frame), used_{.integers = has_large_result ? 1u : 0u} {}
 
   template <typename P>
   auto Next() {
     if constexpr (std::is_pointer_v<P>) {
-      return TaintedPtr<std::remove_pointer_t<P>>(frame_.integers[integer_++]);
+      return TaintedPtr<std::remove_pointer_t<P>>(NextWord(RegisterClass::kInteger));
+    } else if constexpr (kIsStructure<P>) {
+      return Tainted<P>(NextStructure<P>());
     } else {
       static_assert(kIsNumber<P>, "this type of parameter cannot cross the wall");
       return Tainted<P>(
-          FromWord<P>(kIsFloating<P> ? frame_.vectors[vector_++] : frame_.integers[integer_++]));
+          FromWord<P>(NextWord(kIsFloating<P> ? RegisterClass::kVector : RegisterClass::kInteger)));
     }
   }
 
  private:
+  std::uint64_t NextWord(RegisterClass wanted) {
+    if (wanted == RegisterClass::kVector) {
+      return used_.vectors < kVectorRegisters ? frame_.vectors[used_.vectors++]
+                                              : frame_.stack[used_.stack++];
+    }
+    return used_.integers < kIntegerRegisters ? frame_.integers[used_.integers++]
+                                              : frame_.stack[used_.stack++];
+  }
+  template <typename P>
+  P NextStructure() {
+    constexpr Eightbytes kPlaces = PlacesOf<P>();
+    constexpr unsigned kIntegers = kPlaces.Count(RegisterClass::kInteger);
+    constexpr unsigned kVectors = kPlaces.Count(RegisterClass::kVector);
+    const bool in_registers = kIntegers + kVectors != 0 && used_.HasRoomFor(kIntegers, kVectors);
+    std::array<std::uint64_t, kWordsOf<P>> words{};
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      words[i] = in_registers ? NextWord(kPlaces.classes[i]) : frame_.stack[used_.stack++];
+    }
+    return FromWords<P>(words);
+  }
+
   const CallbackFrame& frame_;
-  std::size_t integer_ = 0, vector_ = 0;
+  Used used_;
 };
 
 template <typename Signature>
 struct CallbackOf;
 template <typename R, typename... Parameters>
 struct CallbackOf<R(Parameters...)> {
-  static constexpr std::size_t kVectors = (0 + ... + (kIsFloating<Parameters> ? 1 : 0));
-  static_assert(kVectors <= kVectorRegisters && sizeof...(Parameters) - kVectors <= kIntegerRegisters,
-                "a callback's arguments have to fit into registers");
-  static_assert(std::is_void_v<R> || kIsNumber<R> || std::is_pointer_v<R>);
+  static constexpr Used kUsed = UsedBy<Parameters...>(kIsLargeStructure<R>);
+  static_assert(kUsed.stack <= kMostStackWords, "a callback's arguments are too many");
+  static_assert(IsNoLargerThan<R, kMostCallbackResult>(), "a callback's result is too large");
+  static_assert(
+      std::is_void_v<R> || kIsNumber<R> || std::is_pointer_v<R> || kIsStructure<R>,
+      "this type of result cannot cross the wall: numbers, pointers and plain structures can");
 
   template <typename Callable>
   static Callback Make(Callable callable) {
     return {.run =
                 [callable = std::move(callable)](CallbackFrame& frame) mutable {
-                  ArgumentReader reader(frame);
+                  ArgumentReader reader(frame, kIsLargeStructure<R>);
                   // Braces: in order.
                   std::tuple arguments{reader.template Next<Parameters>()...};
                   if constexpr (std::is_void_v<R>) {
@@ -237,12 +363,21 @@ struct CallbackOf<R(Parameters...)> {
                     const TaintedPtr<std::remove_pointer_t<R>> result =
                         std::apply(callable, arguments);
                     frame.result.integer = result.address();
+                  } else if constexpr (kIsLargeStructure<R>) {
+                    const R result = std::apply(callable, arguments);
+                    const auto bytes = std::as_bytes(std::span(&result, 1));
+                    frame.large_result.assign(bytes.begin(), bytes.end());
+                  } else if constexpr (kIsSmallStructure<R>) {
+                    const R result = std::apply(callable, arguments);
+                    frame.result = ToResult(result);
                   } else {
                     const R result = std::apply(callable, arguments);
                     (kIsFloating<R> ? frame.result.vector : frame.result.integer) = ToWord(result);
                   }
                 },
-            .uses_vectors = kVectors != 0 || kIsFloating<R>};
+            .uses_vectors = kUsed.vectors != 0 || IsInVector<R>(),
+            .stack_words = kUsed.stack,
+            .has_large_result = kIsLargeStructure<R>};
   }
 };
 

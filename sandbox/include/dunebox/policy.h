@@ -17,14 +17,18 @@ namespace dunebox {
 enum class Engine : std::uint8_t {
   kAuto,  // jit
   kJit,   // the plugin's code is translated, in the calling thread
-  kKvm,   // not yet: kUnimplemented
+  // It runs in a virtual machine of its own, of which a process has 64 at most. A call is an exit of the
+  // machine. kUnavailable where there is no /dev/kvm that this process may use.
+  kKvm,
 };
 
 // What keeps the plugin from the host's memory. A sandbox that cannot have what is demanded is not made.
 enum class Demand : std::uint8_t {
-  kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`)
+  kOneWall,  // the engine's: under jit, every operand stays in the window (isolation `seg`); under kvm the
+             // virtual machine has no other memory
   // The host's kernel confines it as well: all of it runs in a worker process, behind seccomp and Landlock. A
-  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB.
+  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB. Under engine jit
+  // only, and without stdout_to and stderr_to: else kUnimplemented.
   kTwoWalls,
 };
 
@@ -42,6 +46,13 @@ struct Policy {
   absl::Duration deadline = absl::InfiniteDuration();
   // Of starting, of loading a library with its constructors, and of looking a name up.
   absl::Duration load_deadline = absl::Seconds(30);
+  // Of each call: what the host thread may use of a processor in it, callbacks included. For hosts whose load
+  // must not decide; a call costs a look at the thread's clock more. What threads that the plugin has started use
+  // is not in it. Failure::Kind::kCpuBudget.
+  absl::Duration cpu_budget = absl::InfiniteDuration();
+  // What each thread that the plugin has started may use of a processor while the host makes no call; the next
+  // call, and a call under way, begin it anew. More of it ends the sandbox: Failure::Kind::kCpuBudget.
+  absl::Duration idle_cpu_budget = absl::Seconds(1);
   // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM.
   std::uint64_t memory_limit = std::uint64_t{512} << 20;
   // Bytes of the first guest thread's stack.
@@ -65,6 +76,10 @@ struct Policy {
   // How much of what the plugin writes to its stdout and stderr is kept (Sandbox::TakeOutput). What is
   // more is thrown away.
   std::uint64_t captured_output = std::uint64_t{64} << 10;
+  // Descriptors of the host's to which it goes besides, errors included; -1: none. They are open when the sandbox
+  // is created and when it is reset; what happens to those numbers between that is the host's business.
+  int stdout_to = -1;
+  int stderr_to = -1;
 
   // Address space for translated code.
   std::uint64_t code_cache = std::uint64_t{32} << 20;

@@ -130,8 +130,9 @@ class Sandbox {
   std::string TakeOutput();
   // What it asked for and was not permitted, each once: "call socket", "read /etc/passwd".
   std::vector<std::string> Denials() const;
-  std::string engine() const;     // "jit"
-  std::string isolation() const;  // "seg": the first wall
+  std::string engine() const;  // "jit", "kvm"
+  // The first wall: "seg", "virtual machine (hardware)", "virtual machine (emulated)".
+  std::string isolation() const;
   // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
   // namespace", ... Nothing: there is one wall.
   std::vector<std::string> confinement() const;

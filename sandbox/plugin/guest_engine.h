@@ -1,0 +1,81 @@
+// The engines of sandboxes: what calls need of one beside running guest code. Under jit a host
+// thread lends the guest its own registers, and has to find its own again; under kvm the guest has
+// a virtual processor's.
+//
+//   absl::StatusOr<std::unique_ptr<GuestEngine>> engine = GuestEngine::Create(policy, space);
+//   absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = (*engine)->CreateCpu();
+#ifndef DUNEBOX_SANDBOX_PLUGIN_GUEST_ENGINE_H_
+#define DUNEBOX_SANDBOX_PLUGIN_GUEST_ENGINE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "dunebox/call.h"
+#include "dunebox/policy.h"
+#include "runtime/engine.h"
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::plugin {
+
+// The lower halves of the vector registers that arguments are passed in.
+using Vectors = std::array<std::uint64_t, internal::kVectorRegisters>;
+
+// Of one guest thread. Used by one host thread at a time, but for what EngineThread says of Kick,
+// which may here be called by any thread.
+class GuestCpu {
+ public:
+  virtual ~GuestCpu() = default;
+  virtual runtime::EngineThread& thread() = 0;
+
+  // A function that is called, its stack with the return address laid out, and how it comes back.
+  struct Entry {
+    std::uint64_t function, stack_pointer;
+    const internal::CallFrame& frame;
+    std::uint64_t fs_base, gs_base;
+  };
+  struct Returned {
+    std::uint64_t stack_pointer;
+    std::uint64_t integer, second_integer;
+  };
+  // Enter, Run from the function's entry, and Leave. True: at the gate by which functions return.
+  // Else TakeExit says what has happened, with the registers.
+  virtual bool RunFunction(const Entry& entry, Returned& returned) = 0;
+  virtual runtime::Exit TakeExit(runtime::Registers& registers) = 0;
+
+  // Around a stretch of Runs, by the same host thread. Enter is a full memory barrier: who has been
+  // kicked before it without being known as a runner sees the kick in Run.
+  virtual void Enter() = 0;
+  virtual void Leave() = 0;
+
+  // Not between Enter and Leave: at a gate.
+  virtual absl::StatusOr<Vectors> ReadVectors() = 0;
+  virtual absl::Status WriteVectors(const Vectors& values) = 0;
+};
+
+class GuestEngine {
+ public:
+  // For the window of `space`, which outlives it. kUnavailable: this machine does not have it, or
+  // not to this process. kResourceExhausted: there are kMostMachines with engine kvm.
+  static absl::StatusOr<std::unique_ptr<GuestEngine>> Create(const Policy& policy,
+                                                             memory::AddressSpace& space);
+  virtual ~GuestEngine() = default;
+
+  virtual absl::StatusOr<std::unique_ptr<GuestCpu>> CreateCpu() = 0;
+  // As Sandbox shows them.
+  virtual std::string name() const = 0;
+  virtual std::string isolation() const = 0;
+  // For tests and diagnostics.
+  virtual std::vector<runtime::Counter> Counters() = 0;
+};
+
+// Each sandbox under kvm is a virtual machine of its own, and every change of the process's
+// mappings is told to all of them: with their number munmap and fork take longer.
+inline constexpr unsigned kMostMachines = 64;
+
+}  // namespace dunebox::plugin
+
+#endif  // DUNEBOX_SANDBOX_PLUGIN_GUEST_ENGINE_H_

@@ -1,0 +1,127 @@
+#include "sandbox/plugin/jit_guest_engine.h"
+
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "jit-fallback/dispatch/thread_context.h"
+#include "runtime/jit/jit_engine.h"
+#include "runtime/jit/jit_thread.h"
+#include "sandbox/plugin/guest/gates.h"
+
+namespace dunebox::plugin {
+namespace {
+
+// The legacy region and the header behind it. [intel/vol1 §13.4]
+constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256;
+constexpr std::size_t kPresentOffset = 512;
+constexpr std::uint64_t kVectorsPresent = 2;
+
+constexpr std::size_t kRax = 0, kRdx = 2, kRsp = 4, kRdi = 7;  // as instructions number them
+
+class JitCpu final : public GuestCpu {
+ public:
+  explicit JitCpu(std::unique_ptr<runtime::EngineThread> thread)
+      : thread_(static_cast<runtime::JitThread*>(thread.release())) {
+    context().SetGate(DUNEBOX_GATE_READY);
+  }
+
+  runtime::EngineThread& thread() override { return *thread_; }
+  bool RunFunction(const Entry& entry, Returned& returned) override;
+  runtime::Exit TakeExit(runtime::Registers& registers) override;
+  // Translated code is entered behind a barrier.
+  void Enter() override { host_ = context().Borrow(); }
+  void Leave() override { context().GiveBack(host_); }
+  absl::StatusOr<Vectors> ReadVectors() override;
+  absl::Status WriteVectors(const Vectors& values) override;
+
+ private:
+  jit::ThreadContext& context() { return thread_->context(); }
+
+  const std::unique_ptr<runtime::JitThread> thread_;
+  jit::ThreadContext::HostState host_{};
+  runtime::Exit exit_;  // of RunFunction, where it is no system call
+};
+
+bool JitCpu::RunFunction(const Entry& entry, Returned& returned) {
+  const jit::ThreadContext::HostState host = context().Borrow();
+  const bool is_at_call = thread_->RunFunction({.address = entry.function,
+                                                .stack_pointer = entry.stack_pointer,
+                                                .integers = entry.frame.integers,
+                                                .vector_count = entry.frame.vector_count,
+                                                .fs_base = entry.fs_base,
+                                                .gs_base = entry.gs_base},
+                                               exit_);
+  context().GiveBack(host);
+  const jit::Context& state = context().context();
+  if (!is_at_call || state.gpr[kRax] != DUNEBOX_GATE_RETURN) return false;
+  returned = {.stack_pointer = state.gpr[kRsp],
+              .integer = state.gpr[kRdi],
+              .second_integer = state.gpr[kRdx]};
+  return true;
+}
+
+runtime::Exit JitCpu::TakeExit(runtime::Registers& registers) {
+  thread_->ReadRegisters(registers);
+  return std::exchange(exit_, runtime::SystemCall{});
+}
+
+absl::StatusOr<Vectors> JitCpu::ReadVectors() {
+  Vectors values{};
+  const std::byte* const area = context().context().extended_area;
+  std::uint64_t present;
+  std::memcpy(&present, area + kPresentOffset, sizeof(present));
+  if ((present & kVectorsPresent) == 0) return values;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::memcpy(&values[i], area + kVectorsOffset + i * kVectorSize, sizeof(values[i]));
+  }
+  return values;
+}
+
+absl::Status JitCpu::WriteVectors(const Vectors& values) {
+  const std::span<std::byte> area = context().extended_area();
+  std::uint64_t present;
+  std::memcpy(&present, area.data() + kPresentOffset, sizeof(present));
+  // What is called initial may hold anything.
+  if ((present & kVectorsPresent) == 0) std::memset(area.data() + kVectorsOffset, 0, kVectorsSize);
+  present |= kVectorsPresent;
+  std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::byte* const place = area.data() + kVectorsOffset + i * kVectorSize;
+    std::memset(place, 0, kVectorSize);
+    std::memcpy(place, &values[i], sizeof(values[i]));
+  }
+  return absl::OkStatus();
+}
+
+class JitGuestEngine final : public GuestEngine {
+ public:
+  explicit JitGuestEngine(std::unique_ptr<runtime::JitEngine> engine)
+      : engine_(std::move(engine)) {}
+
+  absl::StatusOr<std::unique_ptr<GuestCpu>> CreateCpu() override {
+    absl::StatusOr<std::unique_ptr<runtime::EngineThread>> thread = engine_->CreateThread();
+    if (!thread.ok()) return thread.status();
+    return std::make_unique<JitCpu>(*std::move(thread));
+  }
+  std::string name() const override { return "jit"; }
+  std::string isolation() const override { return "seg"; }
+  std::vector<runtime::Counter> Counters() override { return engine_->Counters(); }
+
+ private:
+  const std::unique_ptr<runtime::JitEngine> engine_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& policy,
+                                                             memory::AddressSpace& space) {
+  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
+      {.cache_size = policy.code_cache, .isolation = jit::Isolation::kSeg}, space);
+  if (!engine.ok()) return engine.status();
+  return std::make_unique<JitGuestEngine>(*std::move(engine));
+}
+
+}  // namespace dunebox::plugin

@@ -1,0 +1,162 @@
+#include "sandbox/plugin/kvm_guest_engine.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/abi/signal_frame.h"
+#include "runtime/kvm/kvm_api.h"
+#include "runtime/kvm/kvm_engine.h"
+#include "runtime/kvm/probe.h"
+#include "runtime/kvm/program_ring.h"
+#include "sandbox/plugin/guest/gates.h"
+
+namespace dunebox::plugin {
+namespace {
+
+constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16;  // [intel/vol1 §13.4.1]
+constexpr std::uint64_t kVectorsPresent = 2;
+
+// One of the machines that a process may have, as long as this lives.
+class MachinePermit {
+ public:
+  static absl::StatusOr<MachinePermit> Take() {
+    if (taken_.fetch_add(1) < kMostMachines) return MachinePermit();
+    --taken_;
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a process has at most ", kMostMachines, " sandboxes under kvm"));
+  }
+  MachinePermit(MachinePermit&& other) noexcept : is_held_(std::exchange(other.is_held_, false)) {}
+  MachinePermit& operator=(MachinePermit&&) = delete;
+  ~MachinePermit() {
+    if (is_held_) --taken_;
+  }
+
+ private:
+  MachinePermit() = default;
+  static inline std::atomic<unsigned> taken_{0};
+  bool is_held_ = true;
+};
+
+// Registers are the virtual processor's: nothing of the host thread's is lent.
+class KvmCpu final : public GuestCpu {
+ public:
+  explicit KvmCpu(std::unique_ptr<runtime::EngineThread> thread) : thread_(std::move(thread)) {}
+
+  runtime::EngineThread& thread() override { return *thread_; }
+  bool RunFunction(const Entry& entry, Returned& returned) override {
+    const auto& integers = entry.frame.integers;
+    left_ = {.rax = entry.frame.vector_count,
+             .rcx = integers[3],
+             .rdx = integers[2],
+             .rsi = integers[1],
+             .rdi = integers[0],
+             .rsp = entry.stack_pointer,
+             .r8 = integers[4],
+             .r9 = integers[5],
+             .rip = entry.function,
+             .fs_base = entry.fs_base,
+             .gs_base = entry.gs_base};
+    Enter();
+    exit_ = thread_->Run(left_);
+    const bool is_return =
+        std::holds_alternative<runtime::SystemCall>(exit_) && left_.rax == DUNEBOX_GATE_RETURN;
+    if (is_return) {
+      returned = {.stack_pointer = left_.rsp, .integer = left_.rdi, .second_integer = left_.rdx};
+    }
+    return is_return;
+  }
+  runtime::Exit TakeExit(runtime::Registers& registers) override {
+    registers = left_;
+    return exit_;
+  }
+  void Enter() override { std::atomic_thread_fence(std::memory_order_seq_cst); }
+  void Leave() override {}
+
+  absl::StatusOr<Vectors> ReadVectors() override {
+    absl::StatusOr<std::vector<std::byte>> area = State();
+    if (!area.ok()) return area.status();
+    Vectors values{};
+    if ((Present(*area) & kVectorsPresent) == 0) return values;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      std::memcpy(&values[i], PlaceOf(*area, i), sizeof(values[i]));
+    }
+    return values;
+  }
+
+  absl::Status WriteVectors(const Vectors& values) override {
+    absl::StatusOr<std::vector<std::byte>> area = State();
+    if (!area.ok()) return area.status();
+    const std::uint64_t present = Present(*area) | kVectorsPresent;
+    std::memcpy(area->data() + abi::kHeaderOffset, &present, sizeof(present));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      std::memset(PlaceOf(*area, i), 0, kVectorSize);
+      std::memcpy(PlaceOf(*area, i), &values[i], sizeof(values[i]));
+    }
+    return thread_->LoadExtendedState(*area);
+  }
+
+ private:
+  absl::StatusOr<std::vector<std::byte>> State() {
+    std::vector<std::byte> area(thread_->extended_state_size());
+    if (absl::Status status = thread_->SaveExtendedState(area); !status.ok()) return status;
+    return area;
+  }
+  static std::uint64_t Present(const std::vector<std::byte>& area) {
+    std::uint64_t present;
+    std::memcpy(&present, area.data() + abi::kHeaderOffset, sizeof(present));
+    return present;
+  }
+  static std::byte* PlaceOf(std::vector<std::byte>& area, std::size_t number) {
+    return area.data() + kVectorsOffset + number * kVectorSize;
+  }
+
+  const std::unique_ptr<runtime::EngineThread> thread_;
+  // Of RunFunction.
+  runtime::Registers left_;
+  runtime::Exit exit_;
+};
+
+class KvmGuestEngine final : public GuestEngine {
+ public:
+  KvmGuestEngine(MachinePermit permit, const kvm::Probe& probe,
+                 std::unique_ptr<kvm::KvmEngine> engine)
+      : permit_(std::move(permit)), probe_(probe), engine_(std::move(engine)) {}
+
+  absl::StatusOr<std::unique_ptr<GuestCpu>> CreateCpu() override {
+    absl::StatusOr<std::unique_ptr<runtime::EngineThread>> thread = engine_->CreateThread();
+    if (!thread.ok()) return thread.status();
+    return std::make_unique<KvmCpu>(*std::move(thread));
+  }
+  std::string name() const override { return "kvm"; }
+  std::string isolation() const override {
+    return absl::StrCat("virtual machine (", probe_.verdict(), ")");
+  }
+  std::vector<runtime::Counter> Counters() override { return engine_->Counters(); }
+
+ private:
+  const MachinePermit permit_;
+  const kvm::Probe probe_;
+  const std::unique_ptr<kvm::KvmEngine> engine_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GuestEngine>> CreateKvmEngine(memory::AddressSpace& space) {
+  static const absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm::HostKvmApi());
+  if (!probe.ok()) {
+    return absl::UnavailableError(absl::StrCat("engine kvm: ", probe.status().message()));
+  }
+  absl::StatusOr<MachinePermit> permit = MachinePermit::Take();
+  if (!permit.ok()) return permit.status();
+  absl::StatusOr<std::unique_ptr<kvm::KvmEngine>> engine =
+      kvm::KvmEngine::Create(kvm::HostKvmApi(), *probe, space, kvm::ProgramRing::kRing3);
+  if (!engine.ok()) return engine.status();
+  return std::make_unique<KvmGuestEngine>(*std::move(permit), *probe, *std::move(engine));
+}
+
+}  // namespace dunebox::plugin

@@ -1,0 +1,212 @@
+// Budgets of processor time, output that goes to the host's descriptors, and the C library's older signal functions.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <array>
+#include <thread>
+
+#include "tests/plugin/fixture.h"
+
+namespace dunebox {
+namespace {
+
+using Kind = Failure::Kind;
+
+class Budgets : public PluginTest {};
+
+TEST_P(Budgets, OfACallEndIt) {
+  Policy policy = Patient();
+  policy.cpu_budget = absl::Milliseconds(50);
+  Make(policy);
+  for (const char* const name : {"spin", "spin_in_calls"}) {
+    const absl::Status status = Call<void()>(name);
+    EXPECT_EQ(FailureIn(status).kind, Kind::kCpuBudget) << status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_FALSE(FailureIn(status).symbol.empty());
+    ASSERT_TRUE(sandbox->Reset().ok());
+    EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  }
+}
+
+TEST_P(Budgets, AreOfTheProcessorAndNotOfTime) {
+  Policy policy = Patient();
+  policy.cpu_budget = absl::Milliseconds(100);
+  Make(policy);
+  // Five times the budget, asleep.
+  struct Time {
+    long seconds, nanoseconds;
+  };
+  auto time = sandbox->Allocate<Time>(1);
+  ASSERT_TRUE(time.ok());
+  time->span()[0] = {0, 500'000'000};
+  EXPECT_EQ((Value<int(void*, void*)>("nanosleep", *time, nullptr)), 0);
+  EXPECT_FALSE(sandbox->failure().has_value());
+}
+
+TEST_P(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
+  Policy policy = Patient();
+  policy.cpu_budget = absl::Milliseconds(100);
+  Make(policy);
+  auto spin = sandbox->Export<int(int)>([this](Tainted<int>) {
+    EXPECT_EQ(FailureIn(Call<void()>("spin")).kind, Kind::kCpuBudget);
+    return 0;
+  });
+  ASSERT_TRUE(spin.ok());
+  const auto called = Call<int(int (*)(int), int)>("call_back", *spin, 1);
+  EXPECT_EQ(FailureIn(called.status()).kind, Kind::kCpuBudget);
+}
+
+TEST_P(Budgets, OfThreadsThatOutliveTheCallEndTheSandbox) {
+  Policy policy = Patient();
+  policy.idle_cpu_budget = absl::Milliseconds(50);
+  Make(policy);
+  ASSERT_TRUE(Call<void()>("start_endless_thread").ok());
+  for (int i = 0; i < 10'000 && !sandbox->failure(); ++i) usleep(10'000);
+  ASSERT_TRUE(sandbox->failure().has_value());
+  EXPECT_EQ(sandbox->failure()->kind, Kind::kCpuBudget);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+}
+
+TEST_P(Budgets, OfThreadsBeginAnewWithEachCall) {
+  Policy policy = Patient();
+  policy.idle_cpu_budget = absl::Milliseconds(300);
+  Make(policy);
+  ASSERT_TRUE(Call<void()>("start_endless_thread").ok());
+  // Four times the budget, but never that much without a call.
+  for (int i = 0; i < 60; ++i) {
+    usleep(20'000);
+    ASSERT_EQ((Value<int(int, int)>("add", 1, 2)), 3) << i;
+  }
+}
+
+class Outputs : public PluginTest {
+ protected:
+  void SetUp() override { ASSERT_EQ(pipe2(pipe_.data(), O_CLOEXEC | O_NONBLOCK), 0); }
+  void TearDown() override {
+    close(pipe_[0]);
+    close(pipe_[1]);
+  }
+  int Say(const char* text) {
+    auto words = sandbox->MakeString(text);
+    return words.ok() ? Value<int(const char*)>("say", *words) : -1;
+  }
+
+  std::array<int, 2> pipe_{};
+};
+
+TEST_P(Outputs, GoToTheHostsDescriptorToo) {
+  Policy policy = Patient();
+  policy.stdout_to = pipe_[1];
+  Make(policy);
+  EXPECT_EQ(Say("a line"), 7);
+  std::array<char, 64> text{};
+  EXPECT_EQ(read(pipe_[0], text.data(), text.size()), 7);
+  EXPECT_STREQ(text.data(), "a line\n");
+  EXPECT_EQ(sandbox->TakeOutput(), "a line\n");
+}
+
+TEST_P(Outputs, ThatNobodyReadsAreAnErrorOfThePluginsAndNoSignalOfTheHosts) {
+  Policy policy = Patient();
+  policy.stdout_to = pipe_[1];
+  Make(policy);
+  close(pipe_[0]);
+  static volatile sig_atomic_t signals;
+  signals = 0;
+  signal(SIGPIPE, [](int) { signals = signals + 1; });
+  auto words = sandbox->MakeString("a line");
+  ASSERT_TRUE(words.ok());
+  EXPECT_EQ((Value<long(int, const void*, unsigned long)>("write", 1, *words, 6ul)), -1);
+  EXPECT_EQ(signals, 0);
+  EXPECT_EQ(sandbox->TakeOutput(), "");
+  signal(SIGPIPE, SIG_DFL);
+  pipe_[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+TEST_P(Outputs, HaveToBeOpen) {
+  Policy policy = Patient();
+  policy.stderr_to = 1'000'000;
+  EXPECT_EQ(Sandbox::Create(policy).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+FOR_ONE_AND_TWO_WALLS(Budgets);
+// Of this process.
+INSTANTIATE_TEST_SUITE_P(OfThisProcess, Outputs, testing::Values(Demand::kOneWall));
+
+// ---- handlers that are set by the older functions
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+class OldFunctions : public PluginTest {
+ protected:
+  void SetUp() override { Make({.deadline = absl::Milliseconds(200)}); }
+
+  // Runs guest code while SIGALRM comes, and whether the handler was on the alternate stack.
+  void ExpectSafe() {
+    where_ = 0;
+    const itimerval once{.it_interval = {}, .it_value = {0, 50'000}};
+    setitimer(ITIMER_REAL, &once, nullptr);
+    EXPECT_EQ(FailureIn(Call<void()>("spin")).kind, Kind::kTimeout);
+    stack_t now{};
+    ASSERT_EQ(sigaltstack(nullptr, &now), 0);
+    const auto start = reinterpret_cast<unsigned long>(now.ss_sp);
+    EXPECT_TRUE(where_ > start && where_ < start + now.ss_size) << where_;
+    ASSERT_TRUE(sandbox->Reset().ok());
+  }
+  static void Handler(int) {
+    where_ = reinterpret_cast<unsigned long>(__builtin_frame_address(0));
+  }
+  void TearDown() override { signal(SIGALRM, SIG_DFL); }
+
+  static inline volatile unsigned long where_ = 0;
+};
+
+extern "C" sighandler_t bsd_signal(int, sighandler_t);
+extern "C" sighandler_t __sysv_signal(int, sighandler_t) noexcept;
+
+TEST_P(OldFunctions, SetHandlersThatStayOffTheGuestsStack) {
+  EXPECT_EQ(sigset(SIGALRM, &Handler), SIG_DFL);
+  ExpectSafe();
+  EXPECT_EQ(bsd_signal(SIGALRM, &Handler), &Handler);
+  ExpectSafe();
+  EXPECT_EQ(ssignal(SIGALRM, &Handler), &Handler);
+  ExpectSafe();
+  for (const auto set : {&sysv_signal, &__sysv_signal}) {
+    EXPECT_EQ(set(SIGALRM, &Handler), set == &sysv_signal ? &Handler : SIG_DFL);
+    ExpectSafe();
+    // Once.
+    EXPECT_EQ(signal(SIGALRM, SIG_DFL), SIG_DFL);
+  }
+}
+
+TEST_P(OldFunctions, CannotTakeTheSandboxesSignalsAway) {
+  EXPECT_EQ(sigignore(SIGSEGV), 0);
+  EXPECT_EQ(sighold(SIGSEGV), 0);
+  EXPECT_EQ(sigset(SIGILL, SIG_HOLD), SIG_DFL);
+  const int before = sigsetmask(-1);
+  EXPECT_EQ(sigblock(-1), ~(1 << (SIGSEGV - 1) | 1 << (SIGBUS - 1) | 1 << (SIGFPE - 1) |
+                            1 << (SIGILL - 1) | 1 << (SIGTRAP - 1) | 1 << (SIGKILL - 1) |
+                            1 << (SIGSTOP - 1) | 1 << 31));
+  EXPECT_EQ(FailureIn((Call<void(unsigned long, int)>("write_at", 0x10ul, 1))).signal, SIGSEGV);
+  EXPECT_EQ(sigsetmask(before) & 1 << (SIGTERM - 1), 1 << (SIGTERM - 1));
+  EXPECT_EQ(sigset(SIGSEGV, SIG_DFL), SIG_IGN);
+  EXPECT_EQ(sighold(0), -1);
+  EXPECT_EQ(sigset(SIGKILL, &Handler), SIG_ERR);
+}
+
+TEST_P(OldFunctions, TellWhatWasBlocked) {
+  EXPECT_EQ(sigset(SIGUSR1, &Handler), SIG_DFL);
+  EXPECT_EQ(sigset(SIGUSR1, SIG_HOLD), &Handler);
+  EXPECT_EQ(sigset(SIGUSR1, SIG_HOLD), SIG_HOLD);
+  EXPECT_EQ(sigset(SIGUSR1, SIG_DFL), SIG_HOLD);
+  EXPECT_EQ(sigset(SIGUSR1, SIG_DFL), SIG_DFL);
+}
+
+INSTANTIATE_TEST_SUITE_P(OfThisProcess, OldFunctions, testing::Values(Demand::kOneWall));
+
+#pragma GCC diagnostic pop
+
+}  // namespace
+}  // namespace dunebox
