@@ -45,6 +45,18 @@ void PageMarks::Set(Range range, PageMark mark) {
   }
 }
 
+std::size_t PageMarks::CountSame(const PageMark* first, std::size_t count) {
+  constexpr std::uint64_t kEachByte = 0x0101010101010101;
+  const std::uint64_t same = kEachByte * *first;
+  std::size_t index = 0;
+  for (std::uint64_t marks = 0; index + sizeof(marks) <= count; index += sizeof(marks)) {
+    std::memcpy(&marks, first + index, sizeof(marks));
+    if (marks != same) break;
+  }
+  while (index < count && first[index] == *first) ++index;
+  return index;
+}
+
 PageMark PageMarks::Get(std::uintptr_t address) const {
   const PageMark* const marks = part(address);
   return marks == nullptr ? PageMark{0} : marks[address / kPageSize % kPartPages];

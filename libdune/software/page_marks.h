@@ -8,7 +8,9 @@
 #define DUNEBOX_LIBDUNE_SOFTWARE_PAGE_MARKS_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "absl/status/status.h"
 #include "dune/page_table.h"
@@ -31,7 +33,8 @@ class PageMarks {
   void Set(Range range, PageMark mark);
   PageMark Get(std::uintptr_t address) const;
 
-  // In order; a run is as long as the mark is the same within a GiB.
+  // Calls visitor(Range, PageMark), in order; a run is as long as the mark is the same within a GiB. A visitor that
+  // returns false is not called again.
   template <typename Visitor>
   void ForEachRun(Range range, Visitor visitor) const;
 
@@ -39,6 +42,9 @@ class PageMarks {
   static constexpr std::uintptr_t kUserHalf = std::uintptr_t{1} << 47;
   static constexpr std::size_t kPart = std::size_t{1} << 30;
   static constexpr std::size_t kPartPages = kPart / kPageSize;
+
+  // How many marks from `first` on are the same, at most `count`.
+  static std::size_t CountSame(const PageMark* first, std::size_t count);
 
   PageMark* part(std::uintptr_t address) const {
     return parts_ == nullptr || address >= kUserHalf ? nullptr : parts_[address / kPart];
@@ -53,15 +59,18 @@ void PageMarks::ForEachRun(Range range, Visitor visitor) const {
   while (from < range.end()) {
     const std::uintptr_t part_end = std::min(range.end(), (from / kPart + 1) * kPart);
     const PageMark* const marks = part(from);
-    if (marks == nullptr) {
-      visitor(Range{from, part_end - from}, PageMark{0});
-      from = part_end;
-      continue;
+    PageMark mark = 0;
+    std::uintptr_t to = part_end;
+    if (marks != nullptr) {
+      const PageMark* const first = marks + from / kPageSize % kPartPages;
+      mark = *first;
+      to = from + kPageSize * CountSame(first, (part_end - from) / kPageSize);
     }
-    const PageMark mark = marks[from / kPageSize % kPartPages];
-    std::uintptr_t to = from + kPageSize;
-    while (to < part_end && marks[to / kPageSize % kPartPages] == mark) to += kPageSize;
-    visitor(Range{from, to - from}, mark);
+    if constexpr (std::is_same_v<decltype(visitor(range, mark)), bool>) {
+      if (!visitor(Range{from, to - from}, mark)) return;
+    } else {
+      visitor(Range{from, to - from}, mark);
+    }
     from = to;
   }
 }

@@ -89,4 +89,11 @@ std::optional<Area> ProcessMaps::FindAtOrAbove(std::uintptr_t address) const {
   return has_query_ ? Query(file_.get(), address) : MapsText().FindAbove(address);
 }
 
+std::optional<Area> MapsCursor::FindAtOrAbove(std::uintptr_t address) {
+  if (!last_ || last_->range.end() <= address) {
+    last_ = text_ ? text_->FindAbove(address) : maps_.FindAtOrAbove(address);
+  }
+  return last_;
+}
+
 }  // namespace dune::software

@@ -25,6 +25,9 @@ struct Area {
 class MapsText {
  public:
   MapsText();
+  // Its lines are pointed to.
+  MapsText(const MapsText&) = delete;
+  MapsText& operator=(const MapsText&) = delete;
   // The next mapping that ends above `address`.
   std::optional<Area> FindAbove(std::uintptr_t address);
 
@@ -49,29 +52,34 @@ class ProcessMaps {
   template <typename Visitor>
   bool Visit(Range range, Visitor visitor) const;
 
- private:
-  template <typename Find, typename Visitor>
-  static bool VisitBy(Range range, Find find, Visitor visitor);
+  bool has_query() const { return has_query_; }
 
+ private:
   Descriptor file_;
   bool has_query_ = false;
 };
 
+// FindAtOrAbove for addresses that only go up: the text is then read once.
+class MapsCursor {
+ public:
+  explicit MapsCursor(const ProcessMaps& maps) : maps_(maps) {
+    if (!maps.has_query()) text_.emplace();
+  }
+  std::optional<Area> FindAtOrAbove(std::uintptr_t address);
+
+ private:
+  const ProcessMaps& maps_;
+  std::optional<MapsText> text_;
+  std::optional<Area> last_;
+};
+
 template <typename Visitor>
 bool ProcessMaps::Visit(Range range, Visitor visitor) const {
-  if (has_query_) {
-    return VisitBy(range, [&](std::uintptr_t from) { return FindAtOrAbove(from); }, visitor);
-  }
-  MapsText text;
-  return VisitBy(range, [&](std::uintptr_t from) { return text.FindAbove(from); }, visitor);
-}
-
-template <typename Find, typename Visitor>
-bool ProcessMaps::VisitBy(Range range, Find find, Visitor visitor) {
+  MapsCursor cursor(*this);
   bool is_whole = true;
   std::uintptr_t from = range.begin;
   while (from < range.end()) {
-    const std::optional<Area> area = find(from);
+    const std::optional<Area> area = cursor.FindAtOrAbove(from);
     if (!area || area->range.begin >= range.end()) return false;
     if (area->range.begin > from) {
       is_whole = false;

@@ -88,13 +88,18 @@ absl::Status ProcessRights::Learn(Range range) {
   return absl::NotFoundError("the process has nothing mapped in a part of the range");
 }
 
+// What is not watched is told of anyway, and need not be asked about.
 bool ProcessRights::IsUpToDate(Range range) {
+  MapsCursor cursor(maps_);
   bool is_right = true;
-  maps_.Visit(range, [&](Range area, Rights rights) {
-    marks_.ForEachRun(area, [&](Range, PageMark mark) {
-      const Note note = Unpack(mark);
-      is_right &= !note.is_watched || note.effective() == static_cast<int>(rights);
-    });
+  marks_.ForEachRun(range, [&](Range run, PageMark mark) {
+    const Note note = Unpack(mark);
+    for (std::uintptr_t from = run.begin; note.is_watched && from < run.end();) {
+      const std::optional<Area> area = cursor.FindAtOrAbove(from);
+      if (!area || area->range.begin >= run.end()) return;
+      is_right &= note.effective() == static_cast<int>(area->rights);
+      from = area->range.end();
+    }
   });
   return is_right;
 }
@@ -162,9 +167,9 @@ std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
   Range watch;  // what is to be watched again by one call
   std::uintptr_t done = range.begin;
   marks_.ForEachRun(range, [&](Range run, PageMark mark) {
-    if (count == written.size()) return;
+    if (count == written.size()) return false;
     done = run.end();
-    if (mark == kUnknown || Unpack(mark).is_watched) return;
+    if (mark == kUnknown || Unpack(mark).is_watched) return true;
     // Neighbours can differ in what the program allows.
     if (count != 0 && written[count - 1].end() == run.begin) {
       written[count - 1].size += run.size;
@@ -177,6 +182,7 @@ std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
     }
     if (watch.size == 0) watch = run;
     watch.size = run.end() - watch.begin;
+    return true;
   });
   WatchAgain(watch);
   range = {done, range.end() - done};
@@ -196,7 +202,7 @@ absl::Status ProcessRights::RewatchWritten(Range range, absl::FunctionRef<void(R
       return absl::FailedPreconditionError("a part of the range was mapped after it was tracked");
     }
   }
-  std::array<Range, 64> written;
+  std::array<Range, 256> written;
   while (range.size != 0) {
     const std::size_t count = TakeWritten(range, written);
     for (std::size_t index = 0; index < count; ++index) visitor(written[index]);

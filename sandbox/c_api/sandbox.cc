@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "sandbox/c_api/interposed.h"
 #include "sandbox/c_api/objects.h"
 #include "sandbox/c_api/report.h"
@@ -18,7 +19,8 @@ absl::StatusOr<Owner*> OwnerOf(dunebox_sandbox* sandbox) {
 }
 
 absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
-  if (!object.has_no_late_handlers && !IsSigactionOurs()) {
+  const bool is_in_this_process = object.policy.demand == Demand::kOneWall;
+  if (is_in_this_process && !object.has_no_late_handlers && !IsSigactionOurs()) {
     return absl::FailedPreconditionError(
         "signal handlers that this process sets later would not be guarded: the library was opened "
         "by "
@@ -30,6 +32,7 @@ absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
   owner->sandbox = *std::move(made);
   owner->engine = owner->sandbox->engine();
   owner->isolation = owner->sandbox->isolation();
+  owner->confinement = absl::StrJoin(owner->sandbox->confinement(), ", ");
   return Places<dunebox_sandbox>::Take(std::move(owner));
 }
 
@@ -148,4 +151,9 @@ extern "C" const char* dunebox_engine(dunebox_sandbox* sandbox) {
 extern "C" const char* dunebox_isolation(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
   return owner.ok() ? (*owner)->isolation.c_str() : nullptr;
+}
+
+extern "C" const char* dunebox_confinement(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->confinement.c_str() : nullptr;
 }

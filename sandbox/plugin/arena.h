@@ -1,6 +1,6 @@
-// Memory in the window that the host owns and the plugin may read and write: what Sandbox::Allocate gives
-// out. The plugin cannot unmap it or take rights from it, so that the host can use it by pointer; what is
-// in it the plugin may change at any time.
+// Memory in the window that the host owns and the plugin may read and write: what Sandbox::Allocate
+// gives out. The plugin cannot unmap it or take rights from it, so that the host can use it by
+// pointer; what is in it the plugin may change at any time.
 //
 // Thread-safe. Outlives its sandbox as long as somebody holds memory of it.
 #ifndef DUNEBOX_SANDBOX_PLUGIN_ARENA_H_
@@ -12,27 +12,40 @@
 #include <memory>
 #include <mutex>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/memory/address.h"
 #include "runtime/memory/address_space.h"
-#include "sandbox/plugin/window.h"
 
 namespace dunebox::plugin {
 
+// Pages of the guest's that it can neither unmap nor protect. kResourceExhausted: no room.
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
+                                     const memory::MapRequest& request);
+// The same of this process's own, to read and write: what an arena of this process extends by.
+absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes);
+
 class Arena {
  public:
-  explicit Arena(std::shared_ptr<const ReservedWindow> window) : window_(std::move(window)) {}
+  // The host has at `host_offset` + a guest address what the guest has there, as long as `memory`
+  // lives.
+  Arena(std::shared_ptr<const void> memory, std::uint64_t host_offset)
+      : memory_(std::move(memory)), host_offset_(host_offset) {}
 
-  // Zeroed, 64-byte aligned; `space` is the window's. A guest address. kResourceExhausted: no room.
-  absl::StatusOr<std::uint64_t> Allocate(std::size_t bytes, memory::AddressSpace& space);
+  // Makes pages, of at least as many bytes, memory of both sides' for good.
+  using Extend = absl::FunctionRef<absl::StatusOr<GuestRange>(std::uint64_t bytes)>;
+  // Zeroed, 64-byte aligned. A guest address. kResourceExhausted: no room, and `extend` has none.
+  absl::StatusOr<std::uint64_t> Allocate(std::size_t bytes, Extend extend);
   void Free(std::uint64_t address, std::size_t bytes);
   // Of an address that Allocate has given out.
   std::byte* HostPointer(std::uint64_t address) const;
 
  private:
-  absl::Status Extend(std::uint64_t bytes, memory::AddressSpace& space);
   void GiveBack(std::uint64_t address, std::uint64_t bytes);
 
-  const std::shared_ptr<const ReservedWindow> window_;
+  const std::shared_ptr<const void> memory_;
+  const std::uint64_t host_offset_;
   std::mutex mutex_;
   std::map<std::uint64_t, std::uint64_t> free_;  // address to size; neighbours are one
 };

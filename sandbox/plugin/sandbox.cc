@@ -6,7 +6,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
-#include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/guest.h"
 
 namespace dunebox {
 
@@ -17,11 +17,11 @@ struct Sandbox::State {
   // Before anything that refers to it.
   const Policy policy;
   const std::uint64_t random;
-  std::unique_ptr<plugin::Instance> instance;
-  // Of the instance; a function that knows another one looks its address up again.
+  std::unique_ptr<plugin::Guest> guest;
+  // Of the guest; a function that knows another one looks its address up again.
   std::uint64_t generation = 1;
 
-  std::mutex mutex;  // guards what follows: what the next instance gets, too
+  std::mutex mutex;  // guards what follows: what the next guest gets, too
   std::vector<std::string> libraries;
   std::vector<std::shared_ptr<const internal::Callback>> callbacks;
 };
@@ -31,10 +31,6 @@ namespace {
 absl::Status CheckDemands(const Policy& policy) {
   if (policy.engine == Engine::kKvm) {
     return absl::UnimplementedError("plugins run under engine jit only");
-  }
-  if (policy.demand == Demand::kTwoWalls) {
-    return absl::UnimplementedError(
-        "two walls are demanded, and a plugin in this process has one: isolation seg");
   }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
@@ -64,10 +60,9 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Create(Policy policy) {
     return absl::UnavailableError("getrandom failed");
   }
   std::unique_ptr<State> state(new State{.policy = std::move(policy), .random = random});
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> instance =
-      plugin::Instance::Create(state->policy, random);
-  if (!instance.ok()) return instance.status();
-  state->instance = *std::move(instance);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest = plugin::MakeGuest(state->policy, random);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
@@ -78,15 +73,15 @@ absl::Status Sandbox::Load(const std::string& path) {
   if (path.empty() || path.front() != '/') {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not an absolute path"));
   }
-  if (absl::Status status = state_->instance->Load(path); !status.ok()) return status;
+  if (absl::Status status = state_->guest->Load(path); !status.ok()) return status;
   const std::lock_guard lock(state_->mutex);
   state_->libraries.push_back(path);
   return absl::OkStatus();
 }
 
 absl::Status Sandbox::Reset() {
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> fresh =
-      plugin::Instance::Create(state_->policy, state_->random);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh =
+      plugin::MakeGuest(state_->policy, state_->random);
   if (!fresh.ok()) return fresh.status();
   const std::lock_guard lock(state_->mutex);
   for (const auto& callback : state_->callbacks) {
@@ -97,7 +92,7 @@ absl::Status Sandbox::Reset() {
   for (const std::string& path : state_->libraries) {
     if (absl::Status status = (*fresh)->Load(path); !status.ok()) return status;
   }
-  state_->instance = *std::move(fresh);
+  state_->guest = *std::move(fresh);
   ++state_->generation;
   return absl::OkStatus();
 }
@@ -105,16 +100,13 @@ absl::Status Sandbox::Reset() {
 absl::StatusOr<std::uint64_t> Sandbox::AddCallback(internal::Callback callback) {
   auto shared = std::make_shared<const internal::Callback>(std::move(callback));
   const std::lock_guard lock(state_->mutex);
-  absl::StatusOr<std::uint64_t> address = state_->instance->AddCallback(shared);
+  absl::StatusOr<std::uint64_t> address = state_->guest->AddCallback(shared);
   if (address.ok()) state_->callbacks.push_back(std::move(shared));
   return address;
 }
 
 absl::StatusOr<internal::Block> Sandbox::AllocateBytes(std::size_t size) {
-  plugin::Instance& instance = *state_->instance;
-  absl::StatusOr<std::uint64_t> address = instance.arena()->Allocate(size, instance.space());
-  if (!address.ok()) return address.status();
-  return internal::Block(instance.arena(), *address, size);
+  return state_->guest->Allocate(size);
 }
 
 absl::StatusOr<Memory<char>> Sandbox::MakeString(std::string_view text) {
@@ -124,37 +116,33 @@ absl::StatusOr<Memory<char>> Sandbox::MakeString(std::string_view text) {
 }
 
 absl::Status Sandbox::CopyBytesIn(std::uint64_t from, std::span<std::byte> to) const {
-  if (state_->instance->memory().Read(from, to)) return absl::OkStatus();
+  if (state_->guest->Read(from, to)) return absl::OkStatus();
   return absl::OutOfRangeError("the plugin points to what is not its memory");
 }
 
 absl::Status Sandbox::CopyBytesOut(std::uint64_t to, std::span<const std::byte> from) {
-  if (state_->instance->memory().Write(to, from)) return absl::OkStatus();
+  if (state_->guest->Write(to, from)) return absl::OkStatus();
   return absl::OutOfRangeError("the plugin points to what it cannot write");
 }
 
 absl::StatusOr<std::string> Sandbox::CopyString(TaintedPtr<const char> from,
                                                 std::size_t most) const {
-  const hostcalls::CopyResult<std::string> text =
-      state_->instance->memory().CopyInString(from.address(), most, hostcalls::Errno{E2BIG});
-  if (text.ok()) return *text;
-  return absl::OutOfRangeError(text.error().value == E2BIG
-                                   ? "a string of the plugin's is longer than the host accepts"
-                                   : "the plugin points to what is not its memory");
+  return state_->guest->ReadString(from.address(), most);
 }
 
-std::optional<Failure> Sandbox::failure() const { return state_->instance->failure(); }
-std::string Sandbox::TakeOutput() { return state_->instance->kernel().TakeOutput(); }
-std::vector<std::string> Sandbox::Denials() const { return state_->instance->kernel().Denials(); }
-std::string Sandbox::engine() const { return "jit"; }
-std::string Sandbox::isolation() const { return "seg"; }
+std::optional<Failure> Sandbox::failure() const { return state_->guest->failure(); }
+std::string Sandbox::TakeOutput() { return state_->guest->TakeOutput(); }
+std::vector<std::string> Sandbox::Denials() const { return state_->guest->Denials(); }
+std::string Sandbox::engine() const { return state_->guest->engine(); }
+std::string Sandbox::isolation() const { return state_->guest->isolation(); }
+std::vector<std::string> Sandbox::confinement() const { return state_->guest->confinement(); }
 
 namespace internal {
 
 absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;
   if (name_.empty() || generation_ == state.generation) return absl::OkStatus();
-  const absl::StatusOr<std::uint64_t> address = state.instance->FindSymbol(name_);
+  const absl::StatusOr<std::uint64_t> address = state.guest->FindSymbol(name_);
   if (!address.ok()) return address.status();
   address_ = *address;
   generation_ = state.generation;
@@ -163,7 +151,7 @@ absl::Status Target::Find() {
 
 absl::StatusOr<CallResult> Target::Call(const CallFrame& frame) {
   if (absl::Status status = Find(); !status.ok()) return status;
-  return sandbox_.state_->instance->Call(address_, frame);
+  return sandbox_.state_->guest->Call(address_, frame);
 }
 
 absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std::size_t size) {
@@ -175,19 +163,6 @@ absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std:
   if (called.ok()) std::memcpy(result, block->host(), size);
   return called;
 }
-
-Block& Block::operator=(Block&& other) noexcept {
-  std::swap(arena_, other.arena_);
-  std::swap(address_, other.address_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-Block::~Block() {
-  if (arena_ != nullptr) arena_->Free(address_, size_);
-}
-
-std::byte* Block::host() const { return arena_->HostPointer(address_); }
 
 }  // namespace internal
 }  // namespace dunebox

@@ -7,7 +7,9 @@ build=$1 cmake=$2 cc=$3 cxx=$4 generator=$5
 consumer=$(cd "$(dirname "$0")/consumer" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$cmake" --install "$build" --prefix "$work/first" --component sandbox >/dev/null
+for component in shared sandbox; do
+  "$cmake" --install "$build" --prefix "$work/first" --component $component >/dev/null
+done
 mv "$work/first" "$work/prefix"
 
 "$cmake" -S "$consumer" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/prefix" \
@@ -15,9 +17,15 @@ mv "$work/first" "$work/prefix"
 "$cmake" --build "$work/build"
 "$work/build/from_cpp"
 "$work/build/from_c"
+"$work/build/with_libdune"
 
 libraries=$(dirname "$(find "$work/prefix" -name libdunebox.so)")
 flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs dunebox)
 # shellcheck disable=SC2086  # words
 "$cc" -std=c99 -o "$work/by_pkg_config" "$consumer/main.c" $flags
 LD_LIBRARY_PATH=$libraries "$work/by_pkg_config"
+
+flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs dunebox-libdune)
+# shellcheck disable=SC2086  # words
+"$cxx" -std=c++20 -o "$work/libdune_by_pkg_config" "$consumer/libdune.cc" $flags
+"$work/libdune_by_pkg_config"
