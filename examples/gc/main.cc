@@ -5,12 +5,10 @@
 //
 // Prints for each workload the processor's milliseconds of each variant, and what that is of `protection`. --check: small workloads,
 // every heap verified after every collection, the variants' results compared.
-#include <time.h>
-
-#include <chrono>
 #include <cstdio>
-#include <cstring>
+#include <iterator>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "dune/dune.h"
@@ -25,23 +23,16 @@ struct Run {
   gc::Statistics statistics;
 };
 
-// Of the processor, which other processes' work does not change as much as that of the clock.
-double Milliseconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
-}
-
 template <typename Barrier, typename Workload>
 Run RunIn(bool is_check, Workload workload) {
   auto heap = is_check
                   ? gc::Heap<Barrier>::Create({.young_size = 512 << 10, .is_verified = true})
                   : gc::Heap<Barrier>::Create({});
   if (heap == nullptr) gc::Die("no addresses for a heap");
-  const double begin = Milliseconds();
+  const double begin = gc::Milliseconds();
   Run run;
   run.result = workload(*heap);
-  run.milliseconds = Milliseconds() - begin;
+  run.milliseconds = gc::Milliseconds() - begin;
   run.is_sound = heap->is_sound();
   run.statistics = heap->statistics();
   return run;
@@ -129,10 +120,9 @@ std::optional<Options> Parse(int argc, char** argv) {
 }
 
 void Print(const char* workload, const Variant& variant, const Run& run, const Run& first) {
-  const std::chrono::duration<double, std::milli> paused = run.statistics.paused;
   std::printf("%-10s %-10s %8.0f ms %5.2f   paused %7.1f ms, %u minor, %u full, written %zu KiB\n",
               workload, variant.name, run.milliseconds, run.milliseconds / first.milliseconds,
-              paused.count(), run.statistics.minor, run.statistics.full,
+              run.statistics.paused, run.statistics.minor, run.statistics.full,
               run.statistics.bytes_written >> 10);
 }
 

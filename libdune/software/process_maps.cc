@@ -78,10 +78,10 @@ std::optional<Area> MapsText::FindAbove(std::uintptr_t address) {
   }
 }
 
-absl::Status ProcessMaps::Reopen() {
+absl::Status ProcessMaps::Reopen(Source source) {
   file_ = Descriptor(open(kMapsFile, O_RDONLY | O_CLOEXEC));
   if (!file_.valid()) return absl::UnavailableError("/proc/self/maps cannot be read");
-  has_query_ = Query(file_.get(), 0).has_value();
+  has_query_ = source == Source::kBest && Query(file_.get(), 0).has_value();
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #ifndef DUNEBOX_LIBDUNE_SOFTWARE_PROCESS_MAPS_H_
 #define DUNEBOX_LIBDUNE_SOFTWARE_PROCESS_MAPS_H_
 
+#include <cstdint>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -42,8 +43,11 @@ class MapsText {
 
 class ProcessMaps {
  public:
+  // What is asked: the question where the kernel has it, or the text in any case.
+  enum class Source : std::uint8_t { kBest, kText };
+
   // kUnavailable: no /proc.
-  absl::Status Reopen();
+  absl::Status Reopen(Source source = Source::kBest);
 
   // The mapping that holds `address`, or the lowest one above it.
   std::optional<Area> FindAtOrAbove(std::uintptr_t address) const;

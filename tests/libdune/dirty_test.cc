@@ -9,6 +9,7 @@
 namespace dune::testing {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
@@ -238,6 +239,19 @@ TEST_F(DirtyTest, AForkedChildTracksForItself) {
             }),
             0);
   EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(5, 1)));
+}
+
+TEST_F(DirtyTest, WhatIsWrittenAfterMemoryWasGivenUpIsTold) {
+  Pages pages(4);
+  for (std::size_t page = 0; page < 4; ++page) pages[page] = 1;
+  Track(pages.range());
+  ASSERT_EQ(madvise(pages.data(1), 2 * kPageSize, MADV_DONTNEED), 0);
+  pages[1] = 1;
+  // To give memory up changes it, and may be told as well.
+  EXPECT_THAT(Harvest(pages.range()),
+              AnyOf(ElementsAre(pages.range(1, 1)), ElementsAre(pages.range(1, 2))));
+  pages[2] = 1;
+  EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(2, 1)));
 }
 
 TEST_F(DirtyTest, VisitorsMayUseTheTablesOfOtherMemory) {

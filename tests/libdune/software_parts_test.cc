@@ -2,9 +2,11 @@
 #include <sys/mman.h>
 
 #include <string_view>
+#include <vector>
 
 #include "libdune/software/page_marks.h"
 #include "libdune/software/process_maps.h"
+#include "libdune/software/process_rights.h"
 #include "libdune/software/range_set.h"
 
 namespace dune::software {
@@ -95,6 +97,77 @@ TEST(ProcessMaps, TheTextSaysWhatTheQuestionSays) {
   }
   EXPECT_GT(count, 5);
 }
+
+// By the question, and by the text as on older kernels.
+class ProcessRightsTest : public ::testing::TestWithParam<ProcessMaps::Source> {
+ protected:
+  void SetUp() override { ASSERT_TRUE(maps_.Reopen(GetParam()).ok()); }
+  void TearDown() override { munmap(memory_, 8 * kPageSize); }
+
+  Range Part(std::size_t first, std::size_t count) const {
+    return {reinterpret_cast<std::uintptr_t>(memory_) + first * kPageSize, count * kPageSize};
+  }
+  Rights RightsOf(std::size_t page) const {
+    return maps_.FindAtOrAbove(Part(page, 1).begin)->rights;
+  }
+  std::vector<Range> TakeWritten(Range range) {
+    std::vector<Range> written;
+    EXPECT_TRUE(rights_.RewatchWritten(range, [&](Range part) { written.push_back(part); }).ok());
+    return written;
+  }
+
+  ProcessMaps maps_;
+  ProcessRights rights_{maps_};
+  void* memory_ = mmap(nullptr, 8 * kPageSize, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+};
+
+TEST_P(ProcessRightsTest, TheKernelEnforcesWhatBothAllow) {
+  ASSERT_EQ(mprotect(reinterpret_cast<void*>(Part(4, 1).begin), kPageSize, PROT_READ), 0);
+  ASSERT_TRUE(rights_.Protect(Part(2, 4), Rights::kReadWrite).ok());
+  EXPECT_EQ(RightsOf(3), Rights::kReadWrite);
+  EXPECT_EQ(RightsOf(4), Rights::kRead);
+  ASSERT_TRUE(rights_.Protect(Part(0, 8), Rights::kNone).ok());
+  EXPECT_EQ(RightsOf(0), Rights::kNone);
+  ASSERT_TRUE(rights_.Protect(Part(0, 8), Rights::kAll).ok());
+  EXPECT_EQ(RightsOf(0), Rights::kReadWrite);
+  EXPECT_EQ(RightsOf(4), Rights::kRead);
+}
+
+TEST_P(ProcessRightsTest, AWatchedPageIsOpenedByItsFirstWrite) {
+  ASSERT_TRUE(rights_.Watch(Part(0, 8)).ok());
+  EXPECT_EQ(RightsOf(5), Rights::kRead);
+  EXPECT_TRUE(rights_.Resolve(Part(5, 1).begin + 9, Rights::kReadWrite));
+  EXPECT_EQ(RightsOf(5), Rights::kReadWrite);
+  EXPECT_FALSE(rights_.IsWatched(Part(5, 1).begin));
+  EXPECT_THAT(TakeWritten(Part(0, 8)), ElementsAre(Part(5, 1)));
+  EXPECT_EQ(RightsOf(5), Rights::kRead);
+  EXPECT_THAT(TakeWritten(Part(0, 8)), IsEmpty());
+  ASSERT_TRUE(rights_.Unwatch(Part(0, 8)).ok());
+  EXPECT_EQ(RightsOf(5), Rights::kReadWrite);
+}
+
+TEST_P(ProcessRightsTest, OnlyWatchingIsResolved) {
+  EXPECT_FALSE(rights_.Resolve(Part(0, 1).begin, Rights::kReadWrite));
+  ASSERT_TRUE(rights_.Watch(Part(0, 8)).ok());
+  ASSERT_TRUE(rights_.Protect(Part(1, 1), Rights::kRead).ok());
+  EXPECT_FALSE(rights_.Resolve(Part(1, 1).begin, Rights::kReadWrite));
+  EXPECT_FALSE(rights_.Resolve(Part(0, 1).begin, Rights::kReadExecute));
+  EXPECT_EQ(RightsOf(1), Rights::kRead);
+}
+
+TEST_P(ProcessRightsTest, AHoleIsNotWatched) {
+  ASSERT_EQ(munmap(reinterpret_cast<void*>(Part(3, 1).begin), kPageSize), 0);
+  EXPECT_TRUE(absl::IsNotFound(rights_.Watch(Part(0, 8))));
+  EXPECT_EQ(RightsOf(0), Rights::kReadWrite);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sources, ProcessRightsTest,
+                         ::testing::Values(ProcessMaps::Source::kBest,
+                                           ProcessMaps::Source::kText),
+                         [](const auto& source) {
+                           return source.param == ProcessMaps::Source::kText ? "Text" : "Best";
+                         });
 
 }  // namespace
 }  // namespace dune::software

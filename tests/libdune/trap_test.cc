@@ -1,5 +1,6 @@
 #include "dune/trap.h"
 
+#include <setjmp.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -216,6 +217,25 @@ TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
               memory[0] = 1;
             })),
             SIGSEGV);
+}
+
+TEST_F(PageFaultTest, AHandlerMayBeLeftBySiglongjmp) {
+  if (CurrentBackend() != Backend::kSoftware) GTEST_SKIP() << "promised of the software backend alone";
+  Pages pages(1);
+  static sigjmp_buf back;
+  ASSERT_TRUE(SetPageFaultHandler([](PageFault&) -> Resolution {
+                ++seen.calls;
+                siglongjmp(back, 1);
+              }).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+  while (seen.calls < 10) {
+    if (sigsetjmp(back, 1) == 0) pages[0] = 1;
+  }
+  // Those that were left do not count among the four.
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler(OpenPage).ok());
+  pages[0] = 2;
+  EXPECT_EQ(pages[0], 2);
 }
 
 TEST_F(PageFaultTest, ThreadsFaultAtOnce) {
