@@ -9,7 +9,7 @@ namespace dune::ring0 {
 namespace {
 
 constexpr std::uint64_t kLowest = 0x1'0000, kHighest = std::uint64_t{1} << 46;
-constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMostBytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t kBias = 0x5555'5540'0000;  // of a program that can lie anywhere
 constexpr std::size_t kMostHeaders = 128;
 
@@ -38,12 +38,14 @@ absl::Status AddPart(std::span<const std::byte> file, const Elf64_Phdr& header, 
   if (header.p_memsz == 0) return absl::OkStatus();
   const std::uint64_t begin = header.p_vaddr + bias, end = begin + header.p_memsz;
   if (begin < kLowest || end > kHighest) return Bad("a segment lies where no program may");
+  if (program.pages.size() + header.p_memsz / kPageSize > kMostBytes / kPageSize) {
+    return Bad("its segments are too large");
+  }
   for (std::uint64_t page = begin & ~(kPageSize - 1); page < end; page += kPageSize) {
     Rights& rights = program.pages[page];
     rights = static_cast<Rights>(static_cast<unsigned>(rights) |
                                  static_cast<unsigned>(RightsOf(header.p_flags)));
   }
-  if (program.pages.size() > kMostBytes / kPageSize) return Bad("its segments are too large");
   program.parts.push_back({begin, file.subspan(header.p_offset, header.p_filesz)});
   program.end = std::max<std::uintptr_t>(program.end, (end + kPageSize - 1) & ~(kPageSize - 1));
   return absl::OkStatus();
