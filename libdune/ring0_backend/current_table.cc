@@ -82,6 +82,12 @@ std::uintptr_t FindHole(Range range) {
   return std::min(at, range.end());
 }
 
+bool Covers(const std::vector<Range>& ranges, Range range) {
+  return std::ranges::any_of(ranges, [&](Range one) {
+    return one.begin <= range.begin && range.end() <= one.end();
+  });
+}
+
 void Append(std::vector<Range>& ranges, std::uintptr_t page) {
   if (!ranges.empty() && ranges.back().end() == page) {
     ranges.back().size += kPageSize;
@@ -198,9 +204,7 @@ void CurrentTable::LeaveOutUnmapped(Tracking tracking) {
 bool CurrentTable::IsTracked(Range range, Tracking tracking) {
   const std::lock_guard lock(mutex_);
   LeaveOutUnmapped(tracking);
-  const auto& tracked = tracked_[static_cast<unsigned>(tracking)];
-  return std::ranges::any_of(
-      tracked, [&](Range one) { return one.begin <= range.begin && range.end() <= one.end(); });
+  return Covers(tracked_[static_cast<unsigned>(tracking)], range);
 }
 
 absl::Status CurrentTable::Track(Range range, Tracking tracking) {
@@ -231,8 +235,9 @@ absl::Status CurrentTable::Track(Range range, Tracking tracking) {
 }
 
 absl::Status CurrentTable::Untrack(Range range, Tracking tracking) {
-  if (!IsTracked(range, tracking)) return NotTracked();
   const std::lock_guard lock(mutex_);
+  // What was unmapped meanwhile was tracked all the same.
+  if (!Covers(tracked_[static_cast<unsigned>(tracking)], range)) return NotTracked();
   ForEachEntry(vm.root, range.begin, range.end(),
                [&](std::uint64_t, Entry& entry, int) { entry.fetch_and(~TrackBitOf(tracking)); });
   auto& tracked = tracked_[static_cast<unsigned>(tracking)];

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "libdune/ring0_backend/current_table.h"
+#include "libdune/ring0_backend/load_program.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/own_table.h"
 #include "libdune/ring0_backend/raw_call.h"
@@ -139,7 +140,7 @@ absl::Status ReserveMemory(std::size_t frame_pool) {
   if (references == MAP_FAILED) return HostError("cannot reserve the frames' counts", -errno);
   vm.references = static_cast<std::atomic<std::uint32_t>*>(references);
   void* const shared =
-      mmap(nullptr, ring0::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      mmap(nullptr, 2 * ring0::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return HostError("cannot map the vCPUs' shared page", -errno);
   vm.shared_page = static_cast<std::byte*>(shared);
   vm.flush_page = vm.shared_page + ring0::kPage;
@@ -215,6 +216,14 @@ class Ring0Machine final : public Machine {
       return absl::UnimplementedError("ring 3 needs a processor with FSGSBASE and XSAVE");
     }
     return ring0::RunInRing3(context, table.root(), options);
+  }
+  absl::Status LoadProgram(const std::string& path, std::span<const std::string> arguments,
+                           std::span<const std::string> environment,
+                           PageTable::Implementation& table, UserContext& context,
+                           std::uintptr_t& heap) override {
+    // Of this machine's tables only Current() is not one of the program's making.
+    return ring0::LoadProgram(path, arguments, environment, static_cast<ring0::OwnTable&>(table),
+                              context, heap);
   }
   absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
                             std::size_t size) override {

@@ -48,6 +48,8 @@ struct Stop {
 };
 
 struct RunOptions {
+  // kUnimplemented for another value where the backend has no timer, as ring 0: there a timer of the kernel's ends the run
+  // with kInterrupted.
   absl::Duration time = absl::InfiniteDuration();
 };
 

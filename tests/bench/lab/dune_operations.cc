@@ -1,0 +1,269 @@
+// What libdune's ring 0 costs, beside what Linux offers for the same: run in the lab with --icount,
+// where the clock counts instructions. One line a row: name, instructions of Linux's, of libdune's.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dune/dune.h"
+#include "dune/page_table.h"
+#include "dune/trap.h"
+#include "dune/user.h"
+
+asm(R"(
+        .pushsection .text
+        .balign 4096
+user_calls:
+        syscall
+        jmp     user_calls
+        .balign 4096
+        .popsection
+)");
+extern "C" const char user_calls[];
+
+namespace {
+
+using dune::PageTable;
+using dune::Range;
+using dune::Rights;
+
+constexpr std::size_t kPages = 100;
+constexpr std::size_t kTracked = std::size_t{256} << 20;
+constexpr std::size_t kDirtyEach = 100;  // one page of a hundred
+constexpr std::uintptr_t kCode = 0x400000, kData = 0x5000'0000;
+
+void Check(bool fine, const char* what) {
+  if (fine) return;
+  std::fprintf(stderr, "dune_operations: %s failed\n", what);
+  std::exit(1);
+}
+
+std::uint64_t Now() {
+  std::timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Of one of `times`, after a first round that meets everything for the first time.
+double CostOf(int times, const std::function<void()>& operation) {
+  operation();
+  const std::uint64_t begin = Now();
+  for (int i = 0; i < times; ++i) operation();
+  return static_cast<double>(Now() - begin) / times;
+}
+
+volatile char* memory;
+volatile char* tracked;
+
+Range PageOf(std::uintptr_t address) { return {address & ~std::uintptr_t{4095}, 4096}; }
+Range Some(std::size_t first, std::size_t count) {
+  return {reinterpret_cast<std::uintptr_t>(memory) + first * 4096, count * 4096};
+}
+
+// ---- traps ----
+void SkipBySignal(int, siginfo_t*, void* context) {
+  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+dune::Resolution Skip(dune::TrapFrame& frame) {
+  frame.rip += 2;
+  return dune::Resolution::kResume;
+}
+// A division by zero: KVM looks at invalid instructions itself. DIV %ecx has two bytes.
+void Trap() { asm volatile("xor %%ecx, %%ecx; div %%ecx" ::: "rax", "rcx", "rdx", "memory"); }
+
+// ---- Appel and Li ----
+void OpenBySignal(int, siginfo_t* info, void*) {
+  const Range page = PageOf(reinterpret_cast<std::uintptr_t>(info->si_addr));
+  mprotect(reinterpret_cast<void*>(page.begin), page.size, PROT_READ | PROT_WRITE);
+}
+dune::Resolution Open(dune::PageFault& fault) {
+  return PageTable::Current().Protect(PageOf(fault.address), Rights::kAll).ok()
+             ? dune::Resolution::kResume
+             : dune::Resolution::kPass;
+}
+void ProtectByKernel(Range range) {
+  mprotect(reinterpret_cast<void*>(range.begin), range.size, PROT_READ);
+}
+void ProtectByTable(Range range) {
+  Check(PageTable::Current().Protect(range, Rights::kRead).ok(), "Protect");
+}
+void One(void (*protect)(Range)) {
+  for (std::size_t page = 0; page < kPages; ++page) {
+    protect(Some(page, 1));
+    memory[page * 4096] = 1;
+  }
+}
+void All(void (*protect)(Range)) {
+  protect(Some(0, kPages));
+  for (std::size_t page = 0; page < kPages; ++page) memory[page * 4096] = 1;
+}
+
+// ---- dirty pages ----
+void Dirty() {
+  for (std::size_t at = 0; at < kTracked; at += kDirtyEach * 4096) tracked[at] = 1;
+}
+std::size_t HarvestSoftDirty() {
+  const int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  const int clear = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+  static std::uint64_t entries[8192];
+  std::size_t found = 0;
+  const auto first = reinterpret_cast<std::uintptr_t>(tracked) / 4096 * 8;
+  for (std::size_t done = 0; done < kTracked / 4096 * 8; done += sizeof(entries)) {
+    Check(pread(map, entries, sizeof(entries), static_cast<off_t>(first + done)) == sizeof(entries),
+          "pagemap");
+    for (const std::uint64_t entry : entries) found += entry >> 55 & 1;
+  }
+  Check(write(clear, "4", 1) == 1, "clear_refs");
+  close(map);
+  close(clear);
+  return found;
+}
+std::size_t HarvestTable() {
+  std::size_t found = 0;
+  const Range all{reinterpret_cast<std::uintptr_t>(tracked), kTracked};
+  Check(PageTable::Current()
+            .TestAndClearDirty(all, [&](Range part) { found += part.size / 4096; })
+            .ok(),
+        "TestAndClearDirty");
+  return found;
+}
+
+// ---- Linux's processes ----
+void ForkAndWait() {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  waitpid(child, nullptr, 0);
+}
+double PipeRound() {
+  int there[2], back[2];
+  Check(pipe(there) == 0 && pipe(back) == 0, "pipe");
+  const pid_t child = fork();
+  char byte = 0;
+  if (child == 0) {
+    close(there[1]);
+    while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) {
+    }
+    _exit(0);
+  }
+  const double cost = CostOf(500, [&] {
+    Check(write(there[1], &byte, 1) == 1 && read(back[0], &byte, 1) == 1, "the pipe");
+  });
+  close(there[1]);
+  waitpid(child, nullptr, 0);
+  return cost;
+}
+
+void Handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
+  struct sigaction action {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(signal, &action, nullptr);
+}
+
+struct Row {
+  const char* name;
+  double linux_cost;
+  double dune_cost;
+};
+
+PageTable UserTable() {
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kEmpty);
+  Check(table.ok() &&
+            table->Map({kCode, 4096}, user_calls, {.rights = Rights::kReadExecute}).ok() &&
+            table->Map({kData, kPages * 4096}, const_cast<char*>(memory), {}).ok(),
+        "a table");
+  return *std::move(table);
+}
+
+}  // namespace
+
+int main() {
+  const auto map = [](std::size_t bytes) {
+    void* const place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    Check(place != MAP_FAILED, "mmap");
+    madvise(place, bytes, MADV_NOHUGEPAGE);
+    return static_cast<char*>(place);
+  };
+  memory = map(kPages * 4096);
+  tracked = map(kTracked);
+  Handle(SIGFPE, SkipBySignal);
+  Handle(SIGSEGV, OpenBySignal);
+
+  const double trap = CostOf(1000, Trap);
+  const double call = CostOf(1000, [] { getppid(); });
+  const double one = CostOf(20, [] { One(ProtectByKernel); });
+  const double all = CostOf(20, [] { All(ProtectByKernel); });
+  HarvestSoftDirty();
+  double harvest = 0;
+  for (int round = 0; round < 3; ++round) {
+    Dirty();
+    const std::uint64_t begin = Now();
+    Check(HarvestSoftDirty() >= kTracked / 4096 / kDirtyEach, "soft-dirty");
+    harvest = static_cast<double>(Now() - begin);
+  }
+  munmap(const_cast<char*>(tracked), kTracked);
+  const double fork_and_wait = CostOf(50, ForkAndWait);
+  const double round = PipeRound();
+  tracked = map(kTracked);
+
+  Check(dune::Enter({.backend = dune::Wanted::kRing0}).ok(), "Enter");
+  std::vector<Row> rows;
+  Check(dune::SetTrapHandler(0, Skip, dune::HandlerKind::kLight).ok(), "SetTrapHandler");
+  rows.push_back({"trap (light handler)", trap, CostOf(1000, Trap)});
+  Check(dune::SetTrapHandler(0, Skip, dune::HandlerKind::kFull).ok(), "SetTrapHandler");
+  rows.push_back({"trap (full handler)", trap, CostOf(1000, Trap)});
+  Check(dune::SetPageFaultHandler(Open).ok(), "SetPageFaultHandler");
+  rows.push_back({"Appel-Li 1, 100 pages", one, CostOf(20, [] { One(ProtectByTable); })});
+  rows.push_back({"Appel-Li 2, 100 pages", all, CostOf(20, [] { All(ProtectByTable); })});
+  Check(PageTable::Current()
+            .Track({reinterpret_cast<std::uintptr_t>(tracked), kTracked}, dune::Tracking::kDirty)
+            .ok(),
+        "Track");
+  double own_harvest = 0;
+  for (int i = 0; i < 3; ++i) {
+    Dirty();
+    const std::uint64_t begin = Now();
+    Check(HarvestTable() == (kTracked / 4096 + kDirtyEach - 1) / kDirtyEach, "the harvest");
+    own_harvest = static_cast<double>(Now() - begin);
+  }
+  rows.push_back({"harvest of 256 MiB, 1 % dirty (soft-dirty)", harvest, own_harvest});
+  // As rarely as a collector's old generation is: one table of 2 MiB in a hundred.
+  for (int i = 0; i < 2; ++i) {
+    tracked[0] = 1;
+    tracked[200 << 20] = 1;
+    const std::uint64_t begin = Now();
+    Check(HarvestTable() == 2, "the harvest");
+    own_harvest = static_cast<double>(Now() - begin);
+  }
+  rows.push_back({"the same, 2 pages dirty", harvest, own_harvest});
+
+  PageTable table = UserTable();
+  dune::UserContext context;
+  context.rip = kCode;
+  rows.push_back({"into ring 3 and back by SYSCALL (pipe, there and back)", round,
+                  CostOf(1000, [&] { Check(dune::RunUser(context, table).ok(), "RunUser"); })});
+  rows.push_back(
+      {"compartment: clone of 100 pages, and its end (fork, exit, wait)", fork_and_wait,
+       CostOf(50, [&] { Check(table.Clone(PageTable::Sharing::kCopyOnWrite).ok(), "Clone"); })});
+  munmap(const_cast<char*>(tracked), kTracked);
+  rows.push_back({"fork, exit, wait", fork_and_wait, CostOf(5, ForkAndWait)});
+  rows.push_back({"getppid", call, CostOf(200, [] { getppid(); })});
+  std::printf("| instructions | Linux | libdune, ring 0 | ratio |\n|---|---|---|---|\n");
+  for (const Row& row : rows) {
+    std::printf("| %s | %.0f | %.0f | %.2f |\n", row.name, row.linux_cost, row.dune_cost,
+                row.linux_cost / row.dune_cost);
+  }
+}
