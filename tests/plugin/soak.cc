@@ -2,7 +2,7 @@
 // or made anew. At the end the process has no more descriptors, mappings and threads than at first,
 // and not more memory to speak of.
 //
-//   plugin_soak PLUGIN-CASES.so CALLS
+//   plugin_soak PLUGIN-CASES.so CALLS [two-walls]
 //
 // By hand with 10,000,000 calls; the suite makes some thousands.
 #include <unistd.h>
@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "dunebox/sandbox.h"
@@ -51,9 +52,9 @@ void Print(const char* when, const Holdings& holdings) {
   std::fflush(stdout);
 }
 
-absl::StatusOr<std::unique_ptr<Sandbox>> Make(const std::string& plugin) {
+absl::StatusOr<std::unique_ptr<Sandbox>> Make(const std::string& plugin, Demand demand) {
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox =
-      Sandbox::Create({.deadline = absl::Minutes(2)});
+      Sandbox::Create({.demand = demand, .deadline = absl::Minutes(2)});
   if (!sandbox.ok()) return sandbox;
   if (absl::Status status = (*sandbox)->Load(plugin); !status.ok()) return status;
   return sandbox;
@@ -76,7 +77,7 @@ absl::Status Crash(Sandbox& sandbox, std::uint64_t number) {
 // Calls with callbacks, allocations and copies among them. Leaves no sandbox behind.
 class Soak {
  public:
-  explicit Soak(std::string plugin) : plugin_(std::move(plugin)) {}
+  Soak(std::string plugin, Demand demand) : plugin_(std::move(plugin)), demand_(demand) {}
 
   absl::Status Run(std::uint64_t calls) {
     for (std::uint64_t number = 1; number <= calls; ++number) {
@@ -101,7 +102,7 @@ class Soak {
 
  private:
   absl::Status Begin() {
-    absl::StatusOr<std::unique_ptr<Sandbox>> made = Make(plugin_);
+    absl::StatusOr<std::unique_ptr<Sandbox>> made = Make(plugin_, demand_);
     if (!made.ok()) return made.status();
     sandbox_ = *std::move(made);
     auto doubled =
@@ -125,14 +126,15 @@ class Soak {
   }
 
   const std::string plugin_;
+  const Demand demand_;
   std::unique_ptr<Sandbox> sandbox_;
   FunctionPointer<int(int)> doubled_;
   std::optional<Function<int(int, int)>> add_;
   std::optional<Function<int(int (*)(int), int)>> call_back_;
 };
 
-int Main(const char* plugin, std::uint64_t calls) {
-  Soak soak(plugin);
+int Main(const char* plugin, std::uint64_t calls, Demand demand) {
+  Soak soak(plugin, demand);
   // Caches fill, and libc keeps stacks of threads.
   absl::Status status = soak.Run(calls / 4);
   const Holdings first = Look();
@@ -157,10 +159,13 @@ int Main(const char* plugin, std::uint64_t calls) {
 }  // namespace dunebox
 
 int main(int argc, char** argv) {
-  const std::uint64_t calls = argc == 3 ? std::strtoull(argv[2], nullptr, 10) : 0;
+  const bool has_two_walls = argc == 4 && std::string_view(argv[3]) == "two-walls";
+  const std::uint64_t calls =
+      argc == 3 || has_two_walls ? std::strtoull(argv[2], nullptr, 10) : 0;
   if (calls < 400) {
-    std::fprintf(stderr, "usage: %s PLUGIN-CASES.so CALLS (at least 400)\n", argv[0]);
+    std::fprintf(stderr, "usage: %s PLUGIN-CASES.so CALLS (at least 400) [two-walls]\n", argv[0]);
     return 2;
   }
-  return dunebox::Main(argv[1], calls);
+  return dunebox::Main(argv[1], calls,
+                       has_two_walls ? dunebox::Demand::kTwoWalls : dunebox::Demand::kOneWall);
 }

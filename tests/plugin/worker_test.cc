@@ -136,6 +136,21 @@ TEST_F(Workers, ThatAreKilledAreFailuresUntilAReset) {
   EXPECT_EQ(Add(*sandbox), 42);
 }
 
+TEST_F(Workers, EndWithTheForkServerAndANewOneIsStarted) {
+  const std::unique_ptr<Sandbox> sandbox = Make();
+  for (const pid_t pid : Of(getpid())) {
+    if (IsForkServerOf(getpid(), pid)) {
+      ASSERT_EQ(kill(pid, SIGKILL), 0);
+    }
+  }
+  EXPECT_TRUE(Within10Seconds([&] { return sandbox->failure().has_value(); }));
+  EXPECT_EQ(sandbox->failure()->signal, SIGKILL);
+  EXPECT_EQ(Add(*sandbox), 0);
+  const absl::Status reset = sandbox->Reset();
+  ASSERT_TRUE(reset.ok()) << reset;
+  EXPECT_EQ(Add(*sandbox), 42);
+}
+
 TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
   static std::atomic<int> signals;
   signals = 0;
