@@ -3,7 +3,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "dunebox/sandbox.h"
 
@@ -55,6 +59,36 @@ void CallAndCallback(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(call_back(same, 1));
 }
 BENCHMARK(CallAndCallback);
+
+// 64 KiB of which the plugin reads every byte: where they lie for both, and with a copy of them first. Natively, too.
+constexpr std::size_t kBuffer = 64 << 10;
+
+void BufferNatively(benchmark::State& state) {
+  std::vector<char> buffer(kBuffer, 'a');
+  for (auto _ : state) benchmark::DoNotOptimize(memchr(buffer.data(), 'b', buffer.size()));
+}
+BENCHMARK(BufferNatively);
+
+using Search = void*(const void*, int, unsigned long);
+
+void BufferShared(benchmark::State& state) {
+  auto buffer = *TheSandbox().Allocate<char>(kBuffer);
+  std::ranges::fill(buffer.span(), 'a');
+  auto search = *TheSandbox().Function<Search>("memchr");
+  for (auto _ : state) benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
+}
+BENCHMARK(BufferShared);
+
+void BufferCopied(benchmark::State& state) {
+  const std::vector<char> text(kBuffer, 'a');
+  auto buffer = *TheSandbox().Allocate<char>(kBuffer);
+  auto search = *TheSandbox().Function<Search>("memchr");
+  for (auto _ : state) {
+    if (!TheSandbox().CopyOut(buffer.guest(), std::span(text)).ok()) abort();
+    benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
+  }
+}
+BENCHMARK(BufferCopied);
 
 void CreateAndLoad(benchmark::State& state) {
   for (auto _ : state) {
