@@ -10,10 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <span>
+#include <vector>
 
 #include "dunebox/sandbox.h"
 
@@ -139,6 +143,36 @@ void CallAndCallback(benchmark::State& state, Demand demand) {
 }
 BENCHMARK_CAPTURE(CallAndCallback, one_wall, Demand::kOneWall);
 BENCHMARK_CAPTURE(CallAndCallback, two_walls, Demand::kTwoWalls)->UseRealTime();
+
+// 64 KiB of which the plugin reads every byte: where they lie for both, and with a copy of them first. Natively, too.
+constexpr std::size_t kBuffer = 64 << 10;
+
+void BufferNatively(benchmark::State& state) {
+  std::vector<char> buffer(kBuffer, 'a');
+  for (auto _ : state) benchmark::DoNotOptimize(memchr(buffer.data(), 'b', buffer.size()));
+}
+BENCHMARK(BufferNatively);
+
+using Search = void*(const void*, int, unsigned long);
+
+void BufferShared(benchmark::State& state) {
+  auto buffer = *TheSandbox(Demand::kOneWall).Allocate<char>(kBuffer);
+  std::ranges::fill(buffer.span(), 'a');
+  auto search = *TheSandbox(Demand::kOneWall).Function<Search>("memchr");
+  for (auto _ : state) benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
+}
+BENCHMARK(BufferShared);
+
+void BufferCopied(benchmark::State& state) {
+  const std::vector<char> text(kBuffer, 'a');
+  auto buffer = *TheSandbox(Demand::kOneWall).Allocate<char>(kBuffer);
+  auto search = *TheSandbox(Demand::kOneWall).Function<Search>("memchr");
+  for (auto _ : state) {
+    if (!TheSandbox(Demand::kOneWall).CopyOut(buffer.guest(), std::span(text)).ok()) abort();
+    benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
+  }
+}
+BENCHMARK(BufferCopied);
 
 void CreateAndLoad(benchmark::State& state, Demand demand) {
   for (auto _ : state) Make(demand);
