@@ -97,6 +97,7 @@ inline constexpr std::uint16_t kNumbersFromHere = 512;
 // stack that the guest is on, staying installed.
 struct FaultHandler {
   std::uint64_t address = 0;
+  std::uint64_t opening = 0;  // while the memory is lent for the opening's time (AddressSpace::pool_opening)
   std::uint64_t restorer = 0;
   std::uint64_t blocks = 0;             // added to the mask while it runs
   abi::AlternateStack alternate_stack;  // as frames show it

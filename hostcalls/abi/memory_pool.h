@@ -2,24 +2,27 @@
 // are answered for them. One implementation, freestanding, built for ring 0 and for the tests on the host.
 //
 // While the pool is open the host has all of its memory readable and writable behind the guest, and
-// ring 0 owns `state` and the pool's leaf page tables. Before the host does anything about a call it
-// closes the pool, and makes its own mappings what `state` says (runtime/memory/memory_pool.cc).
+// ring 0 owns `state` and the pool's leaf page tables: each vCPU while it holds PoolLock. Before the host
+// does anything about a call that may look there it closes the pool, and makes its own mappings what `state`
+// says (runtime/memory/memory_pool.cc).
 //
 // Answers only the plain cases: anonymous private memory, whole ranges inside the pool, no execution.
 // Everything else, errors included, is kAskHost with nothing changed. Wrong states can only give a
 // program its own pool's memory: the host believes no address and no frame in here.
 //
+//   const PoolLock lock(pool, tries);
 //   PoolCalls<Translations> calls(pool, translations);   // what page tables mean, see below
 //   std::int64_t result = calls.Call(call);
 //   if (calls.Fault(page, error_code)) ...               // go on: the access works now
 #ifndef DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 #define DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 
-// As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, and its leaf
-// tables one after the other.
+// As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, one without
+// meaning (flush_others in entry.S), and its leaf tables one after the other.
 #define DUNE_POOL_OFFSET 0x3000
 #define DUNE_SCRATCH_OFFSET 0x5000
-#define DUNE_POOL_TABLES_OFFSET 0x6000
+#define DUNE_DOORBELL_OFFSET 0x6000
+#define DUNE_POOL_TABLES_OFFSET 0x7000
 // In that page: an XSAVE area that came with a signal frame, then one of a fresh process.
 #define DUNE_SCRATCH_INITIAL 3072
 #define DUNE_POOL_START 0
@@ -51,11 +54,37 @@ struct MemoryPool {
   std::uint64_t first_frame;  // guest-physical
   std::uint64_t free_end;     // no page from here on is free
   std::uint64_t answered;     // calls and faults since it was opened
+  std::uint64_t opening;      // changes whenever it is opened
+  std::uint32_t lock;         // PoolLock's
+  std::uint32_t inside;       // vCPUs that may be running; the host counts
+  std::uint64_t reductions;   // how often ring 0 has taken rights away that other vCPUs may remember
   std::uint8_t state[kPages];
 };
 static_assert(offsetof(MemoryPool, start) == DUNE_POOL_START);
 static_assert(offsetof(MemoryPool, pages) == DUNE_POOL_PAGES);
 static_assert(DUNE_POOL_OFFSET + sizeof(MemoryPool) <= DUNE_SCRATCH_OFFSET);
+
+// Nobody else works on the pool while one of these is held. Whoever runs in the guest never waits for long:
+// the holder may be a vCPU that its host has put aside.
+class PoolLock {
+ public:
+  PoolLock(MemoryPool& pool, unsigned tries) : pool_(pool) {
+    for (; tries != 0 && !held_; --tries) {
+      held_ = __atomic_exchange_n(&pool_.lock, 1, __ATOMIC_ACQUIRE) == 0;
+      if (!held_) __builtin_ia32_pause();
+    }
+  }
+  ~PoolLock() {
+    if (held_) __atomic_store_n(&pool_.lock, 0, __ATOMIC_RELEASE);
+  }
+  PoolLock(const PoolLock&) = delete;
+  PoolLock& operator=(const PoolLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  MemoryPool& pool_;
+  bool held_ = false;
+};
 
 // A call as SYSCALL brings it.
 struct PoolCall {
@@ -67,8 +96,8 @@ static_assert(sizeof(PoolCall) == 56);
 //   void Map(page, writable)   readable, and perhaps writable, from now on
 //   void Drop(page)            not accessible any more
 //   bool IsMapped(page)
-//   void Zero(page)            of a page that is mapped writable
-//   void Finish()              after any number of these: nobody remembers an earlier state
+//   void Zero(page)            of a page that is not mapped, and is not afterwards: nobody sees it half done
+//   void Finish()              after any number of these: this processor remembers no earlier state
 template <typename Translations>
 class PoolCalls {
  public:
@@ -86,26 +115,29 @@ class PoolCalls {
     return result;
   }
 
-  // A page fault of the program's, at a page below `pages`. True: the access may be made again.
+  // A page fault of the program's. True: the access may be made again.
   bool Fault(std::uint64_t page, std::uint64_t error_code) {
+    if (!Allows(page, error_code)) return false;
+    const std::uint8_t state = pool_.state[page];
+    if ((state & MemoryPool::kStale) != 0) {
+      translations_.Zero(page);
+      pool_.state[page] = static_cast<std::uint8_t>(state & ~MemoryPool::kStale);
+    }
+    translations_.Map(page, (state & MemoryPool::kWrite) != 0);
+    translations_.Finish();
+    ++pool_.answered;
+    return true;
+  }
+
+  // Whether the program may do what has faulted so.
+  bool Allows(std::uint64_t page, std::uint64_t error_code) const {
     constexpr std::uint64_t kPresent = 1, kWriteAccess = 2, kUserAccess = 4;
+    if (page >= pool_.pages) return false;
     if ((error_code & ~(kPresent | kWriteAccess | kUserAccess)) != 0) return false;
     const std::uint8_t state = pool_.state[page];
     const bool writable = (state & MemoryPool::kWrite) != 0;
     const bool readable = writable || (state & MemoryPool::kRead) != 0;
-    const bool allowed = (error_code & kWriteAccess) != 0 ? writable : readable;
-    if (!IsOwnUsed(state) || !allowed) return false;
-    if ((state & MemoryPool::kStale) != 0) {
-      translations_.Map(page, true);
-      translations_.Zero(page);
-      pool_.state[page] = static_cast<std::uint8_t>(state & ~MemoryPool::kStale);
-      if (!writable) translations_.Map(page, false);
-    } else {
-      translations_.Map(page, writable);
-    }
-    translations_.Finish();
-    ++pool_.answered;
-    return true;
+    return IsOwnUsed(state) && ((error_code & kWriteAccess) != 0 ? writable : readable);
   }
 
  private:

@@ -25,6 +25,10 @@ namespace dunebox::hostcalls {
 // is the right one.
 SyscallResult CheckArguments(const Caller& caller, const Row& row, const ArgumentValues& values);
 
+// Whether whoever carries out such a call may look at guest memory in `range`; false only where the kinds of the
+// arguments tell, without a look at that memory. Of handled calls they may not say everything.
+bool MayTouch(const Row& row, const ArgumentValues& values, const GuestRange& range);
+
 // An iovec array copied from the guest, each element checked against the window.
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
                                            std::uint64_t count);

@@ -49,6 +49,7 @@ image:
         .quad   page_fault - image
         .quad   fault_test - image
         .quad   fault_return - image
+        .quad   flush_out - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -173,6 +174,18 @@ probes_end:
         ret
 probe_failed:
         xorl    %eax, %eax
+        ret
+
+// void ring0_ring_doorbell(): KVM maps the page behind the address now, if it does not already.
+// void ring0_flush_others(): returns when the host has made every vCPU forget its translations.
+        .globl  ring0_ring_doorbell, ring0_flush_others
+ring0_ring_doorbell:
+        movabsq $(DUNE_ARENA_VIRT + DUNE_DOORBELL_OFFSET), %rax
+        movb    $0, (%rax)
+        ret
+ring0_flush_others:
+flush_out:
+        outb    %al, $DUNE_PORT_FLUSH
         ret
 
 // What a compiler may call.

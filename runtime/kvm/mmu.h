@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "runtime/kvm/page_tables.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/translation_flushes.h"
 #include "runtime/kvm/vm.h"
 #include "runtime/memory/address_space.h"
 
@@ -38,6 +39,7 @@ class Mmu final : public memory::MappingObserver {
   absl::Status Initialize();
 
   PageTables& tables() { return tables_; }
+  TranslationFlushes& flushes() { return flushes_; }
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
 
   // A #PF of the program's: `error_code` is the CPU's.
@@ -62,11 +64,14 @@ class Mmu final : public memory::MappingObserver {
   // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
   void OfferPool() { offers_pool_ = true; }
   abi::MemoryPool* Pool() override;
-  absl::Status OpenPool(const GuestRange& range) override;
+  absl::Status OpenPool(const GuestRange& range, std::uint64_t opening) override;
 
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
   absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights, bool may_be_large);
+  // What the tables have for an access to what the map has there, or does not. Preconditions: the address space
+  // is locked; it is not the open pool's.
+  Resolution Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code, bool backed);
   // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
@@ -76,6 +81,7 @@ class Mmu final : public memory::MappingObserver {
   memory::AddressSpace& space_;
   std::mutex mutex_;
   PageTables tables_;
+  TranslationFlushes flushes_;
   const Paging paging_;
   GuestRange alias_;
   bool offers_pool_ = false;

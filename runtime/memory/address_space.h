@@ -47,8 +47,9 @@ class MappingObserver {
   // does not. Its states are set before OpenPool and believed only as far as the pool goes.
   virtual abi::MemoryPool* Pool() { return nullptr; }
   // From now on, until somebody sets `pages` to 0, the guest side hands out this range.
-  virtual absl::Status OpenPool(const GuestRange& range) {
-    (void)range;
+  // `opening` tells it from earlier times.
+  virtual absl::Status OpenPool(const GuestRange& range, std::uint64_t opening) {
+    (void)range, (void)opening;
     return absl::UnimplementedError("no memory pool");
   }
 };
@@ -114,22 +115,29 @@ class AddressSpace {
 
   // ---- the memory pool (memory_pool.cc) ----
   // While it is open the guest's ring 0 maps and unmaps memory in a part of the address space, and the map
-  // says nothing of that part. Only while one thread alone uses this address space; and nobody but the
-  // functions named here may look at the guest's memory or be called, unless it is closed before.
+  // says nothing of that part. Who looks at guest memory there, or calls anything but the functions named
+  // here, does so between BeginUse and EndUse: then it is closed.
 
-  // Opens it where there is one. False: it cannot be, for now or ever.
+  // Decides where it will be, so that memory that is mapped from now on can be in it.
+  void PlacePool();
+  // Opens it where there is one and nobody needs it closed. False: it cannot be, for now or ever.
   bool OpenPool();
+  // Closes it until the same thread calls EndUse; how much has been answered, as ClosePool.
+  std::uint64_t BeginUse();
+  void EndUse();
   // Makes map and host mappings what ring 0 has made of the pool. Returns how much has been answered there
   // since it was opened; nothing happens, and 0, when it is closed.
   std::uint64_t ClosePool();
-  bool HasOpenPool() const { return pool_is_open_.load(std::memory_order_relaxed); }
-  // Whether the pool lies there when it is open.
-  bool IsPoolsPlace(GuestVirt address) const { return pool_range_.Contains(address); }
-  // Whether the pool is open and has anything of the range.
-  bool IsInOpenPool(const GuestRange& range) const {
-    return HasOpenPool() && pool_range_.Overlaps(range);
+  bool HasOpenPool() const { return pool_is_open_.load(); }
+  // How often it has been opened; ring 0 may tell by it whether something is older than that.
+  std::uint64_t pool_opening() const { return pool_opening_.load(); }
+  // Where the pool lies whenever it is open; nothing before that is known.
+  std::optional<GuestRange> PoolsPlace() const {
+    if (!pool_is_placed_.load(std::memory_order_acquire)) return std::nullopt;
+    return pool_range_;
   }
-  // The page of the open pool at `address`; nothing if it is not the pool's.
+  // The page of the open pool at `address`; nothing if it is not the pool's. Within WithVma it stays open or
+  // closed.
   std::optional<PoolPage> FindInOpenPool(GuestVirt address) const;
   // The kernel is about to know more of the range than the map does (locked, not for fork, ...): if it is
   // the pool's, that is never opened again.
@@ -139,7 +147,11 @@ class AddressSpace {
   // lock knows its writer by the thread id, which is another one there.
   void LockForFork() { mutex_.lock(); }
   void UnlockInParent() { mutex_.unlock(); }
-  void UnlockInChild() { std::construct_at(&mutex_); }
+  // Of the threads that want the pool closed there is only the one that forked.
+  void UnlockInChild() {
+    std::construct_at(&mutex_);
+    if (users_.load() > 1) users_.store(1);
+  }
 
   // Where the heap begins; the loader sets it once, after the program's image.
   void SetHeapStart(GuestVirt start);
@@ -206,6 +218,9 @@ class AddressSpace {
   GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen
   abi::MemoryPool* pool_ = nullptr;  // of the engine that has it open
   std::atomic<bool> pool_is_open_ = false;
+  std::atomic<bool> pool_is_placed_ = false;  // pool_range_ is, and does not change any more
+  std::atomic<std::uint64_t> pool_opening_ = 0;
+  std::atomic<int> users_ = 0;  // who want it closed
   bool pool_is_retired_ = false;
 };
 

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <utility>
 
 #include "hostcalls/check.h"
 #include "runtime/memory/address_space.h"
+#include "runtime/memory/stop_pool.h"
 
 namespace dunebox::memory {
 namespace {
@@ -74,9 +76,16 @@ void AddressSpace::ChoosePoolLocked() {
   const GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
   if (const auto start = map_.FindGapTopDown(area, kPoolBytes, kPoolBytes)) {
     pool_range_ = {*start, *start + kPoolBytes};
+    pool_is_placed_.store(true, std::memory_order_release);
   } else {
     pool_is_retired_ = true;
   }
+}
+
+void AddressSpace::PlacePool() {
+  if (PoolsPlace()) return;
+  std::unique_lock lock(mutex_);
+  ChoosePoolLocked();
 }
 
 bool AddressSpace::OpenPool() {
@@ -87,18 +96,30 @@ bool AddressSpace::OpenPool() {
   // All of it may become data without another question.
   const Vma whole{.range = pool_range_, .protection = {.read = true, .write = true}};
   if (pool_ == nullptr || !Fits(whole, pool_range_)) return false;
+  // Said first and looked then, as BeginUse does the other way round: one of the two sees the other.
+  pool_is_open_.store(true);
+  if (users_.load() != 0) {
+    pool_is_open_.store(false);
+    return false;
+  }
 
   PoolStates states{};
   EnterMappings(map_, pool_range_, states, StateOf);
   std::ranges::copy(states, pool_->state);
-  if (BackPoolLocked(states) && observer_->OpenPool(pool_range_).ok()) {
-    pool_is_open_.store(true, std::memory_order_relaxed);
-    return true;
-  }
+  const std::uint64_t opening = pool_opening_.fetch_add(1) + 1;
+  if (BackPoolLocked(states) && observer_->OpenPool(pool_range_, opening).ok()) return true;
   pool_is_retired_ = true;
+  pool_is_open_.store(false);
   TakePoolBackLocked();
   return false;
 }
+
+std::uint64_t AddressSpace::BeginUse() {
+  users_.fetch_add(1);
+  return ClosePool();
+}
+
+void AddressSpace::EndUse() { users_.fetch_sub(1); }
 
 bool AddressSpace::BackPoolLocked(const PoolStates& states) {
   bool all = true;
@@ -120,16 +141,25 @@ bool AddressSpace::BackPoolLocked(const PoolStates& states) {
 }
 
 std::uint64_t AddressSpace::ClosePool() {
-  if (!HasOpenPool()) return 0;
-  std::unique_lock lock(mutex_);
-  pool_is_open_.store(false, std::memory_order_relaxed);
-  const std::uint64_t answered = pool_->answered;
-  TakePoolBackLocked();
-  return answered;
+  while (HasOpenPool()) {
+    // Ring 0's lock is never waited for with ours held: a vCPU may have it that waits for ours.
+    const auto [pool, opening] =
+        WithMap([&](const VmaMap&) { return std::pair(pool_, pool_opening()); });
+    DUNEBOX_CHECK(StopPool(*pool), "ring 0 does not let go of the memory pool");
+    std::unique_lock lock(mutex_);
+    if (!HasOpenPool()) break;
+    // Opened once more meanwhile, perhaps.
+    if (opening != pool_opening()) continue;
+    pool_is_open_.store(false);
+    const std::uint64_t answered = pool_->answered;
+    TakePoolBackLocked();
+    return answered;
+  }
+  return 0;
 }
 
+// Preconditions: ring 0 does nothing there.
 void AddressSpace::TakePoolBackLocked() {
-  pool_->pages = 0;
   // What is the host's own is known from the map, which has not changed; ring 0's word is not taken for it.
   PoolStates states;
   std::ranges::transform(pool_->state, states.begin(), [](std::uint8_t state) {

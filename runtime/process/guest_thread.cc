@@ -23,7 +23,7 @@ void OnSystemCall(GuestThread& thread) {
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
   const FutexNotice notice(*thread.engine, request);
-  thread.pool_use.BeforeCall(thread, request.number);
+  thread.pool_use.BeforeCall(thread, request);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
@@ -42,14 +42,16 @@ constexpr std::uint64_t kJobControl = signals::MaskOf(SIGCONT) | signals::MaskOf
 
 // What the guest may block while the host does not yet. Such a signal is taken by our handler, which
 // stops the engine, and given back to the kernel for this thread: so it has to be one that comes to a
-// handler, and no other thread may be there that could have had it.
+// handler, and no other thread may be there that could have had it. The CPU's own the host never blocks.
 std::uint64_t AddableSignals(const Process& owner) {
-  if (!owner.HasOneThread()) return 0;
+  if (!owner.HasOneThread()) return signals::kSynchronous;
   return (owner.signal_handlers().handled() & ~kJobControl) | signals::kSynchronous;
 }
 
 // What the engine may do about SIGSEGV by itself; nothing while it has no memory to get faults in.
 runtime::FaultHandler LentHandler(const GuestThread& thread) {
+  // Read before the action: whoever changes that closes the pool.
+  const std::uint64_t opening = thread.owner.space().pool_opening();
   if (!thread.owner.space().HasOpenPool() || thread.signal.mask_to_restore) return {};
   const signals::KernelAction action = thread.owner.signal_handlers().Get(SIGSEGV);
   const signals::AlternateStack& stack = thread.signal.alternate_stack;
@@ -60,6 +62,7 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
   }
   const bool defers = (action.flags & signals::kSaNoDefer) == 0;
   return {.address = action.handler,
+          .opening = opening,
           .restorer = action.restorer,
           .blocks = action.mask | (defers ? signals::MaskOf(SIGSEGV) : 0),
           .alternate_stack = stack};
