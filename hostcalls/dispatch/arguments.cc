@@ -114,7 +114,8 @@ SyscallResult CheckArguments(const Caller& caller, const Row& row, const Argumen
   return kSuccess;
 }
 
-bool MayTouch(const Row& row, const ArgumentValues& values, const GuestRange& range) {
+bool MayTouch(const Row& row, const ArgumentValues& values,
+              absl::FunctionRef<bool(const GuestRange&)> matters) {
   for (std::size_t i = 0; i < row.arguments.size(); ++i) {
     switch (row.arguments[i].kind) {
       case ArgumentKind::kNone:
@@ -144,7 +145,7 @@ bool MayTouch(const Row& row, const ArgumentValues& values, const GuestRange& ra
         const Extent extent = ExtentOf(row, values, i).value_or(Extent{.overflow = true});
         std::uint64_t end;
         if (extent.overflow || __builtin_add_overflow(start, extent.bytes, &end)) return true;
-        if (start < range.end.value && range.start.value < end) return true;
+        if (matters({GuestVirt{start}, GuestVirt{end}})) return true;
         continue;
       }
       // What they point to leads further, or its length is there.

@@ -139,6 +139,9 @@ class AddressSpace {
   // The page of the open pool at `address`; nothing if it is not the pool's. Within WithVma it stays open or
   // closed.
   std::optional<PoolPage> FindInOpenPool(GuestVirt address) const;
+  // Whether the pool is open, and what the range has of it is memory that the program may read and write and
+  // that the host has just so.
+  bool PoolHolds(const GuestRange& range) const;
   // The kernel is about to know more of the range than the map does (locked, not for fork, ...): if it is
   // the pool's, that is never opened again.
   void KeepFromPool(const GuestRange& range);

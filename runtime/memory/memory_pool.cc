@@ -204,6 +204,19 @@ std::optional<PoolPage> AddressSpace::FindInOpenPool(GuestVirt address) const {
   return PoolPage{.used = (state & MemoryPool::kUsed) != 0, .protection = ProtectionOf(state)};
 }
 
+bool AddressSpace::PoolHolds(const GuestRange& range) const {
+  std::shared_lock lock(mutex_);
+  if (!HasOpenPool() || range.empty()) return false;
+  const GuestVirt last{std::min(range.end, pool_range_.end).value - 1};
+  for (GuestVirt at{PageDown(std::max(range.start, pool_range_.start).value)}; at <= last;
+       at = at + kPageSize) {
+    const std::uint8_t state = pool_->state[(at - pool_range_.start) / kPageSize];
+    constexpr int kOfInterest = MemoryPool::kUsed | MemoryPool::kStale | MemoryPool::kHost | kRights;
+    if ((state & kOfInterest) != (MemoryPool::kUsed | kRights)) return false;
+  }
+  return true;
+}
+
 void AddressSpace::KeepFromPool(const GuestRange& range) {
   std::unique_lock lock(mutex_);
   KeepFromPoolLocked(range);

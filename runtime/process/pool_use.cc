@@ -49,28 +49,34 @@ bool IsOfTheKind(GuestThread& thread, const Request& request) {
   }
 }
 
-// To wait for a word of the process's own, or to wake who does: all that the kernel looks at is the word, and the
-// time, both before it waits.
+// To wait for a word, or to wake who does: all that the kernel looks at is the word, and the time, both before it
+// waits.
 bool IsPlainFutex(const Request& request) {
   if (request.number != SYS_futex) return false;
-  const auto operation = static_cast<int>(request.arguments[1]) & ~FUTEX_CLOCK_REALTIME;
-  return operation == FUTEX_WAIT_PRIVATE || operation == FUTEX_WAKE_PRIVATE ||
-         operation == FUTEX_WAIT_BITSET_PRIVATE || operation == FUTEX_WAKE_BITSET_PRIVATE;
+  const int operation = static_cast<int>(request.arguments[1]) & FUTEX_CMD_MASK;
+  return operation == FUTEX_WAIT || operation == FUTEX_WAKE || operation == FUTEX_WAIT_BITSET ||
+         operation == FUTEX_WAKE_BITSET;
 }
 
 // Handled ones whose rows say what memory they look at, and which change nothing that ring 0 goes by.
 constexpr std::uint64_t kHandledAsTold[] = {SYS_poll, SYS_rt_sigprocmask, SYS_kill, SYS_tkill, SYS_tgkill};
 
-bool MayTouch(const Request& request, const GuestRange& place) {
+bool MayTouch(const GuestThread& thread, const Request& request, const GuestRange& place) {
+  // Another thread could change the pool while the call is being made.
+  const bool is_alone = thread.owner.HasOneThread();
+  const memory::AddressSpace& space = thread.owner.space();
+  const auto matters = [&](const GuestRange& range) {
+    return place.Overlaps(range) && !(is_alone && space.PoolHolds(range));
+  };
   if (IsPlainFutex(request)) {
-    const GuestRange around{GuestVirt{place.start.value - kPageSize}, place.end};
-    return around.Contains(GuestVirt{request.arguments[0]}) ||
-           around.Contains(GuestVirt{request.arguments[3]});
+    constexpr std::uint64_t kWord = 4;
+    const GuestVirt word{request.arguments[0]}, time{request.arguments[3]};
+    return matters({word, word + kWord}) || matters({time, time + sizeof(timespec)});
   }
   const hostcalls::Row* row = hostcalls::FindRow(request.number);
   const bool tells = row != nullptr && (row->route == hostcalls::Route::kForwarded ||
                                         std::ranges::count(kHandledAsTold, request.number) != 0);
-  return !tells || hostcalls::MayTouch(*row, request.arguments, place);
+  return !tells || hostcalls::MayTouch(*row, request.arguments, matters);
 }
 
 }  // namespace
@@ -107,7 +113,7 @@ void PoolUse::BeforeCall(GuestThread& thread, const Request& request) {
     return;
   }
   const auto place = thread.owner.space().PoolsPlace();
-  if (place && !MayTouch(request, *place)) return;
+  if (place && !MayTouch(thread, request, *place)) return;
   call_.emplace(thread);
   // Whoever sleeps does not keep the others from it.
   if (IsPlainFutex(request)) call_.reset();

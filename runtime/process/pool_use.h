@@ -2,7 +2,8 @@
 //
 // Before the supervisor or the kernel may look at memory there, for a system call or a signal frame, the pool is
 // closed, and stays so until that is over: what the kernel finds at a pointer is exactly what the program may use.
-// Calls whose pointers all lead elsewhere leave it open; so do threads that sleep in one. To open and close it costs
+// Calls whose pointers all lead elsewhere, or with a single thread to what the program may read and write, leave it
+// open; so do threads that sleep in one. To open and close it costs
 // a few of the kernel's calls, so it is lent to a process when a thread of it makes several calls that ring 0
 // could have answered, or takes faults there, one after the other, and less readily after every time that it was
 // for little. Never in memory that a vforked child shares.

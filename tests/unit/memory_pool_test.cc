@@ -6,14 +6,17 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/memory/address_space.h"
@@ -389,6 +392,114 @@ TEST_F(MemoryPoolTest, WithoutAnEngineThatHasOneThereIsNoPool) {
   space_.SetObserver(nullptr);
   EXPECT_FALSE(space_.OpenPool());
   EXPECT_EQ(space_.ClosePool(), 0u);
+}
+
+TEST_F(MemoryPoolTest, WhoeverUsesMemoryKeepsItClosed) {
+  ASSERT_TRUE(space_.OpenPool());
+  const std::uint64_t opening = space_.pool_opening();
+  EXPECT_EQ(engine_.pool().opening, opening);
+  EXPECT_GT(Mmap(kPageSize, PROT_READ), 0);
+  EXPECT_EQ(space_.BeginUse(), 1u);
+  EXPECT_EQ(engine_.pool().pages, 0u);
+  EXPECT_EQ(space_.BeginUse(), 0u);
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  ASSERT_TRUE(space_.OpenPool());
+  EXPECT_GT(space_.pool_opening(), opening);
+}
+
+// Only the thread that forks is in the child, and the call that it makes.
+TEST_F(MemoryPoolTest, OtherThreadsUsesAreNotAForkedChilds) {
+  ASSERT_TRUE(space_.OpenPool());
+  for (int user = 0; user < 3; ++user) space_.BeginUse();
+  space_.LockForFork();
+  space_.UnlockInChild();
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  EXPECT_TRUE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, HoldsWhatTheKernelMayUseAsItIs) {
+  const std::uint64_t code = HostMap(kPageSize, PROT_READ | PROT_EXEC);
+  ASSERT_TRUE(space_.OpenPool());
+  const auto mine = static_cast<std::uint64_t>(Mmap(3 * kPageSize, PROT_READ | PROT_WRITE));
+  const auto holds = [&](std::uint64_t start, std::uint64_t bytes) {
+    return space_.PoolHolds({GuestVirt{start}, GuestVirt{start + bytes}});
+  };
+  EXPECT_TRUE(holds(mine, 3 * kPageSize));
+  EXPECT_TRUE(holds(mine + 7, 1));
+  EXPECT_TRUE(holds(mine + kPageSize - 1, 2));
+  EXPECT_FALSE(holds(mine, 0));
+  EXPECT_FALSE(holds(code, 8));
+  EXPECT_FALSE(holds(mine - 1, 2));
+  ASSERT_EQ(Mprotect(mine + kPageSize, kPageSize, PROT_READ), 0);
+  EXPECT_FALSE(holds(mine + kPageSize - 1, 2));
+  EXPECT_TRUE(holds(mine + kPageSize - 1, 1));
+  ASSERT_EQ(Madvise(mine, kPageSize, kDontNeed), 0);  // the host has the old bytes still
+  EXPECT_FALSE(holds(mine, 8));
+  EXPECT_TRUE(engine_.Touch(mine, false));
+  EXPECT_TRUE(holds(mine, 8));
+  space_.ClosePool();
+  EXPECT_FALSE(holds(mine, 8));
+}
+
+// Threads of the guest's and threads that open and close it, all at once: nobody gets another's memory, and all
+// find their bytes again.
+TEST_F(MemoryPoolTest, ThreadsShareItByItsLock) {
+  constexpr int kThreads = 3, kRounds = 400;
+  space_.PlacePool();
+  std::mutex engine;  // the model of a processor is for one thread
+  const auto locked = [&](auto call) {
+    for (;;) {
+      const abi::PoolLock lock(engine_.pool(), 64);
+      if (!lock.held()) continue;
+      const std::lock_guard guard(engine);
+      return call();
+    }
+  };
+  ASSERT_TRUE(space_.OpenPool());
+  std::atomic<int> wrong = 0, answered = 0;
+  const auto guest = [&](std::uint64_t mark) {
+    std::mt19937_64 random(mark);
+    for (int round = 0; round < kRounds; ++round) {
+      const std::uint64_t bytes = (1 + random() % 8) * kPageSize;
+      std::int64_t at = locked([&] { return Mmap(bytes, PROT_READ | PROT_WRITE); });
+      if (at == kAskHost) {
+        space_.BeginUse();
+        at = static_cast<std::int64_t>(HostMap(bytes, PROT_READ | PROT_WRITE));
+        space_.EndUse();
+        if (random() % 4 == 0) space_.OpenPool();
+      } else {
+        ++answered;
+      }
+      const auto start = static_cast<std::uint64_t>(at);
+      // With the memory in use as the kernel sees it: the model's stale pages are emptied by closing.
+      space_.BeginUse();
+      for (std::uint64_t page = start; page < start + bytes; page += kPageSize) {
+        auto& word = *reinterpret_cast<volatile std::uint64_t*>(page);
+        wrong += word != 0;
+        word = mark;
+      }
+      for (std::uint64_t page = start; page < start + bytes; page += kPageSize) {
+        wrong += *reinterpret_cast<volatile std::uint64_t*>(page) != mark;
+      }
+      space_.EndUse();
+      space_.OpenPool();
+      if (locked([&] { return Munmap(start, bytes); }) == kAskHost) {
+        space_.BeginUse();
+        wrong += !space_.Unmap(start, bytes).ok();
+        space_.EndUse();
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t mark = 1; mark <= kThreads; ++mark) threads.emplace_back(guest, mark);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(answered, kRounds / 10);
+  space_.ClosePool();
 }
 
 // Large mappings and files leave the pool's place to small ones.
