@@ -130,7 +130,8 @@ struct TrapDelivery {
   std::uint64_t opening;     // of the pool, after which the others were true
   std::uint64_t restorer;
   std::uint64_t blocks;      // what the handler adds to the mask
-  AlternateStack stack;      // as frames show it: this handler does not switch to it
+  AlternateStack stack;      // as frames show it
+  std::uint64_t switches;    // whether the handler is to run there
   std::uint64_t state_size;  // of the XSAVE area
   std::uint64_t features;    // XCR0
 };

@@ -88,8 +88,8 @@ page_fault:
         subq    DUNE_POOL_START(%rdi), %rax
         shrq    $12, %rax
         cmpq    DUNE_POOL_PAGES(%rdi), %rax
-        jae     2f
-        pushq   %rsi
+        jae     6f
+7:      pushq   %rsi
         pushq   %rdx
         pushq   %rcx
         pushq   %r8
@@ -124,6 +124,14 @@ fault_return:
 3:      subq    $16, %rsp
         jmp     trap
 
+// Stack: the program's RDI, two words (CR2 the lower one), vector and what page_fault came with.
+6:      movq    8(%rsp), %rax
+        subq    DUNE_POOL_HEAP_START(%rdi), %rax
+        shrq    $12, %rax
+        cmpq    DUNE_POOL_HEAP_PAGES(%rdi), %rax
+        jae     2f
+        addq    $DUNE_POOL_FIRST_HEAP_PAGE, %rax
+        jmp     7b
 2:      popq    %rdi
 1:      movq    8(%rsp), %rax
         addq    $16, %rsp

@@ -76,9 +76,16 @@ class PageTranslations {
   static volatile std::uint64_t* Entries() {
     return reinterpret_cast<volatile std::uint64_t*>(DUNE_ARENA_VIRT + DUNE_POOL_TABLES_OFFSET);
   }
-  std::uint64_t Frame(std::uint64_t page) const { return pool_.first_frame + page * kPageBytes; }
+  // In the first range or the second.
+  std::uint64_t Place(std::uint64_t page, std::uint64_t start, std::uint64_t heap) const {
+    return page < MemoryPool::kPages ? start + page * kPageBytes
+                                     : heap + (page - MemoryPool::kPages) * kPageBytes;
+  }
+  std::uint64_t Frame(std::uint64_t page) const {
+    return Place(page, pool_.first_frame, pool_.heap_first_frame);
+  }
   void* Address(std::uint64_t page) const {
-    return reinterpret_cast<void*>(pool_.start + page * kPageBytes);
+    return reinterpret_cast<void*>(Place(page, pool_.start, pool_.heap_start));
   }
   void Invalidate(std::uint64_t page) {
     if (++invalidated_ > kMostSingle) return;

@@ -63,6 +63,14 @@ bool MayBlock(const Ring0State& state, std::uint64_t mask) {
   return (state.mask_least & ~mask) == 0 && (mask & ~state.mask_most) == 0;
 }
 
+// kAllPages or more: none of the pool's.
+std::uint64_t PageAt(const MemoryPool& pool, std::uint64_t address) {
+  const std::uint64_t page = (address - pool.start) / kPageBytes;
+  if (page < pool.pages) return page;
+  const std::uint64_t heap_page = (address - pool.heap_start) / kPageBytes;
+  return heap_page < pool.heap_pages ? MemoryPool::kPages + heap_page : MemoryPool::kAllPages;
+}
+
 // What PoolCalls says of a fault; it maps nothing here.
 bool Permits(MemoryPool& pool, std::uint64_t page, std::uint64_t error_code) {
   struct None {
@@ -134,8 +142,9 @@ extern "C" bool ring0_deliver_fault(GuestState* guest, MemoryPool* pool) {
   constexpr std::uint64_t kPlain = page_fault::kPresent | page_fault::kWrite | page_fault::kUser;
   if (traps.handler == 0 || (guest->trap.error_code & ~kPlain) != 0) return false;
   const PoolLock lock(*pool, kPoolTries);
-  const std::uint64_t number = (guest->cr2 - pool->start) / kPageBytes;
-  if (!lock.held() || number >= pool->pages || traps.opening != pool->opening) return false;
+  if (!lock.held() || pool->pages == 0 || traps.opening != pool->opening) return false;
+  const std::uint64_t number = PageAt(*pool, guest->cr2);
+  if (number >= MemoryPool::kAllPages) return false;
   if (Permits(*pool, number, guest->trap.error_code)) {
     guest->trap.vector = DUNE_VECTOR_NONE;
     return true;
@@ -145,9 +154,14 @@ extern "C" bool ring0_deliver_fault(GuestState* guest, MemoryPool* pool) {
   if ((page & MemoryPool::kHost) != 0 || (state.mask & kSegvBit) != 0 || !MayBlock(state, mask)) {
     return false;
   }
-  const std::uint64_t top = guest->trap.rsp - kRedZone;
+  const bool on_stack = traps.stack.Contains(guest->trap.rsp);
+  const bool switches = traps.switches != 0 && !on_stack;
+  const std::uint64_t top =
+      switches ? traps.stack.base + traps.stack.size : guest->trap.rsp - kRedZone;
   const std::uint64_t extended_state = ExtendedStatePlace(top, traps.state_size);
   const std::uint64_t address = FramePlace(extended_state);
+  // Too small, or at its end.
+  if ((switches || on_stack) && address - traps.stack.base >= traps.stack.size) return false;
   if (!Probe(address, top - address, ring0_probe_write)) return false;
 
   WriteExtendedState(reinterpret_cast<std::byte*>(extended_state), traps);

@@ -107,18 +107,37 @@ abi::MemoryPool* Mmu::Pool() {
   return offers_pool_ ? &pool() : nullptr;
 }
 
-absl::Status Mmu::OpenPool(const GuestRange& range, std::uint64_t opening) {
-  std::lock_guard lock(mutex_);
-  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
-  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
-  if (!frame.ok()) return frame.status();
-  for (std::uint64_t table = 0; !pool_is_shown_ && table < abi::MemoryPool::kTables; ++table) {
+absl::Status Mmu::ShowTables(const GuestRange& range, std::uint64_t first, bool& is_shown) {
+  for (std::uint64_t table = 0; !is_shown && table < range.size() / kSpan; ++table) {
     absl::Status shown = tables_.ShowLeafTable(
-        range.start + table * kSpan, layout::ArenaVirt(layout::kPoolTablesOffset + table * kPageSize));
+        range.start + table * kSpan,
+        layout::ArenaVirt(layout::kPoolTablesOffset + (first + table) * kPageSize));
     if (!shown.ok()) return shown;
   }
-  pool_is_shown_ = true;
-  pool().start = range.start.value;
+  is_shown = true;
+  return absl::OkStatus();
+}
+
+absl::Status Mmu::OpenPool(const memory::PoolRanges& ranges, std::uint64_t opening) {
+  std::lock_guard lock(mutex_);
+  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
+  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(ranges.mappings.start);
+  if (!frame.ok()) return frame.status();
+  absl::Status shown = ShowTables(ranges.mappings, 0, pool_is_shown_);
+  if (!shown.ok()) return shown;
+  pool().heap_pages = 0;
+  if (!ranges.heap.empty()) {
+    absl::StatusOr<GuestPhys> heap_frame = vm_.PhysicalFor(ranges.heap.start);
+    if (!heap_frame.ok()) return heap_frame.status();
+    shown = ShowTables(ranges.heap, abi::MemoryPool::kPages * kPageSize / kSpan, heap_is_shown_);
+    if (!shown.ok()) return shown;
+    pool().heap_start = ranges.heap.start.value;
+    pool().heap_first_frame = heap_frame->value;
+    pool().heap_lowest = ranges.heap_lowest.value;
+    pool().heap_end = ranges.heap_end.value;
+    pool().heap_pages = abi::MemoryPool::kHeapPages;
+  }
+  pool().start = ranges.mappings.start.value;
   pool().first_frame = frame->value;
   pool().free_end = abi::MemoryPool::kPages;
   pool().answered = 0;

@@ -64,7 +64,7 @@ class Mmu final : public memory::MappingObserver {
   // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
   void OfferPool() { offers_pool_ = true; }
   abi::MemoryPool* Pool() override;
-  absl::Status OpenPool(const GuestRange& range, std::uint64_t opening) override;
+  absl::Status OpenPool(const memory::PoolRanges& ranges, std::uint64_t opening) override;
 
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
@@ -76,6 +76,8 @@ class Mmu final : public memory::MappingObserver {
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
   abi::MemoryPool& pool() const;
+  // Ring 0 sees the leaf tables of the range, as its tables from `first` on. Preconditions: the lock is held.
+  absl::Status ShowTables(const GuestRange& range, std::uint64_t first, bool& is_shown);
 
   Vm& vm_;
   memory::AddressSpace& space_;
@@ -86,6 +88,7 @@ class Mmu final : public memory::MappingObserver {
   GuestRange alias_;
   bool offers_pool_ = false;
   bool pool_is_shown_ = false;  // ring 0 sees its leaf tables
+  bool heap_is_shown_ = false;  // and those of the heap's range
   std::atomic<std::uint64_t> times_started_over_ = 0;
 };
 

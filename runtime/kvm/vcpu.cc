@@ -247,6 +247,7 @@ void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
   traps.restorer = handler.restorer;
   traps.blocks = handler.blocks;
   traps.stack = handler.alternate_stack;
+  traps.switches = handler.switches_stack ? 1 : 0;
   traps.state_size = features_.xsave_size;
   traps.features = features_.xcr0;
 }

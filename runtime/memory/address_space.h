@@ -33,6 +33,13 @@
 
 namespace dunebox::memory {
 
+// Where the pool is while it is open: each as long as MemoryPool says, from where a leaf table begins, in one GiB.
+struct PoolRanges {
+  GuestRange mappings;
+  GuestRange heap;        // empty: brk is the host's
+  GuestVirt heap_lowest, heap_end;
+};
+
 // An engine that keeps translations of guest memory. Called with the address space locked
 // exclusively, so it must not call back.
 class MappingObserver {
@@ -46,10 +53,10 @@ class MappingObserver {
   // What an engine shares with its guest side of the memory that this hands out by itself; null where it
   // does not. Its states are set before OpenPool and believed only as far as the pool goes.
   virtual abi::MemoryPool* Pool() { return nullptr; }
-  // From now on, until somebody sets `pages` to 0, the guest side hands out this range.
+  // From now on, until somebody sets `pages` to 0, the guest side hands out these ranges.
   // `opening` tells it from earlier times.
-  virtual absl::Status OpenPool(const GuestRange& range, std::uint64_t opening) {
-    (void)range, (void)opening;
+  virtual absl::Status OpenPool(const PoolRanges& ranges, std::uint64_t opening) {
+    (void)ranges, (void)opening;
     return absl::UnimplementedError("no memory pool");
   }
 };
@@ -121,7 +128,9 @@ class AddressSpace {
   // Decides where it will be, so that memory that is mapped from now on can be in it.
   void PlacePool();
   // Opens it where there is one and nobody needs it closed. False: it cannot be, for now or ever.
-  bool OpenPool();
+  // `heap`: may brk be ring 0's, too?
+  enum class PoolsHeap : std::uint8_t { kNo, kYes };
+  bool OpenPool(PoolsHeap heap = PoolsHeap::kNo);
   // Closes it until the same thread calls EndUse; how much has been answered, as ClosePool.
   std::uint64_t BeginUse();
   void EndUse();
@@ -131,16 +140,26 @@ class AddressSpace {
   bool HasOpenPool() const { return pool_is_open_.load(); }
   // How often it has been opened; ring 0 may tell by it whether something is older than that.
   std::uint64_t pool_opening() const { return pool_opening_.load(); }
-  // Where the pool lies whenever it is open; nothing before that is known.
+  // Where memory that is mapped lies in the pool whenever it is open; nothing before that is known.
   std::optional<GuestRange> PoolsPlace() const {
     if (!pool_is_placed_.load(std::memory_order_acquire)) return std::nullopt;
     return pool_range_;
+  }
+  // Whether the pool can have anything at the address when it is open.
+  bool IsPoolsPlace(GuestVirt address) const {
+    std::shared_lock lock(mutex_);
+    return pool_range_.Contains(address) || heap_window_.Contains(address);
+  }
+  // Where ring 0 has the heap at the moment; empty: nowhere.
+  GuestRange OpenHeap() const {
+    std::shared_lock lock(mutex_);
+    return HasOpenPool() ? lent_heap_ : GuestRange{};
   }
   // The page of the open pool at `address`; nothing if it is not the pool's. Within WithVma it stays open or
   // closed.
   std::optional<PoolPage> FindInOpenPool(GuestVirt address) const;
   // Whether the pool is open, and what the range has of it is memory that the program may read and write and
-  // that the host has just so.
+  // that the host has just so, or the host's own.
   bool PoolHolds(const GuestRange& range) const;
   // The kernel is about to know more of the range than the map does (locked, not for fork, ...): if it is
   // the pool's, that is never opened again.
@@ -198,10 +217,24 @@ class AddressSpace {
   void CountOut(const GuestRange& range);
   std::optional<GuestVirt> FindGap(std::uint64_t length, std::uint64_t alignment) const;
   void ChoosePoolLocked();
-  using PoolStates = std::array<std::uint8_t, abi::MemoryPool::kPages>;
+  using PoolStates = std::array<std::uint8_t, abi::MemoryPool::kAllPages>;
+  // A range of the pool, by the number of its first page.
+  struct PoolPart {
+    GuestRange range;
+    std::uint64_t first;
+    bool is_heap() const { return first != 0; }
+  };
+  std::array<PoolPart, 2> PoolPartsLocked() const;
+  void ChooseHeapLocked();
+  const std::uint8_t* PoolStateAt(GuestVirt address) const;
+  template <typename Visit>
+  void ForEachRunLocked(const PoolStates& states, Visit visit) const;
+  template <typename StateOfVma>
+  void EnterMappingsLocked(PoolStates& states, StateOfVma state_of) const;
+  static std::uint8_t StateOfLocked(const Vma& vma, const PoolPart& part);
   bool BackPoolLocked(const PoolStates& states);
   void TakePoolBackLocked();
-  void TakeBackRunLocked(const GuestRange& run, std::uint8_t state);
+  void TakeBackRunLocked(const PoolPart& part, const GuestRange& run, std::uint8_t state);
   void KeepFromPoolLocked(const GuestRange& range);
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
@@ -219,6 +252,9 @@ class AddressSpace {
   hostcalls::LimitNotes* notes_ = nullptr;  // null: nobody is told
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
   GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen
+  GuestRange heap_window_;    // the same of the heap's end
+  GuestRange lent_heap_;      // heap_window_ or empty: at the last opening
+  unsigned heap_moves_ = 0;   // of its end, by the host
   abi::MemoryPool* pool_ = nullptr;  // of the engine that has it open
   std::atomic<bool> pool_is_open_ = false;
   std::atomic<bool> pool_is_placed_ = false;  // pool_range_ is, and does not change any more

@@ -55,8 +55,7 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
   if (!thread.owner.space().HasOpenPool() || thread.signal.mask_to_restore) return {};
   const signals::KernelAction action = thread.owner.signal_handlers().Get(SIGSEGV);
   const signals::AlternateStack& stack = thread.signal.alternate_stack;
-  const bool switches = (action.flags & signals::kSaOnStack) != 0 && stack.enabled();
-  if (action.is_default() || action.is_ignore() || switches ||
+  if (action.is_default() || action.is_ignore() ||
       (action.flags & signals::kSaResetHand) != 0 || (stack.flags & signals::kAutoDisarm) != 0) {
     return {};
   }
@@ -65,7 +64,8 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
           .opening = opening,
           .restorer = action.restorer,
           .blocks = action.mask | (defers ? signals::MaskOf(SIGSEGV) : 0),
-          .alternate_stack = stack};
+          .alternate_stack = stack,
+          .switches_stack = (action.flags & signals::kSaOnStack) != 0 && stack.enabled()};
 }
 
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {

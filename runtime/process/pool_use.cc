@@ -29,8 +29,15 @@ bool MayHavePool(const GuestThread& thread) {
 }
 
 bool IsPoolsPlace(const GuestThread& thread, std::uint64_t address) {
-  const auto place = thread.owner.space().PoolsPlace();
-  return place && place->Contains(GuestVirt{address});
+  return thread.owner.space().IsPoolsPlace(GuestVirt{address});
+}
+
+// Whether the kernel, or we, could find something else in the range than the program has there.
+bool Matters(const GuestThread& thread, const GuestRange& place, const GuestRange& range) {
+  const memory::AddressSpace& space = thread.owner.space();
+  if (!place.Overlaps(range) && !space.OpenHeap().Overlaps(range)) return false;
+  // Another thread could change the pool meanwhile.
+  return !thread.owner.HasOneThread() || !space.PoolHolds(range);
 }
 
 // Could ring 0 have answered it, nearly? Not the loader's: files, and the rights of their segments.
@@ -40,6 +47,8 @@ bool IsOfTheKind(GuestThread& thread, const Request& request) {
     case SYS_mmap:
       return arguments[0] == 0 && arguments[1] < kLargeMapping &&
              (arguments[3] & MAP_ANONYMOUS) != 0 && MayHavePool(thread);
+    case SYS_brk:
+      return arguments[0] != 0 && thread.owner.HasOneThread() && MayHavePool(thread);
     case SYS_munmap:
     case SYS_mprotect:
     case SYS_madvise:
@@ -61,13 +70,13 @@ bool IsPlainFutex(const Request& request) {
 // Handled ones whose rows say what memory they look at, and which change nothing that ring 0 goes by.
 constexpr std::uint64_t kHandledAsTold[] = {SYS_poll, SYS_rt_sigprocmask, SYS_kill, SYS_tkill, SYS_tgkill};
 
+// Where the heap ends, which ring 0 answers if it decides that.
+bool IsHeapQuestion(const Request& request) {
+  return request.number == SYS_brk && request.arguments[0] == 0;
+}
+
 bool MayTouch(const GuestThread& thread, const Request& request, const GuestRange& place) {
-  // Another thread could change the pool while the call is being made.
-  const bool is_alone = thread.owner.HasOneThread();
-  const memory::AddressSpace& space = thread.owner.space();
-  const auto matters = [&](const GuestRange& range) {
-    return place.Overlaps(range) && !(is_alone && space.PoolHolds(range));
-  };
+  const auto matters = [&](const GuestRange& range) { return Matters(thread, place, range); };
   if (IsPlainFutex(request)) {
     constexpr std::uint64_t kWord = 4;
     const GuestVirt word{request.arguments[0]}, time{request.arguments[3]};
@@ -102,12 +111,14 @@ std::optional<PoolPause> PoolUse::PauseForFrame(GuestThread& thread) const {
   const GuestRange stack{GuestVirt{rsp - std::min(rsp, around)}, GuestVirt{rsp + around}};
   const signals::AlternateStack& alternate = thread.signal.alternate_stack;
   const GuestRange other{GuestVirt{alternate.base}, GuestVirt{alternate.base + alternate.size}};
-  if (!place || place->Overlaps(stack) || place->Overlaps(other)) pause.emplace(thread);
+  if (!place || Matters(thread, *place, stack) || Matters(thread, *place, other)) {
+    pause.emplace(thread);
+  }
   return pause;
 }
 
 void PoolUse::BeforeCall(GuestThread& thread, const Request& request) {
-  if (!MayHavePool(thread)) return;
+  if (!MayHavePool(thread) || IsHeapQuestion(request)) return;
   if (request.number == SYS_rt_sigreturn) {
     if (auto pause = PauseForFrame(thread)) call_.emplace(*std::move(pause));
     return;
@@ -138,7 +149,11 @@ void PoolUse::AfterFault(GuestThread& thread, const runtime::Fault& fault) {
 void PoolUse::OpenAfterRow(GuestThread& thread) {
   if (++row_ < thread.owner.pool_worth().needed()) {
     thread.owner.space().PlacePool();
-  } else if (thread.owner.space().OpenPool()) {
+    return;
+  }
+  using Heap = memory::AddressSpace::PoolsHeap;
+  const Heap heap = thread.owner.HasOneThread() ? Heap::kYes : Heap::kNo;
+  if (thread.owner.space().OpenPool(heap)) {
     row_ = 0;
   }
 }

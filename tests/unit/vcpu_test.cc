@@ -922,7 +922,8 @@ TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
                                       .opening = 7,
                                       .restorer = 2,
                                       .blocks = 3,
-                                      .alternate_stack = {.base = 4, .flags = 5, .size = 6}};
+                                      .alternate_stack = {.base = 4, .flags = 5, .size = 6},
+                                      .switches_stack = true};
   vcpu_->Lend({.fault_handler = handler});
   EXPECT_EQ(traps.handler, kCode);
   EXPECT_EQ(traps.opening, 7u);
@@ -930,6 +931,7 @@ TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
   EXPECT_EQ(traps.blocks, 3u);
   EXPECT_EQ(traps.stack.base, 4u);
   EXPECT_EQ(traps.stack.size, 6u);
+  EXPECT_EQ(traps.switches, 1u);
   EXPECT_EQ(traps.features, 7u);
   EXPECT_EQ(traps.state_size, 0x340u);
   vcpu_->Lend({});
