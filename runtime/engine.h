@@ -93,13 +93,15 @@ struct KnownAnswer {
 // As KnownAnswer::number: the result of all calls from this one on.
 inline constexpr std::uint16_t kNumbersFromHere = 512;
 
-// The guest's handler of SIGSEGV, where an engine may enter it by itself for faults in lent memory: on the
-// stack that the guest is on, staying installed.
+// The guest's handler of SIGSEGV, where an engine may enter it by itself for faults in lent memory; it stays
+// installed.
 struct FaultHandler {
   std::uint64_t address = 0;
+  std::uint64_t opening = 0;  // while the memory is lent for the opening's time (AddressSpace::pool_opening)
   std::uint64_t restorer = 0;
   std::uint64_t blocks = 0;             // added to the mask while it runs
   abi::AlternateStack alternate_stack;  // as frames show it
+  bool switches_stack = false;          // to that one, unless it is there already
   bool IsNone() const { return address == 0; }
 };
 

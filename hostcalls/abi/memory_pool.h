@@ -2,28 +2,34 @@
 // are answered for them. One implementation, freestanding, built for ring 0 and for the tests on the host.
 //
 // While the pool is open the host has all of its memory readable and writable behind the guest, and
-// ring 0 owns `state` and the pool's leaf page tables. Before the host does anything about a call it
-// closes the pool, and makes its own mappings what `state` says (runtime/memory/memory_pool.cc).
+// ring 0 owns `state` and the pool's leaf page tables: each vCPU while it holds PoolLock. Before the host
+// does anything about a call that may look there it closes the pool, and makes its own mappings what `state`
+// says (runtime/memory/memory_pool.cc).
 //
 // Answers only the plain cases: anonymous private memory, whole ranges inside the pool, no execution.
 // Everything else, errors included, is kAskHost with nothing changed. Wrong states can only give a
 // program its own pool's memory: the host believes no address and no frame in here.
 //
+//   const PoolLock lock(pool, tries);
 //   PoolCalls<Translations> calls(pool, translations);   // what page tables mean, see below
 //   std::int64_t result = calls.Call(call);
 //   if (calls.Fault(page, error_code)) ...               // go on: the access works now
 #ifndef DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 #define DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 
-// As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, and its leaf
-// tables one after the other.
+// As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, one without
+// meaning (flush_others in entry.S), and its leaf tables one after the other.
 #define DUNE_POOL_OFFSET 0x3000
 #define DUNE_SCRATCH_OFFSET 0x5000
-#define DUNE_POOL_TABLES_OFFSET 0x6000
+#define DUNE_DOORBELL_OFFSET 0x6000
+#define DUNE_POOL_TABLES_OFFSET 0x7000
 // In that page: an XSAVE area that came with a signal frame, then one of a fresh process.
 #define DUNE_SCRATCH_INITIAL 3072
 #define DUNE_POOL_START 0
 #define DUNE_POOL_PAGES 8
+#define DUNE_POOL_HEAP_START 16
+#define DUNE_POOL_HEAP_PAGES 24
+#define DUNE_POOL_FIRST_HEAP_PAGE 4096
 
 #ifndef __ASSEMBLER__
 
@@ -32,9 +38,13 @@
 
 namespace dunebox::abi {
 
+// Two ranges, whose pages are numbered through: one for mmap, and one around the end of the heap for brk, which is
+// there only in a process of one thread that moves that end often.
 struct MemoryPool {
   static constexpr std::uint64_t kPages = 4096;
-  static constexpr unsigned kTables = kPages / 512;
+  static constexpr std::uint64_t kHeapPages = 2048;
+  static constexpr std::uint64_t kAllPages = kPages + kHeapPages;
+  static constexpr unsigned kTables = kAllPages / 512;
 
   // Bits of a page's state; 0 is a free page whose memory is all zeros.
   static constexpr std::uint8_t kUsed = 0x01;   // mapped, as the program sees it
@@ -48,14 +58,48 @@ struct MemoryPool {
 
   std::uint64_t start;        // guest address of page 0
   std::uint64_t pages;        // kPages while the pool is open, else 0
+  std::uint64_t heap_start;   // guest address of page kPages
+  std::uint64_t heap_pages;   // kHeapPages if brk is ring 0's too, else 0
+  std::uint64_t heap_first_frame;
+  std::uint64_t heap_lowest;  // where the heap begins
+  std::uint64_t heap_end;     // and ends, as brk tells; ring 0's while the pool is open
   std::uint64_t first_frame;  // guest-physical
   std::uint64_t free_end;     // no page from here on is free
   std::uint64_t answered;     // calls and faults since it was opened
-  std::uint8_t state[kPages];
+  std::uint64_t opening;      // changes whenever it is opened
+  std::uint32_t lock;         // PoolLock's
+  std::uint32_t inside;       // vCPUs that may be running; the host counts
+  std::uint64_t reductions;   // how often ring 0 has taken rights away that other vCPUs may remember
+  std::uint8_t state[kAllPages];
 };
+static_assert(offsetof(MemoryPool, heap_start) == DUNE_POOL_HEAP_START);
+static_assert(offsetof(MemoryPool, heap_pages) == DUNE_POOL_HEAP_PAGES);
+static_assert(MemoryPool::kPages == DUNE_POOL_FIRST_HEAP_PAGE);
 static_assert(offsetof(MemoryPool, start) == DUNE_POOL_START);
 static_assert(offsetof(MemoryPool, pages) == DUNE_POOL_PAGES);
 static_assert(DUNE_POOL_OFFSET + sizeof(MemoryPool) <= DUNE_SCRATCH_OFFSET);
+
+// Nobody else works on the pool while one of these is held. Whoever runs in the guest never waits for long:
+// the holder may be a vCPU that its host has put aside.
+class PoolLock {
+ public:
+  PoolLock(MemoryPool& pool, unsigned tries) : pool_(pool) {
+    for (; tries != 0 && !held_; --tries) {
+      held_ = __atomic_exchange_n(&pool_.lock, 1, __ATOMIC_ACQUIRE) == 0;
+      if (!held_) __builtin_ia32_pause();
+    }
+  }
+  ~PoolLock() {
+    if (held_) __atomic_store_n(&pool_.lock, 0, __ATOMIC_RELEASE);
+  }
+  PoolLock(const PoolLock&) = delete;
+  PoolLock& operator=(const PoolLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  MemoryPool& pool_;
+  bool held_ = false;
+};
 
 // A call as SYSCALL brings it.
 struct PoolCall {
@@ -67,8 +111,8 @@ static_assert(sizeof(PoolCall) == 56);
 //   void Map(page, writable)   readable, and perhaps writable, from now on
 //   void Drop(page)            not accessible any more
 //   bool IsMapped(page)
-//   void Zero(page)            of a page that is mapped writable
-//   void Finish()              after any number of these: nobody remembers an earlier state
+//   void Zero(page)            of a page that is not mapped, and is not afterwards: nobody sees it half done
+//   void Finish()              after any number of these: this processor remembers no earlier state
 template <typename Translations>
 class PoolCalls {
  public:
@@ -86,32 +130,36 @@ class PoolCalls {
     return result;
   }
 
-  // A page fault of the program's, at a page below `pages`. True: the access may be made again.
+  // A page fault of the program's. True: the access may be made again.
   bool Fault(std::uint64_t page, std::uint64_t error_code) {
-    constexpr std::uint64_t kPresent = 1, kWriteAccess = 2, kUserAccess = 4;
-    if ((error_code & ~(kPresent | kWriteAccess | kUserAccess)) != 0) return false;
+    if (!Allows(page, error_code)) return false;
     const std::uint8_t state = pool_.state[page];
-    const bool writable = (state & MemoryPool::kWrite) != 0;
-    const bool readable = writable || (state & MemoryPool::kRead) != 0;
-    const bool allowed = (error_code & kWriteAccess) != 0 ? writable : readable;
-    if (!IsOwnUsed(state) || !allowed) return false;
     if ((state & MemoryPool::kStale) != 0) {
-      translations_.Map(page, true);
       translations_.Zero(page);
       pool_.state[page] = static_cast<std::uint8_t>(state & ~MemoryPool::kStale);
-      if (!writable) translations_.Map(page, false);
-    } else {
-      translations_.Map(page, writable);
     }
+    translations_.Map(page, (state & MemoryPool::kWrite) != 0);
     translations_.Finish();
     ++pool_.answered;
     return true;
   }
 
+  // Whether the program may do what has faulted so.
+  bool Allows(std::uint64_t page, std::uint64_t error_code) const {
+    constexpr std::uint64_t kPresent = 1, kWriteAccess = 2, kUserAccess = 4;
+    if (!IsPage(page)) return false;
+    if ((error_code & ~(kPresent | kWriteAccess | kUserAccess)) != 0) return false;
+    const std::uint8_t state = pool_.state[page];
+    const bool writable = (state & MemoryPool::kWrite) != 0;
+    const bool readable = writable || (state & MemoryPool::kRead) != 0;
+    return IsOwnUsed(state) && ((error_code & kWriteAccess) != 0 ? writable : readable);
+  }
+
  private:
   static constexpr std::uint64_t kPageBytes = 4096;
-  // mmap, mprotect, munmap, madvise; MADV_DONTNEED.
-  static constexpr std::uint64_t kMmap = 9, kMprotect = 10, kMunmap = 11, kMadvise = 28, kDontNeed = 4;
+  // mmap, mprotect, munmap, brk, madvise; MADV_DONTNEED.
+  static constexpr std::uint64_t kMmap = 9, kMprotect = 10, kMunmap = 11, kBrk = 12, kMadvise = 28,
+                                 kDontNeed = 4;
   // MAP_PRIVATE | MAP_ANONYMOUS has to be, MAP_STACK and MAP_NORESERVE may be.
   static constexpr std::uint64_t kPlain = 0x22, kHints = 0x2'0000 | 0x4000;
   // Larger mappings are better off with huge pages.
@@ -136,10 +184,21 @@ class PoolCalls {
     return prot == 3 ? MemoryPool::kRead | MemoryPool::kWrite : kNoRights;
   }
 
-  // Empty unless it is a range of whole pages inside the pool.
+  bool IsPage(std::uint64_t page) const {
+    return page < pool_.pages ||
+           (pool_.pages != 0 && page - MemoryPool::kPages < pool_.heap_pages);
+  }
+
+  // Empty unless it is a range of whole pages inside one of the pool's ranges.
   Range RangeOf(std::uint64_t address, std::uint64_t length) const {
-    const std::uint64_t offset = address - pool_.start;
-    const std::uint64_t bytes = pool_.pages * kPageBytes;
+    if (pool_.pages == 0) return {0, 0};
+    const Range range = RangeIn(address - pool_.start, length, pool_.pages);
+    if (range.first != range.end) return range;
+    const Range heap = RangeIn(address - pool_.heap_start, length, pool_.heap_pages);
+    return {MemoryPool::kPages + heap.first, MemoryPool::kPages + heap.end};
+  }
+  static Range RangeIn(std::uint64_t offset, std::uint64_t length, std::uint64_t pages) {
+    const std::uint64_t bytes = pages * kPageBytes;
     if (offset >= bytes || offset % kPageBytes != 0 || length > bytes - offset) return {0, 0};
     const std::uint64_t first = offset / kPageBytes;
     return {first, first + (length + kPageBytes - 1) / kPageBytes};
@@ -154,6 +213,7 @@ class PoolCalls {
 
   std::int64_t Answer(const PoolCall& call) {
     if (call.number == kMmap) return Map(call);
+    if (call.number == kBrk) return Break(call.rdi);
     const Range range = RangeOf(call.rdi, call.rsi);
     if (call.number == kMunmap) return Unmap(range);
     if (call.number == kMprotect) return Protect(range, call.rdx);
@@ -206,6 +266,29 @@ class PoolCalls {
     return ((eight | eight >> 4) & kEachUsed) == kEachUsed;
   }
 
+  // Only to addresses inside the range for it, and never over other memory.
+  std::int64_t Break(std::uint64_t address) {
+    if (pool_.pages == 0 || pool_.heap_pages == 0) return kAskHost;
+    // As a question it is asked with 0.
+    if (address < pool_.heap_lowest) return static_cast<std::int64_t>(pool_.heap_end);
+    const std::uint64_t to = address - pool_.heap_start, from = pool_.heap_end - pool_.heap_start;
+    const std::uint64_t bytes = pool_.heap_pages * kPageBytes;
+    if (to > bytes || from > bytes) return kAskHost;
+    const std::uint64_t before = MemoryPool::kPages + (from + kPageBytes - 1) / kPageBytes;
+    const std::uint64_t after = MemoryPool::kPages + (to + kPageBytes - 1) / kPageBytes;
+    if (after < before && Unmap({after, before}) != 0) return kAskHost;
+    for (std::uint64_t page = before; page < after; ++page) {
+      if (!IsFree(pool_.state[page])) return kAskHost;
+    }
+    for (std::uint64_t page = before; page < after; ++page) {
+      const int kept = pool_.state[page] & MemoryPool::kStale;
+      pool_.state[page] = static_cast<std::uint8_t>(MemoryPool::kUsed | MemoryPool::kRead |
+                                                    MemoryPool::kWrite | kept);
+    }
+    pool_.heap_end = address;
+    return static_cast<std::int64_t>(address);
+  }
+
   std::int64_t Unmap(const Range& range) {
     if (range.first >= range.end) return kAskHost;
     for (std::uint64_t page = range.first; page < range.end; ++page) {
@@ -217,7 +300,7 @@ class PoolCalls {
       Forget(page);
       pool_.state[page] = static_cast<std::uint8_t>(MemoryPool::kStale | (state & MemoryPool::kOld));
     }
-    if (pool_.free_end < range.end) pool_.free_end = range.end;
+    if (range.end <= MemoryPool::kPages && pool_.free_end < range.end) pool_.free_end = range.end;
     return 0;
   }
 

@@ -20,6 +20,7 @@
 #define DUNE_PORT_PROBE 0xd2    /* the probe guest reports; RAX, RDX carry its measurements */
 
 #define DUNE_PORT_ANSWERED 0xd3 /* ring 0 has answered a call; the host had stopped it meanwhile */
+#define DUNE_PORT_FLUSH 0xd4    /* other vCPUs may remember translations that ring 0 has changed */
 
 #define DUNE_IMAGE_MAGIC 0x306e757264786f62 /* "boxdrun0" */
 
@@ -52,7 +53,7 @@
 #define DUNE_STATE_THREAD_ID 760
 #define DUNE_STATE_FUTEX_WAITS 768
 #define DUNE_STATE_FAULTS 776
-#define DUNE_STATE_TRAPS 792
+#define DUNE_STATE_TRAPS 800
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 #define DUNE_FAULT_USER 4 /* of a page fault's error code */
@@ -126,9 +127,11 @@ static_assert(offsetof(GuestState, trap) == offsetof(GuestState, cr2) + DUNE_FAU
 // The program's handler of SIGSEGV, for page faults in the memory pool; the host's to write.
 struct TrapDelivery {
   std::uint64_t handler;     // 0: such a signal is the host's to deliver, and to come back from
+  std::uint64_t opening;     // of the pool, after which the others were true
   std::uint64_t restorer;
   std::uint64_t blocks;      // what the handler adds to the mask
-  AlternateStack stack;      // as frames show it: this handler does not switch to it
+  AlternateStack stack;      // as frames show it
+  std::uint64_t switches;    // whether the handler is to run there
   std::uint64_t state_size;  // of the XSAVE area
   std::uint64_t features;    // XCR0
 };
@@ -158,8 +161,9 @@ struct ImageHeader {
   std::uint64_t page_fault;      // the stub of vector 14 that also leaves CR2, for IDTs that want it
   std::uint64_t fault_test;      // a fault is answered; looks at Ring0State::interrupted
   std::uint64_t fault_return;    // its IRETQ
+  std::uint64_t flush_out;       // the OUT that asks the host to flush
 };
-static_assert(sizeof(ImageHeader) == 23 * 8);
+static_assert(sizeof(ImageHeader) == 24 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
@@ -184,6 +188,7 @@ struct Ring0State {
   std::uint64_t futex_waits;  // where FutexWaits is
   std::uint64_t faults;       // page faults answered so far
   std::uint64_t traps_delivered;  // to the program's handler
+  std::uint64_t reductions;   // this vCPU's part of MemoryPool's
   TrapDelivery traps;
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);

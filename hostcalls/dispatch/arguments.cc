@@ -114,6 +114,56 @@ SyscallResult CheckArguments(const Caller& caller, const Row& row, const Argumen
   return kSuccess;
 }
 
+bool MayTouch(const Row& row, const ArgumentValues& values,
+              absl::FunctionRef<bool(const GuestRange&)> matters) {
+  for (std::size_t i = 0; i < row.arguments.size(); ++i) {
+    switch (row.arguments[i].kind) {
+      case ArgumentKind::kNone:
+      case ArgumentKind::kInt:
+      case ArgumentKind::kUnsigned:
+      case ArgumentKind::kHex:
+      case ArgumentKind::kFlags:
+      case ArgumentKind::kFd:
+      case ArgumentKind::kDirFd:
+      case ArgumentKind::kPid:
+      case ArgumentKind::kSize:
+      case ArgumentKind::kOffset:
+      case ArgumentKind::kMode:
+      case ArgumentKind::kSignal:
+        continue;
+      case ArgumentKind::kBufferIn:
+      case ArgumentKind::kBufferOut:
+      case ArgumentKind::kStructIn:
+      case ArgumentKind::kStructOut:
+      case ArgumentKind::kStructInOut:
+      case ArgumentKind::kArrayIn:
+      case ArgumentKind::kArrayOut:
+      case ArgumentKind::kArrayInOut:
+      case ArgumentKind::kFdSet:
+      case ArgumentKind::kSockaddrIn: {
+        const std::uint64_t start = values[i];
+        const Extent extent = ExtentOf(row, values, i).value_or(Extent{.overflow = true});
+        std::uint64_t end;
+        if (extent.overflow || __builtin_add_overflow(start, extent.bytes, &end)) return true;
+        if (matters({GuestVirt{start}, GuestVirt{end}})) return true;
+        continue;
+      }
+      // What they point to leads further, or its length is there.
+      case ArgumentKind::kAddress:
+      case ArgumentKind::kPath:
+      case ArgumentKind::kString:
+      case ArgumentKind::kStringArray:
+      case ArgumentKind::kIovecIn:
+      case ArgumentKind::kIovecOut:
+      case ArgumentKind::kSockaddrOut:
+      case ArgumentKind::kMessageIn:
+      case ArgumentKind::kMessageOut:
+        return true;
+    }
+  }
+  return false;
+}
+
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
                                            std::uint64_t count) {
   if (count > kMostIovecs) return Errno{EINVAL};

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/result.h"
 
@@ -24,6 +25,11 @@ namespace dunebox::hostcalls {
 // A null pointer always passes: nothing is ever mapped there, so the kernel's own answer to it
 // is the right one.
 SyscallResult CheckArguments(const Caller& caller, const Row& row, const ArgumentValues& values);
+
+// Whether whoever carries out such a call may look at guest memory that matters; false only where the kinds of the
+// arguments tell, without a look at that memory. Of handled calls they may not say everything.
+bool MayTouch(const Row& row, const ArgumentValues& values,
+              absl::FunctionRef<bool(const GuestRange&)> matters);
 
 // An iovec array copied from the guest, each element checked against the window.
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,

@@ -49,6 +49,7 @@ image:
         .quad   page_fault - image
         .quad   fault_test - image
         .quad   fault_return - image
+        .quad   flush_out - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -87,8 +88,8 @@ page_fault:
         subq    DUNE_POOL_START(%rdi), %rax
         shrq    $12, %rax
         cmpq    DUNE_POOL_PAGES(%rdi), %rax
-        jae     2f
-        pushq   %rsi
+        jae     6f
+7:      pushq   %rsi
         pushq   %rdx
         pushq   %rcx
         pushq   %r8
@@ -123,6 +124,14 @@ fault_return:
 3:      subq    $16, %rsp
         jmp     trap
 
+// Stack: the program's RDI, two words (CR2 the lower one), vector and what page_fault came with.
+6:      movq    8(%rsp), %rax
+        subq    DUNE_POOL_HEAP_START(%rdi), %rax
+        shrq    $12, %rax
+        cmpq    DUNE_POOL_HEAP_PAGES(%rdi), %rax
+        jae     2f
+        addq    $DUNE_POOL_FIRST_HEAP_PAGE, %rax
+        jmp     7b
 2:      popq    %rdi
 1:      movq    8(%rsp), %rax
         addq    $16, %rsp
@@ -173,6 +182,18 @@ probes_end:
         ret
 probe_failed:
         xorl    %eax, %eax
+        ret
+
+// void ring0_ring_doorbell(): KVM maps the page behind the address now, if it does not already.
+// void ring0_flush_others(): returns when the host has made every vCPU forget its translations.
+        .globl  ring0_ring_doorbell, ring0_flush_others
+ring0_ring_doorbell:
+        movabsq $(DUNE_ARENA_VIRT + DUNE_DOORBELL_OFFSET), %rax
+        movb    $0, (%rax)
+        ret
+ring0_flush_others:
+flush_out:
+        outb    %al, $DUNE_PORT_FLUSH
         ret
 
 // What a compiler may call.

@@ -1,9 +1,10 @@
 // Ring 0's part of a program's own page faults: the handler's frame, and the way back from it. As the host's
 // (runtime/signals/frame.cc), for the plain case; everything else is left to it with nothing changed. Only
-// while the memory pool is open, so for a process of one thread, whose stack nobody unmaps meanwhile.
+// while the memory pool is open, and with its lock held: what changes mappings closes the pool first.
 #include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/abi/signal_frame.h"
+#include "libdune/ring0/pool_state.h"
 #include "libdune/x86/control.h"
 
 // In entry.S: whether a byte of the program's can be written, or read. From then on SMAP is out of the way
@@ -14,17 +15,14 @@ extern "C" bool ring0_probe_read(std::uint64_t address);
 namespace {
 
 using namespace dunebox::abi;  // NOLINT: the whole of this file is about it
+using dune::ring0::kPoolTries;
+using dune::ring0::StateOf;
 namespace rflags = dune::x86::rflags;
 namespace page_fault = dune::x86::page_fault;
 
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::uint64_t kUnblockable = 0x40100;  // SIGKILL, SIGSTOP
 constexpr std::uint64_t kSegvBit = std::uint64_t{1} << (SIGSEGV - 1);
-
-Ring0State& StateOf(const GuestState* guest) {
-  const std::uint64_t block = reinterpret_cast<std::uint64_t>(guest) & ~(kPageBytes - 1);
-  return *reinterpret_cast<Ring0State*>(block + DUNE_BLOCK_STATE);
-}
 
 std::byte* Scratch() {
   return reinterpret_cast<std::byte*>(DUNE_ARENA_VIRT + DUNE_SCRATCH_OFFSET);
@@ -63,6 +61,21 @@ T& At(std::byte* area, std::uint64_t offset) {
 // A mask that the thread may have until the vCPU leaves.
 bool MayBlock(const Ring0State& state, std::uint64_t mask) {
   return (state.mask_least & ~mask) == 0 && (mask & ~state.mask_most) == 0;
+}
+
+// kAllPages or more: none of the pool's.
+std::uint64_t PageAt(const MemoryPool& pool, std::uint64_t address) {
+  const std::uint64_t page = (address - pool.start) / kPageBytes;
+  if (page < pool.pages) return page;
+  const std::uint64_t heap_page = (address - pool.heap_start) / kPageBytes;
+  return heap_page < pool.heap_pages ? MemoryPool::kPages + heap_page : MemoryPool::kAllPages;
+}
+
+// What PoolCalls says of a fault; it maps nothing here.
+bool Permits(MemoryPool& pool, std::uint64_t page, std::uint64_t error_code) {
+  struct None {
+  } none;
+  return PoolCalls<None>(pool, none).Allows(page, error_code);
 }
 
 void WriteExtendedState(std::byte* area, const TrapDelivery& traps) {
@@ -121,20 +134,34 @@ bool IsExtendedState(std::byte* area, const TrapDelivery& traps) {
 
 }  // namespace
 
-// A page fault in the pool that PoolCalls::Fault has refused. True: `guest` is to go on in the handler.
+// A page fault in the pool that PoolCalls::Fault has not answered. True: `guest` is to go on, in the handler or,
+// if another thread has changed what was forbidden, with its access.
 extern "C" bool ring0_deliver_fault(GuestState* guest, MemoryPool* pool) {
   Ring0State& state = StateOf(guest);
   const TrapDelivery& traps = state.traps;
   constexpr std::uint64_t kPlain = page_fault::kPresent | page_fault::kWrite | page_fault::kUser;
   if (traps.handler == 0 || (guest->trap.error_code & ~kPlain) != 0) return false;
-  const std::uint8_t page = pool->state[(guest->cr2 - pool->start) / kPageBytes];
+  const PoolLock lock(*pool, kPoolTries);
+  if (!lock.held() || pool->pages == 0 || traps.opening != pool->opening) return false;
+  const std::uint64_t number = PageAt(*pool, guest->cr2);
+  if (number >= MemoryPool::kAllPages) return false;
+  if (Permits(*pool, number, guest->trap.error_code)) {
+    guest->trap.vector = DUNE_VECTOR_NONE;
+    return true;
+  }
+  const std::uint8_t page = pool->state[number];
   const std::uint64_t mask = state.mask | traps.blocks;
   if ((page & MemoryPool::kHost) != 0 || (state.mask & kSegvBit) != 0 || !MayBlock(state, mask)) {
     return false;
   }
-  const std::uint64_t top = guest->trap.rsp - kRedZone;
+  const bool on_stack = traps.stack.Contains(guest->trap.rsp);
+  const bool switches = traps.switches != 0 && !on_stack;
+  const std::uint64_t top =
+      switches ? traps.stack.base + traps.stack.size : guest->trap.rsp - kRedZone;
   const std::uint64_t extended_state = ExtendedStatePlace(top, traps.state_size);
   const std::uint64_t address = FramePlace(extended_state);
+  // Too small, or at its end.
+  if ((switches || on_stack) && address - traps.stack.base >= traps.stack.size) return false;
   if (!Probe(address, top - address, ring0_probe_write)) return false;
 
   WriteExtendedState(reinterpret_cast<std::byte*>(extended_state), traps);
@@ -176,6 +203,8 @@ extern "C" bool ring0_signal_return(GuestState* guest, MemoryPool* pool) {
   Ring0State& state = StateOf(guest);
   const TrapDelivery& traps = state.traps;
   const std::uint64_t address = guest->trap.rsp - sizeof(std::uint64_t);
+  const PoolLock lock(*pool, kPoolTries);
+  if (!lock.held() || pool->pages == 0) return false;
   if (!Probe(address, offsetof(SignalFrame, info), ring0_probe_read)) return false;
   UserContext user;
   __builtin_memcpy(&user, reinterpret_cast<const void*>(address + offsetof(SignalFrame, user)), sizeof(user));

@@ -22,6 +22,7 @@ VmExit DecodePort(const kvm_run& run, const Stubs& stubs, int privilege) {
     return SyscallExit{};
   }
   if (out && run.io.port == DUNE_PORT_ANSWERED && IsAt(rip, stubs.quick_out)) return AnsweredExit{};
+  if (out && run.io.port == DUNE_PORT_FLUSH && IsAt(rip, stubs.flush_out)) return FlushExit{};
   return FailedExit{absl::StrFormat("unauthentic hypercall: port 0x%x at rip 0x%x", run.io.port, rip)};
 }
 
@@ -49,7 +50,8 @@ Stubs Stubs::At(GuestVirt base) {
           .quick_retreat = base + header.quick_retreat,
           .page_fault = base + header.page_fault,
           .fault_test = base + header.fault_test,
-          .fault_return = base + header.fault_return};
+          .fault_return = base + header.fault_return,
+          .flush_out = base + header.flush_out};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }

@@ -23,6 +23,7 @@ struct Stubs {
   GuestVirt quick_entry, quick_test, quick_sysret, quick_out;
   GuestVirt quick_routines, quick_routines_end, quick_retreat;
   GuestVirt page_fault, fault_test, fault_return;
+  GuestVirt flush_out;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
   // The same for the image of programs in ring 0, which has no other way back than trap_return.
@@ -35,6 +36,8 @@ struct TrapExit {};
 struct SyscallExit {};
 // Ring 0 has answered a call by itself and was told to leave; the registers are ring 3's.
 struct AnsweredExit {};
+// Ring 0 wants all vCPUs to forget their translations, and goes on then.
+struct FlushExit {};
 // The program executed a port instruction and KVM let it. The guest sees #GP.
 struct UserPortExit {
   std::uint16_t port;
@@ -50,8 +53,8 @@ struct FailedExit {
   std::string reason;
 };
 
-using VmExit = std::variant<TrapExit, SyscallExit, AnsweredExit, UserPortExit, UserInvalidExit,
-                            InterruptedExit, FailedExit>;
+using VmExit = std::variant<TrapExit, SyscallExit, AnsweredExit, FlushExit, UserPortExit,
+                            UserInvalidExit, InterruptedExit, FailedExit>;
 
 // Needs synchronised general and system registers in `run`.
 VmExit DecodeKvmExit(const kvm_run& run, const Stubs& stubs);

@@ -203,6 +203,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   counters.push_back({"answered_in_ring0", answered});
   counters.push_back({"faults_in_ring0", faults});
   counters.push_back({"signals_in_ring0", traps});
+  counters.push_back({"flushes_for_ring0", mmu_.flushes().flushes()});
   counters.push_back({"leaves_of_2MiB", mmu_.LargeLeaves()});
   return counters;
 }

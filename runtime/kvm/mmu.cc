@@ -1,10 +1,12 @@
 #include "runtime/kvm/mmu.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "libdune/x86/control.h"
 #include "runtime/kvm/layout.h"
+#include "runtime/memory/stop_pool.h"
 
 namespace dunebox::kvm {
 
@@ -31,7 +33,11 @@ bool Allows(memory::Protection protection, std::uint64_t error_code) {
 }  // namespace
 
 Mmu::Mmu(Vm& vm, memory::AddressSpace& space, Paging paging)
-    : vm_(vm), space_(space), tables_(vm), paging_(paging) {
+    : vm_(vm),
+      space_(space),
+      tables_(vm),
+      flushes_(pool(), vm.arena(layout::kDoorbellOffset)),
+      paging_(paging) {
   vm.set_granule_shift(paging == Paging::kShadow ? layout::kShadowGranuleShift
                                                  : layout::kTwoDimensionalGranuleShift);
   vm.set_window_base(space.memory().window().base);
@@ -65,7 +71,9 @@ std::size_t Mmu::LargeLeaves() {
 // wrong.
 absl::Status Mmu::StartOver() {
   ++times_started_over_;
-  pool().pages = 0;
+  if (!memory::StopPool(pool())) {
+    return absl::InternalError("ring 0 does not let go of the memory pool");
+  }
   offers_pool_ = false;
   tables_.Detach();
   if (absl::Status status = vm_.DropGranules(); !status.ok()) return status;
@@ -100,43 +108,75 @@ abi::MemoryPool* Mmu::Pool() {
   return offers_pool_ ? &pool() : nullptr;
 }
 
-absl::Status Mmu::OpenPool(const GuestRange& range) {
-  std::lock_guard lock(mutex_);
-  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
-  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(range.start);
-  if (!frame.ok()) return frame.status();
-  for (std::uint64_t table = 0; !pool_is_shown_ && table < abi::MemoryPool::kTables; ++table) {
+absl::Status Mmu::ShowTables(const GuestRange& range, std::uint64_t first, bool& is_shown) {
+  for (std::uint64_t table = 0; !is_shown && table < range.size() / kSpan; ++table) {
     absl::Status shown = tables_.ShowLeafTable(
-        range.start + table * kSpan, layout::ArenaVirt(layout::kPoolTablesOffset + table * kPageSize));
+        range.start + table * kSpan,
+        layout::ArenaVirt(layout::kPoolTablesOffset + (first + table) * kPageSize));
     if (!shown.ok()) return shown;
   }
-  pool_is_shown_ = true;
-  pool().start = range.start.value;
-  pool().first_frame = frame->value;
-  pool().free_end = pool().pages = abi::MemoryPool::kPages;
-  pool().answered = 0;
+  is_shown = true;
   return absl::OkStatus();
 }
 
-Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
-  // Of the open pool only what ring 0 may not answer comes here: what the program may not do, and now and
-  // then an access of ring 0's own.
-  if (const auto page = space_.FindInOpenPool(GuestVirt{address})) {
-    if (!page->used) return Resolution::kNoMapping;
-    if (!Allows(page->protection, error_code)) return Resolution::kForbidden;
-    space_.ClosePool();
+absl::Status Mmu::OpenPool(const memory::PoolRanges& ranges, std::uint64_t opening) {
+  std::lock_guard lock(mutex_);
+  if (!offers_pool_) return absl::FailedPreconditionError("no pool here any more");
+  absl::StatusOr<GuestPhys> frame = vm_.PhysicalFor(ranges.mappings.start);
+  if (!frame.ok()) return frame.status();
+  absl::Status shown = ShowTables(ranges.mappings, 0, pool_is_shown_);
+  if (!shown.ok()) return shown;
+  pool().heap_pages = 0;
+  if (!ranges.heap.empty()) {
+    absl::StatusOr<GuestPhys> heap_frame = vm_.PhysicalFor(ranges.heap.start);
+    if (!heap_frame.ok()) return heap_frame.status();
+    shown = ShowTables(ranges.heap, abi::MemoryPool::kPages * kPageSize / kSpan, heap_is_shown_);
+    if (!shown.ok()) return shown;
+    pool().heap_start = ranges.heap.start.value;
+    pool().heap_first_frame = heap_frame->value;
+    pool().heap_lowest = ranges.heap_lowest.value;
+    pool().heap_end = ranges.heap_end.value;
+    pool().heap_pages = abi::MemoryPool::kHeapPages;
   }
+  pool().start = ranges.mappings.start.value;
+  pool().first_frame = frame->value;
+  pool().free_end = abi::MemoryPool::kPages;
+  pool().answered = 0;
+  pool().opening = opening;
+  // The last word: from now on it is ring 0's.
+  __atomic_store_n(&pool().pages, abi::MemoryPool::kPages, __ATOMIC_SEQ_CST);
+  return absl::OkStatus();
+}
+
+Resolution Mmu::Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code,
+                       bool backed) {
+  if (vma == nullptr) return Resolution::kNoMapping;
+  if (!Allows(vma->protection, error_code)) return Resolution::kForbidden;
+  if (!backed) return Resolution::kNothingBehind;
+  return Fill(*vma, address);
+}
+
+Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
   // Probed before the lock is taken: touching guest memory may block. What changes meanwhile
   // shows as another fault.
   const bool backed =
       check == BackingCheck::kAssume || space_.memory().Probe(address) ||
       alias_.Contains(GuestVirt{address});
-  return space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
-    if (vma == nullptr) return Resolution::kNoMapping;
-    if (!Allows(vma->protection, error_code)) return Resolution::kForbidden;
-    if (!backed) return Resolution::kNothingBehind;
-    return Fill(*vma, GuestVirt{address});
-  });
+  for (;;) {
+    const auto resolution = space_.WithVma(
+        GuestVirt{address}, [&](const memory::Vma* vma) -> std::optional<Resolution> {
+          // While the map is locked the pool is neither opened nor closed. Of the open one only what ring 0 may
+          // not answer comes here: what the program may not do, an access of ring 0's own now and then, and
+          // those that waited for another vCPU too long.
+          const auto page = space_.FindInOpenPool(GuestVirt{address});
+          if (!page) return Settle(vma, GuestVirt{address}, error_code, backed);
+          if (!page->used) return Resolution::kNoMapping;
+          if (!Allows(page->protection, error_code)) return Resolution::kForbidden;
+          return std::nullopt;
+        });
+    if (resolution) return *resolution;
+    space_.ClosePool();
+  }
 }
 
 std::size_t Mmu::DropUnbacked() {

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "runtime/kvm/page_tables.h"
 #include "runtime/kvm/probe.h"
+#include "runtime/kvm/translation_flushes.h"
 #include "runtime/kvm/vm.h"
 #include "runtime/memory/address_space.h"
 
@@ -38,6 +39,7 @@ class Mmu final : public memory::MappingObserver {
   absl::Status Initialize();
 
   PageTables& tables() { return tables_; }
+  TranslationFlushes& flushes() { return flushes_; }
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
 
   // A #PF of the program's: `error_code` is the CPU's.
@@ -62,24 +64,31 @@ class Mmu final : public memory::MappingObserver {
   // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
   void OfferPool() { offers_pool_ = true; }
   abi::MemoryPool* Pool() override;
-  absl::Status OpenPool(const GuestRange& range) override;
+  absl::Status OpenPool(const memory::PoolRanges& ranges, std::uint64_t opening) override;
 
  private:
   Resolution Fill(const memory::Vma& vma, GuestVirt address);
   absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights, bool may_be_large);
+  // What the tables have for an access to what the map has there, or does not. Preconditions: the address space
+  // is locked; it is not the open pool's.
+  Resolution Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code, bool backed);
   // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
   abi::MemoryPool& pool() const;
+  // Ring 0 sees the leaf tables of the range, as its tables from `first` on. Preconditions: the lock is held.
+  absl::Status ShowTables(const GuestRange& range, std::uint64_t first, bool& is_shown);
 
   Vm& vm_;
   memory::AddressSpace& space_;
   std::mutex mutex_;
   PageTables tables_;
+  TranslationFlushes flushes_;
   const Paging paging_;
   GuestRange alias_;
   bool offers_pool_ = false;
   bool pool_is_shown_ = false;  // ring 0 sees its leaf tables
+  bool heap_is_shown_ = false;  // and those of the heap's range
   std::atomic<std::uint64_t> times_started_over_ = 0;
 };
 

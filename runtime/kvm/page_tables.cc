@@ -32,6 +32,14 @@ void StoreEntry(std::uint64_t* slot, PageTableEntry entry) {
   __atomic_store_n(slot, entry.word(), __ATOMIC_RELEASE);
 }
 
+PageTableEntry EntryOfTable(GuestPhys table, bool user) {
+  return PageTableEntry{}
+      .set_frame(table.value)
+      .set_user(user)
+      .set_writable(true)
+      .set_present(true);
+}
+
 }  // namespace
 
 absl::Status PageTables::Initialize() {
@@ -61,6 +69,9 @@ absl::StatusOr<GuestPhys> PageTables::NewTable() {
 }
 
 absl::StatusOr<std::uint64_t*> PageTables::TableFor(GuestVirt address, bool user, int lowest) {
+  if (lowest == 1 && large_.contains(SpanNumber(address, 1))) {
+    ClearLarge({address, address + kPageSize});  // the leaf gives way to the table
+  }
   Level& wanted = LevelOf(lowest);
   if (auto known = wanted.find(SpanNumber(address, lowest)); known != wanted.end()) {
     return Table(known->second);
@@ -74,12 +85,8 @@ absl::StatusOr<std::uint64_t*> PageTables::TableFor(GuestVirt address, bool user
       absl::StatusOr<GuestPhys> fresh = NewTable();
       if (!fresh.ok()) return fresh.status();
       child = below.emplace(number, *fresh).first;
-      if (level == 2) large_.erase(number);  // the leaf gives way to the table
-      StoreEntry(Table(table) + TableIndex(address.value, level), PageTableEntry{}
-                                                                      .set_frame(fresh->value)
-                                                                      .set_user(user)
-                                                                      .set_writable(true)
-                                                                      .set_present(true));
+      StoreEntry(Table(table) + TableIndex(address.value, level),
+                 EntryOfTable(*fresh, user));
     }
     table = child->second;
   }
@@ -102,6 +109,7 @@ absl::Status PageTables::ShowLeafTable(GuestVirt span, GuestVirt address) {
   if (absl::StatusOr<std::uint64_t*> leaf = LeafTable(span, /*user=*/true); !leaf.ok()) {
     return leaf.status();
   }
+  shown_.insert(SpanNumber(span, 1));
   return MapSupervisor(address, LevelOf(1).at(SpanNumber(span, 1)), /*writable=*/true,
                        /*execute=*/false);
 }
@@ -126,7 +134,8 @@ absl::Status PageTables::MapSpan(const GuestRange& range, GuestPhys first_frame,
 }
 
 bool PageTables::MapLargeSpan(GuestVirt span, GuestPhys first_frame, PageTableEntry rights) {
-  if (LevelOf(1).contains(SpanNumber(span, 1))) return false;
+  const std::uint64_t number = SpanNumber(span, 1);
+  if (shown_.contains(number)) return false;
   absl::StatusOr<std::uint64_t*> directory = TableFor(span, /*user=*/true, 2);
   if (!directory.ok()) return false;
   const PageTableEntry leaf = rights.set_frame(first_frame.value)
@@ -139,7 +148,9 @@ bool PageTables::MapLargeSpan(GuestVirt span, GuestPhys first_frame, PageTableEn
     StoreEntry(slot, leaf);
     ++entries_written_;
   }
-  large_.insert(SpanNumber(span, 1));
+  large_.insert(number);
+  // Who remembers the table finds there what the leaf says: all that it has is of the same mapping.
+  if (auto table = LevelOf(1).extract(number)) covered_.insert(std::move(table));
   return true;
 }
 
@@ -153,7 +164,18 @@ void PageTables::ClearLarge(const GuestRange& range) {
   const GuestVirt last{range.end.value - 1};
   const auto first = large_.lower_bound(SpanNumber(range.start, 1));
   const auto end = large_.upper_bound(SpanNumber(last, 1));
-  for (auto span = first; span != end; ++span) StoreEntry(LargeSlot(*span), PageTableEntry{});
+  for (auto span = first; span != end; ++span) {
+    auto table = covered_.extract(*span);
+    if (!table) {
+      StoreEntry(LargeSlot(*span), PageTableEntry{});
+      continue;
+    }
+    // First its entries: a processor may remember where it is.
+    std::uint64_t* const entries = Table(table.mapped());
+    for (unsigned i = 0; i < kEntriesPerTable; ++i) StoreEntry(entries + i, PageTableEntry{});
+    StoreEntry(LargeSlot(*span), EntryOfTable(table.mapped(), /*user=*/true));
+    LevelOf(1).insert(std::move(table));
+  }
   large_.erase(first, end);
 }
 
@@ -201,6 +223,8 @@ void PageTables::ForEachPresent(const GuestRange& range,
 
 void PageTables::Detach() {
   large_.clear();
+  covered_.clear();
+  shown_.clear();
   for (unsigned i = 0; i < kFirstSupervisorIndex; ++i) {
     StoreEntry(Table(root_) + i, PageTableEntry{});
   }

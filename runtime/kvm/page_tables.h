@@ -3,8 +3,8 @@
 // Pure memory work plus arena growth; knows nothing of VMAs. Tables once linked stay linked:
 // a shadow-paging host does not notice a relinked table. Leaves are 4 KiB. Entries are
 // written with one atomic store, since vCPUs set accessed and dirty bits meanwhile. Not
-// thread-safe: Mmu's lock. On two-dimensional paging a span without a table of its own can also be one
-// 2 MiB leaf, which is taken away whole.
+// thread-safe: Mmu's lock. On two-dimensional paging a span can also be one 2 MiB leaf, which is taken away
+// whole.
 //
 // Where a table lies is remembered here and never read back from the arena: a program in ring 0 can
 // rewrite its page tables, and must not lead the host by them. Words of leaf tables are read, but only
@@ -40,8 +40,10 @@ class PageTables {
   // writable and no_execute; present is implied. ResourceExhausted: no memory for tables.
   absl::Status MapSpan(const GuestRange& range, GuestPhys first_frame,
                        dune::x86::PageTableEntry rights);
-  // Maps a whole 2 MiB span by one leaf; false: it has a table already, or there is no memory for those
-  // above it. `first_frame` is aligned as the span.
+  // Maps a whole 2 MiB span by one leaf; false: ring 0 is shown its table, or there is no memory for those
+  // above it. `first_frame` is aligned as the span. A table that is there already, as of memory that has grown
+  // until it is all of the span, is put aside until the leaf goes; its entries must map the same. Not on shadow
+  // paging.
   bool MapLargeSpan(GuestVirt span, GuestPhys first_frame, dune::x86::PageTableEntry rights);
   // How many spans are mapped so now.
   std::size_t large_spans() const { return large_.size(); }
@@ -84,6 +86,8 @@ class PageTables {
   Vm& vm_;
   GuestPhys root_;
   std::array<Level, 3> levels_;         // 1, 2, 3
+  Level covered_;                       // tables of spans that are one leaf now
+  absl::btree_set<std::uint64_t> shown_;  // spans whose tables ring 0 is shown
   absl::btree_set<std::uint64_t> large_;  // spans, by number, that are one leaf
   std::uint64_t entries_written_ = 0;
   std::uint64_t next_ = 0;              // arena offset of the next table

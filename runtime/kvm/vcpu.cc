@@ -243,9 +243,11 @@ void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
                       features_.xsave_size + sizeof(abi::kMagic2) <= DUNE_SCRATCH_INITIAL;
   traps.handler = usable ? handler.address : 0;
   if (!usable) return;
+  traps.opening = handler.opening;
   traps.restorer = handler.restorer;
   traps.blocks = handler.blocks;
   traps.stack = handler.alternate_stack;
+  traps.switches = handler.switches_stack ? 1 : 0;
   traps.state_size = features_.xsave_size;
   traps.features = features_.xcr0;
 }
@@ -585,7 +587,9 @@ VmExit Vcpu::Decode() const {
 }
 
 Vcpu::Step Vcpu::RunOnce(Registers& registers) {
+  mmu_.flushes().Enter(visit_, state().reductions);
   const int result = vm_.api().Run(vcpu_.get());
+  mmu_.flushes().Leave();
   run().kvm_dirty_regs = 0;
   has_system_registers_ = !leaves_system_registers_;
   if (!IsHypercallOfImage(result)) {
@@ -611,6 +615,10 @@ Vcpu::Step Vcpu::RunOnce(Registers& registers) {
           [&](const AnsweredExit&) -> Step {
             ReadAfterSyscall(registers);
             return Exit{Interrupted{}};
+          },
+          [&](const FlushExit&) -> Step {
+            mmu_.flushes().Flush();
+            return Resume{};
           },
           [&](const UserPortExit& exit) { return OnUserPort(exit, registers); },
           [&](const UserInvalidExit& exit) { return OnUserInvalid(exit, registers); },

@@ -155,6 +155,7 @@ class Vcpu final : public runtime::EngineThread {
   BackingCheck next_check_ = BackingCheck::kAssume;
   std::array<Counter, kVcpuEvents> events_;
   runtime::OwnState lent_;
+  TranslationFlushes::Visit visit_;
   bool has_system_registers_ = true;  // the run area's are the vCPU's
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
   unsigned fruitless_faults_ = 0;  // page faults in a row at pages that were there

@@ -66,13 +66,6 @@ bool IsEngineMemory(const Backing& backing) {
   return backing.name.compare(0, 14, "anon_inode:kvm") == 0;
 }
 
-std::shared_ptr<const Backing> Named(std::string name) {
-  if (name.empty()) return nullptr;
-  auto backing = std::make_shared<Backing>();
-  backing->name = std::move(name);
-  return backing;
-}
-
 // The page-aligned range of a call, or nothing when it is empty, unaligned or wraps.
 std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length) {
   const std::uint64_t bytes = PageUp(length);
@@ -530,6 +523,7 @@ SyscallResult AddressSpace::Break(std::uint64_t address) {
   if (address < heap_start_.value || !memory_.Contains(address, 0)) return FromAddress(heap_end_);
   const GuestVirt old_end{PageUp(heap_end_.value)};
   const GuestVirt new_end{PageUp(address)};
+  if (new_end != old_end) ++heap_moves_;
   if (new_end < old_end) {
     if (!UnmapLocked({new_end, old_end}).ok()) return FromAddress(heap_end_);
   } else if (new_end > old_end) {

@@ -33,6 +33,13 @@
 
 namespace dunebox::memory {
 
+// Where the pool is while it is open: each as long as MemoryPool says, from where a leaf table begins, in one GiB.
+struct PoolRanges {
+  GuestRange mappings;
+  GuestRange heap;        // empty: brk is the host's
+  GuestVirt heap_lowest, heap_end;
+};
+
 // An engine that keeps translations of guest memory. Called with the address space locked
 // exclusively, so it must not call back.
 class MappingObserver {
@@ -46,9 +53,10 @@ class MappingObserver {
   // What an engine shares with its guest side of the memory that this hands out by itself; null where it
   // does not. Its states are set before OpenPool and believed only as far as the pool goes.
   virtual abi::MemoryPool* Pool() { return nullptr; }
-  // From now on, until somebody sets `pages` to 0, the guest side hands out this range.
-  virtual absl::Status OpenPool(const GuestRange& range) {
-    (void)range;
+  // From now on, until somebody sets `pages` to 0, the guest side hands out these ranges.
+  // `opening` tells it from earlier times.
+  virtual absl::Status OpenPool(const PoolRanges& ranges, std::uint64_t opening) {
+    (void)ranges, (void)opening;
     return absl::UnimplementedError("no memory pool");
   }
 };
@@ -114,23 +122,45 @@ class AddressSpace {
 
   // ---- the memory pool (memory_pool.cc) ----
   // While it is open the guest's ring 0 maps and unmaps memory in a part of the address space, and the map
-  // says nothing of that part. Only while one thread alone uses this address space; and nobody but the
-  // functions named here may look at the guest's memory or be called, unless it is closed before.
+  // says nothing of that part. Who looks at guest memory there, or calls anything but the functions named
+  // here, does so between BeginUse and EndUse: then it is closed.
 
-  // Opens it where there is one. False: it cannot be, for now or ever.
-  bool OpenPool();
+  // Decides where it will be, so that memory that is mapped from now on can be in it.
+  void PlacePool();
+  // Opens it where there is one and nobody needs it closed. False: it cannot be, for now or ever.
+  // `heap`: may brk be ring 0's, too?
+  enum class PoolsHeap : std::uint8_t { kNo, kYes };
+  bool OpenPool(PoolsHeap heap = PoolsHeap::kNo);
+  // Closes it until the same thread calls EndUse; how much has been answered, as ClosePool.
+  std::uint64_t BeginUse();
+  void EndUse();
   // Makes map and host mappings what ring 0 has made of the pool. Returns how much has been answered there
   // since it was opened; nothing happens, and 0, when it is closed.
   std::uint64_t ClosePool();
-  bool HasOpenPool() const { return pool_is_open_.load(std::memory_order_relaxed); }
-  // Whether the pool lies there when it is open.
-  bool IsPoolsPlace(GuestVirt address) const { return pool_range_.Contains(address); }
-  // Whether the pool is open and has anything of the range.
-  bool IsInOpenPool(const GuestRange& range) const {
-    return HasOpenPool() && pool_range_.Overlaps(range);
+  bool HasOpenPool() const { return pool_is_open_.load(); }
+  // How often it has been opened; ring 0 may tell by it whether something is older than that.
+  std::uint64_t pool_opening() const { return pool_opening_.load(); }
+  // Where memory that is mapped lies in the pool whenever it is open; nothing before that is known.
+  std::optional<GuestRange> PoolsPlace() const {
+    if (!pool_is_placed_.load(std::memory_order_acquire)) return std::nullopt;
+    return pool_range_;
   }
-  // The page of the open pool at `address`; nothing if it is not the pool's.
+  // Whether the pool can have anything at the address when it is open.
+  bool IsPoolsPlace(GuestVirt address) const {
+    std::shared_lock lock(mutex_);
+    return pool_range_.Contains(address) || heap_window_.Contains(address);
+  }
+  // Where ring 0 has the heap at the moment; empty: nowhere.
+  GuestRange OpenHeap() const {
+    std::shared_lock lock(mutex_);
+    return HasOpenPool() ? lent_heap_ : GuestRange{};
+  }
+  // The page of the open pool at `address`; nothing if it is not the pool's. Within WithVma it stays open or
+  // closed.
   std::optional<PoolPage> FindInOpenPool(GuestVirt address) const;
+  // Whether the pool is open, and what the range has of it is memory that the program may read and write and
+  // that the host has just so, or the host's own.
+  bool PoolHolds(const GuestRange& range) const;
   // The kernel is about to know more of the range than the map does (locked, not for fork, ...): if it is
   // the pool's, that is never opened again.
   void KeepFromPool(const GuestRange& range);
@@ -139,7 +169,11 @@ class AddressSpace {
   // lock knows its writer by the thread id, which is another one there.
   void LockForFork() { mutex_.lock(); }
   void UnlockInParent() { mutex_.unlock(); }
-  void UnlockInChild() { std::construct_at(&mutex_); }
+  // Of the threads that want the pool closed there is only the one that forked.
+  void UnlockInChild() {
+    std::construct_at(&mutex_);
+    if (users_.load() > 1) users_.store(1);
+  }
 
   // Where the heap begins; the loader sets it once, after the program's image.
   void SetHeapStart(GuestVirt start);
@@ -183,10 +217,24 @@ class AddressSpace {
   void CountOut(const GuestRange& range);
   std::optional<GuestVirt> FindGap(std::uint64_t length, std::uint64_t alignment) const;
   void ChoosePoolLocked();
-  using PoolStates = std::array<std::uint8_t, abi::MemoryPool::kPages>;
+  using PoolStates = std::array<std::uint8_t, abi::MemoryPool::kAllPages>;
+  // A range of the pool, by the number of its first page.
+  struct PoolPart {
+    GuestRange range;
+    std::uint64_t first;
+    bool is_heap() const { return first != 0; }
+  };
+  std::array<PoolPart, 2> PoolPartsLocked() const;
+  void ChooseHeapLocked();
+  const std::uint8_t* PoolStateAt(GuestVirt address) const;
+  template <typename Visit>
+  void ForEachRunLocked(const PoolStates& states, Visit visit) const;
+  template <typename StateOfVma>
+  void EnterMappingsLocked(PoolStates& states, StateOfVma state_of) const;
+  static std::uint8_t StateOfLocked(const Vma& vma, const PoolPart& part);
   bool BackPoolLocked(const PoolStates& states);
   void TakePoolBackLocked();
-  void TakeBackRunLocked(const GuestRange& run, std::uint8_t state);
+  void TakeBackRunLocked(const PoolPart& part, const GuestRange& run, std::uint8_t state);
   void KeepFromPoolLocked(const GuestRange& range);
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
@@ -204,8 +252,14 @@ class AddressSpace {
   hostcalls::LimitNotes* notes_ = nullptr;  // null: nobody is told
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
   GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen
+  GuestRange heap_window_;    // the same of the heap's end
+  GuestRange lent_heap_;      // heap_window_ or empty: at the last opening
+  unsigned heap_moves_ = 0;   // of its end, by the host
   abi::MemoryPool* pool_ = nullptr;  // of the engine that has it open
   std::atomic<bool> pool_is_open_ = false;
+  std::atomic<bool> pool_is_placed_ = false;  // pool_range_ is, and does not change any more
+  std::atomic<std::uint64_t> pool_opening_ = 0;
+  std::atomic<int> users_ = 0;  // who want it closed
   bool pool_is_retired_ = false;
 };
 

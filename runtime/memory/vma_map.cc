@@ -8,6 +8,13 @@
 
 namespace dunebox::memory {
 
+std::shared_ptr<const Backing> Named(std::string name) {
+  if (name.empty()) return nullptr;
+  auto backing = std::make_shared<Backing>();
+  backing->name = std::move(name);
+  return backing;
+}
+
 Protection Protection::FromProt(int prot) {
   return {.read = (prot & PROT_READ) != 0,
           .write = (prot & PROT_WRITE) != 0,

@@ -46,6 +46,9 @@ struct Backing {
   bool operator==(const Backing&) const = default;
 };
 
+// Of anonymous memory with that name; null for none.
+std::shared_ptr<const Backing> Named(std::string name);
+
 struct Vma {
   GuestRange range;
   Protection protection;

@@ -86,8 +86,11 @@ void FinishThread(GuestThread& thread) {
   // A process is counted until its parent has waited for it.
   runtime::TaskSlots* const tasks = thread.owner.tasks();
   if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();
-  WalkRobustList(thread);
-  ClearChildTid(thread);
+  {
+    const PoolPause pause(thread);
+    WalkRobustList(thread);
+    ClearChildTid(thread);
+  }
   // A thread of the kernel's own, which KVM may have given this process, would keep it for ever.
   if (is_last) syscall(SYS_exit_group, thread.exit_status);
 }

@@ -23,7 +23,7 @@ void OnSystemCall(GuestThread& thread) {
                                    .arguments = {registers.rdi, registers.rsi, registers.rdx,
                                                  registers.r10, registers.r8, registers.r9}};
   const FutexNotice notice(*thread.engine, request);
-  thread.pool_use.BeforeCall(thread, request.number);
+  thread.pool_use.BeforeCall(thread, request);
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
@@ -42,27 +42,30 @@ constexpr std::uint64_t kJobControl = signals::MaskOf(SIGCONT) | signals::MaskOf
 
 // What the guest may block while the host does not yet. Such a signal is taken by our handler, which
 // stops the engine, and given back to the kernel for this thread: so it has to be one that comes to a
-// handler, and no other thread may be there that could have had it.
+// handler, and no other thread may be there that could have had it. The CPU's own the host never blocks.
 std::uint64_t AddableSignals(const Process& owner) {
-  if (!owner.HasOneThread()) return 0;
+  if (!owner.HasOneThread()) return signals::kSynchronous;
   return (owner.signal_handlers().handled() & ~kJobControl) | signals::kSynchronous;
 }
 
 // What the engine may do about SIGSEGV by itself; nothing while it has no memory to get faults in.
 runtime::FaultHandler LentHandler(const GuestThread& thread) {
+  // Read before the action: whoever changes that closes the pool.
+  const std::uint64_t opening = thread.owner.space().pool_opening();
   if (!thread.owner.space().HasOpenPool() || thread.signal.mask_to_restore) return {};
   const signals::KernelAction action = thread.owner.signal_handlers().Get(SIGSEGV);
   const signals::AlternateStack& stack = thread.signal.alternate_stack;
-  const bool switches = (action.flags & signals::kSaOnStack) != 0 && stack.enabled();
-  if (action.is_default() || action.is_ignore() || switches ||
+  if (action.is_default() || action.is_ignore() ||
       (action.flags & signals::kSaResetHand) != 0 || (stack.flags & signals::kAutoDisarm) != 0) {
     return {};
   }
   const bool defers = (action.flags & signals::kSaNoDefer) == 0;
   return {.address = action.handler,
+          .opening = opening,
           .restorer = action.restorer,
           .blocks = action.mask | (defers ? signals::MaskOf(SIGSEGV) : 0),
-          .alternate_stack = stack};
+          .alternate_stack = stack,
+          .switches_stack = (action.flags & signals::kSaOnStack) != 0 && stack.enabled()};
 }
 
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {

@@ -27,6 +27,7 @@ constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_futex, Answer::kFutex},
     {SYS_mmap, Answer::kMemory},
     {SYS_munmap, Answer::kMemory},
+    {SYS_brk, Answer::kMemory},
     {SYS_mprotect, Answer::kMemory},
     {SYS_madvise, Answer::kMemory},
     {SYS_rt_sigreturn, Answer::kSignalReturn},

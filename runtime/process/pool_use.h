@@ -1,44 +1,73 @@
 // When the guest's ring 0 is lent the memory pool (AddressSpace::OpenPool), and when it is taken back.
 //
-// Before the supervisor does anything for a system call, or writes a signal frame that could lie in it,
-// the pool is closed: what the kernel then finds at a pointer is exactly what the program may use. To
-// open and close it costs a few of the kernel's calls, so it is lent to a process that makes several calls
-// that ring 0 could have answered, or takes faults there, one after the other, and less readily after every time that it was for little.
-// Only a process with one thread, in memory of its own.
+// Before the supervisor or the kernel may look at memory there, for a system call or a signal frame, the pool is
+// closed, and stays so until that is over: what the kernel finds at a pointer is exactly what the program may use.
+// Calls whose pointers all lead elsewhere, or with a single thread to what the program may read and write, leave it
+// open; so do threads that sleep in one. To open and close it costs
+// a few of the kernel's calls, so it is lent to a process when a thread of it makes several calls that ring 0
+// could have answered, or takes faults there, one after the other, and less readily after every time that it was
+// for little. Never in memory that a vforked child shares.
 //
-//   thread.pool_use.BeforeCall(thread, request.number);
+//   thread.pool_use.BeforeCall(thread, request);
 //   ...
 //   thread.pool_use.AfterCall(thread, request);
 #ifndef DUNEBOX_RUNTIME_PROCESS_POOL_USE_H_
 #define DUNEBOX_RUNTIME_PROCESS_POOL_USE_H_
 
-#include <cstdint>
+#include <atomic>
+#include <optional>
+#include <utility>
 
 #include "hostcalls/dispatch/caller.h"
 #include "runtime/engine.h"
+#include "runtime/memory/address_space.h"
 
 namespace dunebox::process {
 
 class GuestThread;
 
+// How much a process's pool has been worth. Any thread's to change; a lost change is no harm.
+class PoolWorth {
+ public:
+  // As many calls of the kind in a row until it is opened.
+  unsigned needed() const { return needed_.load(std::memory_order_relaxed); }
+  // It was closed after so many answers.
+  void OnClose(std::uint64_t answered);
+
+ private:
+  static constexpr unsigned kLeastRow = 2;
+  static constexpr unsigned kLongestRow = 256;
+  std::atomic<unsigned> needed_ = kLeastRow;
+};
+
+// The pool is closed as long as one of these exists.
+class PoolPause {
+ public:
+  explicit PoolPause(GuestThread& thread);
+  PoolPause(PoolPause&& other) : space_(std::exchange(other.space_, nullptr)) {}
+  PoolPause& operator=(PoolPause&&) = delete;
+  ~PoolPause() {
+    if (space_ != nullptr) space_->EndUse();
+  }
+
+ private:
+  memory::AddressSpace* space_;
+};
+
 class PoolUse {
  public:
-  void BeforeCall(GuestThread& thread, std::uint64_t number);
+  void BeforeCall(GuestThread& thread, const hostcalls::Request& request);
   void AfterCall(GuestThread& thread, const hostcalls::Request& request);
-  // Closes the pool unless the stack that a signal's frame is on, or will be, lies elsewhere.
-  void CloseForFrame(GuestThread& thread);
+  // For as long as a signal's frame is written or read; none where its stack lies elsewhere.
+  std::optional<PoolPause> PauseForFrame(GuestThread& thread) const;
   // A fault has been delivered: for one in memory that ring 0 could have had it counts as a call.
   void AfterFault(GuestThread& thread, const runtime::Fault& fault);
 
  private:
-  void Close(GuestThread& thread);
   void OpenAfterRow(GuestThread& thread);
 
-  static constexpr unsigned kLeastRow = 2;
-  static constexpr unsigned kLongestRow = 256;
-
-  unsigned row_ = 0;              // calls of the kind without another between
-  unsigned needed_ = kLeastRow;   // as many until the pool is opened
+  std::optional<PoolPause> call_;  // of the call that is being made
+  unsigned row_ = 0;               // calls of the kind without one between that needs the pool closed
 };
 
 }  // namespace dunebox::process

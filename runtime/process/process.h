@@ -17,6 +17,7 @@
 #include "runtime/process/denial_report.h"
 #include "runtime/process/machine.h"
 #include "runtime/process/observers.h"
+#include "runtime/process/pool_use.h"
 #include "runtime/process/session_state.h"
 #include "runtime/signals/action.h"
 
@@ -64,6 +65,8 @@ class Process final : public hostcalls::ProcessView {
   // Does it run in its parent's memory?
   bool is_vforked() const { return is_vforked_; }
 
+  PoolWorth& pool_worth() { return pool_worth_; }
+
   // Threads of this process. A forked child, which inherits this object, has one.
   void BeginThread();
   // True for the last one.
@@ -83,6 +86,7 @@ class Process final : public hostcalls::ProcessView {
   signals::SignalHandlers signal_handlers_;
   const hostcalls::Dispatcher dispatcher_;
   const bool is_vforked_;
+  PoolWorth pool_worth_;
   // In the upper half the pid for which the lower half counts.
   std::atomic<std::uint64_t> threads_{0};
 };

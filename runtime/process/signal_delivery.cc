@@ -1,5 +1,6 @@
 #include "runtime/process/signal_delivery.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,7 @@ constexpr std::uint64_t kIgnoredByDefault =
 bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo_t& info,
                   const signals::TrapInfo& trap) {
   SignalState& state = thread.signal;
-  thread.pool_use.CloseForFrame(thread);
+  const std::optional<PoolPause> pause = thread.pool_use.PauseForFrame(thread);
   const std::uint64_t mask_to_restore = state.mask_to_restore.value_or(state.mask);
   if (!signals::PushFrame({.registers = &thread.registers,
                            .engine = thread.engine.get(),

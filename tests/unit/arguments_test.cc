@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <limits.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -144,6 +145,28 @@ TEST(CheckArguments, RuntimeDescriptorsDoNotExist) {
       EXPECT_EQ(Check(RowOf(argument), {fd}), 0);
     }
   }
+}
+
+TEST(MayTouch, OnlyTheBytesThatTheKindsTellOf) {
+  constexpr GuestRange kPlace{GuestVirt{0x10000}, GuestVirt{0x20000}};
+  const auto touches = [&](std::uint64_t number, ArgumentValues values) {
+    return MayTouch(*FindRow(number), values,
+                    [&](const GuestRange& range) { return kPlace.Overlaps(range); });
+  };
+  EXPECT_FALSE(touches(SYS_getppid, {}));
+  EXPECT_FALSE(touches(SYS_read, {0, 0x20000, 0x1000}));
+  EXPECT_FALSE(touches(SYS_read, {0, 0xf000, 0x1000}));
+  EXPECT_TRUE(touches(SYS_read, {0, 0xf000, 0x1001}));
+  EXPECT_TRUE(touches(SYS_read, {0, 0x1ffff, 1}));
+  EXPECT_TRUE(touches(SYS_read, {0, 8, ~std::uint64_t{0}}));
+  // A descriptor that looks like an address; a null pointer.
+  EXPECT_FALSE(touches(SYS_close, {0x10000}));
+  EXPECT_FALSE(touches(SYS_nanosleep, {0x8000, 0}));
+  EXPECT_TRUE(touches(SYS_nanosleep, {0x8000, 0x10000}));
+  // What is behind these is not known without a look.
+  EXPECT_TRUE(touches(SYS_writev, {0, 0x8000, 1}));
+  EXPECT_TRUE(touches(SYS_stat, {0x8000, 0x9000}));
+  EXPECT_TRUE(touches(SYS_sendmsg, {0, 0x8000, 0}));
 }
 
 TEST(CheckArguments, PlainNumbersMayBeAnything) {

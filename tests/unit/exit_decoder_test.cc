@@ -28,6 +28,7 @@ std::string NameOf(const VmExit& exit) {
       return user.privileged ? "user privileged" : "user invalid";
     }
     std::string operator()(const InterruptedExit&) const { return "interrupted"; }
+    std::string operator()(const FlushExit&) const { return "flush"; }
     std::string operator()(const FailedExit& failed) const {
       EXPECT_GT(failed.reason.size(), 10u);
       return "failed";
@@ -71,6 +72,10 @@ TEST(ExitDecoder, AHypercallCountsFromItsOwnStubOnly) {
       {0, entry + 2, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL, "syscall"},
       {0, answered, KVM_EXIT_IO_OUT, DUNE_PORT_ANSWERED, "answered"},
       {0, answered, KVM_EXIT_IO_OUT, DUNE_PORT_SYSCALL, "failed"},
+      {0, kStubs.flush_out.value + 2, KVM_EXIT_IO_OUT, DUNE_PORT_FLUSH, "flush"},
+      {0, answered, KVM_EXIT_IO_OUT, DUNE_PORT_FLUSH, "failed"},
+      {0, kStubs.flush_out.value, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "failed"},
+      {3, kStubs.flush_out.value, KVM_EXIT_IO_OUT, DUNE_PORT_FLUSH, "user out 212"},
       {0, entry, KVM_EXIT_IO_OUT, DUNE_PORT_ANSWERED, "failed"},
       // The right port at the wrong place.
       {0, trap + 1, KVM_EXIT_IO_OUT, DUNE_PORT_TRAP, "failed"},

@@ -6,14 +6,17 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/memory/address_space.h"
@@ -36,9 +39,13 @@ class Translations {
   void Map(std::uint64_t page, bool writable) { entries_[page] = writable; }
   void Drop(std::uint64_t page) { EXPECT_EQ(entries_.erase(page), 1u); }
   void Zero(std::uint64_t page) {
-    EXPECT_TRUE(entries_.at(page)) << "would fault in ring 0";
-    std::memset(reinterpret_cast<void*>(start_ + page * kPageSize), 0, kPageSize);
+    EXPECT_FALSE(IsMapped(page)) << "another thread could see it half done";
+    const std::uint64_t at = page < MemoryPool::kPages
+                                 ? start_ + page * kPageSize
+                                 : heap_ + (page - MemoryPool::kPages) * kPageSize;
+    std::memset(reinterpret_cast<void*>(at), 0, kPageSize);
   }
+  void SetHeap(std::uint64_t start) { heap_ = start; }
   void Finish() { ++finished_; }
 
   bool Allows(std::uint64_t page, bool write) const {
@@ -52,6 +59,7 @@ class Translations {
 
  private:
   const std::uint64_t start_;
+  std::uint64_t heap_ = 0;
   std::map<std::uint64_t, bool> entries_;  // writable?
   int finished_ = 0;
 };
@@ -61,19 +69,33 @@ class Engine final : public MappingObserver {
  public:
   void Forget(const GuestRange& range) override {
     if (!translations_) return;
-    const std::uint64_t first = std::max(range.start, range_.start) - range_.start;
-    const std::uint64_t end = std::min(range.end, range_.end) - range_.start;
-    if (range.Overlaps(range_)) translations_->Clear(first / kPageSize, end / kPageSize);
+    const auto clear = [&](const GuestRange& part, std::uint64_t number) {
+      const std::uint64_t first = std::max(range.start, part.start) - part.start;
+      const std::uint64_t end = std::min(range.end, part.end) - part.start;
+      if (range.Overlaps(part)) {
+        translations_->Clear(number + first / kPageSize, number + end / kPageSize);
+      }
+    };
+    clear(range_, 0);
+    clear(heap_, MemoryPool::kPages);
   }
   bool NeedsHostInvalidation() const override { return true; }
   MemoryPool* Pool() override { return offers ? pool_.get() : nullptr; }
-  absl::Status OpenPool(const GuestRange& range) override {
+  absl::Status OpenPool(const PoolRanges& ranges, std::uint64_t opening) override {
+    const GuestRange& range = ranges.mappings;
     if (refuses) return absl::InternalError("refused");
     if (!translations_) translations_.emplace(range.start.value);
+    translations_->SetHeap(ranges.heap.start.value);
     range_ = range;
+    heap_ = ranges.heap;
+    pool_->heap_start = heap_.start.value;
+    pool_->heap_pages = heap_.empty() ? 0 : MemoryPool::kHeapPages;
+    pool_->heap_lowest = ranges.heap_lowest.value;
+    pool_->heap_end = ranges.heap_end.value;
     pool_->start = range.start.value;
     pool_->pages = pool_->free_end = MemoryPool::kPages;
     pool_->answered = 0;
+    pool_->opening = opening;
     return absl::OkStatus();
   }
 
@@ -82,7 +104,9 @@ class Engine final : public MappingObserver {
   }
   // An access of the program's: false if it becomes a signal.
   bool Touch(std::uint64_t address, bool write) {
-    const std::uint64_t page = (address - pool_->start) / kPageSize;
+    const std::uint64_t page = heap_.Contains(GuestVirt{address})
+                                   ? MemoryPool::kPages + (address - pool_->heap_start) / kPageSize
+                                   : (address - pool_->start) / kPageSize;
     if (translations_->Allows(page, write)) return true;
     const std::uint64_t error = 4u | (write ? 2u : 0u) | (translations_->IsMapped(page) ? 1u : 0u);
     if (!abi::PoolCalls(*pool_, *translations_).Fault(page, error)) return false;
@@ -99,7 +123,7 @@ class Engine final : public MappingObserver {
  private:
   std::unique_ptr<MemoryPool> pool_ = std::make_unique<MemoryPool>();
   std::optional<Translations> translations_;
-  GuestRange range_;
+  GuestRange range_, heap_;
 };
 
 class MemoryPoolTest : public ::testing::Test {
@@ -331,7 +355,7 @@ TEST_F(MemoryPoolTest, WrongStatesTouchNothingThatIsNotThePools) {
   const std::uint64_t code = HostMap(kPageSize, PROT_READ | PROT_EXEC);
   ASSERT_TRUE(space_.OpenPool());
   const std::uint64_t page = (code - engine_.range().start.value) / kPageSize;
-  for (std::uint64_t i = 0; i < MemoryPool::kPages; ++i) {
+  for (std::uint64_t i = 0; i < MemoryPool::kAllPages; ++i) {
     engine_.pool().state[i] = i == page ? MemoryPool::kStale : MemoryPool::kHost | 0xe0;
   }
   space_.ClosePool();
@@ -388,6 +412,218 @@ TEST_F(MemoryPoolTest, WithoutAnEngineThatHasOneThereIsNoPool) {
   space_.SetObserver(nullptr);
   EXPECT_FALSE(space_.OpenPool());
   EXPECT_EQ(space_.ClosePool(), 0u);
+}
+
+// A heap whose end moves often, by the host at first.
+class HeapTest : public MemoryPoolTest {
+ protected:
+  HeapTest() {
+    space_.SetHeapStart(space_.FindFree(64 << 20));
+    start_ = static_cast<std::uint64_t>(space_.Break(0).value());
+    for (int move = 1; move <= 5; ++move) SetEnd(start_ + static_cast<std::uint64_t>(move) * kPageSize);
+  }
+  void SetEnd(std::uint64_t address) {
+    ASSERT_EQ(space_.Break(address).value(), static_cast<std::int64_t>(address));
+  }
+  std::int64_t Brk(std::uint64_t address) { return engine_.Call({SYS_brk, address, 0, 0, 0, 0, 0}); }
+  bool OpenWithHeap() { return space_.OpenPool(AddressSpace::PoolsHeap::kYes); }
+  std::uint64_t start_ = 0;
+};
+
+TEST_F(HeapTest, ItsEndMovesAgainstAModelAndTheHostFindsItThere) {
+  std::mt19937 random(5);
+  std::map<std::uint64_t, std::uint64_t> model;  // values by page
+  std::uint64_t end = start_ + 5 * kPageSize, answered = 0;
+  ASSERT_TRUE(OpenWithHeap());
+  for (int step = 0; step < 10'000; ++step) {
+    const std::uint64_t what = random() % 100;
+    if (what < 40) {
+      const std::uint64_t to = start_ + random() % (100 * kPageSize);
+      std::int64_t result = Brk(to);
+      if (result == kAskHost) {
+        space_.ClosePool();
+        result = space_.Break(to).value();
+        ASSERT_TRUE(OpenWithHeap());
+      } else {
+        ++answered;
+      }
+      ASSERT_EQ(result, static_cast<std::int64_t>(to));
+      end = to;
+      model.erase(model.lower_bound(PageUp(end)), model.end());
+    } else if (what < 98) {
+      const std::uint64_t at = start_ + random() % 110 * kPageSize;
+      ASSERT_EQ(engine_.Touch(at, true), at < PageUp(end)) << std::hex << at;
+      if (at >= PageUp(end)) continue;
+      auto& word = *reinterpret_cast<std::uint64_t*>(at);
+      ASSERT_EQ(word, model[at]);
+      word = model[at] = random();
+    } else {
+      space_.ClosePool();
+      ASSERT_EQ(space_.Break(0).value(), static_cast<std::int64_t>(end));
+      const GuestRange all{GuestVirt{start_}, GuestVirt{start_ + 110 * kPageSize}};
+      std::vector<int> expected(110, -1);
+      std::fill_n(expected.begin(), (PageUp(end) - start_) / kPageSize, PROT_READ | PROT_WRITE);
+      ASSERT_EQ(GuestsRights(space_, all), expected);
+      ASSERT_EQ(KernelsRights(all), expected);
+      const auto name = [](const Vma* vma) {
+        return vma != nullptr && vma->backing != nullptr ? vma->backing->name : std::string();
+      };
+      ASSERT_EQ(space_.WithVma(GuestVirt{PageUp(end) - 1}, name), end > start_ ? "[heap]" : "");
+      ASSERT_TRUE(OpenWithHeap());
+    }
+  }
+  EXPECT_GT(answered, 2'000u);
+}
+
+TEST_F(HeapTest, OnlyMovesWithinItsRangeAndOverFreeMemoryAreAnswered) {
+  const auto in_the_way = space_.Map({.address = PageUp(start_) + 50 * kPageSize,
+                                      .length = kPageSize,
+                                      .prot = PROT_READ,
+                                      .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED});
+  ASSERT_TRUE(in_the_way.ok());
+  ASSERT_TRUE(OpenWithHeap());
+  const std::uint64_t end = engine_.pool().heap_end;
+  EXPECT_EQ(Brk(0), static_cast<std::int64_t>(end));
+  EXPECT_EQ(Brk(start_ - 1), static_cast<std::int64_t>(end));
+  EXPECT_EQ(Brk(~0UL), kAskHost);
+  EXPECT_EQ(Brk(engine_.pool().heap_start + (MemoryPool::kHeapPages + 1) * kPageSize), kAskHost);
+  EXPECT_EQ(Brk(start_ + 51 * kPageSize), kAskHost);
+  EXPECT_EQ(engine_.pool().heap_end, end);
+  EXPECT_EQ(Brk(start_ + 50 * kPageSize), static_cast<std::int64_t>(start_ + 50 * kPageSize));
+  EXPECT_FALSE(engine_.Touch(start_ + 50 * kPageSize, true));
+  EXPECT_EQ(space_.OpenHeap().start.value, engine_.pool().heap_start);
+  space_.ClosePool();
+  EXPECT_TRUE(space_.OpenHeap().empty());
+  // Not for several threads.
+  ASSERT_TRUE(space_.OpenPool());
+  EXPECT_EQ(Brk(start_ + 49 * kPageSize), kAskHost);
+}
+
+// Ring 0's word for where the heap ends is taken only in the range that it was lent.
+TEST_F(HeapTest, AWrongEndIsNotBelieved) {
+  for (const std::uint64_t wrong : {std::uint64_t{0}, start_ - 1, start_ + (64 << 20), ~0UL}) {
+    ASSERT_TRUE(OpenWithHeap());
+    engine_.pool().heap_end = wrong;
+    space_.ClosePool();
+    EXPECT_EQ(space_.Break(0).value(), static_cast<std::int64_t>(start_ + 5 * kPageSize));
+  }
+}
+
+TEST_F(MemoryPoolTest, AHeapThatHardlyMovesIsTheHosts) {
+  space_.SetHeapStart(space_.FindFree(64 << 20));
+  const auto start = static_cast<std::uint64_t>(space_.Break(0).value());
+  ASSERT_TRUE(space_.Break(start + kPageSize).ok());
+  ASSERT_TRUE(space_.OpenPool(AddressSpace::PoolsHeap::kYes));
+  EXPECT_TRUE(space_.OpenHeap().empty());
+  EXPECT_EQ(engine_.pool().heap_pages, 0u);
+}
+
+TEST_F(MemoryPoolTest, WhoeverUsesMemoryKeepsItClosed) {
+  ASSERT_TRUE(space_.OpenPool());
+  const std::uint64_t opening = space_.pool_opening();
+  EXPECT_EQ(engine_.pool().opening, opening);
+  EXPECT_GT(Mmap(kPageSize, PROT_READ), 0);
+  EXPECT_EQ(space_.BeginUse(), 1u);
+  EXPECT_EQ(engine_.pool().pages, 0u);
+  EXPECT_EQ(space_.BeginUse(), 0u);
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  ASSERT_TRUE(space_.OpenPool());
+  EXPECT_GT(space_.pool_opening(), opening);
+}
+
+// Only the thread that forks is in the child, and the call that it makes.
+TEST_F(MemoryPoolTest, OtherThreadsUsesAreNotAForkedChilds) {
+  ASSERT_TRUE(space_.OpenPool());
+  for (int user = 0; user < 3; ++user) space_.BeginUse();
+  space_.LockForFork();
+  space_.UnlockInChild();
+  EXPECT_FALSE(space_.OpenPool());
+  space_.EndUse();
+  EXPECT_TRUE(space_.OpenPool());
+}
+
+TEST_F(MemoryPoolTest, HoldsWhatTheKernelMayUseAsItIs) {
+  const std::uint64_t code = HostMap(kPageSize, PROT_READ | PROT_EXEC);
+  ASSERT_TRUE(space_.OpenPool());
+  const auto mine = static_cast<std::uint64_t>(Mmap(3 * kPageSize, PROT_READ | PROT_WRITE));
+  const auto holds = [&](std::uint64_t start, std::uint64_t bytes) {
+    return space_.PoolHolds({GuestVirt{start}, GuestVirt{start + bytes}});
+  };
+  EXPECT_TRUE(holds(mine, 3 * kPageSize));
+  EXPECT_TRUE(holds(mine + 7, 1));
+  EXPECT_TRUE(holds(mine + kPageSize - 1, 2));
+  EXPECT_FALSE(holds(mine, 0));
+  EXPECT_TRUE(holds(code, 8));  // by its own rights
+  EXPECT_FALSE(holds(mine - 1, 2));
+  ASSERT_EQ(Mprotect(mine + kPageSize, kPageSize, PROT_READ), 0);
+  EXPECT_FALSE(holds(mine + kPageSize - 1, 2));
+  EXPECT_TRUE(holds(mine + kPageSize - 1, 1));
+  ASSERT_EQ(Madvise(mine, kPageSize, kDontNeed), 0);  // the host has the old bytes still
+  EXPECT_FALSE(holds(mine, 8));
+  EXPECT_TRUE(engine_.Touch(mine, false));
+  EXPECT_TRUE(holds(mine, 8));
+  space_.ClosePool();
+  EXPECT_FALSE(holds(mine, 8));
+}
+
+// Threads of the guest's and threads that open and close it, all at once: nobody gets another's memory, and all
+// find their bytes again.
+TEST_F(MemoryPoolTest, ThreadsShareItByItsLock) {
+  constexpr int kThreads = 3, kRounds = 400;
+  space_.PlacePool();
+  std::mutex engine;  // the model of a processor is for one thread
+  const auto locked = [&](auto call) {
+    for (;;) {
+      const abi::PoolLock lock(engine_.pool(), 64);
+      if (!lock.held()) continue;
+      const std::lock_guard guard(engine);
+      return call();
+    }
+  };
+  ASSERT_TRUE(space_.OpenPool());
+  std::atomic<int> wrong = 0, answered = 0;
+  const auto guest = [&](std::uint64_t mark) {
+    std::mt19937_64 random(mark);
+    for (int round = 0; round < kRounds; ++round) {
+      const std::uint64_t bytes = (1 + random() % 8) * kPageSize;
+      std::int64_t at = locked([&] { return Mmap(bytes, PROT_READ | PROT_WRITE); });
+      if (at == kAskHost) {
+        space_.BeginUse();
+        at = static_cast<std::int64_t>(HostMap(bytes, PROT_READ | PROT_WRITE));
+        space_.EndUse();
+        if (random() % 4 == 0) space_.OpenPool();
+      } else {
+        ++answered;
+      }
+      const auto start = static_cast<std::uint64_t>(at);
+      // With the memory in use as the kernel sees it: the model's stale pages are emptied by closing.
+      space_.BeginUse();
+      for (std::uint64_t page = start; page < start + bytes; page += kPageSize) {
+        auto& word = *reinterpret_cast<volatile std::uint64_t*>(page);
+        wrong += word != 0;
+        word = mark;
+      }
+      for (std::uint64_t page = start; page < start + bytes; page += kPageSize) {
+        wrong += *reinterpret_cast<volatile std::uint64_t*>(page) != mark;
+      }
+      space_.EndUse();
+      space_.OpenPool();
+      if (locked([&] { return Munmap(start, bytes); }) == kAskHost) {
+        space_.BeginUse();
+        wrong += !space_.Unmap(start, bytes).ok();
+        space_.EndUse();
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t mark = 1; mark <= kThreads; ++mark) threads.emplace_back(guest, mark);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(answered, kRounds / 10);
+  space_.ClosePool();
 }
 
 // Large mappings and files leave the pool's place to small ones.

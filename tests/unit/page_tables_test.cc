@@ -125,12 +125,43 @@ TEST_F(PageTablesTest, ALargeLeafGoesWhole) {
   EXPECT_TRUE(Walk(kUser)[2].present());
 }
 
-TEST_F(PageTablesTest, ATableStaysATableAndTakesALeafsPlace) {
-  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x1000}, kReadOnly).ok());
-  EXPECT_FALSE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
-  tables_.Clear(Pages(kUser, 512));
-  EXPECT_FALSE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+// Memory that grows, as heaps do, has a table at first.
+TEST_F(PageTablesTest, ALeafTakesATablesPlaceAndGivesItBack) {
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 300), GuestPhys{0x4000'0000}, kReadWrite).ok());
+  const std::uint64_t table = Walk(kUser)[2].frame();
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  EXPECT_TRUE(Walk(kUser)[2].large());
+  EXPECT_EQ(tables_.large_spans(), 1u);
+  EXPECT_EQ(Present(Pages(kUser, 512)).size(), 512u);
+  tables_.Clear(Pages(kUser + 5 * kPageSize, 1));
+  EXPECT_EQ(Walk(kUser)[2].frame(), table);
+  EXPECT_TRUE(Present(Pages(kUser, 512)).empty());
+  EXPECT_EQ(tables_.large_spans(), 0u);
 
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser + kPageSize, 1), GuestPhys{0x4000'1000}, kReadOnly).ok());
+  EXPECT_EQ(Walk(kUser)[2].frame(), table);
+  EXPECT_EQ(Present(Pages(kUser, 512)), std::vector<std::uint64_t>{(kUser + kPageSize).value});
+  ASSERT_TRUE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadWrite));
+  tables_.Detach();
+  tables_.Reuse();
+  ASSERT_TRUE(tables_.MapSpan(Pages(kUser, 1), GuestPhys{0x4000'0000}, kReadWrite).ok());
+  EXPECT_EQ(Present(Pages(kUser, 512)).size(), 1u);
+}
+
+TEST_F(PageTablesTest, ATableThatRing0IsShownStaysATable) {
+  ASSERT_TRUE(tables_.ShowLeafTable(kUser, layout::ArenaVirt(layout::kPoolTablesOffset)).ok());
+  EXPECT_FALSE(tables_.MapLargeSpan(kUser, GuestPhys{0x4000'0000}, kReadOnly));
+  // Not even where there was a leaf.
+  const GuestVirt next = kUser + 512 * kPageSize;
+  ASSERT_TRUE(tables_.MapLargeSpan(next, GuestPhys{0x4020'0000}, kReadOnly));
+  ASSERT_TRUE(tables_.ShowLeafTable(next, layout::ArenaVirt(layout::kPoolTablesOffset)).ok());
+  EXPECT_EQ(tables_.large_spans(), 0u);
+  EXPECT_FALSE(Leaf(next).present());
+  EXPECT_FALSE(tables_.MapLargeSpan(next, GuestPhys{0x4020'0000}, kReadOnly));
+}
+
+TEST_F(PageTablesTest, ATableTakesALeafsPlace) {
   const GuestVirt next = kUser + 512 * kPageSize;
   ASSERT_TRUE(tables_.MapLargeSpan(next, GuestPhys{0x4020'0000}, kReadWrite));
   ASSERT_TRUE(tables_.MapSpan(Pages(next + kPageSize, 1), GuestPhys{0x4020'1000}, kReadOnly).ok());

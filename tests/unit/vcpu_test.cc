@@ -919,15 +919,19 @@ TEST_F(VcpuTest, AHandlerIsLentOnlyIfRing0CanEnterIt) {
   const auto& traps =
       reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState))->traps;
   const runtime::FaultHandler handler{.address = kCode,
+                                      .opening = 7,
                                       .restorer = 2,
                                       .blocks = 3,
-                                      .alternate_stack = {.base = 4, .flags = 5, .size = 6}};
+                                      .alternate_stack = {.base = 4, .flags = 5, .size = 6},
+                                      .switches_stack = true};
   vcpu_->Lend({.fault_handler = handler});
   EXPECT_EQ(traps.handler, kCode);
+  EXPECT_EQ(traps.opening, 7u);
   EXPECT_EQ(traps.restorer, 2u);
   EXPECT_EQ(traps.blocks, 3u);
   EXPECT_EQ(traps.stack.base, 4u);
   EXPECT_EQ(traps.stack.size, 6u);
+  EXPECT_EQ(traps.switches, 1u);
   EXPECT_EQ(traps.features, 7u);
   EXPECT_EQ(traps.state_size, 0x340u);
   vcpu_->Lend({});
@@ -1012,6 +1016,43 @@ TEST_F(PoolTest, WhatTheOpenPoolForbidsIsAFaultAndWhatItAllowsClosesIt) {
   EXPECT_FALSE(space_.HasOpenPool());
   EXPECT_TRUE(x86::PageTableEntry(Leaf(GuestVirt{start + kPageSize})).present());
   EXPECT_FALSE(x86::PageTableEntry(Leaf(GuestVirt{start})).present());
+}
+
+// What the vCPU has taken away itself it has forgotten; what another has, KVM makes it forget.
+TEST_F(PoolTest, AVcpuComesInWithoutWhatOthersHaveTakenAway) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const auto enter = [&](std::uint64_t others, std::uint64_t own) {
+    pool().reductions += others + own;
+    state.reductions += own;
+    std::byte* const doorbell = vm_->arena(layout::kDoorbellOffset);
+    *doorbell = std::byte{1};
+    ScriptLook([&](const kvm_run&) { EXPECT_EQ(pool().inside, 1u); });
+    RunTo<Interrupted>();
+    EXPECT_EQ(pool().inside, 0u);
+    return *doorbell == std::byte{0};
+  };
+  EXPECT_FALSE(enter(0, 0));
+  EXPECT_FALSE(enter(0, 3));
+  EXPECT_TRUE(enter(1, 0));
+  EXPECT_FALSE(enter(0, 0));
+  EXPECT_TRUE(enter(1, 1));
+  EXPECT_EQ(mmu_.flushes().flushes(), 2u);
+}
+
+TEST_F(PoolTest, Ring0AsksForAFlushAndGoesOn) {
+  kvm_.ScriptRun([this](kvm_run& run) {
+    ++pool().reductions;
+    Out(run, DUNE_PORT_FLUSH, kStubs.flush_out);
+    run.s.regs.regs.rax = 0x1234;
+    return 0;
+  });
+  kvm_.ScriptRun([](kvm_run& run) {
+    EXPECT_EQ(run.kvm_dirty_regs, 0u);
+    Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+    return 0;
+  });
+  RunTo<SystemCall>();
+  EXPECT_EQ(mmu_.flushes().flushes(), 1u);
 }
 
 // With all tables gone, ring 0 must not write where they were.

@@ -201,6 +201,51 @@ static void trap(long times) {
   require(signals_seen == times, "a fault was lost");
 }
 
+// Without the way back: the handler's first instructions go on behind the load.
+void* volatile behind;
+void* volatile stack_before;
+__attribute__((naked)) static void leave_handler(int signal, siginfo_t* info, void* context) {
+  (void)signal, (void)info, (void)context;
+  __asm__("movq stack_before(%rip), %rsp\n\tjmp *behind(%rip)");
+}
+
+static void forbid_page_for_good(void) {
+  memory = map(kPage);
+  require(mprotect(memory, kPage, PROT_NONE) == 0, "mprotect");
+  struct sigaction action = {.sa_sigaction = leave_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  require(sigaction(SIGSEGV, &action, NULL) == 0, "sigaction");
+}
+
+static void enter_handler(long times) {
+  while (times-- > 0) {
+    __asm__ volatile(
+        "leaq 1f(%%rip), %%rcx\n\tmovq %%rcx, behind(%%rip)\n\tmovq %%rsp, stack_before(%%rip)\n\t"
+        "movb (%%rax), %%al\n1:"
+        :
+        : "a"(memory)
+        : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+  }
+}
+
+static void give_alternate_stack(void) {
+  static char alternate[1 << 16];
+  const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof(alternate)};
+  require(sigaltstack(&stack, NULL) == 0, "sigaltstack");
+  memory = map(kPage);
+  require(mprotect(memory, kPage, PROT_NONE) == 0, "mprotect");
+  struct sigaction action = {.sa_sigaction = skip_load, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  require(sigaction(SIGSEGV, &action, NULL) == 0, "sigaction");
+}
+
+static void move_heap(long times) {
+  while (times-- > 0) {
+    char* const end = sbrk(16 * kPage);
+    require(end != (void*)-1, "sbrk");
+    *(volatile char*)end = 1;
+    require(sbrk(-16 * kPage) != (void*)-1, "sbrk");
+  }
+}
+
 // Else a fault that nobody expects would be taken for one of these, for ever.
 static void unmap_guarded(size_t size) {
   signal(SIGSEGV, SIG_DFL);
@@ -408,8 +453,12 @@ static const struct Operation operations[] = {
     {"read_4k", 1000, read_block, make_cached_file, close_file, kCountable},
     {"map_page", 200, map_page, NULL, NULL, kCountable},
     {"map_mebibyte", 200, map_mebibyte, NULL, NULL, kCountable},
+    {"move_heap", 200, move_heap, NULL, NULL, kCountable},
+    {"map_page_shared", 200, map_page, start_thread, end_thread, kCountable},
     {"page_fault", 1000, touch_fresh, map_untouched, unmap_untouched, kCountable},
     {"trap", 200, trap, forbid_page, unmap_page, kCountable},
+    {"trap_on_stack", 200, trap, give_alternate_stack, unmap_page, kCountable},
+    {"enter_handler", 200, enter_handler, forbid_page_for_good, unmap_page, kCountable},
     {"appel_li_1", 4, appel_li_1, prepare_appel_li_1, unmap_pages, kCountable},
     {"appel_li_2", 4, appel_li_2, prepare_appel_li_2, unmap_pages, kCountable},
     {"signal_self", 200, signal_self, handle_user_signal, NULL, kCountable},
