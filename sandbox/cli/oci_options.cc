@@ -30,7 +30,6 @@ std::string SetPreserved(Command& command, const std::string& value) {
 }
 
 std::string SetCgroupManager(Command& command, const std::string& value) {
-  if (value == "systemd") return RefuseSystemd(command, value);
   command.no_cgroups = value == "disabled";
   return {};
 }

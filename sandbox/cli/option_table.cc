@@ -307,7 +307,7 @@ constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
 
 constexpr std::array<std::string_view, 2> kLogFormats = {"text", "json"};
-constexpr std::array<std::string_view, 3> kCgroupManagers = {"cgroupfs", "disabled", "systemd"};
+constexpr std::array<std::string_view, 2> kCgroupManagers = {"cgroupfs", "disabled"};
 constexpr std::array<std::string_view, 2> kListFormats = {"table", "json"};
 
 // What engines give to every command.
@@ -330,8 +330,8 @@ constexpr std::array<OptionRow, 7> kOciOptions = {{
      .name = "--cgroup-manager",
      .values = kCgroupManagers,
      .default_value = "cgroupfs",
-     .help = "disabled: no control groups; systemd is refused"},
-    {.id = OptionId::kOci, .name = "--systemd-cgroup", .help = "refused, as --cgroup-manager=systemd"},
+     .help = "disabled: no control groups"},
+    {.id = OptionId::kOci, .name = "--systemd-cgroup", .help = "refused: groups are made through the file system"},
     {.id = OptionId::kOci, .name = "--debug", .help = "without effect"},
     kHelpOption,
 }};

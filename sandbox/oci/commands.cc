@@ -135,7 +135,7 @@ absl::Status Kill(const Command& command) {
     } else if (!state.cgroups.empty()) {
       groups.Signal(*signal);
     } else if (has_process) {
-      kill(state.process.pid, *signal);
+      return state.process.Signal(*signal);
     }
     return absl::OkStatus();
   }
@@ -144,7 +144,7 @@ absl::Status Kill(const Command& command) {
   if (*signal == SIGSTOP) {
     return absl::UnimplementedError("SIGSTOP cannot be passed on to the program; TSTP can");
   }
-  return kill(state.process.pid, *signal) == 0 ? absl::OkStatus() : Failed("kill");
+  return state.process.Signal(*signal);
 }
 
 // ---- delete -------------------------------------------------------------------------------------
@@ -152,7 +152,9 @@ absl::Status Kill(const Command& command) {
 absl::Status EndProcess(const State& state) {
   constexpr int kTries = 1000;
   constexpr useconds_t kPause = 10'000;
-  if (state.process.IsAlive()) kill(state.process.pid, SIGKILL);
+  if (absl::Status status = state.process.Signal(SIGKILL); !status.ok() && !absl::IsNotFound(status)) {
+    return status;
+  }
   for (int i = 0; i < kTries; ++i) {
     if (!state.process.IsAlive()) return absl::OkStatus();
     usleep(kPause);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +26,8 @@ namespace {
 
 using runtime::FileDescriptor;
 
+constexpr mode_t kUsualUmask = 022;
+
 absl::Status Failed(std::string_view what) {
   return absl::ErrnoToStatus(errno, absl::string_view(what.data(), what.size()));
 }
@@ -32,11 +35,6 @@ absl::Status Failed(std::string_view what) {
 [[noreturn]] void GiveUp(const Channel& channel, const absl::Status& status) {
   channel.Send({Step::kFailed, std::string(status.message())});
   _exit(runtime::kExitRuntimeError);
-}
-
-// Nobody is left to tell.
-void Check(const absl::Status& status) {
-  if (!status.ok()) _exit(runtime::kExitRuntimeError);
 }
 
 // ---- The builder --------------------------------------------------------------------------------
@@ -114,7 +112,8 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// The engine's, if its program shares none with others: `--preserve-fds` and the three usual ones.
+// Those that the program has: the three usual ones and as many as --preserve-fds says. Ours are closed,
+// since it would see them; but for the device, whose new number is returned.
 int KeepDescriptors(ContainerRequest& request) {
   const int first_free = STDERR_FILENO + 1 + request.preserved_descriptors;
   unsigned first_closed = static_cast<unsigned>(first_free);
@@ -175,6 +174,7 @@ Channel WaitForStart(int listening) {
   }
   if (setsid() < 0) GiveUp(channel, Failed("setsid"));
   ResetSignals();
+  umask(kUsualUmask);  // whatever the engine has: of places that are made, and for hooks
   FileDescriptor terminal;
   absl::StatusOr<View> view = MakeView(request, channel, terminal);
   if (!view.ok()) GiveUp(channel, view.status());
@@ -199,7 +199,7 @@ Channel WaitForStart(int listening) {
 
 void BecomeBuilder(ContainerRequest request, Channel channel) {
   // The groups come first: a cgroup namespace begins where its maker is.
-  Check(channel.Expect(Step::kGrouped));
+  if (!channel.Expect(Step::kGrouped).ok()) _exit(runtime::kExitRuntimeError);
   if (absl::Status status = EnterNamespaces(request.plan, channel); !status.ok()) {
     GiveUp(channel, status);
   }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -87,6 +88,14 @@ bool ProcessIdentity::IsAlive() const {
   if (!now || now->start_time != start_time) return false;
   const std::vector<std::string> words = StatWords(pid);
   return !words.empty() && words[0] != "Z" && words[0] != "X";
+}
+
+absl::Status ProcessIdentity::Signal(int signal) const {
+  // It holds the id; so what is alive behind it is the one that gets the signal.
+  const FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.valid() || !IsAlive()) return absl::NotFoundError("the process has ended");
+  if (syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "cannot send a signal");
 }
 
 std::string StateJson(const State& state) {

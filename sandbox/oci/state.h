@@ -38,8 +38,10 @@ struct ProcessIdentity {
   std::uint64_t start_time = 0;
 
   static std::optional<ProcessIdentity> Of(pid_t pid);
-  // A zombie does not.
+  // A zombie is not.
   bool IsAlive() const;
+  // To this process and no other that has got its id meanwhile.
+  absl::Status Signal(int signal) const;
 };
 
 struct State {

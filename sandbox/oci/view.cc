@@ -225,7 +225,6 @@ absl::Status View::AddDevices(const Plan& plan) {
 
 absl::StatusOr<View> View::Prepare(const Config& config, const Plan& plan, const std::string& root,
                                    const std::vector<std::string>& groups) {
-  umask(0);
   // Neither do our mounts reach the host, nor later ones of the host's us.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return Failed("cannot separate the mounts from the host's");
