@@ -35,6 +35,7 @@ enum class OptionId : unsigned char {
   kBenchEngine,
   kRepeat,
   kJson,
+  kOci,  // a setting of the commands for container engines, found by the option's name
   kHelp,
 };
 
