@@ -19,6 +19,7 @@ constexpr std::uint64_t kWorthwhile = 4;
 
 bool MayLend(GuestThread& thread) {
   return thread.engine->uses_known_answers() && thread.owner.trace() == nullptr &&
+         thread.owner.session().gdb.fd < 0 &&
          thread.owner.HasOneThread() && !thread.owner.is_vforked();
 }
 

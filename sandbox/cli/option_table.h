@@ -27,6 +27,7 @@ enum class OptionId : unsigned char {
   kJitCache,
   kJitDump,
   kJitRecord,
+  kGdb,
   kJsonStatusFd,
   kDryRun,
   kExplainFormat,

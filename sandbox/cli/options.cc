@@ -162,6 +162,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
       value.empty()) {
     return "'' is not a file";
   }
+  if (id == OptionId::kGdb && !debugger::ListenAddress::Parse(value)) {
+    return fmt::format("'{}' is neither a port nor unix:PATH", value);
+  }
   const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
                        id == OptionId::kLearnLog;
   if (is_file && value.empty()) return "'' is not a file";
@@ -238,6 +241,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kMetricsFile:
       settings.run.metrics_file = value;
+      break;
+    case OptionId::kGdb:
+      session.gdb = debugger::ListenAddress::Parse(value);
       break;
     case OptionId::kJitPerfMap:
       session.diagnostics.perf_map = true;
