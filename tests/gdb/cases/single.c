@@ -4,7 +4,7 @@
 #include <string.h>
 
 struct Point { int x, y; };
-volatile int counter;
+volatile int counter, never;
 static const char constant[] = "read only";
 
 __attribute__((noinline)) int add(int a, int b) { return a + b; }
@@ -31,6 +31,9 @@ __attribute__((noinline)) void own_code(void) {
   unsigned char bytes[4];
   memcpy(bytes, (void *)add, sizeof(bytes));
   printf("first byte %s\n", bytes[0] == 0xcc ? "patched" : "its own");
+}
+
+__attribute__((noinline)) void own_flags(void) {
   unsigned long flags;
   __asm__ volatile("pushf; pop %0" : "=r"(flags));
   printf("trap flag %lu\n", flags >> 8 & 1);
@@ -45,6 +48,7 @@ int main(int argc, char **argv) {
   count();
   vectors(1.5, 2.25L);
   own_code();
+  own_flags();
   printf("sum %d\n", add(counter, point.y));
   if (getenv("DUNEBOX_CRASH") != NULL) crash(NULL);
   return 7;

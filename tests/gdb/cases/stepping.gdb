@@ -1,18 +1,16 @@
 # program: single
 break own_code
 start_program
+next
+next
+next
 break add
-next
-next
-next
-next
-next
-next
+continue
+finish
+backtrace
 stepi
 nexti
 print $_exitcode
-continue
-finish
 delete
 continue
 print $_exitcode
