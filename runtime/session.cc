@@ -47,6 +47,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/monitor.h"
+#include "runtime/process/core_file.h"
 #include "runtime/process/exec.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/guest_vdso.h"
@@ -260,6 +261,7 @@ class Guest {
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
   absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
   absl::StatusOr<int> TakeOutput(int fd);
+  absl::StatusOr<int> OpenCoreFile(const std::string& path);
   absl::Status OpenOutputs(const SessionOptions& options, process::SessionState& session);
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
@@ -389,6 +391,18 @@ absl::StatusOr<int> Guest::TakeOutput(int fd) {
   return ours->release();
 }
 
+// All that the program knew will be in it.
+absl::StatusOr<int> Guest::OpenCoreFile(const std::string& path) {
+  constexpr int kFlags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY;
+  const FileDescriptor file(open(path.c_str(), kFlags, 0600));
+  if (!file.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("--core-file: cannot open ", path));
+  }
+  absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(file.get());
+  if (!fd.ok()) return fd.status();
+  return fd->release();
+}
+
 absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionState& session) {
   if (options.trace != TraceFormat::kNone) {
     absl::StatusOr<int> fd = OpenOutput("--trace-file", options.trace_file);
@@ -408,6 +422,12 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
     session.statistics_fd = *fd;
+  }
+  if (!options.core_file.empty()) {
+    absl::StatusOr<int> fd = OpenCoreFile(options.core_file);
+    if (!fd.ok()) return fd.status();
+    session.core_fd = *fd;
+    limits_.Restore(RLIMIT_CORE, {RLIM_INFINITY, RLIM_INFINITY});
   }
   if (!options.statistics_file.empty()) {
     absl::StatusOr<int> fd = OpenOutput("--stats-file", options.statistics_file);
@@ -646,6 +666,7 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   if (observers.sink() != nullptr) {
     observers.sink()->OnBegin(hostcalls::Beginning::kProgram, program.resolved_path);
   }
+  process::TakeCoreSignals(process);
   std::optional<debugger::GdbServer> server;
   if (const process::GdbConnection& gdb = state.session.gdb; gdb.fd >= 0) {
     fcntl(gdb.fd, F_SETFD, FD_CLOEXEC);  // a vforked child's program does not have it

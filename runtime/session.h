@@ -39,6 +39,7 @@ struct SessionOptions {
   int ring = 3;  // or 0: engine kvm on virtualization hardware only
   TraceFormat trace = TraceFormat::kNone;
   std::string trace_file;       // empty: standard error
+  std::string core_file;        // empty: "core", where the program may write it
   std::string statistics_file;  // empty: standard error
   Diagnostics diagnostics;
   std::optional<debugger::ListenAddress> gdb;  // wait for a gdb there

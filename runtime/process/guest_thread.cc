@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "runtime/process/core_file.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
@@ -18,6 +19,10 @@ namespace dunebox::process {
 namespace {
 
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
+
+bool SetsLimits(std::uint64_t number) {
+  return number == SYS_prlimit64 || number == SYS_setrlimit;
+}
 
 // A call that has ended because the thread is to be looked at goes on where it was, and a signal that a
 // debugger may still take away has not ended it either. What close has done it does not do again.
@@ -38,6 +43,7 @@ void OnSystemCall(GuestThread& thread) {
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
+  if (SetsLimits(request.number)) TakeCoreSignals(thread.owner);
   if (result.is_registers_set()) return;
   if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.
@@ -143,12 +149,14 @@ bool GuestThread::RestartsAfterSignal() const {
 
 void GuestThread::EndBySignal(int number) {
   ReportEnd(owner);
-  Die(number);
-}
-
-void GuestThread::Die(int number) {
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(number);
   signals::DieBySignal(number);
+}
+
+void GuestThread::Die(const siginfo_t& info) {
+  WriteCoreFile(*this, info);
+  if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
+  signals::DieBySignal(info.si_signo);
 }
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {

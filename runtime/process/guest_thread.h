@@ -40,8 +40,9 @@ class GuestThread final : public hostcalls::Caller {
 
   bool RestartsAfterSignal() const override;
   [[noreturn]] void EndBySignal(int signal) override;
-  // The same without the reports that a process makes at its end.
-  [[noreturn]] void Die(int signal);
+  // The same for a signal that the program leaves to its default, without the reports that a process
+  // makes at its end: with a core file, if that is wanted.
+  [[noreturn]] void Die(const siginfo_t& info);
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 

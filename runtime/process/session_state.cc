@@ -21,6 +21,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.tasks_fd);
   visit(state.session.output_fd);
   visit(state.session.notes_fd);
+  visit(state.session.core_fd);
   visit(state.session.gdb.fd);
   visit(state.session.gdb.without_acks);
   visit(state.session.gdb.multiprocess);

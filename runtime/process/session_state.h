@@ -50,6 +50,7 @@ struct SessionState {
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
   int output_fd = -1;   // reserved: the count of --output (services/output_meter.h); -1: no limit
   int notes_fd = -1;    // reserved: what limits refused (services/limit_notes.h); -1: none does
+  int core_fd = -1;     // reserved: where --core-file goes; -1: to "core"
   GdbConnection gdb;    // of this process, not of all in the session
   std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
   runtime::TraceFormat trace = runtime::TraceFormat::kNone;  // with trace_fd

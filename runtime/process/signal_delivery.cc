@@ -51,7 +51,7 @@ void DeliverStackFault(GuestThread& thread, int failed_signal) {
   const bool handled = failed_signal != SIGSEGV && !action.is_default() && !action.is_ignore() &&
                        (thread.signal.mask & MaskOf(SIGSEGV)) == 0 &&
                        EnterHandler(thread, action, info, {});
-  if (!handled) thread.Die(SIGSEGV);
+  if (!handled) thread.Die(info);
 }
 
 // What a debugger lets through of a signal that is about to be delivered; false: nothing.
@@ -76,7 +76,7 @@ void Deliver(GuestThread& thread, const siginfo_t& info) {
   if (action.is_default()) {
     // Only for signals whose host disposition is ours for another reason, or a lost race with
     // sigaction: the kernel carries out defaults itself.
-    if ((kIgnoredByDefault & MaskOf(signal)) == 0) thread.Die(signal);
+    if ((kIgnoredByDefault & MaskOf(signal)) == 0) thread.Die(info);
     return;
   }
   if (!EnterHandler(thread, action, info, {})) DeliverStackFault(thread, signal);
@@ -139,7 +139,8 @@ void DeliverFault(GuestThread& thread, const runtime::Fault& fault) {
   const KernelAction action = thread.owner.signal_handlers().Get(signal);
   const bool blocked = (thread.signal.mask & MaskOf(signal)) != 0;
   if (blocked || action.is_default() || action.is_ignore()) {
-    thread.EndBySignal(signal);
+    ReportEnd(thread.owner);
+    thread.Die(info);
   }
 
   const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "runtime/process/guest_thread.h"
 #include "runtime/signals/host_signals.h"
@@ -64,6 +65,16 @@ void ThreadList::Hold(const GuestThread* but) {
       return;
     }
   }
+}
+
+void ThreadList::HoldForEnd(GuestThread& thread) {
+  bool is_other = false;
+  {
+    const std::lock_guard lock(mutex_);
+    is_other = std::exchange(is_ending_, true);
+    if (is_other) thread.is_held = true;
+  }
+  is_other ? Park(thread) : Hold(&thread);
 }
 
 void ThreadList::Release(GuestThread& thread) {

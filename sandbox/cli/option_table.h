@@ -28,6 +28,7 @@ enum class OptionId : unsigned char {
   kJitDump,
   kJitRecord,
   kGdb,
+  kCoreFile,
   kJsonStatusFd,
   kDryRun,
   kExplainFormat,

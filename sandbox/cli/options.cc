@@ -158,7 +158,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
   if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile ||
-       id == OptionId::kMetricsFile) &&
+       id == OptionId::kMetricsFile || id == OptionId::kCoreFile) &&
       value.empty()) {
     return "'' is not a file";
   }
@@ -241,6 +241,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kMetricsFile:
       settings.run.metrics_file = value;
+      break;
+    case OptionId::kCoreFile:
+      session.core_file = value;
       break;
     case OptionId::kGdb:
       session.gdb = debugger::ListenAddress::Parse(value);

@@ -136,7 +136,8 @@ TEST(SignalNumbers, ThereAndBack) {
   EXPECT_EQ(ToGdbSignal(34), 46u);
   EXPECT_EQ(ToGdbSignal(SIGSTKFLT), 143u);
   for (int signal = 1; signal <= 64; ++signal) {
-    if (signal != SIGSTKFLT) EXPECT_EQ(FromGdbSignal(ToGdbSignal(signal)), signal);
+    if (signal == SIGSTKFLT) continue;
+    EXPECT_EQ(FromGdbSignal(ToGdbSignal(signal)), signal);
   }
   EXPECT_EQ(FromGdbSignal(0), 0);
   EXPECT_EQ(FromGdbSignal(143), 0);

@@ -2,11 +2,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static pthread_barrier_t barrier;
-static volatile int stop, handled;
+static volatile int stop, handled, counter = 5;
 static int pipe_ends[2];
 
 __attribute__((noinline)) void at_rest(void) { __asm__ volatile(""); }
@@ -40,6 +41,7 @@ int main(void) {
   pthread_barrier_wait(&barrier);
   usleep(200000);
   at_rest();
+  if (getenv("DUNEBOX_CRASH") != NULL) abort();
   raise(SIGUSR1);
   printf("handled %d\n", handled == SIGUSR1);
   if (write(pipe_ends[1], "x", 1) != 1) return 1;
