@@ -185,6 +185,13 @@ class ExecutionEngine {
     (void)self;
     return false;
   }
+  // From now on exactly at these addresses, in ascending order, nothing is executed but an INT3: Fault
+  // kBreakpoint with RIP one behind, while the memory there stays what it is. False where an engine
+  // executes what the memory holds. No thread of the process runs guest code meanwhile.
+  virtual bool SetBreakpoints(std::span<const std::uint64_t> addresses) {
+    (void)addresses;
+    return false;
+  }
   // What --stats prints when the process ends. Its threads may be running.
   virtual std::vector<Counter> Counters() = 0;
   // What --jit-dump prints of `place` then: whole lines.

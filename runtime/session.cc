@@ -31,6 +31,7 @@
 #include "hostcalls/trace/write_line.h"
 #include "runtime/confinement/lock_down.h"
 #include "runtime/confinement/namespaces.h"
+#include "runtime/debugger/gdb_server.h"
 #include "runtime/dry_run.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
@@ -46,6 +47,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/monitor.h"
+#include "runtime/process/core_file.h"
 #include "runtime/process/exec.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/guest_vdso.h"
@@ -259,6 +261,7 @@ class Guest {
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
   absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
   absl::StatusOr<int> TakeOutput(int fd);
+  absl::StatusOr<int> OpenCoreFile(const std::string& path);
   absl::Status OpenOutputs(const SessionOptions& options, process::SessionState& session);
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
@@ -266,7 +269,10 @@ class Guest {
   absl::StatusOr<loader::HostFacts> Facts(const EngineThread& thread, std::uint64_t stack_limit);
   [[noreturn]] void RunThread(const process::ExecState& state, const loader::Program& program,
                               std::unique_ptr<EngineThread> engine,
-                              const loader::StartState& start);
+                              const loader::StartState& start,
+                              debugger::GdbServer::Start debug_start);
+  // Waits for gdb, where the session has asked for it.
+  absl::Status AwaitGdb(const SessionOptions& options, process::SessionState& session);
 
   const hostcalls::GuestMemory memory_;
   memory::AddressSpace space_;
@@ -276,6 +282,7 @@ class Guest {
   std::unique_ptr<hostcalls::OutputMeter> output_;  // null: any amount
   std::unique_ptr<hostcalls::LimitNotes> notes_;    // null: no limit refuses anything
   std::unique_ptr<process::Machine> machine_;
+  FileDescriptor listening_;  // for gdb, until it has connected
 };
 
 template <typename Page>
@@ -384,6 +391,18 @@ absl::StatusOr<int> Guest::TakeOutput(int fd) {
   return ours->release();
 }
 
+// All that the program knew will be in it.
+absl::StatusOr<int> Guest::OpenCoreFile(const std::string& path) {
+  constexpr int kFlags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY;
+  const FileDescriptor file(open(path.c_str(), kFlags, 0600));
+  if (!file.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("--core-file: cannot open ", path));
+  }
+  absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(file.get());
+  if (!fd.ok()) return fd.status();
+  return fd->release();
+}
+
 absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionState& session) {
   if (options.trace != TraceFormat::kNone) {
     absl::StatusOr<int> fd = OpenOutput("--trace-file", options.trace_file);
@@ -403,6 +422,12 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
     session.statistics_fd = *fd;
+  }
+  if (!options.core_file.empty()) {
+    absl::StatusOr<int> fd = OpenCoreFile(options.core_file);
+    if (!fd.ok()) return fd.status();
+    session.core_fd = *fd;
+    limits_.Restore(RLIMIT_CORE, {RLIM_INFINITY, RLIM_INFINITY});
   }
   if (!options.statistics_file.empty()) {
     absl::StatusOr<int> fd = OpenOutput("--stats-file", options.statistics_file);
@@ -431,6 +456,12 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
     absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
     if (!directory.ok()) return directory.status();
     session.record_fd = *directory;
+  }
+  if (options.gdb) {
+    // Here, where the program's network is not yet ours.
+    absl::StatusOr<FileDescriptor> listening = debugger::Listen(*options.gdb);
+    if (!listening.ok()) return listening.status();
+    listening_ = *std::move(listening);
   }
   if (engine == process::EngineKind::kJit) {
     session.isolation = isolation;
@@ -610,8 +641,20 @@ std::string Join(const std::vector<std::string>& strings) {
   return joined;
 }
 
+absl::Status Guest::AwaitGdb(const SessionOptions& options, process::SessionState& session) {
+  if (!options.gdb) return absl::OkStatus();
+  const FileDescriptor listening = std::move(listening_);
+  absl::StatusOr<FileDescriptor> connection = debugger::Accept(*options.gdb, listening);
+  if (!connection.ok()) return connection.status();
+  absl::StatusOr<hostcalls::ReservedFd> reserved = limits_.DuplicateToReserved(connection->get());
+  if (!reserved.ok()) return reserved.status();
+  session.gdb.fd = reserved->release();
+  return absl::OkStatus();
+}
+
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
-                      std::unique_ptr<EngineThread> engine, const loader::StartState& start) {
+                      std::unique_ptr<EngineThread> engine, const loader::StartState& start,
+                      debugger::GdbServer::Start debug_start) {
   const process::Observers observers(state.session, machine_->engine().name());
   process::Process process(state.session, *machine_, limits_, tasks_.get(), observers,
                            {.executable_path = program.resolved_path,
@@ -624,6 +667,16 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   process::SetSignalMask(thread, state.signal_mask);
   if (observers.sink() != nullptr) {
     observers.sink()->OnBegin(hostcalls::Beginning::kProgram, program.resolved_path);
+  }
+  process::TakeCoreSignals(process);
+  std::optional<debugger::GdbServer> server;
+  if (const process::GdbConnection& gdb = state.session.gdb; gdb.fd >= 0) {
+    fcntl(gdb.fd, F_SETFD, FD_CLOEXEC);  // a vforked child's program does not have it
+    server.emplace(process, thread, gdb, debug_start);
+    if (absl::Status status = server->Begin(); !status.ok()) {
+      _exit(Fail(kExitRuntimeError, status));
+    }
+    process.SetDebugger(&*server);
   }
   process::RunGuest(thread);
   // The first thread has ended by exit(2); others may go on, and need what is on this stack.
@@ -667,11 +720,16 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
     return Fail(kExitRuntimeError, status);
   }
   if (beginning != nullptr) {
+    if (absl::Status status = AwaitGdb(*beginning, state.session); !status.ok()) {
+      return Fail(kExitRuntimeError, status);
+    }
     if (absl::Status status = Confine(*beginning, limits_.reserved().first, state.session); !status.ok()) {
       return Fail(kExitRuntimeError, status);
     }
   }
-  RunThread(state, *program, *std::move(engine), *start);
+  RunThread(state, *program, *std::move(engine), *start,
+            beginning != nullptr ? debugger::GdbServer::Start::kSession
+                                 : debugger::GdbServer::Start::kExec);
 }
 
 std::uint64_t StackLimit(std::uint64_t wanted, jit::Isolation isolation) {

@@ -13,6 +13,7 @@
 #include "jit-fallback/emit/isolation.h"
 #include "hostcalls/policy/rules.h"
 #include "runtime/confinement/plan.h"
+#include "runtime/debugger/listener.h"
 #include "runtime/diagnostics.h"
 #include "runtime/limits/environment.h"
 #include "runtime/limits/session_limits.h"
@@ -38,8 +39,10 @@ struct SessionOptions {
   int ring = 3;  // or 0: engine kvm on virtualization hardware only
   TraceFormat trace = TraceFormat::kNone;
   std::string trace_file;       // empty: standard error
+  std::string core_file;        // empty: "core", where the program may write it
   std::string statistics_file;  // empty: standard error
   Diagnostics diagnostics;
+  std::optional<debugger::ListenAddress> gdb;  // wait for a gdb there
   SessionLimits limits;
   EnvironmentChanges environment;
   hostcalls::policy::Rules rules;  // wall 1

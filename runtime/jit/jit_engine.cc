@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
+#include "jit-fallback/decode/instruction.h"
 #include "libdune/x86/guest_cpuid.h"
 #include "runtime/jit/clock_pages.h"
 #include "runtime/jit/dump.h"
@@ -210,9 +211,11 @@ void JitEngine::LockForFork() {
   if (perf_map_ != nullptr) perf_map_->LockForFork();
   translator_->LockForFork();
   code_pages_.LockForFork();
+  breakpoints_mutex_.lock();
 }
 
 void JitEngine::UnlockAfterFork() {
+  breakpoints_mutex_.unlock();
   code_pages_.UnlockAfterFork();
   translator_->UnlockAfterFork();
   if (perf_map_ != nullptr) perf_map_->UnlockAfterFork();
@@ -279,6 +282,23 @@ bool JitEngine::AllProtected(const memory::VmaMap& map, const GuestRange& range)
   return true;
 }
 
+bool JitEngine::SetBreakpoints(std::span<const std::uint64_t> addresses) {
+  std::vector<std::uint64_t> changed;
+  {
+    const std::lock_guard lock(breakpoints_mutex_);
+    std::ranges::set_symmetric_difference(breakpoints_, addresses, std::back_inserter(changed));
+    breakpoints_.assign(addresses.begin(), addresses.end());
+  }
+  for (const std::uint64_t address : changed) translator_->Invalidate(address, address + 1);
+  return true;
+}
+
+std::uint64_t JitEngine::NextBreakpoint(std::uint64_t start, std::uint64_t end) {
+  const std::lock_guard lock(breakpoints_mutex_);
+  const auto next = std::ranges::lower_bound(breakpoints_, start);
+  return next == breakpoints_.end() ? end : std::min(*next, end);
+}
+
 void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
   std::array<std::uint8_t, kMostCodeBytes> bytes;
   space_.WithMap([&](const memory::VmaMap& map) {
@@ -301,6 +321,20 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
       }
       have += part;
       at += part;
+    }
+    const std::uint64_t breakpoint = NextBreakpoint(pc, pc + have);
+    if (have != 0 && breakpoint == pc) {
+      // Taken back by Invalidate, whatever happens to the guest's bytes.
+      constexpr std::array<std::uint8_t, 1> kInt3 = {0xcc};
+      use({.bytes = kInt3, .is_watched = true, .is_still_watched = [] { return true; }});
+      return;
+    }
+    // A block ends before a breakpoint, but for one that is not where an instruction begins.
+    jit::Instruction first;
+    if (breakpoint < pc + have &&
+        (jit::Decode(std::span(bytes).first(have), first) != jit::DecodeStatus::kOk ||
+         pc + first.length <= breakpoint)) {
+      have = breakpoint - pc;
     }
     const GuestRange read{GuestVirt{pc}, GuestVirt{pc + have}};
     const auto is_still_watched = [&] { return AllProtected(map, read); };

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <bitset>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -58,6 +59,7 @@ class JitEngine final : public ExecutionEngine,
   void LockForFork() override;
   void UnlockAfterFork() override;
   absl::StatusOr<bool> ContinueAfterFork(EngineThread& self) override;
+  bool SetBreakpoints(std::span<const std::uint64_t> addresses) override;
   std::vector<Counter> Counters() override;
   std::string Dump(const std::string& place) override;
 
@@ -86,6 +88,8 @@ class JitEngine final : public ExecutionEngine,
   memory::AddressSpace& space() { return space_; }
 
  private:
+  // The lowest breakpoint in [start, end); `end` when there is none.
+  std::uint64_t NextBreakpoint(std::uint64_t start, std::uint64_t end);
   bool AllProtected(const memory::VmaMap& map, const GuestRange& range);
   JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
@@ -97,6 +101,8 @@ class JitEngine final : public ExecutionEngine,
   std::span<std::byte> guard_;
   std::optional<std::uint64_t> window_base_;  // of isolation `seg`
   CodePages code_pages_;
+  std::mutex breakpoints_mutex_;  // a leaf
+  std::vector<std::uint64_t> breakpoints_;
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;
   std::unique_ptr<PerfMap> perf_map_;

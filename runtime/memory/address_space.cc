@@ -371,6 +371,36 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
   return kSuccess;
 }
 
+// The host mapping gets these rights, and the engine forgets what it was told of it.
+bool AddressSpace::ChangeHostRights(const GuestRange& range, int host_prot) const {
+  Forget(range);
+  return mprotect(memory_.HostAddress(range.start.value, range.size()), range.size(), host_prot) == 0;
+}
+
+bool AddressSpace::Poke(std::uint64_t address, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const GuestRange page{GuestVirt{PageDown(address)}, GuestVirt{PageDown(address) + kPageSize}};
+    const std::size_t part = std::min<std::size_t>(page.end.value - address, bytes.size());
+    if (!memory_.Contains(page)) return false;
+    int before = 0;
+    {
+      const std::unique_lock lock(mutex_);
+      const Vma* const vma = map_.Find(page.start);
+      const bool may_write = vma != nullptr && !vma->sealed &&
+                             (vma->protection.write || vma->sharing == Sharing::kPrivate);
+      if (!may_write) return false;
+      before = vma->protection.ToHostProt();
+      if (!ChangeHostRights(page, PROT_READ | PROT_WRITE)) return false;
+    }
+    const bool written = memory_.Write(address, bytes.first(part));
+    const std::unique_lock lock(mutex_);
+    if (!ChangeHostRights(page, before) || !written) return false;
+    address += part;
+    bytes = bytes.subspan(part);
+  }
+  return true;
+}
+
 SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, int advice) {
   constexpr int kSoftOffline = 101;
   constexpr int kGuardInstall = 102;

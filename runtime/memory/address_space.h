@@ -18,6 +18,7 @@
 #include <functional>
 #include <optional>
 #include <shared_mutex>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -119,6 +120,11 @@ class AddressSpace {
   hostcalls::SyscallResult UnlockAll();
   hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
   hostcalls::SyscallResult DetachShared(std::uint64_t address);
+
+  // Writes there as a debugger does, whatever the guest may write: into its own copy of a file's page,
+  // never into a file. False where there is no memory, or only shared memory that the guest may not write.
+  // Nobody else changes the map or the range meanwhile.
+  bool Poke(std::uint64_t address, std::span<const std::byte> bytes);
 
   // ---- the memory pool (memory_pool.cc) ----
   // While it is open the guest's ring 0 maps and unmaps memory in a part of the address space, and the map
@@ -237,6 +243,7 @@ class AddressSpace {
   void TakeBackRunLocked(const PoolPart& part, const GuestRange& run, std::uint8_t state);
   void KeepFromPoolLocked(const GuestRange& range);
   void Forget(const GuestRange& range) const;
+  bool ChangeHostRights(const GuestRange& range, int host_prot) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 
   const hostcalls::GuestMemory& memory_;

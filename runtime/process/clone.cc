@@ -217,6 +217,9 @@ void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
   thread.signal_pending = 0;
   thread.engine->Unkick();
   thread.robust_list = 0;
+  thread.owner.threads().ResetInChild(thread);
+  if (thread.owner.debugger() != nullptr) thread.owner.debugger()->ForgetInChild();
+  thread.debug = {};
   SetChildRegisters(thread, thread.registers, request);
   WriteChildIds(thread, request);
   if ((request.flags & CLONE_CLEAR_SIGHAND) != 0) thread.owner.signal_handlers().ResetHandled();
@@ -241,6 +244,24 @@ class HostStack {
 
  private:
   void* memory_;
+};
+
+// The child runs in memory without breakpoints, and a debugger does not wait for the parent.
+class WithoutDebugger {
+ public:
+  explicit WithoutDebugger(GuestThread& parent) : parent_(parent) {
+    parent.owner.threads().SetAway(parent, true);
+    if (parent.owner.debugger() != nullptr) parent.owner.debugger()->BeforeVfork(parent);
+  }
+  ~WithoutDebugger() {
+    if (parent_.owner.debugger() != nullptr) parent_.owner.debugger()->AfterVfork(parent_);
+    parent_.owner.threads().SetAway(parent_, false);
+  }
+  WithoutDebugger(const WithoutDebugger&) = delete;
+  WithoutDebugger& operator=(const WithoutDebugger&) = delete;
+
+ private:
+  GuestThread& parent_;
 };
 
 struct VforkStart {
@@ -352,6 +373,7 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   hostcalls::LowDescriptors& low = parent.owner.limits().low_descriptors;
   low.HoldForFork();
   VforkStart start{.child = child, .request = request, .claim = claim, .low = low};
+  const WithoutDebugger undebugged(parent);
   const int id = clone(VforkMain, stack.top(), CLONE_VM | CLONE_VFORK | request.exit_signal, &start);
   const int error = errno;
   start.Release();

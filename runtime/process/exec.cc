@@ -130,7 +130,9 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
     program_fd = *std::move(copy);
     KeepOverExec(program_fd.get());
   }
-  const ExecState state{.session = owner.session(),
+  SessionState kept = owner.session();
+  kept.gdb = owner.debugger() == nullptr ? GdbConnection{} : owner.debugger()->Connection();
+  const ExecState state{.session = std::move(kept),
                         .path = std::move(request.path),
                         .program_fd = program_fd.get(),
                         .arguments = std::move(request.arguments),
@@ -148,10 +150,10 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   std::string option = absl::StrCat(kResumeOption, packed->get());
   char* const argv[] = {name.data(), option.data(), nullptr};
   char* const envp[] = {nullptr};
-  const SessionState& session = owner.session();
+  const SessionState& session = state.session;
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
                        session.record_fd, session.denials_fd, session.tasks_fd, session.output_fd,
-                       session.notes_fd, session.kvm_fd}) {
+                       session.notes_fd, session.kvm_fd, session.core_fd, session.gdb.fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();

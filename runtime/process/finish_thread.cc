@@ -82,7 +82,11 @@ void ClearChildTid(GuestThread& thread) {
 
 void FinishThread(GuestThread& thread) {
   const bool is_last = thread.owner.EndThread();
+  thread.owner.threads().Remove(thread);
   if (is_last) ReportEnd(thread.owner);
+  if (is_last && thread.owner.debugger() != nullptr) {
+    thread.owner.debugger()->OnExit(thread.exit_status);
+  }
   // A process is counted until its parent has waited for it.
   runtime::TaskSlots* const tasks = thread.owner.tasks();
   if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();

@@ -1,11 +1,14 @@
 #include "runtime/process/guest_thread.h"
 
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <bit>
+#include <cerrno>
 #include <utility>
 
+#include "runtime/process/core_file.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
@@ -17,6 +20,19 @@ namespace {
 
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 
+bool SetsLimits(std::uint64_t number) {
+  return number == SYS_prlimit64 || number == SYS_setrlimit;
+}
+
+// A call that has ended because the thread is to be looked at goes on where it was, and a signal that a
+// debugger may still take away has not ended it either. What close has done it does not do again.
+bool WasOnlyHeld(const GuestThread& thread, const hostcalls::Request& request,
+                 const hostcalls::SyscallResult& result) {
+  return result.error() == EINTR && thread.owner.debugger() != nullptr &&
+         (thread.signal.pending.mask() & thread.owner.signal_handlers().handled()) == 0 &&
+         request.number != SYS_close;
+}
+
 void OnSystemCall(GuestThread& thread) {
   runtime::Registers& registers = thread.registers;
   const hostcalls::Request request{.number = registers.rax,
@@ -27,8 +43,9 @@ void OnSystemCall(GuestThread& thread) {
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
+  if (SetsLimits(request.number)) TakeCoreSignals(thread.owner);
   if (result.is_registers_set()) return;
-  if (result.is_restart()) {
+  if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.
     registers.rip -= kSyscallLength;
     return;
@@ -76,8 +93,7 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
 // As a crash that no handler can take.
 [[noreturn]] void OnGuestCrash(GuestThread& thread, const runtime::GuestCrash& crash) {
   fprintf(stderr, "dunebox: the program in ring 0 cannot go on: %s\n", crash.reason.c_str());
-  ReportEnd(thread.owner);
-  signals::DieBySignal(SIGSEGV);
+  thread.EndBySignal(SIGSEGV);
 }
 
 }  // namespace
@@ -91,18 +107,24 @@ GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> 
   seals_memfds = owner.session().confinement.seals_memfds;
   owner.BeginThread();
   ReplaceEngine(std::move(engine));
+  owner.threads().Add(*this);
   Attach();
 }
 
-GuestThread::~GuestThread() { signals::SetCurrentPending(nullptr); }
+GuestThread::~GuestThread() {
+  signals::SetCurrentPending(nullptr);
+  owner.threads().Remove(*this);
+}
 
 void GuestThread::Attach() {
   signals::SetCurrentPending(&signal.pending);
+  owner.threads().Rename(*this);
   PublishAnswers();
 }
 
 void GuestThread::PublishAnswers() {
-  if (owner.trace() != nullptr || !engine->uses_known_answers()) return;
+  const bool is_watched = owner.trace() != nullptr || owner.session().gdb.fd >= 0;
+  if (is_watched || !engine->uses_known_answers()) return;
   engine->KnowAnswers(KnownAnswers(guard));
 }
 
@@ -130,7 +152,14 @@ bool GuestThread::RestartsAfterSignal() const {
 
 void GuestThread::EndBySignal(int number) {
   ReportEnd(owner);
+  if (owner.debugger() != nullptr) owner.debugger()->OnDeath(number);
   signals::DieBySignal(number);
+}
+
+void GuestThread::Die(const siginfo_t& info) {
+  WriteCoreFile(*this, info);
+  if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
+  signals::DieBySignal(info.si_signo);
 }
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
@@ -141,17 +170,33 @@ void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
   PublishAnswers();
 }
 
+namespace {
+
+// The next stretch of guest code, and what ended it; a thread that is held parks before.
+runtime::Exit RunStretch(GuestThread& thread) {
+  if (thread.is_held.load(std::memory_order_relaxed)) thread.owner.threads().Park(thread);
+  Debugger* const debugger = thread.owner.debugger();
+  return debugger == nullptr ? thread.Run() : debugger->Run(thread);
+}
+
+void OnFault(GuestThread& thread, const runtime::Fault& fault) {
+  Debugger* const debugger = thread.owner.debugger();
+  if (debugger == nullptr || !debugger->Takes(thread, fault)) DeliverFault(thread, fault);
+}
+
+}  // namespace
+
 void RunGuest(GuestThread& thread) {
   while (!thread.has_exited) {
     if (thread.signal_pending.load(std::memory_order_relaxed) != 0) DeliverPending(thread);
     std::visit(runtime::Overloaded{
                    [&](const runtime::SystemCall&) { OnSystemCall(thread); },
-                   [&](const runtime::Fault& fault) { DeliverFault(thread, fault); },
+                   [&](const runtime::Fault& fault) { OnFault(thread, fault); },
                    [](const runtime::Interrupted&) {},
                    [](const runtime::EngineFailure& failure) { OnEngineFailure(failure); },
                    [&](const runtime::GuestCrash& crash) { OnGuestCrash(thread, crash); },
                },
-               thread.Run());
+               RunStretch(thread));
   }
 }
 

@@ -5,12 +5,14 @@
 #ifndef DUNEBOX_RUNTIME_PROCESS_GUEST_THREAD_H_
 #define DUNEBOX_RUNTIME_PROCESS_GUEST_THREAD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 
 #include "hostcalls/dispatch/caller.h"
 #include "runtime/engine.h"
+#include "runtime/process/debugger.h"
 #include "runtime/process/pool_use.h"
 #include "runtime/signals/frame.h"
 #include "runtime/signals/host_signals.h"
@@ -38,6 +40,9 @@ class GuestThread final : public hostcalls::Caller {
 
   bool RestartsAfterSignal() const override;
   [[noreturn]] void EndBySignal(int signal) override;
+  // The same for a signal that the program leaves to its default, without the reports that a process
+  // makes at its end: with a core file, if that is wanted.
+  [[noreturn]] void Die(const siginfo_t& info);
 
   static GuestThread& From(hostcalls::Caller& caller) { return static_cast<GuestThread&>(caller); }
 
@@ -59,6 +64,9 @@ class GuestThread final : public hostcalls::Caller {
   PoolUse pool_use;
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   std::uint64_t robust_list = 0;
+  std::atomic<pid_t> id = 0;          // ThreadList's: the kernel's
+  std::atomic<bool> is_held = false;  // ThreadList's: has to park
+  DebugState debug;
   bool has_exited = false;  // by exit(2): RunGuest returns
   int exit_status = 0;
 };

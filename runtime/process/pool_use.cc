@@ -25,7 +25,7 @@ constexpr std::uint64_t kWorthwhile = 4;
 // Whether there can be a pool at all. What a vforked child does, its parent waits for in a call of its own.
 bool MayHavePool(const GuestThread& thread) {
   return thread.engine->uses_known_answers() && thread.owner.trace() == nullptr &&
-         !thread.owner.is_vforked();
+         thread.owner.session().gdb.fd < 0 && !thread.owner.is_vforked();
 }
 
 bool IsPoolsPlace(const GuestThread& thread, std::uint64_t address) {

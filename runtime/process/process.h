@@ -14,11 +14,13 @@
 #include "hostcalls/policy/guard.h"
 #include "hostcalls/services/limits.h"
 #include "runtime/limits/task_slots.h"
+#include "runtime/process/debugger.h"
 #include "runtime/process/denial_report.h"
 #include "runtime/process/machine.h"
 #include "runtime/process/observers.h"
 #include "runtime/process/pool_use.h"
 #include "runtime/process/session_state.h"
+#include "runtime/process/thread_list.h"
 #include "runtime/signals/action.h"
 
 namespace dunebox::process {
@@ -66,6 +68,11 @@ class Process final : public hostcalls::ProcessView {
   bool is_vforked() const { return is_vforked_; }
 
   PoolWorth& pool_worth() { return pool_worth_; }
+  // Null when nobody debugs this process; set before its first thread runs. A vforked child has none.
+  Debugger* debugger() const { return debugger_; }
+  void SetDebugger(Debugger* debugger) { debugger_ = debugger; }
+  // To be held one by one. `BeginThread` counts them.
+  ThreadList& threads() { return thread_list_; }
 
   // Threads of this process. A forked child, which inherits this object, has one.
   void BeginThread();
@@ -87,6 +94,8 @@ class Process final : public hostcalls::ProcessView {
   const hostcalls::Dispatcher dispatcher_;
   const bool is_vforked_;
   PoolWorth pool_worth_;
+  Debugger* debugger_ = nullptr;
+  ThreadList thread_list_;
   // In the upper half the pid for which the lower half counts.
   std::atomic<std::uint64_t> threads_{0};
 };

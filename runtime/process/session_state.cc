@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3743'4558'4244;  // "DBXEC7"
+constexpr std::uint64_t kMagic = 0x3843'4558'4244;  // "DBXEC8"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -21,6 +21,10 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.tasks_fd);
   visit(state.session.output_fd);
   visit(state.session.notes_fd);
+  visit(state.session.core_fd);
+  visit(state.session.gdb.fd);
+  visit(state.session.gdb.without_acks);
+  visit(state.session.gdb.multiprocess);
   visit(state.session.memory_limit);
   visit(state.session.trace);
   visit(state.session.diagnostics.statistics);

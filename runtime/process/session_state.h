@@ -27,11 +27,18 @@ constexpr std::string_view NameOf(EngineKind engine) {
   return engine == EngineKind::kKvm ? "kvm" : "jit";
 }
 
+// A gdb at the other end of a socket, and what it has agreed on with us so far.
+struct GdbConnection {
+  int fd = -1;  // reserved; -1: nobody debugs
+  bool without_acks = false;
+  bool multiprocess = false;
+};
+
 // Fixed for the whole session, from `dunebox run` on.
 struct SessionState {
   // Does somebody want to see every call, so that the engine may answer none by itself?
   bool sees_every_call() const {
-    return trace != runtime::TraceFormat::kNone || diagnostics.counts_calls();
+    return trace != runtime::TraceFormat::kNone || diagnostics.counts_calls() || gdb.fd >= 0;
   }
 
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
@@ -43,6 +50,8 @@ struct SessionState {
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
   int output_fd = -1;   // reserved: the count of --output (services/output_meter.h); -1: no limit
   int notes_fd = -1;    // reserved: what limits refused (services/limit_notes.h); -1: none does
+  int core_fd = -1;     // reserved: where --core-file goes; -1: to "core"
+  GdbConnection gdb;    // of this process, not of all in the session
   std::uint64_t memory_limit = 0;  // bytes of each process (AddressSpace::LimitData); 0: none
   runtime::TraceFormat trace = runtime::TraceFormat::kNone;  // with trace_fd
   runtime::Diagnostics diagnostics;

@@ -1,5 +1,7 @@
 #include "runtime/process/signal_delivery.h"
 
+#include <unistd.h>
+
 #include <optional>
 #include <utility>
 #include <vector>
@@ -50,9 +52,24 @@ void DeliverStackFault(GuestThread& thread, int failed_signal) {
   const bool handled = failed_signal != SIGSEGV && !action.is_default() && !action.is_ignore() &&
                        (thread.signal.mask & MaskOf(SIGSEGV)) == 0 &&
                        EnterHandler(thread, action, info, {});
-  if (!handled) signals::DieBySignal(SIGSEGV);
+  if (!handled) thread.Die(info);
 }
 
+// What a debugger lets through of a signal that is about to be delivered; false: nothing.
+bool PassDebugger(GuestThread& thread, siginfo_t& info) {
+  Debugger* const debugger = thread.owner.debugger();
+  if (debugger == nullptr) return true;
+  const int signal = debugger->OnSignal(thread, info);
+  if (signal != info.si_signo) {
+    info = {};
+    info.si_signo = signal;
+    info.si_code = SI_USER;
+    info.si_pid = getpid();
+  }
+  return signal != 0;
+}
+
+// The debugger, if there is one, has agreed.
 void Deliver(GuestThread& thread, const siginfo_t& info) {
   const int signal = info.si_signo;
   const KernelAction action = thread.owner.signal_handlers().Get(signal);
@@ -60,7 +77,7 @@ void Deliver(GuestThread& thread, const siginfo_t& info) {
   if (action.is_default()) {
     // Only for signals whose host disposition is ours for another reason, or a lost race with
     // sigaction: the kernel carries out defaults itself.
-    if ((kIgnoredByDefault & MaskOf(signal)) == 0) signals::DieBySignal(signal);
+    if ((kIgnoredByDefault & MaskOf(signal)) == 0) thread.Die(info);
     return;
   }
   if (!EnterHandler(thread, action, info, {})) DeliverStackFault(thread, signal);
@@ -85,12 +102,21 @@ void DeliverPending(GuestThread& thread) {
   siginfo_t info;
   while (thread.signal.pending.Take(thread.signal.mask, info) != 0) {
     if (thread.owner.trace() != nullptr) thread.owner.trace()->OnSignal(info);
-    Deliver(thread, info);
+    if (PassDebugger(thread, info)) Deliver(thread, info);
   }
   if (thread.signal.mask_to_restore) {
     // The call that replaced the mask is over and no handler took it back.
     thread.signal.mask = *std::exchange(thread.signal.mask_to_restore, std::nullopt);
   }
+  SetSignalMask(thread, thread.signal.mask);
+}
+
+void DeliverInjected(GuestThread& thread, int signal) {
+  siginfo_t info{};
+  info.si_signo = signal;
+  info.si_code = SI_USER;
+  info.si_pid = getpid();
+  Deliver(thread, info);
   SetSignalMask(thread, thread.signal.mask);
 }
 
@@ -101,14 +127,21 @@ void DeliverFault(GuestThread& thread, const runtime::Fault& fault) {
     extended_state.resize(thread.engine->extended_state_size());
     if (!thread.engine->SaveExtendedState(extended_state).ok()) extended_state.clear();
   }
-  const siginfo_t info = SignalOfFault(fault, thread.registers.rip, extended_state);
+  siginfo_t info = SignalOfFault(fault, thread.registers.rip, extended_state);
   if (thread.owner.trace() != nullptr) thread.owner.trace()->OnSignal(info);
+  const int raised = info.si_signo;
+  if (!PassDebugger(thread, info)) return;
+  if (info.si_signo != raised) {
+    Deliver(thread, info);
+    SetSignalMask(thread, thread.signal.mask);
+    return;
+  }
   const int signal = info.si_signo;
   const KernelAction action = thread.owner.signal_handlers().Get(signal);
   const bool blocked = (thread.signal.mask & MaskOf(signal)) != 0;
   if (blocked || action.is_default() || action.is_ignore()) {
     ReportEnd(thread.owner);
-    signals::DieBySignal(signal);
+    thread.Die(info);
   }
 
   const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),

@@ -16,6 +16,8 @@ namespace dunebox::process {
 void DeliverPending(GuestThread& thread);
 // Delivers the signal of a fault. It cannot be blocked or ignored: then the process ends.
 void DeliverFault(GuestThread& thread, const runtime::Fault& fault);
+// Delivers a signal that a debugger has made up.
+void DeliverInjected(GuestThread& thread, int signal);
 // Takes over the host mask the process was started with.
 void SetInitialMask(GuestThread& thread);
 // Sets the guest's mask and the host's with it.

@@ -9,6 +9,7 @@ namespace dunebox::signals {
 SignalHandlers::SignalHandlers(const SignalHandlers& other) {
   std::lock_guard lock(other.mutex_);
   actions_ = other.actions_;
+  taken_defaults_ = other.taken_defaults_;
   handled_ = other.handled();
 }
 
@@ -31,7 +32,9 @@ void SignalHandlers::InstallOnHost(int signal, const KernelAction& action) {
   // The fault handlers stay: the runtime's copies need them. What the guest wants for a signal
   // that somebody sends it is decided at delivery.
   if (IsSynchronous(signal)) return;
-  if (action.is_default() || action.is_ignore()) {
+  if (action.is_default() && (taken_defaults_ & MaskOf(signal)) != 0) {
+    InstallHostHandler(signal, kSaRestart);
+  } else if (action.is_default() || action.is_ignore()) {
     InstallHostDisposition(signal, action.handler);
   } else {
     InstallHostHandler(signal, action.flags);
@@ -45,6 +48,15 @@ KernelAction SignalHandlers::Set(int signal, const KernelAction& action) {
   InstallOnHost(signal, wanted);
   Note(signal, wanted);
   return std::exchange(actions_[static_cast<std::size_t>(signal)], wanted);
+}
+
+void SignalHandlers::TakeDefaults(std::uint64_t signals) {
+  std::lock_guard lock(mutex_);
+  taken_defaults_ |= signals;
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    const KernelAction& action = actions_[static_cast<std::size_t>(signal)];
+    if ((signals & MaskOf(signal)) != 0 && action.is_default()) InstallOnHost(signal, action);
+  }
 }
 
 void SignalHandlers::Reinstall(int signal) {

@@ -70,6 +70,9 @@ class SignalHandlers {
   KernelAction Set(int signal, const KernelAction& action);
   // Installs the host's side of what is recorded: something else has changed it.
   void Reinstall(int signal);
+  // From now on these come to us although the guest leaves them to their default, which we carry out:
+  // a debugger or a core file wants to see the program before. The signals of the CPU do in any case.
+  void TakeDefaults(std::uint64_t signals);
   // Every handler becomes the default; what is ignored stays so (CLONE_CLEAR_SIGHAND).
   void ResetHandled();
   // SA_RESETHAND: back to default, as the handler is entered.
@@ -81,6 +84,7 @@ class SignalHandlers {
 
   mutable std::mutex mutex_;
   std::array<KernelAction, kSignalCount + 1> actions_{};
+  std::uint64_t taken_defaults_ = 0;
   std::atomic<std::uint64_t> handled_{0};  // what actions_ says
 };
 

@@ -20,6 +20,14 @@ namespace {
 
 thread_local PendingSignals* current_pending = nullptr;
 
+// As the si_code of Wake. The kernel takes it from the process itself alone; a guest that says it only
+// makes one of its threads look up.
+constexpr int kWakeCode = -0x6462;
+
+bool IsWake(int signal, const siginfo_t& info) {
+  return signal == SIGTRAP && info.si_code == kWakeCode && info.si_pid == getpid();
+}
+
 void RawAction(int signal, const KernelAction* action, KernelAction* old) {
   syscall(SYS_rt_sigaction, signal, action, old, sizeof(action->mask));
 }
@@ -58,7 +66,11 @@ void OnHostSignal(int signal, siginfo_t* info, void* raw_context) {
     return;
   }
   if (current_pending == nullptr) return;
-  current_pending->Add(signal, *info);
+  if (IsWake(signal, *info)) {
+    current_pending->Interrupt();
+  } else {
+    current_pending->Add(signal, *info);
+  }
   if (translated != nullptr) jit::LeaveTranslatedCode(*translated, context);
   rip = static_cast<greg_t>(hostcalls::HostCallRewind(static_cast<std::uint64_t>(rip)));
   BlockAllIn(context);
@@ -81,6 +93,10 @@ void PendingSignals::Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*
 void PendingSignals::Add(int signal, const siginfo_t& info) {
   info_[static_cast<std::size_t>(signal)] = info;
   mask_.fetch_or(MaskOf(signal), std::memory_order_relaxed);
+  Interrupt();
+}
+
+void PendingSignals::Interrupt() {
   flag_->store(1, std::memory_order_relaxed);
   kick_(kick_argument_);
 }
@@ -144,6 +160,14 @@ std::uint64_t HostMask() {
   std::uint64_t mask = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &mask, sizeof(mask));
   return mask;
+}
+
+void Wake(pid_t thread) {
+  siginfo_t info{};
+  info.si_signo = SIGTRAP;
+  info.si_code = kWakeCode;
+  info.si_pid = getpid();
+  syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, SIGTRAP, &info);
 }
 
 void DieBySignal(int signal) {

@@ -8,6 +8,7 @@
 #define DUNEBOX_RUNTIME_SIGNALS_HOST_SIGNALS_H_
 
 #include <signal.h>
+#include <sys/types.h>
 
 #include <array>
 #include <atomic>
@@ -28,6 +29,8 @@ class PendingSignals {
   void Add(int signal, const siginfo_t& info);
   // The lowest pending signal not in `blocked`, taken out; 0 when there is none.
   int Take(std::uint64_t blocked, siginfo_t& info);
+  // Async-signal-safe: as Add, with nothing to deliver.
+  void Interrupt();
   // Gives back to the kernel, for the calling thread, what is in `blocked`, which the host blocks by now:
   // there it stays pending for all to see. What the kernel has no room for stays here.
   void GiveBack(std::uint64_t blocked);
@@ -59,6 +62,10 @@ KernelAction HostDisposition(int signal);
 // The calling thread's host mask; synchronous signals stay unblocked whatever `mask` says.
 void SetHostMask(std::uint64_t mask);
 std::uint64_t HostMask();
+
+// Makes a thread of this process, known by its id, look up from what it does: its pending signals are
+// those of Interrupt. Comes as a SIGTRAP, which the host never blocks.
+void Wake(pid_t thread);
 
 // Ends the process by `signal` with its default action, as if no handler had been there.
 [[noreturn]] void DieBySignal(int signal);

@@ -399,6 +399,8 @@ std::string FishOption(const CommandRow& command, const OptionRow& option) {
     // -x: it needs a value. With a bare value it only may have one.
     text += fmt::format(" -{} -a {}", option.bare_value.empty() ? "x" : "f",
                         Quoted(fmt::format("{}", fmt::join(option.values, " "))));
+  } else if (!option.bare_value.empty()) {
+    text += " -f";
   } else if (!option.is_flag()) {
     switch (KindOf(option.value_name)) {
       case WordKind::kFile: text += " -r -F"; break;

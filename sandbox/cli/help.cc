@@ -15,7 +15,10 @@ std::string OptionLine(const OptionRow& option) {
   if (!option.values.empty()) {
     usage += option.bare_value.empty() ? values : fmt::format("[{}]", values);
   }
-  if (!option.value_name.empty()) usage += fmt::format("={}", option.value_name);
+  if (!option.value_name.empty()) {
+    const std::string name = fmt::format("={}", option.value_name);
+    usage += option.bare_value.empty() ? name : fmt::format("[{}]", name);
+  }
   // A usage that is too wide has a line of its own.
   if (usage.size() + 2 > kOptionColumn) usage += fmt::format("\n  {:<{}}", "", kOptionColumn);
   std::string line = fmt::format("  {:<{}}{}", usage, kOptionColumn, option.help);

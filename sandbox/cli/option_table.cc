@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 46> kRunOptions = {{
+constexpr std::array<OptionRow, 48> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -142,6 +142,15 @@ constexpr std::array<OptionRow, 46> kRunOptions = {{
      .name = "--metrics-file",
      .value_name = "FILE",
      .help = "write statistics of all processes to FILE at the end, for Prometheus"},
+    {.id = OptionId::kGdb,
+     .name = "--gdb",
+     .value_name = "WHERE",
+     .bare_value = "0",
+     .help = "wait for gdb on port WHERE of 127.0.0.1 (0: any), or on unix:PATH"},
+    {.id = OptionId::kCoreFile,
+     .name = "--core-file",
+     .value_name = "FILE",
+     .help = "where the core file of a program that crashes goes, whatever RLIMIT_CORE is"},
     {.id = OptionId::kJitCache,
      .name = "--jit-cache",
      .value_name = "MIB",
@@ -404,6 +413,10 @@ kill. A name in --net is looked up once, before PROG starts.
 its own, prints no --stats and no --jit-dump. What --jit-record writes is for the
 checker of emitted code, dunebox_check_code; DIR has to exist. Engine kvm refuses the
 --jit options.
+
+--gdb says where it waits, and begins with the program when gdb has connected ('target
+remote'). Whoever can connect can do what you can. Children are not debugged; docs/debugging.md
+has the rest.
 
 --mem counts what RLIMIT_DATA counts, and shared memory without a file: writable memory,
 filled or not, of each process for itself, the stack excepted. The program gets ENOMEM

@@ -27,6 +27,8 @@ enum class OptionId : unsigned char {
   kJitCache,
   kJitDump,
   kJitRecord,
+  kGdb,
+  kCoreFile,
   kJsonStatusFd,
   kDryRun,
   kExplainFormat,

@@ -160,9 +160,12 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
   if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile ||
-       id == OptionId::kMetricsFile) &&
+       id == OptionId::kMetricsFile || id == OptionId::kCoreFile) &&
       value.empty()) {
     return "'' is not a file";
+  }
+  if (id == OptionId::kGdb && !debugger::ListenAddress::Parse(value)) {
+    return fmt::format("'{}' is neither a port nor unix:PATH", value);
   }
   const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
                        id == OptionId::kLearnLog;
@@ -241,6 +244,12 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kMetricsFile:
       settings.run.metrics_file = value;
+      break;
+    case OptionId::kCoreFile:
+      session.core_file = value;
+      break;
+    case OptionId::kGdb:
+      session.gdb = debugger::ListenAddress::Parse(value);
       break;
     case OptionId::kJitPerfMap:
       session.diagnostics.perf_map = true;

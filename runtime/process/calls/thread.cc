@@ -6,6 +6,7 @@
 #include "hostcalls/dispatch/host_call.h"
 #include "runtime/process/calls/calls.h"
 #include "runtime/process/guest_thread.h"
+#include "runtime/process/process.h"
 #include "runtime/process/report.h"
 
 namespace dunebox::process {
@@ -78,7 +79,9 @@ SyscallResult HandleExit(Caller& caller, const ArgumentValues& a) {
 }
 
 SyscallResult HandleExitGroup(Caller& caller, const ArgumentValues& a) {
-  ReportEnd(GuestThread::From(caller).owner);
+  Process& owner = GuestThread::From(caller).owner;
+  ReportEnd(owner);
+  if (owner.debugger() != nullptr) owner.debugger()->OnExit(static_cast<int>(a[0]));
   syscall(SYS_exit_group, a[0]);
   __builtin_unreachable();
 }

@@ -52,6 +52,7 @@ std::string Usage(const OptionRow& option) {
     text += option.bare_value.empty() ? values : fmt::format("[{}]", values);
   }
   if (option.value_name.empty()) return text;
+  if (!option.bare_value.empty()) return fmt::format("{}[={}]", text, option.value_name);
   const bool is_next_word = option.word_count > 1 || !option.name.starts_with("--");
   return fmt::format("{}{}{}", text, is_next_word ? " " : "=", option.value_name);
 }

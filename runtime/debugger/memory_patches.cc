@@ -1,0 +1,132 @@
+#include "runtime/debugger/memory_patches.h"
+
+#include <algorithm>
+#include <span>
+
+namespace dunebox::debugger {
+namespace {
+
+constexpr std::byte kInt3{0xcc};
+constexpr std::uint64_t kMostWatched = 4096;
+
+std::span<std::byte> BytesOf(std::string& text) {
+  return std::as_writable_bytes(std::span(text.data(), text.size()));
+}
+
+}  // namespace
+
+std::string MemoryPatches::Read(std::uint64_t address, std::uint64_t size) const {
+  std::string bytes(size, '\0');
+  if (!space_.memory().Read(address, BytesOf(bytes))) {
+    // Page by page, to have the pages that are there.
+    std::uint64_t have = 0;
+    while (have < size) {
+      const std::uint64_t at = address + have;
+      const std::uint64_t part = std::min(kPageSize - at % kPageSize, size - have);
+      if (!space_.memory().Read(at, BytesOf(bytes).subspan(have, part))) break;
+      have += part;
+    }
+    bytes.resize(have);
+  }
+  if (!is_patched_) return bytes;
+  for (auto it = breakpoints_.lower_bound(address);
+       it != breakpoints_.end() && it->first - address < bytes.size(); ++it) {
+    bytes[it->first - address] = static_cast<char>(it->second);
+  }
+  return bytes;
+}
+
+bool MemoryPatches::Write(std::uint64_t address, std::string_view bytes) {
+  std::string patched(bytes);
+  for (auto it = breakpoints_.lower_bound(address);
+       it != breakpoints_.end() && it->first - address < bytes.size(); ++it) {
+    it->second = static_cast<std::byte>(bytes[it->first - address]);
+    if (is_patched_) patched[it->first - address] = static_cast<char>(kInt3);
+  }
+  return space_.Poke(address, BytesOf(patched));
+}
+
+bool MemoryPatches::Poke(std::uint64_t address, std::byte byte) {
+  return space_.Poke(address, std::span(&byte, 1));
+}
+
+// What engine or memory have becomes what `breakpoints_` says.
+void MemoryPatches::Apply() {
+  if (engine_stops_) {
+    std::vector<std::uint64_t> addresses;
+    for (const auto& [address, byte] : breakpoints_) addresses.push_back(address);
+    engine_->SetBreakpoints(addresses);
+    return;
+  }
+  for (const auto& [address, byte] : breakpoints_) Poke(address, kInt3);
+  is_patched_ = true;
+}
+
+bool MemoryPatches::AddBreakpoint(std::uint64_t address) {
+  if (HasBreakpoint(address)) return true;
+  std::string byte(1, '\0');
+  if (!space_.memory().Read(address, BytesOf(byte))) return false;
+  // Found out now, where it can be said.
+  if (!engine_stops_ && !space_.Poke(address, BytesOf(byte))) return false;
+  breakpoints_[address] = static_cast<std::byte>(byte[0]);
+  Apply();
+  return true;
+}
+
+bool MemoryPatches::RemoveBreakpoint(std::uint64_t address) {
+  const auto found = breakpoints_.find(address);
+  if (found == breakpoints_.end()) return false;
+  if (is_patched_) Poke(address, found->second);
+  breakpoints_.erase(found);
+  Apply();
+  return true;
+}
+
+void MemoryPatches::Lift() {
+  if (engine_stops_) engine_->SetBreakpoints({});
+  if (!is_patched_) return;
+  for (const auto& [address, byte] : breakpoints_) Poke(address, byte);
+  is_patched_ = false;
+}
+
+void MemoryPatches::PutBack() { Apply(); }
+
+void MemoryPatches::Clear() {
+  Lift();
+  breakpoints_.clear();
+  watched_.clear();
+}
+
+void MemoryPatches::ClearInChild(runtime::ExecutionEngine& engine) {
+  engine_ = &engine;
+  Clear();
+}
+
+bool MemoryPatches::Watch(std::uint64_t address, std::uint64_t size) {
+  if (size == 0 || size > kMostWatched) return false;
+  std::string value = Read(address, size);
+  if (value.size() != size) return false;
+  watched_.push_back({.address = address, .value = std::move(value)});
+  return true;
+}
+
+bool MemoryPatches::Unwatch(std::uint64_t address, std::uint64_t size) {
+  const auto found = std::ranges::find_if(watched_, [&](const Watched& watched) {
+    return watched.address == address && watched.value.size() == size;
+  });
+  if (found == watched_.end()) return false;
+  watched_.erase(found);
+  return true;
+}
+
+std::optional<std::uint64_t> MemoryPatches::Changed() {
+  for (Watched& watched : watched_) {
+    std::string now = Read(watched.address, watched.value.size());
+    if (now == watched.value || now.size() != watched.value.size()) continue;
+    watched.value = std::move(now);
+    return watched.address;
+  }
+  return std::nullopt;
+}
+
+}  // namespace dunebox::debugger

@@ -1,0 +1,69 @@
+// Breakpoints and watched memory of one process, for an engine that stops at breakpoints by itself and
+// for one that executes what memory holds: there an INT3 is written, and whoever reads through here
+// never sees it. Memory is watched by its value, looked at after each instruction of any thread.
+//
+// Used while the threads stand still, but for Changed, which is for one thread at a time.
+//
+//   MemoryPatches memory(space, engine);
+//   if (memory.AddBreakpoint(0x401000)) ...
+#ifndef DUNEBOX_RUNTIME_DEBUGGER_MEMORY_PATCHES_H_
+#define DUNEBOX_RUNTIME_DEBUGGER_MEMORY_PATCHES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "runtime/memory/address_space.h"
+
+namespace dunebox::debugger {
+
+class MemoryPatches {
+ public:
+  MemoryPatches(memory::AddressSpace& space, runtime::ExecutionEngine& engine)
+      : space_(space), engine_(&engine), engine_stops_(engine.SetBreakpoints({})) {}
+
+  // As much of the range as can be read, from its beginning.
+  std::string Read(std::uint64_t address, std::uint64_t size) const;
+  bool Write(std::uint64_t address, std::string_view bytes);
+
+  // False: there is no memory, or it cannot be changed.
+  bool AddBreakpoint(std::uint64_t address);
+  bool RemoveBreakpoint(std::uint64_t address);
+  bool HasBreakpoint(std::uint64_t address) const { return breakpoints_.contains(address); }
+  // Takes all out of the way for a while, or for good.
+  void Lift();
+  void PutBack();
+  void Clear();
+  // In a forked child, whose memory is a copy and whose engine may be another one.
+  void ClearInChild(runtime::ExecutionEngine& engine);
+
+  bool Watch(std::uint64_t address, std::uint64_t size);
+  bool Unwatch(std::uint64_t address, std::uint64_t size);
+  bool is_watching() const { return !watched_.empty(); }
+  // The first watched range that is not what it was, or was when it was last said to be.
+  std::optional<std::uint64_t> Changed();
+
+ private:
+  struct Watched {
+    std::uint64_t address;
+    std::string value;
+  };
+  void Apply();
+  bool Poke(std::uint64_t address, std::byte byte);
+
+  memory::AddressSpace& space_;
+  runtime::ExecutionEngine* engine_;
+  const bool engine_stops_;  // at breakpoints, without anything in memory
+  std::map<std::uint64_t, std::byte> breakpoints_;  // with the byte that the program has there
+  std::vector<Watched> watched_;
+  bool is_patched_ = false;  // memory has INT3s in it
+};
+
+}  // namespace dunebox::debugger
+
+#endif  // DUNEBOX_RUNTIME_DEBUGGER_MEMORY_PATCHES_H_

@@ -1,0 +1,5 @@
+# program: exec
+break in_child
+start_program
+backtrace
+continue
