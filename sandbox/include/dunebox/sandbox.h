@@ -133,7 +133,8 @@ class Sandbox {
   std::string engine() const;     // "jit"
   std::string isolation() const;  // "seg": the first wall
   // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
-  // namespace", ... Nothing: there is one wall.
+  // namespace", ... Nothing: there is one wall. With FileAccess::kBroker, what its files' broker is kept in:
+  // "files: seccomp", ...
   std::vector<std::string> confinement() const;
 
  private:
