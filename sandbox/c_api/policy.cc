@@ -124,6 +124,12 @@ constexpr SettingRow kSettings[] = {
      [](PolicyObject& object, Text text) { return AddTo(text, object.policy.readable); }},
     {"libraries",
      [](PolicyObject& object, Text text) { return AddTo(text, object.policy.libraries); }},
+    {"file_access",
+     [](PolicyObject& object, Text text) {
+       return ReadWord<FileAccess>(
+           text, {{"direct", FileAccess::kDirect}, {"broker", FileAccess::kBroker}},
+           object.policy.file_access);
+     }},
     {"environment",
      [](PolicyObject& object, Text text) { return AddTo(text, object.policy.environment); }},
     {"on_denied",

@@ -16,14 +16,12 @@
 #include "hostcalls/services/separate_descriptors.h"
 
 namespace dunebox::plugin {
-namespace {
 
 using hostcalls::CopyResult;
 using hostcalls::DescriptorPath;
 using hostcalls::Errno;
 namespace rights = hostcalls::policy;
 
-// The kernel's name for what a descriptor holds.
 CopyResult<std::string> NameOf(int fd) {
   std::array<char, PATH_MAX> target;
   const ssize_t length = readlink(DescriptorPath(fd).c_str(), target.data(), target.size());
@@ -31,19 +29,30 @@ CopyResult<std::string> NameOf(int fd) {
   return std::string(target.data(), static_cast<std::size_t>(length));
 }
 
-void Add(rights::Rules& rules, const std::string& path, rights::FileRights allowed) {
+void AddRule(rights::Rules& rules, const std::string& path, rights::FileRights allowed) {
   const auto after = std::ranges::upper_bound(rules.paths, path, {}, &rights::PathRule::path);
   rules.paths.insert(after, {.path = path, .rights = allowed});
 }
 
-}  // namespace
+std::optional<NamedFile> OpenForHost(const std::string& path) {
+  // Looked at before it is opened: opening a FIFO or a device has effects.
+  const runtime::FileDescriptor pinned(open(path.c_str(), O_PATH | O_CLOEXEC));
+  struct stat status;
+  if (!pinned.valid() || fstat(pinned.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    return std::nullopt;
+  const CopyResult<std::string> name = NameOf(pinned.get());
+  runtime::FileDescriptor file(
+      open(DescriptorPath(pinned.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!name.ok() || !file.valid()) return std::nullopt;
+  return NamedFile{*name, std::move(file)};
+}
 
 rights::Rules FileRulesOf(const Policy& policy) {
   rights::Rules rules;
   rules.allow_all = false;
   rules.origins = {"default"};
-  for (const std::string& path : policy.libraries) Add(rules, path, rights::kReadOnly);
-  for (const std::string& path : policy.readable) Add(rules, path, rights::kReadFile);
+  for (const std::string& path : policy.libraries) AddRule(rules, path, rights::kReadOnly);
+  for (const std::string& path : policy.readable) AddRule(rules, path, rights::kReadFile);
   return rules;
 }
 
@@ -51,23 +60,24 @@ HostFiles::HostFiles(const Policy& policy) : rules_(FileRulesOf(policy)) {}
 
 void HostFiles::Allow(const std::string& path) {
   // By the name that the kernel will give for it. What is not there needs no rule.
-  const std::unique_ptr<char, decltype(&std::free)> name(realpath(path.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> name(realpath(path.c_str(), nullptr),
+                                                         &std::free);
   if (name == nullptr) return;
   const std::lock_guard lock(mutex_);
-  Add(rules_, name.get(), rights::kReadOnly);
+  AddRule(rules_, name.get(), rights::kReadOnly);
 }
 
 void HostFiles::Grant(const std::string& name, runtime::FileDescriptor file) {
   const std::lock_guard lock(mutex_);
   if (!file.valid() || granted_.contains(name)) return;
-  Add(rules_, name, rights::kReadOnly);
+  AddRule(rules_, name, rights::kReadOnly);
   granted_.emplace(name, std::move(file));
 }
 
 CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink last) const {
   open_how how{};
-  how.flags = static_cast<std::uint64_t>(O_PATH | O_CLOEXEC |
-                                         (last == LastLink::kKept ? O_NOFOLLOW : 0));
+  how.flags =
+      static_cast<std::uint64_t>(O_PATH | O_CLOEXEC | (last == LastLink::kKept ? O_NOFOLLOW : 0));
   how.resolve = RESOLVE_NO_MAGICLINKS;
   runtime::FileDescriptor handle(
       static_cast<int>(syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
@@ -139,11 +149,6 @@ CopyResult<std::string> HostFiles::ReadLink(const std::string& path) const {
   const ssize_t length = readlinkat(pinned->handle.get(), "", target.data(), target.size());
   if (length < 0) return Errno{errno == ENOENT ? EINVAL : errno};
   return std::string(target.data(), static_cast<std::size_t>(length));
-}
-
-std::vector<loader::Symbol> HostFiles::Symbols(const std::string& path) const {
-  const CopyResult<OpenFile> file = Open(path, LastLink::kKept);
-  return file.ok() ? loader::ReadSymbolsHere((*file).host.get()) : std::vector<loader::Symbol>();
 }
 
 }  // namespace dunebox::plugin

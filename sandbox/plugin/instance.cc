@@ -163,9 +163,9 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 
 // ---- beginning and end --------------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                           std::uint64_t random,
-                                                           absl::FunctionRef<absl::Status()> before_guest) {
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
+    const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
+    absl::FunctionRef<absl::Status()> before_guest) {
   NoteOriginalProcess();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   for (const int output : {policy.stdout_to, policy.stderr_to}) {
@@ -176,20 +176,21 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
   }
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
-  std::unique_ptr<Instance> instance(
-      new Instance(policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
+  std::unique_ptr<Instance> instance(new Instance(
+      policy, std::make_shared<const ReservedWindow>(*std::move(window)), random,
+      std::move(files)));
   if (absl::Status status = instance->Start(before_guest); !status.ok()) return status;
   return instance;
 }
 
 Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
-                   std::uint64_t random)
+                   std::uint64_t random, std::unique_ptr<Files> files)
     : policy_(policy),
       window_(std::move(window)),
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
       arena_(std::make_shared<Arena>(window_, window_->window().base)),
-      kernel_(policy, space_, *this) {}
+      kernel_(policy, space_, *this, std::move(files)) {}
 
 Instance::~Instance() {
   End({.kind = Failure::Kind::kExited});
@@ -492,7 +493,9 @@ std::string Instance::SymbolAt(std::uint64_t address) {
   });
   if (file.empty()) return {};
   const std::string name = file.substr(file.rfind('/') + 1);
-  const std::optional<std::string> symbol = loader::NameAt(kernel_.files().Symbols(file), offset);
+  const hostcalls::CopyResult<OpenFile> open = kernel_.files().Open(file, LastLink::kKept);
+  std::optional<std::string> symbol;
+  if (open.ok()) symbol = loader::NameAt(loader::ReadSymbolsHere((*open).host.get()), offset);
   return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
 }
 

@@ -57,7 +57,7 @@ class Instance final : public Guest {
   // bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
   // host's kernel, and nothing of the plugin's world has been read; what it returns is respected.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
-      const Policy& policy, std::uint64_t random,
+      const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
       absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
   // Ends what still runs.
   ~Instance() override;
@@ -75,7 +75,7 @@ class Instance final : public Guest {
   std::vector<std::string> Denials() const override;
   std::string engine() const override { return engine_->name(); }
   std::string isolation() const override { return engine_->isolation(); }
-  std::vector<std::string> confinement() const override { return {}; }
+  std::vector<std::string> confinement() const override { return kernel_.files().confinement(); }
 
   // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
   absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
@@ -118,8 +118,8 @@ class Instance final : public Guest {
   class Lent;
   friend class Lent;
 
-  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
-           std::uint64_t random);
+  Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random,
+           std::unique_ptr<Files> files);
 
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status LoadProgram(runtime::Registers& registers);

@@ -50,8 +50,9 @@ SyscallResult Calling::Host(std::uint64_t number, const hostcalls::ArgumentValue
   return hostcalls::InterruptibleCall(thread.kicked, number, values);
 }
 
-PluginKernel::PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance)
-    : policy_(policy), space_(space), instance_(instance), files_(policy),
+PluginKernel::PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance,
+                           std::unique_ptr<Files> files)
+    : policy_(policy), space_(space), instance_(instance), files_(std::move(files)),
       descriptors_(policy.stdout_to, policy.stderr_to) {}
 
 SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request& request) {

@@ -8,7 +8,7 @@
 //
 // Calls are made in the calling thread, with the rights of its process behind these checks: the host
 // application's, or, with two walls, those of a confined worker (sandbox/worker). Everything that asks the host's kernel
-// for more than the thread's own memory or time is in host_files.h: where a confined broker could take over.
+// for more than the thread's own memory or time goes through Files, which may be a confined broker's.
 //
 //   PluginKernel kernel(policy, space, instance);
 //   SyscallResult result = kernel.Call(thread, request);
@@ -17,6 +17,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -29,7 +30,7 @@
 #include "runtime/signals/action.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/descriptors.h"
-#include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/files.h"
 #include "sandbox/plugin/plugin_thread.h"
 
 namespace dunebox::plugin {
@@ -41,7 +42,8 @@ inline constexpr pid_t kVirtualPid = 2;
 
 class PluginKernel {
  public:
-  PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance);
+  PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance,
+               std::unique_ptr<Files> files);
 
   hostcalls::SyscallResult Call(PluginThread& thread, const hostcalls::Request& request);
 
@@ -57,7 +59,8 @@ class PluginKernel {
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
   memory::AddressSpace& space() { return space_; }
   Instance& instance() { return instance_; }
-  HostFiles& files() { return files_; }
+  Files& files() { return *files_; }
+  const Files& files() const { return *files_; }
   Descriptors& descriptors() { return descriptors_; }
 
   signals::KernelAction ActionOf(int signal) const;
@@ -73,7 +76,7 @@ class PluginKernel {
   const Policy& policy_;
   memory::AddressSpace& space_;
   Instance& instance_;
-  HostFiles files_;
+  const std::unique_ptr<Files> files_;
   Descriptors descriptors_;
 
   mutable std::mutex mutex_;  // guards what follows

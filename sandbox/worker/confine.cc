@@ -60,16 +60,23 @@ void Add(std::vector<FilterRule>& rules, std::string_view name, std::string_view
       {.number = row->number, .error = error, .tests = std::move(tests), .reason = reason});
 }
 
-std::vector<FilterRule> Rules() {
+std::vector<FilterRule> RulesOf(Role role) {
   std::vector<FilterRule> rules;
 #define WORKER_CALL(name, reason) Add(rules, #name, reason, {});
 #define WORKER_FORM(name, reason, ...) Add(rules, #name, reason, {__VA_ARGS__});
 #define WORKER_ERROR(name, error, reason) Add(rules, #name, reason, {}, error);
+  switch (role) {
+    case Role::kWorker:
 #include "sandbox/worker/worker_calls.inc"
+      Add(rules, "tgkill", "signals to itself", {Is(0, static_cast<std::uint64_t>(getpid()))});
+      break;
+    case Role::kBroker:
+#include "sandbox/worker/broker_calls.inc"
+      break;
+  }
 #undef WORKER_CALL
 #undef WORKER_FORM
 #undef WORKER_ERROR
-  Add(rules, "tgkill", "signals to itself", {Is(0, static_cast<std::uint64_t>(getpid()))});
   return rules;
 }
 
@@ -141,7 +148,7 @@ absl::Status Missing(absl::string_view what) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int namespaces) {
+absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy, int namespaces) {
   const int landlock = confinement::LandlockVersion();
   if (landlock == 0) return Missing("Landlock");
   if (!confinement::HasFilters()) return Missing("seccomp filters");
@@ -157,7 +164,7 @@ absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int names
   if (!confinement::IsDenied(*probe)) {
     return absl::UnavailableError("two walls are demanded, and Landlock is without effect");
   }
-  status = confinement::LoadFilter(Rules());
+  status = confinement::LoadFilter(RulesOf(role));
   if (!status.ok()) return status;
   std::vector<std::string> names = {"seccomp", absl::StrCat("landlock ", landlock)};
   for (const NamespaceRow& row : kNamespaces) {

@@ -12,9 +12,12 @@
 // - limits: memory, threads, descriptors, no files
 // - namespaces that the fork server could make: user, pid, network, ipc, uts
 //
+// A broker (brokered_files.h) is kept in the same way, but that its calls are those of
+// broker_calls.inc.
+//
 // Without seccomp or Landlock it fails: it is never less.
 //
-//   absl::StatusOr<std::vector<std::string>> names = Confine(policy, namespaces);
+//   absl::StatusOr<std::vector<std::string>> names = Confine(Role::kWorker, policy, namespaces);
 #ifndef DUNEBOX_SANDBOX_WORKER_CONFINE_H_
 #define DUNEBOX_SANDBOX_WORKER_CONFINE_H_
 
@@ -23,12 +26,13 @@
 
 #include "absl/status/statusor.h"
 #include "dunebox/policy.h"
+#include "sandbox/worker/protocol.h"
 
 namespace dunebox::worker {
 
 // On the calling thread, which has to be the only one. `namespaces`: flags of clone(2) that this
 // process was made with. What is in force: "seccomp", "landlock", "pid namespace" ...
-absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int namespaces);
+absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy, int namespaces);
 
 }  // namespace dunebox::worker
 

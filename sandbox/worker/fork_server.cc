@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -165,12 +166,11 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
   return launched;
 }
 
-absl::StatusOr<ForkServer::Child> ForkServer::Start(
-    const std::array<int, kWorkerFds>& descriptors) {
+absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const int> descriptors) {
   const std::lock_guard lock(mutex_);
   ForkReply reply;
   std::vector<FileDescriptor> came;
-  if (!SendWithDescriptors(socket_.get(), ForkRequest{}, descriptors) ||
+  if (!SendWithDescriptors(socket_.get(), ForkRequest{.role = role}, descriptors) ||
       !ReceiveWithDescriptors(socket_.get(), reply, came)) {
     return Failed(errno, "the fork server does not answer");
   }

@@ -11,17 +11,17 @@
 // It ends when the host does, which it sees by a pidfd, and the kernel ends its workers with it.
 //
 //   absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
-//   absl::StatusOr<ForkServer::Child> child = (*server)->Start(descriptors);
+//   absl::StatusOr<ForkServer::Child> child = (*server)->Start(Role::kWorker, descriptors);
 //   std::optional<int> status = (*server)->End(child->pid);
 #ifndef DUNEBOX_SANDBOX_WORKER_FORK_SERVER_H_
 #define DUNEBOX_SANDBOX_WORKER_FORK_SERVER_H_
 
 #include <sys/types.h>
 
-#include <array>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "runtime/file_descriptor.h"
@@ -38,8 +38,8 @@ class ForkServer {
     pid_t pid;
     runtime::FileDescriptor pidfd;  // readable when it has ended
   };
-  // A worker that begins with these, kControlFd and so on, and nothing else.
-  absl::StatusOr<Child> Start(const std::array<int, kWorkerFds>& descriptors);
+  // A process that begins with these, from number 3 on, and nothing else.
+  absl::StatusOr<Child> Start(Role role, std::span<const int> descriptors);
   // Kills it if it lives, and says how it has ended, as of wait(2). Nothing: the server has died,
   // and the worker with it.
   std::optional<int> End(pid_t pid);

@@ -33,6 +33,13 @@ constexpr int kNamespaceSets[] = {CLONE_NEWUSER | kOthers,
 
 constexpr rlim_t kMostStack = rlim_t{8} << 20;
 
+constexpr int kFirstFd = 3;
+struct RoleRow {
+  const char* name;
+  std::size_t descriptors;
+};
+constexpr RoleRow kRoles[] = {{"worker", kWorkerFds}, {"broker", 1}};  // as Role has them
+
 void LimitStack() {
   rlimit limit{};
   getrlimit(RLIMIT_STACK, &limit);
@@ -41,7 +48,7 @@ void LimitStack() {
 }
 
 // In the child. Returns where something is wrong.
-void Become(const std::vector<FileDescriptor>& descriptors, int namespaces,
+void Become(Role role, const std::vector<FileDescriptor>& descriptors, int namespaces,
             const confinement::UserAndGroup& outside, int parent) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return;
   // The parent may have died before.
@@ -53,19 +60,20 @@ void Become(const std::vector<FileDescriptor>& descriptors, int namespaces,
   }
   LimitStack();
   // Ours lie below those that came, and are not needed any more but for one.
-  constexpr int kFirstFree = kControlFd + kWorkerFds;
+  const int first_free = kFirstFd + static_cast<int>(descriptors.size());
   std::vector<int> copies;
   for (const FileDescriptor& fd : descriptors) {
-    copies.push_back(fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstFree));
+    copies.push_back(fcntl(fd.get(), F_DUPFD_CLOEXEC, first_free));
   }
-  const int program = fcntl(kProgramFd, F_DUPFD_CLOEXEC, kFirstFree);
-  int to = kControlFd;
+  const int program = fcntl(kProgramFd, F_DUPFD_CLOEXEC, first_free);
+  int to = kFirstFd;
   for (const int fd : copies) {
     if (dup2(fd, to++) < 0) return;
   }
-  if (syscall(SYS_close_range, kFirstFree, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return;
+  if (syscall(SYS_close_range, first_free, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return;
   const std::string flags = std::to_string(namespaces);
-  const char* const arguments[] = {"dunebox-worker", "worker", flags.c_str(), nullptr};
+  const char* const arguments[] = {"dunebox-worker", kRoles[static_cast<std::size_t>(role)].name,
+                                   flags.c_str(), nullptr};
   syscall(SYS_execveat, program, "", arguments, arguments + 3, AT_EMPTY_PATH);
 }
 
@@ -75,7 +83,8 @@ struct Started {
   FileDescriptor pidfd;
 };
 
-Started StartWith(const std::vector<FileDescriptor>& descriptors, int namespaces, int self) {
+Started StartWith(Role role, const std::vector<FileDescriptor>& descriptors, int namespaces,
+                  int self) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return {.error = errno};
   const FileDescriptor read_end(ends[0]);
@@ -86,7 +95,7 @@ Started StartWith(const std::vector<FileDescriptor>& descriptors, int namespaces
       static_cast<pid_t>(syscall(SYS_clone, namespaces | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0));
   if (pid < 0) return {.error = errno};
   if (pid == 0) {
-    Become(descriptors, namespaces, outside, self);
+    Become(role, descriptors, namespaces, outside, self);
     const int error = errno;
     [[maybe_unused]] const ssize_t written = write(write_end.get(), &error, sizeof(error));
     _exit(1);
@@ -103,11 +112,12 @@ Started StartWith(const std::vector<FileDescriptor>& descriptors, int namespaces
   return {.error = started.error != 0 ? started.error : EAGAIN};
 }
 
-void Start(const std::vector<FileDescriptor>& descriptors, int self) {
+void Start(Role role, const std::vector<FileDescriptor>& descriptors, int self) {
   Started started{.error = EINVAL};
-  if (descriptors.size() == kWorkerFds) {
+  const auto index = static_cast<std::size_t>(role);
+  if (index < std::size(kRoles) && descriptors.size() == kRoles[index].descriptors) {
     for (const int namespaces : kNamespaceSets) {
-      started = StartWith(descriptors, namespaces, self);
+      started = StartWith(role, descriptors, namespaces, self);
       if (started.error == 0) break;
     }
   }
@@ -145,7 +155,7 @@ int ForkServerMain() {
     std::vector<FileDescriptor> descriptors;
     if (!ReceiveWithDescriptors(kRequestFd, request, descriptors)) return 0;
     if (request.ended_pid == 0) {
-      Start(descriptors, self.get());
+      Start(request.role, descriptors, self.get());
     } else {
       End(request.ended_pid);
     }

@@ -1,7 +1,8 @@
-// The executable that is part of the sandbox library: fork server, or worker, as its first argument
+// The executable that is part of the sandbox library: fork server, worker or broker, as its first argument
 // says.
 #include <cstring>
 
+#include "sandbox/worker/broker.h"
 #include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/worker.h"
 
@@ -12,6 +13,9 @@ int main(int argc, char** argv) {
   }
   if (argc == 3 && std::strcmp(argv[1], "worker") == 0) {
     return dunebox::worker::WorkerMain(argv[2]);
+  }
+  if (argc == 3 && std::strcmp(argv[1], "broker") == 0) {
+    return dunebox::worker::BrokerMain(argv[2]);
   }
   return 2;
 }

@@ -77,14 +77,19 @@ inline constexpr int kDoorbellFd = 5;  // an eventfd: the worker speaks first in
 inline constexpr int kFilesFd = 6;     // a socket on which the host sends files
 inline constexpr int kWorkerFds = 4;
 
+// And a broker (brokered_files.h).
+inline constexpr int kBrokerFd = 3;  // a socket
+
 // What the fork server begins with.
 inline constexpr int kRequestFd = 3;  // a socket: SpawnRequest
 inline constexpr int kHostFd = 4;     // a pidfd of the host's
 inline constexpr int kProgramFd = 5;  // the executable
 
+enum class Role : std::uint32_t { kWorker, kBroker };
 struct ForkRequest {
-  std::int32_t ended_pid =
-      0;  // 0: start a worker with the descriptors that come along. Else: end this one
+  // 0: start a process with the descriptors that come along. Else: end this one.
+  std::int32_t ended_pid = 0;
+  Role role = Role::kWorker;
 };
 struct ForkReply {
   std::int32_t error = 0;   // errno

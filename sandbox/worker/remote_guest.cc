@@ -1,26 +1,22 @@
 #include "sandbox/worker/remote_guest.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "hostcalls/memory/address.h"
-#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/signals/action.h"
+#include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/original_process.h"
 #include "sandbox/worker/descriptors.h"
 
@@ -126,8 +122,9 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
   }
   files_ = FileDescriptor(ends[0]);
   const FileDescriptor workers_files(ends[1]);
-  absl::StatusOr<ForkServer::Child> child =
-      server_->Start({control_->fd(), shared_->fd(), doorbell_.get(), workers_files.get()});
+  const int descriptors[kWorkerFds] = {control_->fd(), shared_->fd(), doorbell_.get(),
+                                       workers_files.get()};
+  absl::StatusOr<ForkServer::Child> child = server_->Start(Role::kWorker, descriptors);
   if (!child.ok()) return child.status();
   pid_ = child->pid;
   pidfd_ = std::move(child->pidfd);
@@ -367,21 +364,15 @@ void RemoteGuest::ServePluginThread(Line& line) {
 
 // Opened here, with the application's rights, because the host has named it. [as Instance::Load]
 std::uint32_t RemoteGuest::SendFile(const std::string& path, std::string& name) {
-  const FileDescriptor pinned(open(path.c_str(), O_PATH | O_CLOEXEC));
-  struct stat status;
-  if (!pinned.valid() || fstat(pinned.get(), &status) != 0 || !S_ISREG(status.st_mode)) return 0;
-  const std::string link = hostcalls::DescriptorPath(pinned.get());
-  const FileDescriptor file(open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  std::array<char, PATH_MAX> target;
-  const ssize_t length = readlink(link.c_str(), target.data(), target.size());
-  if (!file.valid() || length < 0) return 0;
-  name.assign(target.data(), static_cast<std::size_t>(length));
+  const std::optional<plugin::NamedFile> opened = plugin::OpenForHost(path);
+  if (!opened) return 0;
+  name = opened->name;
   std::uint32_t number;
   {
     const std::lock_guard lock(mutex_);
     number = next_file_++;
   }
-  const int fd = file.get();
+  const int fd = opened->file.get();
   return SendWithDescriptors(files_.get(), number, std::span(&fd, 1), MSG_DONTWAIT) ? number : 0;
 }
 

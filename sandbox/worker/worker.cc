@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "runtime/signals/action.h"
+#include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
 #include "sandbox/worker/confine.h"
 #include "sandbox/worker/server.h"
@@ -27,12 +28,13 @@ absl::Status Start(const StartOrder& order, int namespaces, std::unique_ptr<Inst
                    Writer& answer) {
   std::vector<std::string> confinement;
   const auto confine = [&]() -> absl::Status {
-    absl::StatusOr<std::vector<std::string>> confined = Confine(order.policy, namespaces);
+    absl::StatusOr<std::vector<std::string>> confined =
+        Confine(Role::kWorker, order.policy, namespaces);
     if (confined.ok()) confinement = *std::move(confined);
     return confined.status();
   };
-  absl::StatusOr<std::unique_ptr<Instance>> made =
-      Instance::Create(order.policy, order.random, confine);
+  absl::StatusOr<std::unique_ptr<Instance>> made = Instance::Create(
+      order.policy, order.random, std::make_unique<plugin::HostFiles>(order.policy), confine);
   if (!made.ok()) return made.status();
   instance = *std::move(made);
   const absl::StatusOr<GuestRange> shared = instance->MapHostMemory(kArenaFd, order.arena_size);

@@ -397,6 +397,7 @@ static void PoliciesAreRead(void) {
       {"nesting", "4"},          {"readable", "/usr/share"}, {"libraries", ""},
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
+      {"file_access", "broker"},      {"file_access", "direct"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},

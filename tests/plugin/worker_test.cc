@@ -1,4 +1,4 @@
-// The processes behind two walls: they die with whom they belong to, leave nothing behind, and the
+// The processes behind two walls, and brokers of files: they die with whom they belong to, leave nothing behind, and the
 // host's own children and signals are as before.
 #include <fcntl.h>
 #include <signal.h>
@@ -262,6 +262,52 @@ TEST_F(Workers, AreToldOf) {
   const auto one_wall = Sandbox::Create({});
   ASSERT_TRUE(one_wall.ok());
   EXPECT_TRUE((*one_wall)->confinement().empty());
+}
+
+// ---- brokers ------------------------------------------------------------------------------------
+
+Policy Brokered() {
+  return {.deadline = absl::Minutes(2), .file_access = FileAccess::kBroker};
+}
+
+class Brokers : public PluginTest {
+ protected:
+  void SetUp() override { Make(Brokered()); }
+};
+INSTANTIATE_TEST_SUITE_P(, Brokers, testing::Values(Demand::kOneWall),
+                         [](const testing::TestParamInfo<Demand>&) { return "OneWall"; });
+
+// The plugin's libraries came through it, or there would be no sandbox.
+TEST_P(Brokers, OpenWhatThePolicyNames) {
+  EXPECT_THAT(sandbox->confinement(), testing::Contains("files: seccomp"));
+  ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
+  auto secret = sandbox->MakeString("/etc/passwd");
+  auto absent = sandbox->MakeString("/usr/lib/no-such-file");
+  auto fresh = sandbox->MakeString("/tmp/written-by-a-plugin");
+  ASSERT_TRUE(secret.ok() && absent.ok() && fresh.ok());
+  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *secret), EACCES);
+  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *absent), ENOENT);
+  EXPECT_EQ(Value<int(const char*)>("fail_to_write", *fresh), EACCES);
+  const absl::Status status = Call<void(unsigned long, int)>("write_at", 0x10ul, 1);
+  EXPECT_THAT(FailureIn(status).symbol, testing::HasSubstr("write_at"));
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+}
+
+TEST_P(Brokers, ThatAreGoneAreErrorsOfThePlugins) {
+  std::set<pid_t> children;
+  for (const pid_t pid : Of(getpid())) {
+    if (!IsForkServerOf(getpid(), pid)) children.insert(pid);
+  }
+  ASSERT_EQ(children.size(), 1u);
+  ASSERT_EQ(kill(*children.begin(), SIGKILL), 0);
+  auto file = sandbox->MakeString("/usr/lib/os-release");
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *file), EIO);
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  sandbox.reset();
+  EXPECT_TRUE(std::ranges::none_of(
+      Of(getpid()), [&](pid_t pid) { return children.contains(pid); }));
 }
 
 }  // namespace

@@ -32,6 +32,12 @@ enum class Demand : std::uint8_t {
   kTwoWalls,
 };
 
+// Who opens the files that the plugin may read.
+enum class FileAccess : std::uint8_t {
+  kDirect,  // this process, with its rights, behind the sandbox's checks. With two walls: the confined worker
+  kBroker,  // a confined process that can reach nothing but those files. It costs a process a sandbox
+};
+
 enum class OnDenied : std::uint8_t {
   kError,       // the system call fails with EPERM, and the plugin goes on
   kEndSandbox,  // Failure::Kind::kDenied
@@ -70,6 +76,7 @@ struct Policy {
   // Where libraries are. What lies below may be read and mapped to be executed.
   std::vector<std::string> libraries = {"/usr/lib", "/lib", "/lib64", "/usr/lib64",
                                         "/etc/ld.so.cache"};
+  FileAccess file_access = FileAccess::kDirect;
   std::vector<std::string> environment;  // "NAME=value", for the plugin's C library
 
   OnDenied on_denied = OnDenied::kError;

@@ -134,7 +134,8 @@ class Sandbox {
   // The first wall: "seg", "virtual machine (hardware)", "virtual machine (emulated)".
   std::string isolation() const;
   // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
-  // namespace", ... Nothing: there is one wall.
+  // namespace", ... Nothing: there is one wall. With FileAccess::kBroker, what its files' broker is kept in:
+  // "files: seccomp", ...
   std::vector<std::string> confinement() const;
 
  private:

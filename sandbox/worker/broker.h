@@ -1,0 +1,24 @@
+// A broker, from its first instruction on: takes its policy, confines itself, and opens files for a
+// sandbox that runs in the host's own process (brokered_files.h).
+//
+//   int main(...) { ResetSignals(); return BrokerMain(namespaces); }
+#ifndef DUNEBOX_SANDBOX_WORKER_BROKER_H_
+#define DUNEBOX_SANDBOX_WORKER_BROKER_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dunebox::worker {
+
+// Requests: which, LastLink, access mode, and a path. The first message of all is the policy
+// (StartOrder).
+enum class FileRequest : std::uint32_t { kOpen, kStatus, kAccess, kReadLink, kGrant };
+// Replies: an errno, struct stat, a text; an open file comes along.
+inline constexpr std::size_t kMostBrokerMessage = std::size_t{128} << 10;
+
+// `namespaces`: flags of clone(2), as a number. Returns when the host has closed its end.
+int BrokerMain(const char* namespaces);
+
+}  // namespace dunebox::worker
+
+#endif  // DUNEBOX_SANDBOX_WORKER_BROKER_H_

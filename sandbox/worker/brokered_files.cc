@@ -1,0 +1,173 @@
+#include "sandbox/worker/brokered_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/original_process.h"
+#include "sandbox/worker/descriptors.h"
+#include "sandbox/worker/protocol.h"
+#include "sandbox/worker/wire.h"
+
+namespace dunebox::worker {
+
+using hostcalls::CopyResult;
+using hostcalls::Errno;
+using plugin::LastLink;
+using plugin::OpenFile;
+using runtime::FileDescriptor;
+namespace rights = hostcalls::policy;
+
+namespace {
+
+constexpr time_t kMostWait = 30;  // seconds, for an answer
+constexpr int kMostErrno = 4095;  // [linux] MAX_ERRNO
+
+std::optional<std::string> Receive(int socket, std::vector<FileDescriptor>& files) {
+  std::string bytes(kMostBrokerMessage, '\0');
+  const ssize_t size = ReceiveBytes(socket, std::as_writable_bytes(std::span(bytes)), files);
+  if (size <= 0) return std::nullopt;
+  bytes.resize(static_cast<std::size_t>(size));
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<plugin::Files>> BrokeredFiles::Create(const Policy& policy) {
+  plugin::NoteOriginalProcess();
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  std::unique_ptr<BrokeredFiles> files(new BrokeredFiles(policy));
+  if (absl::Status status = files->Start(policy); !status.ok()) return status;
+  return files;
+}
+
+BrokeredFiles::BrokeredFiles(const Policy& policy) : rules_(plugin::FileRulesOf(policy)) {}
+
+absl::Status BrokeredFiles::Start(const Policy& policy) {
+  const absl::Status gone =
+      absl::UnavailableError("the broker of a sandbox's files does not start");
+  const std::string order = Serialize(StartOrder{.policy = policy});
+  if (order.size() > kMostBrokerMessage) {
+    return absl::ResourceExhaustedError("a policy with more text than a broker takes");
+  }
+  absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return gone;
+  socket_ = FileDescriptor(ends[0]);
+  const FileDescriptor theirs(ends[1]);
+  const timeval patience{.tv_sec = kMostWait, .tv_usec = 0};
+  setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const int fd = theirs.get();
+  const absl::StatusOr<ForkServer::Child> child = server_->Start(Role::kBroker, std::span(&fd, 1));
+  if (!child.ok()) return child.status();
+  pid_ = child->pid;
+  std::vector<FileDescriptor> none;
+  if (!SendBytes(socket_.get(), std::as_bytes(std::span(order)), {})) return gone;
+  const std::optional<std::string> answer = Receive(socket_.get(), none);
+  if (!answer) return gone;
+  Reader reader(*answer);
+  const std::optional<absl::Status> status = GetStatus(reader);
+  if (!status) return gone;
+  if (!status->ok()) return *status;
+  for (const std::string& name : GetTexts(reader)) {
+    confinement_.push_back(absl::StrCat("files: ", name));
+  }
+  return absl::OkStatus();
+}
+
+BrokeredFiles::~BrokeredFiles() {
+  if (pid_ != 0 && plugin::IsOriginalProcess()) (void)server_->End(pid_);
+}
+
+CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const std::string& path,
+                                                    LastLink last, int mode, int fd) const {
+  Writer writer;
+  writer.Put(request);
+  writer.Put(static_cast<std::uint32_t>(last == LastLink::kFollowed));
+  writer.Put(std::int32_t{mode});
+  writer.PutText(path);
+  Reply reply;
+  std::optional<std::string> answer;
+  {
+    const std::lock_guard lock(mutex_);
+    if (SendBytes(socket_.get(), std::as_bytes(std::span(writer.bytes())),
+                  std::span(&fd, fd >= 0 ? 1 : 0))) {
+      answer = Receive(socket_.get(), reply.files);
+    }
+    // An answer that comes too late would be the next question's.
+    if (!answer) shutdown(socket_.get(), SHUT_RDWR);
+  }
+  if (!answer) return Errno{EIO};
+  Reader reader(*answer);
+  const auto error = reader.Get<std::int32_t>();
+  reply.status = reader.Get<struct stat>();
+  reply.text = reader.GetText();
+  if (!reader.is_complete() || error < 0 || error > kMostErrno) return Errno{EIO};
+  if (error != 0) return Errno{error};
+  return reply;
+}
+
+void BrokeredFiles::Allow(const std::string& path) {
+  std::optional<plugin::NamedFile> opened = plugin::OpenForHost(path);
+  if (opened) Grant(opened->name, std::move(opened->file));
+}
+
+void BrokeredFiles::Grant(const std::string& name, FileDescriptor file) {
+  {
+    const std::lock_guard lock(mutex_);
+    plugin::AddRule(rules_, name, rights::kReadOnly);
+  }
+  (void)Ask(FileRequest::kGrant, name, LastLink::kKept, 0, file.get());
+}
+
+CopyResult<OpenFile> BrokeredFiles::Open(const std::string& path, LastLink last) const {
+  CopyResult<Reply> reply = Ask(FileRequest::kOpen, path, last);
+  if (!reply.ok()) return reply.error();
+  if (reply->files.size() != 1) return Errno{EIO};
+  FileDescriptor& file = reply->files.front();
+  struct stat status;
+  const int flags = fcntl(file.get(), F_GETFL);
+  const bool is_to_be_read = flags >= 0 && (flags & O_ACCMODE) == O_RDONLY && (flags & O_PATH) == 0;
+  const bool is_file =
+      fstat(file.get(), &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode));
+  const CopyResult<std::string> name = plugin::NameOf(file.get());
+  if (!is_to_be_read || !is_file || !name.ok()) return Errno{EIO};
+  rights::FileRights allowed;
+  {
+    const std::lock_guard lock(mutex_);
+    allowed = rules_.RightsOn(*name).rights;
+  }
+  if ((allowed & rights::kReadFile) == 0) return Errno{EACCES};
+  return OpenFile{.kind = OpenFile::Kind::kFile,
+                  .host = std::move(file),
+                  .name = *name,
+                  .is_executable = (allowed & rights::kExecuteFile) != 0};
+}
+
+CopyResult<struct stat> BrokeredFiles::Status(const std::string& path, LastLink last) const {
+  const CopyResult<Reply> reply = Ask(FileRequest::kStatus, path, last);
+  if (!reply.ok()) return reply.error();
+  return (*reply).status;
+}
+
+int BrokeredFiles::Access(const std::string& path, int mode, LastLink last) const {
+  const CopyResult<Reply> reply = Ask(FileRequest::kAccess, path, last, mode);
+  return reply.ok() ? 0 : reply.error().value;
+}
+
+CopyResult<std::string> BrokeredFiles::ReadLink(const std::string& path) const {
+  CopyResult<Reply> reply = Ask(FileRequest::kReadLink, path, LastLink::kKept);
+  if (!reply.ok()) return reply.error();
+  return std::move(reply->text);
+}
+
+}  // namespace dunebox::worker
