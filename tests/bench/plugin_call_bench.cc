@@ -1,11 +1,21 @@
-// What a call into a sandbox costs, beside a system call that does nothing, in the same run.
+// What a call into a sandbox costs, in this process and in a worker's, beside a system call that does nothing and
+// round trips to another process, in the same run. What goes to another process is measured in real time: it
+// sleeps.
 #include <benchmark/benchmark.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -14,14 +24,78 @@
 namespace dunebox {
 namespace {
 
-Sandbox& TheSandbox() {
-  static const std::unique_ptr<Sandbox> sandbox = [] {
-    auto made = Sandbox::Create({});
-    if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
-    return *std::move(made);
-  }();
-  return *sandbox;
+std::unique_ptr<Sandbox> Make(Demand demand) {
+  auto made = Sandbox::Create({.demand = demand});
+  if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
+  return *std::move(made);
 }
+
+Sandbox& TheSandbox(Demand demand = Demand::kOneWall) {
+  static const std::unique_ptr<Sandbox> one = Make(Demand::kOneWall);
+  static const std::unique_ptr<Sandbox> two = Make(Demand::kTwoWalls);
+  return demand == Demand::kOneWall ? *one : *two;
+}
+
+// ---- other processes, that answer what they are asked at once -----------------------------------
+
+template <typename Serve>
+pid_t Fork(Serve serve) {
+  const pid_t child = fork();
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) serve();
+  }
+  return child;
+}
+void End(pid_t child) {
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+void PipeRoundTrip(benchmark::State& state) {
+  int there[2], back[2];
+  if (pipe(there) != 0 || pipe(back) != 0) abort();
+  const auto pass = [](int from, int to) {
+    char byte;
+    if (read(from, &byte, 1) != 1 || write(to, &byte, 1) != 1) _exit(1);
+  };
+  const pid_t child = Fork([&] { pass(there[0], back[1]); });
+  for (auto _ : state) {
+    char byte = 0;
+    if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) abort();
+  }
+  End(child);
+  for (const int fd : {there[0], there[1], back[0], back[1]}) close(fd);
+}
+BENCHMARK(PipeRoundTrip)->UseRealTime();
+
+// Each side sleeps until the number is its own.
+void FutexRoundTrip(benchmark::State& state) {
+  void* const page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  auto& word = *new (page) std::atomic<std::uint32_t>(0);
+  const auto wait_for = [&](std::uint32_t parity) {
+    for (std::uint32_t value; (value = word.load()) % 2 != parity;) {
+      syscall(SYS_futex, &word, FUTEX_WAIT, value, nullptr, nullptr, 0);
+    }
+  };
+  const auto pass = [&] {
+    ++word;
+    syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  };
+  const pid_t child = Fork([&] {
+    wait_for(1);
+    pass();
+  });
+  for (auto _ : state) {
+    pass();
+    wait_for(0);
+  }
+  End(child);
+  munmap(page, 4096);
+}
+BENCHMARK(FutexRoundTrip)->UseRealTime();
+
+// ---- calls --------------------------------------------------------------------------------------
 
 void SystemCall(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(syscall(SYS_getppid));
@@ -52,13 +126,23 @@ void CallWithDeadline(benchmark::State& state) {
 }
 BENCHMARK(CallWithDeadline);
 
+void EmptyCallWithTwoWalls(benchmark::State& state) {
+  auto nothing = *TheSandbox(Demand::kTwoWalls).Function<void()>("nothing");
+  for (auto _ : state) {
+    if (!nothing().ok()) abort();
+  }
+}
+BENCHMARK(EmptyCallWithTwoWalls)->UseRealTime();
+
 // With the call that it comes from.
-void CallAndCallback(benchmark::State& state) {
-  auto call_back = *TheSandbox().Function<int(int (*)(int), int)>("call_back");
-  const auto same = *TheSandbox().Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue(); });
+void CallAndCallback(benchmark::State& state, Demand demand) {
+  Sandbox& sandbox = TheSandbox(demand);
+  auto call_back = *sandbox.Function<int(int (*)(int), int)>("call_back");
+  const auto same = *sandbox.Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue(); });
   for (auto _ : state) benchmark::DoNotOptimize(call_back(same, 1));
 }
-BENCHMARK(CallAndCallback);
+BENCHMARK_CAPTURE(CallAndCallback, one_wall, Demand::kOneWall);
+BENCHMARK_CAPTURE(CallAndCallback, two_walls, Demand::kTwoWalls)->UseRealTime();
 
 // 64 KiB of which the plugin reads every byte: where they lie for both, and with a copy of them first. Natively, too.
 constexpr std::size_t kBuffer = 64 << 10;
@@ -90,13 +174,13 @@ void BufferCopied(benchmark::State& state) {
 }
 BENCHMARK(BufferCopied);
 
-void CreateAndLoad(benchmark::State& state) {
-  for (auto _ : state) {
-    auto made = Sandbox::Create({});
-    if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
-  }
+void CreateAndLoad(benchmark::State& state, Demand demand) {
+  for (auto _ : state) Make(demand);
 }
-BENCHMARK(CreateAndLoad)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(CreateAndLoad, one_wall, Demand::kOneWall)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(CreateAndLoad, two_walls, Demand::kTwoWalls)
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace dunebox
