@@ -156,19 +156,19 @@ BENCHMARK(BufferNatively);
 using Search = void*(const void*, int, unsigned long);
 
 void BufferShared(benchmark::State& state) {
-  auto buffer = *TheSandbox(Demand::kOneWall).Allocate<char>(kBuffer);
+  auto buffer = *TheSandbox().Allocate<char>(kBuffer);
   std::ranges::fill(buffer.span(), 'a');
-  auto search = *TheSandbox(Demand::kOneWall).Function<Search>("memchr");
+  auto search = *TheSandbox().Function<Search>("memchr");
   for (auto _ : state) benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
 }
 BENCHMARK(BufferShared);
 
 void BufferCopied(benchmark::State& state) {
   const std::vector<char> text(kBuffer, 'a');
-  auto buffer = *TheSandbox(Demand::kOneWall).Allocate<char>(kBuffer);
-  auto search = *TheSandbox(Demand::kOneWall).Function<Search>("memchr");
+  auto buffer = *TheSandbox().Allocate<char>(kBuffer);
+  auto search = *TheSandbox().Function<Search>("memchr");
   for (auto _ : state) {
-    if (!TheSandbox(Demand::kOneWall).CopyOut(buffer.guest(), std::span(text)).ok()) abort();
+    if (!TheSandbox().CopyOut(buffer.guest(), std::span(text)).ok()) abort();
     benchmark::DoNotOptimize(search(buffer, 'b', kBuffer));
   }
 }

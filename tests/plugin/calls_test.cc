@@ -98,6 +98,13 @@ TEST_P(Calls, ThatAreUnknownAreRefused) {
   EXPECT_EQ(sandbox->Load("libz.so.1").code(), absl::StatusCode::kInvalidArgument);
 }
 
+// A static one, with a C library of its own.
+TEST_P(Calls, ThatAreInAProgramAreRefused) {
+  const absl::Status status = sandbox->Load("/usr/sbin/ldconfig");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << status;
+  EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
+}
+
 TEST_P(Calls, FindAnOrdinaryProcess) {
   EXPECT_EQ(Value<int()>("was_constructed"), 42);
   EXPECT_EQ(Value<int()>("next_of_thread"), 1);
