@@ -18,7 +18,8 @@ std::uint64_t RoundUp(std::uint64_t bytes) {
 
 }  // namespace
 
-absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request) {
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
+                                     const memory::MapRequest& request) {
   const hostcalls::SyscallResult mapped = space.Map(request);
   if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
   const GuestVirt start{mapped.ToRegister()};
@@ -28,9 +29,9 @@ absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::
 }
 
 absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes) {
-  return MapSealed(space, {.length = bytes,
-                           .prot = PROT_READ | PROT_WRITE,
-                           .flags = MAP_PRIVATE | MAP_ANONYMOUS});
+  return MapSealed(
+      space,
+      {.length = bytes, .prot = PROT_READ | PROT_WRITE, .flags = MAP_PRIVATE | MAP_ANONYMOUS});
 }
 
 void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {

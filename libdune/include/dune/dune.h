@@ -67,8 +67,9 @@ struct Capabilities {
   bool privileged_instructions = false;  // MOV CR3, INVLPG, RDMSR, ... are the program's
   bool protect = false;                  // PageTable::Current().Protect
   bool dirty = false;                    // TestAndClearDirty
-  // A system call may write to a clean page, as the program may, and is told of too. Without it such a call fails with
-  // EFAULT until the program itself has written to the page.
+  // A system call may write to a clean page, as the program may, and is told of too. Without it such a call fails in
+  // software with EFAULT until the program itself has written to the page; in ring 0 it writes, by the kernel's own
+  // tables, and is not told: write to the pages it fills.
   bool dirty_system_calls = false;
   bool accessed = false;                 // TestAndClearAccessed
   bool separate_tables = false;          // PageTable::Create, Clone, Activate
