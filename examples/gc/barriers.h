@@ -2,8 +2,8 @@
 // which Heap is a template over: only the first has code at each store.
 //
 //   Stored(address)          a pointer was stored there
-//   Cover(extent)            from now on; what was covered before is its beginning
-//   TakeWritten(visitor)     the covered parts that were written to; they count as unwritten from here on
+//   Cover(old)               these ranges from now on, in order, and unwritten; what else was covered is not any more
+//   TakeWritten(visitor)     the covered parts that were written to since; Cover follows
 #ifndef DUNEBOX_EXAMPLES_GC_BARRIERS_H_
 #define DUNEBOX_EXAMPLES_GC_BARRIERS_H_
 
@@ -16,6 +16,7 @@
 
 namespace gc {
 
+using Ranges = std::vector<dune::Range>;
 using WrittenVisitor = absl::FunctionRef<void(dune::Range)>;
 
 // A byte for 512 bytes of memory, written at each store.
@@ -23,7 +24,7 @@ class CardBarrier {
  public:
   explicit CardBarrier(dune::Range space);
   void Stored(const void* address) { cards_[Card(reinterpret_cast<std::uintptr_t>(address))] = 1; }
-  void Cover(dune::Range extent) { extent_ = extent; }
+  void Cover(const Ranges& old);
   void TakeWritten(WrittenVisitor visitor);
 
  private:
@@ -32,7 +33,7 @@ class CardBarrier {
 
   const std::uintptr_t begin_;
   std::vector<std::uint8_t> cards_;
-  dune::Range extent_;
+  Ranges old_;
 };
 
 // By hand: write rights are taken with mprotect, and given back for a page in the handler of SIGSEGV. One at a time.
@@ -44,7 +45,7 @@ class ProtectionBarrier {
   ProtectionBarrier& operator=(const ProtectionBarrier&) = delete;
 
   void Stored(const void* /*address*/) {}
-  void Cover(dune::Range extent);
+  void Cover(const Ranges& old);
   void TakeWritten(WrittenVisitor visitor);
 
  private:
@@ -55,17 +56,17 @@ class ProtectionBarrier {
 // libdune's dirty bits. The process has entered.
 class DuneBarrier {
  public:
-  explicit DuneBarrier(dune::Range space) : extent_{space.begin, 0} {}
+  explicit DuneBarrier(dune::Range /*space*/) {}
   ~DuneBarrier();
   DuneBarrier(const DuneBarrier&) = delete;
   DuneBarrier& operator=(const DuneBarrier&) = delete;
 
   void Stored(const void* /*address*/) {}
-  void Cover(dune::Range extent);
+  void Cover(const Ranges& old);
   void TakeWritten(WrittenVisitor visitor);
 
  private:
-  dune::Range extent_;
+  Ranges old_;  // tracked
 };
 
 // Knows nothing, so every collection has to be a full one: for comparison.
@@ -73,7 +74,7 @@ class NoBarrier {
  public:
   explicit NoBarrier(dune::Range /*space*/) {}
   void Stored(const void* /*address*/) {}
-  void Cover(dune::Range /*extent*/) {}
+  void Cover(const Ranges& /*old*/) {}
   void TakeWritten(WrittenVisitor /*visitor*/) {}
 };
 

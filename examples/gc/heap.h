@@ -192,7 +192,7 @@ void Heap<Barrier>::CollectFully() {
 template <typename Barrier>
 void Heap<Barrier>::Finish() {
   space_->Sweep();
-  barrier_.Cover(space_->extent());
+  barrier_.Cover(space_->old());
   young_ = 0;
 }
 

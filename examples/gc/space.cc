@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <bit>
 #include <cstring>
 #include <new>
 
@@ -76,24 +77,35 @@ std::size_t Space::FindFree(std::size_t count) {
   return blocks_.size();
 }
 
-bool Space::HasMarks(std::size_t block) const {
+std::size_t Space::CountMarks(std::size_t block) const {
   constexpr std::size_t kWords = kBlockSize / kGranule / 64;
   const std::uint64_t* const first = &marks_[block * kWords];
-  return std::any_of(first, first + kWords, [](std::uint64_t word) { return word != 0; });
+  std::size_t count = 0;
+  for (std::size_t word = 0; word < kWords; ++word) {
+    count += static_cast<std::size_t>(std::popcount(first[word]));
+  }
+  return count;
 }
 
 void Space::Sweep() {
   used_ = 0;
   first_free_ = 0;
+  old_.clear();
   for (std::vector<std::size_t>& blocks : blocks_of_) blocks.clear();
   cursors_.fill({});
   bool is_kept = false;
   for (std::size_t block = 0; block < top_; ++block) {
-    if (blocks_[block] != kInside) is_kept = HasMarks(block);
+    const std::size_t marks = blocks_[block] == kInside ? 0 : CountMarks(block);
+    if (blocks_[block] != kInside) is_kept = marks != 0;
     if (!is_kept) blocks_[block] = kFree;
     if (blocks_[block] == kFree) continue;
     used_ += kBlockSize;
-    if (blocks_[block] > kInside) blocks_of_[blocks_[block] / kGranule].push_back(block);
+    if (old_.empty() || old_.back().end() != BlockAddress(block)) {
+      old_.push_back({BlockAddress(block), 0});
+    }
+    old_.back().size += kBlockSize;
+    const std::size_t size = blocks_[block];
+    if (size > kInside && marks * size < kBlockSize / 4) blocks_of_[size / kGranule].push_back(block);
   }
 }
 

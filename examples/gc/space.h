@@ -1,6 +1,7 @@
 // Memory for objects: blocks of 32 KiB, each cut into cells of one size, or in a row for one large object. What is known
 // of a cell lies beside the blocks and not in them, so that marking and sweeping write to no page of objects: a cell
-// without a mark is free once its object is not young any more.
+// without a mark is free once its object is not young any more. New objects are put beside old ones only where most of
+// a block is free, for otherwise every page of old objects would be written to.
 //
 //   Object* object = space.Allocate(shape);          // null: no room
 //   space.ForEachMarked(written, [](Object* old, Range part) { ... });
@@ -42,7 +43,8 @@ class Space {
   void ForEachMarked(dune::Range range, Visitor visitor) const;
 
   void Sweep();
-  // Of the blocks that marked objects are in, after Sweep.
+  // The blocks that marked objects are in, joined, and their size: after Sweep.
+  const std::vector<dune::Range>& old() const { return old_; }
   std::size_t used() const { return used_; }
 
   // All blocks that were ever used.
@@ -77,13 +79,15 @@ class Space {
   // `count` free blocks in a row; blocks_.size() where there are none.
   std::size_t FindFree(std::size_t count);
   bool NextBlock(std::size_t size, Cursor& cursor);
-  bool HasMarks(std::size_t block) const;
+  // Marked objects whose cells begin in the block.
+  std::size_t CountMarks(std::size_t block) const;
 
   const std::uintptr_t begin_;
   const std::size_t capacity_;
   std::size_t top_ = 0;         // blocks below were used
   std::size_t first_free_ = 0;  // no block below is free
   std::size_t used_ = 0;
+  std::vector<dune::Range> old_;
   std::vector<std::uint32_t> blocks_;
   std::vector<std::uint64_t> marks_;
   std::array<Cursor, kLargestCell / kGranule + 1> cursors_;

@@ -83,9 +83,9 @@ std::uintptr_t FindHole(Range range) {
 }
 
 bool Covers(const std::vector<Range>& ranges, Range range) {
-  return std::ranges::any_of(ranges, [&](Range one) {
-    return one.begin <= range.begin && range.end() <= one.end();
-  });
+  return range.size == 0 || std::ranges::any_of(ranges, [&](Range one) {
+           return one.begin <= range.begin && range.end() <= one.end();
+         });
 }
 
 void Append(std::vector<Range>& ranges, std::uintptr_t page) {

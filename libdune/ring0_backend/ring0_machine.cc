@@ -285,21 +285,47 @@ class Ring0Machine final : public Machine {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& options) {
-  if (absl::Status opened = OpenDevice(); !opened.ok()) {
-    if (vm.device >= 0) close(vm.device);
-    return opened;
-  }
-  ChooseFeatures();
-  const int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+namespace {
+
+void Close(int& descriptor) {
+  if (descriptor >= 0) close(descriptor);
+  descriptor = -1;
+}
+
+absl::Status Prepare(std::size_t frame_pool, int proc) {
   if (proc < 0) return HostError("/proc", -errno);
   vm.maps = ring0::MemoryMaps(proc);
-  if (absl::Status reserved = ReserveMemory(options.frame_pool); !reserved.ok()) return reserved;
+  if (absl::Status opened = OpenDevice(); !opened.ok()) return opened;
+  ChooseFeatures();
+  if (absl::Status reserved = ReserveMemory(frame_pool); !reserved.ok()) return reserved;
   if (const long made = ring0::OpenMachine(); made < 0) return HostError("KVM_CREATE_VM", made);
   if (!ring0::MakeMirror()) {
     return absl::ResourceExhaustedError("no room for the page tables in frame_pool");
   }
-  return std::make_unique<Ring0Machine>();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& options) {
+  int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  const absl::Status prepared = Prepare(options.frame_pool, proc);
+  if (prepared.ok()) return std::make_unique<Ring0Machine>();
+  // Another call of Enter may find more; then it begins with nothing.
+  Close(proc);
+  Close(vm.device);
+  Close(vm.fd);
+  if (vm.pool != 0) munmap(reinterpret_cast<void*>(vm.pool), vm.pool_bytes);
+  if (vm.references != nullptr) {
+    munmap(vm.references, vm.pool_bytes / ring0::kPage * sizeof(std::uint32_t));
+  }
+  if (vm.shared_page != nullptr) munmap(vm.shared_page, 2 * ring0::kPage);
+  vm.pool = 0;
+  vm.references = nullptr;
+  vm.shared_page = nullptr;
+  vm.pool_used.store(0);
+  vm.free_frames.store(0);
+  return prepared;
 }
 
 }  // namespace dune

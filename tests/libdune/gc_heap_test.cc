@@ -12,7 +12,7 @@ class ForgetfulBarrier {
  public:
   explicit ForgetfulBarrier(dune::Range /*space*/) {}
   void Stored(const void* /*address*/) {}
-  void Cover(dune::Range /*extent*/) {}
+  void Cover(const Ranges& /*old*/) {}
   void TakeWritten(WrittenVisitor /*visitor*/) {}
 };
 

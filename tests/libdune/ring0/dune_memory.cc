@@ -52,6 +52,7 @@ void Dirty() {
   const Range all = Pages(0, kPages);
   for (std::size_t page = 0; page < kPages; ++page) Memory()[page * 4096] = 1;
   Expect(!table.TestAndClearDirty(all, [](Range) {}).ok(), "not tracked yet");
+  Expect(Harvest(Pages(0, 0), Tracking::kDirty).empty(), "nothing of nothing");
   Expect(table.Track(all, Tracking::kDirty).ok(), "Track");
   Expect(Harvest(all, Tracking::kDirty).empty(), "clean to begin with");
   Memory()[5 * 4096] = 2;

@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -261,6 +262,47 @@ void Processes() {
   Say("processes");
 }
 
+// Threads that allocate, a timer's signals in the middle of them, and children: all at once.
+void Storm() {
+  static std::atomic<int> signals{0};
+  struct sigaction action {};
+  action.sa_handler = [](int) { ++signals; };
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 2000}, {0, 2000}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 3; ++seed) {
+    threads.emplace_back([&stop, seed] {
+      std::map<int, std::string> kept;
+      for (unsigned i = seed; !stop; i = i * 1103515245 + 12345) {
+        std::string& text = kept[static_cast<int>(i >> 8 & 127)];
+        Expect(text.empty() || text.back() == static_cast<char>('a' + text.size() % 26),
+               "memory keeps what it is given");
+        text.assign(i >> 16 & 4095, 'x');
+        if (!text.empty()) text.back() = static_cast<char>('a' + text.size() % 26);
+      }
+    });
+  }
+  for (int round = 0; round < 8; ++round) {
+    const pid_t child = fork();
+    if (child == 0) {
+      std::string text(100'000, 'c');
+      _exit(text[99'999] == 'c' && Ring() == 0 ? 4 : 1);
+    }
+    int status = 0;
+    Expect(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 4, "a child in a storm");
+    std::thread([] { Expect(Ring() == 0, "a thread in a storm"); }).join();
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  Expect(signals > 20, "the timer's signals came");
+  Say("storm");
+}
+
 // ---- in and out
 // ----------------------------------------------------------------------------------
 
@@ -298,6 +340,7 @@ int main() {
   Signals();
   Threads();
   Processes();
+  Storm();
   Leaving();
   std::puts("ring 0 works");
 }
