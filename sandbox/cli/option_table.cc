@@ -527,19 +527,22 @@ without the word oci, as engines want it. docs/oci.md says what of config.json d
 
 Exit status: 0, or 125 when it failed.
 )",
-     .options = kOciCreateOptions},
+     .options = kOciCreateOptions,
+     .operands = Operands::kContainer},
     {.name = "oci start",
      .synopsis = "[OPTIONS] ID",
      .summary = "Let the program of a created container run",
      .details = R"(Exit status: 0, or 125 when it failed.
 )",
-     .options = kOciOptions},
+     .options = kOciOptions,
+     .operands = Operands::kContainer},
     {.name = "oci state",
      .synopsis = "[OPTIONS] ID",
      .summary = "Print the state of a container, as JSON",
      .details = R"(Exit status: 0, or 125 when it failed.
 )",
-     .options = kOciOptions},
+     .options = kOciOptions,
+     .operands = Operands::kContainer},
     {.name = "oci kill",
      .synopsis = "[OPTIONS] ID [SIGNAL]",
      .summary = "Send a signal to a container's program",
@@ -547,19 +550,22 @@ Exit status: 0, or 125 when it failed.
 
 Exit status: 0, or 125 when it failed.
 )",
-     .options = kOciKillOptions},
+     .options = kOciKillOptions,
+     .operands = Operands::kContainer},
     {.name = "oci delete",
      .synopsis = "[OPTIONS] ID",
      .summary = "Remove what is left of a stopped container",
      .details = R"(Exit status: 0, or 125 when it failed.
 )",
-     .options = kOciDeleteOptions},
+     .options = kOciDeleteOptions,
+     .operands = Operands::kContainer},
     {.name = "oci run",
      .synopsis = "[OPTIONS] ID",
      .summary = "Create a container, start it, wait for its end and delete it",
      .details = R"(Exit status: that of the program, 128+N when signal N ended it, 125 when Dunebox failed.
 )",
-     .options = kOciCreateOptions},
+     .options = kOciCreateOptions,
+     .operands = Operands::kContainer},
     {.name = "oci list",
      .synopsis = "[OPTIONS]",
      .summary = "List the containers below --root",

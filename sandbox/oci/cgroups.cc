@@ -69,10 +69,10 @@ void AddMemoryPerController(const Resources& resources, std::vector<CgroupFile>&
 void AddCpu(const Resources& resources, CgroupLayout layout, std::vector<CgroupFile>& files) {
   const bool is_unified = layout == CgroupLayout::kUnified;
   if (resources.cpu_shares.value_or(0) != 0) {
-    files.push_back(is_unified
-                        ? CgroupFile{"cpu", "cpu.weight",
-                                     fmt::format("{}", WeightOf(*resources.cpu_shares))}
-                        : CgroupFile{"cpu", "cpu.shares", fmt::format("{}", *resources.cpu_shares)});
+    files.push_back(
+        is_unified
+            ? CgroupFile{"cpu", "cpu.weight", fmt::format("{}", WeightOf(*resources.cpu_shares))}
+            : CgroupFile{"cpu", "cpu.shares", fmt::format("{}", *resources.cpu_shares)});
   }
   if (is_unified && (resources.cpu_quota || resources.cpu_period)) {
     const std::int64_t quota = resources.cpu_quota.value_or(-1);
@@ -106,9 +106,9 @@ bool IsDirectory(const std::string& path) {
 
 // A group has a controller that its parent hands down.
 void HandDown(const std::string& parent) {
-  const std::string offered =
-      runtime::ReadTextFile(parent + "/cgroup.controllers").value_or("");
-  for (const absl::string_view name : absl::StrSplit(offered, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
+  const std::string offered = runtime::ReadTextFile(parent + "/cgroup.controllers").value_or("");
+  for (const absl::string_view name :
+       absl::StrSplit(offered, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
     Write(parent + "/cgroup.subtree_control", fmt::format("+{}", std::string(name))).IgnoreError();
   }
 }
@@ -171,9 +171,14 @@ absl::StatusOr<std::string> CgroupPath(const std::string& path, const std::strin
         "linux.cgroupsPath: {} is for systemd's control groups; use the engine's cgroupfs manager",
         policy::Quoted(path)));
   }
+  bool has_name = false;
   for (const absl::string_view name : absl::StrSplit(path, '/', absl::SkipEmpty())) {
-    if (name == "..") return absl::InvalidArgumentError("linux.cgroupsPath: leads upwards");
+    has_name = true;
+    if (name == ".." || name == ".") {
+      return absl::InvalidArgumentError("linux.cgroupsPath: has dots for a name");
+    }
   }
+  if (!has_name) return absl::InvalidArgumentError("linux.cgroupsPath: is everybody's group");
   return path[0] == '/' ? path : fmt::format("/{}", path);
 }
 
@@ -193,13 +198,19 @@ absl::StatusOr<Cgroups> Cgroups::Create(const HostCgroups& host, const std::stri
   if (!files.ok()) return files.status();
   std::vector<std::string> tops;
   if (host.layout == CgroupLayout::kUnified) tops.push_back(host.top);
-  for (const std::string& controller : host.controllers) tops.push_back(host.top + "/" + controller);
+  for (const std::string& controller : host.controllers)
+    tops.push_back(host.top + "/" + controller);
   Cgroups groups;
   absl::Status status;
   for (const std::string& top : tops) {
     absl::StatusOr<std::string> group = MakeGroup(top, path, host.layout);
     if (!group.ok()) {
       status = group.status();
+      break;
+    }
+    // What is in it will be ended with the container.
+    if (!runtime::ReadTextFile(*group + "/cgroup.procs").value_or("").empty()) {
+      status = absl::AlreadyExistsError(fmt::format("{} has processes in it", *group));
       break;
     }
     groups.directories_.push_back(*std::move(group));
@@ -210,12 +221,12 @@ absl::StatusOr<Cgroups> Cgroups::Create(const HostCgroups& host, const std::stri
     const std::string top = is_unified ? host.top : host.top + "/" + file.controller;
     status = Write(top + path + "/" + file.name, file.text);
     // A kernel that does not count swap has none to limit.
-    const bool is_swap = file.name.find("swap") != std::string::npos ||
-                         file.name.find("memsw") != std::string::npos;
+    const bool is_swap =
+        file.name.find("swap") != std::string::npos || file.name.find("memsw") != std::string::npos;
     if (is_swap && absl::IsNotFound(status)) status = absl::OkStatus();
   }
   if (status.ok()) return groups;
-  groups.Remove();
+  groups.Remove();  // those that are empty
   return status;
 }
 

@@ -1,6 +1,7 @@
 #include "sandbox/oci/commands.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -38,8 +39,8 @@ absl::Status Failed(std::string_view what) {
 }
 
 absl::Status WrongStatus(const State& state, std::string_view what) {
-  return absl::FailedPreconditionError(fmt::format("container \"{}\" is {}: {}", state.id,
-                                                   NameOf(state.status), what));
+  return absl::FailedPreconditionError(
+      fmt::format("container \"{}\" is {}: {}", state.id, NameOf(state.status), what));
 }
 
 absl::Status Print(const std::string& text) {
@@ -84,7 +85,8 @@ absl::Status Start(const Command& command, const Log& log) {
   absl::StatusOr<Held> held = Held::Of(command);
   if (!held.ok()) return held.status();
   State& state = held->state;
-  if (state.status != Status::kCreated) return WrongStatus(state, "only a created one can be started");
+  if (state.status != Status::kCreated)
+    return WrongStatus(state, "only a created one can be started");
   if (absl::Status status = AskForStart(held->directory); !status.ok()) return status;
   state.status = Status::kRunning;
   if (absl::Status status = held->directory.Save(state); !status.ok()) return status;
@@ -109,7 +111,8 @@ ino_t PidNamespaceOf(pid_t pid) {
 void SignalNamespace(pid_t first, int signal) {
   const ino_t wanted = PidNamespaceOf(first);
   const std::unique_ptr<DIR, int (*)(DIR*)> listing(opendir("/proc"), closedir);
-  if (listing == nullptr || wanted == 0) return;
+  // Never our own, whatever has the id meanwhile.
+  if (listing == nullptr || wanted == 0 || wanted == PidNamespaceOf(getpid())) return;
   while (const dirent* entry = readdir(listing.get())) {
     pid_t pid = 0;
     if (absl::SimpleAtoi(entry->d_name, &pid) && pid > 1 && PidNamespaceOf(pid) == wanted) {
@@ -152,7 +155,8 @@ absl::Status Kill(const Command& command) {
 absl::Status EndProcess(const State& state) {
   constexpr int kTries = 1000;
   constexpr useconds_t kPause = 10'000;
-  if (absl::Status status = state.process.Signal(SIGKILL); !status.ok() && !absl::IsNotFound(status)) {
+  if (absl::Status status = state.process.Signal(SIGKILL);
+      !status.ok() && !absl::IsNotFound(status)) {
     return status;
   }
   for (int i = 0; i < kTries; ++i) {
@@ -232,15 +236,23 @@ absl::Status List(const Command& command) {
     }
     return Print(Dump(all) + "\n");
   }
-  std::string text = fmt::format("{:<24} {:>8} {:<9} {:<21} {}\n", "ID", "PID", "STATUS", "CREATED",
-                                 "BUNDLE");
+  std::string text =
+      fmt::format("{:<24} {:>8} {:<9} {:<21} {}\n", "ID", "PID", "STATUS", "CREATED", "BUNDLE");
   for (const State& state : states) {
     const bool has_ended = state.status == Status::kStopped;
-    text += fmt::format("{:<24} {:>8} {:<9} {:<21} {}\n", state.id,
-                        has_ended ? 0 : state.process.pid, NameOf(state.status), state.created,
-                        policy::Escaped(state.bundle));
+    text +=
+        fmt::format("{:<24} {:>8} {:<9} {:<21} {}\n", state.id, has_ended ? 0 : state.process.pid,
+                    NameOf(state.status), state.created, policy::Escaped(state.bundle));
   }
   return Print(text);
+}
+
+absl::Status CheckPreserved(int count) {
+  for (int fd = STDERR_FILENO + 1; fd <= STDERR_FILENO + count; ++fd) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    return absl::InvalidArgumentError(fmt::format("--preserve-fds: descriptor {} is not open", fd));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int> Execute(const Command& command, const Log& log) {
@@ -300,9 +312,15 @@ std::optional<int> SignalFrom(const std::string& name) {
 }
 
 int RunCommand(const Command& command) {
+  // Before anything of ours can have their numbers, and so be handed to the program.
+  const absl::Status preserved = CheckPreserved(command.preserved_descriptors);
   absl::StatusOr<Log> log = Log::Open(command.log, command.log_format);
   if (!log.ok()) {
     std::fprintf(stderr, "dunebox: %s\n", std::string(log.status().message()).c_str());
+    return runtime::kExitRuntimeError;
+  }
+  if (!preserved.ok()) {
+    log->Error(std::string(preserved.message()));
     return runtime::kExitRuntimeError;
   }
   const absl::StatusOr<int> result = Execute(command, *log);

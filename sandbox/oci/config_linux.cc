@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t kMostMode = 07777;
+constexpr std::uint32_t kPermissions = 07777, kMostMode = 0177777;
 
 constexpr std::pair<std::string_view, NamespaceKind> kNamespaces[] = {
 #define OCI_NAMESPACE(name, kind, flag) {name, NamespaceKind::kind},
@@ -131,8 +131,8 @@ void Read(Document& document, const json& value, const std::string& place, Names
   Fields fields(document, value, place);
   std::string type;
   fields.Need("type", type);
-  const auto* const row = std::ranges::find(
-      kNamespaces, type, &std::pair<std::string_view, NamespaceKind>::first);
+  const auto* const row =
+      std::ranges::find(kNamespaces, type, &std::pair<std::string_view, NamespaceKind>::first);
   if (row == std::end(kNamespaces)) {
     fields.Fail("type", fmt::format("{} namespaces are not supported", policy::Quoted(type)));
   } else {
@@ -169,8 +169,9 @@ void Read(Document& document, const json& value, const std::string& place, Devic
     fields.Need("minor", out.minor);
   }
   if (fields.Take("fileMode", out.mode) && out.mode > kMostMode) {
-    fields.Fail("fileMode", "is greater than 07777");
+    fields.Fail("fileMode", "is greater than 0177777");
   }
+  out.mode &= kPermissions;  // engines also write the type there
   fields.Take("uid", out.uid);
   fields.Take("gid", out.gid);
   fields.End();

@@ -98,8 +98,8 @@ absl::Status WritePidFile(const std::string& path, pid_t pid) {
 absl::Status ChooseEngine(ContainerRequest& request) {
   runtime::EngineChoice& engine = request.plan.session.engine;
   if (engine == runtime::EngineChoice::kAuto) {
-    const bool is_jit = runtime::ChooseEngine(runtime::FactsOfThisMachine()) ==
-                        process::EngineKind::kJit;
+    const bool is_jit =
+        runtime::ChooseEngine(runtime::FactsOfThisMachine()) == process::EngineKind::kJit;
     engine = is_jit ? runtime::EngineChoice::kJit : runtime::EngineChoice::kKvm;
   }
   if (engine != runtime::EngineChoice::kKvm) return absl::OkStatus();
@@ -207,8 +207,9 @@ absl::Status Creation::OnProcess(const Channel& channel, const std::string& text
   if (!process) return absl::AbortedError("the container's process has ended");
   state_.process = *process;
   if (absl::Status status = directory_.Save(state_); !status.ok()) return status;
-  return channel.Send({Step::kKnown, text}) ? absl::OkStatus()
-                                            : absl::AbortedError("the container's process has ended");
+  return channel.Send({Step::kKnown, text})
+             ? absl::OkStatus()
+             : absl::AbortedError("the container's process has ended");
 }
 
 absl::Status Creation::FollowBuilder(const Channel& channel, pid_t builder) {
@@ -225,7 +226,8 @@ absl::Status Creation::FollowBuilder(const Channel& channel, pid_t builder) {
       status = OnProcess(channel, message->text);
     } else if (message->step == Step::kMounted) {
       status = RunHooks(config_.hooks, HookPoint::kPrestart, StateJson(state_));
-      if (status.ok()) status = RunHooks(config_.hooks, HookPoint::kCreateRuntime, StateJson(state_));
+      if (status.ok())
+        status = RunHooks(config_.hooks, HookPoint::kCreateRuntime, StateJson(state_));
       if (status.ok()) channel.Send({Step::kHooksRan});
     } else if (message->step == Step::kReady) {
       return absl::OkStatus();
@@ -267,7 +269,8 @@ absl::Status Creation::Undo(const absl::Status& reason) {
 }
 
 absl::StatusOr<State> Creation::Run(const std::string& text) {
-  absl::Status status = Prepare(text);
+  absl::Status status = directory_.Save(state_);
+  if (status.ok()) status = Prepare(text);
   if (status.ok()) status = MakeGroups();
   if (status.ok()) status = directory_.Save(state_);
   if (status.ok()) status = Build();

@@ -90,6 +90,9 @@ absl::StatusOr<MountStep> StepFor(const Mount& mount, const std::string& bundle,
   } else if (!Contains(kNewTypes, mount.type)) {
     return Error(step, fmt::format("file system {} is not supported", policy::Quoted(mount.type)));
   }
+  if ((mount.type == "proc" && step.kind == MountKind::kNew) != (mount.destination == "/proc")) {
+    return Error(step, "a file system of type proc belongs to /proc, and nothing else does");
+  }
   for (const std::string& word : mount.options) {
     if (absl::Status status = AddOption(step, word); !status.ok()) return status;
   }
@@ -124,8 +127,8 @@ constexpr SysctlRow kSysctls[] = {
 
 absl::Status PlanMounts(const Config& config, const ConfigSource& source, Plan& plan) {
   for (std::size_t i = 0; i < config.mounts.size(); ++i) {
-    absl::StatusOr<MountStep> step = StepFor(config.mounts[i], source.bundle,
-                                             fmt::format("{}: mounts[{}]", source.file, i));
+    absl::StatusOr<MountStep> step =
+        StepFor(config.mounts[i], source.bundle, fmt::format("{}: mounts[{}]", source.file, i));
     if (!step.ok()) return step.status();
     // What the runtime knows of itself has to be the kernel's word.
     if (IsBelow(step->destination, "/proc")) {
@@ -133,9 +136,7 @@ absl::Status PlanMounts(const Config& config, const ConfigSource& source, Plan& 
     }
     plan.mounts.push_back(*std::move(step));
   }
-  const auto is_proc = [](const MountStep& mount) {
-    return mount.destination == "/proc" && mount.type == "proc";
-  };
+  const auto is_proc = [](const MountStep& mount) { return mount.destination == "/proc"; };
   if (std::ranges::none_of(plan.mounts, is_proc)) {
     return absl::InvalidArgumentError(
         fmt::format("{}: mounts: a file system of type proc is needed at /proc", source.file));
@@ -149,10 +150,12 @@ absl::Status CheckSysctls(const Config& config, std::string_view file) {
       return known.is_beginning ? name.starts_with(known.name) : name == known.name;
     });
     // "/" is another way to write ".", and ".." would lead elsewhere.
-    const bool is_name = name.find('/') == std::string::npos && name.find("..") == std::string::npos;
+    const bool is_name =
+        name.find('/') == std::string::npos && name.find("..") == std::string::npos;
     if (row == std::end(kSysctls) || !is_name) {
-      return absl::InvalidArgumentError(fmt::format(
-          "{}: linux.sysctl: {} is not a setting of a container's own", file, policy::Quoted(name)));
+      return absl::InvalidArgumentError(
+          fmt::format("{}: linux.sysctl: {} is not a setting of a container's own", file,
+                      policy::Quoted(name)));
     }
     if (config.linux_part.Find(row->kind) == nullptr) {
       return absl::InvalidArgumentError(

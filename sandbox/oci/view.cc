@@ -70,8 +70,8 @@ mode_t TypeOf(char type) {
 
 absl::StatusOr<FileDescriptor> View::Find(const std::string& path) const {
   const open_how how{.flags = O_PATH | O_CLOEXEC, .mode = 0, .resolve = RESOLVE_IN_ROOT};
-  FileDescriptor found(static_cast<int>(
-      syscall(SYS_openat2, root_.fd(), path.c_str(), &how, sizeof(how))));
+  FileDescriptor found(
+      static_cast<int>(syscall(SYS_openat2, root_.fd(), path.c_str(), &how, sizeof(how))));
   if (!found.valid()) return Failed("cannot open " + path);
   return found;
 }
@@ -89,7 +89,8 @@ absl::StatusOr<FileDescriptor> View::MakePlace(const std::string& path, PlaceKin
   absl::StatusOr<FileDescriptor> parent = MakeParent(path);
   if (!parent.ok()) return parent.status();
   if (kind == PlaceKind::kDirectory) {
-    if (mkdirat(parent->get(), name.c_str(), kDirectoryMode) != 0) return Failed("cannot make " + path);
+    if (mkdirat(parent->get(), name.c_str(), kDirectoryMode) != 0)
+      return Failed("cannot make " + path);
   } else if (mknodat(parent->get(), name.c_str(), S_IFREG | kFileMode, 0) != 0) {
     return Failed("cannot make " + path);
   }
@@ -109,6 +110,11 @@ absl::Status View::Attach(const MountTree& tree, const MountStep& step, PlaceKin
   absl::StatusOr<std::string> name = NameOf(place->get());
   if (!name.ok()) return name.status();
   if (*name == "/") return absl::InvalidArgumentError("nothing can be mounted over the root");
+  // The runtime lives on /proc; links and dots of the configuration's may lead there as well.
+  const bool is_proc = step.destination == "/proc";
+  if (is_proc != (*name == "/proc") || name->starts_with("/proc/")) {
+    return absl::InvalidArgumentError(fmt::format("leads to {}", *name));
+  }
   if (absl::Status status = tree.AttachAt(place->get()); !status.ok()) return status;
   places_.push_back({*std::move(name), RightsOf(step.flags), step.origin});
   return absl::OkStatus();
@@ -117,7 +123,8 @@ absl::Status View::Attach(const MountTree& tree, const MountStep& step, PlaceKin
 absl::Status View::AddBind(const MountStep& step) {
   const FileDescriptor source(open(step.source.c_str(), O_PATH | O_CLOEXEC));
   struct stat info;
-  if (!source.valid() || fstat(source.get(), &info) != 0) return Failed("cannot open " + step.source);
+  if (!source.valid() || fstat(source.get(), &info) != 0)
+    return Failed("cannot open " + step.source);
   absl::StatusOr<MountTree> tree =
       step.recursive ? MountTree::CopyOf(source.get()) : MountTree::CopyOfOne(source.get());
   if (!tree.ok()) return tree.status();
@@ -202,7 +209,8 @@ absl::Status View::AddLink(const std::string& path, const char* content) {
   absl::StatusOr<FileDescriptor> parent = MakeParent(path);
   if (!parent.ok()) return parent.status();
   const std::string name = SplitPath(path).name;
-  if (symlinkat(content, parent->get(), name.c_str()) == 0 || errno == EEXIST) return absl::OkStatus();
+  if (symlinkat(content, parent->get(), name.c_str()) == 0 || errno == EEXIST)
+    return absl::OkStatus();
   return Failed("cannot make it");
 }
 

@@ -36,7 +36,8 @@ void CheckConfig(const Config& config) {
   Require(!config.root.path.empty(), "a root");
   Require(config.linux_part.Find(NamespaceKind::kMount) != nullptr, "a mount namespace");
   for (const Rlimit& limit : config.process.rlimits) Require(limit.soft <= limit.hard, "limits");
-  for (const Mount& mount : config.mounts) Require(IsPath(mount.destination), "a place to mount at");
+  for (const Mount& mount : config.mounts)
+    Require(IsPath(mount.destination), "a place to mount at");
   for (const Device& device : config.linux_part.devices) {
     Require(IsPath(device.path) && device.mode <= 07777, "a device");
   }
@@ -58,7 +59,8 @@ void Parse(std::string_view text) {
   const absl::StatusOr<Config> config = ParseConfig(text, kName);
   if (!config.ok()) return CheckError(config.status());
   CheckConfig(*config);
-  const absl::StatusOr<Plan> plan = MakePlan(*config, {.text = text, .file = kName, .bundle = "/b"});
+  const absl::StatusOr<Plan> plan =
+      MakePlan(*config, {.text = text, .file = kName, .bundle = "/b"});
   if (!plan.ok()) return CheckError(plan.status());
   CheckPlan(*plan);
 }

@@ -20,7 +20,8 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr char kProcess[] = R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/"})";
+constexpr char kProcess[] =
+    R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/"})";
 constexpr char kRoot[] = R"("root": {"path": "rootfs"})";
 constexpr char kMounts[] =
     R"("mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}])";
@@ -28,8 +29,8 @@ constexpr char kLinux[] = R"("linux": {"namespaces": [{"type": "mount"}, {"type"
 
 std::string Text(const std::string& process, const std::string& linux_part,
                  const std::string& mounts = kMounts, const std::string& more = "") {
-  return R"({"ociVersion": "1.0.2", )" + process + ", " + kRoot + ", " + linux_part + ", " + mounts +
-         more + "}";
+  return R"({"ociVersion": "1.0.2", )" + process + ", " + kRoot + ", " + linux_part + ", " +
+         mounts + more + "}";
 }
 
 std::string ErrorOf(const std::string& text) {
@@ -49,20 +50,20 @@ std::string PlanError(const std::string& text) {
 }
 
 std::string WithProcess(const std::string& more) {
-  return Text(R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", )" + more +
-                  "}",
-              kLinux);
+  return Text(
+      R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", )" + more + "}",
+      kLinux);
 }
 
 std::string WithLinux(const std::string& more) {
-  return Text(kProcess, R"("linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}], )" + more +
-                            "}");
+  return Text(kProcess,
+              R"("linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}], )" + more + "}");
 }
 
 std::string WithMount(const std::string& mount) {
-  return Text(kProcess, kLinux,
-              R"("mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, )" + mount +
-                  "]");
+  return Text(
+      kProcess, kLinux,
+      R"("mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, )" + mount + "]");
 }
 
 TEST(OciConfig, TheLeastOneIsTaken) {
@@ -91,7 +92,8 @@ TEST(OciConfig, AMistakeIsNamedWithItsPlace) {
        "config.json: process.user.uid: greater than 4294967295"},
       {Text(R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "x"})", kLinux),
        "config.json: process.cwd: is not an absolute path"},
-      {Text(R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["a\u0000b"], "cwd": "/"})", kLinux),
+      {Text(R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["a\u0000b"], "cwd": "/"})",
+            kLinux),
        "config.json: process.args[0]: a text without NUL is expected"},
       {WithProcess(R"("rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}])"),
        "config.json: process.rlimits[0].type: \"RLIMIT_X\" is not a limit of this kernel"},
@@ -128,7 +130,8 @@ TEST(OciConfig, AMistakeIsNamedWithItsPlace) {
        "config.json: hostname: needs a uts namespace"},
       {Text(kProcess, kLinux, kMounts, R"(, "hooks": {"prestart": [{"path": "x"}]})"),
        "config.json: hooks.prestart[0].path: is not an absolute path"},
-      {Text(kProcess, kLinux, kMounts, R"(, "hooks": {"prestart": [{"path": "/x", "timeout": 0}]})"),
+      {Text(kProcess, kLinux, kMounts,
+            R"(, "hooks": {"prestart": [{"path": "/x", "timeout": 0}]})"),
        "config.json: hooks.prestart[0].timeout: is not greater than zero"},
       {R"({"ociVersion": "2.0.0"})", "config.json: ociVersion: \"2.0.0\" is not a version 1"},
   };
@@ -140,6 +143,15 @@ TEST(OciConfig, WhatIsUnknownIsNotedAndWithoutEffect) {
   ASSERT_TRUE(config.ok());
   EXPECT_THAT(config->notes, Contains("c: process.later: unknown, and without effect"));
   EXPECT_THAT(config->notes, Contains(HasSubstr("c: process.ioPriority: without effect")));
+}
+
+TEST(OciConfig, AModeMayHaveTheTypeOfTheFileInIt) {
+  const auto config = ParseConfig(
+      WithLinux(
+          R"("devices": [{"type": "c", "path": "/dev/x", "major": 1, "minor": 1, "fileMode": 8630}])"),
+      "c");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->linux_part.devices[0].mode, 0666U);
 }
 
 // Encoders write empty values for what is not set.
@@ -174,30 +186,41 @@ TEST(OciPlan, MountOptionsBecomeRestrictionsAndTheFileSystemsOwn) {
 }
 
 TEST(OciPlan, AMountThatCannotBeRestrictedAsAskedIsRefused) {
-  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/d", "source": "/d", "options": ["bind", "odd"]})")),
-              HasSubstr("mounts[1]: option \"odd\" is unknown"));
-  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/d", "source": "/d", "options": ["bind", "shared"]})")),
+  EXPECT_THAT(
+      PlanError(WithMount(R"({"destination": "/d", "source": "/d", "options": ["bind", "odd"]})")),
+      HasSubstr("mounts[1]: option \"odd\" is unknown"));
+  EXPECT_THAT(PlanError(WithMount(
+                  R"({"destination": "/d", "source": "/d", "options": ["bind", "shared"]})")),
               HasSubstr("not shared"));
-  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/d", "type": "ext4", "source": "/dev/vda"})")),
-              HasSubstr("file system \"ext4\" is not supported"));
-  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/proc/self", "source": "/d", "options": ["bind"]})")),
-              HasSubstr("nothing may be mounted below /proc"));
+  EXPECT_THAT(
+      PlanError(WithMount(R"({"destination": "/d", "type": "ext4", "source": "/dev/vda"})")),
+      HasSubstr("file system \"ext4\" is not supported"));
+  EXPECT_THAT(
+      PlanError(WithMount(R"({"destination": "/proc/self", "source": "/d", "options": ["bind"]})")),
+      HasSubstr("nothing may be mounted below /proc"));
+  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/p", "type": "proc", "source": "proc"})")),
+              HasSubstr("belongs to /proc"));
+  EXPECT_THAT(PlanError(WithMount(R"({"destination": "/proc", "type": "tmpfs"})")),
+              HasSubstr("belongs to /proc"));
   EXPECT_THAT(PlanError(Text(kProcess, kLinux, R"("mounts": [])")), HasSubstr("needed at /proc"));
 }
 
 TEST(OciPlan, ASettingOfTheHostsIsRefused) {
-  const std::string ipc = R"("linux": {"namespaces": [{"type": "mount"}, {"type": "ipc"}], "sysctl": )";
+  const std::string ipc =
+      R"("linux": {"namespaces": [{"type": "mount"}, {"type": "ipc"}], "sysctl": )";
   EXPECT_EQ(PlanError(Text(kProcess, ipc + R"({"kernel.shmmax": "1"}})")), "");
   EXPECT_THAT(PlanError(Text(kProcess, ipc + R"({"net.core.somaxconn": "1"}})")),
               HasSubstr("would change the host's"));
-  for (const char* const name : {"kernel.core_pattern", "fs.mqueue../x", "kernel.shmmax.x", "vm.swappiness"}) {
+  for (const char* const name :
+       {"kernel.core_pattern", "fs.mqueue../x", "kernel.shmmax.x", "vm.swappiness"}) {
     EXPECT_THAT(PlanError(Text(kProcess, ipc + R"({")" + name + R"(": "1"}})")),
                 HasSubstr("not a setting of a container's own"));
   }
 }
 
 TEST(OciPlan, CapabilitiesAreThoseThatAnExecveWouldLeave) {
-  constexpr CapabilityBits kKill = CapabilityBits{1} << CAP_KILL, kChown = CapabilityBits{1} << CAP_CHOWN;
+  constexpr CapabilityBits kKill = CapabilityBits{1} << CAP_KILL,
+                           kChown = CapabilityBits{1} << CAP_CHOWN;
   Process process{.args = {"sh"}, .cwd = "/"};
   EXPECT_EQ(KeptCapabilities(process), 0U);  // none are named, none are given
   process.capabilities = CapabilitySets{.bounding = kKill, .permitted = kKill | kChown};
@@ -209,10 +232,12 @@ TEST(OciPlan, CapabilitiesAreThoseThatAnExecveWouldLeave) {
 }
 
 TEST(OciPlan, WhoMayUseNoDevicesMakesNone) {
-  const std::string process = R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/",
+  const std::string process =
+      R"("process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/",
       "capabilities": {"bounding": ["CAP_MKNOD", "CAP_KILL"], "permitted": ["CAP_MKNOD", "CAP_KILL"]}})";
   const std::string begin = R"("linux": {"namespaces": [{"type": "mount"}], "resources": )";
-  const auto denied = PlanOf(Text(process, begin + R"({"devices": [{"allow": false, "access": "rwm"}]}})"));
+  const auto denied =
+      PlanOf(Text(process, begin + R"({"devices": [{"allow": false, "access": "rwm"}]}})"));
   ASSERT_TRUE(denied.ok()) << denied.status();
   EXPECT_EQ(denied->kept_capabilities, CapabilityBits{1} << CAP_KILL);
   EXPECT_THAT(denied->notes, Contains(HasSubstr("CAP_MKNOD is not given")));
@@ -222,7 +247,8 @@ TEST(OciPlan, WhoMayUseNoDevicesMakesNone) {
 }
 
 TEST(OciPlan, TheProfileBecomesRulesOfTheSession) {
-  const auto plan = PlanOf(WithLinux(R"("seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+  const auto plan =
+      PlanOf(WithLinux(R"("seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
       "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}]})"));
   ASSERT_TRUE(plan.ok()) << plan.status();
   const auto& rules = plan->session.rules;
@@ -245,11 +271,13 @@ TEST(OciPlan, TheSessionIsConfinedWithinTheContainersNamespaces) {
 
 TEST(OciPlan, AnAnnotationNamesTheEngine) {
   const auto with = [](const std::string& engine) {
-    return Text(kProcess, kLinux, kMounts, R"(, "annotations": {"dunebox.engine": ")" + engine + "\"}");
+    return Text(kProcess, kLinux, kMounts,
+                R"(, "annotations": {"dunebox.engine": ")" + engine + "\"}");
   };
   EXPECT_EQ(PlanOf(with("jit"))->session.engine, runtime::EngineChoice::kJit);
   EXPECT_EQ(PlanOf(Text(kProcess, kLinux))->session.engine, runtime::EngineChoice::kAuto);
-  EXPECT_THAT(PlanError(with("qemu")), HasSubstr("annotations.dunebox.engine: \"qemu\" is not one of"));
+  EXPECT_THAT(PlanError(with("qemu")),
+              HasSubstr("annotations.dunebox.engine: \"qemu\" is not one of"));
 }
 
 TEST(OciPlan, TheInnermostPlaceDecidesAboutFiles) {

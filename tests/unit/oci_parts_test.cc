@@ -150,7 +150,7 @@ TEST_F(OciHooks, RunInOrderWithTheStateOnStandardInput) {
 TEST_F(OciHooks, TheFirstThatFailsEndsTheRow) {
   Hooks hooks;
   hooks.all[static_cast<std::size_t>(HookPoint::kPrestart)] = {Shell("exit 3"),
-                                                                Shell("echo >" + root_ + "/out")};
+                                                               Shell("echo >" + root_ + "/out")};
   const absl::Status status = RunHooks(hooks, HookPoint::kPrestart, "{}");
   EXPECT_EQ(status.message(), "hook prestart (/bin/sh): exit status 3");
   EXPECT_FALSE(std::filesystem::exists(root_ + "/out"));
@@ -165,17 +165,19 @@ TEST_F(OciHooks, OneThatTakesTooLongIsEnded) {
 }
 
 TEST(OciCgroups, LimitsInTheUnifiedLayout) {
-  const Resources resources{.memory = 1000, .memory_and_swap = 1500, .pids = 20, .cpu_shares = 1024,
-                            .cpu_quota = 50'000};
-  EXPECT_THAT(*CgroupFiles(resources, CgroupLayout::kUnified),
-              ElementsAre(CgroupFile{"memory", "memory.max", "1000"},
-                          CgroupFile{"memory", "memory.swap.max", "500"},
-                          CgroupFile{"pids", "pids.max", "20"}, CgroupFile{"cpu", "cpu.weight", "39"},
-                          CgroupFile{"cpu", "cpu.max", "50000 100000"}));
+  const Resources resources{
+      .memory = 1000, .memory_and_swap = 1500, .pids = 20, .cpu_shares = 1024, .cpu_quota = 50'000};
+  EXPECT_THAT(
+      *CgroupFiles(resources, CgroupLayout::kUnified),
+      ElementsAre(CgroupFile{"memory", "memory.max", "1000"},
+                  CgroupFile{"memory", "memory.swap.max", "500"},
+                  CgroupFile{"pids", "pids.max", "20"}, CgroupFile{"cpu", "cpu.weight", "39"},
+                  CgroupFile{"cpu", "cpu.max", "50000 100000"}));
 }
 
 TEST(OciCgroups, LimitsWithATreeForEachController) {
-  const Resources resources{.memory = -1, .pids = -1, .cpu_period = 1000, .cpu_quota = 500, .cpus = "0-1"};
+  const Resources resources{
+      .memory = -1, .pids = -1, .cpu_period = 1000, .cpu_quota = 500, .cpus = "0-1"};
   EXPECT_THAT(*CgroupFiles(resources, CgroupLayout::kPerController),
               ElementsAre(CgroupFile{"memory", "memory.limit_in_bytes", "-1"},
                           CgroupFile{"pids", "pids.max", "max"},
@@ -192,7 +194,9 @@ TEST(OciCgroups, SwapBelowTheLimitIsRefused) {
 TEST(OciCgroups, APathStaysBelowTheTop) {
   EXPECT_EQ(*CgroupPath("", "a"), "/dunebox/a");
   EXPECT_EQ(*CgroupPath("x/y", "a"), "/x/y");
-  EXPECT_FALSE(CgroupPath("/x/../../y", "a").ok());
+  for (const char* const path : {"/x/../../y", "/", "//", "/.", "."}) {
+    EXPECT_FALSE(CgroupPath(path, "a").ok()) << path;
+  }
   EXPECT_THAT(std::string(CgroupPath("system.slice:podman:a", "a").status().message()),
               HasSubstr("systemd"));
 }
@@ -217,7 +221,8 @@ TEST(OciCommand, SignalsByNameAndNumber) {
 }
 
 TEST(OciAttributes, TheHomeOfAUser) {
-  const std::string passwd = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbad:x:7\n";
+  const std::string passwd =
+      "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbad:x:7\n";
   EXPECT_EQ(HomeOf(1000, passwd), "/home/me");
   EXPECT_EQ(HomeOf(7, passwd), "/");
   EXPECT_EQ(HomeOf(5, ""), "/");
