@@ -73,9 +73,11 @@ std::optional<std::string> TargetFiles::OwnText(const std::string& path) const {
 // 0, or an errno.
 int TargetFiles::MayRead(int fd) const {
   const hostcalls::policy::Rules& rules = owner_.session().rules;
-  if (rules.allow_all || rules.audit) return 0;
-  const hostcalls::CopyResult<std::string> name = hostcalls::ObjectName(owner_.reserved(), fd);
+  hostcalls::CopyResult<std::string> name = hostcalls::ObjectName(owner_.reserved(), fd);
   if (!name.ok()) return name.error().value;
+  // The kernel's view of the process has the runtime's memory in it.
+  if (name->starts_with("/proc/") && name->ends_with("/mem")) return EACCES;
+  if (rules.allow_all || rules.audit) return 0;
   const auto allowed = hostcalls::RightsOnName(rules, *name);
   return (allowed.rights & hostcalls::policy::kReadFile) != 0 ? 0 : EACCES;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 
 #include "runtime/process/guest_thread.h"
@@ -43,8 +44,10 @@ void ThreadList::Remove(GuestThread& thread) {
 void ThreadList::ResetInChild(GuestThread& thread) {
   std::construct_at(&mutex_);
   std::construct_at(&changed_);
+  // Somebody may have been changing it when the parent forked.
+  std::construct_at(&entries_);
   thread.id = gettid();
-  entries_ = {{.thread = &thread}};
+  entries_.push_back({.thread = &thread});
   is_holding_ = false;
   thread.is_held = false;
 }
