@@ -142,12 +142,14 @@ void AddressSpace::LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) 
 }
 
 void AddressSpace::CountIn(const Vma& vma) {
+  if (image_ != nullptr) changed_.Add(vma.range);
   if (data_limit_ == 0) return;
   if (IsData(vma)) data_.Add(vma.range);
   if (vma.protection.any()) touchable_.Add(vma.range);
 }
 
 void AddressSpace::CountOut(const GuestRange& range) {
+  if (image_ != nullptr) changed_.Add(range);
   if (data_limit_ == 0) return;
   data_.Remove(range);
   touchable_.Remove(range);
@@ -394,6 +396,10 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
       break;
   }
   if (!IsPassing(advice)) KeepFromPool(*range);
+  if (image_ != nullptr && (advice == MADV_DONTNEED || advice == MADV_FREE)) {
+    std::unique_lock lock(mutex_);
+    return DropLocked(*range);
+  }
   std::shared_lock lock(mutex_);
   if (map_.AnySealed(*range)) return Errno{EPERM};
   void* host = memory_.HostAddress(address, range->size());

@@ -53,6 +53,16 @@ void HostFiles::Allow(const std::string& path) {
   Add(rules_, name.get(), rights::kReadOnly);
 }
 
+rights::Rules HostFiles::rules() const {
+  const std::lock_guard lock(mutex_);
+  return rules_;
+}
+
+void HostFiles::SetRules(rights::Rules rules) {
+  const std::lock_guard lock(mutex_);
+  rules_ = std::move(rules);
+}
+
 CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink last) const {
   open_how how{};
   how.flags = static_cast<std::uint64_t>(O_PATH | O_CLOEXEC |

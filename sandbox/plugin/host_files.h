@@ -29,6 +29,8 @@ class HostFiles {
 
   // One more file that may be read and executed, by whatever name it has on the host.
   void Allow(const std::string& path);
+  hostcalls::policy::Rules rules() const;
+  void SetRules(hostcalls::policy::Rules rules);
 
   hostcalls::CopyResult<OpenFile> Open(const std::string& path, LastLink last) const;
   hostcalls::CopyResult<struct stat> Status(const std::string& path, LastLink last) const;

@@ -122,8 +122,8 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 
 // ---- beginning and end --------------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                             std::uint64_t random) {
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy,
+                                                            std::uint64_t random) {
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   if (!IsOriginalProcess()) {
     return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
@@ -131,15 +131,22 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
   PrepareThread();
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
-  std::unique_ptr<Instance> instance(new Instance(
+  return std::unique_ptr<Instance>(new Instance(
       policy, std::make_shared<const ReservedWindow>(*std::move(window)), random));
-  if (absl::Status status = instance->Start(); !status.ok()) return status;
+}
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
+                                                           std::uint64_t random) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, random);
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->Start(); !status.ok()) return status;
   return instance;
 }
 
 Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
                    std::uint64_t random)
     : policy_(policy),
+      random_(random),
       window_(std::move(window)),
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
@@ -153,16 +160,30 @@ Instance::~Instance() {
   changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
 
-absl::Status Instance::Start() {
-  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
-      {.cache_size = policy_.code_cache, .isolation = jit::Isolation::kSeg}, space_);
+absl::Status Instance::SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared) {
+  absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine =
+      runtime::JitEngine::Create({.cache_size = policy_.code_cache,
+                                  .isolation = jit::Isolation::kSeg,
+                                  .shared = std::move(shared)},
+                                 space_);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
+  engine_->SetKick([this] { KickAll(); });
+  return absl::OkStatus();
+}
+
+absl::Status Instance::Start() {
+  if (absl::Status status = SetUpEngine(nullptr); !status.ok()) return status;
   if (absl::Status status = StartMain(); !status.ok()) return status;
   for (unsigned made = 1; made < policy_.host_threads; ++made) {
     if (absl::Status status = MakeLentThread(); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+void Instance::KickAll() {
+  const std::lock_guard lock(mutex_);
+  for (PluginThread* thread : threads_) thread->Kick();
 }
 
 void Instance::Enlist(PluginThread& thread) {

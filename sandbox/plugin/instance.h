@@ -33,6 +33,7 @@
 #include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
+#include "sandbox/plugin/snapshot.h"
 #include "sandbox/plugin/window.h"
 
 namespace dunebox::plugin {
@@ -54,6 +55,9 @@ class Instance {
   // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
   // bits give the same guest addresses.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
+  // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(
+      const Policy& policy, const std::shared_ptr<const InstanceSnapshot>& snapshot);
   // Ends what still runs. No call is under way.
   ~Instance();
   Instance(const Instance&) = delete;
@@ -64,6 +68,14 @@ class Instance {
   absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame);
   // The guest address of a function that calls `callback`. It stays for good.
   absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback);
+
+  // ---- between calls (instance_snapshot.cc)
+
+  // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot();
+  // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
+  // started are ended. Callbacks stay. On failure the instance is not to be used any more.
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot);
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
@@ -104,7 +116,10 @@ class Instance {
 
   Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
 
+  static absl::StatusOr<std::unique_ptr<Instance>> Reserve(const Policy& policy, std::uint64_t random);
   absl::Status Start();
+  absl::Status StartFrom(const InstanceSnapshot& snapshot);
+  absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();
   absl::Status MakeLentThread();
@@ -124,6 +139,9 @@ class Instance {
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
   std::unique_ptr<PluginThread> TakeParked();
+  // All of them, so that no call begins; nothing when not all that are lent are parked.
+  std::optional<std::vector<std::unique_ptr<PluginThread>>> TakeAllParked();
+  void ParkAll(std::vector<std::unique_ptr<PluginThread>> threads);
   void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline);
@@ -134,10 +152,12 @@ class Instance {
   void SetVectors(PluginThread& thread,
                   const std::array<std::uint64_t, internal::kVectorRegisters>& values);
 
+  void KickAll();
   void Enlist(PluginThread& thread);
   void Dismiss(PluginThread& thread);
 
   const Policy& policy_;
+  const std::uint64_t random_;
   const std::shared_ptr<const ReservedWindow> window_;
   const hostcalls::GuestMemory memory_;
   memory::AddressSpace space_;

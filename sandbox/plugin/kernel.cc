@@ -120,4 +120,26 @@ std::uint32_t PluginKernel::ExchangeMask(std::uint32_t mask) {
   return std::exchange(mask_, mask & 0777);
 }
 
+KernelState PluginKernel::Save() const {
+  const std::lock_guard lock(mutex_);
+  return {.actions = actions_,
+          .directory = directory_,
+          .mask = mask_,
+          .descriptors = descriptors_.Save(),
+          .files = files_.rules()};
+}
+
+absl::Status PluginKernel::Restore(const KernelState& state, Files files) {
+  absl::Status restored = files == Files::kSame ? descriptors_.Restore(state.descriptors)
+                                                : descriptors_.Reopen(state.descriptors);
+  files_.SetRules(state.files);
+  const std::lock_guard lock(mutex_);
+  actions_ = state.actions;
+  directory_ = state.directory;
+  mask_ = state.mask;
+  output_.clear();
+  denials_.clear();
+  return restored;
+}
+
 }  // namespace dunebox::plugin
