@@ -162,20 +162,51 @@ void LeaveAt(Context& context, ucontext_t& machine) {
 
 }  // namespace
 
-ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
+namespace {
+
+// CPUID takes some microseconds in a virtual machine: what does not change is asked for once.
+struct StateFacts {
+  std::uint64_t supported;
+  std::array<ExtendedLayout::Place, 64> places;
+  bool has_xsaveopt, tells_use;
+};
+
+StateFacts AskStateFacts() {
+  constexpr unsigned kXsaveopt = 1;
+  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
+  StateFacts facts{};
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
-  const std::uint64_t supported = (std::uint64_t{edx} << 32) | eax;
-  ExtendedLayout layout{
-      .mask = supported & wanted, .size = kLegacySize, .has_xsaveopt = false, .places = {}};
+  facts.supported = (std::uint64_t{edx} << 32) | eax;
+  for (unsigned component = 2; component < 63; ++component) {
+    if (((facts.supported >> component) & 1) == 0) continue;
+    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
+    facts.places[component] = {.offset = ebx, .size = eax};
+  }
+  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0) return facts;
+  facts.has_xsaveopt = (eax & kXsaveopt) != 0;
+  facts.tells_use = (eax & kTellsUse) != 0;
+  return facts;
+}
+
+const StateFacts& FactsOfHost() {
+  static const StateFacts facts = AskStateFacts();
+  return facts;
+}
+
+}  // namespace
+
+ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
+  const StateFacts& facts = FactsOfHost();
+  ExtendedLayout layout{.mask = facts.supported & wanted,
+                        .size = kLegacySize,
+                        .has_xsaveopt = facts.has_xsaveopt,
+                        .places = {}};
   for (unsigned component = 2; component < 63; ++component) {
     if (((layout.mask >> component) & 1) == 0) continue;
-    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
-    layout.places[component] = {.offset = ebx, .size = eax};
-    layout.size = std::max<std::size_t>(layout.size, std::size_t{ebx} + eax);
+    const Place& place = layout.places[component] = facts.places[component];
+    layout.size = std::max<std::size_t>(layout.size, std::size_t{place.offset} + place.size);
   }
-  __get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx);
-  layout.has_xsaveopt = (eax & 1) != 0;
   return layout;
 }
 
@@ -383,10 +414,7 @@ void ThreadContext::Attach() {
 
 void ThreadContext::SetGate(std::uint32_t number) {
   constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
-  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & kTellsUse) == 0) return;
-  if ((layout_.mask & kAvx) == 0) return;
+  if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
   context().must_be_initial =
       static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
   context().gate = number >> JIT_GATE_BITS;

@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <shared_mutex>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -212,6 +213,7 @@ class AddressSpace {
   absl::Status MapSegmentsLocked(const MemoryImage& image, const GuestRange& range) const;
   absl::Status UndoChangesLocked();
   absl::Status UndoWritesLocked() const;
+  void UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const;
   void Forget(const GuestRange& range) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
 
@@ -233,6 +235,7 @@ class AddressSpace {
   bool pool_is_retired_ = false;
   std::shared_ptr<const MemoryImage> image_;  // null: none was taken
   RangeSet changed_;  // with an image: where the mapping is not the image's any more
+  RangeSet for_host_;  // with an image: what MapForHost has given since
 };
 
 }  // namespace dunebox::memory

@@ -130,7 +130,7 @@ absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage() {
       MapSegmentsLocked(**image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});
   if (!mapped.ok()) return absl::InternalError(mapped.message());
   image_ = *image;
-  changed_ = {};
+  changed_ = for_host_ = {};
   return image;
 }
 
@@ -206,35 +206,38 @@ absl::Status AddressSpace::UndoChangesLocked() {
   return absl::OkStatus();
 }
 
+// What was mapped anew has no pages yet, and what has not changed can be written to only where the image says so.
 absl::Status AddressSpace::UndoWritesLocked() const {
   std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
-  const std::uint64_t lowest = memory_.window().lowest;
   std::uint64_t hot = kHotPages;
-  return ForEachWritten(
-      {window + lowest, memory_.window().limit - lowest}, [&](std::span<std::byte> pages) {
-        std::uint64_t at = static_cast<std::uint64_t>(pages.data() - window);
-        const std::uint64_t end = at + pages.size();
-        while (at < end && hot > 0) {
-          const MemoryImage::Segment* const segment = image_->SegmentAt(GuestVirt{at});
-          if (segment == nullptr || (segment->host_prot & PROT_WRITE) == 0) break;
-          const std::uint64_t stop =
-              std::min({end, segment->range.end.value, at + hot * kPageSize});
-          hot -= (stop - at) / kPageSize;
-          const RangeSet& contents = image_->contents();
-          if (contents.Contains({GuestVirt{at}, GuestVirt{stop}})) {
-            std::memcpy(window + at, image_->At(GuestVirt{at}), stop - at);
-          } else {
-            for (; at < stop; at += kPageSize) {
-              // Reading a hole would give it memory.
-              const bool has = contents.Contains({GuestVirt{at}, GuestVirt{at + kPageSize}});
-              has ? std::memcpy(window + at, image_->At(GuestVirt{at}), kPageSize)
-                  : std::memset(window + at, 0, kPageSize);
-            }
-          }
-          at = stop;
-        }
-        if (at < end) madvise(window + at, end - at, MADV_DONTNEED);
-      });
+  absl::Status status = absl::OkStatus();
+  const auto undo = [&](const GuestRange& range) {
+    if (!status.ok()) return;
+    status = ForEachWritten({window + range.start.value, range.size()},
+                            [&](std::span<std::byte> pages) { UndoPages(pages, hot); });
+  };
+  for (const GuestRange& range : image_->writable()) undo(range);
+  for_host_.ForEach(undo);
+  return status;
+}
+
+void AddressSpace::UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const {
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  std::uint64_t at = static_cast<std::uint64_t>(pages.data() - window);
+  const std::uint64_t end = at + pages.size();
+  while (at < end && hot > 0) {
+    const MemoryImage::Segment* const segment = image_->SegmentAt(GuestVirt{at});
+    if (segment == nullptr || (segment->host_prot & PROT_WRITE) == 0) break;
+    const std::uint64_t stop = std::min({end, segment->range.end.value, at + hot * kPageSize});
+    hot -= (stop - at) / kPageSize;
+    for (; at < stop; at += kPageSize) {
+      // Reading a hole would give it memory.
+      const bool has = image_->contents().Contains({GuestVirt{at}, GuestVirt{at + kPageSize}});
+      has ? std::memcpy(window + at, image_->At(GuestVirt{at}), kPageSize)
+          : std::memset(window + at, 0, kPageSize);
+    }
+  }
+  if (at < end) madvise(window + at, end - at, MADV_DONTNEED);
 }
 
 // ---- with a view --------------------------------------------------------------------------------
@@ -291,8 +294,9 @@ SyscallResult AddressSpace::MapForHost(std::uint64_t length, const std::string& 
   sealed.range = range;
   sealed.sealed = true;
   map_.Replace(std::move(sealed));
-  // Part of what comes back with the image: it is the host's.
+  // It does not go when the image comes back: it is the host's.
   changed_.Remove(range);
+  if (image_ != nullptr) for_host_.Add(range);
   return mapped;
 }
 

@@ -30,6 +30,21 @@ std::vector<MemoryImage::Segment> SegmentsOf(const VmaMap& map, const RangeSet& 
   return segments;
 }
 
+// Looking beyond a short gap costs less than looking twice.
+std::vector<GuestRange> WritableOf(std::span<const MemoryImage::Segment> segments) {
+  constexpr std::uint64_t kShortGap = std::uint64_t{1} << 20;
+  std::vector<GuestRange> ranges;
+  for (const MemoryImage::Segment& segment : segments) {
+    if ((segment.host_prot & PROT_WRITE) == 0) continue;
+    if (!ranges.empty() && segment.range.start - ranges.back().end <= kShortGap) {
+      ranges.back().end = segment.range.end;
+    } else {
+      ranges.push_back(segment.range);
+    }
+  }
+  return ranges;
+}
+
 }  // namespace
 
 absl::Status MemoryImage::Writer::Write(GuestRange range, const std::byte* from) {
@@ -76,7 +91,8 @@ MemoryImage::MemoryImage(State state, std::uint64_t limit, hostcalls::SealedFile
       file_(std::move(file)),
       contents_(std::move(contents)),
       bytes_(bytes),
-      segments_(SegmentsOf(state_.map, contents_)) {}
+      segments_(SegmentsOf(state_.map, contents_)),
+      writable_(WritableOf(segments_)) {}
 
 MemoryImage::~MemoryImage() { munmap(const_cast<std::byte*>(bytes_), limit_); }
 

@@ -68,6 +68,8 @@ class MemoryImage {
     bool is_file;  // otherwise anonymous
   };
   std::span<const Segment> segments() const { return segments_; }
+  // What can be written to without a change of rights, in as few stretches as it is cheap to look at.
+  std::span<const GuestRange> writable() const { return writable_; }
   // The one that contains the address; null: nothing is mapped there, or nobody may access it.
   const Segment* SegmentAt(GuestVirt address) const;
   // The first that ends behind the address.
@@ -83,6 +85,7 @@ class MemoryImage {
   const RangeSet contents_;
   const std::byte* const bytes_;
   std::vector<Segment> segments_;
+  std::vector<GuestRange> writable_;
 };
 
 }  // namespace dunebox::memory

@@ -1,12 +1,14 @@
 #include "runtime/memory/written_pages.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <mutex>
 
 #include "hostcalls/memory/address.h"
 #include "runtime/memory/pagemap_abi.h"
@@ -16,19 +18,33 @@ namespace {
 
 constexpr std::size_t kAtOnce = 512;  // regions, or entries
 
-// Opened each time: a descriptor that stays open in somebody else's process may come to mean another file.
+// The process's, open for good: opening it takes longer than most looks into it. It is opened again when somebody
+// has closed it, whose file the number may be now.
 class PageMapFile {
  public:
-  PageMapFile() : fd_(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)) {}
-  ~PageMapFile() {
-    if (fd_ >= 0) close(fd_);
+  static int Get() {
+    static PageMapFile file;
+    const std::lock_guard lock(file.mutex_);
+    struct stat status{};
+    const bool is_it = file.fd_ >= 0 && fstat(file.fd_, &status) == 0 &&
+                       status.st_dev == file.device_ && status.st_ino == file.inode_;
+    if (!is_it) file.Open();
+    return file.fd_;
   }
-  PageMapFile(const PageMapFile&) = delete;
-  PageMapFile& operator=(const PageMapFile&) = delete;
-  int get() const { return fd_; }
 
  private:
-  const int fd_;
+  void Open() {
+    fd_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    struct stat status{};
+    if (fd_ < 0 || fstat(fd_, &status) != 0) return;
+    device_ = status.st_dev;
+    inode_ = status.st_ino;
+  }
+
+  std::mutex mutex_;  // guards what follows
+  int fd_ = -1;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
 };
 
 absl::Status Failed() { return absl::ErrnoToStatus(errno, "/proc/self/pagemap"); }
@@ -38,8 +54,8 @@ std::uint64_t AddressOf(const std::byte* at) { return reinterpret_cast<std::uint
 }  // namespace
 
 absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) {
-  const PageMapFile file;
-  if (file.get() < 0) return Failed();
+  const int file = PageMapFile::Get();
+  if (file < 0) return Failed();
   const std::uint64_t end = AddressOf(range.data()) + range.size();
   std::array<pagemap::Region, kAtOnce> regions;
   for (std::uint64_t start = AddressOf(range.data()); start < end;) {
@@ -53,7 +69,7 @@ absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) 
         .all_of = pagemap::kPageIsFile | pagemap::kPageIsZero,
         .any_of = pagemap::kPageIsPresent | pagemap::kPageIsSwapped,
         .returned = pagemap::kPageIsPresent};
-    const int found = ioctl(file.get(), pagemap::kScan, &arguments);
+    const int found = ioctl(file, pagemap::kScan, &arguments);
     if (found < 0 && errno == EINTR) continue;
     if (found < 0) return errno == ENOTTY ? absl::UnimplementedError("no PAGEMAP_SCAN") : Failed();
     for (const pagemap::Region& region : std::span(regions).first(static_cast<std::size_t>(found))) {
@@ -65,15 +81,15 @@ absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) 
 }
 
 absl::Status ForEachWrittenByEntries(std::span<std::byte> range, VisitPages visit) {
-  const PageMapFile file;
-  if (file.get() < 0) return Failed();
+  const int file = PageMapFile::Get();
+  if (file < 0) return Failed();
   std::array<std::uint64_t, kAtOnce> entries;
   for (std::size_t at = 0; at < range.size();) {
     const std::size_t pages = std::min((range.size() - at) / kPageSize, entries.size());
     const std::size_t bytes = pages * sizeof(entries[0]);
     const std::uint64_t first = (AddressOf(range.data()) + at) / kPageSize;
     const ssize_t got =
-        pread(file.get(), entries.data(), bytes, static_cast<off_t>(first * sizeof(entries[0])));
+        pread(file, entries.data(), bytes, static_cast<off_t>(first * sizeof(entries[0])));
     if (got < 0 && errno == EINTR) continue;
     if (got != static_cast<ssize_t>(bytes)) return Failed();
     const auto is_written = [](std::uint64_t entry) {

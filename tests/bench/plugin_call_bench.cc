@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <vector>
 
 #include "dunebox/sandbox.h"
 
@@ -63,6 +64,68 @@ void CreateAndLoad(benchmark::State& state) {
   }
 }
 BENCHMARK(CreateAndLoad)->Unit(benchmark::kMicrosecond);
+
+std::unique_ptr<Sandbox> Template() {
+  auto made = Sandbox::Create({});
+  if (!made.ok() || !(*made)->Load(PLUGIN_STATE).ok()) abort();
+  auto dirty = *(*made)->Function<void(int, int)>("dirty");
+  if (!dirty(2048, 1).ok() || !(*made)->Snapshot().ok()) abort();
+  return *std::move(made);
+}
+
+void TakeSnapshot(benchmark::State& state) {
+  const auto sandbox = Template();
+  for (auto _ : state) {
+    if (!sandbox->Snapshot().ok()) abort();
+  }
+}
+BENCHMARK(TakeSnapshot)->Unit(benchmark::kMicrosecond);
+
+// Clones are destroyed elsewhere.
+void Clone(benchmark::State& state) {
+  const auto sandbox = Template();
+  std::vector<std::unique_ptr<Sandbox>> clones;
+  constexpr std::size_t kMost = 500;
+  for (auto _ : state) {
+    auto clone = sandbox->Clone();
+    if (!clone.ok()) abort();
+    clones.push_back(*std::move(clone));
+    if (clones.size() < kMost) continue;
+    state.PauseTiming();
+    clones.clear();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(Clone)->Unit(benchmark::kMicrosecond);
+
+void CloneCallAndDestroy(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto next = *sandbox->Function<int()>("next");
+  for (auto _ : state) {
+    auto clone = sandbox->Clone();
+    if (!clone.ok() || !(*clone)->CounterpartOf(next)().ok()) abort();
+  }
+}
+BENCHMARK(CloneCallAndDestroy)->Unit(benchmark::kMicrosecond);
+
+// A call that writes to so many pages, beside the same with a reset.
+void Dirty(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto dirty = *sandbox->Function<void(int, int)>("dirty");
+  for (auto _ : state) {
+    if (!dirty(static_cast<int>(state.range(0)), 2).ok()) abort();
+  }
+}
+BENCHMARK(Dirty)->Arg(0)->Arg(10)->Arg(100)->Arg(500)->Unit(benchmark::kMicrosecond);
+
+void DirtyAndReset(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto dirty = *sandbox->Function<void(int, int)>("dirty");
+  for (auto _ : state) {
+    if (!dirty(static_cast<int>(state.range(0)), 2).ok() || !sandbox->Reset().ok()) abort();
+  }
+}
+BENCHMARK(DirtyAndReset)->Arg(0)->Arg(10)->Arg(100)->Arg(500)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace dunebox
