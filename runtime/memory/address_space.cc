@@ -89,14 +89,6 @@ bool IsPassing(int advice) {
   return std::ranges::find(kPassing, advice) != std::end(kPassing);
 }
 
-// Memory of --mem: what the kernel calls data, and what only looks shared.
-bool IsData(const Vma& vma) {
-  if (!vma.protection.write || vma.sealed) return false;
-  if (vma.backing != nullptr && vma.backing->name == "[stack]") return false;
-  const bool segment = vma.backing != nullptr && vma.backing->segment_bytes != 0;
-  return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
-}
-
 bool IsPrivateAnonymous(const Vma& vma) {
   return vma.sharing == Sharing::kPrivate && !vma.file_backed;
 }

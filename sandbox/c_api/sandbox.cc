@@ -17,6 +17,14 @@ absl::StatusOr<Owner*> OwnerOf(dunebox_sandbox* sandbox) {
   return owner->get();
 }
 
+dunebox_sandbox* Own(std::unique_ptr<Sandbox> sandbox) {
+  auto owner = std::make_shared<Owner>();
+  owner->sandbox = std::move(sandbox);
+  owner->engine = owner->sandbox->engine();
+  owner->isolation = owner->sandbox->isolation();
+  return Places<dunebox_sandbox>::Take(std::move(owner));
+}
+
 absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
   if (!object.has_no_late_handlers && !IsSigactionOurs()) {
     return absl::FailedPreconditionError(
@@ -26,11 +34,7 @@ absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
   }
   absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(object.policy);
   if (!made.ok()) return made.status();
-  auto owner = std::make_shared<Owner>();
-  owner->sandbox = *std::move(made);
-  owner->engine = owner->sandbox->engine();
-  owner->isolation = owner->sandbox->isolation();
-  return Places<dunebox_sandbox>::Take(std::move(owner));
+  return Own(*std::move(made));
 }
 
 absl::Status CreateInto(const dunebox_policy* policy, dunebox_sandbox** sandbox) {
@@ -50,11 +54,27 @@ absl::Status Load(dunebox_sandbox* sandbox, const char* path) {
   return (*owner)->sandbox->Load(path);
 }
 
+absl::Status Snapshot(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->sandbox->Snapshot() : owner.status();
+}
+
+absl::Status Clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (clone == nullptr) return NoObject("place for the clone");
+  absl::StatusOr<std::unique_ptr<Sandbox>> made = (*owner)->sandbox->Clone();
+  if (!made.ok()) return made.status();
+  *clone = Own(*std::move(made));
+  return absl::OkStatus();
+}
+
 absl::Status Reset(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
   if (!owner.ok()) return owner.status();
   if (absl::Status status = (*owner)->sandbox->Reset(); !status.ok()) return status;
-  // The new guest knows nothing of them.
+  if ((*owner)->sandbox->has_snapshot()) return absl::OkStatus();
+  // A new guest knows nothing of them.
   const std::lock_guard lock((*owner)->mutex);
   (*owner)->pieces.clear();
   return absl::OkStatus();
@@ -120,6 +140,15 @@ extern "C" dunebox_status dunebox_destroy(dunebox_sandbox* sandbox) {
 extern "C" dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path,
                                        dunebox_error* error) {
   return Report(Load(sandbox, path), error);
+}
+
+extern "C" dunebox_status dunebox_snapshot(dunebox_sandbox* sandbox, dunebox_error* error) {
+  return Report(Snapshot(sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone,
+                                        dunebox_error* error) {
+  return Report(Clone(sandbox, clone), error);
 }
 
 extern "C" dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error) {

@@ -426,7 +426,10 @@ std::string Instance::SymbolAt(std::uint64_t address) const {
   if (file.empty()) return {};
   const std::string name = file.substr(file.rfind('/') + 1);
   loader::SymbolNames symbols;
-  const std::optional<std::string> symbol = symbols.NameOf(file, offset);
+  // A saved sandbox may say any name.
+  const bool may_look = kernel_.files().Access(file, R_OK, LastLink::kFollowed) == 0;
+  const std::optional<std::string> symbol =
+      may_look ? symbols.NameOf(file, offset) : std::nullopt;
   return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
 }
 

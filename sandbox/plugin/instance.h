@@ -58,6 +58,9 @@ class Instance {
   // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
       const Policy& policy, const std::shared_ptr<const InstanceSnapshot>& snapshot);
+  // The same from one without code, which it gets: translations of the new instance's.
+  static absl::StatusOr<std::unique_ptr<Instance>> CreateFirst(const Policy& policy,
+                                                               InstanceSnapshot& snapshot);
   // Ends what still runs. No call is under way.
   ~Instance();
   Instance(const Instance&) = delete;

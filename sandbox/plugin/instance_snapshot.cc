@@ -140,6 +140,18 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
   return instance;
 }
 
+absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFirst(const Policy& policy,
+                                                                InstanceSnapshot& snapshot) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random);
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
+      (*instance)->engine_->Share(CommonCode(*snapshot.memory));
+  if (!code.ok()) return code.status();
+  snapshot.code = *std::move(code);
+  return instance;
+}
+
 absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
   if (absl::Status status = SetUpEngine(snapshot.code); !status.ok()) return status;
   space_.LimitData(policy_.memory_limit);

@@ -60,6 +60,7 @@ class PluginKernel {
   memory::AddressSpace& space() { return space_; }
   Instance& instance() { return instance_; }
   HostFiles& files() { return files_; }
+  const HostFiles& files() const { return files_; }
   Descriptors& descriptors() { return descriptors_; }
 
   signals::KernelAction ActionOf(int signal) const;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/snapshot_file.h"
 
 namespace dunebox {
 
@@ -133,6 +134,32 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Clone() const {
       plugin::Instance::Create(state->policy, kept->instance);
   if (!instance.ok()) return instance.status();
   state->instance = *std::move(instance);
+  return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
+}
+
+absl::Status Sandbox::Save(const std::string& path) const {
+  std::shared_ptr<const State::Kept> kept;
+  {
+    const std::lock_guard lock(state_->mutex);
+    kept = state_->kept;
+  }
+  if (kept == nullptr) return absl::FailedPreconditionError("there is no snapshot to save");
+  return plugin::SaveSnapshot(*kept->instance, path);
+}
+
+absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
+  if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<plugin::InstanceSnapshot>> saved =
+      plugin::OpenSnapshot(path, policy);
+  if (!saved.ok()) return saved.status();
+  std::unique_ptr<State> state(
+      new State{.policy = std::move(policy), .random = (*saved)->random});
+  absl::StatusOr<std::unique_ptr<plugin::Instance>> instance =
+      plugin::Instance::CreateFirst(state->policy, **saved);
+  if (!instance.ok()) return instance.status();
+  state->instance = *std::move(instance);
+  state->kept = std::make_shared<const State::Kept>(
+      State::Kept{.instance = *std::move(saved), .generation = state->generation, .libraries = {}});
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 

@@ -2,6 +2,9 @@
 #include <signal.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -385,6 +388,63 @@ TEST_F(SnapshotTest, LibrariesOfLaterAreLookedUpAgain) {
   ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
   Take();
   EXPECT_TRUE(CloneOf(*sandbox)->CounterpartOf(bound)(1ul, 2ul, 3l).ok());
+}
+
+// KiB of what the process has to itself, page tables included.
+std::uint64_t OwnMemory() {
+  std::ifstream status("/proc/self/status");
+  std::uint64_t sum = 0;
+  for (std::string line; std::getline(status, line);) {
+    for (const char* field : {"RssAnon:", "RssShmem:", "VmPTE:", "VmSwap:"}) {
+      if (absl::StartsWith(line, field)) sum += std::stoul(line.substr(strlen(field)));
+    }
+  }
+  return sum;
+}
+
+std::size_t Mappings() {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) ++count;
+  return count;
+}
+
+// A picture's header is read: enough for libpng and zlib to have allocated and run.
+void UseLibpng(Sandbox& where) {
+  const Memory<char> version = *where.MakeString("1.6.39");
+  auto create = *where.Function<void*(const char*, void*, void*, void*)>("png_create_read_struct");
+  const auto reader = create(version, nullptr, nullptr, nullptr);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_NE(reader->address(), 0);
+  const auto info = (*where.Function<void*(void*)>("png_create_info_struct"))(*reader);
+  ASSERT_TRUE(info.ok()) << info.status();
+}
+
+TEST(ManyClones, OfLibpngTakeLittleMemory) {
+  constexpr std::size_t kClones = 1000;
+  constexpr std::uint64_t kMostIdleKib = 64, kMostMappings = 60;
+  absl::StatusOr<std::unique_ptr<Sandbox>> original = Sandbox::Create({});
+  ASSERT_TRUE(original.ok()) << original.status();
+  ASSERT_TRUE((*original)->Load("/usr/lib/x86_64-linux-gnu/libpng16.so.16").ok());
+  UseLibpng(**original);
+  ASSERT_TRUE((*original)->Snapshot().ok());
+  const std::uint64_t before = OwnMemory();
+  const std::size_t mappings = Mappings();
+  std::vector<std::unique_ptr<Sandbox>> clones;
+  for (std::size_t i = 0; i < kClones; ++i) {
+    absl::StatusOr<std::unique_ptr<Sandbox>> clone = (*original)->Clone();
+    ASSERT_TRUE(clone.ok()) << clone.status() << " after " << i;
+    clones.push_back(*std::move(clone));
+  }
+  const std::uint64_t idle = OwnMemory() - before;
+  EXPECT_LE(Mappings() - mappings, kClones * kMostMappings);
+  for (const auto& clone : clones) UseLibpng(*clone);
+  const std::uint64_t used = OwnMemory() - before;
+#if !defined(__SANITIZE_ADDRESS__)
+  EXPECT_LE(idle, kClones * kMostIdleKib);
+#endif
+  printf("a clone: %lu KiB idle, %lu KiB after use, %lu mappings\n", idle / kClones, used / kClones,
+         (Mappings() - mappings) / kClones);
 }
 
 }  // namespace

@@ -143,6 +143,15 @@ class Sandbox {
   // kFailedPrecondition: there is no snapshot.
   absl::StatusOr<std::unique_ptr<Sandbox>> Clone() const;
 
+  // The snapshot as a file, for Open in this or another process, at once or not at all. Callbacks are not in it.
+  // kFailedPrecondition: there is no snapshot.
+  absl::Status Save(const std::string& path) const;
+  // A sandbox that begins as the one was that was saved, and has that snapshot. The file is trusted as a plugin
+  // is: what is in it has no more rights than the policy gives. Callbacks are to be exported again, in the same
+  // order; until then the plugin's calls of them end the sandbox. kInvalidArgument: no such file, or damaged.
+  // kFailedPrecondition: saved on a processor that can do more, or it had files open that are not to be had.
+  static absl::StatusOr<std::unique_ptr<Sandbox>> Open(const std::string& path, Policy policy);
+
   // In a clone: its own copy of memory that was allocated in the sandbox that the snapshot was taken of, before
   // that. Each once, and before Reset or after it. kNotFound: there is no such memory, or it was asked for.
   template <typename T>
