@@ -25,26 +25,30 @@ dunebox_sandbox* Own(std::unique_ptr<Sandbox> sandbox) {
   return Places<dunebox_sandbox>::Take(std::move(owner));
 }
 
-absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
-  if (!object.has_no_late_handlers && !IsSigactionOurs()) {
+// With a policy that may be left out. `path`: of a saved sandbox; null: a new one.
+absl::Status CreateInto(const char* path, const dunebox_policy* policy, dunebox_sandbox** sandbox) {
+  if (sandbox == nullptr) return NoObject("place for the sandbox");
+  const PolicyObject defaults;
+  const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
+  if (object == nullptr) return NoObject("policy");
+  if (!object->has_no_late_handlers && !IsSigactionOurs()) {
     return absl::FailedPreconditionError(
         "signal handlers that this process sets later would not be guarded: the library was opened "
         "by "
         "dlopen; preload it, or promise that there will be none (late_handlers = none)");
   }
-  absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(object.policy);
+  absl::StatusOr<std::unique_ptr<Sandbox>> made =
+      path == nullptr ? Sandbox::Create(object->policy) : Sandbox::Open(path, object->policy);
   if (!made.ok()) return made.status();
-  return Own(*std::move(made));
+  *sandbox = Own(*std::move(made));
+  return absl::OkStatus();
 }
 
-absl::Status CreateInto(const dunebox_policy* policy, dunebox_sandbox** sandbox) {
-  if (sandbox == nullptr) return NoObject("place for the sandbox");
-  const PolicyObject defaults;
-  const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
-  if (object == nullptr) return NoObject("policy");
-  const absl::StatusOr<dunebox_sandbox*> created = Create(*object);
-  if (created.ok()) *sandbox = *created;
-  return created.status();
+absl::Status Save(dunebox_sandbox* sandbox, const char* path) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (path == nullptr) return NoObject("path");
+  return (*owner)->sandbox->Save(path);
 }
 
 absl::Status Load(dunebox_sandbox* sandbox, const char* path) {
@@ -122,7 +126,18 @@ using namespace dunebox::c_api;
 
 extern "C" dunebox_status dunebox_create(const dunebox_policy* policy, dunebox_sandbox** sandbox,
                                          dunebox_error* error) {
-  return Report(CreateInto(policy, sandbox), error);
+  return Report(CreateInto(nullptr, policy, sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_open(const char* path, const dunebox_policy* policy,
+                                       dunebox_sandbox** sandbox, dunebox_error* error) {
+  if (path == nullptr) return Report(NoObject("path"), error);
+  return Report(CreateInto(path, policy, sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_save(dunebox_sandbox* sandbox, const char* path,
+                                       dunebox_error* error) {
+  return Report(Save(sandbox, path), error);
 }
 
 extern "C" dunebox_status dunebox_destroy(dunebox_sandbox* sandbox) {

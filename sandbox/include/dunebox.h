@@ -144,6 +144,14 @@ dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error);
  * long as the clone. Any thread, at any time. DUNEBOX_FAILED_PRECONDITION: there is no snapshot. */
 dunebox_status dunebox_clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone, dunebox_error* error);
 
+/* The snapshot as a file, at once or not at all, and a sandbox that begins with one. The file is trusted as a plugin
+ * is: what is in it has no more rights than the policy gives (NULL: the defaults). Callbacks are not in it: they
+ * are to be exported again, in the same order. DUNEBOX_INVALID_ARGUMENT: no such file, or damaged;
+ * DUNEBOX_FAILED_PRECONDITION: it needs another processor, or files that are not to be had. */
+dunebox_status dunebox_save(dunebox_sandbox* sandbox, const char* path, dunebox_error* error);
+dunebox_status dunebox_open(const char* path, const dunebox_policy* policy, dunebox_sandbox** sandbox,
+                            dunebox_error* error);
+
 /* DUNEBOX_OK while calls can succeed; else what they fail with, in `error` too. */
 dunebox_status dunebox_state(dunebox_sandbox* sandbox, dunebox_error* error);
 

@@ -1,16 +1,21 @@
 // Snapshots: what Reset brings back, and what clones share and do not share.
 #include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "sandbox/plugin/snapshot_format.h"
 #include "tests/plugin/fixture.h"
 
 namespace dunebox {
@@ -388,6 +393,184 @@ TEST_F(SnapshotTest, LibrariesOfLaterAreLookedUpAgain) {
   ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
   Take();
   EXPECT_TRUE(CloneOf(*sandbox)->CounterpartOf(bound)(1ul, 2ul, 3l).ok());
+}
+
+// ---- files --------------------------------------------------------------------------------------
+
+class TemporaryFile {
+ public:
+  TemporaryFile() {
+    char name[] = "/tmp/dunebox-snapshot-XXXXXX";
+    close(mkstemp(name));
+    path_ = name;
+  }
+  ~TemporaryFile() { unlink(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+  std::string Read() const {
+    std::ifstream file(path_, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void Write(const std::string& bytes) const {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc) << bytes;
+  }
+
+ private:
+  std::string path_;
+};
+
+TEST_F(SnapshotTest, IsOpenedFromAFile) {
+  const TemporaryFile file;
+  EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Save(file.path())));
+  const int fd = Value<int(const char*)>("open_file", Text("/usr/lib/os-release"));
+  const int copy = Value<int(int)>("duplicate", fd);
+  const int first = Value<int(int)>("read_byte", fd);
+  const int second = Value<int(int)>("read_byte", fd);
+  EXPECT_GT(first, 0);
+  EXPECT_EQ(Value<int()>("next"), 1);
+  ASSERT_TRUE(Call<void(const char*)>("keep", Text("saved")).ok());
+  EXPECT_EQ(Value<int(int, int)>("handle", SIGUSR1, 1), 0);
+  const auto callback = *sandbox->Export<int(int)>([](Tainted<int>) { return 1; });
+  Take();
+  const int third = Value<int(int)>("read_byte", fd);
+  const int fourth = Value<int(int)>("read_byte", fd);
+  const absl::Status saved = sandbox->Save(file.path());
+  ASSERT_TRUE(saved.ok()) << saved;
+  sandbox.reset();
+  absl::StatusOr<std::unique_ptr<Sandbox>> opened = Sandbox::Open(file.path(), Patient());
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(Kept(**opened), "saved");
+    EXPECT_EQ(ValueIn<int()>(**opened, "next"), 2);
+    EXPECT_EQ(ValueIn<int(int)>(**opened, "read_byte", fd), third);
+    EXPECT_EQ(ValueIn<int(int)>(**opened, "read_byte", copy), fourth);
+    EXPECT_EQ((ValueIn<int(int, int)>(**opened, "handle", SIGUSR1, 1)), 1);
+    ASSERT_TRUE((*opened)->Reset().ok());
+  }
+  EXPECT_GE(second, 0);
+  const auto clone = CloneOf(**opened);
+  EXPECT_EQ(ValueIn<int()>(*clone, "next"), 2);
+  EXPECT_EQ(ValueIn<int(int)>(*clone, "read_byte", fd), third);
+  // In the same order they have the same addresses.
+  const auto again = *(*opened)->Export<int(int)>([](Tainted<int>) { return 7; });
+  EXPECT_EQ(again.address(), callback.address());
+  EXPECT_EQ((ValueIn<int(int (*)(int), int)>(**opened, "call_back", again, 1)), 8);
+  // Its files are judged by the policy of now.
+  Policy strict = Patient();
+  strict.libraries.clear();
+  EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file.path(), strict).status()));
+}
+
+TEST_F(SnapshotTest, DamagedFilesAreRefused) {
+  const TemporaryFile file;
+  Take();
+  ASSERT_TRUE(sandbox->Save(file.path()).ok());
+  const std::string good = file.Read();
+  const auto opened = [&](const std::string& bytes) {
+    file.Write(bytes);
+    return Sandbox::Open(file.path(), Patient()).status();
+  };
+  EXPECT_TRUE(opened(good).ok());
+  for (const std::size_t size : {std::size_t{0}, std::size_t{20}, std::size_t{48}, std::size_t{3000},
+                                 good.size() - 1}) {
+    const absl::Status refused = opened(good.substr(0, size));
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << size << ": " << refused;
+  }
+  std::string longer = good;
+  longer.push_back('x');
+  EXPECT_TRUE(absl::IsInvalidArgument(opened(longer)));
+  // 8 to 15 are version and engine.
+  for (const std::size_t at : {std::size_t{0}, std::size_t{17}, std::size_t{25}, std::size_t{33},
+                               std::size_t{41}, std::size_t{60}, std::size_t{2000},
+                               good.size() / 2, good.size() - 1}) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 0x10);
+    const absl::Status refused = opened(bad);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << at << ": " << refused;
+  }
+  std::string other = good;
+  other[8] = 99;
+  EXPECT_TRUE(absl::IsFailedPrecondition(opened(other)));
+  EXPECT_FALSE(Sandbox::Open("/nowhere/at/all", Patient()).ok());
+  EXPECT_FALSE(Sandbox::Open("/dev/null", Patient()).ok());
+}
+
+// What a file says that was made to harm.
+class SavedGuests : public testing::Test {
+ protected:
+  SavedGuests() {
+    guest.next_id = 3;
+    guest.threads.push_back({.id = 2, .fs_base = 0x1000});
+    guest.directory = std::string(1, '/');
+    guest.memory.heap_start = guest.memory.heap_end = GuestVirt{0x10000};
+    Map(0x10000, 0x12000, false);
+    Map(0x20000, 0x22000, true);
+    guest.contents.Add({GuestVirt{0x11000}, GuestVirt{0x12000}});
+    guest.arena.free = {{0x20000, 64}};
+    guest.arena.used = {{0x20040, 128}};
+  }
+  void Map(std::uint64_t start, std::uint64_t end, bool is_sealed) {
+    guest.memory.map.Replace({.range = {GuestVirt{start}, GuestVirt{end}},
+                              .protection = {.read = true, .write = true},
+                              .sealed = is_sealed});
+  }
+  static bool IsAccepted(const plugin::SavedGuest& saved) {
+    return plugin::DecodeGuest(EncodeGuest(saved), hostcalls::Window::Embedded(0)).ok();
+  }
+  plugin::SavedGuest guest;
+};
+
+TEST_F(SavedGuests, AreReadAgain) {
+  const std::string bytes = EncodeGuest(guest);
+  const auto again = plugin::DecodeGuest(bytes, hostcalls::Window::Embedded(0));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(EncodeGuest(*again), bytes);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(plugin::DecodeGuest(std::string_view(bytes).substr(0, size),
+                                     hostcalls::Window::Embedded(0))
+                     .ok());
+  }
+  std::string longer = bytes;
+  longer.push_back('x');
+  EXPECT_FALSE(plugin::DecodeGuest(longer, hostcalls::Window::Embedded(0)).ok());
+}
+
+TEST_F(SavedGuests, StayInTheirWindow) {
+  const plugin::SavedGuest good = guest;
+  EXPECT_TRUE(IsAccepted(guest));
+  Map(0x1000, 0x2000, false);
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  Map(0xffff'f000, 0x1'0000'1000, false);
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  guest.contents.Add({GuestVirt{0x12000}, GuestVirt{0x13000}});
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  guest.threads[0].fs_base = 0x1'0000'0000;
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  guest.threads.clear();
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  guest.threads.push_back({.id = 2});
+  EXPECT_FALSE(IsAccepted(guest));
+}
+
+TEST_F(SavedGuests, GiveTheHostMemoryThatItCanUse) {
+  const plugin::SavedGuest good = guest;
+  // Not sealed; not mapped; partly so; twice.
+  for (const auto& piece :
+       std::map<std::uint64_t, std::uint64_t>{{0x10000, 64}, {0x30000, 64}, {0x21fc0, 128},
+                                              {0x20020, 64}, {0x20080, 64}, {0x20100, 0},
+                                              {0x20140, 10}}) {
+    guest = good;
+    guest.arena.used.insert(piece);
+    EXPECT_FALSE(IsAccepted(guest)) << std::hex << piece.first;
+  }
+  guest = good;
+  guest.memory.map.SetProtection({GuestVirt{0x20000}, GuestVirt{0x22000}}, {.read = true});
+  EXPECT_FALSE(IsAccepted(guest));
 }
 
 // KiB of what the process has to itself, page tables included.
