@@ -3,15 +3,18 @@
 #   make demo      install what is missing, build, run real programs in the sandbox; ENGINE=kvm or
 #                  ENGINE=jit instead of what the machine is best at
 #   make test      install what is missing, build, run the whole suite
+#   make bench     measure programs, servers, plugins and many instances, natively, here and in what others have made
 #   make bench-lab count exits and instructions of single operations on emulated hardware
+#   make deb       Debian packages of it, in build/release/packages
 #   make           build (after `make deps`); make install PREFIX=/usr/local
 PREFIX ?= /usr/local
 PRESET ?= release
 ENGINE ?= auto
 JOBS ?= $(shell nproc)
+REPEAT ?= 3
 BUILD := build/$(PRESET)
 
-.PHONY: all deps configure demo test bench-lab install clean
+.PHONY: all deps configure demo test bench bench-lab deb install clean
 
 all: configure
 	cmake --build $(BUILD) --parallel $(JOBS)
@@ -33,11 +36,24 @@ test:
 	$(MAKE) all
 	tests/suite $(BUILD) --parallel $(JOBS)
 
+bench:
+	.ci/deps build bench
+	$(MAKE) all
+	cmake --build $(BUILD) --parallel $(JOBS) --target benchmarks
+	tests/bench/run $(BUILD) --everything --repeat $(REPEAT) \
+	  --json $(BUILD)/bench.json --markdown $(BUILD)/bench.md --chart $(BUILD)/bench.svg
+
 bench-lab:
 	.ci/deps build bench
 	$(MAKE) configure
 	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox bench_operations bench_true_static
 	tests/bench/lab/run $(BUILD) --json $(BUILD)/bench-lab.json --markdown $(BUILD)/bench-lab.md
+
+deb:
+	.ci/deps build demo package
+	$(MAKE) all
+	cpack --config $(BUILD)/CPackConfig.cmake -B $(BUILD)/packages
+	ls $(BUILD)/packages/*.deb
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)

@@ -131,9 +131,10 @@ absl::Status CheckChoices(const SessionOptions& options) {
         options.engine == EngineChoice::kKvm ? "not --engine=kvm"
                                              : "and auto takes kvm here: say --engine=jit"));
   }
-  if (options.denials_fd >= 0 && fcntl(options.denials_fd, F_GETFD) < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the descriptor for denials, ", options.denials_fd, ", is not open"));
+  for (const int fd : {options.denials_fd, options.statistics_fd}) {
+    if (fd >= 0 && fcntl(fd, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("the descriptor for records, ", fd, ", is not open"));
+    }
   }
   if (options.status_fd >= 0 && fcntl(options.status_fd, F_GETFD) < 0) {
     return absl::InvalidArgumentError(
@@ -257,6 +258,7 @@ class Guest {
   void ShowSharedToLimits();
   absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
   absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
+  absl::StatusOr<int> TakeOutput(int fd);
   absl::Status OpenOutputs(const SessionOptions& options, process::SessionState& session);
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
@@ -374,6 +376,14 @@ absl::StatusOr<int> Guest::OpenOutput(const char* option, const std::string& pat
   return fd->release();
 }
 
+// The caller's descriptor, as one of ours: the program does not have it.
+absl::StatusOr<int> Guest::TakeOutput(int fd) {
+  absl::StatusOr<hostcalls::ReservedFd> ours = limits_.DuplicateToReserved(fd);
+  if (!ours.ok()) return ours.status();
+  close(fd);
+  return ours->release();
+}
+
 absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionState& session) {
   if (options.trace != TraceFormat::kNone) {
     absl::StatusOr<int> fd = OpenOutput("--trace-file", options.trace_file);
@@ -384,10 +394,9 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     }
   }
   if (options.denials_fd >= 0) {
-    absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(options.denials_fd);
+    absl::StatusOr<int> fd = TakeOutput(options.denials_fd);
     if (!fd.ok()) return fd.status();
-    session.denials_fd = fd->release();
-    close(options.denials_fd);  // the program does not have it
+    session.denials_fd = *fd;
   }
   if (options.diagnostics.any_report() || !options.rules.allow_all) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
@@ -397,6 +406,11 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
   }
   if (!options.statistics_file.empty()) {
     absl::StatusOr<int> fd = OpenOutput("--stats-file", options.statistics_file);
+    if (!fd.ok()) return fd.status();
+    session.statistics_fd = *fd;
+  }
+  if (options.statistics_fd >= 0) {
+    absl::StatusOr<int> fd = TakeOutput(options.statistics_fd);
     if (!fd.ok()) return fd.status();
     session.statistics_fd = *fd;
   }

@@ -47,6 +47,7 @@ struct SessionOptions {
   std::string directory;       // to start in; empty: the caller's
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   int denials_fd = -1;         // where JSON lines about denials go; -1: nowhere
+  int statistics_fd = -1;      // where statistics go; -1: to statistics_file
   bool die_with_parent = false;
   bool dry_run = false;
   std::string rights;  // for a dry run: what rules and plan say, in lines for people

@@ -84,6 +84,11 @@ SyscallResult CheckedAddress::Judge(Caller& caller, AddressUse use) {
   const SocketAddress address = policy::DecodeAddress(bytes(), use);
   const policy::NetworkAnswer answer = policy::MayUse(rules, address, use);
   if (!answer.allowed) {
+    // A name that leads nowhere is not denied but absent: libraries look for services that a machine does not have.
+    if (address.kind == AddressKind::kUnixPath && !caller.limits.root_changed) {
+      const CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, address.name, 0);
+      if (!object.ok()) return TellFailure(caller, AT_FDCWD, address.name, object.error());
+    }
     const SyscallResult refused = RefuseAddress(caller, address, use, answer.origin);
     if (!refused.ok()) return refused;
   }

@@ -177,12 +177,14 @@ absl::Status AllowInherited(Ruleset& ruleset, int first_reserved) {
 }
 
 absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
-  if (absl::Status status = ruleset.AllowBelow(needs.runtime_fd, kExecuteBit | kReadFileBit);
-      !status.ok()) {
-    return status;
+  if (needs.runtime_fd >= 0) {
+    absl::Status status = ruleset.AllowBelow(needs.runtime_fd, kExecuteBit | kReadFileBit);
+    if (!status.ok()) return status;
   }
   // The runtime looks at its own processes; those outside the session, Landlock keeps it from.
-  if (absl::Status status = AllowPath(ruleset, "/proc", kReadFile); !status.ok()) return status;
+  if (needs.looks_at_processes) {
+    if (absl::Status status = AllowPath(ruleset, "/proc", kReadFile); !status.ok()) return status;
+  }
   for (const std::string& directory : needs.output_directories) {
     if (absl::Status status = AllowPath(ruleset, directory, kReadFile | kWriteFile | kCreateFile);
         !status.ok()) {

@@ -34,10 +34,11 @@ std::uint64_t LandlockRights(hostcalls::policy::FileRights rights, bool is_direc
 struct LandlockNeeds {
   const Plan& plan;
   const hostcalls::policy::Rules& rules;
-  int runtime_fd = -1;                    // the runtime's own binary
+  int runtime_fd = -1;                    // the runtime's own binary; -1: nothing is executed
   int first_reserved = 0;                 // descriptors below are the program's
   // Where the runtime itself writes files of the user's that the program may have no right to.
   std::vector<std::string> output_directories;
+  bool looks_at_processes = true;  // reads /proc
 };
 
 // Something that can be opened without these rules and not with them.

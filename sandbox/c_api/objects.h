@@ -25,7 +25,7 @@ struct PolicyObject {
 // Shared by a sandbox's handle and those of its functions and memory, which may outlive it.
 struct Owner {
   std::unique_ptr<Sandbox> sandbox;  // null: destroyed
-  std::string engine, isolation;
+  std::string engine, isolation, confinement;
 
   std::mutex mutex;    // guards what follows
   std::string output;  // taken from the sandbox, and by nobody else yet

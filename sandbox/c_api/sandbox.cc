@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "sandbox/c_api/interposed.h"
 #include "sandbox/c_api/objects.h"
 #include "sandbox/c_api/report.h"
@@ -22,6 +23,7 @@ dunebox_sandbox* Own(std::unique_ptr<Sandbox> sandbox) {
   owner->sandbox = std::move(sandbox);
   owner->engine = owner->sandbox->engine();
   owner->isolation = owner->sandbox->isolation();
+  owner->confinement = absl::StrJoin(owner->sandbox->confinement(), ", ");
   return Places<dunebox_sandbox>::Take(std::move(owner));
 }
 
@@ -31,7 +33,8 @@ absl::Status CreateInto(const char* path, const dunebox_policy* policy, dunebox_
   const PolicyObject defaults;
   const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
   if (object == nullptr) return NoObject("policy");
-  if (!object->has_no_late_handlers && !IsSigactionOurs()) {
+  const bool is_in_this_process = object->policy.demand == Demand::kOneWall;
+  if (is_in_this_process && !object->has_no_late_handlers && !IsSigactionOurs()) {
     return absl::FailedPreconditionError(
         "signal handlers that this process sets later would not be guarded: the library was opened "
         "by "
@@ -192,4 +195,9 @@ extern "C" const char* dunebox_engine(dunebox_sandbox* sandbox) {
 extern "C" const char* dunebox_isolation(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
   return owner.ok() ? (*owner)->isolation.c_str() : nullptr;
+}
+
+extern "C" const char* dunebox_confinement(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->confinement.c_str() : nullptr;
 }

@@ -11,9 +11,11 @@
 #include "absl/strings/str_join.h"
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
+#include "sandbox/bench/operations.h"
 #include "sandbox/cli/options.h"
 #include "sandbox/cli/policy_commands.h"
 #include "sandbox/cli/policy_learn.h"
+#include "sandbox/cli/stat.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
 #include "sandbox/policy/oci_seccomp.h"
@@ -37,7 +39,15 @@ struct Execute {
   int operator()(const RunCommand& command) const {
     absl::StatusOr<runtime::SessionOptions> session = SessionOf(command);
     if (!session.ok()) return Fail(session.status());
-    return runtime::RunSession(*session);
+    return command.metrics_file.empty() ? runtime::RunSession(*session)
+                                        : RunWithMetrics(*session, command.metrics_file);
+  }
+
+  int operator()(const StatCommand& command) const {
+    absl::StatusOr<runtime::SessionOptions> session = SessionOf(command.run);
+    if (!session.ok()) return Fail(session.status());
+    const StatReport report{.file = session->statistics_file, .as_json = command.as_json};
+    return RunStat(*session, report, command.run.metrics_file);
   }
 
   int operator()(const ExplainCommand& command) const {
@@ -68,6 +78,8 @@ struct Execute {
 
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
 
+  int operator()(const BenchCommand& command) const { return bench::RunBench(command); }
+
   int operator()(const PrintText& print) const { return Print(print.text); }
 
   int operator()(const UsageError& error) const {
@@ -84,6 +96,9 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   if (const auto state_fd = dunebox::runtime::ResumeDescriptor(arguments)) {
     return dunebox::runtime::ResumeSession(*state_fd);
+  }
+  if (const auto operation = dunebox::bench::OperationAsked(arguments)) {
+    return dunebox::bench::RunOperation(*operation);
   }
   return std::visit(dunebox::cli::Execute{}, dunebox::cli::ParseCommandLine(arguments));
 }

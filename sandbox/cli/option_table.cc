@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 45> kRunOptions = {{
+constexpr std::array<OptionRow, 46> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -138,6 +138,10 @@ constexpr std::array<OptionRow, 45> kRunOptions = {{
      .name = "--stats-file",
      .value_name = "FILE",
      .help = "where --stats goes instead of standard error"},
+    {.id = OptionId::kMetricsFile,
+     .name = "--metrics-file",
+     .value_name = "FILE",
+     .help = "write statistics of all processes to FILE at the end, for Prometheus"},
     {.id = OptionId::kJitCache,
      .name = "--jit-cache",
      .value_name = "MIB",
@@ -224,10 +228,36 @@ constexpr auto kExplainOptions = [] {
   return options;
 }();
 
-constexpr std::array<OptionRow, 2> kDoctorOptions = {{
-    {.id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"},
+constexpr OptionRow kJsonOption = {
+    .id = OptionId::kJson, .name = "--json", .help = "print the report as JSON"};
+
+// Those of a run, but for its own kind of statistics.
+constexpr auto kStatOptions = [] {
+  std::array<OptionRow, kRunOptions.size()> options;
+  options[0] = kJsonOption;
+  std::ranges::copy_if(kRunOptions, options.begin() + 1,
+                       [](const OptionRow& option) { return option.id != OptionId::kStats; });
+  return options;
+}();
+
+constexpr std::array<std::string_view, 2> kMeasuredEngines = {"kvm", "jit"};
+
+constexpr std::array<OptionRow, 4> kBenchOptions = {{
+    {.id = OptionId::kBenchEngine,
+     .name = "--engine",
+     .values = kMeasuredEngines,
+     .help = "measure this one, and fail without it; else those that run here",
+     .is_repeatable = true},
+    {.id = OptionId::kRepeat,
+     .name = "--repeat",
+     .value_name = "N",
+     .default_value = "5",
+     .help = "how often each is run, 1 to 1000"},
+    kJsonOption,
     kHelpOption,
 }};
+
+constexpr std::array<OptionRow, 2> kDoctorOptions = {{kJsonOption, kHelpOption}};
 
 constexpr std::array<OptionRow, 11> kLearnOptions = {{
     {.id = OptionId::kLearnOutput,
@@ -274,7 +304,9 @@ constexpr std::array<OptionRow, 11> kLearnOptions = {{
 
 constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 5> kCommands = {{
+constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
+
+constexpr std::array<CommandRow, 8> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -304,6 +336,9 @@ tmpfs). With --pids it gets EAGAIN, with --nofile EMFILE, with --fsize SIGXFSZ, 
 cannot raise any of them, not even as root. Sizes take K, M, G. --cpu-time is looked at
 ten times a second. PROG is searched with the caller's PATH, after --chdir.
 
+--metrics-file is written in one piece, under a name of its own first; not together with
+--stats.
+
 --json-status-fd: {"event":"started","pid":...,"engine":...,"isolation":...}, then
 {"event":"ended","exit_status":...,"signal":...,"reason":...,"limit":...}. The program
 does not have descriptor N.
@@ -312,7 +347,21 @@ Exit status: that of the program; 128+N when signal N ended it; 124 when --time 
 --cpu-time did; 125 when Dunebox itself failed; 126 when PROG cannot be executed; 127
 when it was not found.
 )",
-     .options = kRunOptions},
+     .options = kRunOptions,
+     .operands = Operands::kProgram},
+    {.name = "stat",
+     .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
+     .summary = "Run PROG, and say at the end what it and its children did and cost",
+     .details =
+         R"(Takes the options of 'dunebox run'. The report goes to standard error, or to --stats-file.
+It adds up what --stats=json says of each process: of those that a signal ended, other
+than for a fault of their own, nothing is known. While calls are counted no engine
+answers one by itself, so that each is seen.
+
+Exit status: that of 'dunebox run'.
+)",
+     .options = kStatOptions,
+     .operands = Operands::kProgram},
     {.name = "policy explain",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
      .summary = "Say in plain words what a program may do, and which option or line says so",
@@ -322,7 +371,8 @@ With --format=oci-seccomp the output is a profile for an engine of containers, o
 seccomp section of an OCI runtime configuration. It has nothing about files, network and limits, nor
 what Dunebox refuses in any case.
 )",
-     .options = kExplainOptions},
+     .options = kExplainOptions,
+     .operands = Operands::kProgram},
     {.name = "policy check",
      .synopsis = "FILE...",
      .summary = "Look for mistakes in policy files, together and in this order",
@@ -332,7 +382,8 @@ look or dangerous.
 
 Exit status: 0 when there is nothing to say, 1 when there is, 125 when a file cannot be read.
 )",
-     .options = kCheckOptions},
+     .options = kCheckOptions,
+     .operands = Operands::kFiles},
     {.name = "policy learn",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
      .summary = "Run PROG with everything allowed, and propose a policy for what it did",
@@ -343,7 +394,8 @@ you use them. Without PROG the proposal is made from LOG alone.
 
 Exit status: that of the program, 125 when no policy could be proposed.
 )",
-     .options = kLearnOptions},
+     .options = kLearnOptions,
+     .operands = Operands::kProgram},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",
@@ -351,6 +403,30 @@ Exit status: that of the program, 125 when no policy could be proposed.
          R"(Exit status: 0 when some engine can run programs here, 1 when none can.
 )",
      .options = kDoctorOptions},
+    {.name = "bench",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Measure what the sandbox costs on this machine",
+     .details =
+         R"(Without PROG single operations are measured, such as a system call, a page fault and a fork,
+and the start of a program; with PROG its time, with all rights and its output thrown away. Native
+runs and each engine take turns: compare the ratios, not the times of two reports.
+
+Exit status: 0, or 125 when something could not be run.
+)",
+     .options = kBenchOptions,
+     .operands = Operands::kProgram},
+    {.name = "completion",
+     .synopsis = "bash|zsh|fish",
+     .summary = "Print a script that makes the shell complete dunebox's commands and options",
+     .details =
+         R"(An installation has them where the shells look for them. For this shell alone:
+
+  source <(dunebox completion bash)
+  source <(dunebox completion zsh)
+  dunebox completion fish | source
+)",
+     .options = kCompletionOptions,
+     .operands = Operands::kShell},
 }};
 
 }  // namespace

@@ -22,6 +22,7 @@ enum class OptionId : unsigned char {
   kTraceFile,
   kStats,
   kStatsFile,
+  kMetricsFile,
   kJitPerfMap,
   kJitCache,
   kJitDump,
@@ -31,6 +32,8 @@ enum class OptionId : unsigned char {
   kExplainFormat,
   kLearnOutput,
   kLearnLog,
+  kBenchEngine,
+  kRepeat,
   kJson,
   kHelp,
 };
@@ -50,12 +53,21 @@ struct OptionRow {
   bool is_flag() const { return values.empty() && value_name.empty(); }
 };
 
+// What stands behind a command's options.
+enum class Operands : unsigned char {
+  kNone,
+  kProgram,  // a program and everything that belongs to it
+  kFiles,
+  kShell,    // the name of a shell
+};
+
 struct CommandRow {
   std::string_view name;      // "run", "policy check"
   std::string_view synopsis;  // what follows the name in the usage line
   std::string_view summary;   // one line, no full stop
   std::string_view details;   // paragraphs below the options of --help, wrapped, "\n" at the end
   std::span<const OptionRow> options;
+  Operands operands = Operands::kNone;
 };
 
 std::span<const CommandRow> Commands();

@@ -16,6 +16,7 @@
 
 #include "runtime/limits/session_limits.h"
 #include "sandbox/cli/argument_list.h"
+#include "sandbox/cli/completion.h"
 #include "sandbox/cli/help.h"
 #include "sandbox/cli/option_table.h"
 #include "sandbox/policy/policy_file.h"
@@ -37,7 +38,8 @@ struct SplitWords {
 struct Settings {
   RunCommand run;
   LearnCommand learn;  // but for `run`
-  DoctorCommand doctor;
+  bench::BenchOptions bench;
+  bool json = false;
   ExplainFormat format = ExplainFormat::kText;
 };
 
@@ -133,6 +135,12 @@ std::optional<int> DescriptorFrom(std::string_view value) {
   return static_cast<int>(*number);
 }
 
+std::optional<int> RepeatsFrom(std::string_view value) {
+  const std::optional<std::uint64_t> number = runtime::ParseCount(value);
+  if (!number || *number < 1 || *number > bench::kMostRepeats) return std::nullopt;
+  return static_cast<int>(*number);
+}
+
 // Of a setting of the policy: the words of its option are where its rules come from.
 std::string SetPolicy(const OptionRow& row, Words words, policy::Policy& policy) {
   const policy::SettingRow* const setting = policy::FindSettingOfFlag(row.name);
@@ -149,7 +157,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitDump && !runtime::CodePlace::Parse(value)) {
     return fmt::format("'{}' is neither a hexadecimal address nor FILE+0xOFFSET", value);
   }
-  if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile) && value.empty()) {
+  if ((id == OptionId::kTraceFile || id == OptionId::kStatsFile ||
+       id == OptionId::kMetricsFile) &&
+      value.empty()) {
     return "'' is not a file";
   }
   const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
@@ -159,6 +169,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
+  }
+  if (id == OptionId::kRepeat && !RepeatsFrom(value)) {
+    return fmt::format("'{}' is not a number from 1 to {}", value, bench::kMostRepeats);
   }
   if ((id == OptionId::kJsonStatusFd || id == OptionId::kArgs) && !DescriptorFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, kOurDescriptors.least,
@@ -223,6 +236,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kStatsFile:
       session.statistics_file = value;
       break;
+    case OptionId::kMetricsFile:
+      settings.run.metrics_file = value;
+      break;
     case OptionId::kJitPerfMap:
       session.diagnostics.perf_map = true;
       break;
@@ -250,8 +266,14 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kDryRun:
       session.dry_run = true;
       break;
+    case OptionId::kBenchEngine:
+      settings.bench.engines.push_back(value);
+      break;
+    case OptionId::kRepeat:
+      settings.bench.repeat = RepeatsFrom(value).value_or(settings.bench.repeat);
+      break;
     case OptionId::kJson:
-      settings.doctor.format = doctor::ReportFormat::kJson;
+      settings.json = true;
       break;
     case OptionId::kHelp:
       break;
@@ -328,6 +350,12 @@ Command FinishRun(const CommandRow& command, Words program, Settings settings) {
   return std::move(settings.run);
 }
 
+Command FinishStat(const CommandRow& command, Words program, Settings settings) {
+  if (program.empty()) return Usage(command, "no program given");
+  TakeProgram(program, settings.run);
+  return StatCommand{std::move(settings.run), settings.json};
+}
+
 Command FinishExplain(const CommandRow&, Words program, Settings settings) {
   TakeProgram(program, settings.run);
   return ExplainCommand{std::move(settings.run), settings.format};
@@ -347,7 +375,20 @@ Command FinishCheck(const CommandRow& command, Words rest, Settings) {
 
 Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
   if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
-  return settings.doctor;
+  return DoctorCommand{settings.json ? doctor::ReportFormat::kJson : doctor::ReportFormat::kText};
+}
+
+Command FinishBench(const CommandRow&, Words program, Settings settings) {
+  settings.bench.program.assign(program.begin(), program.end());
+  settings.bench.as_json = settings.json;
+  return std::move(settings.bench);
+}
+
+Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
+  if (rest.size() == 1 && std::ranges::find(Shells(), rest.front()) != Shells().end()) {
+    return PrintText{CompletionScript(rest.front())};
+  }
+  return Usage(command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
 }
 
 // What a command makes of its words.
@@ -358,10 +399,13 @@ struct FinishRow {
 
 constexpr FinishRow kFinishes[] = {
     {"run", FinishRun},
+    {"stat", FinishStat},
     {"policy explain", FinishExplain},
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},
     {"doctor", FinishDoctor},
+    {"bench", FinishBench},
+    {"completion", FinishCompletion},
 };
 
 bool AsksForHelp(Words words) {

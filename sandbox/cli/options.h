@@ -15,6 +15,7 @@
 
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
+#include "sandbox/bench/bench.h"
 #include "sandbox/policy/policy.h"
 
 namespace dunebox::cli {
@@ -22,6 +23,13 @@ namespace dunebox::cli {
 struct RunCommand {
   runtime::SessionOptions session;  // what a policy decides is not in it yet
   policy::Policy policy;            // as stated
+  std::string metrics_file;         // for a collector, written at the end; empty: none
+};
+
+// A run whose statistics are added up; session.statistics_file is where they go.
+struct StatCommand {
+  RunCommand run;
+  bool as_json = false;
 };
 
 enum class ExplainFormat : unsigned char { kText, kOciSeccomp };
@@ -46,7 +54,10 @@ struct DoctorCommand {
   doctor::ReportFormat format = doctor::ReportFormat::kText;
 };
 
-// --help and --version: the text goes to stdout and the exit status is 0.
+// What was left unsaid is as the structure has it.
+using BenchCommand = bench::BenchOptions;
+
+// --help, --version, completion: the text goes to stdout and the exit status is 0.
 struct PrintText {
   std::string text;
 };
@@ -57,7 +68,8 @@ struct UsageError {
 };
 
 using Command =
-    std::variant<RunCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand, PrintText, UsageError>;
+    std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand,
+                 BenchCommand, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);

@@ -100,7 +100,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  * "4096", "64K", "512M", "2G".
  *
  *   engine               auto, jit, kvm
- *   demand               one-wall, two-walls
+ *   demand               one-wall, two-walls (in a confined process of its own)
  *   deadline             duration, of each call
  *   load_deadline        duration, of starting, of loading a library, of looking a name up
  *   memory_limit, stack, captured_output, code_cache      sizes
@@ -121,7 +121,8 @@ dunebox_status dunebox_policy_set(dunebox_policy* policy, const char* name, cons
  * `sigaction` and `signal`, and what changes masks and signal stacks. Where these are not what the process
  * calls, since the library was opened by dlopen, DUNEBOX_FAILED_PRECONDITION. Then either preload it
  * (LD_PRELOAD), or promise that no handler, mask or signal stack is set after the first sandbox: late_handlers
- * = none. A host that breaks that promise can be ended, or worse, by a plugin. */
+ * = none. A host that breaks that promise can be ended, or worse, by a plugin. With two walls no plugin's code runs
+ * in the host, and nothing needs to be promised. */
 dunebox_status dunebox_create(const dunebox_policy* policy, dunebox_sandbox** sandbox, dunebox_error* error);
 dunebox_status dunebox_destroy(dunebox_sandbox* sandbox);
 
@@ -134,7 +135,7 @@ dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path, dunebox_
 dunebox_status dunebox_snapshot(dunebox_sandbox* sandbox, dunebox_error* error);
 
 /* With a snapshot: everything is as it was then. Memory of the host's keeps its place: what was allocated before
- * the snapshot has its old contents, what was allocated after has zeros. Without one it starts over: a new
+ * the snapshot has its old contents, what was allocated after has any. Without one it starts over: a new
  * guest, the same libraries, functions and callbacks. Functions go on; pointers that the plugin gave, and
  * memory, are those of the old guest, and are of no use to the new one. */
 dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error);
@@ -167,6 +168,8 @@ dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t si
 /* "jit", "seg"; as long as the sandbox lives. NULL: no sandbox. */
 const char* dunebox_engine(dunebox_sandbox* sandbox);
 const char* dunebox_isolation(dunebox_sandbox* sandbox);
+/* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace"; "": there is one wall. */
+const char* dunebox_confinement(dunebox_sandbox* sandbox);
 
 /* ---- calls ----------------------------------------------------------------------------------------------- */
 

@@ -16,12 +16,20 @@ std::uint64_t RoundUp(std::uint64_t bytes) {
 
 }  // namespace
 
-absl::Status Arena::Extend(std::uint64_t bytes, memory::AddressSpace& space) {
-  const std::uint64_t size = PageUp(std::max(bytes, kChunk));
-  const hostcalls::SyscallResult mapped = space.MapForHost(size, "[shared with the host]");
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request) {
+  const hostcalls::SyscallResult mapped = space.Map(request);
   if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
-  GiveBack(mapped.ToRegister(), size);
-  return absl::OkStatus();
+  const GuestVirt start{mapped.ToRegister()};
+  const GuestRange range{start, start + request.length};
+  space.AddSealed(range, {.read = true, .write = true}, "[shared with the host]");
+  return range;
+}
+
+absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes) {
+  const hostcalls::SyscallResult mapped = space.MapForHost(bytes, "[shared with the host]");
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
+  const GuestVirt start{mapped.ToRegister()};
+  return GuestRange{start, start + bytes};
 }
 
 void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {
@@ -40,7 +48,7 @@ void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {
   free_.emplace(address, bytes);
 }
 
-absl::StatusOr<std::uint64_t> Arena::Allocate(std::size_t bytes, memory::AddressSpace& space) {
+absl::StatusOr<std::uint64_t> Arena::Allocate(std::size_t bytes, Extend extend) {
   constexpr std::uint64_t kMost = std::uint64_t{1} << 32;
   if (bytes > kMost) return absl::ResourceExhaustedError("larger than a sandbox's window");
   const std::uint64_t size = RoundUp(bytes);
@@ -48,7 +56,9 @@ absl::StatusOr<std::uint64_t> Arena::Allocate(std::size_t bytes, memory::Address
   const auto fits = [&](const auto& entry) { return entry.second >= size; };
   auto found = std::find_if(free_.begin(), free_.end(), fits);
   if (found == free_.end()) {
-    if (absl::Status status = Extend(size, space); !status.ok()) return status;
+    const absl::StatusOr<GuestRange> more = extend(PageUp(std::max(size, kChunk)));
+    if (!more.ok()) return more.status();
+    GiveBack(more->start.value, more->end.value - more->start.value);
     found = std::find_if(free_.begin(), free_.end(), fits);
   }
   const auto [address, room] = *found;
@@ -85,7 +95,7 @@ void Arena::Restore(const ArenaState& state) {
 }
 
 std::byte* Arena::HostPointer(std::uint64_t address) const {
-  return reinterpret_cast<std::byte*>(window_->window().base + address);
+  return reinterpret_cast<std::byte*>(host_offset_ + address);
 }
 
 }  // namespace dunebox::plugin

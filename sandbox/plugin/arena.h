@@ -12,19 +12,30 @@
 #include <memory>
 #include <mutex>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/memory/address.h"
 #include "runtime/memory/address_space.h"
 #include "sandbox/plugin/snapshot.h"
-#include "sandbox/plugin/window.h"
 
 namespace dunebox::plugin {
 
+// Pages of the guest's that it can neither unmap nor protect. kResourceExhausted: no room.
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request);
+// The same of this process's own, to read and write: what an arena of this process extends by.
+absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes);
+
 class Arena {
  public:
-  explicit Arena(std::shared_ptr<const ReservedWindow> window) : window_(std::move(window)) {}
+  // The host has at `host_offset` + a guest address what the guest has there, as long as `memory` lives.
+  Arena(std::shared_ptr<const void> memory, std::uint64_t host_offset)
+      : memory_(std::move(memory)), host_offset_(host_offset) {}
 
-  // Zeroed, 64-byte aligned; `space` is the window's. A guest address. kResourceExhausted: no room.
-  absl::StatusOr<std::uint64_t> Allocate(std::size_t bytes, memory::AddressSpace& space);
+  // Makes pages, of at least as many bytes, memory of both sides' for good.
+  using Extend = absl::FunctionRef<absl::StatusOr<GuestRange>(std::uint64_t bytes)>;
+  // Zeroed, 64-byte aligned. A guest address. kResourceExhausted: no room, and `extend` has none.
+  absl::StatusOr<std::uint64_t> Allocate(std::size_t bytes, Extend extend);
   void Free(std::uint64_t address, std::size_t bytes);
   // The part of a sandbox's memory that was given out when it was made from another's snapshot, and that nobody
   // has claimed yet. False: there is no such part.
@@ -38,10 +49,10 @@ class Arena {
   std::byte* HostPointer(std::uint64_t address) const;
 
  private:
-  absl::Status Extend(std::uint64_t bytes, memory::AddressSpace& space);
   void GiveBack(std::uint64_t address, std::uint64_t bytes);
 
-  const std::shared_ptr<const ReservedWindow> window_;
+  const std::shared_ptr<const void> memory_;
+  const std::uint64_t host_offset_;
   std::mutex mutex_;
   // Address to size. Free neighbours are one.
   std::map<std::uint64_t, std::uint64_t> free_, used_, unclaimed_;

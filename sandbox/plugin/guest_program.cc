@@ -31,10 +31,17 @@ absl::StatusOr<runtime::FileDescriptor> MakeFile() {
   return file;
 }
 
+const absl::StatusOr<runtime::FileDescriptor>& File() {
+  static const absl::StatusOr<runtime::FileDescriptor> file = MakeFile();
+  return file;
+}
+
 }  // namespace
 
+absl::Status MakeGuestProgram() { return File().status(); }
+
 absl::StatusOr<loader::Program> OpenGuestProgram(const GuestRange& window) {
-  static const absl::StatusOr<runtime::FileDescriptor> file = MakeFile();
+  const absl::StatusOr<runtime::FileDescriptor>& file = File();
   if (!file.ok()) return file.status();
   const auto any = [](int, const std::string&) { return absl::OkStatus(); };
   absl::StatusOr<loader::Program> program =

@@ -9,6 +9,8 @@
 
 namespace dunebox::plugin {
 
+// Its file, once a process: by who can make none later.
+absl::Status MakeGuestProgram();
 absl::StatusOr<loader::Program> OpenGuestProgram(const GuestRange& window);
 
 }  // namespace dunebox::plugin

@@ -38,12 +38,16 @@ void Add(rights::Rules& rules, const std::string& path, rights::FileRights allow
 
 }  // namespace
 
-HostFiles::HostFiles(const Policy& policy) {
-  rules_.allow_all = false;
-  rules_.origins = {"default"};
-  for (const std::string& path : policy.libraries) Add(rules_, path, rights::kReadOnly);
-  for (const std::string& path : policy.readable) Add(rules_, path, rights::kReadFile);
+rights::Rules FileRulesOf(const Policy& policy) {
+  rights::Rules rules;
+  rules.allow_all = false;
+  rules.origins = {"default"};
+  for (const std::string& path : policy.libraries) Add(rules, path, rights::kReadOnly);
+  for (const std::string& path : policy.readable) Add(rules, path, rights::kReadFile);
+  return rules;
 }
+
+HostFiles::HostFiles(const Policy& policy) : rules_(FileRulesOf(policy)) {}
 
 void HostFiles::Allow(const std::string& path) {
   // By the name that the kernel will give for it. What is not there needs no rule.
@@ -61,6 +65,13 @@ rights::Rules HostFiles::rules() const {
 void HostFiles::SetRules(rights::Rules rules) {
   const std::lock_guard lock(mutex_);
   rules_ = std::move(rules);
+}
+
+void HostFiles::Grant(const std::string& name, runtime::FileDescriptor file) {
+  const std::lock_guard lock(mutex_);
+  if (!file.valid() || granted_.contains(name)) return;
+  Add(rules_, name, rights::kReadOnly);
+  granted_.emplace(name, std::move(file));
 }
 
 CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink last) const {
@@ -85,6 +96,18 @@ CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink l
   return Pinned{std::move(handle), *std::move(name), allowed};
 }
 
+runtime::FileDescriptor HostFiles::OpenPinned(const Pinned& pinned) const {
+  const std::lock_guard lock(mutex_);
+  const auto granted = granted_.find(pinned.name);
+  if (granted == granted_.end()) {
+    return runtime::FileDescriptor(
+        open(DescriptorPath(pinned.handle.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  }
+  const int file = granted->second.get();
+  lseek(file, 0, SEEK_SET);
+  return runtime::FileDescriptor(fcntl(file, F_DUPFD_CLOEXEC, 0));
+}
+
 CopyResult<OpenFile> HostFiles::Open(const std::string& path, LastLink last) const {
   CopyResult<Pinned> pinned = Pin(path, last);
   if (!pinned.ok()) return pinned.error();
@@ -93,9 +116,8 @@ CopyResult<OpenFile> HostFiles::Open(const std::string& path, LastLink last) con
   if (S_ISLNK(status.st_mode)) return Errno{ELOOP};
   if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return Errno{EACCES};
   OpenFile file{.kind = OpenFile::Kind::kFile,
-                .host = runtime::FileDescriptor(open(DescriptorPath(pinned->handle.get()).c_str(),
-                                                     O_RDONLY | O_CLOEXEC | O_NOCTTY)),
-                .name = std::move(pinned->name),
+                .host = OpenPinned(*pinned),
+                .name = pinned->name,
                 .is_executable = (pinned->rights & rights::kExecuteFile) != 0};
   if (!file.host.valid()) return Errno{errno};
   return file;
@@ -127,6 +149,11 @@ CopyResult<std::string> HostFiles::ReadLink(const std::string& path) const {
   const ssize_t length = readlinkat(pinned->handle.get(), "", target.data(), target.size());
   if (length < 0) return Errno{errno == ENOENT ? EINVAL : errno};
   return std::string(target.data(), static_cast<std::size_t>(length));
+}
+
+std::vector<loader::Symbol> HostFiles::Symbols(const std::string& path) const {
+  const CopyResult<OpenFile> file = Open(path, LastLink::kKept);
+  return file.ok() ? loader::ReadSymbolsHere((*file).host.get()) : std::vector<loader::Symbol>();
 }
 
 }  // namespace dunebox::plugin

@@ -11,17 +11,23 @@
 
 #include <sys/stat.h>
 
+#include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/policy/rules.h"
+#include "runtime/loader/symbols.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/descriptors.h"
 
 namespace dunebox::plugin {
 
 enum class LastLink : bool { kKept, kFollowed };
+
+// What the policy lets a plugin read.
+hostcalls::policy::Rules FileRulesOf(const Policy& policy);
 
 class HostFiles {
  public:
@@ -31,12 +37,17 @@ class HostFiles {
   void Allow(const std::string& path);
   hostcalls::policy::Rules rules() const;
   void SetRules(hostcalls::policy::Rules rules);
+  // The same, by the host's kernel's own name for it, of one that may be out of reach: this is it, open for
+  // reading. All who open it have one position in it.
+  void Grant(const std::string& name, runtime::FileDescriptor file);
 
   hostcalls::CopyResult<OpenFile> Open(const std::string& path, LastLink last) const;
   hostcalls::CopyResult<struct stat> Status(const std::string& path, LastLink last) const;
   // 0 or an errno; `mode` as of access(2).
   int Access(const std::string& path, int mode, LastLink last) const;
   hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const;
+  // The functions in a file that may be read; else none.
+  std::vector<loader::Symbol> Symbols(const std::string& path) const;
 
  private:
   struct Pinned {
@@ -45,9 +56,11 @@ class HostFiles {
     hostcalls::policy::FileRights rights;
   };
   hostcalls::CopyResult<Pinned> Pin(const std::string& path, LastLink last) const;
+  runtime::FileDescriptor OpenPinned(const Pinned& pinned) const;
 
   mutable std::mutex mutex_;
   hostcalls::policy::Rules rules_;
+  std::map<std::string, runtime::FileDescriptor> granted_;  // by name
 };
 
 }  // namespace dunebox::plugin

@@ -37,7 +37,6 @@ using signals::MaskOf;
 constexpr int kFirstOfKernel = 32;
 
 std::atomic<bool> taken_over{false};
-std::atomic<bool> is_forked_child{false};
 int kick_signal = 0;
 
 // What the application wants of each signal that has our handler. What is replaced is not freed: a
@@ -133,7 +132,6 @@ absl::Status TakeOverNow() {
   if (kick_signal == 0) {
     return absl::UnavailableError("no real-time signal is free for sandboxes to be stopped with");
   }
-  pthread_atfork(nullptr, nullptr, [] { is_forked_child = true; });
   taken_over = true;
   PutInFront(kick_signal, KernelAction{});
   for (int signal = 1; signal <= kSignalCount; ++signal) {
@@ -283,8 +281,6 @@ void PrepareThread() {
 void SendKick(pid_t thread) { syscall(SYS_tgkill, getpid(), thread, kick_signal); }
 
 std::uint64_t ApplicationSignals() { return ~(signals::kSynchronous | MaskOf(kick_signal)); }
-
-bool IsOriginalProcess() { return !is_forked_child.load(std::memory_order_relaxed); }
 
 }  // namespace dunebox::plugin
 

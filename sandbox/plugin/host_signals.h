@@ -41,9 +41,6 @@ void PrepareThread();
 // need.
 std::uint64_t ApplicationSignals();
 
-// Is this the process that took over the signals, and no child that it has forked?
-bool IsOriginalProcess();
-
 }  // namespace dunebox::plugin
 
 #endif  // DUNEBOX_SANDBOX_PLUGIN_HOST_SIGNALS_H_

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/original_process.h"
 
 namespace dunebox::plugin {
 
@@ -124,11 +126,8 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy,
                                                             std::uint64_t random) {
-  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
-  if (!IsOriginalProcess()) {
-    return absl::FailedPreconditionError("sandboxes are not to be had in a forked child");
-  }
-  PrepareThread();
+  NoteOriginalProcess();
+  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
   return std::unique_ptr<Instance>(new Instance(
@@ -136,10 +135,11 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy
 }
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                           std::uint64_t random) {
+                                                             std::uint64_t random,
+                                                             absl::FunctionRef<absl::Status()> before_guest) {
   absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, random);
   if (!instance.ok()) return instance.status();
-  if (absl::Status status = (*instance)->Start(); !status.ok()) return status;
+  if (absl::Status status = (*instance)->Start(before_guest); !status.ok()) return status;
   return instance;
 }
 
@@ -150,7 +150,7 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
       window_(std::move(window)),
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
-      arena_(std::make_shared<Arena>(window_)),
+      arena_(std::make_shared<Arena>(window_, window_->window().base)),
       kernel_(policy, space_, *this) {}
 
 Instance::~Instance() {
@@ -172,8 +172,12 @@ absl::Status Instance::SetUpEngine(std::shared_ptr<const runtime::SharedCode> sh
   return absl::OkStatus();
 }
 
-absl::Status Instance::Start() {
+absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = SetUpEngine(nullptr); !status.ok()) return status;
+  if (absl::Status status = MakeGuestProgram(); !status.ok()) return status;
+  if (absl::Status status = before_guest(); !status.ok()) return status;
+  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
+  PrepareThread();
   if (absl::Status status = StartMain(); !status.ok()) return status;
   for (unsigned made = 1; made < policy_.host_threads; ++made) {
     if (absl::Status status = MakeLentThread(); !status.ok()) return status;
@@ -415,7 +419,7 @@ SyscallResult Instance::SendSignal(PluginThread& sender, pid_t target, int signa
   return kSuccess;
 }
 
-std::string Instance::SymbolAt(std::uint64_t address) const {
+std::string Instance::SymbolAt(std::uint64_t address) {
   std::string file;
   std::uint64_t offset = 0;
   space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
@@ -425,11 +429,7 @@ std::string Instance::SymbolAt(std::uint64_t address) const {
   });
   if (file.empty()) return {};
   const std::string name = file.substr(file.rfind('/') + 1);
-  loader::SymbolNames symbols;
-  // A saved sandbox may say any name.
-  const bool may_look = kernel_.files().Access(file, R_OK, LastLink::kFollowed) == 0;
-  const std::optional<std::string> symbol =
-      may_look ? symbols.NameOf(file, offset) : std::nullopt;
+  const std::optional<std::string> symbol = loader::NameAt(kernel_.files().Symbols(file), offset);
   return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
 }
 
@@ -673,9 +673,7 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
 
 absl::StatusOr<CallResult> Instance::CallWithin(absl::Duration time, std::uint64_t function,
                                                 const CallFrame& frame) {
-  if (!IsOriginalProcess()) {
-    return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
-  }
+  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
   const std::uint64_t deadline = DeadlineIn(time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
@@ -710,35 +708,50 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
   return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
 }
 
+// ---- memory and what else the host asks for ------------------------------------------------------
+
+absl::StatusOr<GuestRange> Instance::MapHostMemory(int fd, std::uint64_t bytes) {
+  return MapSealed(space_, {.length = bytes,
+                            .prot = PROT_READ | PROT_WRITE,
+                            .flags = MAP_SHARED | MAP_NORESERVE,
+                            .fd = fd});
+}
+
+absl::StatusOr<internal::Block> Instance::Allocate(std::size_t size) {
+  absl::StatusOr<std::uint64_t> address =
+      arena_->Allocate(size, [this](std::uint64_t bytes) { return MapPrivate(space_, bytes); });
+  if (!address.ok()) return address.status();
+  return internal::Block(arena_, *address, size);
+}
+
+bool Instance::Read(std::uint64_t from, std::span<std::byte> to) const {
+  return memory_.Read(from, to);
+}
+
+bool Instance::Write(std::uint64_t to, std::span<const std::byte> from) {
+  return memory_.Write(to, from);
+}
+
+absl::StatusOr<std::string> Instance::ReadString(std::uint64_t from, std::size_t most) const {
+  hostcalls::CopyResult<std::string> text = memory_.CopyInString(from, most, Errno{E2BIG});
+  if (text.ok()) return *std::move(text);
+  return absl::OutOfRangeError(text.error().value == E2BIG
+                                   ? "a string of the plugin's is longer than the host accepts"
+                                   : "the plugin points to what is not its memory");
+}
+
+std::string Instance::TakeOutput() { return kernel_.TakeOutput(); }
+std::vector<std::string> Instance::Denials() const { return kernel_.Denials(); }
+
 // ---- libraries ----------------------------------------------------------------------------------
 
+absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
+  absl::StatusOr<internal::Block> block = Allocate(text.size() + 1);
+  if (block.ok()) std::memcpy(block->host(), text.c_str(), text.size() + 1);
+  return block;
+}
+
 namespace {
-
-// Text for the plugin, as long as this lives.
-class SharedText {
- public:
-  static absl::StatusOr<SharedText> Make(Instance& instance, const std::string& text) {
-    absl::StatusOr<std::uint64_t> address =
-        instance.arena()->Allocate(text.size() + 1, instance.space());
-    if (!address.ok()) return address.status();
-    std::memcpy(instance.arena()->HostPointer(*address), text.c_str(), text.size() + 1);
-    return SharedText(instance.arena(), *address, text.size() + 1);
-  }
-  SharedText(SharedText&& other) noexcept = default;
-  SharedText& operator=(SharedText&&) = delete;
-  ~SharedText() {
-    if (arena_ != nullptr) arena_->Free(address_, size_);
-  }
-  std::uint64_t address() const { return address_; }
-
- private:
-  SharedText(std::shared_ptr<Arena> arena, std::uint64_t address, std::size_t size)
-      : arena_(std::move(arena)), address_(address), size_(size) {}
-
-  std::shared_ptr<Arena> arena_;
-  std::uint64_t address_;
-  std::size_t size_;
-};
 
 CallFrame WithArgument(std::uint64_t argument) {
   CallFrame frame;
@@ -750,7 +763,7 @@ CallFrame WithArgument(std::uint64_t argument) {
 
 absl::Status Instance::Load(const std::string& path) {
   kernel_.files().Allow(path);
-  absl::StatusOr<SharedText> text = SharedText::Make(*this, path);
+  const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle =
       CallWithin(policy_.load_deadline, table_.open_library, WithArgument(text->address()));
@@ -765,7 +778,7 @@ absl::Status Instance::Load(const std::string& path) {
 }
 
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
-  absl::StatusOr<SharedText> text = SharedText::Make(*this, name);
+  const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address =
       CallWithin(policy_.load_deadline, table_.find_symbol, WithArgument(text->address()));

@@ -21,6 +21,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/guest_memory.h"
@@ -30,6 +31,7 @@
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/arena.h"
+#include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
@@ -50,41 +52,53 @@ struct NewThread {
   std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
 };
 
-class Instance {
+class Instance final : public Guest {
  public:
   // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
-  // bits give the same guest addresses.
-  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy, std::uint64_t random);
-  // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
+  // bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
+  // host's kernel, and nothing of the plugin's world has been read; what it returns is respected.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
-      const Policy& policy, const std::shared_ptr<const InstanceSnapshot>& snapshot);
+      const Policy& policy, std::uint64_t random,
+      absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
+  // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy,
+                                                          const InstanceSnapshot& snapshot);
   // The same from one without code, which it gets: translations of the new instance's.
   static absl::StatusOr<std::unique_ptr<Instance>> CreateFirst(const Policy& policy,
                                                                InstanceSnapshot& snapshot);
-  // Ends what still runs. No call is under way.
-  ~Instance();
-  Instance(const Instance&) = delete;
-  Instance& operator=(const Instance&) = delete;
+  // Ends what still runs.
+  ~Instance() override;
 
-  absl::Status Load(const std::string& path);
-  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name);
-  absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame);
-  // The guest address of a function that calls `callback`. It stays for good.
-  absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback);
+  absl::Status Load(const std::string& path) override;
+  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name) override;
+  absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame) override;
+  absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback) override;
+  absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  bool Read(std::uint64_t from, std::span<std::byte> to) const override;
+  bool Write(std::uint64_t to, std::span<const std::byte> from) override;
+  absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
+  std::optional<Failure> failure() const override;
+  std::string TakeOutput() override;
+  std::vector<std::string> Denials() const override;
+  std::string engine() const override { return "jit"; }
+  std::string isolation() const override { return "seg"; }
+  std::vector<std::string> confinement() const override { return {}; }
+
+  // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
+  absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
 
   // ---- between calls (instance_snapshot.cc)
 
   // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
-  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot();
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() override;
   // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
   // started are ended. Callbacks stay. On failure the instance is not to be used any more.
-  absl::Status ReturnTo(const InstanceSnapshot& snapshot);
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override;
+  absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
-  const std::shared_ptr<Arena>& arena() const { return arena_; }
   PluginKernel& kernel() { return kernel_; }
-  std::optional<Failure> failure() const;
 
   // ---- for the virtual kernel, from the thread that makes the call
 
@@ -94,7 +108,7 @@ class Instance {
   // To thread `target`, or, 0, to any.
   hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal);
   // "libz.so.1.2.13: deflate+0x1f"; empty when nothing is known of the address.
-  std::string SymbolAt(std::uint64_t address) const;
+  std::string SymbolAt(std::uint64_t address);
 
  private:
   // Why RunThread has returned.
@@ -120,7 +134,7 @@ class Instance {
   Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random);
 
   static absl::StatusOr<std::unique_ptr<Instance>> Reserve(const Policy& policy, std::uint64_t random);
-  absl::Status Start();
+  absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status StartFrom(const InstanceSnapshot& snapshot);
   absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
   absl::Status LoadProgram(runtime::Registers& registers);
@@ -138,6 +152,8 @@ class Instance {
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  // Text for the plugin.
+  absl::StatusOr<internal::Block> Share(const std::string& text);
   absl::StatusOr<CallResult> CallWithin(absl::Duration time, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.

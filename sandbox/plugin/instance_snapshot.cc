@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "jit-fallback/dispatch/thread_context.h"
+#include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance.h"
 
 namespace dunebox::plugin {
@@ -132,11 +133,16 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   return status;
 }
 
-absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
-    const Policy& policy, const std::shared_ptr<const InstanceSnapshot>& snapshot) {
-  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot->random);
+absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
+  if (arena_->Claim(address, size)) return internal::Block(arena_, address, size);
+  return absl::NotFoundError("no such memory, or it was claimed");
+}
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
+                                                           const InstanceSnapshot& snapshot) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random);
   if (!instance.ok()) return instance.status();
-  if (absl::Status status = (*instance)->StartFrom(*snapshot); !status.ok()) return status;
+  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
   return instance;
 }
 
@@ -154,6 +160,8 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFirst(const Policy& po
 
 absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
   if (absl::Status status = SetUpEngine(snapshot.code); !status.ok()) return status;
+  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
+  PrepareThread();
   space_.LimitData(policy_.memory_limit);
   if (absl::Status status = space_.AdoptImage(snapshot.memory); !status.ok()) return status;
   for (const ThreadState& state : snapshot.threads) {

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
-#include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/snapshot_file.h"
 
 namespace dunebox {
@@ -19,11 +19,11 @@ struct Sandbox::State {
   // Before anything that refers to it.
   const Policy policy;
   const std::uint64_t random;
-  std::unique_ptr<plugin::Instance> instance;
+  std::unique_ptr<plugin::Guest> guest;
   // Of the libraries there are and where they lie; a function that knows another one looks its address up again.
   std::atomic<std::uint64_t> generation{NextGeneration()};
 
-  mutable std::mutex mutex;  // guards what follows: what the next instance gets, too
+  mutable std::mutex mutex;  // guards what follows: what the next guest gets, too
   std::vector<std::string> libraries;
   std::vector<std::shared_ptr<const internal::Callback>> callbacks;
 
@@ -47,10 +47,6 @@ namespace {
 absl::Status CheckDemands(const Policy& policy) {
   if (policy.engine == Engine::kKvm) {
     return absl::UnimplementedError("plugins run under engine jit only");
-  }
-  if (policy.demand == Demand::kTwoWalls) {
-    return absl::UnimplementedError(
-        "two walls are demanded, and a plugin in this process has one: isolation seg");
   }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
@@ -80,10 +76,9 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Create(Policy policy) {
     return absl::UnavailableError("getrandom failed");
   }
   std::unique_ptr<State> state(new State{.policy = std::move(policy), .random = random});
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> instance =
-      plugin::Instance::Create(state->policy, random);
-  if (!instance.ok()) return instance.status();
-  state->instance = *std::move(instance);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest = plugin::MakeGuest(state->policy, random);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
@@ -94,7 +89,7 @@ absl::Status Sandbox::Load(const std::string& path) {
   if (path.empty() || path.front() != '/') {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not an absolute path"));
   }
-  if (absl::Status status = state_->instance->Load(path); !status.ok()) return status;
+  if (absl::Status status = state_->guest->Load(path); !status.ok()) return status;
   const std::lock_guard lock(state_->mutex);
   state_->libraries.push_back(path);
   // Clones of an older snapshot do not have it.
@@ -104,7 +99,7 @@ absl::Status Sandbox::Load(const std::string& path) {
 
 absl::Status Sandbox::Snapshot() {
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> taken =
-      state_->instance->Snapshot();
+      state_->guest->Snapshot();
   if (!taken.ok()) return taken.status();
   const std::lock_guard lock(state_->mutex);
   state_->kept = std::make_shared<const State::Kept>(State::Kept{
@@ -130,10 +125,10 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Clone() const {
                                          .libraries = kept->libraries,
                                          .callbacks = kept->instance->callbacks,
                                          .kept = kept});
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> instance =
-      plugin::Instance::Create(state->policy, kept->instance);
-  if (!instance.ok()) return instance.status();
-  state->instance = *std::move(instance);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
+      plugin::CloneGuest(state->policy, *kept->instance);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
@@ -149,31 +144,32 @@ absl::Status Sandbox::Save(const std::string& path) const {
 
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
   if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
+  if (policy.demand == Demand::kTwoWalls) {
+    return absl::UnimplementedError("saved sandboxes have one wall");
+  }
   absl::StatusOr<std::shared_ptr<plugin::InstanceSnapshot>> saved =
       plugin::OpenSnapshot(path, policy);
   if (!saved.ok()) return saved.status();
   std::unique_ptr<State> state(
       new State{.policy = std::move(policy), .random = (*saved)->random});
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> instance =
-      plugin::Instance::CreateFirst(state->policy, **saved);
-  if (!instance.ok()) return instance.status();
-  state->instance = *std::move(instance);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
+      plugin::FirstGuest(state->policy, **saved);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
   state->kept = std::make_shared<const State::Kept>(
       State::Kept{.instance = *std::move(saved), .generation = state->generation, .libraries = {}});
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
 absl::StatusOr<internal::Block> Sandbox::ClaimBlock(std::uint64_t address, std::size_t size) {
-  const std::shared_ptr<plugin::Arena>& arena = state_->instance->arena();
-  if (!arena->Claim(address, size)) return absl::NotFoundError("no such memory, or it was claimed");
-  return internal::Block(arena, address, size);
+  return state_->guest->Claim(address, size);
 }
 
 absl::Status Sandbox::Reset() {
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->kept != nullptr) {
-      if (absl::Status status = state_->instance->ReturnTo(*state_->kept->instance); !status.ok()) {
+      if (absl::Status status = state_->guest->ReturnTo(*state_->kept->instance); !status.ok()) {
         return status;
       }
       state_->libraries = state_->kept->libraries;
@@ -181,8 +177,8 @@ absl::Status Sandbox::Reset() {
       return absl::OkStatus();
     }
   }
-  absl::StatusOr<std::unique_ptr<plugin::Instance>> fresh =
-      plugin::Instance::Create(state_->policy, state_->random);
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh =
+      plugin::MakeGuest(state_->policy, state_->random);
   if (!fresh.ok()) return fresh.status();
   const std::lock_guard lock(state_->mutex);
   for (const auto& callback : state_->callbacks) {
@@ -193,7 +189,7 @@ absl::Status Sandbox::Reset() {
   for (const std::string& path : state_->libraries) {
     if (absl::Status status = (*fresh)->Load(path); !status.ok()) return status;
   }
-  state_->instance = *std::move(fresh);
+  state_->guest = *std::move(fresh);
   state_->generation = State::NextGeneration();
   return absl::OkStatus();
 }
@@ -201,16 +197,13 @@ absl::Status Sandbox::Reset() {
 absl::StatusOr<std::uint64_t> Sandbox::AddCallback(internal::Callback callback) {
   auto shared = std::make_shared<const internal::Callback>(std::move(callback));
   const std::lock_guard lock(state_->mutex);
-  absl::StatusOr<std::uint64_t> address = state_->instance->AddCallback(shared);
+  absl::StatusOr<std::uint64_t> address = state_->guest->AddCallback(shared);
   if (address.ok()) state_->callbacks.push_back(std::move(shared));
   return address;
 }
 
 absl::StatusOr<internal::Block> Sandbox::AllocateBytes(std::size_t size) {
-  plugin::Instance& instance = *state_->instance;
-  absl::StatusOr<std::uint64_t> address = instance.arena()->Allocate(size, instance.space());
-  if (!address.ok()) return address.status();
-  return internal::Block(instance.arena(), *address, size);
+  return state_->guest->Allocate(size);
 }
 
 absl::StatusOr<Memory<char>> Sandbox::MakeString(std::string_view text) {
@@ -220,30 +213,26 @@ absl::StatusOr<Memory<char>> Sandbox::MakeString(std::string_view text) {
 }
 
 absl::Status Sandbox::CopyBytesIn(std::uint64_t from, std::span<std::byte> to) const {
-  if (state_->instance->memory().Read(from, to)) return absl::OkStatus();
+  if (state_->guest->Read(from, to)) return absl::OkStatus();
   return absl::OutOfRangeError("the plugin points to what is not its memory");
 }
 
 absl::Status Sandbox::CopyBytesOut(std::uint64_t to, std::span<const std::byte> from) {
-  if (state_->instance->memory().Write(to, from)) return absl::OkStatus();
+  if (state_->guest->Write(to, from)) return absl::OkStatus();
   return absl::OutOfRangeError("the plugin points to what it cannot write");
 }
 
 absl::StatusOr<std::string> Sandbox::CopyString(TaintedPtr<const char> from,
                                                 std::size_t most) const {
-  const hostcalls::CopyResult<std::string> text =
-      state_->instance->memory().CopyInString(from.address(), most, hostcalls::Errno{E2BIG});
-  if (text.ok()) return *text;
-  return absl::OutOfRangeError(text.error().value == E2BIG
-                                   ? "a string of the plugin's is longer than the host accepts"
-                                   : "the plugin points to what is not its memory");
+  return state_->guest->ReadString(from.address(), most);
 }
 
-std::optional<Failure> Sandbox::failure() const { return state_->instance->failure(); }
-std::string Sandbox::TakeOutput() { return state_->instance->kernel().TakeOutput(); }
-std::vector<std::string> Sandbox::Denials() const { return state_->instance->kernel().Denials(); }
-std::string Sandbox::engine() const { return "jit"; }
-std::string Sandbox::isolation() const { return "seg"; }
+std::optional<Failure> Sandbox::failure() const { return state_->guest->failure(); }
+std::string Sandbox::TakeOutput() { return state_->guest->TakeOutput(); }
+std::vector<std::string> Sandbox::Denials() const { return state_->guest->Denials(); }
+std::string Sandbox::engine() const { return state_->guest->engine(); }
+std::string Sandbox::isolation() const { return state_->guest->isolation(); }
+std::vector<std::string> Sandbox::confinement() const { return state_->guest->confinement(); }
 
 namespace internal {
 
@@ -251,7 +240,7 @@ absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;
   const std::uint64_t generation = state.generation.load();
   if (name_.empty() || generation_ == generation) return absl::OkStatus();
-  const absl::StatusOr<std::uint64_t> address = state.instance->FindSymbol(name_);
+  const absl::StatusOr<std::uint64_t> address = state.guest->FindSymbol(name_);
   if (!address.ok()) return address.status();
   address_ = *address;
   generation_ = generation;
@@ -260,7 +249,7 @@ absl::Status Target::Find() {
 
 absl::StatusOr<CallResult> Target::Call(const CallFrame& frame) {
   if (absl::Status status = Find(); !status.ok()) return status;
-  return sandbox_.state_->instance->Call(address_, frame);
+  return sandbox_.state_->guest->Call(address_, frame);
 }
 
 absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std::size_t size) {
@@ -272,19 +261,6 @@ absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std:
   if (called.ok()) std::memcpy(result, block->host(), size);
   return called;
 }
-
-Block& Block::operator=(Block&& other) noexcept {
-  std::swap(arena_, other.arena_);
-  std::swap(address_, other.address_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-Block::~Block() {
-  if (arena_ != nullptr) arena_->Free(address_, size_);
-}
-
-std::byte* Block::host() const { return arena_->HostPointer(address_); }
 
 }  // namespace internal
 }  // namespace dunebox

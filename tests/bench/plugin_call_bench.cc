@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "dunebox/sandbox.h"
@@ -107,6 +108,16 @@ void CloneCallAndDestroy(benchmark::State& state) {
   }
 }
 BENCHMARK(CloneCallAndDestroy)->Unit(benchmark::kMicrosecond);
+
+void OpenSaved(benchmark::State& state) {
+  const std::string path = "/tmp/dunebox-bench-" + std::to_string(getpid());
+  if (!Template()->Save(path).ok()) abort();
+  for (auto _ : state) {
+    if (!Sandbox::Open(path, {}).ok()) abort();
+  }
+  unlink(path.c_str());
+}
+BENCHMARK(OpenSaved)->Unit(benchmark::kMicrosecond);
 
 // A call that writes to so many pages, beside the same with a reset.
 void Dirty(benchmark::State& state) {

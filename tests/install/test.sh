@@ -7,7 +7,9 @@ build=$1 cmake=$2 cc=$3 cxx=$4 generator=$5
 consumer=$(cd "$(dirname "$0")/consumer" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$cmake" --install "$build" --prefix "$work/first" --component sandbox >/dev/null
+for component in shared sandbox; do
+  "$cmake" --install "$build" --prefix "$work/first" --component $component >/dev/null
+done
 mv "$work/first" "$work/prefix"
 
 "$cmake" -S "$consumer" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/prefix" \

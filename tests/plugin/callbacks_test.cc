@@ -15,7 +15,9 @@ class Callbacks : public PluginTest {
   void SetUp() override { Make(); }
 };
 
-TEST_F(Callbacks, SortWithTheHostsOrder) {
+FOR_ONE_AND_TWO_WALLS(Callbacks);
+
+TEST_P(Callbacks, SortWithTheHostsOrder) {
   constexpr std::size_t kCount = 1000;
   auto numbers = sandbox->Allocate<int>(kCount);
   ASSERT_TRUE(numbers.ok());
@@ -36,7 +38,7 @@ TEST_F(Callbacks, SortWithTheHostsOrder) {
   EXPECT_TRUE(std::ranges::is_sorted(numbers->span()));
 }
 
-TEST_F(Callbacks, TakeAndReturnAllKinds) {
+TEST_P(Callbacks, TakeAndReturnAllKinds) {
   auto doubled = sandbox->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
   auto scaled = sandbox->Export<double(double, int, double)>(
       [](Tainted<double> a, Tainted<int> b, Tainted<double> c) {
@@ -54,7 +56,7 @@ TEST_F(Callbacks, TakeAndReturnAllKinds) {
   EXPECT_EQ(moved->address(), 0x108u);
 }
 
-TEST_F(Callbacks, ManyTimesInOneCall) {
+TEST_P(Callbacks, ManyTimesInOneCall) {
   int called = 0;
   auto add = sandbox->Export<double(double, int, double)>(
       [&](Tainted<double> a, Tainted<int> b, Tainted<double>) {
@@ -67,7 +69,7 @@ TEST_F(Callbacks, ManyTimesInOneCall) {
   EXPECT_EQ(called, 1000);
 }
 
-TEST_F(Callbacks, MayCallThePluginAgain) {
+TEST_P(Callbacks, MayCallThePluginAgain) {
   auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
   ASSERT_TRUE(call_back.ok());
   FunctionPointer<int(int)> self;
@@ -81,7 +83,7 @@ TEST_F(Callbacks, MayCallThePluginAgain) {
   EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", self, 20)), 21);
 }
 
-TEST_F(Callbacks, DoNotNestForEver) {
+TEST_P(Callbacks, DoNotNestForEver) {
   auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
   ASSERT_TRUE(call_back.ok());
   FunctionPointer<int(int)> self;
@@ -97,7 +99,7 @@ TEST_F(Callbacks, DoNotNestForEver) {
   EXPECT_EQ(deepest, absl::StatusCode::kResourceExhausted);
 }
 
-TEST_F(Callbacks, ThatThePluginJumpsOverEndIt) {
+TEST_P(Callbacks, ThatThePluginJumpsOverEndIt) {
   auto jump = sandbox->Function<void()>("jump_to_outer");
   ASSERT_TRUE(jump.ok());
   absl::Status inner;
@@ -108,14 +110,14 @@ TEST_F(Callbacks, ThatThePluginJumpsOverEndIt) {
   EXPECT_FALSE(outer.ok());
 }
 
-TEST_F(Callbacks, SurviveAReset) {
+TEST_P(Callbacks, SurviveAReset) {
   auto doubled = sandbox->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
   ASSERT_TRUE(doubled.ok());
   ASSERT_TRUE(sandbox->Reset().ok());
   EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *doubled, 20)), 41);
 }
 
-TEST_F(Callbacks, OfAnotherSandboxStayThere) {
+TEST_P(Callbacks, OfAnotherSandboxStayThere) {
   auto other = Sandbox::Create(Patient());
   ASSERT_TRUE(other.ok());
   ASSERT_TRUE((*other)->Load(PLUGIN_CASES).ok());
@@ -127,7 +129,7 @@ TEST_F(Callbacks, OfAnotherSandboxStayThere) {
   EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *through, 1)), 7);
 }
 
-TEST_F(Callbacks, AndCallsComeFromManyThreads) {
+TEST_P(Callbacks, AndCallsComeFromManyThreads) {
   constexpr unsigned kThreads = 4, kCalls = 500;
   Policy policy = Patient();
   policy.host_threads = 3;  // one has to wait now and then
@@ -150,7 +152,7 @@ TEST_F(Callbacks, AndCallsComeFromManyThreads) {
   EXPECT_EQ(wrong, 0u);
 }
 
-TEST_F(Callbacks, AndManySandboxesLiveTogether) {
+TEST_P(Callbacks, AndManySandboxesLiveTogether) {
   constexpr int kSandboxes = 24;
   std::vector<std::unique_ptr<Sandbox>> all;
   for (int i = 0; i < kSandboxes; ++i) {

@@ -14,7 +14,9 @@ class Calls : public PluginTest {
   void SetUp() override { Make(); }
 };
 
-TEST_F(Calls, PassNumbersOfAllKinds) {
+FOR_ONE_AND_TWO_WALLS(Calls);
+
+TEST_P(Calls, PassNumbersOfAllKinds) {
   EXPECT_EQ(Value<int(int, int)>("add", 40, 2), 42);
   EXPECT_EQ(Value<int(int, int)>("add", -40, -2), -42);
   EXPECT_EQ(Value<double(double, int, float)>("scale", 1.5, 4, 0.25f), 6.25);
@@ -22,7 +24,7 @@ TEST_F(Calls, PassNumbersOfAllKinds) {
   EXPECT_EQ(Value<unsigned char(unsigned char)>("wrap", static_cast<unsigned char>(255)), 0);
 }
 
-TEST_F(Calls, PassMoreArgumentsThanThereAreRegisters) {
+TEST_P(Calls, PassMoreArgumentsThanThereAreRegisters) {
   EXPECT_EQ(Value<long(long, long, long, long, long, long, long, long)>("sum_many", 1, 1, 1, 1, 1, 1,
                                                                         10, 100),
             21 + 70 + 800);
@@ -32,7 +34,7 @@ TEST_F(Calls, PassMoreArgumentsThanThereAreRegisters) {
             3 + 7 + 200 + 3000);
 }
 
-TEST_F(Calls, ReturnAndTakeStructures) {
+TEST_P(Calls, ReturnAndTakeStructures) {
   const Large made = Value<Large(long, long)>("make_large", 10, 5);
   EXPECT_EQ(made.values[0], 10);
   EXPECT_EQ(made.values[4], 30);
@@ -43,7 +45,7 @@ TEST_F(Calls, ReturnAndTakeStructures) {
   EXPECT_EQ(shared->span()[0].values[4], -30);
 }
 
-TEST_F(Calls, PassStrings) {
+TEST_P(Calls, PassStrings) {
   auto text = sandbox->MakeString("twelve bytes");
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(Value<unsigned long(const char*)>("length", *text), 12u);
@@ -55,7 +57,7 @@ TEST_F(Calls, PassStrings) {
   EXPECT_FALSE(sandbox->CopyString(*greeting, 5).ok());
 }
 
-TEST_F(Calls, ReachFunctionsByPointer) {
+TEST_P(Calls, ReachFunctionsByPointer) {
   const auto add = sandbox->Function<void*()>("nothing");
   ASSERT_TRUE(add.ok());
   const auto pointer = Call<void*(void*)>("identity", TaintedPtr<void>(0x1234));
@@ -63,13 +65,13 @@ TEST_F(Calls, ReachFunctionsByPointer) {
   EXPECT_EQ(pointer->address(), 0x1234u);
 }
 
-TEST_F(Calls, ThatAreUnknownAreRefused) {
+TEST_P(Calls, ThatAreUnknownAreRefused) {
   EXPECT_EQ(sandbox->Function<int()>("no_such_function").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(sandbox->Load("/usr/lib/no_such_library.so").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(sandbox->Load("libz.so.1").code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(Calls, FindAnOrdinaryProcess) {
+TEST_P(Calls, FindAnOrdinaryProcess) {
   EXPECT_EQ(Value<int()>("was_constructed"), 42);
   EXPECT_EQ(Value<int()>("next_of_thread"), 1);
   EXPECT_EQ(Value<int()>("next_of_thread"), 2);
@@ -79,18 +81,18 @@ TEST_F(Calls, FindAnOrdinaryProcess) {
   EXPECT_EQ(Value<int()>("handle_own_signals"), 11);
 }
 
-TEST_F(Calls, MayUseThreads) {
+TEST_P(Calls, MayUseThreads) {
   EXPECT_EQ(Value<int(int)>("run_threads", 4), 4);
   EXPECT_EQ(Value<int()>("count"), 4000);
 }
 
-TEST_F(Calls, MayGrowWhatIsMapped) {
+TEST_P(Calls, MayGrowWhatIsMapped) {
   const auto grown = Call<void*(unsigned long, unsigned long)>("grow", 1ul << 20, 24ul << 20);
   ASSERT_TRUE(grown.ok()) << grown.status();
   EXPECT_FALSE(grown->is_null());
 }
 
-TEST_F(Calls, HaveTheirOutputKept) {
+TEST_P(Calls, HaveTheirOutputKept) {
   auto text = sandbox->MakeString("a line");
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(Value<int(const char*)>("say", *text), 7);
@@ -98,7 +100,7 @@ TEST_F(Calls, HaveTheirOutputKept) {
   EXPECT_EQ(sandbox->TakeOutput(), "");
 }
 
-TEST_F(Calls, CompressAndUncompressWithTheSystemsZlib) {
+TEST_P(Calls, CompressAndUncompressWithTheSystemsZlib) {
   ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
   constexpr unsigned long kSize = 300'000;
   auto from = sandbox->Allocate<unsigned char>(kSize);
@@ -117,7 +119,7 @@ TEST_F(Calls, CompressAndUncompressWithTheSystemsZlib) {
   EXPECT_EQ(memcmp(back->span().data(), from->span().data(), kSize), 0);
 }
 
-TEST_F(Calls, SeeOnlyWhatThePolicyNames) {
+TEST_P(Calls, SeeOnlyWhatThePolicyNames) {
   auto secret = sandbox->MakeString("/etc/passwd");
   auto fresh = sandbox->MakeString("/tmp/written-by-a-plugin");
   ASSERT_TRUE(secret.ok() && fresh.ok());
@@ -133,7 +135,7 @@ TEST_F(Calls, SeeOnlyWhatThePolicyNames) {
                                      "call socket", "fork", "call execve"}));
 }
 
-TEST_F(Calls, SeeNoDescriptorOfTheHosts) {
+TEST_P(Calls, SeeNoDescriptorOfTheHosts) {
   const int secret = open("/etc/passwd", O_RDONLY);
   ASSERT_GE(secret, 0);
   for (int fd = 3; fd < 64; ++fd) {
@@ -142,7 +144,7 @@ TEST_F(Calls, SeeNoDescriptorOfTheHosts) {
   close(secret);
 }
 
-TEST_F(Calls, ThatAreDeniedMayEndTheSandbox) {
+TEST_P(Calls, ThatAreDeniedMayEndTheSandbox) {
   Policy policy = Patient();
   policy.on_denied = OnDenied::kEndSandbox;
   Make(policy);
@@ -151,7 +153,7 @@ TEST_F(Calls, ThatAreDeniedMayEndTheSandbox) {
   EXPECT_EQ(failure.call, "socket");
 }
 
-TEST_F(Calls, RunOutOfMemoryByThemselves) {
+TEST_P(Calls, RunOutOfMemoryByThemselves) {
   Policy policy = Patient();
   policy.memory_limit = 32 << 20;
   Make(policy);
@@ -164,8 +166,6 @@ TEST_F(Calls, RunOutOfMemoryByThemselves) {
 
 TEST(Policies, ThatCannotBeHadAreRefused) {
   EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm}).status().code(),
-            absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(Sandbox::Create({.demand = Demand::kTwoWalls}).status().code(),
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),
             absl::StatusCode::kInvalidArgument);

@@ -1,4 +1,5 @@
-// Sandboxes for tests: with the plugin of cases.cc loaded, and one-line calls.
+// Sandboxes for tests: with the plugin of cases.cc loaded, and one-line calls. Each test runs with one wall, in
+// this process, and with two, in another; the behaviour is the same where a test does not say otherwise.
 #ifndef DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 #define DUNEBOX_TESTS_PLUGIN_FIXTURE_H_
 
@@ -14,12 +15,15 @@
 
 namespace dunebox {
 
-class PluginTest : public testing::Test {
+class PluginTest : public testing::TestWithParam<Demand> {
  protected:
+  static bool IsInThisProcess() { return GetParam() == Demand::kOneWall; }
   // Longer than anything takes on a busy machine.
-  static Policy Patient() { return {.deadline = absl::Minutes(2)}; }
+  static Policy Patient() { return {.demand = GetParam(), .deadline = absl::Minutes(2)}; }
 
-  void Make(Policy policy = Patient()) {
+  void Make() { Make(Patient()); }
+  void Make(Policy policy) {
+    policy.demand = GetParam();
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(std::move(policy));
     ASSERT_TRUE(made.ok()) << made.status();
     sandbox = *std::move(made);
@@ -45,6 +49,12 @@ class PluginTest : public testing::Test {
 
   std::unique_ptr<Sandbox> sandbox;
 };
+
+#define FOR_ONE_AND_TWO_WALLS(suite)                                                          \
+  INSTANTIATE_TEST_SUITE_P(, suite, testing::Values(Demand::kOneWall, Demand::kTwoWalls),     \
+                           [](const testing::TestParamInfo<Demand>& walls) {                  \
+                             return walls.param == Demand::kOneWall ? "OneWall" : "TwoWalls"; \
+                           })
 
 inline Failure FailureIn(const absl::Status& status) {
   const std::optional<Failure> failure = FailureOf(status);

@@ -106,7 +106,9 @@ class Hostile : public PluginTest {
   unsigned mxcsr_ = 0;
 };
 
-TEST_F(Hostile, StacksAreTheirs) {
+FOR_ONE_AND_TWO_WALLS(Hostile);
+
+TEST_P(Hostile, StacksAreTheirs) {
   for (const char* const name : {"use_stack_at", "leave_with_stack_at"}) {
     for (const unsigned long address : Addresses()) {
       SCOPED_TRACE(testing::Message() << name << ' ' << std::hex << address);
@@ -117,7 +119,7 @@ TEST_F(Hostile, StacksAreTheirs) {
   }
 }
 
-TEST_F(Hostile, CallbacksFromForeignStacksAreContained) {
+TEST_P(Hostile, CallbacksFromForeignStacksAreContained) {
   int calls = 0;
   auto back = sandbox->Export<void()>([&] {
     ++calls;
@@ -132,7 +134,7 @@ TEST_F(Hostile, CallbacksFromForeignStacksAreContained) {
   }
 }
 
-TEST_F(Hostile, ReturnsAndJumpsStayInTheWindow) {
+TEST_P(Hostile, ReturnsAndJumpsStayInTheWindow) {
   for (const char* const name : {"return_to", "call_at", "jump_to", "fill_stack_with"}) {
     for (const unsigned long address : Addresses()) {
       SCOPED_TRACE(testing::Message() << name << ' ' << std::hex << address);
@@ -143,7 +145,7 @@ TEST_F(Hostile, ReturnsAndJumpsStayInTheWindow) {
   }
 }
 
-TEST_F(Hostile, TablesOfFunctionsLeadNowhereElse) {
+TEST_P(Hostile, TablesOfFunctionsLeadNowhereElse) {
   for (const char* const name : {"overwrite_got", "overwrite_program"}) {
     for (const unsigned long address : Addresses()) {
       SCOPED_TRACE(testing::Message() << name << ' ' << std::hex << address);
@@ -156,7 +158,7 @@ TEST_F(Hostile, TablesOfFunctionsLeadNowhereElse) {
   }
 }
 
-TEST_F(Hostile, AccessesStayInTheWindow) {
+TEST_P(Hostile, AccessesStayInTheWindow) {
   for (const unsigned long address : Addresses()) {
     SCOPED_TRACE(testing::Message() << std::hex << address);
     for (const char* const name : {"load_at", "store_wide", "store_state"}) {
@@ -174,7 +176,7 @@ TEST_F(Hostile, AccessesStayInTheWindow) {
   }
 }
 
-TEST_F(Hostile, SharedMemoryIsTheHosts) {
+TEST_P(Hostile, SharedMemoryIsTheHosts) {
   auto shared = sandbox->Allocate<unsigned char>(8192);
   ASSERT_TRUE(shared.ok());
   const TaintedPtr<void> page(shared->guest().address() & ~4095ul);
@@ -195,7 +197,7 @@ TEST_F(Hostile, SharedMemoryIsTheHosts) {
   ExpectSound();
 }
 
-TEST_F(Hostile, MappingsAreInTheWindow) {
+TEST_P(Hostile, MappingsAreInTheWindow) {
   for (const unsigned long address :
        {kWindowEnd, kWindowEnd - 4096, Secret() & ~4095ul, 0x7fff'ffff'0000ul, ~0xffful}) {
     EXPECT_NE((Value<int(unsigned long)>("map_beyond", address)), 0) << address;
@@ -203,7 +205,7 @@ TEST_F(Hostile, MappingsAreInTheWindow) {
   ExpectSound();
 }
 
-TEST_F(Hostile, SystemCallsLookAtTheirArguments) {
+TEST_P(Hostile, SystemCallsLookAtTheirArguments) {
   for (const unsigned long address : Addresses()) {
     SCOPED_TRACE(testing::Message() << std::hex << address);
     EXPECT_EQ((Value<int(unsigned long, unsigned long)>("read_into", address, 4096ul)), EFAULT);
@@ -222,7 +224,7 @@ TEST_F(Hostile, SystemCallsLookAtTheirArguments) {
   }
 }
 
-TEST_F(Hostile, SignalsOfAllNumbersStayInside) {
+TEST_P(Hostile, SignalsOfAllNumbersStayInside) {
   for (int how = 0; how < 4; ++how) {
     (void)Call<int(int)>("raise_all", how);
     ExpectSound();
@@ -232,7 +234,7 @@ TEST_F(Hostile, SignalsOfAllNumbersStayInside) {
   ExpectSound();
 }
 
-TEST_F(Hostile, HandlersAreEnteredInTheWindowOnly) {
+TEST_P(Hostile, HandlersAreEnteredInTheWindowOnly) {
   for (const unsigned long address : Addresses()) {
     SCOPED_TRACE(testing::Message() << std::hex << address);
     using Handle = int(int, unsigned long, unsigned long, unsigned long);
@@ -247,7 +249,7 @@ TEST_F(Hostile, HandlersAreEnteredInTheWindowOnly) {
   }
 }
 
-TEST_F(Hostile, ForgedFramesAreContained) {
+TEST_P(Hostile, ForgedFramesAreContained) {
   using Forge = void(unsigned long, unsigned long, unsigned long, unsigned long, unsigned long);
   for (const unsigned long address : Addresses()) {
     SCOPED_TRACE(testing::Message() << std::hex << address);
@@ -268,7 +270,7 @@ TEST_F(Hostile, ForgedFramesAreContained) {
   ExpectSound();
 }
 
-TEST_F(Hostile, StateIsTheHostsInCallbacksAndAfterTraps) {
+TEST_P(Hostile, StateIsTheHostsInCallbacksAndAfterTraps) {
   int calls = 0;
   auto back = sandbox->Export<int(int)>([&](Tainted<int> value) {
     ++calls;
@@ -301,7 +303,7 @@ TEST_F(Hostile, StateIsTheHostsInCallbacksAndAfterTraps) {
   EXPECT_GT(calls, 0);
 }
 
-TEST_F(Hostile, SegmentsAreTheHosts) {
+TEST_P(Hostile, SegmentsAreTheHosts) {
   static thread_local volatile int of_thread = 77;
   for (const char* const name : {"set_fs_base", "write_fs_base", "write_gs_base"}) {
     for (const unsigned long address : Addresses()) {
@@ -317,7 +319,7 @@ TEST_F(Hostile, SegmentsAreTheHosts) {
   ExpectSound();
 }
 
-TEST_F(Hostile, WaysOfNeverReturningEndAtTheDeadline) {
+TEST_P(Hostile, WaysOfNeverReturningEndAtTheDeadline) {
   Make({.deadline = absl::Milliseconds(300)});
   for (int how = 0; how < 6; ++how) {
     EXPECT_EQ(FailureIn(Call<void(int)>("wait_in", how)).kind, Kind::kTimeout) << how;
@@ -325,14 +327,14 @@ TEST_F(Hostile, WaysOfNeverReturningEndAtTheDeadline) {
   }
 }
 
-TEST_F(Hostile, JumpsIntoCallsThatAreOverAreContained) {
+TEST_P(Hostile, JumpsIntoCallsThatAreOverAreContained) {
   EXPECT_EQ((Value<int()>("remember_call")), 0);
   // The same depth of stack: it may look like a return.
   (void)Call<void()>("jump_to_older_call");
   ExpectSound();
 }
 
-TEST_F(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
+TEST_P(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
   static std::atomic<int> calls;
   calls = 0;
   auto back = sandbox->Export<int(int)>([](Tainted<int>) {
@@ -352,7 +354,7 @@ TEST_F(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
   Make();
 }
 
-TEST_F(Hostile, ThreadsAtTheHostsGatesAreContained) {
+TEST_P(Hostile, ThreadsAtTheHostsGatesAreContained) {
   for (const unsigned long gate : {0x44420000ul, 0x44420001ul, 0x44420002ul, 0x44420003ul,
                                    0x44430000ul, 0x444301fful, 0x44430200ul}) {
     SCOPED_TRACE(testing::Message() << std::hex << gate);
@@ -369,7 +371,7 @@ TEST_F(Hostile, ThreadsAtTheHostsGatesAreContained) {
   ExpectSound();
 }
 
-TEST_F(Hostile, NestingHasAnEnd) {
+TEST_P(Hostile, NestingHasAnEnd) {
   EXPECT_EQ(Sandbox::Create({.nesting = 100'000}).status().code(),
             absl::StatusCode::kInvalidArgument);
   Policy policy{.deadline = absl::Minutes(2), .stack = 64 << 20, .nesting = 1000};

@@ -63,7 +63,7 @@ class SnapshotTest : public PluginTest {
   }
 };
 
-TEST_F(SnapshotTest, ResetBringsBackMemory) {
+TEST_P(SnapshotTest, ResetBringsBackMemory) {
   EXPECT_EQ(Value<int()>("next"), 1);
   EXPECT_EQ(Value<int()>("next_of_thread"), 1);
   ASSERT_TRUE(Call<void(const char*)>("keep", Text("before")).ok());
@@ -82,7 +82,7 @@ TEST_F(SnapshotTest, ResetBringsBackMemory) {
 }
 
 // More than is copied back.
-TEST_F(SnapshotTest, ResetBringsBackManyPages) {
+TEST_P(SnapshotTest, ResetBringsBackManyPages) {
   ASSERT_TRUE(Call<void(int, int)>("dirty", 2048, 1).ok());
   Take();
   ASSERT_TRUE(Call<void(int, int)>("dirty", 2048, 2).ok());
@@ -90,7 +90,7 @@ TEST_F(SnapshotTest, ResetBringsBackManyPages) {
   EXPECT_EQ(Value<int(int)>("sum_of_pages", 2048), 2048);
 }
 
-TEST_F(SnapshotTest, ResetUndoesChangesOfMappings) {
+TEST_P(SnapshotTest, ResetUndoesChangesOfMappings) {
   const TaintedPtr<void> old = *Call<void*(int, int)>("map", 4, 7);
   const TaintedPtr<void> other = *Call<void*(int, int)>("map", 4, 8);
   const TaintedPtr<void> third = *Call<void*(int, int)>("map", 4, 9);
@@ -116,7 +116,7 @@ TEST_F(SnapshotTest, ResetUndoesChangesOfMappings) {
 }
 
 // The kernel would show what the image has.
-TEST_F(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
+TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
   const TaintedPtr<void> memory = *Call<void*(int, int)>("map", 4, 7);
   Take();
   EXPECT_EQ(Value<int(void*, int)>("give_up", memory, 2), 0);
@@ -130,7 +130,7 @@ TEST_F(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
   EXPECT_EQ(look(0), 7);
 }
 
-TEST_F(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
+TEST_P(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
   const Memory<char> file = Text(PLUGIN_CASES), other = Text("/usr/lib/x86_64-linux-gnu"), usr = Text("/usr/lib");
   const int fd = Value<int(const char*)>("open_file", file);
   ASSERT_GE(fd, 3);
@@ -162,7 +162,7 @@ TEST_F(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
   EXPECT_EQ(Value<int(int, int)>("block", SIGUSR2, 1), 1);
 }
 
-TEST_F(SnapshotTest, ResetBringsBackAFailedSandbox) {
+TEST_P(SnapshotTest, ResetBringsBackAFailedSandbox) {
   auto next = *sandbox->Function<int()>("next");
   Take();
   for (int i = 0; i < 3; ++i) {
@@ -174,7 +174,7 @@ TEST_F(SnapshotTest, ResetBringsBackAFailedSandbox) {
   }
 }
 
-TEST_F(SnapshotTest, ResetEndsThreads) {
+TEST_P(SnapshotTest, ResetEndsThreads) {
   Take();
   EXPECT_EQ(Value<int()>("start_thread"), 0);
   const absl::Status refused = sandbox->Snapshot();
@@ -185,7 +185,7 @@ TEST_F(SnapshotTest, ResetEndsThreads) {
   EXPECT_EQ(Value<int()>("next"), 1);
 }
 
-TEST_F(SnapshotTest, IsRefusedDuringACallAndAfterAFailure) {
+TEST_P(SnapshotTest, IsRefusedDuringACallAndAfterAFailure) {
   absl::Status within = absl::OkStatus();
   const auto callback = *sandbox->Export<int(int)>([&](Tainted<int> value) {
     within = sandbox->Snapshot();
@@ -198,7 +198,7 @@ TEST_F(SnapshotTest, IsRefusedDuringACallAndAfterAFailure) {
   EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Clone().status()));
 }
 
-TEST_F(SnapshotTest, MemoryOfTheHostKeepsItsPlace) {
+TEST_P(SnapshotTest, MemoryOfTheHostKeepsItsPlace) {
   const Memory<int> before = *sandbox->Allocate<int>(1000);
   before.span()[0] = 1;
   Take();
@@ -212,7 +212,7 @@ TEST_F(SnapshotTest, MemoryOfTheHostKeepsItsPlace) {
             3);
 }
 
-TEST_F(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
+TEST_P(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
   Policy policy = Patient();
   policy.host_threads = 3;
   Make(policy);
@@ -229,9 +229,19 @@ TEST_F(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(OneWall, SnapshotTest, testing::Values(Demand::kOneWall));
+
+TEST(Snapshots, AreRefusedBehindTwoWalls) {
+  absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create({.demand = Demand::kTwoWalls});
+  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
+  EXPECT_TRUE(absl::IsUnimplemented((*sandbox)->Snapshot()));
+  EXPECT_TRUE(absl::IsUnimplemented(
+      Sandbox::Open("/nowhere", {.demand = Demand::kTwoWalls}).status()));
+}
+
 // ---- clones -------------------------------------------------------------------------------------
 
-TEST_F(SnapshotTest, AClonesMemoryIsItsOwn) {
+TEST_P(SnapshotTest, AClonesMemoryIsItsOwn) {
   EXPECT_EQ(Value<int()>("next"), 1);
   ASSERT_TRUE(Call<void(const char*)>("keep", Text("both")).ok());
   Take();
@@ -254,7 +264,7 @@ TEST_F(SnapshotTest, AClonesMemoryIsItsOwn) {
   EXPECT_EQ(ValueIn<int()>(*CloneOf(*clone), "next"), 2);
 }
 
-TEST_F(SnapshotTest, ACloneFailsAlone) {
+TEST_P(SnapshotTest, ACloneFailsAlone) {
   Take();
   const auto clone = CloneOf(*sandbox);
   EXPECT_FALSE((*clone->Function<void()>("crash"))().ok());
@@ -263,7 +273,7 @@ TEST_F(SnapshotTest, ACloneFailsAlone) {
   EXPECT_EQ(ValueIn<int()>(*clone, "next"), 1);
 }
 
-TEST_F(SnapshotTest, AClonesFilesAreReadAlone) {
+TEST_P(SnapshotTest, AClonesFilesAreReadAlone) {
   const int fd = Value<int(const char*)>("open_file", Text(PLUGIN_CASES));
   EXPECT_EQ(Value<int(int)>("read_byte", fd), 0x7f);
   const int copy = Value<int(int)>("duplicate", fd);
@@ -275,7 +285,7 @@ TEST_F(SnapshotTest, AClonesFilesAreReadAlone) {
   EXPECT_EQ(Value<int(int)>("read_byte", fd), 'L');
 }
 
-TEST_F(SnapshotTest, FunctionsAndMemoryHaveCounterparts) {
+TEST_P(SnapshotTest, FunctionsAndMemoryHaveCounterparts) {
   auto next = *sandbox->Function<int()>("next");
   const Memory<int> memory = *sandbox->Allocate<int>(10);
   memory.span()[5] = 5;
@@ -301,7 +311,7 @@ TEST_F(SnapshotTest, FunctionsAndMemoryHaveCounterparts) {
   }
 }
 
-TEST_F(SnapshotTest, ClonesHaveTheCallbacksThatThereWere) {
+TEST_P(SnapshotTest, ClonesHaveTheCallbacksThatThereWere) {
   std::atomic<int> called{0};
   const auto callback = *sandbox->Export<int(int)>([&](Tainted<int> value) {
     ++called;
@@ -316,7 +326,7 @@ TEST_F(SnapshotTest, ClonesHaveTheCallbacksThatThereWere) {
   EXPECT_FALSE((Call<int(int (*)(int), int)>("call_back", own, 1)).ok());
 }
 
-TEST_F(SnapshotTest, CodeThatACloneWritesIsItsOwn) {
+TEST_P(SnapshotTest, CodeThatACloneWritesIsItsOwn) {
   EXPECT_EQ(Value<int(int)>("set_answer", 1), 0);
   EXPECT_EQ(Value<int()>("answer"), 1);
   EXPECT_EQ(Value<int()>("fixed_answer"), 1);
@@ -344,7 +354,7 @@ TEST_F(SnapshotTest, CodeThatACloneWritesIsItsOwn) {
 }
 
 // The others of the clone's threads leave the common translations, too, where they never leave by themselves.
-TEST_F(SnapshotTest, ACloneWithThreadsMayWriteCode) {
+TEST_P(SnapshotTest, ACloneWithThreadsMayWriteCode) {
   Take();
   const auto clone = CloneOf(*sandbox);
   EXPECT_EQ(ValueIn<int()>(*clone, "start_thread"), 0);
@@ -357,7 +367,7 @@ TEST_F(SnapshotTest, ACloneWithThreadsMayWriteCode) {
   EXPECT_EQ(ValueIn<int()>(*clone, "fixed_answer"), 1);
 }
 
-TEST_F(SnapshotTest, ClonesRunAtTheSameTime) {
+TEST_P(SnapshotTest, ClonesRunAtTheSameTime) {
   Take();
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
@@ -379,7 +389,7 @@ TEST_F(SnapshotTest, ClonesRunAtTheSameTime) {
   for (std::thread& thread : threads) thread.join();
 }
 
-TEST_F(SnapshotTest, LibrariesOfLaterAreLookedUpAgain) {
+TEST_P(SnapshotTest, LibrariesOfLaterAreLookedUpAgain) {
   Take();
   ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
   auto bound = *sandbox->Function<unsigned long(unsigned long, unsigned long, long)>("crc32_combine");
@@ -419,7 +429,7 @@ class TemporaryFile {
   std::string path_;
 };
 
-TEST_F(SnapshotTest, IsOpenedFromAFile) {
+TEST_P(SnapshotTest, IsOpenedFromAFile) {
   const TemporaryFile file;
   EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Save(file.path())));
   const int fd = Value<int(const char*)>("open_file", Text("/usr/lib/os-release"));
@@ -461,7 +471,7 @@ TEST_F(SnapshotTest, IsOpenedFromAFile) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file.path(), strict).status()));
 }
 
-TEST_F(SnapshotTest, DamagedFilesAreRefused) {
+TEST_P(SnapshotTest, DamagedFilesAreRefused) {
   const TemporaryFile file;
   Take();
   ASSERT_TRUE(sandbox->Save(file.path()).ok());

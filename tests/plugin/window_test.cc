@@ -111,8 +111,9 @@ TEST_F(Window, LetsMemoryGrowAndShrink) {
 }
 
 TEST_F(Window, LetsNobodyChangeWhatIsTheHosts) {
-  Arena arena(window);
-  const absl::StatusOr<std::uint64_t> address = arena.Allocate(10'000, *space);
+  Arena arena(window, window->window().base);
+  const auto more = [&](std::uint64_t bytes) { return MapPrivate(*space, bytes); };
+  const absl::StatusOr<std::uint64_t> address = arena.Allocate(10'000, more);
   ASSERT_TRUE(address.ok());
   arena.HostPointer(*address)[9'999] = std::byte{1};
   EXPECT_EQ(At(*address + 9'999), std::byte{1});
@@ -129,19 +130,20 @@ TEST_F(Window, LetsNobodyChangeWhatIsTheHosts) {
 }
 
 TEST_F(Window, GivesOutMemoryAgain) {
-  Arena arena(window);
-  const absl::StatusOr<std::uint64_t> first = arena.Allocate(1000, *space);
-  const absl::StatusOr<std::uint64_t> second = arena.Allocate(1000, *space);
+  Arena arena(window, window->window().base);
+  const auto more = [&](std::uint64_t bytes) { return MapPrivate(*space, bytes); };
+  const absl::StatusOr<std::uint64_t> first = arena.Allocate(1000, more);
+  const absl::StatusOr<std::uint64_t> second = arena.Allocate(1000, more);
   ASSERT_TRUE(first.ok() && second.ok());
   EXPECT_GE(*second, *first + 1000);
   arena.HostPointer(*first)[0] = std::byte{1};
   arena.Free(*first, 1000);
   arena.Free(*second, 1000);
-  const absl::StatusOr<std::uint64_t> both = arena.Allocate(2000, *space);
+  const absl::StatusOr<std::uint64_t> both = arena.Allocate(2000, more);
   ASSERT_TRUE(both.ok());
   EXPECT_EQ(*both, *first);
   EXPECT_EQ(arena.HostPointer(*both)[0], std::byte{0});
-  EXPECT_EQ(arena.Allocate(std::size_t{1} << 33, *space).status().code(),
+  EXPECT_EQ(arena.Allocate(std::size_t{1} << 33, more).status().code(),
             absl::StatusCode::kResourceExhausted);
 }
 

@@ -326,6 +326,9 @@ TEST_F(UnixSocketsTest, WithoutTheWordOfThePolicyNobodyIsReached) {
   rules_.network.unix_sockets = false;
   Grant(directory_, policy::kAllRights);
   EXPECT_EQ(Connect(SOCK_STREAM, UnixName(directory_ + "/s"), AF_UNIX), -EACCES);
+  // Where nobody is, nobody is kept from: as natively where the directory may be known, and no report.
+  EXPECT_EQ(Connect(SOCK_STREAM, UnixName("missing"), AF_UNIX), -ENOENT);
+  EXPECT_EQ(Connect(SOCK_STREAM, UnixName("/proc/nowhere/s"), AF_UNIX), -EACCES);
 }
 
 TEST_F(UnixSocketsTest, AbstractNamesBelongToTheNetwork) {

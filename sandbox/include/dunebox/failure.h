@@ -17,7 +17,9 @@ namespace dunebox {
 
 struct Failure {
   enum class Kind : std::uint8_t {
-    kTrap,      // a CPU exception, or a signal that the plugin sent itself (abort): kAborted
+    // A CPU exception, or a signal that the plugin sent itself (abort): kAborted. With two walls also what ended
+    // the worker process: SIGSYS where a system call was the second wall's to refuse, SIGKILL from outside.
+    kTrap,
     kTimeout,   // the call's deadline: kDeadlineExceeded
     kExited,    // the plugin called exit: kAborted
     kDenied,    // a system call that the policy refuses, where that ends the sandbox: kPermissionDenied

@@ -23,7 +23,9 @@ enum class Engine : std::uint8_t {
 // What keeps the plugin from the host's memory. A sandbox that cannot have what is demanded is not made.
 enum class Demand : std::uint8_t {
   kOneWall,   // the engine's: under jit, every operand stays in the window (isolation `seg`)
-  kTwoWalls,  // the host's kernel confines it as well, in a process of its own. Not yet: kUnimplemented
+  // The host's kernel confines it as well: all of it runs in a worker process, behind seccomp and Landlock. A
+  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB.
+  kTwoWalls,
 };
 
 enum class OnDenied : std::uint8_t {

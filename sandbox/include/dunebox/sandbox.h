@@ -1,5 +1,5 @@
 // Untrusted native code, called like a function: loads unmodified x86-64 shared libraries of Linux into a
-// window of this process and calls what is in them. The plugin has its own C library and memory there; it
+// window of this process, or of a confined one (Demand::kTwoWalls), and calls what is in them. The plugin has its own C library and memory there; it
 // cannot reach the host's memory, and its system calls go through a kernel of its own (docs/plugins.md says
 // what holds and what does not).
 //
@@ -127,7 +127,7 @@ class Sandbox {
 
   // With a snapshot: everything is as it was then, in microseconds: memory, descriptors, dispositions, signal
   // masks, registers; what the plugin has started since ends. Memory keeps its place: what was allocated
-  // before has its old contents, what was allocated after has zeros. Functions and callbacks go on, callbacks
+  // before has its old contents, what was allocated after has any. Functions and callbacks go on, callbacks
   // from after the snapshot too. Output and denials are forgotten.
   //
   // Without one it starts over: a new guest, the same libraries, functions and callbacks. Functions go on,
@@ -175,7 +175,10 @@ class Sandbox {
   // What it asked for and was not permitted, each once: "call socket", "read /etc/passwd".
   std::vector<std::string> Denials() const;
   std::string engine() const;     // "jit"
-  std::string isolation() const;  // "seg": one wall
+  std::string isolation() const;  // "seg": the first wall
+  // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
+  // namespace", ... Nothing: there is one wall.
+  std::vector<std::string> confinement() const;
 
  private:
   friend class internal::Target;

@@ -30,7 +30,6 @@ class Row:
     tests: list = dataclasses.field(default_factory=list)
     note: str = ''
     absent: str = ''
-    one_wall: str = ''
 
 
 def check_value(value, wall):
@@ -64,7 +63,7 @@ def add_line(rows, line):
         row.escapes[name] = value
     elif word == 'tests':
         row.tests += rest.split()
-    elif word in ('note', 'absent', 'one_wall'):
+    elif word in ('note', 'absent'):
         setattr(row, word, rest)
     else:
         raise AssertionError(f'{FILE}: {line}')

@@ -1,0 +1,139 @@
+#include "sandbox/cli/stat.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "runtime/file_descriptor.h"
+#include "sandbox/statistics/report.h"
+#include "sandbox/statistics/summary.h"
+
+namespace dunebox::cli {
+namespace {
+
+using runtime::FileDescriptor;
+using statistics::Session;
+using statistics::Summary;
+
+struct Measured {
+  Summary summary;
+  Session session;
+};
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  return runtime::kExitRuntimeError;
+}
+
+absl::StatusOr<std::string> ReadAll(int fd) {
+  std::string text;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t count = pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(text.size()));
+    if (count < 0) return absl::ErrnoToStatus(errno, "cannot read the statistics");
+    if (count == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+}
+
+absl::Status WriteAll(int fd, std::string_view text, const std::string& name) {
+  while (!text.empty()) {
+    const ssize_t count = write(fd, text.data(), text.size());
+    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write to ", name));
+    text.remove_prefix(static_cast<std::size_t>(count));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Measured> Measure(runtime::SessionOptions session) {
+  // Every process appends a line.
+  const FileDescriptor lines(memfd_create("statistics", MFD_CLOEXEC));
+  const int flags = lines.valid() ? fcntl(lines.get(), F_GETFL) : -1;
+  if (flags < 0 || fcntl(lines.get(), F_SETFL, flags | O_APPEND) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot make a file in memory");
+  }
+  session.statistics_file.clear();
+  session.statistics_fd = lines.get();
+  session.diagnostics.statistics = true;
+  session.diagnostics.statistics_format = runtime::StatisticsFormat::kJson;
+  const auto begin = std::chrono::steady_clock::now();
+  Measured measured;
+  measured.session.command = absl::StrJoin(session.arguments, " ");
+  measured.session.exit_status = runtime::RunSession(session);
+  measured.session.elapsed_ns = static_cast<std::uint64_t>(
+      std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
+  const absl::StatusOr<std::string> text = ReadAll(lines.get());
+  if (!text.ok()) return text.status();
+  absl::StatusOr<Summary> summary = statistics::Summarize(*text);
+  if (!summary.ok()) return summary.status();
+  measured.summary = *std::move(summary);
+  return measured;
+}
+
+// In one piece: a collector that reads it meanwhile finds the file of before.
+absl::Status WriteMetrics(const std::string& path, const Measured& measured) {
+  const std::string part = absl::StrCat(path, ".", getpid(), ".part");
+  const FileDescriptor file(open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot open ", part));
+  absl::Status status = WriteAll(file.get(), FormatMetrics(measured.summary, measured.session), part);
+  if (status.ok() && rename(part.c_str(), path.c_str()) != 0) {
+    status = absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot rename ", part, " to ", path));
+  }
+  if (!status.ok()) unlink(part.c_str());
+  return status;
+}
+
+// Of a file that is to be written later: is there any hope?
+absl::Status CheckPlaceFor(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string directory = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  if (access(directory.c_str(), W_OK) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot write in ", directory));
+}
+
+}  // namespace
+
+int RunStat(const runtime::SessionOptions& session, const StatReport& report, const std::string& metrics_file) {
+  FileDescriptor file;
+  if (!report.file.empty()) {
+    file = FileDescriptor(open(report.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666));
+    if (!file.valid()) {
+      return Fail(absl::ErrnoToStatus(errno, absl::StrCat("--stats-file: cannot open ", report.file)));
+    }
+  }
+  if (!metrics_file.empty()) {
+    if (const absl::Status status = CheckPlaceFor(metrics_file); !status.ok()) return Fail(status);
+  }
+  const absl::StatusOr<Measured> measured = Measure(session);
+  if (!measured.ok()) return Fail(measured.status());
+  const auto& [summary, ended] = *measured;
+  const std::string text = report.as_json ? FormatJson(summary, ended) : FormatTable(summary, ended);
+  absl::Status status = WriteAll(file.valid() ? file.get() : STDERR_FILENO, text,
+                                 file.valid() ? report.file : "standard error");
+  if (status.ok() && !metrics_file.empty()) status = WriteMetrics(metrics_file, *measured);
+  return status.ok() ? ended.exit_status : Fail(status);
+}
+
+int RunWithMetrics(const runtime::SessionOptions& session, const std::string& metrics_file) {
+  if (session.diagnostics.statistics) {
+    return Fail(absl::InvalidArgumentError("--metrics-file and --stats cannot be had together; see 'dunebox stat'"));
+  }
+  if (const absl::Status status = CheckPlaceFor(metrics_file); !status.ok()) return Fail(status);
+  const absl::StatusOr<Measured> measured = Measure(session);
+  if (!measured.ok()) return Fail(measured.status());
+  const absl::Status status = WriteMetrics(metrics_file, *measured);
+  return status.ok() ? measured->session.exit_status : Fail(status);
+}
+
+}  // namespace dunebox::cli

@@ -1,0 +1,176 @@
+#include "sandbox/worker/confine.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <malloc.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "hostcalls/check.h"
+#include "hostcalls/table/table.h"
+#include "runtime/confinement/capabilities.h"
+#include "runtime/confinement/host_filter.h"
+#include "runtime/confinement/landlock.h"
+#include "runtime/text_file.h"
+#include "sandbox/plugin/descriptors.h"
+#include "sandbox/plugin/host_files.h"
+#include "sandbox/worker/protocol.h"
+
+namespace dunebox::worker {
+namespace {
+
+using confinement::ArgumentTest;
+using confinement::FilterRule;
+
+// ---- system calls -------------------------------------------------------------------------------
+
+constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD;
+constexpr std::uint64_t kThreadMayHave = kThreadFlags | CLONE_FILES | CLONE_SYSVSEM | CLONE_SETTLS |
+                                         CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_VFORK;
+constexpr std::uint64_t kOpenForChange =
+    O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY);
+
+constexpr ArgumentTest Is(std::uint8_t argument, std::uint64_t value) {
+  return {argument, 0xffff'ffff, value & 0xffff'ffff};
+}
+constexpr ArgumentTest Without(std::uint8_t argument, std::uint64_t bits) {
+  return {argument, bits, 0};
+}
+constexpr ArgumentTest With(std::uint8_t argument, std::uint64_t bits, std::uint64_t allowed) {
+  return {argument, bits | ~allowed, bits};
+}
+
+void Add(std::vector<FilterRule>& rules, std::string_view name, std::string_view reason,
+         std::vector<ArgumentTest> tests, std::uint16_t error = 0) {
+  const hostcalls::Row* const row = hostcalls::FindRow(name);
+  DUNEBOX_CHECK(row != nullptr, "worker_calls.inc names a call that THE table does not have");
+  rules.push_back(
+      {.number = row->number, .error = error, .tests = std::move(tests), .reason = reason});
+}
+
+std::vector<FilterRule> Rules() {
+  std::vector<FilterRule> rules;
+#define WORKER_CALL(name, reason) Add(rules, #name, reason, {});
+#define WORKER_FORM(name, reason, ...) Add(rules, #name, reason, {__VA_ARGS__});
+#define WORKER_ERROR(name, error, reason) Add(rules, #name, reason, {}, error);
+#include "sandbox/worker/worker_calls.inc"
+#undef WORKER_CALL
+#undef WORKER_FORM
+#undef WORKER_ERROR
+  Add(rules, "tgkill", "signals to itself", {Is(0, static_cast<std::uint64_t>(getpid()))});
+  return rules;
+}
+
+bool HasFilters() {
+  std::uint32_t action = SECCOMP_RET_KILL_PROCESS;
+  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+// ---- limits -------------------------------------------------------------------------------------
+
+constexpr rlim_t kMiB = rlim_t{1} << 20;
+
+// Bytes of addresses that this process has.
+rlim_t AddressesInUse() {
+  rlim_t pages = 0;
+  const absl::StatusOr<std::string> text = runtime::ReadTextFile("/proc/self/statm");
+  if (!text.ok() || !absl::SimpleAtoi(text->substr(0, text->find(' ')), &pages)) return 0;
+  return pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
+}
+
+absl::Status Limit(int resource, rlim_t most) {
+  rlimit limit{};
+  getrlimit(static_cast<__rlimit_resource>(resource), &limit);
+  limit.rlim_max = std::min(limit.rlim_max, most);
+  limit.rlim_cur = limit.rlim_max;
+  return setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0
+             ? absl::OkStatus()
+             : absl::ErrnoToStatus(errno, "cannot limit the worker");
+}
+
+absl::Status SetLimits(const Policy& policy, bool has_own_users) {
+  constexpr rlim_t kMostThreads = 4096;
+  // A host thread each, the watchdog, the first one.
+  const rlim_t threads =
+      std::min<rlim_t>(rlim_t{policy.host_threads} + policy.plugin_threads, kMostThreads) + 8;
+  constexpr rlim_t kOfThread = 10 * kMiB;  // stacks and tables
+  constexpr rlim_t kOurs = 256 * kMiB;
+  const rlim_t memory = std::min<rlim_t>(policy.memory_limit, rlim_t{4} << 30);
+  // The window is in use already, the memory that is shared is not.
+  const rlim_t addresses = AddressesInUse() + memory + threads * kOfThread + kOurs;
+  const std::pair<int, rlim_t> limits[] = {
+      {RLIMIT_AS, addresses},
+      {RLIMIT_DATA, memory + policy.code_cache + threads * kOfThread + kOurs},
+      {RLIMIT_NOFILE, plugin::Descriptors::kMost + 64},
+      {RLIMIT_FSIZE, 0},
+      {RLIMIT_CORE, 0},
+      {RLIMIT_MEMLOCK, 0},
+      {RLIMIT_MSGQUEUE, 0},
+      // Counted by user: in a namespace of its own it counts this worker's alone.
+      {RLIMIT_NPROC, has_own_users ? threads : RLIM_INFINITY},
+  };
+  for (const auto& [resource, most] : limits) {
+    if (absl::Status status = Limit(resource, most); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// ---- namespaces ---------------------------------------------------------------------------------
+
+struct NamespaceRow {
+  int flag;
+  const char* name;
+};
+constexpr NamespaceRow kNamespaces[] = {
+    {CLONE_NEWUSER, "user namespace"}, {CLONE_NEWPID, "pid namespace"},
+    {CLONE_NEWNET, "network namespace"}, {CLONE_NEWIPC, "ipc namespace"},
+    {CLONE_NEWUTS, "uts namespace"},
+};
+
+absl::Status Missing(absl::string_view what) {
+  return absl::UnavailableError(
+      absl::StrCat("two walls are demanded, and this machine's kernel has no ", what));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int namespaces) {
+  const int landlock = confinement::LandlockVersion();
+  if (landlock == 0) return Missing("Landlock");
+  if (!HasFilters()) return Missing("seccomp filters");
+  // The heap takes no more addresses for each thread.
+  mallopt(M_ARENA_MAX, 2);
+  absl::Status status = SetLimits(policy, (namespaces & CLONE_NEWUSER) != 0);
+  if (status.ok()) status = confinement::DropPrivileges(0);
+  if (!status.ok()) return status;
+  const confinement::Plan plan{.confine = true};
+  const absl::StatusOr<confinement::LandlockProbe> probe = confinement::RestrictWithLandlock(
+      landlock,
+      {.plan = plan, .rules = plugin::FileRulesOf(policy), .looks_at_processes = false});
+  if (!probe.ok()) return probe.status();
+  if (!confinement::IsDenied(*probe)) {
+    return absl::UnavailableError("two walls are demanded, and Landlock is without effect");
+  }
+  status = confinement::LoadFilter(Rules());
+  if (!status.ok()) return status;
+  std::vector<std::string> names = {"seccomp", absl::StrCat("landlock ", landlock)};
+  for (const NamespaceRow& row : kNamespaces) {
+    if ((namespaces & row.flag) != 0) names.emplace_back(row.name);
+  }
+  return names;
+}
+
+}  // namespace dunebox::worker

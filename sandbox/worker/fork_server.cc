@@ -1,0 +1,190 @@
+#include "sandbox/worker/fork_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/worker/descriptors.h"
+#include "sandbox/worker/program.h"
+
+namespace dunebox::worker {
+namespace {
+
+using runtime::FileDescriptor;
+
+constexpr std::size_t kStack = std::size_t{64} << 10;
+constexpr int kAboveOurs = 64;
+constexpr time_t kMostWait = 20;  // seconds, for an answer
+
+// What the two children share with the caller, who waits for them.
+struct LaunchState {
+  int null;
+  std::array<int, 3> descriptors;  // kRequestFd and so on
+  std::byte* second_stack;
+  const char* const* arguments;
+  const char* const* environment;
+  int error = 0;
+};
+
+// The memory is the host's: system calls, and nothing else.
+int Fail(LaunchState& state) {
+  state.error = errno;
+  return 1;
+}
+
+int Become(void* raw) {
+  auto& state = *static_cast<LaunchState*>(raw);
+  // Away from the numbers they are to have.
+  state.null = fcntl(state.null, F_DUPFD, kAboveOurs);
+  for (int& fd : state.descriptors) {
+    if ((fd = fcntl(fd, F_DUPFD, kAboveOurs)) < 0) return Fail(state);
+  }
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+    if (dup2(state.null, fd) < 0) return Fail(state);
+  }
+  int to = kRequestFd;
+  for (const int fd : state.descriptors) {
+    if (dup2(fd, to++) < 0) return Fail(state);
+  }
+  // Not the terminal's: its Ctrl-C is for the host to answer.
+  if (syscall(SYS_close_range, to, ~0U, 0) != 0 || setsid() < 0 || chdir("/") != 0) {
+    return Fail(state);
+  }
+  syscall(SYS_execveat, kProgramFd, "", state.arguments, state.environment, AT_EMPTY_PATH);
+  return Fail(state);
+}
+
+int MakeOrphan(void* raw) {
+  auto& state = *static_cast<LaunchState*>(raw);
+  // SIGCHLD is for whoever adopts it.
+  if (clone(Become, state.second_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, raw) < 0) {
+    return Fail(state);
+  }
+  return 0;
+}
+
+// No handler of the host's may run in a child that has its memory.
+class AllSignalsBlocked {
+ public:
+  AllSignalsBlocked() {
+    const std::uint64_t all = ~std::uint64_t{0};
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before_, sizeof(before_));
+  }
+  ~AllSignalsBlocked() {
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+
+ private:
+  std::uint64_t before_ = 0;
+};
+
+// 0 or an errno.
+int StartOrphan(LaunchState& state) {
+  void* const stacks = mmap(nullptr, 2 * kStack, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stacks == MAP_FAILED) return errno;
+  std::byte* const first_stack = static_cast<std::byte*>(stacks) + kStack;
+  state.second_stack = first_stack + kStack;
+  pid_t child;
+  {
+    const AllSignalsBlocked blocked;
+    // Without a signal at its end.
+    child = clone(MakeOrphan, first_stack, CLONE_VM | CLONE_VFORK, &state);
+    if (child < 0) state.error = errno;
+  }
+  if (child > 0) {
+    while (waitpid(child, nullptr, __WCLONE) < 0 && errno == EINTR) {
+    }
+  }
+  munmap(stacks, 2 * kStack);
+  return state.error;
+}
+
+absl::Status Failed(int error, absl::string_view what) {
+  return absl::UnavailableError(
+      absl::ErrnoToStatus(error, absl::StrCat("no process for two walls: ", what)).message());
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
+  const absl::StatusOr<int> program = WorkerProgram();
+  if (!program.ok()) return program.status();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return Failed(errno, "socketpair");
+  }
+  FileDescriptor ours(ends[0]);
+  const FileDescriptor theirs(ends[1]);
+  const timeval patience{.tv_sec = kMostWait, .tv_usec = 0};
+  setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const FileDescriptor host(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  if (!host.valid()) return Failed(errno, "pidfd_open");
+  const FileDescriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return Failed(errno, "/dev/null");
+  const char* const arguments[] = {"dunebox-worker", "fork-server", nullptr};
+  LaunchState state{.null = null.get(),
+                    .descriptors = {theirs.get(), host.get(), *program},
+                    .second_stack = nullptr,
+                    .arguments = arguments,
+                    .environment = arguments + 2};
+  if (const int error = StartOrphan(state); error != 0) return Failed(error, "cannot start it");
+  return std::shared_ptr<ForkServer>(new ForkServer(std::move(ours)));
+}
+
+bool ForkServer::IsAlive() const {
+  pollfd entry{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  return poll(&entry, 1, 0) == 0;
+}
+
+absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
+  struct Current {
+    std::mutex mutex;
+    std::shared_ptr<ForkServer> server;
+  };
+  // Never destroyed: sandboxes may end while the process's statics do.
+  static Current& current = *new Current;
+  const std::lock_guard lock(current.mutex);
+  if (current.server != nullptr && current.server->IsAlive()) return current.server;
+  absl::StatusOr<std::shared_ptr<ForkServer>> launched = Launch();
+  if (launched.ok()) current.server = *launched;
+  return launched;
+}
+
+absl::StatusOr<ForkServer::Child> ForkServer::Start(const std::array<int, kWorkerFds>& descriptors) {
+  const std::lock_guard lock(mutex_);
+  ForkReply reply;
+  std::vector<FileDescriptor> came;
+  if (!SendWithDescriptors(socket_.get(), ForkRequest{}, descriptors) ||
+      !ReceiveWithDescriptors(socket_.get(), reply, came)) {
+    return Failed(errno, "the fork server does not answer");
+  }
+  if (reply.error != 0 || came.size() != 1) return Failed(reply.error, "cannot start a worker");
+  return Child{.pid = reply.pid, .pidfd = std::move(came.front())};
+}
+
+std::optional<int> ForkServer::End(pid_t pid) {
+  const std::lock_guard lock(mutex_);
+  ForkReply reply;
+  std::vector<FileDescriptor> came;
+  if (!SendWithDescriptors(socket_.get(), ForkRequest{.ended_pid = pid}, {}) ||
+      !ReceiveWithDescriptors(socket_.get(), reply, came) || reply.error != 0) {
+    return std::nullopt;
+  }
+  return reply.status;
+}
+
+}  // namespace dunebox::worker

@@ -1,0 +1,60 @@
+// Starts workers, ends them, and is their parent: a small process of ours, one for each host process that has
+// sandboxes with two walls, begun with the first of them.
+//
+// The host itself is no good parent. It has threads, so it cannot fork; memory, which no child should see; and
+// a child that executes something sends SIGCHLD when it ends and turns up in the host's own wait(). The fork
+// server is started like vfork by a child that ends at once and makes no signal, so it is nobody's that the
+// host would notice (where the host itself adopts orphans, as the first process of a container does, it is
+// adopted, and is seen when it ends: never before the host closes its end of the socket).
+//
+// It ends when the host does, which it sees by a pidfd, and the kernel ends its workers with it.
+//
+//   absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
+//   absl::StatusOr<ForkServer::Child> child = (*server)->Start(descriptors);
+//   std::optional<int> status = (*server)->End(child->pid);
+#ifndef DUNEBOX_SANDBOX_WORKER_FORK_SERVER_H_
+#define DUNEBOX_SANDBOX_WORKER_FORK_SERVER_H_
+
+#include <sys/types.h>
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "runtime/file_descriptor.h"
+#include "sandbox/worker/protocol.h"
+
+namespace dunebox::worker {
+
+class ForkServer {
+ public:
+  // The process's; a new one if the last has died. Thread-safe, as everything here.
+  static absl::StatusOr<std::shared_ptr<ForkServer>> Get();
+
+  struct Child {
+    pid_t pid;
+    runtime::FileDescriptor pidfd;  // readable when it has ended
+  };
+  // A worker that begins with these, kControlFd and so on, and nothing else.
+  absl::StatusOr<Child> Start(const std::array<int, kWorkerFds>& descriptors);
+  // Kills it if it lives, and says how it has ended, as of wait(2). Nothing: the server has died, and the
+  // worker with it.
+  std::optional<int> End(pid_t pid);
+
+ private:
+  explicit ForkServer(runtime::FileDescriptor socket) : socket_(std::move(socket)) {}
+  static absl::StatusOr<std::shared_ptr<ForkServer>> Launch();
+  bool IsAlive() const;
+
+  std::mutex mutex_;  // held for a request and its reply
+  const runtime::FileDescriptor socket_;
+};
+
+// The fork server's own main function.
+int ForkServerMain();
+
+}  // namespace dunebox::worker
+
+#endif  // DUNEBOX_SANDBOX_WORKER_FORK_SERVER_H_

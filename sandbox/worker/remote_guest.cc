@@ -1,0 +1,546 @@
+#include "sandbox/worker/remote_guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "hostcalls/memory/address.h"
+#include "hostcalls/services/separate_descriptors.h"
+#include "runtime/signals/action.h"
+#include "sandbox/plugin/original_process.h"
+#include "sandbox/worker/descriptors.h"
+
+namespace dunebox::worker {
+
+using internal::Callback;
+using internal::CallbackFrame;
+using internal::CallFrame;
+using internal::CallResult;
+using runtime::FileDescriptor;
+
+namespace {
+
+// How much later than its deadline a worker may answer, whose own watchdog ends calls, before it is killed.
+constexpr std::uint64_t kGrace = 2'000'000'000;
+// For what no plugin's code has a part in.
+constexpr absl::Duration kManagerTime = absl::Seconds(30);
+// Of the window's 4 GiB, which the plugin's own memory has to fit into, too.
+constexpr std::uint64_t kMostShared = std::uint64_t{1} << 30, kLeastShared = std::uint64_t{1} << 20;
+constexpr std::uint64_t kWindowStart = 0x1'0000, kWindowEnd = std::uint64_t{1} << 32;
+constexpr std::uint64_t kMostDenials = std::uint64_t{1} << 20;
+
+std::uint64_t DeadlineIn(absl::Duration time) {
+  if (time == absl::InfiniteDuration()) return kNever;
+  return Now() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
+}
+
+// When the host does not wait any more.
+std::uint64_t LimitFor(std::uint64_t deadline) {
+  return deadline == kNever ? kNever : std::max(deadline, Now()) + kGrace;
+}
+
+Failure FailureFor(std::optional<int> status) {
+  if (!status) return {.kind = Failure::Kind::kTrap, .signal = SIGKILL};
+  if (WIFSIGNALED(*status)) return {.kind = Failure::Kind::kTrap, .signal = WTERMSIG(*status)};
+  return {.kind = Failure::Kind::kExited, .exit_status = WEXITSTATUS(*status)};
+}
+
+// What the host does when the worker has not kept to the protocol.
+absl::Status Breach() {
+  return ToStatus({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
+}
+
+}  // namespace
+
+// A line in the hands of the calling host thread, for a call and what is called from its callbacks.
+class RemoteGuest::Held {
+ public:
+  explicit Held(Line& line) : line_(line) { line_.outer = std::exchange(innermost_, &line_); }
+  ~Held() { innermost_ = line_.outer; }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  // Null: it has none of this guest.
+  static Line* Of(const RemoteGuest& guest) {
+    Line* line = innermost_;
+    while (line != nullptr && &line->guest != &guest) line = line->outer;
+    return line;
+  }
+
+ private:
+  static thread_local Line* innermost_;
+  Line& line_;
+};
+
+thread_local RemoteGuest::Line* RemoteGuest::Held::innermost_ = nullptr;
+
+// ---- beginning and end --------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<plugin::Guest>> RemoteGuest::Create(const Policy& policy,
+                                                                   std::uint64_t random) {
+  plugin::NoteOriginalProcess();
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  const SlotCounts counts{.host_threads = policy.host_threads,
+                          .plugin_threads = std::min(policy.plugin_threads, kMostPluginSlots)};
+  std::unique_ptr<RemoteGuest> guest(new RemoteGuest(policy, counts));
+  if (absl::Status status = guest->Start(random); !status.ok()) {
+    if (!FailureOf(status).has_value()) return status;
+    return absl::UnavailableError(
+        absl::StrCat("the process for two walls ended while it started: ", status.message()));
+  }
+  return guest;
+}
+
+absl::Status RemoteGuest::Start(std::uint64_t random) {
+  const StartOrder order{
+      .policy = policy_,
+      .random = random,
+      .arena_size = PageDown(std::clamp(policy_.memory_limit, kLeastShared, kMostShared))};
+  absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  absl::StatusOr<SharedMemory> control =
+      SharedMemory::Create("dunebox-slots", counts_.all() * sizeof(Slot));
+  if (!control.ok()) return control.status();
+  control_.emplace(*std::move(control));
+  absl::StatusOr<SharedMemory> shared = SharedMemory::Create("dunebox-shared", order.arena_size);
+  if (!shared.ok()) return shared.status();
+  shared_ = std::make_shared<SharedMemory>(*std::move(shared));
+  doorbell_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  int ends[2];
+  if (!doorbell_.valid() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ResourceExhaustedError(absl::ErrnoToStatus(errno, "a worker's files").message());
+  }
+  files_ = FileDescriptor(ends[0]);
+  const FileDescriptor workers_files(ends[1]);
+  absl::StatusOr<ForkServer::Child> child =
+      server_->Start({control_->fd(), shared_->fd(), doorbell_.get(), workers_files.get()});
+  if (!child.ok()) return child.status();
+  pid_ = child->pid;
+  pidfd_ = std::move(child->pidfd);
+  control_->CloseFile();
+  shared_->CloseFile();
+  is_served_.resize(counts_.plugin_threads);
+  for (std::uint32_t index = 0; index < counts_.all(); ++index) {
+    Line& line = lines_.emplace_back(*this, slot(index));
+    if (index > 0 && index < counts_.first_of_worker()) free_lines_.push_back(&line);
+  }
+  ward_ = Keeper::Instance().Add(*this, pidfd_.get(), doorbell_.get());
+
+  const absl::StatusOr<std::string> started =
+      Ask(lines_.front(), Operation::kStart, Serialize(order), policy_.load_deadline);
+  if (!started.ok()) return started.status();
+  Reader reader(*started);
+  shared_start_ = reader.Get<std::uint64_t>();
+  confinement_ = GetTexts(reader);
+  if (!reader.is_complete() || !IsPageAligned(shared_start_) || shared_start_ < kWindowStart ||
+      shared_start_ > kWindowEnd - order.arena_size) {
+    return Break(Breach());
+  }
+  arena_ = std::make_shared<plugin::Arena>(
+      shared_, reinterpret_cast<std::uint64_t>(shared_->bytes().data()) - shared_start_);
+  return absl::OkStatus();
+}
+
+RemoteGuest::~RemoteGuest() {
+  if (!plugin::IsOriginalProcess()) {
+    // The process and the threads are the parent's.
+    for (std::thread& thread : plugin_threads_) new std::thread(std::move(thread));
+    return;
+  }
+  if (ward_ != 0) Keeper::Instance().Remove(ward_);
+  (void)EndProcess();
+  has_ended_ = true;
+  if (control_) WakeAll();
+  for (std::thread& thread : plugin_threads_) thread.join();
+}
+
+std::optional<int> RemoteGuest::EndProcess() {
+  const std::lock_guard lock(process_mutex_);
+  if (pid_ == 0) return std::nullopt;
+  return server_->End(std::exchange(pid_, 0));
+}
+
+void RemoteGuest::WakeAll() {
+  for (std::uint32_t index = 0; index < counts_.all(); ++index) {
+    Channel::Interrupt(slot(index).to_host);
+  }
+  const std::lock_guard lock(mutex_);
+  changed_.notify_all();
+}
+
+void RemoteGuest::OnDeath() {
+  // What it says of itself comes first, so this one is not noted where the host has ended it.
+  const std::optional<int> status = EndProcess();
+  Note(ToStatus(FailureFor(status)));
+  has_ended_ = true;
+  WakeAll();
+}
+
+void RemoteGuest::Note(const absl::Status& status) {
+  std::optional<Failure> failure = FailureOf(status);
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = std::move(failure);
+}
+
+absl::Status RemoteGuest::EndedStatus() const {
+  const std::lock_guard lock(mutex_);
+  return failure_ ? ToStatus(*failure_) : Breach();
+}
+
+absl::Status RemoteGuest::Break(const absl::Status& why) {
+  Note(why);
+  (void)EndProcess();
+  has_ended_ = true;
+  WakeAll();
+  return EndedStatus();
+}
+
+// ---- conversations ------------------------------------------------------------------------------
+
+absl::StatusOr<std::string> RemoteGuest::Answer(const Message& message) {
+  Reader reader(message.bytes);
+  const std::optional<absl::Status> status = GetStatus(reader);
+  if (!status) return Break(Breach());
+  Note(*status);
+  if (!status->ok()) return *status;
+  return std::string(reader.rest());
+}
+
+absl::StatusOr<std::string> RemoteGuest::Ask(Line& line, Operation operation,
+                                             std::string_view bytes, absl::Duration time) {
+  if (bytes.size() > kMostPayload) {
+    return absl::ResourceExhaustedError("more text than a sandbox in another process takes");
+  }
+  const std::uint64_t outer_deadline = line.deadline;
+  line.deadline = std::min(outer_deadline, DeadlineIn(time));
+  std::uint64_t limit = LimitFor(line.deadline);
+  bool is_extended = false;
+  line.channel.Send(operation, bytes);
+  absl::StatusOr<std::string> result = absl::InternalError("not asked");
+  for (;;) {
+    Message message;
+    const Channel::Outcome outcome = line.channel.Receive(message, limit, has_ended_);
+    if (outcome == Channel::Outcome::kEnded) {
+      result = EndedStatus();
+      break;
+    }
+    const bool is_callback = message.operation == static_cast<std::uint32_t>(Operation::kCallback);
+    // Callbacks are not interrupted; but none begins when it is too late.
+    if (outcome == Channel::Outcome::kTimedOut || (is_callback && Now() > limit)) {
+      result = Break(ToStatus({.kind = Failure::Kind::kTimeout}));
+      break;
+    }
+    if (is_callback && RunCallback(line, message)) {
+      if (limit != kNever && Now() > line.deadline && !std::exchange(is_extended, true)) {
+        limit = Now() + kGrace;
+      }
+      continue;
+    }
+    const bool is_done = message.operation == static_cast<std::uint32_t>(Operation::kDone);
+    result = is_done ? Answer(message) : Break(Breach());
+    break;
+  }
+  line.deadline = outer_deadline;
+  return result;
+}
+
+bool RemoteGuest::RunCallback(Line& line, const Message& message) {
+  Reader reader(message.bytes);
+  const auto number = reader.Get<std::uint32_t>();
+  auto frame = reader.Get<CallbackFrame>();
+  if (!reader.is_complete()) return false;
+  std::shared_ptr<const Callback> callback;
+  {
+    const std::lock_guard lock(mutex_);
+    if (number < callbacks_.size()) callback = callbacks_[number];
+  }
+  if (callback == nullptr) return false;
+  frame.result = {};
+  callback->run(frame);
+  Writer writer;
+  writer.Put(frame.result);
+  line.channel.Send(Operation::kCallbackDone, writer.bytes());
+  return true;
+}
+
+RemoteGuest::Line* RemoteGuest::TakeLine() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return has_ended_ || !free_lines_.empty(); });
+  if (has_ended_) return nullptr;
+  Line* const line = free_lines_.back();
+  free_lines_.pop_back();
+  return line;
+}
+
+void RemoteGuest::GiveBack(Line& line) {
+  const std::lock_guard lock(mutex_);
+  free_lines_.push_back(&line);
+  changed_.notify_one();
+}
+
+absl::StatusOr<std::string> RemoteGuest::AskOnLine(Operation operation, std::string_view bytes,
+                                                   absl::Duration time) {
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  if (has_ended_) return EndedStatus();
+  if (Line* const line = Held::Of(*this)) {
+    if (line->depth >= policy_.nesting) {
+      return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
+    }
+    ++line->depth;
+    absl::StatusOr<std::string> answer = Ask(*line, operation, bytes, time);
+    --line->depth;
+    return answer;
+  }
+  Line* const line = TakeLine();
+  if (line == nullptr) return EndedStatus();
+  absl::StatusOr<std::string> answer = absl::InternalError("not asked");
+  {
+    const Held held(*line);
+    answer = Ask(*line, operation, bytes, time);
+  }
+  GiveBack(*line);
+  return answer;
+}
+
+absl::StatusOr<std::string> RemoteGuest::AskManager(Operation operation,
+                                                    std::string_view bytes) const {
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  // Asking changes nothing that a caller could see, but that the worker has failed.
+  auto& self = const_cast<RemoteGuest&>(*this);
+  const std::lock_guard lock(manager_mutex_);
+  if (has_ended_) return EndedStatus();
+  return self.Ask(self.lines_.front(), operation, bytes, kManagerTime);
+}
+
+// ---- threads that the plugin has started --------------------------------------------------------
+
+bool RemoteGuest::OnDoorbell() {
+  const std::lock_guard lock(mutex_);
+  bool is_new = false, is_all = true;
+  for (std::uint32_t index = 0; index < counts_.plugin_threads; ++index) {
+    Line& line = lines_[counts_.first_of_worker() + index];
+    if (!is_served_[index] && line.channel.HasMessage()) {
+      is_served_[index] = is_new = true;
+      plugin_threads_.emplace_back([this, &line] { ServePluginThread(line); });
+    }
+    is_all = is_all && is_served_[index];
+  }
+  // Each slot is rung for once. Two may be found at one ring; more than that is noise.
+  if (!is_new) ++idle_rings_;
+  return !is_all && idle_rings_ <= counts_.plugin_threads;
+}
+
+void RemoteGuest::ServePluginThread(Line& line) {
+  // The application's signals do not come here; its own faults are its own.
+  const std::uint64_t mask = ~signals::kSynchronous;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof(mask));
+  const Held held(line);
+  for (;;) {
+    Message message;
+    if (line.channel.Receive(message, kNever, has_ended_) != Channel::Outcome::kMessage) return;
+    const bool is_callback = message.operation == static_cast<std::uint32_t>(Operation::kCallback);
+    if (is_callback && RunCallback(line, message)) continue;
+    (void)Break(Breach());
+    return;
+  }
+}
+
+// ---- what the host asks for ---------------------------------------------------------------------
+
+// Opened here, with the application's rights, because the host has named it. [as Instance::Load]
+std::uint32_t RemoteGuest::SendFile(const std::string& path, std::string& name) {
+  const FileDescriptor pinned(open(path.c_str(), O_PATH | O_CLOEXEC));
+  struct stat status;
+  if (!pinned.valid() || fstat(pinned.get(), &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+  const std::string link = hostcalls::DescriptorPath(pinned.get());
+  const FileDescriptor file(open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  std::array<char, PATH_MAX> target;
+  const ssize_t length = readlink(link.c_str(), target.data(), target.size());
+  if (!file.valid() || length < 0) return 0;
+  name.assign(target.data(), static_cast<std::size_t>(length));
+  std::uint32_t number;
+  {
+    const std::lock_guard lock(mutex_);
+    number = next_file_++;
+  }
+  const int fd = file.get();
+  return SendWithDescriptors(files_.get(), number, std::span(&fd, 1), MSG_DONTWAIT) ? number : 0;
+}
+
+absl::Status RemoteGuest::Load(const std::string& path) {
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  std::string name;
+  const std::uint32_t number = SendFile(path, name);
+  Writer writer;
+  writer.Put(number);
+  writer.PutText(path);
+  writer.PutText(name);
+  return AskOnLine(Operation::kLoad, writer.bytes(), policy_.load_deadline).status();
+}
+
+absl::StatusOr<std::uint64_t> RemoteGuest::FindSymbol(const std::string& name) {
+  Writer writer;
+  writer.PutText(name);
+  const absl::StatusOr<std::string> answer =
+      AskOnLine(Operation::kFind, writer.bytes(), policy_.load_deadline);
+  if (!answer.ok()) return answer.status();
+  return Reader(*answer).Get<std::uint64_t>();
+}
+
+absl::StatusOr<CallResult> RemoteGuest::Call(std::uint64_t function, const CallFrame& frame) {
+  Writer writer;
+  writer.Put(function);
+  writer.Put(frame);
+  const absl::StatusOr<std::string> answer =
+      AskOnLine(Operation::kCall, writer.bytes(), policy_.deadline);
+  if (!answer.ok()) return answer.status();
+  return Reader(*answer).Get<CallResult>();
+}
+
+absl::StatusOr<std::uint64_t> RemoteGuest::AddCallback(std::shared_ptr<const Callback> callback) {
+  const std::lock_guard adding(adding_mutex_);
+  Writer writer;
+  writer.Put(static_cast<std::uint32_t>(callback->uses_vectors));
+  {
+    const std::lock_guard lock(mutex_);
+    writer.Put(static_cast<std::uint32_t>(callbacks_.size()));
+    callbacks_.push_back(std::move(callback));
+  }
+  const absl::StatusOr<std::string> answer = AskManager(Operation::kAddCallback, writer.bytes());
+  if (answer.ok()) return Reader(*answer).Get<std::uint64_t>();
+  const std::lock_guard lock(mutex_);
+  callbacks_.pop_back();
+  return answer.status();
+}
+
+absl::StatusOr<internal::Block> RemoteGuest::Allocate(std::size_t size) {
+  const auto all_of_it = [this](std::uint64_t bytes) -> absl::StatusOr<GuestRange> {
+    if (bytes > shared_->bytes().size() || is_shared_given_.exchange(true)) {
+      return absl::ResourceExhaustedError("no room in the sandbox's memory");
+    }
+    return GuestRange{GuestVirt{shared_start_}, GuestVirt{shared_start_ + shared_->bytes().size()}};
+  };
+  const absl::StatusOr<std::uint64_t> address = arena_->Allocate(size, all_of_it);
+  if (!address.ok()) return address.status();
+  return internal::Block(arena_, *address, size);
+}
+
+std::byte* RemoteGuest::SharedAt(std::uint64_t address, std::uint64_t size) const {
+  const std::uint64_t offset = address - shared_start_, all = shared_->bytes().size();
+  if (address < shared_start_ || offset > all || size > all - offset) return nullptr;
+  return shared_->bytes().data() + offset;
+}
+
+// As many bytes as there are, at most what fits into a message. Nothing: the worker has failed.
+std::optional<std::string> RemoteGuest::ReadSome(std::uint64_t from, std::uint64_t size) const {
+  Writer writer;
+  writer.Put(from);
+  writer.Put(std::min<std::uint64_t>(size, kMostPayload / 2));
+  absl::StatusOr<std::string> answer = AskManager(Operation::kRead, writer.bytes());
+  if (!answer.ok() || answer->size() > size) return std::nullopt;
+  return *std::move(answer);
+}
+
+bool RemoteGuest::Read(std::uint64_t from, std::span<std::byte> to) const {
+  if (const std::byte* const shared = SharedAt(from, to.size())) {
+    std::memcpy(to.data(), shared, to.size());
+    return true;
+  }
+  if (from >= kWindowEnd || to.size() > kWindowEnd - from) return false;
+  while (!to.empty()) {
+    const std::optional<std::string> part = ReadSome(from, to.size());
+    if (!part || part->empty()) return false;
+    std::memcpy(to.data(), part->data(), part->size());
+    to = to.subspan(part->size());
+    from += part->size();
+  }
+  return true;
+}
+
+bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
+  if (std::byte* const shared = SharedAt(to, from.size())) {
+    std::memcpy(shared, from.data(), from.size());
+    return true;
+  }
+  if (to >= kWindowEnd || from.size() > kWindowEnd - to) return false;
+  while (!from.empty()) {
+    const auto part = from.first(std::min(from.size(), kMostPayload / 2));
+    Writer writer;
+    writer.Put(to);
+    writer.PutText({reinterpret_cast<const char*>(part.data()), part.size()});
+    if (!AskManager(Operation::kWrite, writer.bytes()).ok()) return false;
+    from = from.subspan(part.size());
+    to += part.size();
+  }
+  return true;
+}
+
+absl::StatusOr<std::string> RemoteGuest::ReadString(std::uint64_t from, std::size_t most) const {
+  constexpr std::uint64_t kFirst = 256;
+  most = std::min(most, kWindowEnd);
+  std::string text;
+  for (std::uint64_t piece = kFirst;; piece = kMostPayload / 2) {
+    const std::uint64_t left = most + 1 - text.size();
+    const std::optional<std::string> part =
+        from < kWindowEnd ? ReadSome(from, std::min<std::uint64_t>(left, piece)) : std::nullopt;
+    if (!part || part->empty()) {
+      return absl::OutOfRangeError("the plugin points to what is not its memory");
+    }
+    const std::size_t end = part->find('\0');
+    text.append(*part, 0, end);
+    if (end != std::string::npos) return text;
+    if (text.size() > most) {
+      return absl::OutOfRangeError("a string of the plugin's is longer than the host accepts");
+    }
+    from += part->size();
+  }
+}
+
+std::optional<Failure> RemoteGuest::failure() const {
+  const auto known = [this] {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  };
+  if (const std::optional<Failure> failure = known()) return failure;
+  // A thread of the plugin's own may have ended it.
+  (void)AskManager(Operation::kFailure, {});
+  return known();
+}
+
+std::string RemoteGuest::FetchText(std::uint32_t which) const {
+  const std::uint64_t most = which == kTextOutput ? policy_.captured_output : kMostDenials;
+  std::string text;
+  while (text.size() < most) {
+    Writer writer;
+    writer.Put(which);
+    writer.Put(static_cast<std::uint64_t>(text.size()));
+    const absl::StatusOr<std::string> part = AskManager(Operation::kText, writer.bytes());
+    if (!part.ok() || part->empty()) break;
+    text += *part;
+  }
+  if (text.size() > most) text.resize(most);
+  return text;
+}
+
+std::string RemoteGuest::TakeOutput() { return FetchText(kTextOutput); }
+
+std::vector<std::string> RemoteGuest::Denials() const {
+  return absl::StrSplit(FetchText(kTextDenials), '\0', absl::SkipEmpty());
+}
+
+}  // namespace dunebox::worker

@@ -1,0 +1,145 @@
+// A guest in a confined process of its own: two walls. The worker is an Instance behind a filter of system
+// calls, Landlock and namespaces (confine.h); this is the host's end of the memory in which both talk
+// (protocol.h).
+//
+// The worker is taken to be hostile: the plugin may have broken out of the first wall. Whatever it says or
+// does, the host gets wrong answers at most; what it does not answer in time ends it, and so does a breach of
+// the protocol. When it dies, by whatever, every call fails with that.
+//
+//   absl::StatusOr<std::unique_ptr<Guest>> guest = RemoteGuest::Create(policy, random);
+#ifndef DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_
+#define DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/file_descriptor.h"
+#include "sandbox/plugin/arena.h"
+#include "sandbox/plugin/guest.h"
+#include "sandbox/worker/channel.h"
+#include "sandbox/worker/fork_server.h"
+#include "sandbox/worker/keeper.h"
+#include "sandbox/worker/shared_memory.h"
+#include "sandbox/worker/wire.h"
+
+namespace dunebox::worker {
+
+class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
+ public:
+  // kUnavailable: this machine cannot confine a process so, or not start one; the message says what is missing.
+  static absl::StatusOr<std::unique_ptr<plugin::Guest>> Create(const Policy& policy,
+                                                               std::uint64_t random);
+  // The worker has ended, and nobody has to wait for it any more.
+  ~RemoteGuest() override;
+
+  absl::Status Load(const std::string& path) override;
+  absl::StatusOr<std::uint64_t> FindSymbol(const std::string& name) override;
+  absl::StatusOr<internal::CallResult> Call(std::uint64_t function,
+                                            const internal::CallFrame& frame) override;
+  absl::StatusOr<std::uint64_t> AddCallback(
+      std::shared_ptr<const internal::Callback> callback) override;
+  absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  bool Read(std::uint64_t from, std::span<std::byte> to) const override;
+  bool Write(std::uint64_t to, std::span<const std::byte> from) override;
+  absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
+  std::optional<Failure> failure() const override;
+  std::string TakeOutput() override;
+  std::vector<std::string> Denials() const override;
+  std::string engine() const override { return "jit"; }
+  std::string isolation() const override { return "seg"; }
+  std::vector<std::string> confinement() const override { return confinement_; }
+
+ private:
+  // A conversation, in the hands of one host thread.
+  struct Line {
+    Line(RemoteGuest& of, Slot& slot) : guest(of), channel(slot.to_worker, slot.to_host) {}
+    RemoteGuest& guest;
+    Channel channel;
+    unsigned depth = 0;               // of calls
+    std::uint64_t deadline = kNever;  // of the innermost
+    Line* outer = nullptr;            // another one that the same thread has
+  };
+  class Held;
+
+  RemoteGuest(const Policy& policy, SlotCounts counts) : policy_(policy), counts_(counts) {}
+  absl::Status Start(std::uint64_t random);
+
+  void OnDeath() override;
+  bool OnDoorbell() override;
+
+  Slot& slot(std::uint32_t index) const { return control_->As<Slot>()[index]; }
+  // What the worker says: bytes behind a status that is OK.
+  absl::StatusOr<std::string> Ask(Line& line, Operation operation, std::string_view bytes,
+                                  absl::Duration time);
+  absl::StatusOr<std::string> AskOnLine(Operation operation, std::string_view bytes,
+                                        absl::Duration time);
+  // For what needs no guest thread.
+  absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes) const;
+  absl::StatusOr<std::string> Answer(const Message& message);
+  bool RunCallback(Line& line, const Message& message);
+  void ServePluginThread(Line& line);
+  // Sends the file; 0: there is none. The number by which the worker finds it.
+  std::uint32_t SendFile(const std::string& path, std::string& name);
+  std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size) const;
+  std::string FetchText(std::uint32_t which) const;
+
+  Line* TakeLine();
+  void GiveBack(Line& line);
+
+  absl::Status EndedStatus() const;
+  // The first failure counts.
+  void Note(const absl::Status& status);
+  // The worker has done what it must not, or did not answer.
+  absl::Status Break(const absl::Status& why);
+  // How it has ended; nothing: somebody has looked already, or nobody knows.
+  std::optional<int> EndProcess();
+  // Nobody waits for it any more.
+  void WakeAll();
+  std::byte* SharedAt(std::uint64_t address, std::uint64_t size) const;
+
+  const Policy& policy_;
+  const SlotCounts counts_;
+  std::shared_ptr<ForkServer> server_;
+  std::optional<SharedMemory> control_;
+  std::shared_ptr<SharedMemory> shared_;  // the arena's
+  std::uint64_t shared_start_ = 0;        // its guest address
+  std::atomic<bool> is_shared_given_{false};
+  std::shared_ptr<plugin::Arena> arena_;
+  runtime::FileDescriptor doorbell_, files_, pidfd_;
+  std::vector<std::string> confinement_;
+  std::uint64_t ward_ = 0;
+
+  std::mutex process_mutex_;  // guards what follows
+  pid_t pid_ = 0;             // 0: none, or it was waited for
+
+  std::atomic<bool> has_ended_{false};  // nobody answers any more
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::optional<Failure> failure_;
+  std::vector<Line*> free_lines_;
+  std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
+  std::vector<std::thread> plugin_threads_;
+  std::vector<bool> is_served_;  // of the worker's slots
+  std::uint32_t idle_rings_ = 0;
+  std::uint32_t next_file_ = 1;
+
+  std::deque<Line> lines_;  // of all slots; each has one owner
+  mutable std::mutex manager_mutex_;  // held for a conversation in the first slot
+  std::mutex adding_mutex_;           // one callback at a time
+};
+
+}  // namespace dunebox::worker
+
+#endif  // DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_

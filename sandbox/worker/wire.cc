@@ -1,0 +1,122 @@
+#include "sandbox/worker/wire.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+
+namespace dunebox::worker {
+namespace {
+
+constexpr std::size_t kMostMessage = 4096, kMostTexts = 4096;
+
+// Nothing that a terminal would obey.
+std::string Shown(std::string text) {
+  if (text.size() > kMostMessage) text.resize(kMostMessage);
+  const auto is_control = [](char c) {
+    return c != '\n' && absl::ascii_iscntrl(static_cast<unsigned char>(c));
+  };
+  std::ranges::replace_if(text, is_control, '?');
+  return text;
+}
+
+}  // namespace
+
+void PutTexts(Writer& writer, const std::vector<std::string>& texts) {
+  writer.Put(static_cast<std::uint32_t>(texts.size()));
+  for (const std::string& text : texts) writer.PutText(text);
+}
+
+std::vector<std::string> GetTexts(Reader& reader) {
+  const auto count = reader.Get<std::uint32_t>();
+  std::vector<std::string> texts;
+  for (std::uint32_t i = 0; i < count && i < kMostTexts && !reader.has_failed(); ++i) {
+    texts.push_back(reader.GetText());
+  }
+  return texts;
+}
+
+std::string Serialize(const StartOrder& order) {
+  const Policy& policy = order.policy;
+  Writer writer;
+  writer.Put(order.random);
+  writer.Put(order.arena_size);
+  writer.Put(policy.deadline);
+  writer.Put(policy.load_deadline);
+  writer.Put(policy.memory_limit);
+  writer.Put(policy.stack);
+  writer.Put(policy.host_threads);
+  writer.Put(policy.plugin_threads);
+  writer.Put(policy.nesting);
+  writer.Put(policy.on_denied);
+  writer.Put(policy.captured_output);
+  writer.Put(policy.code_cache);
+  PutTexts(writer, policy.readable);
+  PutTexts(writer, policy.libraries);
+  PutTexts(writer, policy.environment);
+  return writer.bytes();
+}
+
+std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
+  Reader reader(bytes);
+  StartOrder order;
+  Policy& policy = order.policy;
+  order.random = reader.Get<std::uint64_t>();
+  order.arena_size = reader.Get<std::uint64_t>();
+  policy.deadline = reader.Get<absl::Duration>();
+  policy.load_deadline = reader.Get<absl::Duration>();
+  policy.memory_limit = reader.Get<std::uint64_t>();
+  policy.stack = reader.Get<std::uint64_t>();
+  policy.host_threads = reader.Get<unsigned>();
+  policy.plugin_threads = reader.Get<unsigned>();
+  policy.nesting = reader.Get<unsigned>();
+  policy.on_denied = reader.Get<OnDenied>();
+  policy.captured_output = reader.Get<std::uint64_t>();
+  policy.code_cache = reader.Get<std::uint64_t>();
+  policy.readable = GetTexts(reader);
+  policy.libraries = GetTexts(reader);
+  policy.environment = GetTexts(reader);
+  if (!reader.is_complete()) return std::nullopt;
+  return order;
+}
+
+void PutStatus(Writer& writer, const absl::Status& status) {
+  const std::optional<Failure> failure = FailureOf(status);
+  writer.Put(static_cast<std::int32_t>(status.code()));
+  writer.Put(static_cast<std::uint32_t>(failure.has_value()));
+  if (failure) {
+    writer.Put(failure->kind);
+    writer.Put(failure->signal);
+    writer.Put(failure->exit_status);
+    writer.Put(failure->instruction);
+    writer.Put(failure->fault_address);
+    writer.PutText(std::string_view(failure->symbol).substr(0, kMostMessage));
+    writer.PutText(failure->call);
+  } else {
+    writer.PutText(
+        std::string_view(status.message().data(), status.message().size()).substr(0, kMostMessage));
+  }
+}
+
+std::optional<absl::Status> GetStatus(Reader& reader) {
+  const auto code = static_cast<absl::StatusCode>(reader.Get<std::int32_t>());
+  const bool is_failure = reader.Get<std::uint32_t>() != 0;
+  if (is_failure) {
+    Failure failure;
+    failure.kind = reader.Get<Failure::Kind>();
+    failure.signal = reader.Get<int>();
+    failure.exit_status = reader.Get<int>();
+    failure.instruction = reader.Get<std::uint64_t>();
+    failure.fault_address = reader.Get<std::uint64_t>();
+    failure.symbol = Shown(reader.GetText());
+    failure.call = Shown(reader.GetText());
+    if (reader.has_failed() || failure.kind > Failure::Kind::kMismatch) return std::nullopt;
+    return ToStatus(failure);
+  }
+  const std::string message = Shown(reader.GetText());
+  const bool is_code =
+      code >= absl::StatusCode::kOk && code <= absl::StatusCode::kUnauthenticated;
+  if (reader.has_failed() || !is_code) return std::nullopt;
+  return absl::Status(code, message);
+}
+
+}  // namespace dunebox::worker

@@ -1,0 +1,40 @@
+#!/bin/bash
+# The Debian packages hold what they say: the command runs from where it is unpacked, its pages can be shown, and
+# host applications can be built from the others.
+# usage: packages.sh BUILD-DIRECTORY CPACK CMAKE C-COMPILER CXX-COMPILER GENERATOR
+set -euo pipefail
+build=$1 cpack=$2 cmake=$3 cc=$4 cxx=$5 generator=$6
+consumer=$(cd "$(dirname "$0")/consumer" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$cpack" --config "$build/CPackConfig.cmake" -B "$work/packages" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+for name in dunebox libdunebox0 libdunebox-dev; do
+  package=$(echo "$work/packages/${name}"_*_*.deb)
+  [[ "$(dpkg-deb --field "$package" Package)" == "$name" ]]
+  dpkg-deb --extract "$package" "$work/root"
+done
+
+root=$work/root/usr
+[[ "$("$root/bin/dunebox" run -- echo inside)" == inside ]]
+for page in man1/dunebox.1.gz man5/dunebox-policy.5.gz; do
+  gzip --decompress --stdout "$root/share/man/$page" | grep -q '^\.TH "dunebox'
+done
+gzip --decompress --stdout "$root/share/man/man1/dunebox.1.gz" | grep -q -- '--engine=auto|kvm|jit'
+for script in bash-completion/completions/dunebox zsh/vendor-completions/_dunebox \
+    fish/vendor_completions.d/dunebox.fish doc/dunebox/copyright; do
+  [[ -s "$root/share/$script" ]] || { echo "$script is missing"; exit 1; }
+done
+# The command needs nothing, the library what it was linked with.
+[[ -z "$(dpkg-deb --field "$work/packages/"dunebox_*.deb Depends)" ]]
+[[ "$(dpkg-deb --field "$work/packages/"libdunebox0_*.deb Depends)" == *libc6* ]]
+
+"$cmake" -S "$consumer" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$root" \
+  -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_BUILD_TYPE=Release >/dev/null
+"$cmake" --build "$work/build"
+"$work/build/from_cpp"
+LD_LIBRARY_PATH=$root/lib "$work/build/from_c"
+
+# What Debian's own checker calls an error, where it is installed.
+if command -v lintian >/dev/null; then
+  lintian --allow-root --fail-on error "$work/packages/"*.deb
+fi

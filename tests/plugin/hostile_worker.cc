@@ -1,0 +1,184 @@
+// A worker whose plugin has broken out of the first wall: native code in its place, with all that the worker
+// has. A name that is looked up and begins with "attack." is what it tries; the "address" that comes back is an
+// errno, or kThrough when it got what it wanted. What kills it is seen by the host.
+//
+// The linker puts FindSymbol of this file in front of Instance's (--wrap, see CMakeLists.txt).
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "sandbox/plugin/instance.h"
+#include "sandbox/worker/fork_server.h"
+#include "sandbox/worker/protocol.h"
+#include "sandbox/worker/worker.h"
+#include "tests/plugin/hostile_worker.h"
+
+namespace dunebox {
+namespace {
+
+using worker::Direction;
+using worker::Slot;
+
+long OpenBy2(const char* path, std::uint64_t flags) {
+  open_how how{};
+  how.flags = flags;
+  how.mode = (flags & O_CREAT) != 0 ? 0600 : 0;
+  return syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
+
+long Result(void* mapping) { return mapping == MAP_FAILED ? -1 : 0; }
+
+// The slots, once more.
+Slot* Slots(std::size_t& count) {
+  struct stat status;
+  fstat(worker::kControlFd, &status);
+  count = static_cast<std::size_t>(status.st_size) / sizeof(Slot);
+  return static_cast<Slot*>(mmap(nullptr, static_cast<std::size_t>(status.st_size),
+                                 PROT_READ | PROT_WRITE, MAP_SHARED, worker::kControlFd, 0));
+}
+
+// Random words all over what both sides map, for a second.
+long Scribble(bool with_messages) {
+  std::thread([with_messages] {
+    std::size_t count = 0;
+    Slot* const slots = Slots(count);
+    std::mt19937_64 random(7);
+    for (int round = 0; round < 200'000; ++round) {
+      Direction& to_host = slots[random() % count].to_host;
+      const std::uint64_t word = random();
+      std::memcpy(&to_host.payload[random() % 512], &word, sizeof(word));
+      if (with_messages) {
+        to_host.operation = static_cast<std::uint32_t>(random() % 14);
+        to_host.size = static_cast<std::uint32_t>(round % 2 == 0 ? random() % 600 : random());
+        to_host.number.fetch_add(1);
+        syscall(SYS_futex, &to_host.number, 1 /* FUTEX_WAKE */, 100, nullptr, nullptr, 0);
+      }
+    }
+  }).detach();
+  return 0;
+}
+
+long RingForEver() {
+  std::thread([] {
+    constexpr std::uint64_t kOnce = 1;
+    while (write(worker::kDoorbellFd, &kOnce, sizeof(kOnce)) > 0 || errno == EAGAIN) {
+    }
+  }).detach();
+  return 0;
+}
+
+// How much memory it can have, beyond what any policy of the test's gives.
+long TakeMemory() {
+  constexpr std::size_t kPiece = std::size_t{64} << 20;
+  for (int pieces = 0; pieces < 256; ++pieces) {
+    void* const piece =
+        mmap(nullptr, kPiece, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (piece == MAP_FAILED) return -1;
+  }
+  return 0;
+}
+
+using Attack = long (*)();
+const std::map<std::string, Attack> kAttacks = {
+    {"read", [] { return static_cast<long>(open("/etc/passwd", O_RDONLY)); }},
+    {"read_by_2", [] { return OpenBy2("/etc/passwd", O_RDONLY); }},
+    {"list", [] { return OpenBy2("/", O_RDONLY | O_DIRECTORY); }},
+    {"read_through_root", [] { return OpenBy2("/proc/self/root/etc/passwd", O_RDONLY); }},
+    {"write", [] { return static_cast<long>(open(HOSTILE_FILE, O_WRONLY | O_CREAT, 0600)); }},
+    {"write_by_2", [] { return OpenBy2(HOSTILE_FILE, O_WRONLY | O_CREAT); }},
+    {"own_memory", [] { return OpenBy2("/proc/self/mem", O_RDWR); }},
+    {"parents_memory", [] { return OpenBy2("/proc/1/mem", O_RDONLY); }},
+    {"unlink", [] { return static_cast<long>(unlink("/etc/passwd")); }},
+    {"execute", [] { return static_cast<long>(execl("/bin/true", "true", nullptr)); }},
+    {"execute_itself", [] { return syscall(SYS_execveat, AT_FDCWD, "/proc/self/exe", nullptr, nullptr, 0); }},
+    {"fork", [] { return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }},
+    {"vfork", [] { return syscall(SYS_vfork); }},
+    {"socket", [] { return static_cast<long>(socket(AF_INET, SOCK_STREAM, 0)); }},
+    {"unix_socket", [] { return static_cast<long>(socket(AF_UNIX, SOCK_STREAM, 0)); }},
+    {"kill_all", [] { return static_cast<long>(kill(-1, SIGKILL)); }},
+    {"kill_group", [] { return static_cast<long>(kill(0, SIGKILL)); }},
+    {"signal_another", [] { return syscall(SYS_tgkill, getpid() + 1, getpid() + 1, SIGKILL); }},
+    {"trace", [] { return static_cast<long>(ptrace(PTRACE_TRACEME, 0, nullptr, nullptr)); }},
+    {"vm_write", [] { return syscall(SYS_process_vm_writev, 1, nullptr, 0, nullptr, 0, 0); }},
+    {"map_code",
+     [] { return Result(mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)); }},
+    {"protect_code",
+     [] {
+       void* const page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+       return static_cast<long>(mprotect(page, 4096, PROT_READ | PROT_EXEC));
+     }},
+    {"memory_file", [] { return static_cast<long>(memfd_create("hostile", 0)); }},
+    {"shrink_shared", [] { return static_cast<long>(ftruncate(worker::kControlFd, 0)); }},
+    {"punch_shared", [] { return syscall(SYS_fallocate, worker::kControlFd, 3, 0, 4096); }},
+    {"io_uring", [] { return syscall(SYS_io_uring_setup, 1, nullptr); }},
+    {"userfaultfd", [] { return syscall(SYS_userfaultfd, 0); }},
+    {"bpf", [] { return syscall(SYS_bpf, 0, nullptr, 0); }},
+    {"keys", [] { return syscall(SYS_keyctl, 0, 0, 0, 0, 0); }},
+    {"namespaces", [] { return static_cast<long>(unshare(CLONE_NEWUSER)); }},
+    {"mount", [] { return syscall(SYS_mount, "none", "/", "tmpfs", 0, nullptr); }},
+    {"root", [] { return static_cast<long>(chroot("/usr")); }},
+    {"open_by_handle", [] { return syscall(SYS_open_by_handle_at, AT_FDCWD, nullptr, 0); }},
+    {"outlive_its_parent", [] { return static_cast<long>(prctl(PR_SET_PDEATHSIG, 0)); }},
+    {"be_dumped", [] { return static_cast<long>(prctl(PR_SET_DUMPABLE, 1)); }},
+    {"raise_limits", [] { return syscall(SYS_prlimit64, 0, RLIMIT_AS, nullptr, nullptr); }},
+    {"send_descriptors", [] { return syscall(SYS_sendmsg, worker::kFilesFd, nullptr, 0); }},
+    {"console", [] { return syscall(SYS_ioctl, 0, 0x5412 /* TIOCSTI */, "x"); }},
+    {"memory", TakeMemory},
+    // Against the protocol.
+    {"scribble", [] { return Scribble(false); }},
+    {"scribble_messages", [] { return Scribble(true); }},
+    {"ring", RingForEver},
+    // Ends.
+    {"spin",
+     [] {
+       for (;;) __asm__ volatile("");
+       return 0l;
+     }},
+    {"crash", [] { __builtin_trap(); return 0l; }},
+    {"write_to_null", [] { *static_cast<volatile int*>(nullptr) = 1; return 0l; }},
+    {"exit", [] { syscall(SYS_exit_group, 9); return 0l; }},
+};
+
+}  // namespace
+
+// A label of the assembler's replaces the whole name, so these are not members of anything.
+using Found = absl::StatusOr<std::uint64_t>;
+Found RealFindSymbol(plugin::Instance* instance, const std::string& name) __asm__(
+    "__real__ZN7dunebox6plugin8Instance10FindSymbolERKNSt7__cxx1112basic_stringIcSt11char_"
+    "traitsIcESaIcEEE");
+Found FindSymbolOrAttack(plugin::Instance* instance, const std::string& name) __asm__(
+    "__wrap__ZN7dunebox6plugin8Instance10FindSymbolERKNSt7__cxx1112basic_stringIcSt11char_"
+    "traitsIcESaIcEEE");
+
+Found FindSymbolOrAttack(plugin::Instance* instance, const std::string& name) {
+  constexpr std::string_view kPrefix = "attack.";
+  if (!name.starts_with(kPrefix)) return RealFindSymbol(instance, name);
+  const auto found = kAttacks.find(name.substr(kPrefix.size()));
+  if (found == kAttacks.end()) return kNoSuchAttack;
+  errno = 0;
+  return found->second() >= 0 ? kThrough : static_cast<std::uint64_t>(errno);
+}
+
+}  // namespace dunebox
+
+int main(int argc, char** argv) {
+  dunebox::worker::ResetSignals();
+  return argc == 3 ? dunebox::worker::WorkerMain(argv[2]) : dunebox::worker::ForkServerMain();
+}

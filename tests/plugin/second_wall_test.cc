@@ -1,0 +1,170 @@
+// The second wall alone: native code runs in the worker (hostile_worker.cc), as if nothing were left of the
+// first. It reaches nothing that the policy does not give, and the host gets wrong answers at most.
+#include <errno.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "sandbox/plugin/guest.h"
+#include "tests/plugin/hostile_worker.h"
+
+namespace dunebox {
+namespace {
+
+using Kind = Failure::Kind;
+using plugin::Guest;
+
+class SecondWall : public testing::Test {
+ protected:
+  void SetUp() override { Make(absl::Minutes(2)); }
+
+  void Make(absl::Duration deadline) {
+    policy_ = {.demand = Demand::kTwoWalls, .deadline = deadline, .load_deadline = deadline};
+    guest_ = MakeOne();
+    ASSERT_NE(guest_, nullptr);
+  }
+  std::unique_ptr<Guest> MakeOne() {
+    absl::StatusOr<std::unique_ptr<Guest>> made = plugin::MakeGuest(policy_, 1);
+    EXPECT_TRUE(made.ok()) << made.status();
+    if (!made.ok()) return nullptr;
+    const absl::Status loaded = (*made)->Load(PLUGIN_CASES);
+    EXPECT_TRUE(loaded.ok()) << loaded;
+    return *std::move(made);
+  }
+
+  absl::StatusOr<std::uint64_t> Attack(const std::string& name) {
+    return guest_->FindSymbol("attack." + name);
+  }
+  static bool Adds(Guest& guest) {
+    internal::CallFrame frame;
+    frame.AddInteger(40);
+    frame.AddInteger(2);
+    const absl::StatusOr<std::uint64_t> add = guest.FindSymbol("add");
+    if (!add.ok()) return false;
+    const absl::StatusOr<internal::CallResult> sum = guest.Call(*add, frame);
+    return sum.ok() && static_cast<int>(sum->integer) == 42;
+  }
+  static Failure FailureIn(const absl::Status& status) {
+    const std::optional<Failure> failure = FailureOf(status);
+    EXPECT_TRUE(failure.has_value()) << status;
+    return failure.value_or(Failure{});
+  }
+
+  Policy policy_;
+  std::unique_ptr<Guest> guest_;
+};
+
+TEST_F(SecondWall, IsToldOf) {
+  EXPECT_THAT(guest_->confinement(), testing::Contains("seccomp"));
+  EXPECT_THAT(guest_->confinement(), testing::Contains(testing::StartsWith("landlock ")));
+  EXPECT_EQ(*Attack("no such"), kNoSuchAttack);
+}
+
+// Refused, and the worker goes on.
+TEST_F(SecondWall, GivesAnError) {
+  struct Row {
+    const char* name;
+    std::uint64_t error;
+  };
+  constexpr Row kRows[] = {
+      {"read", EACCES},       {"read_by_2", EACCES},   {"list", EACCES},
+      {"write_by_2", EACCES}, {"own_memory", EACCES},  {"read_through_root", EACCES},
+      {"memory", ENOMEM},     {"parents_memory", EACCES},
+  };
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(row.name);
+    const absl::StatusOr<std::uint64_t> error = Attack(row.name);
+    ASSERT_TRUE(error.ok()) << error.status();
+    EXPECT_EQ(*error, row.error);
+  }
+  EXPECT_NE(access(HOSTILE_FILE, F_OK), 0);
+  EXPECT_TRUE(Adds(*guest_));
+}
+
+TEST_F(SecondWall, EndsWhoAsksForMore) {
+  for (const char* const name :
+       {"write",      "unlink",          "execute",        "execute_itself",   "fork",
+        "vfork",      "socket",          "unix_socket",    "kill_all",         "kill_group", 
+        "signal_another", "trace",       "vm_write",       "map_code",         "protect_code",
+        "memory_file", "shrink_shared",  "punch_shared",   "io_uring",         "userfaultfd",
+        "bpf",        "keys",            "namespaces",     "mount",            "root",
+        "open_by_handle", "outlive_its_parent", "be_dumped", "raise_limits", "send_descriptors",
+        "console"}) {
+    SCOPED_TRACE(name);
+    const absl::StatusOr<std::uint64_t> result = Attack(name);
+    ASSERT_FALSE(result.ok()) << *result;
+    const Failure failure = FailureIn(result.status());
+    EXPECT_EQ(failure.kind, Kind::kTrap);
+    EXPECT_EQ(failure.signal, SIGSYS);
+    guest_ = MakeOne();
+    ASSERT_NE(guest_, nullptr);
+  }
+  EXPECT_NE(access(HOSTILE_FILE, F_OK), 0);
+  EXPECT_TRUE(Adds(*guest_));
+}
+
+TEST_F(SecondWall, EndsOfTheWorkerAreFailures) {
+  struct Row {
+    const char* name;
+    Kind kind;
+    int signal, status;
+  };
+  constexpr Row kRows[] = {{"crash", Kind::kTrap, SIGILL, 0},
+                           {"write_to_null", Kind::kTrap, SIGSEGV, 0},
+                           {"exit", Kind::kExited, 0, 9}};
+  const std::unique_ptr<Guest> other = MakeOne();
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(row.name);
+    const Failure failure = FailureIn(Attack(row.name).status());
+    EXPECT_EQ(failure.kind, row.kind);
+    EXPECT_EQ(failure.signal, row.signal);
+    EXPECT_EQ(failure.exit_status, row.status);
+    EXPECT_EQ(FailureIn(guest_->Load(PLUGIN_CASES)).kind, row.kind);
+    EXPECT_EQ(guest_->TakeOutput(), "");
+    EXPECT_TRUE(guest_->failure().has_value());
+    guest_ = MakeOne();
+  }
+  EXPECT_TRUE(Adds(*other));
+}
+
+// Its own watchdog is gone with the first wall: the host's limit counts.
+TEST_F(SecondWall, WorkersThatNeverAnswerAreKilled) {
+  Make(absl::Milliseconds(300));
+  EXPECT_EQ(FailureIn(Attack("spin").status()).kind, Kind::kTimeout);
+  EXPECT_FALSE(Adds(*guest_));
+}
+
+// Whatever it writes into what both sides map, and says out of turn.
+TEST_F(SecondWall, LiesAreWrongAnswersAtMost) {
+  const std::unique_ptr<Guest> other = MakeOne();
+  for (const char* const name : {"scribble", "scribble_messages", "ring"}) {
+    SCOPED_TRACE(name);
+    const absl::StatusOr<internal::Block> block = guest_->Allocate(4096);
+    ASSERT_TRUE(block.ok());
+    (void)Attack(name);
+    const auto callback = std::make_shared<const internal::Callback>(
+        internal::Callback{.run = [](internal::CallbackFrame& frame) { frame.result.integer = 1; }});
+    for (int i = 0; i < 300; ++i) {
+      (void)Adds(*guest_);
+      (void)guest_->AddCallback(callback);
+      std::array<std::byte, 100> bytes;
+      (void)guest_->Read(0x20000, bytes);
+      (void)guest_->ReadString(0x20000, 1000);
+      (void)guest_->Denials();
+      (void)guest_->TakeOutput();
+      (void)guest_->failure();
+      block->host()[i] = std::byte{1};
+    }
+    EXPECT_TRUE(Adds(*other));
+    guest_ = MakeOne();
+    EXPECT_TRUE(Adds(*guest_));
+  }
+}
+
+}  // namespace
+}  // namespace dunebox

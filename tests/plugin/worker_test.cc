@@ -1,0 +1,247 @@
+// The processes behind two walls: they die with whom they belong to, leave nothing behind, and the host's own
+// children and signals are as before.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/plugin/fixture.h"
+
+namespace dunebox {
+namespace {
+
+struct Process {
+  pid_t pid, parent;
+  char state;
+};
+
+// Those that run our executable.
+std::vector<Process> Ours() {
+  std::vector<Process> result;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream file(entry.path() / "stat");
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const std::size_t end = text.rfind(')');
+    if (end == std::string::npos || text.find("dunebox-w") == std::string::npos) continue;
+    Process process{.pid = std::atoi(name.c_str()), .parent = 0, .state = ' '};
+    if (sscanf(text.c_str() + end + 1, " %c %d", &process.state, &process.parent) == 2) {
+      result.push_back(process);
+    }
+  }
+  return result;
+}
+
+std::set<pid_t> Alive() {
+  std::set<pid_t> result;
+  for (const Process& process : Ours()) {
+    if (process.state != 'Z') result.insert(process.pid);
+  }
+  return result;
+}
+
+std::set<pid_t> Since(const std::set<pid_t>& before) {
+  std::set<pid_t> fresh = Alive();
+  for (const pid_t pid : before) fresh.erase(pid);
+  return fresh;
+}
+
+// Other tests may run beside this one, so numbers are compared, not counts.
+bool Within10Seconds(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    usleep(10'000);
+  }
+  return condition();
+}
+
+class Workers : public testing::Test {
+ protected:
+  static Policy TwoWalls() {
+    return {.demand = Demand::kTwoWalls, .deadline = absl::Minutes(2)};
+  }
+  static std::unique_ptr<Sandbox> Make() {
+    absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(TwoWalls());
+    EXPECT_TRUE(made.ok()) << made.status();
+    if (!made.ok()) return nullptr;
+    EXPECT_TRUE((*made)->Load(PLUGIN_CASES).ok());
+    return *std::move(made);
+  }
+  static int Add(Sandbox& sandbox) {
+    auto add = sandbox.Function<int(int, int)>("add");
+    if (!add.ok()) return 0;
+    const auto sum = (*add)(40, 2);
+    return sum.ok() ? sum->UnverifiedValue() : 0;
+  }
+  // The worker of a sandbox that is made here.
+  static std::unique_ptr<Sandbox> Make(pid_t& worker) {
+    const std::unique_ptr<Sandbox> first = Make();  // with it, the fork server
+    const std::set<pid_t> before = Alive();
+    std::unique_ptr<Sandbox> made = Make();
+    worker = 0;
+    for (const Process& process : Ours()) {
+      const bool is_sibling = std::ranges::any_of(
+          Ours(), [&](const Process& other) { return other.parent == process.parent && before.contains(other.pid); });
+      if (!before.contains(process.pid) && is_sibling) worker = process.pid;
+    }
+    return made;
+  }
+};
+
+TEST_F(Workers, AreKilledWithTheirSandbox) {
+  pid_t worker = 0;
+  std::unique_ptr<Sandbox> sandbox = Make(worker);
+  ASSERT_NE(worker, 0);
+  ASSERT_EQ(kill(worker, 0), 0);
+  sandbox.reset();
+  // Waited for as well: there is no zombie.
+  EXPECT_TRUE(std::ranges::none_of(Ours(), [&](const Process& p) { return p.pid == worker; }));
+}
+
+TEST_F(Workers, ThatAreKilledAreFailuresUntilAReset) {
+  pid_t worker = 0;
+  const std::unique_ptr<Sandbox> sandbox = Make(worker);
+  ASSERT_NE(worker, 0);
+  auto spin = sandbox->Function<void()>("spin");
+  ASSERT_TRUE(spin.ok());
+  absl::Status status;
+  std::thread caller([&] { status = (*spin)(); });
+  usleep(50'000);
+  ASSERT_EQ(kill(worker, SIGKILL), 0);
+  caller.join();
+  const Failure failure = FailureIn(status);
+  EXPECT_EQ(failure.kind, Failure::Kind::kTrap);
+  EXPECT_EQ(failure.signal, SIGKILL);
+  EXPECT_TRUE(Within10Seconds([&] {
+    return std::ranges::none_of(Ours(), [&](const Process& p) { return p.pid == worker; });
+  }));
+  EXPECT_EQ(Add(*sandbox), 0);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ(Add(*sandbox), 42);
+}
+
+TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
+  static std::atomic<int> signals;
+  signals = 0;
+  struct sigaction action{}, old{};
+  action.sa_handler = [](int) { ++signals; };
+  ASSERT_EQ(sigaction(SIGCHLD, &action, &old), 0);
+  {
+    const std::unique_ptr<Sandbox> sandbox = Make();
+    EXPECT_EQ(Add(*sandbox), 42);
+    auto end = sandbox->Function<void()>("end");
+    EXPECT_FALSE((*end)().ok());
+    ASSERT_TRUE(sandbox->Reset().ok());
+  }
+  errno = 0;
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG | __WALL), -1);
+  sigaction(SIGCHLD, &old, nullptr);
+  EXPECT_EQ(signals, 0);
+}
+
+constexpr char kHostsPipe[] = "DUNEBOX_TEST_PIPE";
+
+// Not a test: the process that the next one kills.
+TEST_F(Workers, DISABLED_Host) {
+  const char* const fd = getenv(kHostsPipe);
+  ASSERT_NE(fd, nullptr);
+  const std::unique_ptr<Sandbox> sandbox = Make();
+  const std::unique_ptr<Sandbox> another = Make();
+  auto spin = sandbox->Function<void()>("spin");
+  ASSERT_EQ(write(std::atoi(fd), "x", 1), 1);
+  (void)(*spin)();
+}
+
+TEST_F(Workers, DieWithTheHost) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const std::set<pid_t> before = Alive();
+  const pid_t host = fork();
+  if (host == 0) {
+    setenv(kHostsPipe, std::to_string(ends[1]).c_str(), 1);
+    execl("/proc/self/exe", "host", "--gtest_filter=Workers.DISABLED_Host",
+          "--gtest_also_run_disabled_tests", nullptr);
+    _exit(1);
+  }
+  close(ends[1]);
+  char byte;
+  ASSERT_EQ(read(ends[0], &byte, 1), 1);
+  EXPECT_GE(Since(before).size(), 3u);
+  ASSERT_EQ(kill(host, SIGKILL), 0);
+  ASSERT_EQ(waitpid(host, nullptr, 0), host);
+  EXPECT_TRUE(Within10Seconds([&] { return Since(before).empty(); }));
+  close(ends[0]);
+}
+
+// A child of the host's that lives on does not keep them, and ends without harm to them.
+TEST_F(Workers, AreNotOfAForkedChild) {
+  std::unique_ptr<Sandbox> sandbox = Make();
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool is_refused = Add(*sandbox) == 0 && !sandbox->Reset().ok() &&
+                            !Sandbox::Create(TwoWalls()).ok() && sandbox->TakeOutput().empty();
+    sandbox.reset();
+    _exit(is_refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(Add(*sandbox), 42);
+}
+
+TEST_F(Workers, OutliveTheThreadThatMadeThem) {
+  std::unique_ptr<Sandbox> sandbox;
+  std::thread([&] { sandbox = Make(); }).join();
+  ASSERT_NE(sandbox, nullptr);
+  usleep(20'000);
+  EXPECT_EQ(Add(*sandbox), 42);
+}
+
+TEST_F(Workers, MemoryOutlivesTheSandbox) {
+  std::unique_ptr<Sandbox> sandbox = Make();
+  auto memory = sandbox->Allocate<char>(100'000);
+  ASSERT_TRUE(memory.ok());
+  sandbox.reset();
+  std::ranges::fill(memory->span(), 'x');
+  EXPECT_EQ(memory->span().back(), 'x');
+}
+
+TEST_F(Workers, BeginWithNoDescriptorOfTheHosts) {
+  const int secret = open("/etc/passwd", O_RDONLY);
+  const int known = fcntl(secret, F_DUPFD, 100);
+  pid_t worker = 0;
+  const std::unique_ptr<Sandbox> sandbox = Make(worker);
+  ASSERT_NE(worker, 0);
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(worker) + "/fd")) {
+    EXPECT_NE(std::filesystem::read_symlink(entry), "/etc/passwd");
+  }
+  close(secret);
+  close(known);
+}
+
+// Without one of the two there is no sandbox, and nobody gets one wall for two.
+TEST_F(Workers, AreToldOf) {
+  const std::unique_ptr<Sandbox> sandbox = Make();
+  EXPECT_THAT(sandbox->confinement(), testing::Contains("seccomp"));
+  const auto one_wall = Sandbox::Create({});
+  ASSERT_TRUE(one_wall.ok());
+  EXPECT_TRUE((*one_wall)->confinement().empty());
+}
+
+}  // namespace
+}  // namespace dunebox
