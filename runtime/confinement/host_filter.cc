@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -292,6 +293,11 @@ absl::StatusOr<Context> Translate(const std::vector<FilterRule>& rules) {
 
 std::vector<FilterRule> FilterRules(const FilterSubject& subject, const Rules& rules) {
   return Builder(subject, rules).Build();
+}
+
+bool HasFilters() {
+  std::uint32_t action = SECCOMP_RET_KILL_PROCESS;
+  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
 absl::StatusOr<std::vector<sock_filter>> CompileFilter(const std::vector<FilterRule>& rules) {

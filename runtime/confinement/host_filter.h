@@ -55,6 +55,8 @@ std::vector<FilterRule> FilterRules(const FilterSubject& subject,
 inline constexpr std::uint32_t kMarkOption = 0x44424f58;  // "DBOX"
 inline constexpr std::uint16_t kMarkError = 33;           // EDOM
 
+// Does the kernel have filters that end a process?
+bool HasFilters();
 // The program that the kernel would run. For tests and for looking at it.
 absl::StatusOr<std::vector<sock_filter>> CompileFilter(const std::vector<FilterRule>& rules);
 // On the calling thread, for ever. It has to be the process's only one.

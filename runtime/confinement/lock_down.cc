@@ -4,7 +4,6 @@
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -46,11 +45,6 @@ bool IsOnlyThread() {
     if (entry->d_name[0] != '.' && !IsKernelsOwn(entry->d_name)) ++threads;
   }
   return threads == 1;
-}
-
-bool HasFilters() {
-  std::uint32_t action = SECCOMP_RET_KILL_PROCESS;
-  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
 bool HasSealedMemfds() {

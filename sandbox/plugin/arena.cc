@@ -16,7 +16,8 @@ std::uint64_t RoundUp(std::uint64_t bytes) {
 
 }  // namespace
 
-absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request) {
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
+                                     const memory::MapRequest& request) {
   const hostcalls::SyscallResult mapped = space.Map(request);
   if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
   const GuestVirt start{mapped.ToRegister()};

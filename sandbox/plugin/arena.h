@@ -1,6 +1,6 @@
-// Memory in the window that the host owns and the plugin may read and write: what Sandbox::Allocate gives
-// out. The plugin cannot unmap it or take rights from it, so that the host can use it by pointer; what is
-// in it the plugin may change at any time.
+// Memory in the window that the host owns and the plugin may read and write: what Sandbox::Allocate
+// gives out. The plugin cannot unmap it or take rights from it, so that the host can use it by
+// pointer; what is in it the plugin may change at any time.
 //
 // Thread-safe. Outlives its sandbox as long as somebody holds memory of it.
 #ifndef DUNEBOX_SANDBOX_PLUGIN_ARENA_H_
@@ -22,13 +22,15 @@
 namespace dunebox::plugin {
 
 // Pages of the guest's that it can neither unmap nor protect. kResourceExhausted: no room.
-absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space, const memory::MapRequest& request);
+absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
+                                     const memory::MapRequest& request);
 // The same of this process's own, to read and write: what an arena of this process extends by.
 absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes);
 
 class Arena {
  public:
-  // The host has at `host_offset` + a guest address what the guest has there, as long as `memory` lives.
+  // The host has at `host_offset` + a guest address what the guest has there, as long as `memory`
+  // lives.
   Arena(std::shared_ptr<const void> memory, std::uint64_t host_offset)
       : memory_(std::move(memory)), host_offset_(host_offset) {}
 

@@ -1,9 +1,9 @@
-// What a Sandbox keeps its plugin in: one guest, from its start to whatever ends it. It begins once and ends
-// once; Sandbox makes another one to start over. The seam between the public API and the ways of running a
-// plugin: Instance, in this process, and whatever else can do the same.
+// What a Sandbox keeps its plugin in: one guest, from its start to whatever ends it. It begins once
+// and ends once; Sandbox makes another one to start over. The seam between the public API and the
+// ways of running a plugin: Instance, in this process, and whatever else can do the same.
 //
-// Called by any host thread, several at once. What it returns of the plugin's is not to be trusted: numbers,
-// addresses and texts may be anything.
+// Called by any host thread, several at once. What it returns of the plugin's is not to be trusted:
+// numbers, addresses and texts may be anything.
 //
 //   absl::StatusOr<std::unique_ptr<Guest>> guest = MakeGuest(policy, random);
 //   absl::StatusOr<std::uint64_t> compress = (*guest)->FindSymbol("compress");

@@ -6,9 +6,9 @@
 // either), is noted, and ends the sandbox if the policy says so. Of files, what the policy names may be read;
 // nothing is written, no network, no processes.
 //
-// For now calls are made in the calling thread, with the host application's rights behind these checks.
-// This is the seam at which a confined broker takes over: everything that asks the host's kernel for more
-// than the thread's own memory or time is in host_files.h.
+// Calls are made in the calling thread, with the rights of its process behind these checks: the host
+// application's, or, with two walls, those of a confined worker (sandbox/worker). Everything that asks the host's kernel
+// for more than the thread's own memory or time is in host_files.h: where a confined broker could take over.
 //
 //   PluginKernel kernel(policy, space, instance);
 //   SyscallResult result = kernel.Call(thread, request);

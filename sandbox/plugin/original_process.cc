@@ -20,7 +20,8 @@ bool IsOriginalProcess() { return !is_forked_child.load(std::memory_order_relaxe
 
 absl::Status CheckOriginalProcess() {
   if (IsOriginalProcess()) return absl::OkStatus();
-  return absl::FailedPreconditionError("a sandbox of the parent's cannot be used in a forked child");
+  return absl::FailedPreconditionError(
+      "a sandbox of the parent's cannot be used in a forked child");
 }
 
 }  // namespace dunebox::plugin

@@ -1,5 +1,5 @@
-// Is this the process that made its sandboxes, or a child that it has forked? A child has the memory of its
-// parent and none of its threads: there every call into a sandbox is refused.
+// Is this the process that made its sandboxes, or a child that it has forked? A child has the
+// memory of its parent and none of its threads: there every call into a sandbox is refused.
 //
 //   NoteOriginalProcess();           // when the first sandbox is made
 //   if (!IsOriginalProcess()) return absl::FailedPreconditionError(...);

@@ -15,10 +15,11 @@
 namespace dunebox::worker {
 namespace {
 
-// Rounds of looking before sleeping: from about a microsecond to some tens of them.
-constexpr unsigned kLeastSpin = 32, kMostSpin = 2048;
-// Answers that take less are worth looking for.
-constexpr std::uint64_t kShort = 60'000;
+// Rounds of looking before sleeping, for some microseconds or some tens of them.
+constexpr unsigned kFewRounds = 256, kMostRounds = 2048;
+// Where looking is in vain, because the processors are busy or answers slow, it is tried again this
+// often.
+constexpr unsigned kTriedAgain = 64;
 constexpr std::uint64_t kSecond = 1'000'000'000;
 
 // Where there is one processor, the other side cannot answer while we look.
@@ -58,19 +59,24 @@ void Channel::Send(Operation operation, std::string_view bytes) {
   if (out_->is_slept_on.load(std::memory_order_seq_cst) != 0) Wake(out_->number);
 }
 
-bool Channel::SpinFor(unsigned rounds) const {
+bool Channel::Spin() {
+  if (HasMessage()) return true;
+  if (!HasSeveralProcessors()) return false;
+  if (rounds_ == 0 && ++sleeps_ % kTriedAgain != 0) return false;
+  const unsigned rounds = std::max(rounds_, kFewRounds);
   for (unsigned round = 0; round < rounds; ++round) {
-    if (HasMessage()) return true;
     _mm_pause();
+    if (!HasMessage()) continue;
+    rounds_ = std::min(2 * rounds, kMostRounds);
+    return true;
   }
-  return HasMessage();
+  rounds_ = rounds > kFewRounds ? rounds / 2 : 0;
+  return false;
 }
 
 Channel::Outcome Channel::Receive(Message& message, std::uint64_t deadline,
                                   const std::atomic<bool>& ended) {
-  if (spin_ == 0) spin_ = kLeastSpin;
-  if (!SpinFor(HasSeveralProcessors() ? spin_ : 0)) {
-    const std::uint64_t start = Now();
+  if (!Spin()) {
     in_->is_slept_on.store(1, std::memory_order_seq_cst);
     while (in_->number.load(std::memory_order_seq_cst) == received_ &&
            !ended.load(std::memory_order_seq_cst)) {
@@ -82,7 +88,6 @@ Channel::Outcome Channel::Receive(Message& message, std::uint64_t deadline,
       Sleep(in_->number, received_, deadline == kNever ? kNever : deadline - now);
     }
     in_->is_slept_on.store(0, std::memory_order_relaxed);
-    spin_ = Now() - start < kShort ? std::min(2 * spin_, kMostSpin) : std::max(spin_ / 2, kLeastSpin);
   }
   if (ended.load(std::memory_order_seq_cst)) return Outcome::kEnded;
   received_ = in_->number.load(std::memory_order_acquire);

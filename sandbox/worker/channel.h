@@ -1,8 +1,9 @@
-// One side of a slot: sends, and waits for the answer, first a little while without a system call, then asleep
-// on a futex. How long it looks before it sleeps follows from how long the last answers took.
+// One side of a slot: sends, and waits for the answer, first a little while without a system call,
+// then asleep on a futex. It looks as long as that has been of use lately, and hardly at all where
+// the processors are busy.
 //
-// The other side may be hostile: it can change the shared memory at any moment, say anything and never answer.
-// A message is copied out once, its size checked before; nothing else is read.
+// The other side may be hostile: it can change the shared memory at any moment, say anything and
+// never answer. A message is copied out once, its size checked before; nothing else is read.
 //
 //   Channel channel(slot.to_worker, slot.to_host);
 //   channel.Send(Operation::kCall, bytes);
@@ -47,12 +48,14 @@ class Channel {
   static void Interrupt(Direction& in);
 
  private:
-  bool SpinFor(unsigned rounds) const;
+  // Looks a little while, if that has been of use lately.
+  bool Spin();
 
   Direction* out_;
   Direction* in_;
   std::uint32_t received_ = 0;
-  unsigned spin_ = 0;  // rounds; 0: not yet known
+  unsigned rounds_ = 256;  // of looking; 0: in vain, the last time
+  unsigned sleeps_ = 0;    // since then
 };
 
 }  // namespace dunebox::worker

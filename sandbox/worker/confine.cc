@@ -3,7 +3,6 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -74,11 +73,6 @@ std::vector<FilterRule> Rules() {
   return rules;
 }
 
-bool HasFilters() {
-  std::uint32_t action = SECCOMP_RET_KILL_PROCESS;
-  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
-}
-
 // ---- limits -------------------------------------------------------------------------------------
 
 constexpr rlim_t kMiB = rlim_t{1} << 20;
@@ -135,7 +129,7 @@ struct NamespaceRow {
   const char* name;
 };
 constexpr NamespaceRow kNamespaces[] = {
-    {CLONE_NEWUSER, "user namespace"}, {CLONE_NEWPID, "pid namespace"},
+    {CLONE_NEWUSER, "user namespace"},   {CLONE_NEWPID, "pid namespace"},
     {CLONE_NEWNET, "network namespace"}, {CLONE_NEWIPC, "ipc namespace"},
     {CLONE_NEWUTS, "uts namespace"},
 };
@@ -150,7 +144,7 @@ absl::Status Missing(absl::string_view what) {
 absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int namespaces) {
   const int landlock = confinement::LandlockVersion();
   if (landlock == 0) return Missing("Landlock");
-  if (!HasFilters()) return Missing("seccomp filters");
+  if (!confinement::HasFilters()) return Missing("seccomp filters");
   // The heap takes no more addresses for each thread.
   mallopt(M_ARENA_MAX, 2);
   absl::Status status = SetLimits(policy, (namespaces & CLONE_NEWUSER) != 0);
@@ -158,8 +152,7 @@ absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int names
   if (!status.ok()) return status;
   const confinement::Plan plan{.confine = true};
   const absl::StatusOr<confinement::LandlockProbe> probe = confinement::RestrictWithLandlock(
-      landlock,
-      {.plan = plan, .rules = plugin::FileRulesOf(policy), .looks_at_processes = false});
+      landlock, {.plan = plan, .rules = plugin::FileRulesOf(policy), .looks_at_processes = false});
   if (!probe.ok()) return probe.status();
   if (!confinement::IsDenied(*probe)) {
     return absl::UnavailableError("two walls are demanded, and Landlock is without effect");

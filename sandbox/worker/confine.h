@@ -1,11 +1,13 @@
-// The second wall of a plugin: what the host's kernel lets a worker do, whatever has become of the code in it.
-// Installed once, when the engine has its executable memory and before the first byte of a plugin's world (its
-// C library included) is read; for all threads that come after.
+// The second wall of a plugin: what the host's kernel lets a worker do, whatever has become of the
+// code in it. Installed once, when the engine has its executable memory and before the first byte
+// of a plugin's world (its C library included) is read; for all threads that come after.
 //
 // - no_new_privs, no capabilities, not dumpable, a session keyring of its own
-// - Landlock: what the policy lets the plugin read can be read; nothing is written or executed, no TCP, no
+// - Landlock: what the policy lets the plugin read can be read; nothing is written or executed, no
+// TCP, no
 //   abstract sockets, no signals to other processes
-// - seccomp: the calls of worker_calls.inc, in the forms given there; everything else kills the process. No
+// - seccomp: the calls of worker_calls.inc, in the forms given there; everything else kills the
+// process. No
 //   memory becomes executable, nothing is executed, no processes, no sockets
 // - limits: memory, threads, descriptors, no files
 // - namespaces that the fork server could make: user, pid, network, ipc, uts
@@ -24,8 +26,8 @@
 
 namespace dunebox::worker {
 
-// On the calling thread, which has to be the only one. `namespaces`: flags of clone(2) that this process was
-// made with. What is in force: "seccomp", "landlock", "pid namespace" ...
+// On the calling thread, which has to be the only one. `namespaces`: flags of clone(2) that this
+// process was made with. What is in force: "seccomp", "landlock", "pid namespace" ...
 absl::StatusOr<std::vector<std::string>> Confine(const Policy& policy, int namespaces);
 
 }  // namespace dunebox::worker

@@ -57,8 +57,9 @@ int Become(void* raw) {
   for (const int fd : state.descriptors) {
     if (dup2(fd, to++) < 0) return Fail(state);
   }
-  // Not the terminal's: its Ctrl-C is for the host to answer.
-  if (syscall(SYS_close_range, to, ~0U, 0) != 0 || setsid() < 0 || chdir("/") != 0) {
+  // Not of the terminal's group: its Ctrl-C is for the host to answer. No session of its own,
+  // because the kernel may share out the processors by sessions, and calls go to and fro.
+  if (syscall(SYS_close_range, to, ~0U, 0) != 0 || setpgid(0, 0) != 0 || chdir("/") != 0) {
     return Fail(state);
   }
   syscall(SYS_execveat, kProgramFd, "", state.arguments, state.environment, AT_EMPTY_PATH);
@@ -164,7 +165,8 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
   return launched;
 }
 
-absl::StatusOr<ForkServer::Child> ForkServer::Start(const std::array<int, kWorkerFds>& descriptors) {
+absl::StatusOr<ForkServer::Child> ForkServer::Start(
+    const std::array<int, kWorkerFds>& descriptors) {
   const std::lock_guard lock(mutex_);
   ForkReply reply;
   std::vector<FileDescriptor> came;

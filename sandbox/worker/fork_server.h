@@ -1,11 +1,12 @@
-// Starts workers, ends them, and is their parent: a small process of ours, one for each host process that has
-// sandboxes with two walls, begun with the first of them.
+// Starts workers, ends them, and is their parent: a small process of ours, one for each host
+// process that has sandboxes with two walls, begun with the first of them.
 //
-// The host itself is no good parent. It has threads, so it cannot fork; memory, which no child should see; and
-// a child that executes something sends SIGCHLD when it ends and turns up in the host's own wait(). The fork
-// server is started like vfork by a child that ends at once and makes no signal, so it is nobody's that the
-// host would notice (where the host itself adopts orphans, as the first process of a container does, it is
-// adopted, and is seen when it ends: never before the host closes its end of the socket).
+// The host itself is no good parent. It has threads, so it cannot fork; memory, which no child
+// should see; and a child that executes something sends SIGCHLD when it ends and turns up in the
+// host's own wait(). The fork server is started like vfork by a child that ends at once and makes
+// no signal, so it is nobody's that the host would notice (where the host itself adopts orphans, as
+// the first process of a container does, it is adopted, and is seen when it ends: never before the
+// host closes its end of the socket).
 //
 // It ends when the host does, which it sees by a pidfd, and the kernel ends its workers with it.
 //
@@ -39,8 +40,8 @@ class ForkServer {
   };
   // A worker that begins with these, kControlFd and so on, and nothing else.
   absl::StatusOr<Child> Start(const std::array<int, kWorkerFds>& descriptors);
-  // Kills it if it lives, and says how it has ended, as of wait(2). Nothing: the server has died, and the
-  // worker with it.
+  // Kills it if it lives, and says how it has ended, as of wait(2). Nothing: the server has died,
+  // and the worker with it.
   std::optional<int> End(pid_t pid);
 
  private:

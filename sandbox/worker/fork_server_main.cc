@@ -1,4 +1,5 @@
-// The fork server's side of fork_server.h: one thread, which does what the host asks for and nothing by itself.
+// The fork server's side of fork_server.h: one thread, which does what the host asks for and
+// nothing by itself.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,8 +28,8 @@ using runtime::FileDescriptor;
 
 constexpr int kOthers = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 // The first that this machine lets us have.
-constexpr int kNamespaceSets[] = {CLONE_NEWUSER | kOthers, CLONE_NEWUSER | (kOthers & ~CLONE_NEWNET),
-                                  kOthers, 0};
+constexpr int kNamespaceSets[] = {CLONE_NEWUSER | kOthers,
+                                  CLONE_NEWUSER | (kOthers & ~CLONE_NEWNET), kOthers, 0};
 
 constexpr rlim_t kMostStack = rlim_t{8} << 20;
 
@@ -81,8 +82,8 @@ Started StartWith(const std::vector<FileDescriptor>& descriptors, int namespaces
   FileDescriptor write_end(ends[1]);
   const confinement::UserAndGroup outside = confinement::UserAndGroup::Current();
   int pidfd = -1;
-  const auto pid = static_cast<pid_t>(
-      syscall(SYS_clone, namespaces | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0));
+  const auto pid =
+      static_cast<pid_t>(syscall(SYS_clone, namespaces | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0));
   if (pid < 0) return {.error = errno};
   if (pid == 0) {
     Become(descriptors, namespaces, outside, self);

@@ -23,6 +23,7 @@ Keeper& Keeper::Instance() {
 }
 
 Keeper::Keeper() : poll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (!poll_.valid()) return;
   const std::uint64_t all = ~std::uint64_t{0};
   std::uint64_t before = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(before));
@@ -30,21 +31,23 @@ Keeper::Keeper() : poll_(epoll_create1(EPOLL_CLOEXEC)) {
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before));
 }
 
-void Keeper::Listen(int fd, std::uint64_t token) {
+bool Keeper::Listen(int fd, std::uint64_t token) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = token;
-  epoll_ctl(poll_.get(), EPOLL_CTL_ADD, fd, &event);
+  return epoll_ctl(poll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void Keeper::Ignore(int fd) { epoll_ctl(poll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
-std::uint64_t Keeper::Add(Ward& ward, int pidfd, int doorbell) {
+absl::StatusOr<std::uint64_t> Keeper::Add(Ward& ward, int pidfd, int doorbell) {
   const std::lock_guard lock(mutex_);
   const std::uint64_t id = next_id_++;
+  if (!Listen(pidfd, id << 1) || !Listen(doorbell, id << 1 | kIsDoorbell)) {
+    Ignore(pidfd);
+    return absl::ResourceExhaustedError("nobody can be told when a sandbox's process dies");
+  }
   entries_[id] = {&ward, pidfd, doorbell};
-  Listen(pidfd, id << 1);
-  Listen(doorbell, id << 1 | kIsDoorbell);
   return id;
 }
 

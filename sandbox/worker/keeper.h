@@ -1,9 +1,9 @@
-// Sees that workers die, and hears when one speaks first: a thread for all workers of the process, asleep until
-// then. Signals of the application's do not go to it.
+// Sees that workers die, and hears when one speaks first: a thread for all workers of the process,
+// asleep until then. Signals of the application's do not go to it.
 //
 //   class Guest : Keeper::Ward { void OnDeath() override; void OnDoorbell() override; };
-//   const std::uint64_t id = Keeper::Instance().Add(*this, pidfd, doorbell);
-//   Keeper::Instance().Remove(id);   // it is not called any more
+//   absl::StatusOr<std::uint64_t> id = Keeper::Instance().Add(*this, pidfd, doorbell);
+//   Keeper::Instance().Remove(*id);   // it is not called any more
 #ifndef DUNEBOX_SANDBOX_WORKER_KEEPER_H_
 #define DUNEBOX_SANDBOX_WORKER_KEEPER_H_
 
@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 
+#include "absl/status/statusor.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::worker {
@@ -23,14 +24,15 @@ class Keeper {
     virtual ~Ward() = default;
     // Once.
     virtual void OnDeath() = 0;
-    // The eventfd has been written to, and was emptied. False: it is not to be listened to any more.
+    // The eventfd has been written to, and was emptied. False: it is not to be listened to any
+    // more.
     virtual bool OnDoorbell() = 0;
   };
 
   static Keeper& Instance();
 
   // The descriptors stay open until Remove.
-  std::uint64_t Add(Ward& ward, int pidfd, int doorbell);
+  absl::StatusOr<std::uint64_t> Add(Ward& ward, int pidfd, int doorbell);
   void Remove(std::uint64_t id);
 
  private:
@@ -41,7 +43,7 @@ class Keeper {
 
   Keeper();
   [[noreturn]] void Main();
-  void Listen(int fd, std::uint64_t token);
+  bool Listen(int fd, std::uint64_t token);
   void Ignore(int fd);
   void OnEvent(std::uint64_t token);
 

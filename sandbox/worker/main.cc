@@ -1,4 +1,5 @@
-// The executable that is part of the sandbox library: fork server, or worker, as its first argument says.
+// The executable that is part of the sandbox library: fork server, or worker, as its first argument
+// says.
 #include <cstring>
 
 #include "sandbox/worker/fork_server.h"

@@ -35,7 +35,8 @@ absl::StatusOr<runtime::FileDescriptor> MakeFile() {
     if (written <= 0) return absl::ErrnoToStatus(errno, "cannot write the worker's executable");
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
-  if (fcntl(file.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
+  if (fcntl(file.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) !=
+      0) {
     return absl::ErrnoToStatus(errno, "cannot seal the worker's executable");
   }
   return file;

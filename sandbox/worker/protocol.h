@@ -1,8 +1,10 @@
-// What a host and its worker agree on: memory that both map, in which they take turns, and what they say.
+// What a host and its worker agree on: memory that both map, in which they take turns, and what
+// they say.
 //
-// The memory (a memfd whose size is sealed) is an array of slots. A slot is one conversation, of one thread on
-// either side, which speak in turn: whoever has sent waits for the other. In a slot of the host's the host
-// begins; in a slot of the worker's a thread that the plugin has started begins, with a callback.
+// The memory (a memfd whose size is sealed) is an array of slots. A slot is one conversation, of
+// one thread on either side, which speak in turn: whoever has sent waits for the other. In a slot
+// of the host's the host begins; in a slot of the worker's a thread that the plugin has started
+// begins, with a callback.
 //
 //   host                                     worker
 //   kCall ------------------------------->   runs the function, which calls the host
@@ -11,7 +13,8 @@
 //   kCallbackDone ----------------------->   goes on
 //   <-------------------------------------   kDone
 //
-// The host believes nothing of what it reads here: it is copied once, and the copy is checked (wire.h).
+// The host believes nothing of what it reads here: it is copied once, and the copy is checked
+// (wire.h).
 #ifndef DUNEBOX_SANDBOX_WORKER_PROTOCOL_H_
 #define DUNEBOX_SANDBOX_WORKER_PROTOCOL_H_
 
@@ -54,10 +57,11 @@ struct Direction {
 struct Slot {
   Direction to_worker, to_host;
 };
-static_assert(std::atomic<std::uint32_t>::is_always_lock_free && sizeof(std::atomic<std::uint32_t>) == 4);
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free &&
+              sizeof(std::atomic<std::uint32_t>) == 4);
 
-// The first slot is for what needs no guest thread: copies, texts, callbacks. Behind it one for each host
-// thread that can be in the sandbox, then those of the worker's.
+// The first slot is for what needs no guest thread: copies, texts, callbacks. Behind it one for
+// each host thread that can be in the sandbox, then those of the worker's.
 struct SlotCounts {
   std::uint32_t host_threads = 0, plugin_threads = 0;
   std::uint32_t all() const { return 1 + host_threads + plugin_threads; }
@@ -79,11 +83,12 @@ inline constexpr int kHostFd = 4;     // a pidfd of the host's
 inline constexpr int kProgramFd = 5;  // the executable
 
 struct ForkRequest {
-  std::int32_t ended_pid = 0;  // 0: start a worker with the descriptors that come along. Else: end this one
+  std::int32_t ended_pid =
+      0;  // 0: start a worker with the descriptors that come along. Else: end this one
 };
 struct ForkReply {
-  std::int32_t error = 0;  // errno
-  std::int32_t pid = 0;    // of a new worker; its pidfd comes along
+  std::int32_t error = 0;   // errno
+  std::int32_t pid = 0;     // of a new worker; its pidfd comes along
   std::int32_t status = 0;  // of an ended one, as of wait(2)
 };
 

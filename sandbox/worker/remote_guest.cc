@@ -34,7 +34,8 @@ using runtime::FileDescriptor;
 
 namespace {
 
-// How much later than its deadline a worker may answer, whose own watchdog ends calls, before it is killed.
+// How much later than its deadline a worker may answer, whose own watchdog ends calls, before it is
+// killed.
 constexpr std::uint64_t kGrace = 2'000'000'000;
 // For what no plugin's code has a part in.
 constexpr absl::Duration kManagerTime = absl::Seconds(30);
@@ -60,9 +61,7 @@ Failure FailureFor(std::optional<int> status) {
 }
 
 // What the host does when the worker has not kept to the protocol.
-absl::Status Breach() {
-  return ToStatus({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
-}
+absl::Status Breach() { return ToStatus({.kind = Failure::Kind::kTrap, .signal = SIGKILL}); }
 
 }  // namespace
 
@@ -139,7 +138,10 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
     Line& line = lines_.emplace_back(*this, slot(index));
     if (index > 0 && index < counts_.first_of_worker()) free_lines_.push_back(&line);
   }
-  ward_ = Keeper::Instance().Add(*this, pidfd_.get(), doorbell_.get());
+  const absl::StatusOr<std::uint64_t> ward =
+      Keeper::Instance().Add(*this, pidfd_.get(), doorbell_.get());
+  if (!ward.ok()) return ward.status();
+  ward_ = *ward;
 
   const absl::StatusOr<std::string> started =
       Ask(lines_.front(), Operation::kStart, Serialize(order), policy_.load_deadline);

@@ -1,10 +1,10 @@
-// A guest in a confined process of its own: two walls. The worker is an Instance behind a filter of system
-// calls, Landlock and namespaces (confine.h); this is the host's end of the memory in which both talk
-// (protocol.h).
+// A guest in a confined process of its own: two walls. The worker is an Instance behind a filter of
+// system calls, Landlock and namespaces (confine.h); this is the host's end of the memory in which
+// both talk (protocol.h).
 //
-// The worker is taken to be hostile: the plugin may have broken out of the first wall. Whatever it says or
-// does, the host gets wrong answers at most; what it does not answer in time ends it, and so does a breach of
-// the protocol. When it dies, by whatever, every call fails with that.
+// The worker is taken to be hostile: the plugin may have broken out of the first wall. Whatever it
+// says or does, the host gets wrong answers at most; what it does not answer in time ends it, and
+// so does a breach of the protocol. When it dies, by whatever, every call fails with that.
 //
 //   absl::StatusOr<std::unique_ptr<Guest>> guest = RemoteGuest::Create(policy, random);
 #ifndef DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_
@@ -37,7 +37,8 @@ namespace dunebox::worker {
 
 class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
  public:
-  // kUnavailable: this machine cannot confine a process so, or not start one; the message says what is missing.
+  // kUnavailable: this machine cannot confine a process so, or not start one; the message says what
+  // is missing.
   static absl::StatusOr<std::unique_ptr<plugin::Guest>> Create(const Policy& policy,
                                                                std::uint64_t random);
   // The worker has ended, and nobody has to wait for it any more.
@@ -135,7 +136,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::uint32_t idle_rings_ = 0;
   std::uint32_t next_file_ = 1;
 
-  std::deque<Line> lines_;  // of all slots; each has one owner
+  std::deque<Line> lines_;            // of all slots; each has one owner
   mutable std::mutex manager_mutex_;  // held for a conversation in the first slot
   std::mutex adding_mutex_;           // one callback at a time
 };

@@ -1,5 +1,5 @@
-// The worker's end of the conversations: an Instance that does what the host asks for, one thread a slot. Of the
-// host everything is believed.
+// The worker's end of the conversations: an Instance that does what the host asks for, one thread a
+// slot. Of the host everything is believed.
 //
 //   Server server(*instance, slots, counts);
 //   server.Run();    // for ever: the host ends the process

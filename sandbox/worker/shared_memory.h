@@ -1,5 +1,5 @@
-// Memory of two processes: a memfd whose size nobody can change any more, so that no access to a mapping of it
-// ever faults.
+// Memory of two processes: a memfd whose size nobody can change any more, so that no access to a
+// mapping of it ever faults.
 //
 //   absl::StatusOr<SharedMemory> slots = SharedMemory::Create("dunebox-slots", size);
 //   ... slots->fd() is sent to the other process ...

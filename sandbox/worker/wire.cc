@@ -113,8 +113,7 @@ std::optional<absl::Status> GetStatus(Reader& reader) {
     return ToStatus(failure);
   }
   const std::string message = Shown(reader.GetText());
-  const bool is_code =
-      code >= absl::StatusCode::kOk && code <= absl::StatusCode::kUnauthenticated;
+  const bool is_code = code >= absl::StatusCode::kOk && code <= absl::StatusCode::kUnauthenticated;
   if (reader.has_failed() || !is_code) return std::nullopt;
   return absl::Status(code, message);
 }

@@ -1,5 +1,6 @@
-// Messages as bytes: fixed-size values and texts, one behind the other. Whoever reads knows what should be
-// there; what is not there reads as zero and leaves the reader failed, so one look at the end is enough.
+// Messages as bytes: fixed-size values and texts, one behind the other. Whoever reads knows what
+// should be there; what is not there reads as zero and leaves the reader failed, so one look at the
+// end is enough.
 //
 //   Writer writer;
 //   writer.Put(frame);  writer.PutText(path);
@@ -86,8 +87,8 @@ void PutTexts(Writer& writer, const std::vector<std::string>& texts);
 // At most some thousand.
 std::vector<std::string> GetTexts(Reader& reader);
 
-// A status with the failure in it. Read from a worker it is one that a sandbox may have: a code and a text
-// that can be shown, whatever was sent. Nothing: there is none.
+// A status with the failure in it. Read from a worker it is one that a sandbox may have: a code and
+// a text that can be shown, whatever was sent. Nothing: there is none.
 void PutStatus(Writer& writer, const absl::Status& status);
 std::optional<absl::Status> GetStatus(Reader& reader);
 

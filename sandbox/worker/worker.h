@@ -1,5 +1,5 @@
-// A worker, from its first instruction on: takes its order, makes the guest's engine, confines itself, starts
-// the guest and serves the host.
+// A worker, from its first instruction on: takes its order, makes the guest's engine, confines
+// itself, starts the guest and serves the host.
 //
 //   int main(...) { ResetSignals(); return WorkerMain(namespaces); }
 #ifndef DUNEBOX_SANDBOX_WORKER_WORKER_H_

@@ -1,9 +1,19 @@
-// What a call into a sandbox costs, beside a system call that does nothing, in the same run.
+// What a call into a sandbox costs, in this process and in a worker's, beside a system call that does nothing and
+// round trips to another process, in the same run. What goes to another process is measured in real time: it
+// sleeps.
 #include <benchmark/benchmark.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -12,14 +22,78 @@
 namespace dunebox {
 namespace {
 
-Sandbox& TheSandbox() {
-  static const std::unique_ptr<Sandbox> sandbox = [] {
-    auto made = Sandbox::Create({});
-    if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
-    return *std::move(made);
-  }();
-  return *sandbox;
+std::unique_ptr<Sandbox> Make(Demand demand) {
+  auto made = Sandbox::Create({.demand = demand});
+  if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
+  return *std::move(made);
 }
+
+Sandbox& TheSandbox(Demand demand = Demand::kOneWall) {
+  static const std::unique_ptr<Sandbox> one = Make(Demand::kOneWall);
+  static const std::unique_ptr<Sandbox> two = Make(Demand::kTwoWalls);
+  return demand == Demand::kOneWall ? *one : *two;
+}
+
+// ---- other processes, that answer what they are asked at once -----------------------------------
+
+template <typename Serve>
+pid_t Fork(Serve serve) {
+  const pid_t child = fork();
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) serve();
+  }
+  return child;
+}
+void End(pid_t child) {
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+void PipeRoundTrip(benchmark::State& state) {
+  int there[2], back[2];
+  if (pipe(there) != 0 || pipe(back) != 0) abort();
+  const auto pass = [](int from, int to) {
+    char byte;
+    if (read(from, &byte, 1) != 1 || write(to, &byte, 1) != 1) _exit(1);
+  };
+  const pid_t child = Fork([&] { pass(there[0], back[1]); });
+  for (auto _ : state) {
+    char byte = 0;
+    if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) abort();
+  }
+  End(child);
+  for (const int fd : {there[0], there[1], back[0], back[1]}) close(fd);
+}
+BENCHMARK(PipeRoundTrip)->UseRealTime();
+
+// Each side sleeps until the number is its own.
+void FutexRoundTrip(benchmark::State& state) {
+  void* const page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  auto& word = *new (page) std::atomic<std::uint32_t>(0);
+  const auto wait_for = [&](std::uint32_t parity) {
+    for (std::uint32_t value; (value = word.load()) % 2 != parity;) {
+      syscall(SYS_futex, &word, FUTEX_WAIT, value, nullptr, nullptr, 0);
+    }
+  };
+  const auto pass = [&] {
+    ++word;
+    syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  };
+  const pid_t child = Fork([&] {
+    wait_for(1);
+    pass();
+  });
+  for (auto _ : state) {
+    pass();
+    wait_for(0);
+  }
+  End(child);
+  munmap(page, 4096);
+}
+BENCHMARK(FutexRoundTrip)->UseRealTime();
+
+// ---- calls --------------------------------------------------------------------------------------
 
 void SystemCall(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(syscall(SYS_getppid));
@@ -50,27 +124,40 @@ void CallWithDeadline(benchmark::State& state) {
 }
 BENCHMARK(CallWithDeadline);
 
-// With the call that it comes from.
-void CallAndCallback(benchmark::State& state) {
-  auto call_back = *TheSandbox().Function<int(int (*)(int), int)>("call_back");
-  const auto same = *TheSandbox().Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue(); });
-  for (auto _ : state) benchmark::DoNotOptimize(call_back(same, 1));
-}
-BENCHMARK(CallAndCallback);
-
-void CreateAndLoad(benchmark::State& state) {
+void EmptyCallWithTwoWalls(benchmark::State& state) {
+  auto nothing = *TheSandbox(Demand::kTwoWalls).Function<void()>("nothing");
   for (auto _ : state) {
-    auto made = Sandbox::Create({});
-    if (!made.ok() || !(*made)->Load(PLUGIN_CASES).ok()) abort();
+    if (!nothing().ok()) abort();
   }
 }
-BENCHMARK(CreateAndLoad)->Unit(benchmark::kMicrosecond);
+BENCHMARK(EmptyCallWithTwoWalls)->UseRealTime();
 
-std::unique_ptr<Sandbox> Template() {
+// With the call that it comes from.
+void CallAndCallback(benchmark::State& state, Demand demand) {
+  Sandbox& sandbox = TheSandbox(demand);
+  auto call_back = *sandbox.Function<int(int (*)(int), int)>("call_back");
+  const auto same = *sandbox.Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue(); });
+  for (auto _ : state) benchmark::DoNotOptimize(call_back(same, 1));
+}
+BENCHMARK_CAPTURE(CallAndCallback, one_wall, Demand::kOneWall);
+BENCHMARK_CAPTURE(CallAndCallback, two_walls, Demand::kTwoWalls)->UseRealTime();
+
+void CreateAndLoad(benchmark::State& state, Demand demand) {
+  for (auto _ : state) Make(demand);
+}
+BENCHMARK_CAPTURE(CreateAndLoad, one_wall, Demand::kOneWall)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(CreateAndLoad, two_walls, Demand::kTwoWalls)
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime();
+
+constexpr int kPages = 2048;
+
+// With so many pages of the plugin's own data, beside its libraries.
+std::unique_ptr<Sandbox> Template(int pages = kPages) {
   auto made = Sandbox::Create({});
   if (!made.ok() || !(*made)->Load(PLUGIN_STATE).ok()) abort();
   auto dirty = *(*made)->Function<void(int, int)>("dirty");
-  if (!dirty(2048, 1).ok() || !(*made)->Snapshot().ok()) abort();
+  if (!dirty(pages, 1).ok() || !(*made)->Snapshot().ok()) abort();
   return *std::move(made);
 }
 
@@ -111,7 +198,7 @@ BENCHMARK(CloneCallAndDestroy)->Unit(benchmark::kMicrosecond);
 
 void OpenSaved(benchmark::State& state) {
   const std::string path = "/tmp/dunebox-bench-" + std::to_string(getpid());
-  if (!Template()->Save(path).ok()) abort();
+  if (!Template(10)->Save(path).ok()) abort();
   for (auto _ : state) {
     if (!Sandbox::Open(path, {}).ok()) abort();
   }

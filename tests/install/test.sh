@@ -17,9 +17,15 @@ mv "$work/first" "$work/prefix"
 "$cmake" --build "$work/build"
 "$work/build/from_cpp"
 "$work/build/from_c"
+"$work/build/with_libdune"
 
 libraries=$(dirname "$(find "$work/prefix" -name libdunebox.so)")
 flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs dunebox)
 # shellcheck disable=SC2086  # words
 "$cc" -std=c99 -o "$work/by_pkg_config" "$consumer/main.c" $flags
 LD_LIBRARY_PATH=$libraries "$work/by_pkg_config"
+
+flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs dunebox-libdune)
+# shellcheck disable=SC2086  # words
+"$cxx" -std=c++20 -o "$work/libdune_by_pkg_config" "$consumer/libdune.cc" $flags
+"$work/libdune_by_pkg_config"

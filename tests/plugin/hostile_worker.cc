@@ -1,8 +1,11 @@
-// A worker whose plugin has broken out of the first wall: native code in its place, with all that the worker
-// has. A name that is looked up and begins with "attack." is what it tries; the "address" that comes back is an
-// errno, or kThrough when it got what it wanted. What kills it is seen by the host.
+// A worker whose plugin has broken out of the first wall: native code in its place, with all that
+// the worker has. A name that is looked up and begins with "attack." is what it tries; the
+// "address" that comes back is an errno, or kThrough when it got what it wanted. What kills it is
+// seen by the host.
 //
 // The linker puts FindSymbol of this file in front of Instance's (--wrap, see CMakeLists.txt).
+#include "tests/plugin/hostile_worker.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -28,7 +31,6 @@
 #include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/protocol.h"
 #include "sandbox/worker/worker.h"
-#include "tests/plugin/hostile_worker.h"
 
 namespace dunebox {
 namespace {
@@ -107,7 +109,8 @@ const std::map<std::string, Attack> kAttacks = {
     {"parents_memory", [] { return OpenBy2("/proc/1/mem", O_RDONLY); }},
     {"unlink", [] { return static_cast<long>(unlink("/etc/passwd")); }},
     {"execute", [] { return static_cast<long>(execl("/bin/true", "true", nullptr)); }},
-    {"execute_itself", [] { return syscall(SYS_execveat, AT_FDCWD, "/proc/self/exe", nullptr, nullptr, 0); }},
+    {"execute_itself",
+     [] { return syscall(SYS_execveat, AT_FDCWD, "/proc/self/exe", nullptr, nullptr, 0); }},
     {"fork", [] { return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }},
     {"vfork", [] { return syscall(SYS_vfork); }},
     {"socket", [] { return static_cast<long>(socket(AF_INET, SOCK_STREAM, 0)); }},
@@ -118,10 +121,14 @@ const std::map<std::string, Attack> kAttacks = {
     {"trace", [] { return static_cast<long>(ptrace(PTRACE_TRACEME, 0, nullptr, nullptr)); }},
     {"vm_write", [] { return syscall(SYS_process_vm_writev, 1, nullptr, 0, nullptr, 0, 0); }},
     {"map_code",
-     [] { return Result(mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)); }},
+     [] {
+       return Result(
+           mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+     }},
     {"protect_code",
      [] {
-       void* const page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+       void* const page =
+           mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
        return static_cast<long>(mprotect(page, 4096, PROT_READ | PROT_EXEC));
      }},
     {"memory_file", [] { return static_cast<long>(memfd_create("hostile", 0)); }},
@@ -151,9 +158,21 @@ const std::map<std::string, Attack> kAttacks = {
        for (;;) __asm__ volatile("");
        return 0l;
      }},
-    {"crash", [] { __builtin_trap(); return 0l; }},
-    {"write_to_null", [] { *static_cast<volatile int*>(nullptr) = 1; return 0l; }},
-    {"exit", [] { syscall(SYS_exit_group, 9); return 0l; }},
+    {"crash",
+     [] {
+       __builtin_trap();
+       return 0l;
+     }},
+    {"write_to_null",
+     [] {
+       *static_cast<volatile int*>(nullptr) = 1;
+       return 0l;
+     }},
+    {"exit",
+     [] {
+       syscall(SYS_exit_group, 9);
+       return 0l;
+     }},
 };
 
 }  // namespace

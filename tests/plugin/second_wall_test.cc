@@ -1,5 +1,6 @@
-// The second wall alone: native code runs in the worker (hostile_worker.cc), as if nothing were left of the
-// first. It reaches nothing that the policy does not give, and the host gets wrong answers at most.
+// The second wall alone: native code runs in the worker (hostile_worker.cc), as if nothing were
+// left of the first. It reaches nothing that the policy does not give, and the host gets wrong
+// answers at most.
 #include <errno.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -72,8 +73,8 @@ TEST_F(SecondWall, GivesAnError) {
     std::uint64_t error;
   };
   constexpr Row kRows[] = {
-      {"read", EACCES},       {"read_by_2", EACCES},   {"list", EACCES},
-      {"write_by_2", EACCES}, {"own_memory", EACCES},  {"read_through_root", EACCES},
+      {"read", EACCES},       {"read_by_2", EACCES},      {"list", EACCES},
+      {"write_by_2", EACCES}, {"own_memory", EACCES},     {"read_through_root", EACCES},
       {"memory", ENOMEM},     {"parents_memory", EACCES},
   };
   for (const Row& row : kRows) {
@@ -87,14 +88,17 @@ TEST_F(SecondWall, GivesAnError) {
 }
 
 TEST_F(SecondWall, EndsWhoAsksForMore) {
-  for (const char* const name :
-       {"write",      "unlink",          "execute",        "execute_itself",   "fork",
-        "vfork",      "socket",          "unix_socket",    "kill_all",         "kill_group", 
-        "signal_another", "trace",       "vm_write",       "map_code",         "protect_code",
-        "memory_file", "shrink_shared",  "punch_shared",   "io_uring",         "userfaultfd",
-        "bpf",        "keys",            "namespaces",     "mount",            "root",
-        "open_by_handle", "outlive_its_parent", "be_dumped", "raise_limits", "send_descriptors",
-        "console"}) {
+  for (const char* const name : {"write",          "unlink",         "execute",
+                                 "execute_itself", "fork",           "vfork",
+                                 "socket",         "unix_socket",    "kill_all",
+                                 "kill_group",     "signal_another", "trace",
+                                 "vm_write",       "map_code",       "protect_code",
+                                 "memory_file",    "shrink_shared",  "punch_shared",
+                                 "io_uring",       "userfaultfd",    "bpf",
+                                 "keys",           "namespaces",     "mount",
+                                 "root",           "open_by_handle", "outlive_its_parent",
+                                 "be_dumped",      "raise_limits",   "send_descriptors",
+                                 "console"}) {
     SCOPED_TRACE(name);
     const absl::StatusOr<std::uint64_t> result = Attack(name);
     ASSERT_FALSE(result.ok()) << *result;
@@ -147,8 +151,8 @@ TEST_F(SecondWall, LiesAreWrongAnswersAtMost) {
     const absl::StatusOr<internal::Block> block = guest_->Allocate(4096);
     ASSERT_TRUE(block.ok());
     (void)Attack(name);
-    const auto callback = std::make_shared<const internal::Callback>(
-        internal::Callback{.run = [](internal::CallbackFrame& frame) { frame.result.integer = 1; }});
+    const auto callback = std::make_shared<const internal::Callback>(internal::Callback{
+        .run = [](internal::CallbackFrame& frame) { frame.result.integer = 1; }});
     for (int i = 0; i < 300; ++i) {
       (void)Adds(*guest_);
       (void)guest_->AddCallback(callback);

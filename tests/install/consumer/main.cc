@@ -4,9 +4,9 @@
 
 #include "dunebox/sandbox.h"
 
-int main() {
+static int CallWith(dunebox::Demand demand) {
   absl::StatusOr<std::unique_ptr<dunebox::Sandbox>> sandbox =
-      dunebox::Sandbox::Create({.deadline = absl::Minutes(1)});
+      dunebox::Sandbox::Create({.demand = demand, .deadline = absl::Minutes(1)});
   if (!sandbox.ok()) {
     std::fprintf(stderr, "%s\n", std::string(sandbox.status().message()).c_str());
     return 1;
@@ -15,4 +15,8 @@ int main() {
   if (!labs.ok()) return 1;
   const auto result = (*labs)(-42);
   return result.ok() && result->UnverifiedValue() == 42 ? 0 : 1;
+}
+
+int main() {
+  return CallWith(dunebox::Demand::kOneWall) + CallWith(dunebox::Demand::kTwoWalls);
 }

@@ -1,0 +1,134 @@
+// Page tables as objects. Current() is the process's own address space, which every backend has; others are made
+// empty or cloned, and become the calling thread's by Activate (separate_tables). An address is valid in a table only
+// where Map, Protect or the process's own mappings made it so.
+//
+//   dune::PageTable& table = dune::PageTable::Current();
+//   absl::Status tracked = table.Track(heap, dune::Tracking::kDirty);
+//   absl::Status harvested = table.TestAndClearDirty(heap, [&](dune::Range written) { Scan(written); });
+//
+// Addresses are in bytes; ranges are of whole 4 KiB pages (2 MiB for PageSize::k2MiB), else kInvalidArgument.
+// Thread-safe; a change is seen by every thread that uses the table before the call returns (shoot-down), unless the
+// call says otherwise. Visitors must not change the table that they are called for.
+#ifndef DUNE_PAGE_TABLE_H_
+#define DUNE_PAGE_TABLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace dune {
+
+inline constexpr std::size_t kPageSize = 4096;
+inline constexpr std::size_t kLargePageSize = std::size_t{2} << 20;
+
+struct Range {
+  std::uintptr_t begin = 0;
+  std::size_t size = 0;
+
+  constexpr std::uintptr_t end() const { return begin + size; }
+  constexpr bool operator==(const Range&) const = default;
+};
+
+enum class Rights : std::uint8_t { kNone = 0, kRead = 1, kReadWrite = 3, kReadExecute = 5, kAll = 7 };
+
+// Who may use a mapping: ring 0 alone, or ring 3 as well.
+enum class Ring : std::uint8_t { kSupervisor, kUser };
+
+enum class PageSize : std::uint8_t { k4KiB, k2MiB };
+
+enum class Tracking : std::uint8_t { kDirty, kAccessed };
+
+// What a table says about one page, or about one large page.
+struct Mapping {
+  Range page;            // of kPageSize or kLargePageSize
+  std::uintptr_t memory = 0;  // the address of the same memory in Current()
+  Rights rights = Rights::kNone;
+  Ring ring = Ring::kSupervisor;
+  bool dirty = false;
+  bool accessed = false;
+  bool copy_on_write = false;
+};
+
+class PageTable {
+ public:
+  // The process's own address space. Lives as long as the process.
+  static PageTable& Current();
+
+  // An empty table, or with everything of Current()'s that ring 0 needs to go on running in it (`with_process`), for
+  // supervisor use only. kUnimplemented without separate_tables.
+  enum class Contents : std::uint8_t { kEmpty, kProcess };
+  static absl::StatusOr<PageTable> Create(Contents contents);
+
+  PageTable(PageTable&& other) noexcept;
+  PageTable& operator=(PageTable&& other) noexcept;
+  // Must not be active on any thread.
+  ~PageTable();
+
+  // The same mappings. kCopyOnWrite: memory that either may write is copied when one of them first does, from the frame
+  // pool; kShare: the same memory with the same rights.
+  enum class Sharing : std::uint8_t { kCopyOnWrite, kShare };
+  absl::StatusOr<PageTable> Clone(Sharing sharing) const;
+
+  // At `where`, the memory that lies at `memory` in Current(), which must stay mapped there as long as it is here.
+  // What was mapped at `where` before is replaced. kResourceExhausted: no frame for a table. Not for Current().
+  struct MapOptions {
+    Rights rights = Rights::kReadWrite;
+    Ring ring = Ring::kUser;
+    PageSize page_size = PageSize::k4KiB;
+  };
+  absl::Status Map(Range where, const void* memory, const MapOptions& options);
+  absl::Status Unmap(Range range);
+
+  // Changes the rights of what is mapped; in Current() they are a limit on top of those the process has given (mprotect),
+  // until they are given back with Rights::kAll, which is to happen before the program changes them by itself. kNotFound:
+  // nothing is mapped in a part of the range (in Current(): the process has nothing there), and nothing was changed.
+  // kResourceExhausted: no room for so many different rights; a part of the range may have the old ones.
+  absl::Status Protect(Range range, Rights rights);
+
+  // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts: what one maps there
+  // the other has mapped too. Not for Current().
+  absl::Status Share(Range range, PageTable& other);
+
+  // kNotFound where nothing is mapped.
+  absl::StatusOr<Mapping> Walk(std::uintptr_t address) const;
+  // Every mapped page of `range`, in order.
+  absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const;
+
+  // From now on it is known what is written to (or used) in `range`, whose pages begin clean. Costs what the backend
+  // costs: nothing in ring 0, a fault for the first write to each page in software. kNotFound: a part is not mapped.
+  absl::Status Track(Range range, Tracking tracking);
+  absl::Status Untrack(Range range, Tracking tracking);
+  // Calls `visitor` for the parts of `range` (tracked, else kFailedPrecondition) that were written to (used) since the
+  // last call, merged where neighbours, in order, and makes them clean. A write that happens meanwhile is told by this
+  // call or by the next. In a forked child the first call may tell of more than was written to. On an error everything
+  // counts as written; kFailedPrecondition also where memory was mapped anew in the range, and has to be tracked again.
+  absl::Status TestAndClearDirty(Range range, absl::FunctionRef<void(Range)> visitor);
+  absl::Status TestAndClearAccessed(Range range, absl::FunctionRef<void(Range)> visitor);
+
+  // The calling thread uses this table from now on. The table must hold what the thread goes on with: code, stack,
+  // data (Contents::kProcess does).
+  absl::Status Activate();
+
+  // For changes that the program made to entries by itself, with privileged instructions; the calls above flush by
+  // themselves. On every thread that uses the table.
+  void Flush(Range range);
+
+  // Of the table, for MOV CR3. 0 where tables are not the hardware's.
+  std::uint64_t root() const;
+
+  // The library's own: what serves this table; null for one that was moved from, and for Current() before Enter.
+  class Implementation;
+  Implementation* implementation() const;
+
+ private:
+  explicit PageTable(std::unique_ptr<Implementation> implementation);
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace dune
+
+#endif  // DUNE_PAGE_TABLE_H_

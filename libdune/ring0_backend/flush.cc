@@ -1,0 +1,90 @@
+#include "libdune/ring0_backend/flush.h"
+
+#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/raw_call.h"
+#include "libdune/ring0_backend/symbols.h"
+#include "libdune/x86/control.h"
+
+namespace dune::ring0 {
+
+bool IsInRing0() {
+  std::uint64_t selector = 0;
+  asm volatile("mov %%cs, %0" : "=r"(selector));
+  return (selector & 3) == 0;
+}
+
+VcpuState& State() {
+  std::uint32_t low = 0, high = 0;
+  asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(x86::msr::kKernelGsBase));
+  return *reinterpret_cast<VcpuState*>((std::uint64_t{high} << 32 | low) + DUNE_BLOCK_STATE_AT);
+}
+
+std::uint64_t UsedTable() {
+  std::uint64_t root = 0;
+  asm volatile("mov %%cr3, %0" : "=r"(root));
+  return root;
+}
+void UseTable(std::uint64_t root) {
+  State().process_cr3 = root;
+  asm volatile("mov %0, %%cr3" : : "r"(root) : "memory");
+}
+
+namespace {
+
+void ReloadTranslations() {
+  std::uint64_t root = 0;
+  asm volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(root) : : "memory");
+}
+
+}  // namespace
+
+void FlushRange(Range range) {
+  constexpr std::size_t kMostSingly = 32 * kPageSize;
+  if (range.size <= kMostSingly) {
+    for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
+      asm volatile("invlpg (%0)" : : "r"(page) : "memory");
+    }
+  } else {
+    ReloadTranslations();
+  }
+  if (vm.entered.load() <= 1) return;
+  *reinterpret_cast<volatile std::byte*>(vm.flush_page) = std::byte{1};
+  dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
+}
+
+bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_frame) {
+  int level = 0;
+  Entry* const entry = FindLeaf(root, address, &level);
+  if (entry == nullptr || level != 1) return false;
+  std::uint64_t word = entry->load(std::memory_order_acquire);
+  const std::uint64_t page = address & ~(kPage - 1);
+  if ((word & bits::kCopyOnWrite) == 0) {
+    // Another thread was faster; the processor may not have looked yet.
+    return (word & bits::kPresent) != 0 && (word & bits::kWritable) != 0;
+  }
+  const bool owned = (word & bits::kOwned) != 0;
+  std::uint64_t fresh = (word & ~bits::kCopyOnWrite) | bits::kWritable;
+  if (owned && ReferencesOf(word & bits::kFrame) == 1) {
+    entry->compare_exchange_strong(word, fresh);
+    FlushRange({page, kPage});
+    return true;
+  }
+  const std::uint64_t frame = TakeFrame();
+  if (frame == 0) {
+    *no_frame = true;
+    return false;
+  }
+  CopyBytes(reinterpret_cast<void*>(frame),
+            reinterpret_cast<const void*>(AddressOf(word & bits::kFrame)), kPage);
+  fresh = (fresh & ~bits::kFrame) | PhysicalOf(frame) | bits::kOwned;
+  KeepFrame(PhysicalOf(frame));
+  if (!entry->compare_exchange_strong(word, fresh)) {
+    DropFrame(PhysicalOf(frame));
+    return true;
+  }
+  FlushRange({page, kPage});
+  if (owned) DropFrame(word & bits::kFrame);
+  return true;
+}
+
+}  // namespace dune::ring0

@@ -1,0 +1,31 @@
+// What only ring 0 can do with page tables: choose one, forget translations, and copy a page that
+// is shared until it is written to. Usable by trap handlers: general registers only, no locks.
+//
+//   FlushRange({page, kPageSize});
+#ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_FLUSH_H_
+#define DUNEBOX_LIBDUNE_RING0_BACKEND_FLUSH_H_
+
+#include <cstdint>
+
+#include "dune/page_table.h"
+#include "libdune/ring0_backend/layout.h"
+
+namespace dune::ring0 {
+
+bool IsInRing0();
+// Of the calling thread, in the upper half.
+VcpuState& State();
+
+std::uint64_t UsedTable();
+void UseTable(std::uint64_t root);
+
+// Every vCPU forgets its translations of `range`.
+void FlushRange(Range range);
+
+// The page at `address` in the table becomes one that can be written to, if it is kCopyOnWrite.
+// False: it is not. Without a frame for the copy: false as well, and *no_frame.
+bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_frame);
+
+}  // namespace dune::ring0
+
+#endif  // DUNEBOX_LIBDUNE_RING0_BACKEND_FLUSH_H_

@@ -1,0 +1,42 @@
+// What the kernel says of an address of this process: /proc/self/maps, read without an allocation.
+//
+//   Area area;
+//   if (maps.Find(address, &area) && (area.rights & Area::kWrite)) ...
+#ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_MEMORY_MAPS_H_
+#define DUNEBOX_LIBDUNE_RING0_BACKEND_MEMORY_MAPS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dune::ring0 {
+
+struct Area {
+  static constexpr unsigned kRead = 1, kWrite = 2, kExecute = 4;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  unsigned rights = 0;
+  bool of_file = false;  // its end may lie before the mapping's
+};
+
+// One line of the file, without its end. False: not such a line.
+bool ParseMapsLine(const char* line, std::size_t size, Area* area);
+
+class MemoryMaps {
+ public:
+  // `proc` is a descriptor of /proc, which stays open: a program that changes its root can still be
+  // served.
+  explicit constexpr MemoryMaps(int proc = -1) : proc_(proc) {}
+  // False: nothing is mapped at `address`.
+  bool Find(std::uint64_t address, Area* area) const {
+    return FindFrom(address, area) && area->begin <= address;
+  }
+  // The first area that ends behind `address`.
+  bool FindFrom(std::uint64_t address, Area* area) const;
+
+ private:
+  int proc_;
+};
+
+}  // namespace dune::ring0
+
+#endif  // DUNEBOX_LIBDUNE_RING0_BACKEND_MEMORY_MAPS_H_

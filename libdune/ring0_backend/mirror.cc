@@ -1,0 +1,186 @@
+#include "libdune/ring0_backend/mirror.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/raw_call.h"
+#include "libdune/ring0_backend/symbols.h"
+#include "libdune/x86/control.h"
+#include "libdune/x86/descriptor.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+namespace dune::ring0 {
+namespace {
+
+// What stays in an entry whose page is looked up again.
+constexpr std::uint64_t kKept =
+    bits::kLimit | bits::kTracked | bits::kPinned | bits::kAccessed | bits::kDirty;
+
+unsigned LimitOf(std::uint64_t word) {
+  if ((word & bits::kLimited) == 0) return Area::kRead | Area::kWrite | Area::kExecute;
+  return ((word & bits::kMayRead) != 0 ? Area::kRead : 0) |
+         ((word & bits::kMayWrite) != 0 ? Area::kWrite : 0) |
+         ((word & bits::kMayExecute) != 0 ? Area::kExecute : 0);
+}
+
+// The leaf for a page of `rights`, whose entry is `old`.
+std::uint64_t LeafFor(std::uint64_t physical, unsigned rights, std::uint64_t old) {
+  const std::uint64_t kept = old & kKept;
+  if (rights == 0) return kept;
+  return WithRights(kept | physical | bits::kKnown |
+                    ((rights & Area::kWrite) != 0 ? bits::kGivenWrite : 0) |
+                    ((rights & Area::kExecute) != 0 ? bits::kGivenExecute : 0));
+}
+
+unsigned NeededFor(std::uint64_t error_code) {
+  if ((error_code & x86::page_fault::kWrite) != 0) return Area::kWrite;
+  if ((error_code & x86::page_fault::kInstruction) != 0) return Area::kExecute;
+  return Area::kRead;
+}
+
+// On x86 what can be written or executed can be read.
+bool Allows(unsigned rights, unsigned needed) {
+  return needed == Area::kRead ? rights != 0 : (rights & needed) != 0;
+}
+
+// Entries of the area's part of the 2 MiB around `address`.
+bool FillSpan(const Area& area, std::uint64_t address) {
+  const std::uint64_t span = address & ~(x86::EntrySpan(2) - 1);
+  const std::uint64_t begin = std::max(area.begin, span);
+  const std::uint64_t end = std::min(area.end, span + x86::EntrySpan(2));
+  if (!AddGranule(address)) return false;
+  for (std::uint64_t page = begin; page < end; page += kPage) {
+    Entry* const entry = MakeEntry(vm.root, page, 1);
+    if (entry == nullptr) return false;
+    std::uint64_t old = entry->load(std::memory_order_relaxed);
+    while (!entry->compare_exchange_weak(old, LeafFor(PhysicalOf(page), area.rights, old))) {
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Filled Fill(std::uint64_t address, std::uint64_t error_code) {
+  if (address >= kAddressesEnd) return Filled::kNotMapped;
+  const std::uint64_t page = address & ~(kPage - 1);
+  const unsigned needed = NeededFor(error_code);
+  const LoopLock::Holder holder(vm.lock);
+  Area area;
+  if (!vm.maps.Find(address, &area)) return Filled::kNotMapped;
+  if (!Allows(area.rights, needed)) return Filled::kForbidden;
+  if (Entry* const entry = FindEntry(vm.root, page, 1); entry != nullptr) {
+    if (!Allows(LimitOf(entry->load()) & area.rights, needed)) return Filled::kLimited;
+  }
+  if (area.of_file && RawCall(SYS_madvise, page, kPage, MADV_POPULATE_READ) == -EFAULT) {
+    return Filled::kNoBacking;
+  }
+  return FillSpan(area, address) ? Filled::kYes : Filled::kNoRoom;
+}
+
+void ShowIn(std::uint64_t root, std::uint64_t address) {
+  if (root == vm.root) return;
+  const Entry* const known = FindEntry(vm.root, address, 1);
+  Entry* const entry = FindEntry(root, address, 1);
+  if (known == nullptr || entry == nullptr || known == entry) return;
+  const std::uint64_t word = known->load();
+  std::uint64_t old = entry->load();
+  if ((old & bits::kKnown) == 0) entry->compare_exchange_strong(old, word & ~bits::kTracked);
+}
+
+void Forget(std::uint64_t begin, std::uint64_t size) {
+  if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;  // the kernel refuses it
+  ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t, Entry& entry, int) {
+    if ((entry.load(std::memory_order_relaxed) & bits::kPinned) != 0) return;
+    if ((entry.exchange(0) & bits::kTracked) != 0) vm.tracking_lost.fetch_add(1);
+  });
+}
+
+void Drop(std::uint64_t begin, std::uint64_t size) {
+  if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;
+  ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t, Entry& entry, int) {
+    std::uint64_t word = entry.load(std::memory_order_relaxed);
+    while ((word & bits::kPinned) == 0 && !entry.compare_exchange_weak(word, word & kKept)) {
+    }
+  });
+}
+
+namespace {
+
+// A page of the upper half, or a pinned one of the lower.
+bool Pin(std::uint64_t where, std::uint64_t memory, std::uint64_t flags) {
+  if (!AddGranule(memory)) return false;
+  Entry* const entry = MakeEntry(vm.root, where, 1);
+  if (entry == nullptr) return false;
+  entry->store(PhysicalOf(memory) | bits::kPresent | bits::kPinned | bits::kAccessed |
+               bits::kDirty | flags);
+  return true;
+}
+
+std::uint64_t Address(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
+
+void WriteIdt() {
+  auto* const idt = reinterpret_cast<x86::GateDescriptor*>(vm.shared_page);
+  const std::uint64_t vectors =
+      DUNE_ALIAS_BASE + (Address(dune_ring0_vectors) - Address(dune_ring0_text));
+  for (unsigned vector = 0; vector < 32; ++vector) {
+    const auto name = static_cast<x86::Vector>(vector);
+    const bool own_stack = name == x86::Vector::kDebug || name == x86::Vector::kNonMaskable ||
+                           name == x86::Vector::kDoubleFault || name == x86::Vector::kMachineCheck;
+    const bool for_user = name == x86::Vector::kBreakpoint || name == x86::Vector::kOverflow;
+    idt[vector] = x86::GateDescriptor::Interrupt(vectors + vector * 16, DUNE_RING0_CODE,
+                                                 own_stack ? 1 : 2, for_user ? 3 : 0);
+  }
+}
+
+}  // namespace
+
+bool MakeMirror() {
+  for (std::uint64_t at = vm.pool; at < vm.pool + vm.pool_bytes; at += kGranuleBytes) {
+    if (!AddGranule(at)) return false;
+  }
+  if (!AddGranule(vm.pool + vm.pool_bytes - kPage)) return false;
+  const std::uint64_t root = TakeFrame();
+  if (root == 0) return false;
+  vm.root = PhysicalOf(root);
+  for (std::uint64_t offset = 0; offset < DUNE_ALIAS_SHARED_OFFSET &&
+                                 Address(dune_ring0_text) + offset < Address(dune_ring0_text_end);
+       offset += kPage) {
+    if (!Pin(DUNE_ALIAS_BASE + offset, Address(dune_ring0_text) + offset, 0)) return false;
+  }
+  WriteIdt();
+  vm.shared = reinterpret_cast<SharedState*>(vm.shared_page + DUNE_SHARED_HANDLED);
+  return Pin(DUNE_ALIAS_BASE + DUNE_ALIAS_SHARED_OFFSET, Address(vm.shared_page),
+             bits::kWritable | bits::kNoExecute);
+}
+
+bool ShowBlock(Thread* thread) {
+  const std::uint64_t block = Address(thread->block());
+  for (std::uint64_t offset = 0; offset < DUNE_BLOCK_IST2_TOP; offset += kPage) {
+    if (!Pin(AliasOfBlock(thread->index) + offset, block + offset,
+             bits::kWritable | bits::kNoExecute)) {
+      return false;
+    }
+  }
+  const std::uint64_t handlers = block + kHandlerStackAt;
+  for (std::uint64_t offset = 0; offset < kHandlerStackBytes; offset += kPage) {
+    if (!Pin(handlers + offset, handlers + offset, bits::kWritable | bits::kNoExecute)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::uint64_t SyscallEntryOffset() {
+  return Address(dune_ring0_syscall) - Address(dune_ring0_text);
+}
+
+std::uint64_t DispatchAddress() { return reinterpret_cast<std::uint64_t>(&dune_dispatch_trap); }
+
+}  // namespace dune::ring0

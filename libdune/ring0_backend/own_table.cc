@@ -1,0 +1,384 @@
+#include "libdune/ring0_backend/own_table.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "libdune/ring0_backend/flush.h"
+
+namespace dune::ring0 {
+namespace {
+
+constexpr unsigned kLowerHalf = x86::kEntriesPerTable / 2;
+constexpr std::uint64_t kLowerEnd = std::uint64_t{1} << 47;
+
+absl::Status NoFrame() {
+  return absl::ResourceExhaustedError("EnterOptions::frame_pool has no frame left");
+}
+absl::Status NotInRing0() {
+  return absl::FailedPreconditionError("this thread is not in ring 0; see dune::Enter");
+}
+absl::Status NothingAt(std::uintptr_t address) {
+  return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
+}
+
+bool LeadsToTable(std::uint64_t word) {
+  return (word & bits::kPresent) != 0 && (word & bits::kLarge) == 0;
+}
+
+// An entry that is mapped has kKnown, present or not: rights may be none.
+std::uint64_t LeafWith(std::uint64_t word, Rights rights) {
+  const auto granted = static_cast<unsigned>(rights);
+  word &= ~(bits::kPresent | bits::kWritable | bits::kNoExecute | bits::kCopyOnWrite);
+  if (granted == 0) return word;
+  return word | bits::kPresent | ((granted & 2) != 0 ? bits::kWritable : 0) |
+         ((granted & 4) != 0 ? 0 : bits::kNoExecute);
+}
+
+void GiveBack(std::uint64_t word) {
+  if ((word & bits::kOwned) != 0) DropFrame(word & bits::kFrame);
+}
+
+// A table and what is below it that is nobody else's.
+void Free(std::uint64_t physical, int level) {
+  Entry* const table = TableAt(physical);
+  const unsigned count = level == 4 ? kLowerHalf : x86::kEntriesPerTable;
+  for (unsigned index = 0; index < count; ++index) {
+    const std::uint64_t word = table[index].load();
+    if (level == 1 || (word & bits::kLarge) != 0) {
+      GiveBack(word);
+    } else if (LeadsToTable(word) && (word & (bits::kForeign | bits::kShared)) == 0) {
+      Free(word & bits::kFrame, level - 1);
+    }
+  }
+  GiveFrame(AddressOf(physical));
+}
+
+Mapping MappingOf(std::uintptr_t page, std::uint64_t word, int level) {
+  const bool present = (word & bits::kPresent) != 0;
+  const bool copied = (word & bits::kCopyOnWrite) != 0;
+  const bool write = (word & bits::kWritable) != 0 || copied;
+  return {.page = {page, level == 2 ? kLargePageSize : kPageSize},
+          .memory =
+              AddressOf(word & bits::kFrame & ~std::uint64_t{level == 2 ? kLargePageSize - 1 : 0}),
+          .rights = !present ? Rights::kNone
+                             : static_cast<Rights>(1 | (write ? 2 : 0) |
+                                                   ((word & bits::kNoExecute) == 0 ? 4 : 0)),
+          .ring = (word & bits::kUser) != 0 ? Ring::kUser : Ring::kSupervisor,
+          .dirty = (word & bits::kDirty) != 0,
+          .accessed = (word & bits::kAccessed) != 0,
+          .copy_on_write = copied};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents contents) {
+  if (!IsInRing0()) return NotInRing0();
+  const std::uint64_t frame = TakeFrame();
+  if (frame == 0) return NoFrame();
+  std::unique_ptr<OwnTable> table(new OwnTable(PhysicalOf(frame)));
+  Entry* const to = TableAt(table->root_);
+  Entry* const from = TableAt(vm.root);
+  for (unsigned index = kLowerHalf; index < x86::kEntriesPerTable; ++index) {
+    to[index].store(from[index].load());
+  }
+  if (contents == PageTable::Contents::kEmpty) return table;
+  // Every part of the process has a table from here on, so what comes later is there as well.
+  for (unsigned index = 0; index < kLowerHalf; ++index) {
+    if (MakeEntry(vm.root, index * x86::EntrySpan(4), 3) == nullptr) return NoFrame();
+    to[index].store(from[index].load() | bits::kForeign);
+  }
+  return table;
+}
+
+OwnTable::~OwnTable() { Free(root_, 4); }
+
+absl::Status OwnTable::CheckLower(Range range) const {
+  if (range.end() > kLowerEnd) {
+    return absl::InvalidArgumentError("the upper half of the addresses is every table's");
+  }
+  return absl::OkStatus();
+}
+
+// As MakeEntry; another table's tables are copied on the way, but for shared ones.
+Entry* OwnTable::OwnEntry(std::uintptr_t address, int level) {
+  Entry* table = TableAt(root_);
+  for (int at = 4; at > level; --at) {
+    Entry& entry = table[x86::TableIndex(address, at)];
+    std::uint64_t word = entry.load();
+    if ((word & bits::kLarge) != 0) return nullptr;
+    if (!LeadsToTable(word) || (word & bits::kForeign) != 0) {
+      const std::uint64_t frame = TakeFrame();
+      if (frame == 0) return nullptr;
+      const std::uint64_t fresh =
+          PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
+      if (LeadsToTable(word)) {
+        Entry* const from = TableAt(word);
+        Entry* const to = TableAt(fresh);
+        for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
+          const std::uint64_t below = from[index].load();
+          const bool leads = at > 2 && LeadsToTable(below);
+          to[index].store(leads ? below | bits::kForeign : below & ~bits::kTracked);
+        }
+      }
+      entry.store(fresh);
+      word = fresh;
+    }
+    table = TableAt(word);
+  }
+  return &table[x86::TableIndex(address, level)];
+}
+
+absl::Status OwnTable::Map(Range where, std::uintptr_t memory,
+                           const PageTable::MapOptions& options) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(where); !lower.ok()) return lower;
+  const int level = options.page_size == PageSize::k2MiB ? 2 : 1;
+  const std::size_t unit = level == 2 ? kLargePageSize : kPageSize;
+  const std::lock_guard lock(mutex_);
+  for (std::size_t at = 0; at < where.size; at += unit) {
+    Area area;
+    if (!vm.maps.Find(memory + at, &area) || area.end < memory + at + unit || area.rights == 0) {
+      return NothingAt(memory + at);
+    }
+    // Used once, it has guest-physical memory.
+    static_cast<void>(*reinterpret_cast<volatile const char*>(memory + at));
+    Entry* const entry = OwnEntry(where.begin + at, level);
+    if (entry == nullptr) return NoFrame();
+    const std::uint64_t word =
+        LeafWith(PhysicalOf(memory + at) | bits::kKnown | (level == 2 ? bits::kLarge : 0) |
+                     (options.ring == Ring::kUser ? bits::kUser : 0),
+                 options.rights);
+    const std::uint64_t old = entry->exchange(word);
+    if (level == 2 && LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
+      FlushRange(where);
+      Free(old & bits::kFrame, 1);
+    } else {
+      GiveBack(old);
+    }
+  }
+  FlushRange(where);
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::MapFresh(Range where, Rights rights) {
+  const std::lock_guard lock(mutex_);
+  for (std::uintptr_t page = where.begin; page < where.end(); page += kPageSize) {
+    Entry* const entry = OwnEntry(page, 1);
+    if (entry == nullptr) return NoFrame();
+    const std::uint64_t old = entry->load();
+    if ((old & bits::kKnown) != 0) {
+      return absl::AlreadyExistsError(absl::StrCat("0x", absl::Hex(page), " is mapped already"));
+    }
+    const std::uint64_t frame = TakeFrame();
+    if (frame == 0) return NoFrame();
+    KeepFrame(PhysicalOf(frame));
+    entry->store(LeafWith(PhysicalOf(frame) | bits::kKnown | bits::kOwned | bits::kUser, rights));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::Unmap(Range range) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  const std::lock_guard lock(mutex_);
+  std::vector<std::uint64_t> gone;
+  for (std::uintptr_t page = range.begin; page < range.end();) {
+    int level = 0;
+    const Entry* const found = FindLeaf(root_, page, &level);
+    const std::size_t span = x86::EntrySpan(level);
+    const std::uintptr_t next = (page & ~(span - 1)) + span;
+    if (found != nullptr && (found->load() & bits::kKnown) != 0) {
+      if (level > 1 && ((page & (span - 1)) != 0 || next > range.end())) {
+        return absl::InvalidArgumentError("a part of a large page");
+      }
+      Entry* const entry = OwnEntry(page, level);
+      if (entry == nullptr) return NoFrame();
+      gone.push_back(entry->exchange(0));
+    }
+    page = next;
+  }
+  FlushRange(range);
+  for (const std::uint64_t word : gone) GiveBack(word);
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::Protect(Range range, Rights rights) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  const std::lock_guard lock(mutex_);
+  for (std::uintptr_t page = range.begin; page < range.end();) {
+    int level = 0;
+    const Entry* const found = FindLeaf(root_, page, &level);
+    if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
+    const std::size_t span = x86::EntrySpan(level);
+    if (level > 1 && ((page & (span - 1)) != 0 || page + span > range.end())) {
+      return absl::InvalidArgumentError("a part of a large page");
+    }
+    Entry* const entry = OwnEntry(page, level);
+    if (entry == nullptr) return NoFrame();
+    std::uint64_t old = entry->load(), fresh = 0;
+    do {
+      fresh = LeafWith(old, rights);
+      // What is shared with another table stays so until it is written to.
+      const bool shared = (old & bits::kCopyOnWrite) != 0 ||
+                          ((old & bits::kOwned) != 0 && ReferencesOf(old & bits::kFrame) > 1);
+      if (shared && (fresh & bits::kWritable) != 0) {
+        fresh = (fresh & ~bits::kWritable) | bits::kCopyOnWrite;
+      }
+    } while (!entry->compare_exchange_weak(old, fresh));
+    page += span;
+  }
+  FlushRange(range);
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::Share(Range range, Implementation& other) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  const std::lock_guard lock(mutex_);
+  for (std::uintptr_t at = range.begin; at < range.end(); at += x86::EntrySpan(3)) {
+    Entry* const entry = OwnEntry(at, 3);
+    if (entry == nullptr || MakeEntry(other.root(), at, 2) == nullptr) return NoFrame();
+    const std::uint64_t theirs = FindEntry(other.root(), at, 3)->load();
+    const std::uint64_t old = entry->exchange(theirs | bits::kShared);
+    if (LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
+      FlushRange(range);
+      Free(old & bits::kFrame, 2);
+    }
+  }
+  FlushRange(range);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<PageTable::Implementation>> OwnTable::Clone(
+    PageTable::Sharing sharing) const {
+  absl::StatusOr<std::unique_ptr<OwnTable>> clone = Create(PageTable::Contents::kEmpty);
+  if (!clone.ok()) return clone.status();
+  const std::lock_guard lock(mutex_);
+  Entry* const from = TableAt(root_);
+  absl::Status status;
+  for (unsigned index = 0; index < kLowerHalf; ++index) {
+    const std::uint64_t word = from[index].load();
+    if ((word & bits::kForeign) != 0) {
+      TableAt((*clone)->root_)[index].store(word);
+      continue;
+    }
+    if (!LeadsToTable(word)) continue;
+    const std::uint64_t begin = index * x86::EntrySpan(4);
+    ForEachEntry(
+        root_, begin, begin + x86::EntrySpan(4), [&](std::uint64_t page, Entry& entry, int level) {
+          std::uint64_t leaf = entry.load();
+          if ((leaf & bits::kKnown) == 0 || !status.ok()) return;
+          if (sharing == PageTable::Sharing::kCopyOnWrite && (leaf & bits::kWritable) != 0) {
+            if (level == 2) {
+              status = absl::UnimplementedError("large pages are not copied on write");
+              return;
+            }
+            std::uint64_t shared = 0;
+            do {
+              shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;
+            } while (!entry.compare_exchange_weak(leaf, shared));
+            leaf = shared;
+          }
+          Entry* const to = (*clone)->OwnEntry(page, level);
+          if (to == nullptr) {
+            status = NoFrame();
+            return;
+          }
+          if ((leaf & bits::kOwned) != 0) KeepFrame(leaf & bits::kFrame);
+          to->store(leaf);
+        });
+  }
+  FlushRange({0, kLowerEnd});
+  if (!status.ok()) return status;
+  if (sharing == PageTable::Sharing::kCopyOnWrite) {
+    std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
+  }
+  return *std::move(clone);
+}
+
+absl::StatusOr<Mapping> OwnTable::Walk(std::uintptr_t address) const {
+  int level = 0;
+  const Entry* const entry = address < kLowerEnd ? FindLeaf(root_, address, &level) : nullptr;
+  if (entry == nullptr || (entry->load() & bits::kKnown) == 0) return NothingAt(address);
+  return MappingOf(address & ~(x86::EntrySpan(level) - 1), entry->load(), level);
+}
+
+absl::Status OwnTable::Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const {
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  ForEachEntry(root_, range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
+    const std::uint64_t word = entry.load();
+    if ((word & bits::kKnown) != 0) visitor(MappingOf(page, word, level));
+  });
+  return absl::OkStatus();
+}
+
+namespace {
+std::uint64_t BitOf(Tracking tracking) {
+  return tracking == Tracking::kDirty ? bits::kDirty : bits::kAccessed;
+}
+std::uint64_t TrackBitOf(Tracking tracking) {
+  return tracking == Tracking::kDirty ? bits::kTrackDirty : bits::kTrackAccessed;
+}
+}  // namespace
+
+absl::Status OwnTable::Track(Range range, Tracking tracking) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  for (std::uintptr_t page = range.begin; page < range.end();) {
+    int level = 0;
+    const Entry* const found = FindLeaf(root_, page, &level);
+    if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
+    Entry* const entry = OwnEntry(page, level);
+    if (entry == nullptr) return NoFrame();
+    entry->fetch_or(TrackBitOf(tracking));
+    entry->fetch_and(~BitOf(tracking));
+    page = (page & ~(x86::EntrySpan(level) - 1)) + x86::EntrySpan(level);
+  }
+  FlushRange(range);
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::Untrack(Range range, Tracking tracking) {
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  ForEachEntry(root_, range.begin, range.end(),
+               [&](std::uint64_t, Entry& entry, int) { entry.fetch_and(~TrackBitOf(tracking)); });
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
+                                    absl::FunctionRef<void(Range)> visitor) {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  std::vector<Range> found;
+  std::size_t tracked = 0;
+  ForEachEntry(root_, range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
+    if ((entry.load() & TrackBitOf(tracking)) == 0) return;
+    const std::size_t size = x86::EntrySpan(level);
+    tracked += size;
+    if ((entry.fetch_and(~BitOf(tracking)) & BitOf(tracking)) == 0) return;
+    if (!found.empty() && found.back().end() == page) {
+      found.back().size += size;
+    } else {
+      found.push_back({page, size});
+    }
+  });
+  if (tracked < range.size) {
+    return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
+  }
+  if (!found.empty()) FlushRange(range);
+  for (const Range one : found) visitor(one);
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::Activate() {
+  if (!IsInRing0()) return NotInRing0();
+  UseTable(root_);
+  return absl::OkStatus();
+}
+
+void OwnTable::Flush(Range range) {
+  if (IsInRing0()) FlushRange(range);
+}
+
+}  // namespace dune::ring0

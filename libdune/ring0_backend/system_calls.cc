@@ -1,0 +1,65 @@
+// What a SYSCALL in ring 0 becomes: one of our own calls (own_calls.inc), or the kernel's with the
+// same arguments.
+#include <cerrno>
+
+#include "libdune/ring0_backend/raw_call.h"
+#include "libdune/ring0_backend/run_loop.h"
+#include "libdune/ring0_backend/symbols.h"
+
+namespace dune::ring0 {
+namespace {
+
+// asm/prctl.h [linux]
+constexpr std::uint64_t kSetGs = 0x1001, kSetFs = 0x1002, kGetFs = 0x1003, kGetGs = 0x1004;
+
+std::int64_t ArchPrctl(Thread* thread, const SystemCall& call) {
+  const std::uint64_t option = call.arguments[0], value = call.arguments[1];
+  if (option < kSetGs || option > kGetGs) return HostCall(thread, call);
+  kvm_sregs& registers = thread->system_registers;
+  if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &registers) < 0) return -EINVAL;
+  kvm_segment& segment = option == kSetFs || option == kGetFs ? registers.fs : registers.gs;
+  if (option == kGetFs || option == kGetGs) {
+    const std::uint64_t base = segment.base;
+    return WriteProgram(value, &base, sizeof(base)) ? 0 : -EFAULT;
+  }
+  if (value >= kAddressesEnd) return -EPERM;
+  segment.base = value;
+  return RawCall(SYS_ioctl, thread->vcpu, KVM_SET_SREGS, &registers);
+}
+
+std::int64_t Exit(Thread* thread, const SystemCall& call) {
+  ExitThread(thread, static_cast<int>(call.arguments[0]));
+}
+
+std::int64_t ReturnFromSignal(Thread* thread, const SystemCall&) { return SignalReturn(thread); }
+
+using OwnCall = std::int64_t (*)(Thread*, const SystemCall&);
+constexpr std::uint64_t kNumbers = 512;
+struct OwnCalls {
+  OwnCall by_number[kNumbers] = {};
+};
+constexpr OwnCalls MakeOwnCalls() {
+  OwnCalls calls;
+#define OWN_CALL(name, function) calls.by_number[SYS_##name] = function;
+#include "libdune/ring0_backend/own_calls.inc"
+  return calls;
+}
+constinit const OwnCalls kOwnCalls = MakeOwnCalls();
+
+}  // namespace
+
+std::int64_t HostCall(Thread* thread, const SystemCall& call) {
+  static_assert(sizeof(SystemCall) == 7 * sizeof(std::uint64_t));
+  return dune_host_call(thread, &call.number);
+}
+
+std::int64_t Serve(Thread* thread, const SystemCall& call) {
+  if (call.number < kNumbers) {
+    if (const OwnCall own = kOwnCalls.by_number[call.number]; own != nullptr) {
+      return own(thread, call);
+    }
+  }
+  return HostCall(thread, call);
+}
+
+}  // namespace dune::ring0

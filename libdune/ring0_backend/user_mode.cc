@@ -1,0 +1,168 @@
+#include "libdune/ring0_backend/user_mode.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/flush.h"
+#include "libdune/ring0_backend/raw_call.h"
+#include "libdune/ring0_backend/symbols.h"
+#include "libdune/x86/control.h"
+
+namespace dune::ring0 {
+namespace {
+
+namespace abi = dunebox::abi;
+
+// IRETQ to another address would fault in ring 0. [intel/vol2 IRET]
+constexpr std::uint64_t kUserEnd = std::uint64_t{1} << 47;
+
+// What XRSTOR would refuse is made what it takes; a fresh area becomes the initial state.
+void MakeRestorable(std::array<std::byte, 4096>& area) {
+  std::uint16_t control = 0;
+  std::uint32_t mxcsr = 0;
+  abi::ExtendedHeader header{};
+  std::memcpy(&control, area.data(), sizeof(control));
+  std::memcpy(&mxcsr, area.data() + abi::kMxcsrOffset, sizeof(mxcsr));
+  std::memcpy(&header.present, area.data() + abi::kHeaderOffset, sizeof(header.present));
+  header.present &= vm.xcr0;
+  if (header.present == 0) mxcsr = abi::kInitialMxcsr;
+  mxcsr &= abi::kMxcsrMask;
+  std::memcpy(area.data() + abi::kMxcsrOffset, &mxcsr, sizeof(mxcsr));
+  std::memcpy(area.data() + abi::kHeaderOffset, &header, sizeof(header));
+}
+
+void StoreRegisters(const UserContext& context, TrapFrame& frame) {
+  using namespace x86::rflags;
+  constexpr std::uint64_t kTaken =
+      kCarry | kParity | kAdjust | kZero | kSign | kOverflow | kDirection | kTrap | kAlignmentCheck;
+  frame = {.r15 = context.r15,
+           .r14 = context.r14,
+           .r13 = context.r13,
+           .r12 = context.r12,
+           .r11 = context.r11,
+           .r10 = context.r10,
+           .r9 = context.r9,
+           .r8 = context.r8,
+           .rdi = context.rdi,
+           .rsi = context.rsi,
+           .rbp = context.rbp,
+           .rbx = context.rbx,
+           .rdx = context.rdx,
+           .rcx = context.rcx,
+           .rax = context.rax,
+           .vector = 0,
+           .error = 0,
+           .rip = context.rip,
+           .cs = DUNE_RING3_CODE,
+           .rflags = (context.rflags & kTaken) | kReserved1 | kInterrupt,
+           .rsp = context.rsp,
+           .ss = DUNE_RING3_DATA};
+}
+
+void LoadRegisters(const TrapFrame& frame, UserContext& context) {
+  context.r15 = frame.r15, context.r14 = frame.r14, context.r13 = frame.r13;
+  context.r12 = frame.r12, context.r11 = frame.r11, context.r10 = frame.r10;
+  context.r9 = frame.r9, context.r8 = frame.r8, context.rdi = frame.rdi;
+  context.rsi = frame.rsi, context.rbp = frame.rbp, context.rbx = frame.rbx;
+  context.rdx = frame.rdx, context.rcx = frame.rcx, context.rax = frame.rax;
+  context.rip = frame.rip, context.rflags = frame.rflags, context.rsp = frame.rsp;
+}
+
+Stop StopFor(const TrapFrame& frame, std::uint64_t address) {
+  if (frame.vector == DUNE_VECTOR_SYSCALL) return {.reason = StopReason::kSystemCall};
+  if (frame.vector == DUNE_VECTOR_STOPPED) return {.reason = StopReason::kInterrupted};
+  return {.reason = StopReason::kFault,
+          .vector = static_cast<std::uint8_t>(frame.vector),
+          .error = frame.error,
+          .address = frame.vector == DUNE_VECTOR_PAGE_FAULT ? address : 0};
+}
+
+// Of ring 3's own pages: a supervisor page stays forbidden, writable or not.
+bool IsUserPage(std::uint64_t root, std::uint64_t address) {
+  int level = 0;
+  const Entry* const entry = address < kUserEnd ? FindLeaf(root, address, &level) : nullptr;
+  return entry != nullptr && (entry->load() & bits::kUser) != 0;
+}
+
+std::uint64_t EnterAddress() {
+  return DUNE_ALIAS_BASE + static_cast<std::uint64_t>(dune_ring0_enter_user - dune_ring0_text);
+}
+
+}  // namespace
+
+absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
+                                const RunOptions& options) {
+  if (!IsInRing0()) return absl::FailedPreconditionError("this thread is not in ring 0");
+  if (options.time != absl::InfiniteDuration()) {
+    return absl::UnimplementedError(
+        "ring 0 has no timer: use one of the kernel's, which interrupts");
+  }
+  if (context.rip >= kUserEnd || context.fs_base >= kUserEnd || context.gs_base >= kUserEnd) {
+    return absl::InvalidArgumentError("RIP or a base is no address of ring 3's");
+  }
+  for (;;) {
+    VcpuState& state = State();
+    MakeRestorable(context.extended);
+    const std::uint64_t frame = state.self + DUNE_BLOCK_USER_FRAME;
+    StoreRegisters(context, *reinterpret_cast<TrapFrame*>(frame));
+    state.user_fs_base = context.fs_base;
+    state.user_gs_base = context.gs_base;
+    dune_run_user(frame, root, context.extended.data(), vm.xcr0, state.self, EnterAddress());
+    context.fs_base = state.user_fs_base;
+    context.gs_base = state.user_gs_base;
+    const TrapFrame& stopped = *reinterpret_cast<const TrapFrame*>(state.frame);
+    LoadRegisters(stopped, context);
+    const Stop stop = StopFor(stopped, state.cr2);
+    // A signal that stopped the vCPU meanwhile comes with the next call of the kernel's.
+    if (state.pending != 0 || stop.reason == StopReason::kInterrupted) RawCall(SYS_getpid);
+    bool no_frame = false;
+    if (stop.vector == DUNE_VECTOR_PAGE_FAULT && (stop.error & x86::page_fault::kWrite) != 0 &&
+        (stop.error & x86::page_fault::kPresent) != 0 && IsUserPage(root, stop.address) &&
+        ResolveCopyOnWrite(root, stop.address, &no_frame)) {
+      continue;
+    }
+    if (no_frame) return absl::ResourceExhaustedError("frame_pool has no frame left for a copy");
+    return stop;
+  }
+}
+
+absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::size_t size,
+                      Direction direction) {
+  const absl::Status outside = absl::OutOfRangeError(
+      absl::StrCat("ring 3 may not use all of 0x", absl::Hex(user), " + ", size));
+  if (user >= kUserEnd || size > kUserEnd - user) return outside;
+  // Twice: all is looked at before anything is copied.
+  for (const bool copies : {false, true}) {
+    for (std::size_t done = 0; done < size;) {
+      int level = 0;
+      Entry* const entry = FindLeaf(root, user + done, &level);
+      if (entry == nullptr) return outside;
+      bool no_frame = false;
+      if (copies && direction == Direction::kToUser) {
+        ResolveCopyOnWrite(root, user + done, &no_frame);
+        if (no_frame)
+          return absl::ResourceExhaustedError("frame_pool has no frame left for a copy");
+      }
+      const std::uint64_t word = entry->load();
+      const bool writable = (word & (bits::kWritable | bits::kCopyOnWrite)) != 0;
+      if ((word & bits::kPresent) == 0 || (word & bits::kUser) == 0 ||
+          (direction == Direction::kToUser && !writable)) {
+        return outside;
+      }
+      const std::size_t span = x86::EntrySpan(level);
+      const std::size_t offset = (user + done) & (span - 1);
+      const std::size_t part = std::min(size - done, span - offset);
+      auto* const memory = reinterpret_cast<char*>(
+          AddressOf(word & bits::kFrame & ~std::uint64_t{span - 1}) + offset);
+      auto* const mine = static_cast<char*>(own) + done;
+      if (copies && direction == Direction::kToUser) std::memcpy(memory, mine, part);
+      if (copies && direction == Direction::kFromUser) std::memcpy(mine, memory, part);
+      done += part;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace dune::ring0

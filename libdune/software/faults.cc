@@ -1,0 +1,221 @@
+#include "libdune/software/faults.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+#include "libdune/software/thread_state.h"
+
+namespace dune::software::faults {
+namespace {
+
+constexpr unsigned kPageFaultVector = 14;
+
+// Of #PF's error code. [intel/vol3 §4.7]
+constexpr std::uint64_t kErrorPresent = 1 << 0;
+constexpr std::uint64_t kErrorWrite = 1 << 1;
+constexpr std::uint64_t kErrorFetch = 1 << 4;
+constexpr std::uint64_t kErrorKey = 1 << 5;
+
+// The signal a vector is told by; 0 where there is none.
+constexpr auto kSignals = [] {
+  std::array<int, 32> signals{};
+#define DUNE_VECTOR(vector, signal) signals[vector] = signal;
+#include "libdune/software/vectors.inc"
+#undef DUNE_VECTOR
+  return signals;
+}();
+
+std::array<std::atomic<TrapHandler>, kSignals.size()> trap_handlers{};
+std::atomic<PageFaultHandler> page_fault_handler{nullptr};
+std::atomic<Resolver> resolver{nullptr};
+
+// By signal. Written under the lock, and before the handler that reads it is installed.
+constinit std::mutex mutex;
+std::array<struct sigaction, 32> former{};
+std::array<bool, 32> is_installed{};
+
+void CopyRegisters(const greg_t* registers, TrapFrame& frame) {
+  const auto at = [&](int index) { return static_cast<std::uint64_t>(registers[index]); };
+  constexpr std::uint64_t kSelector = 0xffff;
+  frame = {.r15 = at(REG_R15), .r14 = at(REG_R14), .r13 = at(REG_R13), .r12 = at(REG_R12),
+           .r11 = at(REG_R11), .r10 = at(REG_R10), .r9 = at(REG_R9),   .r8 = at(REG_R8),
+           .rdi = at(REG_RDI), .rsi = at(REG_RSI), .rbp = at(REG_RBP), .rbx = at(REG_RBX),
+           .rdx = at(REG_RDX), .rcx = at(REG_RCX), .rax = at(REG_RAX),
+           .vector = at(REG_TRAPNO), .error = at(REG_ERR),
+           .rip = at(REG_RIP), .cs = at(REG_CSGSFS) & kSelector, .rflags = at(REG_EFL),
+           .rsp = at(REG_RSP), .ss = at(REG_CSGSFS) >> 48};
+}
+
+// What a handler may change. The kernel takes of RFLAGS what ring 3 may have, and the selectors stay.
+void CopyRegisters(const TrapFrame& frame, greg_t* registers) {
+  const auto put = [&](int index, std::uint64_t value) {
+    registers[index] = static_cast<greg_t>(value);
+  };
+  put(REG_R15, frame.r15), put(REG_R14, frame.r14), put(REG_R13, frame.r13);
+  put(REG_R12, frame.r12), put(REG_R11, frame.r11), put(REG_R10, frame.r10);
+  put(REG_R9, frame.r9), put(REG_R8, frame.r8), put(REG_RDI, frame.rdi);
+  put(REG_RSI, frame.rsi), put(REG_RBP, frame.rbp), put(REG_RBX, frame.rbx);
+  put(REG_RDX, frame.rdx), put(REG_RCX, frame.rcx), put(REG_RAX, frame.rax);
+  put(REG_RIP, frame.rip), put(REG_EFL, frame.rflags), put(REG_RSP, frame.rsp);
+}
+
+Access AccessOf(std::uint64_t error) {
+  if ((error & kErrorFetch) != 0) return Access::kExecute;
+  return (error & kErrorWrite) != 0 ? Access::kWrite : Access::kRead;
+}
+
+Rights NeededFor(Access access) {
+  switch (access) {
+    case Access::kRead: return Rights::kRead;
+    case Access::kWrite: return Rights::kReadWrite;
+    case Access::kExecute: return Rights::kReadExecute;
+  }
+  return Rights::kAll;
+}
+
+Resolution CallHandler(TrapFrame& frame, std::uintptr_t address) {
+  if (frame.vector != kPageFaultVector) {
+    const TrapHandler handler = trap_handlers[frame.vector].load(std::memory_order_acquire);
+    return handler == nullptr ? Resolution::kPass : handler(frame);
+  }
+  const PageFaultHandler handler = page_fault_handler.load(std::memory_order_acquire);
+  if (handler == nullptr) return Resolution::kPass;
+  PageFault fault{.address = address,
+                  .access = AccessOf(frame.error),
+                  .present = (frame.error & kErrorPresent) != 0,
+                  .from_user = false,
+                  .frame = frame};
+  return handler(fault);
+}
+
+// A page fault that is the backend's own doing. First, and in every thread.
+bool Resolve(const greg_t* registers) {
+  const auto error = static_cast<std::uint64_t>(registers[REG_ERR]);
+  if (registers[REG_TRAPNO] != kPageFaultVector || (error & kErrorKey) != 0) return false;
+  const Resolver resolve = resolver.load(std::memory_order_acquire);
+  return resolve != nullptr && resolve(static_cast<std::uintptr_t>(registers[REG_CR2]),
+                                       NeededFor(AccessOf(error)));
+}
+
+// Whether the program can go on with the registers in `registers`.
+bool Handle(greg_t* registers) {
+  if (Resolve(registers)) return true;
+  TrapFrame frame;
+  if (!IsThreadIn() || !BeginHandler(&frame)) return false;
+  CopyRegisters(registers, frame);
+  const Resolution resolution =
+      CallHandler(frame, static_cast<std::uintptr_t>(registers[REG_CR2]));
+  EndHandler();
+  if (resolution == Resolution::kPass) return false;
+  CopyRegisters(frame, registers);
+  return true;
+}
+
+// To whom had the signal before. The default is put back, and the instruction ends the process when it is run again.
+void PassOn(int signal, siginfo_t* info, void* context) {
+  const struct sigaction action = former[static_cast<std::size_t>(signal)];
+  if ((action.sa_flags & SA_SIGINFO) == 0 &&
+      (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+    struct sigaction standard{};
+    standard.sa_handler = SIG_DFL;
+    sigaction(signal, &standard, nullptr);
+    // Sent by somebody, it would not come again by itself.
+    if (info->si_code <= 0) raise(signal);
+    return;
+  }
+  sigset_t mask = action.sa_mask;
+  if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, signal);
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr);  // the context's own comes back with the handler's return
+  if ((action.sa_flags & SA_SIGINFO) != 0) {
+    action.sa_sigaction(signal, info, context);
+  } else {
+    action.sa_handler(signal);
+  }
+}
+
+void OnSignal(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  greg_t* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const auto vector = static_cast<std::uint64_t>(registers[REG_TRAPNO]);
+  // A positive code is the kernel's own; the vector of a signal that somebody sent is an older fault's.
+  const bool is_exception =
+      info->si_code > 0 && vector < kSignals.size() && kSignals[vector] == signal;
+  if (!is_exception || !Handle(registers)) PassOn(signal, info, context);
+  errno = saved_errno;
+}
+
+bool IsSignalNeeded(int signal) {
+  if (signal == SIGSEGV && (page_fault_handler.load() != nullptr || resolver.load() != nullptr)) {
+    return true;
+  }
+  for (std::size_t vector = 0; vector < kSignals.size(); ++vector) {
+    if (kSignals[vector] == signal && trap_handlers[vector].load() != nullptr) return true;
+  }
+  return false;
+}
+
+// Installs what has become needed, and gives back what is not any more. Under the lock.
+void Update(int signal) {
+  const auto index = static_cast<std::size_t>(signal);
+  if (IsSignalNeeded(signal) == is_installed[index]) return;
+  if (is_installed[index]) {
+    struct sigaction current{};
+    sigaction(signal, nullptr, &current);
+    // Somebody else's by now: not ours to give back.
+    if ((current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == OnSignal) {
+      sigaction(signal, &former[index], nullptr);
+    }
+    is_installed[index] = false;
+    return;
+  }
+  sigaction(signal, nullptr, &former[index]);
+  struct sigaction action{};
+  action.sa_sigaction = OnSignal;
+  // Not deferred: a handler may fault itself.
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  sigaction(signal, &action, nullptr);
+  is_installed[index] = true;
+}
+
+}  // namespace
+
+void SetResolver(Resolver new_resolver) {
+  const std::lock_guard lock(mutex);
+  resolver.store(new_resolver, std::memory_order_release);
+  Update(SIGSEGV);
+}
+
+absl::Status SetTrapHandler(unsigned vector, TrapHandler handler) {
+  if (kSignals[vector] == 0) {
+    return absl::UnimplementedError("Linux does not tell a program of this vector");
+  }
+  const std::lock_guard lock(mutex);
+  trap_handlers[vector].store(handler, std::memory_order_release);
+  Update(kSignals[vector]);
+  return absl::OkStatus();
+}
+
+absl::Status SetPageFaultHandler(PageFaultHandler handler) {
+  const std::lock_guard lock(mutex);
+  page_fault_handler.store(handler, std::memory_order_release);
+  Update(SIGSEGV);
+  return absl::OkStatus();
+}
+
+std::uint32_t SettableVectors() {
+  std::uint32_t vectors = 0;
+  for (unsigned vector = 0; vector < kSignals.size(); ++vector) {
+    if (kSignals[vector] != 0 && vector != kPageFaultVector) vectors |= std::uint32_t{1} << vector;
+  }
+  return vectors;
+}
+
+void Lock() { mutex.lock(); }
+void Unlock() { mutex.unlock(); }
+
+}  // namespace dune::software::faults

@@ -1,0 +1,303 @@
+// An ordinary program goes on in ring 0: libc, files, memory, threads, children, signals,
+// exceptions. Run in the lab; the last line is "ring 0 works" when all of it did.
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "dune/dune.h"
+#include "tests/libdune/ring0/expect.h"
+
+namespace {
+
+unsigned Ring() {
+  unsigned long selector = 0;
+  asm volatile("mov %%cs, %0" : "=r"(selector));
+  return selector & 3;
+}
+
+void Say(const char* what) {
+  std::printf("ok %s\n", what);
+  std::fflush(stdout);
+}
+
+// ---- one thread
+// ----------------------------------------------------------------------------------
+
+void Library() {
+  Expect(Ring() == 0, "the code selector says ring 0");
+  unsigned long cr3 = 0;
+  asm volatile("mov %%cr3, %0" : "=r"(cr3));
+  Expect(cr3 != 0, "CR3 can be read");
+  asm volatile("mov %0, %%cr3" : : "r"(cr3) : "memory");
+  std::map<std::string, std::vector<int>> map;
+  for (int i = 0; i < 2000; ++i) map[std::to_string(i % 97)].push_back(i);
+  Expect(map["5"].size() == 21, "containers");
+  char name[] = "/tmp/dune_process.XXXXXX";
+  const int file = mkstemp(name);
+  Expect(file >= 0 && write(file, "twelve bytes", 12) == 12, "a file is written");
+  char text[16] = {};
+  Expect(pread(file, text, sizeof(text), 0) == 12 && std::strcmp(text, "twelve bytes") == 0,
+         "a file is read");
+  void* const mapped = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, file, 0);
+  Expect(mapped != MAP_FAILED && std::memcmp(mapped, text, 12) == 0, "a file is mapped");
+  munmap(mapped, 8192);
+  close(file);
+  unlink(name);
+  std::timespec now{};
+  Expect(clock_gettime(CLOCK_MONOTONIC, &now) == 0 && now.tv_sec > 0, "the clock of the vDSO");
+  Expect(std::fabs(std::sin(0.5) * std::sin(0.5) + std::cos(0.5) * std::cos(0.5) - 1) < 1e-12,
+         "floating point");
+  Say("libc");
+}
+
+void DeepStack(int depth) {
+  volatile char space[4096];
+  space[0] = static_cast<char>(depth);
+  if (depth > 0) DeepStack(depth - 1);
+  Expect(space[0] == static_cast<char>(depth), "the stack keeps what it is given");
+}
+
+void Memory() {
+  DeepStack(1000);
+  constexpr std::size_t kBytes = 8 << 20;
+  auto* const memory = static_cast<char*>(
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  Expect(memory != MAP_FAILED, "mmap");
+  for (std::size_t at = 0; at < kBytes; at += 4096) memory[at] = static_cast<char>(at >> 12);
+  Expect(mprotect(memory, 4096, PROT_READ) == 0 && memory[0] == 0, "mprotect");
+  Expect(madvise(memory + 4096, 4096, MADV_DONTNEED) == 0 && memory[4096] == 0, "madvise");
+  Expect(mprotect(memory, 4096, PROT_READ | PROT_WRITE) == 0, "mprotect gives back");
+  memory[0] = 1;
+  auto* const moved = static_cast<char*>(mremap(memory, kBytes, 2 * kBytes, MREMAP_MAYMOVE));
+  Expect(moved != MAP_FAILED && moved[8192] == 2 && moved[kBytes] == 0, "mremap");
+  Expect(mmap(moved + 8192, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+              -1, 0) == moved + 8192 &&
+             moved[8192] == 0,
+         "MAP_FIXED replaces");
+  Expect(munmap(moved, 2 * kBytes) == 0, "munmap");
+  void* const end = sbrk(1 << 20);
+  std::memset(end, 5, 1 << 20);
+  Expect(sbrk(-(1 << 20)) != reinterpret_cast<void*>(-1), "brk");
+  Say("memory");
+}
+
+// ---- signals
+// -------------------------------------------------------------------------------------
+
+volatile sig_atomic_t seen_signal = 0;
+volatile sig_atomic_t ring_in_handler = 9;
+void* volatile fault_address = nullptr;
+sigjmp_buf jump;
+
+void Note(int signal, siginfo_t* info, void*) {
+  seen_signal = signal;
+  ring_in_handler = static_cast<int>(Ring());
+  fault_address = info->si_addr;
+}
+
+void JumpOut(int signal, siginfo_t* info, void* context) {
+  Note(signal, info, context);
+  siglongjmp(jump, 1);
+}
+
+// Goes on two bytes further: behind UD2.
+void SkipUd2(int signal, siginfo_t* info, void* context) {
+  Note(signal, info, context);
+  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+void Handle(int signal, void (*handler)(int, siginfo_t*, void*), int flags) {
+  struct sigaction action {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO | flags;
+  Expect(sigaction(signal, &action, nullptr) == 0, "sigaction");
+}
+
+void Signals() {
+  Handle(SIGUSR1, Note, 0);
+  const double kept = std::sqrt(2.0);
+  Expect(raise(SIGUSR1) == 0 && seen_signal == SIGUSR1 && ring_in_handler == 0,
+         "a handler runs in ring 0");
+  Expect(kept * kept > 1.999, "floating point is as before a handler");
+
+  sigset_t set, old;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  seen_signal = 0;
+  sigprocmask(SIG_BLOCK, &set, &old);
+  raise(SIGUSR1);
+  Expect(seen_signal == 0, "a blocked signal waits");
+  sigprocmask(SIG_SETMASK, &old, nullptr);
+  Expect(seen_signal == SIGUSR1, "and comes when it is unblocked");
+
+  // A timer stops code that makes no system calls, and a blocking one.
+  Handle(SIGALRM, Note, 0);
+  seen_signal = 0;
+  ualarm(20'000, 0);
+  while (seen_signal == 0) {
+  }
+  Expect(seen_signal == SIGALRM, "a signal stops a loop");
+  ualarm(20'000, 0);
+  Expect(pause() == -1 && errno == EINTR, "a signal ends pause");
+  Handle(SIGALRM, Note, SA_RESTART);
+  int ends[2];
+  Expect(pipe(ends) == 0, "pipe");
+  std::thread writer([&] {
+    usleep(100'000);
+    Expect(write(ends[1], "x", 1) == 1, "the pipe is written");
+  });
+  sigset_t alarm_alone;
+  sigemptyset(&alarm_alone);
+  sigaddset(&alarm_alone, SIGALRM);
+  ualarm(20'000, 0);
+  char byte = 0;
+  Expect(read(ends[0], &byte, 1) == 1 && byte == 'x', "SA_RESTART makes a call again");
+  writer.join();
+
+  Handle(SIGSEGV, JumpOut, SA_ONSTACK);
+  stack_t stack{};
+  stack.ss_size = 64 << 10;
+  stack.ss_sp = std::malloc(stack.ss_size);
+  Expect(sigaltstack(&stack, nullptr) == 0, "sigaltstack");
+  auto* const nowhere = reinterpret_cast<volatile int*>(0x1234'5678'0000);
+  if (sigsetjmp(jump, 1) == 0) {
+    *nowhere = 1;
+    Expect(false, "a store to nowhere");
+  }
+  Expect(seen_signal == SIGSEGV && fault_address == nowhere, "SIGSEGV names its address");
+  Handle(SIGILL, SkipUd2, 0);
+  asm volatile("ud2");
+  Expect(seen_signal == SIGILL, "SIGILL, and on behind it");
+  Say("signals");
+}
+
+// ---- threads and exceptions
+// ----------------------------------------------------------------------
+
+thread_local int own_value = 3;
+
+int ThrowDeep(int depth) {
+  if (depth == 0) throw std::runtime_error("from below");
+  return ThrowDeep(depth - 1) + 1;
+}
+
+void Threads() {
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&good, i] {
+      own_value += i;
+      try {
+        ThrowDeep(20);
+      } catch (const std::runtime_error& error) {
+        const bool right = std::string(error.what()) == "from below" && own_value == 3 + i;
+        if (right && Ring() == 0 && dune::CurrentBackend() == dune::Backend::kRing0) ++good;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Expect(good == 4 && own_value == 3, "threads: ring 0, exceptions, thread_local");
+  Say("threads");
+}
+
+// ---- processes
+// -----------------------------------------------------------------------------------
+
+void Processes() {
+  int value = 1;
+  const pid_t child = fork();
+  if (child == 0) {
+    value = 2;
+    int in_thread = 9;
+    std::thread([&] { in_thread = static_cast<int>(Ring()); }).join();
+    void* const memory = std::malloc(3 << 20);
+    std::memset(memory, 1, 3 << 20);
+    _exit(Ring() == 0 && in_thread == 0 && value == 2 ? 7 : 1);
+  }
+  int status = 0;
+  Expect(waitpid(child, &status, 0) == child, "the child ends");
+  Expect(WIFEXITED(status) && WEXITSTATUS(status) == 7 && value == 1,
+         "fork: in ring 0, memory its own");
+  pid_t spawned = 0;
+  char shell[] = "/bin/sh", option[] = "-c", text[] = "exit 5";
+  char* const arguments[] = {shell, option, text, nullptr};
+  Expect(posix_spawn(&spawned, shell, nullptr, nullptr, arguments, environ) == 0, "posix_spawn");
+  Expect(waitpid(spawned, &status, 0) == spawned && WEXITSTATUS(status) == 5, "its status");
+  char missing[] = "/no/such/program";
+  char* const none[] = {missing, nullptr};
+  Expect(posix_spawn(&spawned, missing, nullptr, nullptr, none, environ) == ENOENT,
+         "a spawn that fails says why: memory is shared");
+  Expect(std::system("exit 3") >> 8 == 3, "system");
+  const pid_t killed = fork();
+  if (killed == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    int* volatile nowhere = nullptr;
+    *nowhere = 1;
+  }
+  Expect(
+      waitpid(killed, &status, 0) == killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV,
+      "a fault without a handler ends the process with its signal");
+  raise(SIGUSR1);
+  Expect(seen_signal == SIGUSR1, "children leave the parent's handlers alone");
+  Say("processes");
+}
+
+// ---- in and out
+// ----------------------------------------------------------------------------------
+
+void Leaving() {
+  Expect(dune::Leave().ok() && Ring() == 3, "Leave: natively again");
+  Expect(dune::CurrentBackend() == dune::Backend::kNone, "CurrentBackend after Leave");
+  Expect(!dune::Leave().ok(), "a thread that is out cannot leave");
+  seen_signal = 0;
+  raise(SIGUSR1);
+  Expect(seen_signal == SIGUSR1 && ring_in_handler == 3, "a handler natively");
+  // The rule: a jump to a place of before Enter or Leave ends on the ground the thread is on now.
+  volatile int round = 0;
+  if (sigsetjmp(jump, 1) == 0) {
+    Expect(dune::Enter().ok() && Ring() == 0, "Enter again");
+    round = 1;
+    siglongjmp(jump, 1);
+  }
+  Expect(round == 1 && Ring() == 0, "siglongjmp over Enter does not leave ring 0");
+  Expect(dune::Enter().ok(), "Enter in ring 0 is nothing");
+  std::thread([] { Expect(Ring() == 0, "threads after entering again"); }).join();
+  Say("leave and enter");
+}
+
+}  // namespace
+
+int main() {
+  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
+  if (!entered.ok()) {
+    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
+    return 1;
+  }
+  Expect(dune::GetCapabilities().privileged_instructions, "Capabilities");
+  Library();
+  Memory();
+  Signals();
+  Threads();
+  Processes();
+  Leaving();
+  std::puts("ring 0 works");
+}

@@ -1,0 +1,261 @@
+// Page tables of the program's own, and ring 3 in them. Run in the lab; the last line is "ring 0
+// works" when all of it did.
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "dune/dune.h"
+#include "dune/page_table.h"
+#include "dune/user.h"
+#include "tests/libdune/ring0/expect.h"
+
+// Ring 3's program: adds what it is given, in general and vector registers, and stops by a system
+// call each time.
+asm(R"(
+        .pushsection .text
+        .balign 4096
+user_code:
+        addq    %rdi, %rbx
+        paddq   %xmm0, %xmm0
+        movq    %rbx, 8(%rsp)
+        rdfsbase %rsi
+        movl    $77, %eax
+        syscall
+        jmp     user_code
+        .balign 64
+user_spin:
+        incq    %rbx
+        jmp     user_spin
+        .balign 64
+user_privileged:
+        movq    %cr3, %rax
+        .balign 64
+user_store:
+        movb    $9, (%rdi)
+        movl    $1, %eax
+        syscall
+        .balign 4096
+        .popsection
+)");
+extern "C" const char user_code[], user_spin[], user_privileged[], user_store[];
+
+namespace {
+
+using dune::PageTable;
+using dune::Range;
+using dune::Rights;
+using dune::StopReason;
+
+constexpr std::uintptr_t kCode = 0x400000, kStack = 0x7000'0000, kHeap = 0x5000'0000;
+
+char* Pages(std::size_t bytes) {
+  void* const memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  Expect(memory != MAP_FAILED, "mmap");
+  return static_cast<char*>(memory);
+}
+
+char* stack_memory;
+char* heap_memory;
+
+PageTable MakeTable() {
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kEmpty);
+  Expect(table.ok(), "an empty table");
+  Expect(table->Map({kCode, 4096}, user_code, {.rights = Rights::kReadExecute}).ok(), "code");
+  Expect(table->Map({kStack, 4096}, stack_memory, {}).ok(), "a stack");
+  Expect(table->Map({kHeap, 8192}, heap_memory, {}).ok(), "a heap");
+  return *std::move(table);
+}
+
+std::uintptr_t UserAddress(const char* label) {
+  return kCode + static_cast<std::uintptr_t>(label - user_code);
+}
+
+dune::Stop Run(dune::UserContext& context, PageTable& table) {
+  const absl::StatusOr<dune::Stop> stop = dune::RunUser(context, table);
+  if (!stop.ok()) std::printf("%s\n", std::string(stop.status().message()).c_str());
+  Expect(stop.ok(), "RunUser");
+  return *stop;
+}
+
+volatile sig_atomic_t alarms = 0;
+
+void SystemCallsAndFaults() {
+  PageTable table = MakeTable();
+  dune::UserContext context;
+  context.rip = kCode;
+  context.rsp = kStack + 2048;
+  context.rdi = 5;
+  context.fs_base = 0x1234'5678;
+  double before = 1.25;
+  for (std::uint64_t round = 1; round <= 100; ++round) {
+    const dune::Stop stop = Run(context, table);
+    Expect(stop.reason == StopReason::kSystemCall && context.rax == 77, "a system call");
+    Expect(context.rbx == 5 * round && context.rsi == 0x1234'5678, "registers and FS base");
+    Expect(std::memcmp(stack_memory + 2056, &context.rbx, 8) == 0, "its stores are in our memory");
+    Expect(before == 1.25, "our vector registers are ours");
+    // Its vector register doubles each round, from the first's 1.
+    std::uint64_t low = 0;
+    if (round == 1) {
+      low = 1;
+      std::memcpy(context.extended.data() + 160, &low, 8);
+      context.extended[512] |= std::byte{2};
+    } else if (round < 60) {
+      std::memcpy(&low, context.extended.data() + 160, 8);
+      Expect(low == std::uint64_t{1} << (round - 1), "its vector registers are kept");
+    }
+  }
+  context.rip = UserAddress(user_privileged);
+  dune::Stop stop = Run(context, table);
+  Expect(stop.reason == StopReason::kFault && stop.vector == 13, "MOV CR3 is not ring 3's");
+  Expect(context.rip == UserAddress(user_privileged), "RIP at the instruction");
+  for (const std::uintptr_t target :
+       {reinterpret_cast<std::uintptr_t>(&alarms), std::uintptr_t{0xffff'ff80'0000'8000},
+        std::uintptr_t{0xffff'ff80'0001'0000}, kCode}) {
+    context.rip = UserAddress(user_store);
+    context.rdi = target;
+    stop = Run(context, table);
+    Expect(stop.reason == StopReason::kFault && stop.vector == 14 && stop.address == target,
+           "what is not ring 3's faults");
+  }
+  signal(SIGALRM, [](int) { alarms = alarms + 1; });
+  for (int round = 0; round < 5; ++round) {
+    const int seen = alarms;
+    const itimerval timer{{0, 0}, {0, 20'000}};
+    setitimer(ITIMER_REAL, &timer, nullptr);
+    context.rip = UserAddress(user_spin);
+    stop = Run(context, table);
+    Expect(stop.reason == StopReason::kInterrupted && alarms == seen + 1, "a signal interrupts it");
+  }
+  context.rip = std::uint64_t{1} << 47;
+  Expect(dune::RunUser(context, table).status().code() == absl::StatusCode::kInvalidArgument,
+         "a RIP that IRETQ would not take");
+  // Signals at every place of the way in and out.
+  context.rip = kCode;
+  context.rdi = 1;
+  context.rbx = 0;
+  const itimerval often{{0, 700}, {0, 700}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  std::uint64_t calls = 0;
+  for (int stops = 0; stops < 3000; ++stops) {
+    const dune::Stop one = Run(context, table);
+    Expect(one.reason != StopReason::kFault, "no fault from a signal");
+    if (one.reason == StopReason::kSystemCall) Expect(context.rbx == ++calls, "no call is lost");
+  }
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  std::puts("ok ring 3");
+}
+
+void Copies() {
+  PageTable table = MakeTable();
+  const char text[] = "over the edge of a page";
+  Expect(dune::CopyToUser(table, kHeap + 4090, text, sizeof(text)).ok(), "CopyToUser");
+  char back[sizeof(text)] = {};
+  Expect(dune::CopyFromUser(table, back, kHeap + 4090, sizeof(text)).ok() &&
+             std::strcmp(back, text) == 0 && std::strcmp(heap_memory + 4090, text) == 0,
+         "CopyFromUser");
+  Expect(!dune::CopyToUser(table, kHeap + 8190, text, sizeof(text)).ok(), "past its end");
+  Expect(!dune::CopyToUser(table, kCode, text, sizeof(text)).ok(), "into its code");
+  Expect(!dune::CopyFromUser(table, back, reinterpret_cast<std::uintptr_t>(back), 4).ok(),
+         "of ours");
+
+  // A clone is the same until one of the two writes.
+  heap_memory[0] = 1;
+  absl::StatusOr<PageTable> clone = table.Clone(PageTable::Sharing::kCopyOnWrite);
+  Expect(clone.ok() && clone->Walk(kHeap)->copy_on_write, "Clone");
+  dune::UserContext context;
+  context.rsp = kStack + 2048;
+  for (PageTable* const writer : {&*clone, &table}) {
+    context.rip = UserAddress(user_store);
+    context.rdi = kHeap;
+    Expect(Run(context, *writer).reason == StopReason::kSystemCall, "a store to what is shared");
+    char value = 0;
+    Expect(dune::CopyFromUser(*writer, &value, kHeap, 1).ok() && value == 9, "is its own");
+    Expect(heap_memory[0] == 1, "and not the process's");
+    value = 4;
+    Expect(dune::CopyToUser(*writer, kHeap, &value, 1).ok(), "CopyToUser to a copy");
+  }
+  absl::StatusOr<PageTable> again = clone->Clone(PageTable::Sharing::kCopyOnWrite);
+  Expect(again.ok(), "Clone of a clone");
+  const char eight = 8;
+  Expect(dune::CopyToUser(*again, kHeap, &eight, 1).ok(), "CopyToUser copies");
+  char value = 0;
+  Expect(dune::CopyFromUser(*clone, &value, kHeap, 1).ok() && value == 4, "for itself alone");
+  Expect(
+      table.Unmap({kHeap, 4096}).ok() && !table.Walk(kHeap).ok() && table.Walk(kHeap + 4096).ok(),
+      "Unmap");
+  Expect(again->Track({kHeap, 4096}, dune::Tracking::kDirty).ok(), "Track");
+  context.rip = UserAddress(user_store);
+  context.rdi = kHeap;
+  Run(context, *again);
+  int written = 0;
+  Expect(again->TestAndClearDirty({kHeap, 4096}, [&](Range) { ++written; }).ok() && written == 1,
+         "ring 3's dirty pages");
+  std::puts("ok copies");
+}
+
+// The thread goes on in another table that has the process's memory, and a page of its own choice
+// elsewhere.
+void Activating() {
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kProcess);
+  Expect(table.ok(), "a table with the process");
+  constexpr std::uintptr_t kAlias = 0x1000'0000'0000;
+  char* const memory = Pages(4096);
+  memory[7] = 3;
+  Expect(table->Map({kAlias, 4096}, memory, {.ring = dune::Ring::kSupervisor}).ok(), "an alias");
+  Expect(table->Activate().ok(), "Activate");
+  auto* const alias = reinterpret_cast<volatile char*>(kAlias);
+  Expect(alias[7] == 3, "the alias is there");
+  alias[8] = 4;
+  Expect(memory[8] == 4, "it is the same memory");
+  Expect(!dune::Leave().ok(), "Leave needs Current()");
+  // What is mapped meanwhile is there, and in new threads, too.
+  std::string text(1 << 20, 'x');
+  std::thread([&] { Expect(alias[7] == 3 && text[9] == 'x', "a thread made here"); }).join();
+  std::printf("a line from another table\n");
+  Expect(PageTable::Current().Activate().ok(), "back");
+  absl::StatusOr<PageTable> other = PageTable::Create(PageTable::Contents::kEmpty);
+  Expect(other->Share({kAlias, std::size_t{1} << 30}, *table).ok(), "Share");
+  Expect(other->Walk(kAlias)->memory == reinterpret_cast<std::uintptr_t>(memory), "what is shared");
+  // Large pages.
+  char* const wide = Pages(6 << 20);
+  auto* const aligned = reinterpret_cast<char*>(
+      (reinterpret_cast<std::uintptr_t>(wide) + (2 << 20) - 1) & ~std::uintptr_t{(2 << 20) - 1});
+  Expect(other->Map({kHeap, 4 << 20}, aligned, {.page_size = dune::PageSize::k2MiB}).ok(), "2 MiB");
+  int large = 0;
+  Expect(other->Visit({kHeap, 4 << 20},
+                      [&](const dune::Mapping& mapping) {
+                        large += mapping.page.size == dune::kLargePageSize ? 1 : 0;
+                      })
+                 .ok() &&
+             large == 2,
+         "Visit");
+  const char five = 5;
+  Expect(dune::CopyToUser(*other, kHeap + (3 << 20), &five, 1).ok() && aligned[3 << 20] == 5,
+         "through a large page");
+  std::puts("ok tables");
+}
+
+}  // namespace
+
+int main() {
+  std::setvbuf(stdout, nullptr, _IONBF, 0);
+  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
+  if (!entered.ok()) {
+    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
+    return 1;
+  }
+  stack_memory = Pages(4096);
+  heap_memory = Pages(8192);
+  Copies();
+  Activating();
+  SystemCallsAndFaults();
+  std::puts("ring 0 works");
+}

@@ -1,0 +1,338 @@
+#include "dune/trap.h"
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "tests/libdune/entered.h"
+
+namespace dune::testing {
+namespace {
+
+PageTable& Current() { return PageTable::Current(); }
+
+// What a handler, which takes no arguments of the test's, was told and is to use.
+struct Seen {
+  std::atomic<int> calls{0};
+  std::uintptr_t address = 0;
+  Access access = Access::kRead;
+  bool present = false;
+  std::uint64_t vector = 0;
+  std::uint64_t error = 0;
+  std::uintptr_t stack = 0;
+  std::string text;
+};
+Seen seen;
+Range guarded;
+
+Resolution OpenPage(PageFault& fault) {
+  ++seen.calls;
+  seen.address = fault.address;
+  seen.access = fault.access;
+  seen.present = fault.present;
+  seen.vector = fault.frame.vector;
+  seen.error = fault.frame.error;
+  int here = 0;
+  seen.stack = reinterpret_cast<std::uintptr_t>(&here);
+  if (fault.address < guarded.begin || fault.address >= guarded.end()) return Resolution::kPass;
+  const Range page{fault.address / kPageSize * kPageSize, kPageSize};
+  return Current().Protect(page, Rights::kAll).ok() ? Resolution::kResume : Resolution::kPass;
+}
+
+class PageFaultTest : public Entered {
+ protected:
+  void SetUp() override {
+    Entered::SetUp();
+    if (!IsSkipped() && !GetCapabilities().page_fault_handler) {
+      GTEST_SKIP() << "no capability page_fault_handler";
+    }
+    seen.calls = 0;
+  }
+  void TearDown() override {
+    if (IsSkipped()) return;
+    EXPECT_TRUE(SetPageFaultHandler(nullptr).ok());
+  }
+};
+
+// The program's handler is there before: what is installed later would take the faults away.
+TEST(BeforeEnter, WhatIsPassedOnGoesToTheProgramsOwnHandler) {
+  if (CurrentBackend() != Backend::kNone) GTEST_SKIP() << "another case has entered";
+  EXPECT_EQ(WEXITSTATUS(StatusOfChild([] {
+              static void* expected = nullptr;
+              struct sigaction action {};
+              action.sa_flags = SA_SIGINFO;
+              action.sa_sigaction = [](int, siginfo_t* info, void*) {
+                _exit(info->si_addr == expected && seen.calls == 1 ? 42 : 1);
+              };
+              sigaction(SIGSEGV, &action, nullptr);
+              if (absl::IsUnavailable(Enter(WantedOptions()))) _exit(42);
+              Pages pages(1, PROT_NONE);
+              expected = pages.data();
+              guarded = {};
+              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
+              pages[0] = 1;
+            })),
+            42);
+}
+
+TEST_F(PageFaultTest, AHandlerMendsAndTheProgramGoesOn) {
+  Pages pages(2);
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler(OpenPage).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+  *(pages.data(1) + 123) = 'x';
+  EXPECT_EQ(*(pages.data(1) + 123), 'x');
+  EXPECT_EQ(seen.calls, 1);
+  EXPECT_EQ(seen.address, pages.range(1, 1).begin + 123);
+  EXPECT_EQ(seen.access, Access::kWrite);
+  EXPECT_EQ(seen.vector, 14u);
+  EXPECT_TRUE(WantedOptions().backend == Wanted::kRing0 || (seen.error & 4) != 0);
+  *(pages.data(1) + 5) = 'y';
+  EXPECT_EQ(seen.calls, 1);
+}
+
+TEST_F(PageFaultTest, ReadsAndFetchesAreToldApart) {
+  Pages pages(1);
+  pages[0] = static_cast<char>(0xc3);  // RET
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler(OpenPage).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kNone).ok());
+  EXPECT_EQ(pages[0], static_cast<char>(0xc3));
+  EXPECT_EQ(seen.access, Access::kRead);
+  // The process itself never gave the right to execute.
+  static const auto call = reinterpret_cast<void (*)()>(pages.data());
+  ASSERT_TRUE(SetPageFaultHandler([](PageFault& fault) {
+                seen.access = fault.access;
+                std::uint64_t back = 0;
+                std::memcpy(&back, reinterpret_cast<const void*>(fault.frame.rsp), sizeof(back));
+                fault.frame.rip = back;
+                fault.frame.rsp += sizeof(back);
+                return Resolution::kResume;
+              }).ok());
+  call();
+  EXPECT_EQ(seen.access, Access::kExecute);
+}
+
+TEST_F(PageFaultTest, ALightHandlerIsCalledAsWell) {
+  Pages pages(1);
+  static std::uint64_t value = 0;
+  value = reinterpret_cast<std::uint64_t>(pages.data());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kNone).ok());
+  ASSERT_TRUE(SetPageFaultHandler(
+                  [](PageFault& fault) __attribute__((target("general-regs-only"))) {
+                    fault.frame.rcx = reinterpret_cast<std::uint64_t>(&value);
+                    return Resolution::kResume;
+                  },
+                  HandlerKind::kLight)
+                  .ok());
+  std::uint64_t read = 0;
+  asm volatile("mov (%%rcx), %0" : "=r"(read) : "c"(pages.data()) : "memory");
+  EXPECT_EQ(read, value);
+}
+
+TEST_F(PageFaultTest, AHandlerMayUseTheLibrary) {
+  Pages pages(1);
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler([](PageFault& fault) {
+                std::vector<double> numbers(1000, 0.5);
+                double sum = 0;
+                for (const double number : numbers) sum += number;
+                seen.text = "sum " + std::to_string(static_cast<int>(sum));
+                return OpenPage(fault);
+              }).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+  volatile double kept = 1.25;
+  errno = 77;
+  pages[0] = 1;
+  EXPECT_EQ(errno, 77);
+  EXPECT_EQ(kept, 1.25);
+  EXPECT_EQ(seen.text, "sum 500");
+}
+
+TEST_F(PageFaultTest, AHandlerRunsOnAStackOfItsOwn) {
+  Pages pages(1);
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler(OpenPage).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+  pages[0] = 1;
+  const auto here = reinterpret_cast<std::uintptr_t>(&pages);
+  EXPECT_GT(here > seen.stack ? here - seen.stack : seen.stack - here, std::uintptr_t{1} << 20);
+}
+
+TEST_F(PageFaultTest, WhatNobodyMendsEndsTheProcessAsBefore) {
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] {
+              Pages pages(1, PROT_NONE);
+              guarded = {};
+              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
+              pages[0] = 1;
+            })),
+            SIGSEGV);
+}
+
+TEST_F(PageFaultTest, ASignalThatSomebodySendsIsNoFault) {
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] {
+              Pages pages(1);
+              guarded = pages.range();
+              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
+              EXPECT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+              pages[0] = 1;  // so that a fault's traces are there
+              if (seen.calls != 1) _exit(1);
+              raise(SIGSEGV);
+              _exit(2);
+            })),
+            SIGSEGV);
+}
+
+TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
+  static Pages* pages = nullptr;
+  Pages memory(8);
+  pages = &memory;
+  guarded = memory.range();
+  const auto deeper = [](PageFault& fault) {
+    const std::size_t page = (fault.address - guarded.begin) / kPageSize;
+    if (page < 3) (*pages)[page + 1] = 1;
+    return OpenPage(fault);
+  };
+  ASSERT_TRUE(SetPageFaultHandler(deeper).ok());
+  ASSERT_TRUE(Current().Protect(memory.range(), Rights::kRead).ok());
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(Current().Protect(memory.range(), Rights::kRead).ok());
+    memory[0] = 1;
+    EXPECT_EQ(seen.calls, 4 * (round + 1));
+  }
+  EXPECT_EQ(WTERMSIG(StatusOfChild([&] {
+              const rlimit no_core{0, 0};
+              setrlimit(RLIMIT_CORE, &no_core);
+              EXPECT_TRUE(SetPageFaultHandler([](PageFault& fault) {
+                            const std::size_t page = (fault.address - guarded.begin) / kPageSize;
+                            if (page < 7) (*pages)[page + 1] = 1;
+                            return OpenPage(fault);
+                          }).ok());
+              EXPECT_TRUE(Current().Protect(memory.range(), Rights::kRead).ok());
+              memory[0] = 1;
+            })),
+            SIGSEGV);
+}
+
+TEST_F(PageFaultTest, ThreadsFaultAtOnce) {
+  Pages pages(256);
+  guarded = pages.range();
+  ASSERT_TRUE(SetPageFaultHandler([](PageFault& fault) {
+                const Range page{fault.address / kPageSize * kPageSize, kPageSize};
+                ++seen.calls;
+                return Current().Protect(page, Rights::kAll).ok() ? Resolution::kResume
+                                                                  : Resolution::kPass;
+              }).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+  std::vector<std::thread> threads;
+  for (std::size_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::size_t page = 0; page < 256; ++page) *(pages.data(page) + thread) = 1;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GE(seen.calls, 256);
+  for (std::size_t page = 0; page < 256; ++page) {
+    EXPECT_EQ(std::string(pages.data(page), 4), std::string(4, '\1')) << page;
+  }
+}
+
+TEST_F(PageFaultTest, AThreadThatHasLeftFaultsAsBefore) {
+  if (CurrentBackend() == Backend::kRing0) GTEST_SKIP() << "it uses the kernel's tables";
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] {
+              Pages pages(1);
+              guarded = pages.range();
+              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
+              EXPECT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+              if (!Leave().ok()) _exit(1);
+              pages[0] = 1;
+            })),
+            SIGSEGV);
+}
+
+TEST_F(PageFaultTest, AStackThatHasEndedIsAFaultLikeOthers) {
+  EXPECT_EQ(WEXITSTATUS(StatusOfChild([] {
+              EXPECT_TRUE(SetPageFaultHandler([](PageFault&) -> Resolution { _exit(43); }).ok());
+              asm volatile("xor %%esp, %%esp; push %%rax" ::: "memory");
+            })),
+            43);
+}
+
+class VectorTest : public Entered {
+ protected:
+  static bool Has(unsigned vector) { return (GetCapabilities().trap_vectors >> vector & 1) != 0; }
+};
+
+TEST_F(VectorTest, AHandlerStepsOverADivision) {
+  if (!Has(0)) GTEST_SKIP() << "no vector 0";
+  ASSERT_TRUE(SetTrapHandler(0, [](TrapFrame& frame) {
+                seen.vector = frame.vector;
+                frame.rip += 2;  // DIV %ecx
+                frame.rax = 11;
+                return Resolution::kResume;
+              }).ok());
+  std::uint32_t result = 1;
+  asm volatile("div %1" : "+a"(result) : "c"(0), "d"(0) : "cc");
+  EXPECT_EQ(result, 11u);
+  EXPECT_EQ(seen.vector, 0u);
+  EXPECT_TRUE(SetTrapHandler(0, nullptr).ok());
+}
+
+TEST_F(VectorTest, InstructionsThatAreNoneCanBeServed) {
+  if (!Has(6)) GTEST_SKIP() << "no vector 6";
+  ASSERT_TRUE(SetTrapHandler(6, [](TrapFrame& frame) {
+                frame.rip += 2;  // UD2
+                frame.rbx ^= frame.rcx;
+                return Resolution::kResume;
+              }).ok());
+  std::uint64_t value = 5;
+  asm volatile("ud2" : "+b"(value) : "c"(6));
+  EXPECT_EQ(value, 3u);
+  EXPECT_TRUE(SetTrapHandler(6, nullptr).ok());
+}
+
+TEST_F(VectorTest, VectorsOfOneSignalAreToldApart) {
+  if (!Has(13)) GTEST_SKIP() << "no vector 13";
+  static std::uint64_t good = 99;
+  ASSERT_TRUE(SetTrapHandler(13, [](TrapFrame& frame) {
+                seen.vector = frame.vector;
+                frame.rcx = reinterpret_cast<std::uint64_t>(&good);
+                return Resolution::kResume;
+              }).ok());
+  std::uint64_t read = 0;
+  asm volatile("mov (%%rcx), %0" : "=r"(read) : "c"(0x8000'0000'0000'0000ull) : "memory");
+  EXPECT_EQ(read, 99u);
+  EXPECT_EQ(seen.vector, 13u);
+  // A page fault is not this handler's.
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] {
+              Pages pages(1, PROT_NONE);
+              pages[0] = 1;
+            })),
+            SIGSEGV);
+  EXPECT_TRUE(SetTrapHandler(13, nullptr).ok());
+}
+
+TEST_F(VectorTest, AVectorGivenBackEndsTheProcessAgain) {
+  if (!Has(6)) GTEST_SKIP() << "no vector 6";
+  ASSERT_TRUE(SetTrapHandler(6, [](TrapFrame&) { return Resolution::kResume; }).ok());
+  ASSERT_TRUE(SetTrapHandler(6, nullptr).ok());
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] { asm volatile("ud2"); })), SIGILL);
+}
+
+TEST_F(VectorTest, SomeVectorsAreNobodysAndSomeNotTheBackends) {
+  const TrapHandler handler = [](TrapFrame&) { return Resolution::kPass; };
+  for (const unsigned vector : {2u, 8u, 14u, 18u, 32u, 1000u}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(SetTrapHandler(vector, handler))) << vector;
+  }
+  for (unsigned vector = 0; vector < 32; ++vector) {
+    if (Has(vector) || vector == 2 || vector == 8 || vector == 14 || vector == 18) continue;
+    EXPECT_TRUE(absl::IsUnimplemented(SetTrapHandler(vector, handler))) << vector;
+  }
+}
+
+}  // namespace
+}  // namespace dune::testing
