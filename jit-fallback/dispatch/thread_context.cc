@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/protection_keys.h"
+#include "jit-fallback/dispatch/empty_table.h"
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
@@ -53,12 +54,16 @@ constexpr int kAutoDisarm = static_cast<int>(1U << 31);
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
 
 constexpr std::uint16_t kUserCode = 0x33, kUserData = 0x2b;  // [linux] of 64-bit processes
+constexpr std::array<std::uint16_t, 6> kFirstSelectors = {0, kUserCode, kUserData, 0, 0, 0};
+constexpr std::uint64_t kFirstFlags = 0x202;
 
 constexpr std::size_t kLegacySize = 512 + 64;  // with the XSAVE header
 // The legacy region, the header behind it. [intel/vol1 §13.4]
 constexpr std::size_t kMxcsrOffset = 24, kX87RegistersOffset = 32, kVectorsOffset = 160,
                       kVectorsSize = 256, kPresentOffset = 512;
 constexpr std::uint32_t kDefaultMxcsr = 0x1f80;
+// What every x86-64 processor has of it; loading others would fault. [intel/vol1 §10.2.3]
+constexpr std::uint32_t kMxcsrBits = 0xffff;
 constexpr std::uint16_t kInitialControlWord = 0x37f;
 
 constexpr std::uint64_t kWindowSize = std::uint64_t{1} << 32;
@@ -158,20 +163,51 @@ void LeaveAt(Context& context, ucontext_t& machine) {
 
 }  // namespace
 
-ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
+namespace {
+
+// CPUID takes some microseconds in a virtual machine: what does not change is asked for once.
+struct StateFacts {
+  std::uint64_t supported;
+  std::array<ExtendedLayout::Place, 64> places;
+  bool has_xsaveopt, tells_use;
+};
+
+StateFacts AskStateFacts() {
+  constexpr unsigned kXsaveopt = 1;
+  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
+  StateFacts facts{};
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
-  const std::uint64_t supported = (std::uint64_t{edx} << 32) | eax;
-  ExtendedLayout layout{
-      .mask = supported & wanted, .size = kLegacySize, .has_xsaveopt = false, .places = {}};
+  facts.supported = (std::uint64_t{edx} << 32) | eax;
+  for (unsigned component = 2; component < 63; ++component) {
+    if (((facts.supported >> component) & 1) == 0) continue;
+    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
+    facts.places[component] = {.offset = ebx, .size = eax};
+  }
+  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0) return facts;
+  facts.has_xsaveopt = (eax & kXsaveopt) != 0;
+  facts.tells_use = (eax & kTellsUse) != 0;
+  return facts;
+}
+
+const StateFacts& FactsOfHost() {
+  static const StateFacts facts = AskStateFacts();
+  return facts;
+}
+
+}  // namespace
+
+ExtendedLayout ExtendedLayout::OfHost(std::uint64_t wanted) {
+  const StateFacts& facts = FactsOfHost();
+  ExtendedLayout layout{.mask = facts.supported & wanted,
+                        .size = kLegacySize,
+                        .has_xsaveopt = facts.has_xsaveopt,
+                        .places = {}};
   for (unsigned component = 2; component < 63; ++component) {
     if (((layout.mask >> component) & 1) == 0) continue;
-    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
-    layout.places[component] = {.offset = ebx, .size = eax};
-    layout.size = std::max<std::size_t>(layout.size, std::size_t{ebx} + eax);
+    const Place& place = layout.places[component] = facts.places[component];
+    layout.size = std::max<std::size_t>(layout.size, std::size_t{place.offset} + place.size);
   }
-  __get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx);
-  layout.has_xsaveopt = (eax & 1) != 0;
   return layout;
 }
 
@@ -188,20 +224,40 @@ void ExtendedLayout::Initialize(std::uint64_t components, std::byte* area) const
   }
 }
 
+namespace {
+
+absl::StatusOr<std::byte*> MapContext(const ExtendedLayout& layout) {
+  DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
+  void* const memory =
+      mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory != MAP_FAILED) return static_cast<std::byte*>(memory);
+  return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
     const ExtendedLayout& layout, Isolation isolation, std::optional<std::uint64_t> window_base) {
-  DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
-  void* memory =
-      mmap(nullptr, kTotalSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
-  }
+  const absl::StatusOr<std::byte*> memory = MapContext(layout);
+  if (!memory.ok()) return memory.status();
   std::unique_ptr<ThreadContext> thread(
-      new ThreadContext(static_cast<std::byte*>(memory), layout, isolation, window_base));
+      new ThreadContext(*memory, layout, isolation, window_base, Table::kFilled));
   if (isolation == Isolation::kPku && !thread->SetKeys()) {
     return absl::ResourceExhaustedError(absl::StrCat("pkey_mprotect: ", strerror(errno)));
   }
   return thread;
+}
+
+absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
+    const EmptyTable& table, const ExtendedLayout& layout, std::uint64_t window_base) {
+  const absl::StatusOr<std::byte*> memory = MapContext(layout);
+  if (!memory.ok()) return memory.status();
+  if (absl::Status mapped = table.MapAt(*memory + JIT_TABLE); !mapped.ok()) {
+    munmap(*memory, kTotalSize);
+    return mapped;
+  }
+  return std::unique_ptr<ThreadContext>(
+      new ThreadContext(*memory, layout, Isolation::kSeg, window_base, Table::kMapped));
 }
 
 bool ThreadContext::SetKeys() {
@@ -214,11 +270,11 @@ bool ThreadContext::SetKeys() {
 ExitPointers& ThreadContext::pointers() { return PointersOf(context()); }
 
 ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
-                             std::optional<std::uint64_t> window_base)
-    : memory_(memory), layout_(layout), isolation_(isolation) {
+                             std::optional<std::uint64_t> window_base, Table table)
+    : memory_(memory), layout_(layout), isolation_(isolation), table_(table) {
   Context& fresh = context();
-  fresh.rflags = 0x202;
-  fresh.selectors = {0, kUserCode, kUserData, 0, 0, 0};
+  fresh.rflags = kFirstFlags;
+  fresh.selectors = kFirstSelectors;
   fresh.extended_area = memory_ + kExtendedOffset;
   fresh.extended_mask = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
@@ -245,9 +301,10 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .stale = AddressOf(way.exit_stale),
                 .exit_lookup = AddressOf(way.exit_lookup),
                 .resume = 0};
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
-  // The one address that an entry without contents would take for its own.
-  ClearTarget(~std::uint64_t{0});
+  if (table == Table::kFilled) {
+    for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
+  }
+  ClearEmptySecond();
   dunebox_guest_fs_possible = 1;
   dunebox_windows_possible = window_base ? 1 : 0;
 }
@@ -265,6 +322,38 @@ ThreadContext::~ThreadContext() {
 std::span<std::byte> ThreadContext::extended_area() {
   dirty_ = layout_.mask;
   return {memory_ + kExtendedOffset, layout_.size};
+}
+
+void ThreadContext::InitializeState(std::uint32_t mxcsr, std::uint16_t x87_control) {
+  constexpr std::uint64_t kX87 = 1;
+  constexpr std::uint16_t kX87Control = 0x0f3f, kAlwaysSet = 0x40;  // [intel/vol1 §8.1.5]
+  const std::span<std::byte> area = extended_area();
+  layout_.Initialize(layout_.mask, area.data());
+  const std::uint32_t allowed = mxcsr & kMxcsrBits;
+  const auto control = static_cast<std::uint16_t>((x87_control & kX87Control) | kAlwaysSet);
+  // What is not present is loaded as initial, but for MXCSR, which always comes from here.
+  const std::uint64_t present = control == kInitialControlWord ? 0 : kX87;
+  std::memcpy(area.data(), &control, sizeof(control));
+  std::memcpy(area.data() + kMxcsrOffset, &allowed, sizeof(allowed));
+  std::memset(area.data() + kPresentOffset, 0, kLegacySize - kPresentOffset);
+  std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
+  context().is_bare = 0;
+  context().rflags = kFirstFlags;
+  context().selectors = kFirstSelectors;
+}
+
+std::uint32_t ThreadContext::mxcsr() const {
+  std::uint32_t value;
+  std::memcpy(&value, memory_ + kExtendedOffset + kMxcsrOffset, sizeof(value));
+  return value;
+}
+
+std::uint16_t ThreadContext::x87_control() const {
+  std::uint64_t present;
+  std::uint16_t value = kInitialControlWord;
+  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+  if ((present & 1) != 0) std::memcpy(&value, memory_ + kExtendedOffset, sizeof(value));
+  return value;
 }
 
 void ThreadContext::SetCache(std::uint64_t start, std::uint64_t code_end) {
@@ -291,8 +380,21 @@ void ThreadContext::ClearTarget(std::uint64_t pc) {
   __atomic_store_n(&Second(pc).host, pointers().exit_lookup, __ATOMIC_RELAXED);
 }
 
+// Of the one address that an entry without contents would take for its own.
+void ThreadContext::ClearEmptySecond() {
+  __atomic_store_n(&Second(~std::uint64_t{0}).host, pointers().exit_lookup, __ATOMIC_RELAXED);
+}
+
+void ThreadContext::ForgetTargets() {
+  if (table_ == Table::kFilled) return ClearTargets();
+  madvise(memory_ + JIT_TABLE, kSignalStackOffset - JIT_TABLE, MADV_DONTNEED);
+  ClearEmptySecond();
+}
+
 void ThreadContext::ClearTargets() {
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
+    // Writing would give it memory.
+    if (__atomic_load_n(&Entry(pc), __ATOMIC_RELAXED) == pointers().lookup) continue;
     __atomic_store_n(&Entry(pc), pointers().lookup, __ATOMIC_RELAXED);
   }
   auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
@@ -313,10 +415,7 @@ void ThreadContext::Attach() {
 
 void ThreadContext::SetGate(std::uint32_t number) {
   constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
-  constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & kTellsUse) == 0) return;
-  if ((layout_.mask & kAvx) == 0) return;
+  if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
   context().must_be_initial =
       static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
   context().gate = number >> JIT_GATE_BITS;

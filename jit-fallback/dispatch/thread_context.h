@@ -39,6 +39,8 @@ struct ExtendedLayout {
   void Initialize(std::uint64_t components, std::byte* area) const;
 };
 
+class EmptyTable;
+
 class ThreadContext {
  public:
   // Preconditions: with kPku, OpenProtectionKeys() has succeeded. With kSeg there is a
@@ -47,6 +49,11 @@ class ThreadContext {
   static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(
       const ExtendedLayout& layout, Isolation isolation = Isolation::kNone,
       std::optional<std::uint64_t> window_base = std::nullopt);
+  // With kSeg, for many threads of which most do little: what is in the lookup table is memory of the
+  // thread's own only where it has set an entry.
+  static absl::StatusOr<std::unique_ptr<ThreadContext>> CreateWith(const EmptyTable& table,
+                                                                   const ExtendedLayout& layout,
+                                                                   std::uint64_t window_base);
   ~ThreadContext();
   ThreadContext(const ThreadContext&) = delete;
   ThreadContext& operator=(const ThreadContext&) = delete;
@@ -54,6 +61,11 @@ class ThreadContext {
   Context& context() { return *reinterpret_cast<Context*>(memory_); }
   // A component that XSTATE_BV calls initial may hold anything here.
   std::span<std::byte> extended_area();
+  // As a thread begins, but for what functions leave alone: MXCSR and the x87 control word. Bits that
+  // they do not have are dropped.
+  void InitializeState(std::uint32_t mxcsr, std::uint16_t x87_control);
+  std::uint32_t mxcsr() const;
+  std::uint16_t x87_control() const;
 
   // System calls of this number and those that differ from it only below JIT_GATE_BITS are gates: made
   // where a function is called or returns, so that of the vector registers the first eight count and no
@@ -68,6 +80,8 @@ class ThreadContext {
   void SetTarget(std::uint64_t pc, std::uint64_t host);
   void ClearTarget(std::uint64_t pc);
   void ClearTargets();
+  // The same by the owner, outside of translated code.
+  void ForgetTargets();
 
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
@@ -87,8 +101,9 @@ class ThreadContext {
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
  private:
+  enum class Table : bool { kFilled, kMapped };
   ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
-                std::optional<std::uint64_t> window_base);
+                std::optional<std::uint64_t> window_base, Table table);
   // Whether the guest's pages of the memory have their keys now.
   bool SetKeys();
   ExitPointers& pointers();
@@ -97,6 +112,7 @@ class ThreadContext {
     std::uint64_t host;
   };
   void ClearInitialComponents();
+  void ClearEmptySecond();
   ExitReason EnterNow();
   std::uint64_t& Entry(std::uint64_t pc);
   SecondEntry& Second(std::uint64_t pc);
@@ -105,6 +121,7 @@ class ThreadContext {
   const ExtendedLayout layout_;
   const Isolation isolation_;
   bool is_borrowed_ = false;
+  const Table table_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

@@ -48,18 +48,16 @@ class Stopwatch {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options,
-                                                               CodeSource& source) {
+absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options) {
   absl::StatusOr<std::unique_ptr<CodeCache>> cache =
       CodeCache::Create(options.cache_size, ContextPrefix(options.emitter.isolation));
   if (!cache.ok()) return cache.status();
   (*cache)->SetListener(options.on_new_code);
-  return std::unique_ptr<Translator>(new Translator(std::move(options), source, *std::move(cache)));
+  return std::unique_ptr<Translator>(new Translator(std::move(options), *std::move(cache)));
 }
 
-Translator::Translator(Options options, CodeSource& source, std::unique_ptr<CodeCache> cache)
+Translator::Translator(Options options, std::unique_ptr<CodeCache> cache)
     : options_(std::move(options)),
-      source_(source),
       cache_(std::move(cache)),
       emitter_(options_.emitter) {}
 
@@ -141,7 +139,8 @@ void Translator::Flush() {
   DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
 }
 
-std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind kind, Apply apply) {
+BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind,
+                                          Apply apply) {
   const auto apply_if_known = [&] {
     const std::uint32_t id = cache_->Find(pc, kind);
     if (id == kNone) return false;
@@ -150,39 +149,49 @@ std::optional<std::uint64_t> Translator::WithBlock(std::uint64_t pc, EntryKind k
   };
   {
     std::lock_guard lock(mutex_);
-    if (apply_if_known()) return std::nullopt;
+    if (apply_if_known()) return BlockFound{};
   }
-  std::optional<std::uint64_t> missing;
-  bool is_made = false;
+  std::optional<BlockOutcome> outcome;
   const auto make = [&](const CodeSource::Code& code) {
+    if (code.is_own) {
+      outcome = CodeNotShared{};
+      return;
+    }
     std::lock_guard lock(mutex_);
-    is_made = apply_if_known();
-    if (is_made) return;
+    if (apply_if_known()) {
+      outcome = BlockFound{};
+      return;
+    }
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
     Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
     if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
-      missing = fault->address;
+      outcome = CodeMissing{fault->address};
       return;
     }
     block_.is_self_checking = !code.is_watched;
     const std::uint32_t id = Make(kind);
     // Whoever ends the watch does so before it invalidates: it has not seen this block, or will.
-    is_made = !code.is_watched || code.is_still_watched();
-    is_made ? apply({id, cache_->AddressOf(id), version()}) : cache_->Kill(id);
+    if (code.is_watched && !code.is_still_watched()) return cache_->Kill(id);
+    apply({id, cache_->AddressOf(id), version()});
+    outcome = BlockFound{};
   };
-  while (!is_made && !missing) source_.WithCode(pc, kMostCodeBytes, /*watch=*/true, make);
+  while (!outcome) source.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kBlock, make);
   Announce();
-  return missing;
+  return *outcome;
 }
 
-std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply apply) {
-  std::optional<std::uint64_t> missing;
-  source_.WithCode(pc, kMostCodeBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
+BlockOutcome Translator::WithSingle(CodeSource& source, std::uint64_t pc, Apply apply) {
+  BlockOutcome outcome = BlockFound{};
+  source.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kSingle, [&](const CodeSource::Code& code) {
+    if (code.is_own) {
+      outcome = CodeNotShared{};
+      return;
+    }
     std::lock_guard lock(mutex_);
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
     Translate(pc, code.bytes, {.instructions = 1, .branches = 1}, block_);
     if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
-      missing = fault->address;
+      outcome = CodeMissing{fault->address};
       return;
     }
     block_.is_single = true;
@@ -196,7 +205,7 @@ std::optional<std::uint64_t> Translator::WithSingle(std::uint64_t pc, Apply appl
     apply({id, cache_->AddressOf(id), version()});
   });
   Announce();
-  return missing;
+  return outcome;
 }
 
 void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
@@ -210,6 +219,19 @@ void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
       for (TranslatedThread* thread : threads_) thread->context().ClearTarget(block.pc);
     }
     cache_->Kill(id);
+  }
+}
+
+void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick) {
+  std::lock_guard lock(mutex_);
+  for (TranslatedThread* thread : threads_) {
+    if (&thread->source_ == &source) thread->must_move_.store(true, std::memory_order_seq_cst);
+  }
+  kick();
+  for (TranslatedThread* thread : threads_) {
+    while (&thread->source_ == &source && thread->is_running_.load(std::memory_order_seq_cst)) {
+      sched_yield();
+    }
   }
 }
 
@@ -232,34 +254,55 @@ absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
 
 // ---- threads ------------------------------------------------------------------------------------
 
-TranslatedThread::TranslatedThread(Translator& translator, std::unique_ptr<ThreadContext> context)
-    : translator_(translator), context_(std::move(context)) {
-  translator_.Enlist(*this);
+TranslatedThread::TranslatedThread(std::shared_ptr<Translator> translator, CodeSource& source,
+                                   std::unique_ptr<ThreadContext> context)
+    : translator_(std::move(translator)), source_(source), context_(std::move(context)) {
+  translator_->Enlist(*this);
 }
 
-TranslatedThread::~TranslatedThread() { translator_.Dismiss(*this); }
+TranslatedThread::~TranslatedThread() { translator_->Dismiss(*this); }
+
+bool TranslatedThread::Move() {
+  std::shared_ptr<Translator> next = source_.CurrentTranslator();
+  if (next == nullptr) return false;
+  must_move_.store(false, std::memory_order_seq_cst);
+  if (next == translator_) return true;
+  translator_->Dismiss(*this);
+  translator_ = std::move(next);
+  context_->ForgetTargets();
+  resumes_ = {};
+  translator_->Enlist(*this);
+  return true;
+}
 
 // kKicked also when the address is not good any more; nothing has happened then.
 ExitReason TranslatedThread::EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version) {
   is_running_.store(true, std::memory_order_seq_cst);
-  if (translator_.version() != version) return ExitReason::kKicked;
+  if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) {
+    return ExitReason::kKicked;
+  }
   return context_->Enter(host, kind);
+}
+
+// What the guest sees of it: only that its code is not there.
+std::optional<Stop> TranslatedThread::StopAfter(const BlockOutcome& outcome) {
+  const auto* const missing = std::get_if<CodeMissing>(&outcome);
+  return missing != nullptr ? std::optional<Stop>(AtFetchFault{missing->address}) : std::nullopt;
 }
 
 std::optional<Stop> TranslatedThread::OnLink() {
   Context& state = context_->context();
   const std::uint32_t link = state.link;
-  state.rip = translator_.cache_->TargetOfLink(link);
-  const std::uint64_t version = translator_.version();
+  state.rip = translator_->cache_->TargetOfLink(link);
+  const std::uint64_t version = translator_->version();
   is_running_.store(false, std::memory_order_release);
   const auto connect = [&](const Translator::Found& found) {
     // A flush has made the number another link's.
-    if (found.version == version) translator_.cache_->LinkTo(link, found.block);
+    if (found.version == version) translator_->cache_->LinkTo(link, found.block);
     next_ = Resume{state.rip, found.host, found.version};
     next_kind_ = EntryKind::kDirect;
   };
-  const auto missing = translator_.WithBlock(state.rip, EntryKind::kDirect, connect);
-  return missing ? std::optional<Stop>(AtFetchFault{*missing}) : std::nullopt;
+  return StopAfter(translator_->WithBlock(source_, state.rip, EntryKind::kDirect, connect));
 }
 
 std::optional<Stop> TranslatedThread::OnLookup() {
@@ -270,13 +313,12 @@ std::optional<Stop> TranslatedThread::OnLookup() {
     next_ = Resume{state.rip, found.host, found.version};
     next_kind_ = EntryKind::kIndirect;
   };
-  const auto missing = translator_.WithBlock(state.rip, EntryKind::kIndirect, enter);
-  return missing ? std::optional<Stop>(AtFetchFault{*missing}) : std::nullopt;
+  return StopAfter(translator_->WithBlock(source_, state.rip, EntryKind::kIndirect, enter));
 }
 
 std::optional<Stop> TranslatedThread::OnSignal() {
   Context& state = context_->context();
-  const std::optional<Recovered> recovered = translator_.cache_->Recover(state.cache_rip);
+  const std::optional<Recovered> recovered = translator_->cache_->Recover(state.cache_rip);
   is_running_.store(false, std::memory_order_release);
   DUNEBOX_CHECK(recovered.has_value(), "interrupted where no code is");
   state.rip = RestoreGuest(*recovered, state, state.gpr);
@@ -286,7 +328,7 @@ std::optional<Stop> TranslatedThread::OnSignal() {
                       .address = state.fault_address,
                       .signal = static_cast<int>(state.fault_signal),
                       .code = state.fault_code};
-  return IsMask(translator_.options_.emitter.isolation) ? AsNative(fault) : Stop(fault);
+  return IsMask(translator_->options_.emitter.isolation) ? AsNative(fault) : Stop(fault);
 }
 
 // What the guest's instruction would have raised in place of what its confined form did.
@@ -296,8 +338,8 @@ Stop TranslatedThread::AsNative(const AtFault& fault) {
   const Context& state = context_->context();
   Instruction instruction;
   std::optional<NativeFault> native;
-  translator_.source_.WithCode(
-      state.rip, kMostInstructionBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
+  source_.WithCode(
+      state.rip, kMostInstructionBytes, CodeSource::Purpose::kLook, [&](const CodeSource::Code& code) {
         if (Decode(code.bytes, instruction) != DecodeStatus::kOk) return;
         native = FaultOutsideUserHalf(instruction, code.bytes.first(instruction.length), state);
       });
@@ -317,7 +359,7 @@ Stop TranslatedThread::AsNative(const AtFault& fault) {
 std::optional<Stop> TranslatedThread::OnStale() {
   is_running_.store(false, std::memory_order_release);
   const std::uint64_t pc = context_->context().rip;
-  translator_.Invalidate(pc, pc + 1);
+  translator_->Invalidate(pc, pc + 1);
   return std::nullopt;
 }
 
@@ -337,8 +379,8 @@ Stop TranslatedThread::OnInstruction() {
   Context& state = context_->context();
   AtInstruction at{};
   std::uint64_t missing = 0;
-  translator_.source_.WithCode(
-      state.rip, kMostInstructionBytes, /*watch=*/false, [&](const CodeSource::Code& code) {
+  source_.WithCode(
+      state.rip, kMostInstructionBytes, CodeSource::Purpose::kLook, [&](const CodeSource::Code& code) {
         if (Decode(code.bytes, at.instruction) == DecodeStatus::kTruncated) {
           missing = state.rip + code.bytes.size();
         }
@@ -382,7 +424,7 @@ bool TranslatedThread::RunToSystemCall(Stop& stop) {
   const Resume& known = KnownAt(state.rip);
   next_.reset();
   if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) == 0 && known.pc == state.rip &&
-      known.version == translator_.version()) {
+      known.version == translator_->version()) {
     const ExitReason reason = EnterAt(known.host, EntryKind::kDirect, known.version);
     if (reason == ExitReason::kSystemCall) {
       exits_[static_cast<std::size_t>(reason)].Add();
@@ -402,17 +444,23 @@ Stop TranslatedThread::GoOn() {
   Context& state = context_->context();
   for (;;) {
     if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0) return AtKick{};
+    if (must_move_.load(std::memory_order_seq_cst)) {
+      if (!Move()) return AtNoTranslator{};
+      next_.reset();
+    }
     if (!next_) {
       next_kind_ = EntryKind::kDirect;
       Resume& known = KnownAt(state.rip);
-      if (known.pc == state.rip && known.version == translator_.version()) {
+      if (known.pc == state.rip && known.version == translator_->version()) {
         next_ = known;
       } else {
         const auto remember = [&](const Translator::Found& found) {
           known = {state.rip, found.host, found.version};
         };
-        const auto missing = translator_.WithBlock(state.rip, EntryKind::kDirect, remember);
-        if (missing) return AtFetchFault{*missing};
+        const BlockOutcome outcome =
+            translator_->WithBlock(source_, state.rip, EntryKind::kDirect, remember);
+        if (auto stop = StopAfter(outcome)) return *stop;
+        if (std::holds_alternative<CodeNotShared>(outcome)) continue;
         next_ = known;
       }
     }
@@ -426,8 +474,11 @@ Stop TranslatedThread::Step() {
   const auto remember = [&](const Translator::Found& found) {
     single = {state.rip, found.host, found.version};
   };
-  if (const auto missing = translator_.WithSingle(state.rip, remember)) {
-    return AtFetchFault{*missing};
+  for (bool is_found = false; !is_found;) {
+    if (must_move_.load(std::memory_order_seq_cst) && !Move()) return AtNoTranslator{};
+    const BlockOutcome outcome = translator_->WithSingle(source_, state.rip, remember);
+    if (auto stop = StopAfter(outcome)) return *stop;
+    is_found = std::holds_alternative<BlockFound>(outcome);
   }
   const ExitReason reason = EnterAt(single.host, EntryKind::kDirect, single.version);
   auto stop = Leave(reason);

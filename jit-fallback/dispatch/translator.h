@@ -1,5 +1,6 @@
-// The process-wide half of translation: finds or makes the code for a guest address, links it, and
-// takes it back when the guest's memory changes. Shared by all threads.
+// The half of translation that threads share: finds or makes the code for a guest address, links it, and
+// takes it back when the guest's memory changes. All threads of a guest have the same one, and guests whose code
+// is the same may have one in common.
 //
 // Lock order: the code source's own lock, then the translator's. A thread counts as running from
 // before it enters translated code until it has read what it needs to know about where it left; the
@@ -27,7 +28,10 @@
 
 namespace dunebox::jit {
 
-// Where guest code comes from.
+class Translator;
+
+// Where guest code comes from: the memory of one guest. Guests whose code is the same at the same addresses may
+// share a translator as long as it is.
 class CodeSource {
  public:
   virtual ~CodeSource() = default;
@@ -37,11 +41,19 @@ class CodeSource {
     // unless another thread has ended that meanwhile: to be asked with the translator's lock held,
     // before a block made of them is used.
     absl::FunctionRef<bool()> is_still_watched;
+    // Not for the translator that asks, which others share: threads of this source leave it (Evict).
+    bool is_own = false;
   };
   using Use = absl::FunctionRef<void(const Code&)>;
-  // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are
-  // none. Without `watch` they are not watched from now on.
-  virtual void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) = 0;
+  enum class Purpose : std::uint8_t {
+    kBlock,   // a block is made of them, and they are watched from now on
+    kSingle,  // a block that runs once
+    kLook,
+  };
+  // Calls `use` with the executable bytes at `pc`, at most `most` of them, none when there are none.
+  virtual void WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Use use) = 0;
+  // Which translator its threads go on with when they have left one; null: there is none to be had.
+  virtual std::shared_ptr<Translator> CurrentTranslator() = 0;
 };
 
 // Why a thread is out of translated code, with its Context exact.
@@ -59,14 +71,23 @@ struct AtFetchFault {     // the instruction at `rip` cannot be fetched
 };
 struct AtKick {};
 struct AtStep {};  // Step() has done its instruction
-using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick, AtStep>;
+struct AtNoTranslator {};  // CurrentTranslator() has none: the guest cannot go on
+using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick, AtStep,
+                          AtNoTranslator>;
 
-class Translator;
+// What came of asking for a block.
+struct BlockFound {};
+struct CodeMissing {
+  std::uint64_t address;  // the byte that cannot be fetched
+};
+struct CodeNotShared {};  // CodeSource::Code::is_own
+using BlockOutcome = std::variant<BlockFound, CodeMissing, CodeNotShared>;
 
 // One thread of translated code. Used by its own host thread, but for the translator's changes.
 class TranslatedThread {
  public:
-  TranslatedThread(Translator& translator, std::unique_ptr<ThreadContext> context);
+  TranslatedThread(std::shared_ptr<Translator> translator, CodeSource& source,
+                   std::unique_ptr<ThreadContext> context);
   ~TranslatedThread();
   TranslatedThread(const TranslatedThread&) = delete;
   TranslatedThread& operator=(const TranslatedThread&) = delete;
@@ -90,8 +111,11 @@ class TranslatedThread {
   Resume& KnownAt(std::uint64_t pc) { return resumes_[(pc ^ (pc >> 8)) % resumes_.size()]; }
   // From next_, or if there is none, the block at context().rip.
   Stop GoOn();
+  // Makes CurrentTranslator() its own; false: there is none.
+  bool Move();
   ExitReason EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version);
   std::optional<Stop> Leave(ExitReason reason);
+  static std::optional<Stop> StopAfter(const BlockOutcome& outcome);
   std::optional<Stop> OnLink();
   std::optional<Stop> OnLookup();
   std::optional<Stop> OnSignal();
@@ -99,8 +123,10 @@ class TranslatedThread {
   std::optional<Stop> OnStale();
   Stop OnInstruction();
 
-  Translator& translator_;
+  std::shared_ptr<Translator> translator_;
+  CodeSource& source_;
   const std::unique_ptr<ThreadContext> context_;
+  std::atomic<bool> must_move_{false};
   std::atomic<bool> is_running_{false};
   // The block to go on with, when the last exit has found it already.
   std::optional<Resume> next_;
@@ -130,11 +156,16 @@ class Translator {
     // Told of all code before it can run, exit stubs included. Called with the lock held.
     OnNewCode on_new_code;
   };
-  static absl::StatusOr<std::unique_ptr<Translator>> Create(Options options, CodeSource& source);
+  static absl::StatusOr<std::unique_ptr<Translator>> Create(Options options);
 
   // Code in [start, end) is not what it was. No thread enters it again; those in it leave it at the
   // end of its block.
   void Invalidate(std::uint64_t start, std::uint64_t end);
+
+  // Threads of `source` go on with its CurrentTranslator(), which is another one already. `kick` makes those
+  // that run translated code leave it soon; when this returns none of them is in it. Not to be called by a
+  // thread that is.
+  void Evict(const CodeSource& source, absl::FunctionRef<void()> kick);
 
   void LockForFork() { mutex_.lock(); }
   void UnlockAfterFork() { mutex_.unlock(); }
@@ -154,15 +185,14 @@ class Translator {
   };
   using Apply = absl::FunctionRef<void(const Found&)>;
 
-  Translator(Options options, CodeSource& source, std::unique_ptr<CodeCache> cache);
+  Translator(Options options, std::unique_ptr<CodeCache> cache);
 
   void Enlist(TranslatedThread& thread);
   void Dismiss(TranslatedThread& thread);
-  // Finds or makes the block and calls `apply` while it cannot be invalidated. Returns the address
-  // of the missing byte when the code cannot be fetched.
-  std::optional<std::uint64_t> WithBlock(std::uint64_t pc, EntryKind kind, Apply apply);
+  // Finds or makes the block and calls `apply` while it cannot be invalidated.
+  BlockOutcome WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind, Apply apply);
   // A block of the one instruction at `pc` that nobody finds again.
-  std::optional<std::uint64_t> WithSingle(std::uint64_t pc, Apply apply);
+  BlockOutcome WithSingle(CodeSource& source, std::uint64_t pc, Apply apply);
   std::uint32_t Make(EntryKind kind);
   std::uint32_t MakeNow(EntryKind kind);
   // Preconditions: no lock is held.
@@ -171,7 +201,6 @@ class Translator {
   std::uint64_t version() const { return version_.load(std::memory_order_seq_cst); }
 
   const Options options_;
-  CodeSource& source_;
   std::unique_ptr<CodeCache> cache_;
   // Changes whenever a host address that somebody may remember stops being good.
   std::atomic<std::uint64_t> version_{1};

@@ -41,12 +41,18 @@ bool RunsInPlace(std::int64_t number) {
          row->argument_count() == 0;
 }
 
+// CPUID takes some microseconds in a virtual machine: each of these is asked once.
+
 // LOOP is one operation on AMD's and Hygon's processors and about seven on Intel's.
-bool HasFastLoop() {
+bool AskForFastLoop() {
   constexpr unsigned kHygon = 0x656e6975;  // "uine", the last four letters of the vendor
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   __get_cpuid(0, &eax, &ebx, &ecx, &edx);
   return ecx == signature_AMD_ecx || ecx == kHygon;
+}
+bool HasFastLoop() {
+  static const bool has = AskForFastLoop();
+  return has;
 }
 
 // Where executable memory that begins at `pc` ends, at most `most` bytes on.
@@ -66,9 +72,13 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
 }
 
 // Of the second lookup table. [intel/vol2 CPUID] SSE4.2
-bool HasCrc32() {
+bool AskForCrc32() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_2) != 0;
+}
+bool HasCrc32() {
+  static const bool has = AskForCrc32();
+  return has;
 }
 
 struct ReasonName {
@@ -129,12 +139,15 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
     if (status.ok()) status = space.UseKey(DUNE_KEY_GUEST);
     if (!status.ok()) return status;
   }
-  jit::Translator::Options translation;
+  jit::Translator::Options& translation = engine->translation_;
   translation.cache_size = options.cache_size;
-  translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
-    const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
-    return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
-  };
+  // Shared translations outlive the engine that has made them, and nothing is aliased there.
+  if (engine->can_alias_host_pages()) {
+    translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
+      const bool aliased = target >= raw->alias_.start.value && target < raw->alias_.end.value;
+      return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
+    };
+  }
   translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
   translation.emitter.hidden_components =
@@ -157,10 +170,15 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
       recorder->Add(code);
     };
   }
-  absl::StatusOr<std::unique_ptr<jit::Translator>> translator =
-      jit::Translator::Create(std::move(translation), *engine);
-  if (!translator.ok()) return translator.status();
-  engine->translator_ = *std::move(translator);
+  if (options.shared != nullptr) {
+    engine->translator_ = options.shared->translator;
+    engine->shared_ = std::move(options.shared);
+  } else {
+    absl::StatusOr<std::unique_ptr<jit::Translator>> translator =
+        jit::Translator::Create(translation);
+    if (!translator.ok()) return translator.status();
+    engine->translator_ = *std::move(translator);
+  }
   space.SetObserver(engine.get());
   space.memory().SetWatcher(engine.get());
   return engine;
@@ -195,9 +213,13 @@ absl::Status JitEngine::ReserveGuard() {
 }
 
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
+  const std::lock_guard lock(sharing_mutex_);
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
+      shared_ != nullptr
+          ? jit::ThreadContext::CreateWith(*shared_->table, extended_layout_, *window_base_)
+          : jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
   if (!context.ok()) return context.status();
+  if (translator_ == nullptr) return absl::ResourceExhaustedError("no memory for translated code");
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }
 
@@ -209,6 +231,7 @@ absl::Status JitEngine::AliasHostPages(const GuestRange& at, const void* host) {
 
 void JitEngine::LockForFork() {
   if (perf_map_ != nullptr) perf_map_->LockForFork();
+  sharing_mutex_.lock();
   translator_->LockForFork();
   code_pages_.LockForFork();
   breakpoints_mutex_.lock();
@@ -218,6 +241,7 @@ void JitEngine::UnlockAfterFork() {
   breakpoints_mutex_.unlock();
   code_pages_.UnlockAfterFork();
   translator_->UnlockAfterFork();
+  sharing_mutex_.unlock();
   if (perf_map_ != nullptr) perf_map_->UnlockAfterFork();
 }
 
@@ -259,7 +283,8 @@ absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {
 }
 
 void JitEngine::Forget(const GuestRange& range) {
-  translator_->Invalidate(range.start.value, range.end.value);
+  if (IsOfShared(range)) StopSharing();
+  if (const auto own = OwnTranslator()) own->Invalidate(range.start.value, range.end.value);
   code_pages_.Forget(range);
   set_watching(code_pages_.any_protected());
 }
@@ -268,7 +293,7 @@ void JitEngine::Forget(const GuestRange& range) {
 void JitEngine::BeforeAccess(std::uint64_t address, std::uint64_t size) {
   const GuestRange range{GuestVirt{address}, GuestVirt{address + size}};
   if (!code_pages_.Unprotect(range)) return;
-  translator_->Invalidate(PageDown(address), PageUp(range.end.value));
+  if (const auto own = OwnTranslator()) own->Invalidate(PageDown(address), PageUp(range.end.value));
 }
 
 // Every page of the range that the guest may write.
@@ -299,10 +324,16 @@ std::uint64_t JitEngine::NextBreakpoint(std::uint64_t start, std::uint64_t end) 
   return next == breakpoints_.end() ? end : std::min(*next, end);
 }
 
-void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
+void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Use use) {
+  const bool watch = purpose == Purpose::kBlock;
   std::array<std::uint8_t, kMostCodeBytes> bytes;
+  bool is_own = false;
   space_.WithMap([&](const memory::VmaMap& map) {
     const std::uint64_t end = ExecutableEnd(map, pc, std::min(most, bytes.size()));
+    // A block that runs once takes the place of one that others may be using.
+    is_own = purpose != Purpose::kLook && IsSharing() &&
+             (purpose == Purpose::kSingle || !IsShared({GuestVirt{pc}, GuestVirt{end}}));
+    if (is_own) return;
     std::size_t have = 0;
     bool is_watched = watch;
     // Page by page: what is past the end of a file is not there.
@@ -342,6 +373,87 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use
          .is_watched = is_watched,
          .is_still_watched = is_still_watched});
   });
+  if (!is_own) return;
+  StopSharing();
+  use({.bytes = {}, .is_watched = false, .is_still_watched = [] { return false; }, .is_own = true});
+}
+
+// ---- shared translations ------------------------------------------------------------------------
+
+std::shared_ptr<jit::Translator> JitEngine::CurrentTranslator() {
+  const std::lock_guard lock(sharing_mutex_);
+  return translator_;
+}
+
+std::shared_ptr<jit::Translator> JitEngine::OwnTranslator() {
+  const std::lock_guard lock(sharing_mutex_);
+  return shared_ == nullptr ? translator_ : nullptr;
+}
+
+bool JitEngine::IsSharing() {
+  const std::lock_guard lock(sharing_mutex_);
+  return shared_ != nullptr;
+}
+
+bool JitEngine::IsShared(const GuestRange& code) {
+  const std::lock_guard lock(sharing_mutex_);
+  return shared_ != nullptr && shared_->ranges.Contains(code);
+}
+
+bool JitEngine::IsOfShared(const GuestRange& range) {
+  const std::lock_guard lock(sharing_mutex_);
+  return shared_ != nullptr && shared_->ranges.SizeIn(range) != 0;
+}
+
+void JitEngine::GoOnWith(std::shared_ptr<jit::Translator> translator) {
+  if (translator == translator_) return;
+  const std::shared_ptr<jit::Translator> before = std::exchange(translator_, std::move(translator));
+  if (before != nullptr) before->Evict(*this, kick_);
+}
+
+// Something is to be executed that is this guest's alone.
+void JitEngine::StopSharing() {
+  const std::lock_guard lock(sharing_mutex_);
+  if (shared_ == nullptr) return;
+  absl::StatusOr<std::unique_ptr<jit::Translator>> own = jit::Translator::Create(translation_);
+  GoOnWith(own.ok() ? *std::move(own) : nullptr);
+  shared_ = nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<const SharedCode>> JitEngine::Share(memory::RangeSet ranges) {
+  const std::lock_guard lock(sharing_mutex_);
+  if (shared_ != nullptr && shared_->ranges == ranges) return shared_;
+  absl::StatusOr<std::shared_ptr<const jit::EmptyTable>> table = jit::EmptyTable::Create();
+  if (!table.ok()) return table.status();
+  if (shared_ != nullptr || translator_ == nullptr) {
+    absl::StatusOr<std::unique_ptr<jit::Translator>> fresh = jit::Translator::Create(translation_);
+    if (!fresh.ok()) return fresh.status();
+    GoOnWith(*std::move(fresh));
+  }
+  std::uint64_t end = 0;
+  ranges.ForEach([&](const GuestRange& range) {
+    translator_->Invalidate(end, range.start.value);
+    end = range.end.value;
+  });
+  translator_->Invalidate(end, space_.memory().window().limit);
+  StopWatching();
+  shared_ = std::make_shared<const SharedCode>(
+      SharedCode{.translator = translator_, .ranges = std::move(ranges), .table = *std::move(table)});
+  return shared_;
+}
+
+void JitEngine::ReturnTo(std::shared_ptr<const SharedCode> shared) {
+  const std::lock_guard lock(sharing_mutex_);
+  if (shared_ == shared) return;
+  StopWatching();
+  GoOnWith(shared->translator);
+  shared_ = std::move(shared);
+}
+
+// Nothing is left that was translated from memory that the guest may write.
+void JitEngine::StopWatching() {
+  code_pages_.Forget({GuestVirt{0}, GuestVirt{space_.memory().window().limit}});
+  set_watching(false);
 }
 
 bool JitEngine::MayAccess(GuestVirt address, bool write) const {
@@ -358,7 +470,7 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
     // In this order: a thread that is making a block of the page asks, after it has entered the
     // block, whether the page is still protected.
     const bool was_protected = code_pages_.Unprotect({page, page + kPageSize});
-    translator_->Invalidate(page.value, page.value + kPageSize);
+    if (const auto own = OwnTranslator()) own->Invalidate(page.value, page.value + kPageSize);
     return was_protected ? WriteFault::kCodePage : WriteFault::kAllowed;
   });
 }

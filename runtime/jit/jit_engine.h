@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <bitset>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,14 +16,24 @@
 
 #include "absl/status/statusor.h"
 #include "hostcalls/table/table.h"
+#include "jit-fallback/dispatch/empty_table.h"
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
 #include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/memory/address_space.h"
+#include "runtime/memory/range_set.h"
 
 namespace dunebox::runtime {
+
+// What engines have in common whose guests began with the same memory, in windows of their own: translations of
+// what nobody can write to.
+struct SharedCode {
+  std::shared_ptr<jit::Translator> translator;
+  memory::RangeSet ranges;  // private, executable, not writable; of the same bytes everywhere
+  std::shared_ptr<const jit::EmptyTable> table;
+};
 
 struct JitOptions {
   std::size_t cache_size = std::size_t{256} << 20;  // bytes for translated code and its exits
@@ -32,6 +43,7 @@ struct JitOptions {
   bool measure_time = false;               // of translating, for Report
   std::unique_ptr<PerfMap> perf_map;       // null: no names for perf
   std::unique_ptr<CodeRecorder> recorder;  // null: no record of emitted code
+  std::shared_ptr<const SharedCode> shared;  // null: none; with kSeg
 };
 
 class JitEngine final : public ExecutionEngine,
@@ -63,6 +75,16 @@ class JitEngine final : public ExecutionEngine,
   std::vector<Counter> Counters() override;
   std::string Dump(const std::string& place) override;
 
+  // ---- with kSeg, in windows
+
+  // The translations of `ranges` become common property, and the others are gone. No guest code runs.
+  absl::StatusOr<std::shared_ptr<const SharedCode>> Share(memory::RangeSet ranges);
+  // Back to the ones of `shared`, after a guest that may have gone its own way; its memory is what it was when
+  // they were shared, or will be. No guest code runs.
+  void ReturnTo(std::shared_ptr<const SharedCode> shared);
+  // What makes the guest's threads leave translated code soon. Before a thread is made.
+  void SetKick(std::function<void()> kick) { kick_ = std::move(kick); }
+
   // MappingObserver
   void Forget(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return false; }
@@ -71,7 +93,8 @@ class JitEngine final : public ExecutionEngine,
   void BeforeAccess(std::uint64_t address, std::uint64_t size) override;
 
   // CodeSource
-  void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
+  void WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Use use) override;
+  std::shared_ptr<jit::Translator> CurrentTranslator() override;
 
   enum class WriteFault : unsigned char {
     kNotOurs,   // the guest may not write there
@@ -94,6 +117,16 @@ class JitEngine final : public ExecutionEngine,
   JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
   absl::Status ReserveGuard();
+  absl::Status MakeTranslator(const JitOptions& options);
+  // Another translator for the threads of this engine, which leave the one they have. Null: none is to be
+  // had. Preconditions: the lock is held.
+  void GoOnWith(std::shared_ptr<jit::Translator> translator);
+  void StopSharing();
+  void StopWatching();
+  bool IsSharing();
+  bool IsShared(const GuestRange& code);     // all of it
+  bool IsOfShared(const GuestRange& range);  // any of it
+  std::shared_ptr<jit::Translator> OwnTranslator();
 
   memory::AddressSpace& space_;
   const jit::Isolation isolation_;
@@ -108,7 +141,13 @@ class JitEngine final : public ExecutionEngine,
   std::unique_ptr<PerfMap> perf_map_;
   std::unique_ptr<CodeRecorder> recorder_;  // called with the translator's lock held
   std::atomic<std::uint64_t> code_page_faults_{0};
+  jit::Translator::Options translation_;  // for one of its own
+  std::function<void()> kick_ = [] {};
+
+  // Leaves the lock of the address space outside and the translators' inside.
+  std::mutex sharing_mutex_;  // guards what follows
   std::shared_ptr<jit::Translator> translator_;
+  std::shared_ptr<const SharedCode> shared_;  // while translator_ is its one; null: it is this engine's own
 };
 
 }  // namespace dunebox::runtime

@@ -51,6 +51,16 @@ Fault FaultOf(x86::Vector vector, std::uint64_t error_code = 0) {
 
 }  // namespace
 
+JitThread::JitThread(JitEngine& engine, std::shared_ptr<jit::Translator> translator,
+                     std::unique_ptr<jit::ThreadContext> context)
+    : engine_(engine), thread_(std::move(translator), engine, std::move(context)) {}
+
+void JitThread::Restart(std::uint32_t mxcsr, std::uint16_t x87_control) {
+  run_one_ = false;
+  fruitless_retries_ = 0;
+  thread_.context().InitializeState(mxcsr, x87_control);
+}
+
 Exit JitThread::Run(Registers& registers) {
   if (!thread_.context().IsAttached()) thread_.context().Attach();
   jit::Context& context = thread_.context().context();
@@ -136,6 +146,9 @@ std::optional<Exit> JitThread::OnStop(const jit::Stop& stop) {
                          .memory_error = false};
           },
           [](const jit::AtKick&) -> std::optional<Exit> { return Interrupted{}; },
+          [](const jit::AtNoTranslator&) -> std::optional<Exit> {
+            return EngineFailure{"no memory for translated code"};
+          },
           [](const jit::AtStep&) -> std::optional<Exit> { return FaultOf(x86::Vector::kDebug); },
       },
       stop);

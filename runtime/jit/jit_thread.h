@@ -25,14 +25,13 @@ struct FunctionEntry {
 class JitThread final : public EngineThread {
  public:
   JitThread(JitEngine& engine, std::shared_ptr<jit::Translator> translator,
-            std::unique_ptr<jit::ThreadContext> context)
-      : engine_(engine),
-        translator_(std::move(translator)),
-        thread_(*translator_, std::move(context)) {}
+            std::unique_ptr<jit::ThreadContext> context);
 
   jit::TranslatedThread& thread() { return thread_; }
   // Instead of Run's attaching for good, around a stretch of Runs: jit::ThreadContext::Borrow.
   jit::ThreadContext& context() { return thread_.context(); }
+  // Like a new one, but for what functions leave alone (jit::ThreadContext::InitializeState).
+  void Restart(std::uint32_t mxcsr, std::uint16_t x87_control);
 
   Exit Run(Registers& registers) override;
   // As Run from the entry of a function, with `entry` in place of all registers: the others are what the guest
@@ -60,7 +59,6 @@ class JitThread final : public EngineThread {
   Exit OnTrap(const jit::Instruction& instruction);
 
   JitEngine& engine_;
-  const std::shared_ptr<jit::Translator> translator_;
   jit::TranslatedThread thread_;
   bool run_one_ = false;
   unsigned fruitless_retries_ = 0;

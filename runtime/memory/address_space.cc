@@ -82,14 +82,6 @@ bool IsPassing(int advice) {
   return std::ranges::find(kPassing, advice) != std::end(kPassing);
 }
 
-// Memory of --mem: what the kernel calls data, and what only looks shared.
-bool IsData(const Vma& vma) {
-  if (!vma.protection.write || vma.sealed) return false;
-  if (vma.backing != nullptr && vma.backing->name == "[stack]") return false;
-  const bool segment = vma.backing != nullptr && vma.backing->segment_bytes != 0;
-  return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
-}
-
 bool IsPrivateAnonymous(const Vma& vma) {
   return vma.sharing == Sharing::kPrivate && !vma.file_backed;
 }
@@ -135,12 +127,14 @@ void AddressSpace::LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) 
 }
 
 void AddressSpace::CountIn(const Vma& vma) {
+  if (image_ != nullptr) changed_.Add(vma.range);
   if (data_limit_ == 0) return;
   if (IsData(vma)) data_.Add(vma.range);
   if (vma.protection.any()) touchable_.Add(vma.range);
 }
 
 void AddressSpace::CountOut(const GuestRange& range) {
+  if (image_ != nullptr) changed_.Add(range);
   if (data_limit_ == 0) return;
   data_.Remove(range);
   touchable_.Remove(range);
@@ -417,6 +411,10 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
       break;
   }
   if (!IsPassing(advice)) KeepFromPool(*range);
+  if (image_ != nullptr && (advice == MADV_DONTNEED || advice == MADV_FREE)) {
+    std::unique_lock lock(mutex_);
+    return DropLocked(*range);
+  }
   std::shared_lock lock(mutex_);
   if (map_.AnySealed(*range)) return Errno{EPERM};
   void* host = memory_.HostAddress(address, range->size());

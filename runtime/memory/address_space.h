@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <shared_mutex>
 #include <span>
@@ -29,6 +30,7 @@
 #include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
+#include "runtime/memory/memory_image.h"
 #include "runtime/memory/range_set.h"
 #include "runtime/memory/vma_map.h"
 
@@ -171,6 +173,21 @@ class AddressSpace {
   // the pool's, that is never opened again.
   void KeepFromPool(const GuestRange& range);
 
+  // ---- images (image_view.cc)
+  // No guest code runs during these, nobody else uses the guest's memory, and there is no pool.
+
+  // The memory as it is now. From here on this is a copy-on-write view of it. kInternal: it is neither
+  // the one nor the other, and not to be used any more.
+  absl::StatusOr<std::shared_ptr<const MemoryImage>> TakeImage();
+  // Of a space that has nothing yet: begins as a view of `image`.
+  absl::Status AdoptImage(std::shared_ptr<const MemoryImage> image);
+  // Undoes all that has been written, mapped, unmapped and changed since; but what MapForHost has given stays,
+  // as zeros. On failure it is not to be used any more.
+  absl::Status ReturnToImage();
+  // Readable and writable memory that the guest may not change the mapping of, named `name`. It lies where the
+  // image has nothing, too.
+  hostcalls::SyscallResult MapForHost(std::uint64_t length, const std::string& name);
+
   // Around fork: the map does not change in between. The child makes the lock anew: a read-write
   // lock knows its writer by the thread id, which is another one there.
   void LockForFork() { mutex_.lock(); }
@@ -242,6 +259,14 @@ class AddressSpace {
   void TakePoolBackLocked();
   void TakeBackRunLocked(const PoolPart& part, const GuestRange& run, std::uint8_t state);
   void KeepFromPoolLocked(const GuestRange& range);
+  std::optional<GuestVirt> PlaceForHost(std::uint64_t length) const;
+  hostcalls::SyscallResult DropLocked(const GuestRange& range);
+  RangeSet ContentsLocked() const;
+  absl::Status CopyLocked(MemoryImage::Writer& writer) const;
+  absl::Status MapSegmentsLocked(const MemoryImage& image, const GuestRange& range) const;
+  absl::Status UndoChangesLocked();
+  absl::Status UndoWritesLocked() const;
+  void UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const;
   void Forget(const GuestRange& range) const;
   bool ChangeHostRights(const GuestRange& range, int host_prot) const;
   void BounceHost(const GuestRange& range, Protection protection) const;
@@ -268,6 +293,9 @@ class AddressSpace {
   std::atomic<std::uint64_t> pool_opening_ = 0;
   std::atomic<int> users_ = 0;  // who want it closed
   bool pool_is_retired_ = false;
+  std::shared_ptr<const MemoryImage> image_;  // null: none was taken
+  RangeSet changed_;  // with an image: where the mapping is not the image's any more
+  RangeSet for_host_;  // with an image: what MapForHost has given since
 };
 
 }  // namespace dunebox::memory

@@ -29,6 +29,13 @@ int Protection::ToHostProt() const {
   return (any() ? PROT_READ : 0) | (write ? PROT_WRITE : 0);
 }
 
+bool IsData(const Vma& vma) {
+  if (!vma.protection.write || vma.sealed) return false;
+  if (vma.backing != nullptr && vma.backing->name == "[stack]") return false;
+  const bool segment = vma.backing != nullptr && vma.backing->segment_bytes != 0;
+  return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
+}
+
 const Vma* VmaMap::FindFrom(GuestVirt address) const {
   auto after = vmas_.upper_bound(address.value);
   if (after != vmas_.begin()) {

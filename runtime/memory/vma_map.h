@@ -59,6 +59,9 @@ struct Vma {
   std::shared_ptr<const Backing> backing;  // null: anonymous
 };
 
+// Memory of --mem: what the kernel calls data, and what only looks shared.
+bool IsData(const Vma& vma);
+
 class VmaMap {
  public:
   const Vma* Find(GuestVirt address) const;

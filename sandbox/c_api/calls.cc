@@ -27,6 +27,20 @@ absl::Status Find(dunebox_sandbox* sandbox, const char* name, dunebox_pointer ad
   return absl::OkStatus();
 }
 
+absl::Status FindCounterpart(dunebox_sandbox* sandbox, FunctionObject* original,
+                             dunebox_function** function) {
+  std::shared_ptr<Owner>* const owner = ValueOf(sandbox);
+  if (owner == nullptr) return NoObject("sandbox");
+  if (original == nullptr) return NoObject("function");
+  if (function == nullptr) return NoObject("place for the function");
+  const std::lock_guard lock(original->mutex);
+  internal::Target target(*(*owner)->sandbox, original->target);
+  if (absl::Status status = target.Find(); !status.ok()) return status;
+  *function = Places<dunebox_function>::Take(
+      FunctionObject(*owner, std::move(target), original->signature));
+  return absl::OkStatus();
+}
+
 // What every call begins with.
 absl::StatusOr<internal::CallFrame> Prepare(FunctionObject* function,
                                             const dunebox_value* arguments, size_t count) {
@@ -103,6 +117,13 @@ extern "C" dunebox_status dunebox_find(dunebox_sandbox* sandbox, const char* nam
                                        dunebox_error* error) {
   if (name == nullptr) return Report(NoObject("name"), error);
   return Report(Find(sandbox, name, 0, signature, function), error);
+}
+
+extern "C" dunebox_status dunebox_find_counterpart(dunebox_sandbox* sandbox,
+                                                   dunebox_function* original,
+                                                   dunebox_function** function,
+                                                   dunebox_error* error) {
+  return Report(FindCounterpart(sandbox, ValueOf(original), function), error);
 }
 
 extern "C" dunebox_status dunebox_find_at(dunebox_sandbox* sandbox, dunebox_pointer address,

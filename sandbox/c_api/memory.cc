@@ -41,6 +41,18 @@ absl::Status Allocate(dunebox_sandbox* sandbox, size_t size, const char* text,
   return absl::OkStatus();
 }
 
+absl::Status Counterpart(dunebox_sandbox* clone, dunebox_memory* original, dunebox_memory** memory) {
+  std::shared_ptr<Owner>* const owner = ValueOf(clone);
+  if (owner == nullptr) return NoObject("clone");
+  const MemoryObject* const object = ValueOf(original);
+  if (object == nullptr) return NoObject("memory");
+  if (memory == nullptr) return NoObject("place for the memory");
+  absl::StatusOr<Memory<std::byte>> own = (*owner)->sandbox->CounterpartOf(object->memory);
+  if (!own.ok()) return own.status();
+  *memory = Places<dunebox_memory>::Take(MemoryObject(*owner, *std::move(own)));
+  return absl::OkStatus();
+}
+
 absl::Status Span(dunebox_sandbox* sandbox, dunebox_pointer address, size_t size, void** host) {
   std::shared_ptr<Owner>* const owner = ValueOf(sandbox);
   if (owner == nullptr) return NoObject("sandbox");
@@ -93,6 +105,12 @@ extern "C" dunebox_status dunebox_allocate_string(dunebox_sandbox* sandbox, cons
                                                   dunebox_memory** memory, dunebox_error* error) {
   if (text == nullptr) return Report(NoObject("text"), error);
   return Report(Allocate(sandbox, std::strlen(text) + 1, text, memory), error);
+}
+
+extern "C" dunebox_status dunebox_memory_counterpart(dunebox_sandbox* clone, dunebox_memory* original,
+                                                     dunebox_memory** memory,
+                                                     dunebox_error* error) {
+  return Report(Counterpart(clone, original, memory), error);
 }
 
 extern "C" dunebox_status dunebox_memory_free(dunebox_memory* memory) {

@@ -18,32 +18,40 @@ absl::StatusOr<Owner*> OwnerOf(dunebox_sandbox* sandbox) {
   return owner->get();
 }
 
-absl::StatusOr<dunebox_sandbox*> Create(const PolicyObject& object) {
-  const bool is_in_this_process = object.policy.demand == Demand::kOneWall;
-  if (is_in_this_process && !object.has_no_late_handlers && !IsSigactionOurs()) {
-    return absl::FailedPreconditionError(
-        "signal handlers that this process sets later would not be guarded: the library was opened "
-        "by "
-        "dlopen; preload it, or promise that there will be none (late_handlers = none)");
-  }
-  absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(object.policy);
-  if (!made.ok()) return made.status();
+dunebox_sandbox* Own(std::unique_ptr<Sandbox> sandbox) {
   auto owner = std::make_shared<Owner>();
-  owner->sandbox = *std::move(made);
+  owner->sandbox = std::move(sandbox);
   owner->engine = owner->sandbox->engine();
   owner->isolation = owner->sandbox->isolation();
   owner->confinement = absl::StrJoin(owner->sandbox->confinement(), ", ");
   return Places<dunebox_sandbox>::Take(std::move(owner));
 }
 
-absl::Status CreateInto(const dunebox_policy* policy, dunebox_sandbox** sandbox) {
+// With a policy that may be left out. `path`: of a saved sandbox; null: a new one.
+absl::Status CreateInto(const char* path, const dunebox_policy* policy, dunebox_sandbox** sandbox) {
   if (sandbox == nullptr) return NoObject("place for the sandbox");
   const PolicyObject defaults;
   const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
   if (object == nullptr) return NoObject("policy");
-  const absl::StatusOr<dunebox_sandbox*> created = Create(*object);
-  if (created.ok()) *sandbox = *created;
-  return created.status();
+  const bool is_in_this_process = object->policy.demand == Demand::kOneWall;
+  if (is_in_this_process && !object->has_no_late_handlers && !IsSigactionOurs()) {
+    return absl::FailedPreconditionError(
+        "signal handlers that this process sets later would not be guarded: the library was opened "
+        "by "
+        "dlopen; preload it, or promise that there will be none (late_handlers = none)");
+  }
+  absl::StatusOr<std::unique_ptr<Sandbox>> made =
+      path == nullptr ? Sandbox::Create(object->policy) : Sandbox::Open(path, object->policy);
+  if (!made.ok()) return made.status();
+  *sandbox = Own(*std::move(made));
+  return absl::OkStatus();
+}
+
+absl::Status Save(dunebox_sandbox* sandbox, const char* path) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (path == nullptr) return NoObject("path");
+  return (*owner)->sandbox->Save(path);
 }
 
 absl::Status Load(dunebox_sandbox* sandbox, const char* path) {
@@ -53,11 +61,27 @@ absl::Status Load(dunebox_sandbox* sandbox, const char* path) {
   return (*owner)->sandbox->Load(path);
 }
 
+absl::Status Snapshot(dunebox_sandbox* sandbox) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  return owner.ok() ? (*owner)->sandbox->Snapshot() : owner.status();
+}
+
+absl::Status Clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone) {
+  const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
+  if (!owner.ok()) return owner.status();
+  if (clone == nullptr) return NoObject("place for the clone");
+  absl::StatusOr<std::unique_ptr<Sandbox>> made = (*owner)->sandbox->Clone();
+  if (!made.ok()) return made.status();
+  *clone = Own(*std::move(made));
+  return absl::OkStatus();
+}
+
 absl::Status Reset(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
   if (!owner.ok()) return owner.status();
   if (absl::Status status = (*owner)->sandbox->Reset(); !status.ok()) return status;
-  // The new guest knows nothing of them.
+  if ((*owner)->sandbox->has_snapshot()) return absl::OkStatus();
+  // A new guest knows nothing of them.
   const std::lock_guard lock((*owner)->mutex);
   (*owner)->pieces.clear();
   return absl::OkStatus();
@@ -105,7 +129,18 @@ using namespace dunebox::c_api;
 
 extern "C" dunebox_status dunebox_create(const dunebox_policy* policy, dunebox_sandbox** sandbox,
                                          dunebox_error* error) {
-  return Report(CreateInto(policy, sandbox), error);
+  return Report(CreateInto(nullptr, policy, sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_open(const char* path, const dunebox_policy* policy,
+                                       dunebox_sandbox** sandbox, dunebox_error* error) {
+  if (path == nullptr) return Report(NoObject("path"), error);
+  return Report(CreateInto(path, policy, sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_save(dunebox_sandbox* sandbox, const char* path,
+                                       dunebox_error* error) {
+  return Report(Save(sandbox, path), error);
 }
 
 extern "C" dunebox_status dunebox_destroy(dunebox_sandbox* sandbox) {
@@ -123,6 +158,15 @@ extern "C" dunebox_status dunebox_destroy(dunebox_sandbox* sandbox) {
 extern "C" dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path,
                                        dunebox_error* error) {
   return Report(Load(sandbox, path), error);
+}
+
+extern "C" dunebox_status dunebox_snapshot(dunebox_sandbox* sandbox, dunebox_error* error) {
+  return Report(Snapshot(sandbox), error);
+}
+
+extern "C" dunebox_status dunebox_clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone,
+                                        dunebox_error* error) {
+  return Report(Clone(sandbox, clone), error);
 }
 
 extern "C" dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error) {

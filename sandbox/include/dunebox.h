@@ -134,9 +134,29 @@ dunebox_status dunebox_destroy(dunebox_sandbox* sandbox);
 /* Loads a shared library and what it needs, and runs its constructors. An absolute path. */
 dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path, dunebox_error* error);
 
-/* Starts over: a new guest, the same libraries, functions and callbacks. Functions go on; pointers that the
- * plugin gave, and memory, are those of the old guest, and are of no use to the new one. */
+/* Keeps the sandbox as it is between calls, in place of an older snapshot, for dunebox_reset and dunebox_clone.
+ * DUNEBOX_FAILED_PRECONDITION: a call is under way, the sandbox has failed, or threads run that the plugin has
+ * started. */
+dunebox_status dunebox_snapshot(dunebox_sandbox* sandbox, dunebox_error* error);
+
+/* With a snapshot: everything is as it was then. Memory of the host's keeps its place: what was allocated before
+ * the snapshot has its old contents, what was allocated after has any. Without one it starts over: a new
+ * guest, the same libraries, functions and callbacks. Functions go on; pointers that the plugin gave, and
+ * memory, are those of the old guest, and are of no use to the new one. */
 dunebox_status dunebox_reset(dunebox_sandbox* sandbox, dunebox_error* error);
+
+/* A new sandbox that begins as `sandbox` was when its snapshot was taken, and has that snapshot, too; one more
+ * to destroy, in any order. Its callbacks are those that there were: what their `user` points to has to live as
+ * long as the clone. Any thread, at any time. DUNEBOX_FAILED_PRECONDITION: there is no snapshot. */
+dunebox_status dunebox_clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone, dunebox_error* error);
+
+/* The snapshot as a file, at once or not at all, and a sandbox that begins with one. The file is trusted as a plugin
+ * is: what is in it has no more rights than the policy gives (NULL: the defaults). Callbacks are not in it: they
+ * are to be exported again, in the same order. DUNEBOX_INVALID_ARGUMENT: no such file, or damaged;
+ * DUNEBOX_FAILED_PRECONDITION: it needs another processor, or files that are not to be had. */
+dunebox_status dunebox_save(dunebox_sandbox* sandbox, const char* path, dunebox_error* error);
+dunebox_status dunebox_open(const char* path, const dunebox_policy* policy, dunebox_sandbox** sandbox,
+                            dunebox_error* error);
 
 /* DUNEBOX_OK while calls can succeed; else what they fail with, in `error` too. */
 dunebox_status dunebox_state(dunebox_sandbox* sandbox, dunebox_error* error);
@@ -179,6 +199,10 @@ typedef union dunebox_value {
  * result, long double: there is no way to say it. */
 dunebox_status dunebox_find(dunebox_sandbox* sandbox, const char* name, const char* signature,
                             dunebox_function** function, dunebox_error* error);
+/* In `sandbox` the function that another sandbox has: without looking it up again where both have the same
+ * snapshot. */
+dunebox_status dunebox_find_counterpart(dunebox_sandbox* sandbox, dunebox_function* original,
+                                        dunebox_function** function, dunebox_error* error);
 /* One that the plugin has given a pointer to. Of no use after a reset. */
 dunebox_status dunebox_find_at(dunebox_sandbox* sandbox, dunebox_pointer address, const char* signature,
                                dunebox_function** function, dunebox_error* error);
@@ -212,6 +236,10 @@ dunebox_status dunebox_allocate(dunebox_sandbox* sandbox, size_t size, dunebox_m
 /* `text` and its NUL. */
 dunebox_status dunebox_allocate_string(dunebox_sandbox* sandbox, const char* text, dunebox_memory** memory,
                                        dunebox_error* error);
+/* In a clone its own copy of memory that was allocated in the sandbox that the snapshot was taken of, before that.
+ * Each once. DUNEBOX_NOT_FOUND: there is no such memory, or it was asked for. */
+dunebox_status dunebox_memory_counterpart(dunebox_sandbox* clone, dunebox_memory* original,
+                                          dunebox_memory** memory, dunebox_error* error);
 dunebox_status dunebox_memory_free(dunebox_memory* memory);
 /* The host's pointer, the plugin's, and the size; NULL or 0: no memory. Good until it is freed, also after the
  * sandbox's end. */

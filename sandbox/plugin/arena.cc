@@ -1,7 +1,5 @@
 #include "sandbox/plugin/arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -29,9 +27,10 @@ absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
 }
 
 absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes) {
-  return MapSealed(
-      space,
-      {.length = bytes, .prot = PROT_READ | PROT_WRITE, .flags = MAP_PRIVATE | MAP_ANONYMOUS});
+  const hostcalls::SyscallResult mapped = space.MapForHost(bytes, "[shared with the host]");
+  if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
+  const GuestVirt start{mapped.ToRegister()};
+  return GuestRange{start, start + bytes};
 }
 
 void Arena::GiveBack(std::uint64_t address, std::uint64_t bytes) {
@@ -66,13 +65,34 @@ absl::StatusOr<std::uint64_t> Arena::Allocate(std::size_t bytes, Extend extend) 
   const auto [address, room] = *found;
   free_.erase(found);
   if (room > size) free_.emplace(address + size, room - size);
+  used_.emplace(address, size);
   std::memset(HostPointer(address), 0, size);
   return address;
 }
 
 void Arena::Free(std::uint64_t address, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  used_.erase(address);
   GiveBack(address, RoundUp(bytes));
+}
+
+bool Arena::Claim(std::uint64_t address, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const auto found = unclaimed_.find(address);
+  if (found == unclaimed_.end() || found->second != RoundUp(bytes)) return false;
+  unclaimed_.erase(found);
+  return true;
+}
+
+ArenaState Arena::Save() {
+  const std::lock_guard lock(mutex_);
+  return {.free = free_, .used = used_};
+}
+
+void Arena::Restore(const ArenaState& state) {
+  const std::lock_guard lock(mutex_);
+  free_ = state.free;
+  used_ = unclaimed_ = state.used;
 }
 
 std::byte* Arena::HostPointer(std::uint64_t address) const {

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "hostcalls/memory/address.h"
 #include "runtime/memory/address_space.h"
+#include "sandbox/plugin/snapshot.h"
 
 namespace dunebox::plugin {
 
@@ -38,6 +39,14 @@ class Arena {
   // Zeroed, 64-byte aligned. A guest address. kResourceExhausted: no room, and `extend` has none.
   absl::StatusOr<std::uint64_t> Allocate(std::size_t bytes, Extend extend);
   void Free(std::uint64_t address, std::size_t bytes);
+  // The part of a sandbox's memory that was given out when it was made from another's snapshot, and that nobody
+  // has claimed yet. False: there is no such part.
+  bool Claim(std::uint64_t address, std::size_t bytes);
+
+  ArenaState Save();
+  // Of a sandbox that is made from a snapshot.
+  void Restore(const ArenaState& state);
+
   // Of an address that Allocate has given out.
   std::byte* HostPointer(std::uint64_t address) const;
 
@@ -47,7 +56,8 @@ class Arena {
   const std::shared_ptr<const void> memory_;
   const std::uint64_t host_offset_;
   std::mutex mutex_;
-  std::map<std::uint64_t, std::uint64_t> free_;  // address to size; neighbours are one
+  // Address to size. Free neighbours are one.
+  std::map<std::uint64_t, std::uint64_t> free_, used_, unclaimed_;
 };
 
 }  // namespace dunebox::plugin

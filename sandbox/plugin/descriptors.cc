@@ -1,6 +1,12 @@
 #include "sandbox/plugin/descriptors.h"
 
 #include <fcntl.h>
+#include <unistd.h>
+
+#include <map>
+
+#include "hostcalls/services/separate_descriptors.h"
+#include "sandbox/plugin/snapshot.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -60,6 +66,57 @@ void Descriptors::SetClosesOnExec(int fd, bool closes) {
   if (!IsNumber(fd)) return;
   const std::lock_guard lock(mutex_);
   entries_[static_cast<std::size_t>(fd)].closes_on_exec = closes;
+}
+
+std::vector<DescriptorState> Descriptors::Save() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<DescriptorState> saved;
+  for (int fd = 0; fd < kMost; ++fd) {
+    const Entry& entry = entries_[static_cast<std::size_t>(fd)];
+    if (entry.file == nullptr) continue;
+    DescriptorState state{.number = fd, .file = entry.file, .closes_on_exec = entry.closes_on_exec};
+    if (entry.file->kind == OpenFile::Kind::kFile) {
+      const off_t offset = lseek(entry.file->host.get(), 0, SEEK_CUR);
+      state.offset = offset < 0 ? 0 : static_cast<std::uint64_t>(offset);
+    }
+    saved.push_back(std::move(state));
+  }
+  return saved;
+}
+
+absl::Status Descriptors::Restore(const std::vector<DescriptorState>& saved) {
+  const std::lock_guard lock(mutex_);
+  entries_ = {};
+  for (const DescriptorState& state : saved) {
+    entries_[static_cast<std::size_t>(state.number)] = {state.file, state.closes_on_exec};
+    if (state.file->kind == OpenFile::Kind::kFile &&
+        lseek(state.file->host.get(), static_cast<off_t>(state.offset), SEEK_SET) < 0) {
+      return absl::FailedPreconditionError("a file that was open cannot be read from where it was");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Descriptors::Reopen(const std::vector<DescriptorState>& saved) {
+  std::vector<DescriptorState> own = saved;
+  std::map<const OpenFile*, std::shared_ptr<const OpenFile>> opened;  // what dup has made is one file
+  for (DescriptorState& state : own) {
+    if (state.file->kind != OpenFile::Kind::kFile) continue;
+    std::shared_ptr<const OpenFile>& file = opened[state.file.get()];
+    if (file == nullptr) {
+      const std::string path = hostcalls::DescriptorPath(state.file->host.get());
+      file = std::make_shared<OpenFile>(OpenFile{
+          .kind = state.file->kind,
+          .host = runtime::FileDescriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)),
+          .name = state.file->name,
+          .is_executable = state.file->is_executable});
+      if (!file->host.valid()) {
+        return absl::FailedPreconditionError("a file that was open cannot be opened again");
+      }
+    }
+    state.file = file;
+  }
+  return Restore(own);
 }
 
 }  // namespace dunebox::plugin

@@ -12,7 +12,9 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::plugin {
@@ -28,6 +30,8 @@ struct OpenFile {
   std::string name;              // as the host's kernel has it
   bool is_executable = false;    // may be mapped to be executed
 };
+
+struct DescriptorState;
 
 class Descriptors {
  public:
@@ -45,6 +49,14 @@ class Descriptors {
   std::shared_ptr<const OpenFile> Find(int fd) const;
   bool ClosesOnExec(int fd) const;
   void SetClosesOnExec(int fd, bool closes);
+
+  // What is open, and where each file is read.
+  std::vector<DescriptorState> Save() const;
+  // The same again, in place of what is open.
+  absl::Status Restore(const std::vector<DescriptorState>& saved);
+  // The same files in descriptors of their own, which nobody else reads from. kFailedPrecondition: the
+  // application has closed one, or cannot have more.
+  absl::Status Reopen(const std::vector<DescriptorState>& saved);
 
  private:
   struct Entry {

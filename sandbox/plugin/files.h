@@ -12,10 +12,12 @@
 
 #include <sys/stat.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "hostcalls/memory/guest_memory.h"
+#include "hostcalls/policy/rules.h"
 #include "sandbox/plugin/descriptors.h"
 
 namespace dunebox::plugin {
@@ -42,6 +44,10 @@ class Files {
   // 0 or an errno; `mode` as of access(2).
   virtual int Access(const std::string& path, int mode, LastLink last) const = 0;
   virtual hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const = 0;
+
+  // What may be read, for a snapshot, and back. Nothing: there are no snapshots with these files.
+  virtual std::optional<hostcalls::policy::Rules> rules() const { return std::nullopt; }
+  virtual void SetRules(hostcalls::policy::Rules) {}
 
   // What does this by another process: the second wall that the kernel keeps it behind. Nothing:
   // nobody else.

@@ -28,6 +28,8 @@
 
 namespace dunebox::plugin {
 
+struct InstanceSnapshot;
+
 class Guest {
  public:
   Guest() = default;
@@ -45,6 +47,14 @@ class Guest {
       std::shared_ptr<const internal::Callback> callback) = 0;
   // Memory of both sides. kResourceExhausted: no room.
   virtual absl::StatusOr<internal::Block> Allocate(std::size_t size) = 0;
+
+  // ---- snapshots, between calls. kUnimplemented, unless somebody has them.
+  virtual absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot();
+  // To one that was taken of this, or that it was made from; also after its end.
+  virtual absl::Status ReturnTo(const InstanceSnapshot& snapshot);
+  // The part of the memory of both sides that was given out before the snapshot that this was made from.
+  // kNotFound: there is no such part, or it was claimed.
+  virtual absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size);
 
   // Copies. False: not all of it is memory of the plugin's; a prefix may have been copied.
   virtual bool Read(std::uint64_t from, std::span<std::byte> to) const = 0;
@@ -66,6 +76,11 @@ class Guest {
 
 // Of the kind that the policy asks for. The same `random` bits give the same guest addresses.
 absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint64_t random);
+// That is as it was when the snapshot was taken, under the same policy.
+absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
+                                                  const InstanceSnapshot& snapshot);
+// The first of a snapshot that comes from a file, which gets its code by that.
+absl::StatusOr<std::unique_ptr<Guest>> FirstGuest(const Policy& policy, InstanceSnapshot& snapshot);
 
 }  // namespace dunebox::plugin
 

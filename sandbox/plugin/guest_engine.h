@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,11 @@
 #include "dunebox/policy.h"
 #include "runtime/engine.h"
 #include "runtime/memory/address_space.h"
+#include "runtime/memory/range_set.h"
+
+namespace dunebox::runtime {
+struct SharedCode;
+}
 
 namespace dunebox::plugin {
 
@@ -52,19 +58,33 @@ class GuestCpu {
   virtual void Leave() = 0;
 
   // Not between Enter and Leave: at a gate.
+  struct Control {
+    std::uint32_t mxcsr = 0x1f80;
+    std::uint16_t x87_control = 0x37f;
+  };
+  virtual Control control() const = 0;
+  // Like a new one, but for what functions leave alone.
+  virtual void Restart(const Control& control) = 0;
   virtual absl::StatusOr<Vectors> ReadVectors() = 0;
   virtual absl::Status WriteVectors(const Vectors& values) = 0;
 };
 
 class GuestEngine {
  public:
-  // For the window of `space`, which outlives it. kUnavailable: this machine does not have it, or
+  // For the window of `space`, which outlives it; `shared` of an engine that has snapshots: code that its guest
+  // has in common with others. kUnavailable: this machine does not have it, or
   // not to this process. kResourceExhausted: there are kMostMachines with engine kvm.
   static absl::StatusOr<std::unique_ptr<GuestEngine>> Create(const Policy& policy,
-                                                             memory::AddressSpace& space);
+                                                             memory::AddressSpace& space,
+                                                             std::shared_ptr<const runtime::SharedCode> shared = nullptr);
   virtual ~GuestEngine() = default;
 
   virtual absl::StatusOr<std::unique_ptr<GuestCpu>> CreateCpu() = 0;
+  // Snapshots: whether there are any, and what runtime::JitEngine says of the same functions.
+  virtual bool has_snapshots() const { return false; }
+  virtual absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet ranges) = 0;
+  virtual void ReturnTo(std::shared_ptr<const runtime::SharedCode> shared) = 0;
+  virtual void SetKick(std::function<void()> kick) = 0;
   // As Sandbox shows them.
   virtual std::string name() const = 0;
   virtual std::string isolation() const = 0;

@@ -67,6 +67,16 @@ void HostFiles::Allow(const std::string& path) {
   AddRule(rules_, name.get(), rights::kReadOnly);
 }
 
+std::optional<rights::Rules> HostFiles::rules() const {
+  const std::lock_guard lock(mutex_);
+  return rules_;
+}
+
+void HostFiles::SetRules(rights::Rules rules) {
+  const std::lock_guard lock(mutex_);
+  rules_ = std::move(rules);
+}
+
 void HostFiles::Grant(const std::string& name, runtime::FileDescriptor file) {
   const std::lock_guard lock(mutex_);
   if (!file.valid() || granted_.contains(name)) return;

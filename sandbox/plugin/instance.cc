@@ -163,9 +163,9 @@ thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 
 // ---- beginning and end --------------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
-    const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
-    absl::FunctionRef<absl::Status()> before_guest) {
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy,
+                                                            std::uint64_t random,
+                                                            std::unique_ptr<Files> files) {
   NoteOriginalProcess();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   for (const int output : {policy.stdout_to, policy.stderr_to}) {
@@ -176,16 +176,24 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
   }
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
-  std::unique_ptr<Instance> instance(new Instance(
+  return std::unique_ptr<Instance>(new Instance(
       policy, std::make_shared<const ReservedWindow>(*std::move(window)), random,
       std::move(files)));
-  if (absl::Status status = instance->Start(before_guest); !status.ok()) return status;
+}
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
+    const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
+    absl::FunctionRef<absl::Status()> before_guest) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, random, std::move(files));
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->Start(before_guest); !status.ok()) return status;
   return instance;
 }
 
 Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
                    std::uint64_t random, std::unique_ptr<Files> files)
     : policy_(policy),
+      random_(random),
       window_(std::move(window)),
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
@@ -199,10 +207,17 @@ Instance::~Instance() {
   changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
 
-absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
-  absl::StatusOr<std::unique_ptr<GuestEngine>> engine = GuestEngine::Create(policy_, space_);
+absl::Status Instance::SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared) {
+  absl::StatusOr<std::unique_ptr<GuestEngine>> engine =
+      GuestEngine::Create(policy_, space_, std::move(shared));
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
+  engine_->SetKick([this] { KickAll(); });
+  return absl::OkStatus();
+}
+
+absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
+  if (absl::Status status = SetUpEngine(nullptr); !status.ok()) return status;
   if (absl::Status status = MakeGuestProgram(); !status.ok()) return status;
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
@@ -212,6 +227,11 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
     if (absl::Status status = MakeLentThread(); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+void Instance::KickAll() {
+  const std::lock_guard lock(mutex_);
+  for (PluginThread* thread : threads_) thread->Kick();
 }
 
 void Instance::Enlist(PluginThread& thread) {

@@ -35,6 +35,7 @@
 #include "sandbox/plugin/guest_engine.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
+#include "sandbox/plugin/snapshot.h"
 #include "sandbox/plugin/window.h"
 
 namespace dunebox::plugin {
@@ -59,6 +60,12 @@ class Instance final : public Guest {
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
       const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
       absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
+  // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
+  static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy,
+                                                          const InstanceSnapshot& snapshot);
+  // The same from one without code, which it gets: translations of the new instance's.
+  static absl::StatusOr<std::unique_ptr<Instance>> CreateFirst(const Policy& policy,
+                                                               InstanceSnapshot& snapshot);
   // Ends what still runs.
   ~Instance() override;
 
@@ -79,6 +86,15 @@ class Instance final : public Guest {
 
   // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
   absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
+
+  // ---- between calls (instance_snapshot.cc)
+
+  // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() override;
+  // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
+  // started are ended. Callbacks stay. On failure the instance is not to be used any more.
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override;
+  absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
   memory::AddressSpace& space() { return space_; }
@@ -121,7 +137,11 @@ class Instance final : public Guest {
   Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window, std::uint64_t random,
            std::unique_ptr<Files> files);
 
+  static absl::StatusOr<std::unique_ptr<Instance>> Reserve(const Policy& policy, std::uint64_t random,
+                                                           std::unique_ptr<Files> files);
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
+  absl::Status StartFrom(const InstanceSnapshot& snapshot);
+  absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();
   absl::Status MakeLentThread();
@@ -154,6 +174,9 @@ class Instance final : public Guest {
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
   std::unique_ptr<PluginThread> TakeParked();
+  // All of them, so that no call begins; nothing when not all that are lent are parked.
+  std::optional<std::vector<std::unique_ptr<PluginThread>>> TakeAllParked();
+  void ParkAll(std::vector<std::unique_ptr<PluginThread>> threads);
   void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
@@ -171,10 +194,12 @@ class Instance final : public Guest {
   // Of the engine's failure, which ends the instance.
   absl::Status Fail(const absl::Status& status);
 
+  void KickAll();
   void Enlist(PluginThread& thread);
   void Dismiss(PluginThread& thread);
 
   const Policy& policy_;
+  const std::uint64_t random_;
   const std::shared_ptr<const ReservedWindow> window_;
   const hostcalls::GuestMemory memory_;
   memory::AddressSpace space_;

@@ -34,6 +34,11 @@ class JitCpu final : public GuestCpu {
   // Translated code is entered behind a barrier.
   void Enter() override { host_ = context().Borrow(); }
   void Leave() override { context().GiveBack(host_); }
+  Control control() const override {
+    const jit::ThreadContext& context = thread_->context();
+    return {.mxcsr = context.mxcsr(), .x87_control = context.x87_control()};
+  }
+  void Restart(const Control& control) override { thread_->Restart(control.mxcsr, control.x87_control); }
   absl::StatusOr<Vectors> ReadVectors() override;
   absl::Status WriteVectors(const Vectors& values) override;
 
@@ -106,6 +111,14 @@ class JitGuestEngine final : public GuestEngine {
     if (!thread.ok()) return thread.status();
     return std::make_unique<JitCpu>(*std::move(thread));
   }
+  bool has_snapshots() const override { return true; }
+  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet ranges) override {
+    return engine_->Share(std::move(ranges));
+  }
+  void ReturnTo(std::shared_ptr<const runtime::SharedCode> shared) override {
+    engine_->ReturnTo(std::move(shared));
+  }
+  void SetKick(std::function<void()> kick) override { engine_->SetKick(std::move(kick)); }
   std::string name() const override { return "jit"; }
   std::string isolation() const override { return "seg"; }
   std::vector<runtime::Counter> Counters() override { return engine_->Counters(); }
@@ -117,9 +130,10 @@ class JitGuestEngine final : public GuestEngine {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& policy,
-                                                             memory::AddressSpace& space) {
+                                                             memory::AddressSpace& space,
+                                                             std::shared_ptr<const runtime::SharedCode> shared) {
   absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
-      {.cache_size = policy.code_cache, .isolation = jit::Isolation::kSeg}, space);
+      {.cache_size = policy.code_cache, .isolation = jit::Isolation::kSeg, .shared = std::move(shared)}, space);
   if (!engine.ok()) return engine.status();
   return std::make_unique<JitGuestEngine>(*std::move(engine));
 }

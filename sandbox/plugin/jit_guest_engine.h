@@ -9,7 +9,8 @@
 namespace dunebox::plugin {
 
 absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& policy,
-                                                             memory::AddressSpace& space);
+                                                             memory::AddressSpace& space,
+                                                             std::shared_ptr<const runtime::SharedCode> shared);
 
 }  // namespace dunebox::plugin
 

@@ -122,4 +122,26 @@ std::uint32_t PluginKernel::ExchangeMask(std::uint32_t mask) {
   return std::exchange(mask_, mask & 0777);
 }
 
+KernelState PluginKernel::Save() const {
+  const std::lock_guard lock(mutex_);
+  return {.actions = actions_,
+          .directory = directory_,
+          .mask = mask_,
+          .descriptors = descriptors_.Save(),
+          .files = files_->rules().value_or(hostcalls::policy::Rules{})};
+}
+
+absl::Status PluginKernel::Restore(const KernelState& state, OpenFiles files) {
+  absl::Status restored = files == OpenFiles::kSame ? descriptors_.Restore(state.descriptors)
+                                                : descriptors_.Reopen(state.descriptors);
+  files_->SetRules(state.files);
+  const std::lock_guard lock(mutex_);
+  actions_ = state.actions;
+  directory_ = state.directory;
+  mask_ = state.mask;
+  output_.clear();
+  denials_.clear();
+  return restored;
+}
+
 }  // namespace dunebox::plugin

@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/result.h"
 #include "hostcalls/table/table.h"
@@ -32,6 +33,7 @@
 #include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/files.h"
 #include "sandbox/plugin/plugin_thread.h"
+#include "sandbox/plugin/snapshot.h"
 
 namespace dunebox::plugin {
 
@@ -69,6 +71,13 @@ class PluginKernel {
   std::string directory() const;
   void SetDirectory(std::string path);
   std::uint32_t ExchangeMask(std::uint32_t mask);
+
+  // Between calls.
+  KernelState Save() const;
+  // With descriptors of its own, or, of the kernel that it was saved from, with the same: they are moved to
+  // where they were. What was put out and denied since is forgotten.
+  enum class OpenFiles : bool { kSame, kReopened };
+  absl::Status Restore(const KernelState& state, OpenFiles files);
 
  private:
   hostcalls::SyscallResult Refuse(PluginThread& thread, const hostcalls::Row* row);

@@ -70,6 +70,9 @@ class KvmCpu final : public GuestCpu {
     }
     return is_return;
   }
+  // For snapshots, which this engine has none of.
+  Control control() const override { return {}; }
+  void Restart(const Control&) override {}
   runtime::Exit TakeExit(runtime::Registers& registers) override {
     registers = left_;
     return exit_;
@@ -132,6 +135,11 @@ class KvmGuestEngine final : public GuestEngine {
     if (!thread.ok()) return thread.status();
     return std::make_unique<KvmCpu>(*std::move(thread));
   }
+  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet) override {
+    return absl::UnimplementedError("engine kvm has no snapshots");
+  }
+  void ReturnTo(std::shared_ptr<const runtime::SharedCode>) override {}
+  void SetKick(std::function<void()>) override {}
   std::string name() const override { return "kvm"; }
   std::string isolation() const override {
     return absl::StrCat("virtual machine (", probe_.verdict(), ")");

@@ -18,4 +18,13 @@ absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint
   return Instance::Create(policy, random, *std::move(files));
 }
 
+absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
+                                                  const InstanceSnapshot& snapshot) {
+  return Instance::Create(policy, snapshot);
+}
+
+absl::StatusOr<std::unique_ptr<Guest>> FirstGuest(const Policy& policy, InstanceSnapshot& snapshot) {
+  return Instance::CreateFirst(policy, snapshot);
+}
+
 }  // namespace dunebox::plugin

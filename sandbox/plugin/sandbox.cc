@@ -2,11 +2,13 @@
 
 #include <sys/random.h>
 
+#include <atomic>
 #include <cstring>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/guest.h"
+#include "sandbox/plugin/snapshot_file.h"
 
 namespace dunebox {
 
@@ -18,12 +20,26 @@ struct Sandbox::State {
   const Policy policy;
   const std::uint64_t random;
   std::unique_ptr<plugin::Guest> guest;
-  // Of the guest; a function that knows another one looks its address up again.
-  std::uint64_t generation = 1;
+  // Of the libraries there are and where they lie; a function that knows another one looks its address up again.
+  std::atomic<std::uint64_t> generation{NextGeneration()};
 
-  std::mutex mutex;  // guards what follows: what the next guest gets, too
+  mutable std::mutex mutex;  // guards what follows: what the next guest gets, too
   std::vector<std::string> libraries;
   std::vector<std::shared_ptr<const internal::Callback>> callbacks;
+
+  // What Reset goes back to and Clone begins with; null: no snapshot.
+  struct Kept {
+    std::shared_ptr<const plugin::InstanceSnapshot> instance;
+    std::uint64_t generation;
+    std::vector<std::string> libraries;
+  };
+  std::shared_ptr<const Kept> kept;
+
+  // Clones have their original's, so no two sandboxes mean different things by one.
+  static std::uint64_t NextGeneration() {
+    static std::atomic<std::uint64_t> last{0};
+    return last.fetch_add(1, std::memory_order_relaxed) + 1;
+  }
 };
 
 namespace {
@@ -85,10 +101,91 @@ absl::Status Sandbox::Load(const std::string& path) {
   if (absl::Status status = state_->guest->Load(path); !status.ok()) return status;
   const std::lock_guard lock(state_->mutex);
   state_->libraries.push_back(path);
+  // Clones of an older snapshot do not have it.
+  if (state_->kept != nullptr) state_->generation = State::NextGeneration();
   return absl::OkStatus();
 }
 
+absl::Status Sandbox::Snapshot() {
+  absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> taken =
+      state_->guest->Snapshot();
+  if (!taken.ok()) return taken.status();
+  const std::lock_guard lock(state_->mutex);
+  state_->kept = std::make_shared<const State::Kept>(State::Kept{
+      .instance = *std::move(taken), .generation = state_->generation, .libraries = state_->libraries});
+  return absl::OkStatus();
+}
+
+bool Sandbox::has_snapshot() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->kept != nullptr;
+}
+
+absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Clone() const {
+  std::shared_ptr<const State::Kept> kept;
+  {
+    const std::lock_guard lock(state_->mutex);
+    kept = state_->kept;
+  }
+  if (kept == nullptr) return absl::FailedPreconditionError("there is no snapshot to make a clone of");
+  std::unique_ptr<State> state(new State{.policy = state_->policy,
+                                         .random = state_->random,
+                                         .generation = kept->generation,
+                                         .libraries = kept->libraries,
+                                         .callbacks = kept->instance->callbacks,
+                                         .kept = kept});
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
+      plugin::CloneGuest(state->policy, *kept->instance);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
+  return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
+}
+
+absl::Status Sandbox::Save(const std::string& path) const {
+  std::shared_ptr<const State::Kept> kept;
+  {
+    const std::lock_guard lock(state_->mutex);
+    kept = state_->kept;
+  }
+  if (kept == nullptr) return absl::FailedPreconditionError("there is no snapshot to save");
+  return plugin::SaveSnapshot(*kept->instance, path);
+}
+
+absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
+  if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
+  if (policy.demand == Demand::kTwoWalls) {
+    return absl::UnimplementedError("saved sandboxes have one wall");
+  }
+  absl::StatusOr<std::shared_ptr<plugin::InstanceSnapshot>> saved =
+      plugin::OpenSnapshot(path, policy);
+  if (!saved.ok()) return saved.status();
+  std::unique_ptr<State> state(
+      new State{.policy = std::move(policy), .random = (*saved)->random});
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
+      plugin::FirstGuest(state->policy, **saved);
+  if (!guest.ok()) return guest.status();
+  state->guest = *std::move(guest);
+  state->kept = std::make_shared<const State::Kept>(
+      State::Kept{.instance = *std::move(saved), .generation = state->generation, .libraries = {}});
+  return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
+}
+
+absl::StatusOr<internal::Block> Sandbox::ClaimBlock(std::uint64_t address, std::size_t size) {
+  return state_->guest->Claim(address, size);
+}
+
 absl::Status Sandbox::Reset() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->kept != nullptr) {
+      if (absl::Status status = state_->guest->ReturnTo(*state_->kept->instance); !status.ok()) {
+        return status;
+      }
+      state_->libraries = state_->kept->libraries;
+      state_->generation = state_->kept->generation;
+      return absl::OkStatus();
+    }
+  }
   absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh =
       plugin::MakeGuest(state_->policy, state_->random);
   if (!fresh.ok()) return fresh.status();
@@ -102,7 +199,7 @@ absl::Status Sandbox::Reset() {
     if (absl::Status status = (*fresh)->Load(path); !status.ok()) return status;
   }
   state_->guest = *std::move(fresh);
-  ++state_->generation;
+  state_->generation = State::NextGeneration();
   return absl::OkStatus();
 }
 
@@ -150,11 +247,12 @@ namespace internal {
 
 absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;
-  if (name_.empty() || generation_ == state.generation) return absl::OkStatus();
+  const std::uint64_t generation = state.generation.load();
+  if (name_.empty() || generation_ == generation) return absl::OkStatus();
   const absl::StatusOr<std::uint64_t> address = state.guest->FindSymbol(name_);
   if (!address.ok()) return address.status();
   address_ = *address;
-  generation_ = state.generation;
+  generation_ = generation;
   return absl::OkStatus();
 }
 

@@ -17,6 +17,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "dunebox/sandbox.h"
@@ -181,6 +182,81 @@ BENCHMARK_CAPTURE(CreateAndLoad, one_wall, Demand::kOneWall)->Unit(benchmark::kM
 BENCHMARK_CAPTURE(CreateAndLoad, two_walls, Demand::kTwoWalls)
     ->Unit(benchmark::kMicrosecond)
     ->UseRealTime();
+
+constexpr int kPages = 2048;
+
+// With so many pages of the plugin's own data, beside its libraries.
+std::unique_ptr<Sandbox> Template(int pages = kPages) {
+  auto made = Sandbox::Create({});
+  if (!made.ok() || !(*made)->Load(PLUGIN_STATE).ok()) abort();
+  auto dirty = *(*made)->Function<void(int, int)>("dirty");
+  if (!dirty(pages, 1).ok() || !(*made)->Snapshot().ok()) abort();
+  return *std::move(made);
+}
+
+void TakeSnapshot(benchmark::State& state) {
+  const auto sandbox = Template();
+  for (auto _ : state) {
+    if (!sandbox->Snapshot().ok()) abort();
+  }
+}
+BENCHMARK(TakeSnapshot)->Unit(benchmark::kMicrosecond);
+
+// Clones are destroyed elsewhere.
+void Clone(benchmark::State& state) {
+  const auto sandbox = Template();
+  std::vector<std::unique_ptr<Sandbox>> clones;
+  constexpr std::size_t kMost = 500;
+  for (auto _ : state) {
+    auto clone = sandbox->Clone();
+    if (!clone.ok()) abort();
+    clones.push_back(*std::move(clone));
+    if (clones.size() < kMost) continue;
+    state.PauseTiming();
+    clones.clear();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(Clone)->Unit(benchmark::kMicrosecond);
+
+void CloneCallAndDestroy(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto next = *sandbox->Function<int()>("next");
+  for (auto _ : state) {
+    auto clone = sandbox->Clone();
+    if (!clone.ok() || !(*clone)->CounterpartOf(next)().ok()) abort();
+  }
+}
+BENCHMARK(CloneCallAndDestroy)->Unit(benchmark::kMicrosecond);
+
+void OpenSaved(benchmark::State& state) {
+  const std::string path = "/tmp/dunebox-bench-" + std::to_string(getpid());
+  if (!Template(10)->Save(path).ok()) abort();
+  for (auto _ : state) {
+    if (!Sandbox::Open(path, {}).ok()) abort();
+  }
+  unlink(path.c_str());
+}
+BENCHMARK(OpenSaved)->Unit(benchmark::kMicrosecond);
+
+// A call that writes to so many pages, beside the same with a reset.
+void Dirty(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto dirty = *sandbox->Function<void(int, int)>("dirty");
+  for (auto _ : state) {
+    if (!dirty(static_cast<int>(state.range(0)), 2).ok()) abort();
+  }
+}
+BENCHMARK(Dirty)->Arg(0)->Arg(10)->Arg(100)->Arg(500)->Unit(benchmark::kMicrosecond);
+
+void DirtyAndReset(benchmark::State& state) {
+  const auto sandbox = Template();
+  auto dirty = *sandbox->Function<void(int, int)>("dirty");
+  for (auto _ : state) {
+    if (!dirty(static_cast<int>(state.range(0)), 2).ok() || !sandbox->Reset().ok()) abort();
+  }
+}
+BENCHMARK(DirtyAndReset)->Arg(0)->Arg(10)->Arg(100)->Arg(500)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace dunebox

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "dunebox.h"
 
@@ -584,6 +585,62 @@ static void MemoryOfAnOldGuestIsNoneOfTheNew(void) {
   dunebox_destroy(sandbox);
 }
 
+static void SnapshotsComeBackAndAreCloned(void) {
+  dunebox_sandbox* sandbox = Make("60s");
+  dunebox_sandbox *clone = NULL, *none = NULL, *opened = NULL;
+  dunebox_function* next_saved;
+  char path[64];
+  dunebox_function* next = Find(sandbox, "next", "i32()");
+  dunebox_function* next_there = NULL;
+  dunebox_memory *memory = NULL, *there = NULL;
+  dunebox_value result;
+  if (strcmp(walls, "two-walls") == 0) {
+    EXPECT(dunebox_snapshot(sandbox, &error) == DUNEBOX_UNIMPLEMENTED);
+    dunebox_function_destroy(next);
+    EXPECT(dunebox_destroy(sandbox) == DUNEBOX_OK);
+    return;
+  }
+  snprintf(path, sizeof(path), "/tmp/dunebox-c-api-%ld", (long)getpid());
+  MUST(dunebox_allocate(sandbox, 100, &memory, &error));
+  strcpy(dunebox_memory_host(memory), "before");
+  EXPECT(dunebox_clone(sandbox, &none, &error) == DUNEBOX_FAILED_PRECONDITION && none == NULL);
+  MUST(dunebox_call(next, NULL, 0, &result, &error));
+  MUST(dunebox_snapshot(sandbox, &error));
+  MUST(dunebox_call(next, NULL, 0, &result, &error));
+  EXPECT(result.i == 2);
+  strcpy(dunebox_memory_host(memory), "after");
+  MUST(dunebox_clone(sandbox, &clone, &error));
+  MUST(dunebox_find_counterpart(clone, next, &next_there, &error));
+  MUST(dunebox_call(next_there, NULL, 0, &result, &error));
+  EXPECT(result.i == 2);
+  MUST(dunebox_memory_counterpart(clone, memory, &there, &error));
+  EXPECT(strcmp(dunebox_memory_host(there), "before") == 0);
+  EXPECT(dunebox_memory_counterpart(clone, memory, &there, &error) == DUNEBOX_NOT_FOUND);
+  MUST(dunebox_reset(sandbox, &error));
+  EXPECT(strcmp(dunebox_memory_host(memory), "before") == 0);
+  MUST(dunebox_call(next, NULL, 0, &result, &error));
+  EXPECT(result.i == 2);
+  MUST(dunebox_save(sandbox, path, &error));
+  MUST(dunebox_open(path, NULL, &opened, &error));
+  unlink(path);
+  next_saved = Find(opened, "next", "i32()");
+  MUST(dunebox_call(next_saved, NULL, 0, &result, &error));
+  EXPECT(result.i == 2);
+  dunebox_function_destroy(next_saved);
+  EXPECT(dunebox_destroy(opened) == DUNEBOX_OK);
+  EXPECT(dunebox_open(cases_path, NULL, &none, &error) == DUNEBOX_INVALID_ARGUMENT && none == NULL);
+  EXPECT(dunebox_save(sandbox, NULL, &error) == DUNEBOX_INVALID_ARGUMENT);
+  EXPECT(dunebox_snapshot(NULL, &error) == DUNEBOX_INVALID_ARGUMENT);
+  EXPECT(dunebox_clone(sandbox, NULL, &error) == DUNEBOX_INVALID_ARGUMENT);
+  EXPECT(dunebox_find_counterpart(clone, NULL, &next_there, &error) == DUNEBOX_INVALID_ARGUMENT);
+  EXPECT(dunebox_memory_free(there) == DUNEBOX_OK);
+  EXPECT(dunebox_memory_free(memory) == DUNEBOX_OK);
+  dunebox_function_destroy(next_there);
+  dunebox_function_destroy(next);
+  EXPECT(dunebox_destroy(sandbox) == DUNEBOX_OK);
+  EXPECT(dunebox_destroy(clone) == DUNEBOX_OK);
+}
+
 struct Case {
   const char* name;
   void (*run)(void);
@@ -605,6 +662,7 @@ static const struct Case kCases[] = {
     CASE(WhatIsNotThereIsNotUsed),
     CASE(OneHandleIsForManyThreads),
     CASE(MemoryOfAnOldGuestIsNoneOfTheNew),
+    CASE(SnapshotsComeBackAndAreCloned),
 };
 
 int main(int argc, char** argv) {

@@ -172,7 +172,8 @@ std::uint64_t Arena::FirstDifference(const std::vector<std::byte>& saved) const 
   return 0;
 }
 
-void Arena::WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) {
+void Arena::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Use use) {
+  const bool watch = purpose == Purpose::kBlock;
   if (!IsCode(pc))
     return use({.bytes = {}, .is_watched = watch, .is_still_watched = [] { return true; }});
   const std::size_t have = std::min<std::size_t>(most, code_end() - pc);

@@ -92,7 +92,9 @@ class Arena final : public CodeSource {
 
   // False: the translator is told that it will not hear of changes.
   void set_is_watched(bool is_watched) { is_watched_ = is_watched; }
-  void WithCode(std::uint64_t pc, std::size_t most, bool watch, Use use) override;
+  void WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Use use) override;
+  // Nobody is ever told to leave one.
+  std::shared_ptr<Translator> CurrentTranslator() override { return nullptr; }
 
  private:
   Arena(const Layout& layout, std::uint64_t base) : layout_(layout), base_(base) {}

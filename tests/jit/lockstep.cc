@@ -13,7 +13,7 @@ constexpr std::uint64_t kArithmeticFlags = 0x8d5;
 
 bool TraceFollower::AreFlagsSpent(std::uint64_t pc) const {
   bool spent = false;
-  arena_.WithCode(pc, 64, false, [&](const CodeSource::Code& code) {
+  arena_.WithCode(pc, 64, CodeSource::Purpose::kLook, [&](const CodeSource::Code& code) {
     for (std::size_t at = 0; at < code.bytes.size();) {
       Instruction instruction;
       if (Decode(code.bytes.subspan(at), instruction) != DecodeStatus::kOk ||

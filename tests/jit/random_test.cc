@@ -153,7 +153,7 @@ class Comparison {
       return false;
     }
     bool is_evex = false;
-    arena_.WithCode(rip, 15, false, [&](const CodeSource::Code& code) {
+    arena_.WithCode(rip, 15, CodeSource::Purpose::kLook, [&](const CodeSource::Code& code) {
       Instruction instruction;
       is_evex = Decode(code.bytes, instruction) == DecodeStatus::kOk &&
                 instruction.encoding == Encoding::kEvex;
@@ -163,7 +163,7 @@ class Comparison {
 
   void Learn(const Ending& ending, std::uint64_t rip) {
     if (ending.vector == kInvalidOpcode && arena_.IsCode(rip)) {
-      arena_.WithCode(rip, 15, false, [&](const CodeSource::Code& code) {
+      arena_.WithCode(rip, 15, CodeSource::Purpose::kLook, [&](const CodeSource::Code& code) {
         Instruction instruction;
         if (Decode(code.bytes, instruction) == DecodeStatus::kOk) unsupported_.Count(instruction);
       });

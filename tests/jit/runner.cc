@@ -228,7 +228,7 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   const Isolation isolation = is_windowed ? Isolation::kSeg : options.isolation;
   translation.emitter.isolation = isolation;
   translation.emitter.runs_in_place = [](std::int64_t number) { return number == SYS_getppid; };
-  auto translator = Translator::Create(std::move(translation), arena);
+  auto translator = Translator::Create(std::move(translation));
   DUNEBOX_CHECK(translator.ok(), "no translator");
   translator_ = *std::move(translator);
   // Handlers look up addresses in it without the lock, as the threads of the translator do.
@@ -236,7 +236,7 @@ Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
   const auto window = is_windowed ? std::optional(arena.HostAddress(0)) : std::nullopt;
   auto context = ThreadContext::Create(VectorLayout(), isolation, window);
   DUNEBOX_CHECK(context.ok(), "no context");
-  thread_ = std::make_unique<TranslatedThread>(*translator_, *std::move(context));
+  thread_ = std::make_unique<TranslatedThread>(translator_, arena, *std::move(context));
   thread_->context().Attach();
 }
 

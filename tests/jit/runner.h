@@ -80,7 +80,7 @@ class Runner {
   void PopFlags(const Instruction& instruction);
 
   Arena& arena_;
-  std::unique_ptr<Translator> translator_;
+  std::shared_ptr<Translator> translator_;
   const CodeCache* cache_ = nullptr;
   std::unique_ptr<TranslatedThread> thread_;
 };

@@ -226,6 +226,12 @@ class Target {
   Target(Sandbox& sandbox, std::string name) : sandbox_(sandbox), name_(std::move(name)) {}
   // Of no name: an address of the plugin's.
   Target(Sandbox& sandbox, std::uint64_t address) : sandbox_(sandbox), address_(address) {}
+  // The same in another sandbox.
+  Target(Sandbox& sandbox, const Target& original)
+      : sandbox_(sandbox),
+        name_(original.name_),
+        address_(original.address_),
+        generation_(original.generation_) {}
   absl::Status Find();
   absl::StatusOr<CallResult> Call(const CallFrame& frame);
   // Room in the sandbox for a result, and what is in it after the call.
@@ -235,7 +241,7 @@ class Target {
   Sandbox& sandbox_;
   std::string name_;
   std::uint64_t address_ = 0;
-  std::uint64_t generation_ = 0;
+  std::uint64_t generation_ = 0;  // of the libraries that the address was found in
 };
 
 }  // namespace internal
@@ -252,6 +258,7 @@ template <typename R, typename... Parameters>
 class Function<R(Parameters...)> {
  public:
   explicit Function(internal::Target target) : target_(std::move(target)) {}
+  const internal::Target& target() const { return target_; }
 
   typename internal::ResultOf<R>::Type operator()(
       typename internal::ParameterOf<Parameters>::Type... arguments) {

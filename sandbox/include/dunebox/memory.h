@@ -25,7 +25,8 @@ class Arena;
 
 namespace internal {
 
-// Freed when it goes. May outlive its sandbox, and a reset, after which the plugin does not see it any more.
+// Freed when it goes. May outlive its sandbox, and a reset without a snapshot, after which the plugin does not
+// see it any more.
 class Block {
  public:
   Block(std::shared_ptr<plugin::Arena> arena, std::uint64_t address, std::size_t size)

@@ -119,10 +119,54 @@ class Sandbox {
   // Up to its NUL; kOutOfRange if that is not among the first `most` + 1 bytes.
   absl::StatusOr<std::string> CopyString(TaintedPtr<const char> from, std::size_t most) const;
 
-  // Starts over: a new guest, the same libraries, functions and callbacks. Functions go on, under whatever
-  // address they have now; pointers that the plugin gave, and memory, are those of the old guest. No call is
-  // under way.
+  // Keeps the sandbox as it is now, between calls, in place of an older snapshot: for Reset and Clone.
+  // kFailedPrecondition: a call is under way, the sandbox has failed, or threads run that the plugin has
+  // started. It takes some milliseconds.
+  absl::Status Snapshot();
+  bool has_snapshot() const;
+
+  // With a snapshot: everything is as it was then, in microseconds: memory, descriptors, dispositions, signal
+  // masks, registers; what the plugin has started since ends. Memory keeps its place: what was allocated
+  // before has its old contents, what was allocated after has any. Functions and callbacks go on, callbacks
+  // from after the snapshot too. Output and denials are forgotten.
+  //
+  // Without one it starts over: a new guest, the same libraries, functions and callbacks. Functions go on,
+  // under whatever address they have now; pointers that the plugin gave, and memory, are those of the old
+  // guest.
+  //
+  // No call is under way.
   absl::Status Reset();
+
+  // A new sandbox that begins as this one was when its snapshot was taken, at the same guest addresses, and has
+  // that snapshot, too. Both share memory until one of them writes to it, and translated code. It has the
+  // callbacks that there were, which may then be called for both at once. Any thread, at any time.
+  // kFailedPrecondition: there is no snapshot.
+  absl::StatusOr<std::unique_ptr<Sandbox>> Clone() const;
+
+  // The snapshot as a file, for Open in this or another process, at once or not at all. Callbacks are not in it.
+  // kFailedPrecondition: there is no snapshot.
+  absl::Status Save(const std::string& path) const;
+  // A sandbox that begins as the one was that was saved, and has that snapshot. The file is trusted as a plugin
+  // is: what is in it has no more rights than the policy gives. Callbacks are to be exported again, in the same
+  // order; until then the plugin's calls of them end the sandbox. kInvalidArgument: no such file, or damaged.
+  // kFailedPrecondition: saved on a processor that can do more, or it had files open that are not to be had.
+  static absl::StatusOr<std::unique_ptr<Sandbox>> Open(const std::string& path, Policy policy);
+
+  // In a clone: its own copy of memory that was allocated in the sandbox that the snapshot was taken of, before
+  // that. Each once, and before Reset or after it. kNotFound: there is no such memory, or it was asked for.
+  template <typename T>
+  absl::StatusOr<Memory<T>> CounterpartOf(const Memory<T>& original) {
+    absl::StatusOr<internal::Block> block =
+        ClaimBlock(original.guest().address(), original.size() * sizeof(T));
+    if (!block.ok()) return block.status();
+    return Memory<T>(*std::move(block), original.size());
+  }
+  // A function of another sandbox's here. It is not looked up again where both have the same snapshot; otherwise
+  // by its name, when it is called.
+  template <typename Signature>
+  dunebox::Function<Signature> CounterpartOf(const dunebox::Function<Signature>& original) {
+    return dunebox::Function<Signature>(internal::Target(*this, original.target()));
+  }
 
   // Why calls fail; nothing while they do not.
   std::optional<Failure> failure() const;
@@ -146,6 +190,7 @@ class Sandbox {
   explicit Sandbox(std::unique_ptr<State> state);
   absl::StatusOr<std::uint64_t> AddCallback(internal::Callback callback);
   absl::StatusOr<internal::Block> AllocateBytes(std::size_t size);
+  absl::StatusOr<internal::Block> ClaimBlock(std::uint64_t address, std::size_t size);
   absl::Status CopyBytesIn(std::uint64_t from, std::span<std::byte> to) const;
   absl::Status CopyBytesOut(std::uint64_t to, std::span<const std::byte> from);
 

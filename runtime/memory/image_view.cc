@@ -1,0 +1,303 @@
+// Address spaces as copy-on-write views of an image. What is behind the guest's memory then differs from what
+// the map says: private anonymous memory and files of the guest's are both private mappings of the image.
+// It shows where the kernel would go back to what is behind: in MADV_DONTNEED.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "runtime/memory/address_space.h"
+#include "runtime/memory/written_pages.h"
+
+namespace dunebox::memory {
+
+using hostcalls::Errno;
+using hostcalls::kSuccess;
+using hostcalls::SyscallResult;
+
+namespace {
+
+// So many pages get their contents back; what is more is given up, and read again when it is touched. Copying
+// one takes a third of the time of the fault that brings it back.
+constexpr std::uint64_t kHotPages = 1024;
+
+bool IsZero(const std::byte* page) {
+  static constexpr std::array<std::byte, kPageSize> kZeros{};
+  return std::memcmp(page, kZeros.data(), kPageSize) == 0;
+}
+
+bool IsPrivateAnonymous(const Vma& vma) {
+  return vma.sharing == Sharing::kPrivate && !vma.file_backed;
+}
+
+GuestRange Cut(const GuestRange& range, const GuestRange& to) {
+  return {std::max(range.start, to.start), std::min(range.end, to.end)};
+}
+
+absl::Status NoMapping() {
+  return absl::ResourceExhaustedError(
+      absl::ErrnoToStatus(errno, "cannot map a sandbox's image").message());
+}
+
+}  // namespace
+
+// ---- making one ---------------------------------------------------------------------------------
+
+// Pages that may have something other than zeros.
+RangeSet AddressSpace::ContentsLocked() const {
+  RangeSet contents;
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  map_.ForEach([&](const Vma& vma) {
+    RangeSet raw;  // as the guest mapped it, not by way of the old image
+    raw.Add(vma.range);
+    if (image_ != nullptr) {
+      raw = {};
+      changed_.ForEachIn(vma.range, [&](const GuestRange& part) { raw.Add(part); });
+      image_->contents().ForEachIn(vma.range, [&](const GuestRange& part) {
+        if (raw.SizeIn(part) == 0) return contents.Add(part);
+        for (GuestVirt page = part.start; page < part.end; page = page + kPageSize) {
+          if (raw.SizeIn({page, page + kPageSize}) == 0) contents.Add({page, page + kPageSize});
+        }
+      });
+    }
+    if (!IsPrivateAnonymous(vma)) raw.ForEach([&](const GuestRange& part) { contents.Add(part); });
+    return true;
+  });
+  const auto add = [&](std::span<std::byte> pages) {
+    const GuestVirt start{static_cast<std::uint64_t>(pages.data() - window)};
+    contents.Add({start, start + pages.size()});
+  };
+  const std::uint64_t lowest = memory_.window().lowest;
+  const absl::Status looked =
+      ForEachWritten({window + lowest, memory_.window().limit - lowest}, add);
+  // Then everything that is mapped is looked at.
+  if (!looked.ok()) {
+    map_.ForEach([&](const Vma& vma) {
+      contents.Add(vma.range);
+      return true;
+    });
+  }
+  return contents;
+}
+
+absl::Status AddressSpace::CopyLocked(MemoryImage::Writer& writer) const {
+  const RangeSet contents = ContentsLocked();
+  const std::byte* const window = reinterpret_cast<const std::byte*>(memory_.window().base);
+  absl::Status status = absl::OkStatus();
+  map_.ForEach([&](const Vma& vma) {
+    contents.ForEachIn(vma.range, [&](const GuestRange& part) {
+      if (!status.ok()) return;
+      std::byte* const start = const_cast<std::byte*>(window) + part.start.value;
+      // Nobody runs: it may be read for a moment.
+      const bool is_shut = vma.protection.ToHostProt() == PROT_NONE;
+      if (is_shut && mprotect(start, part.size(), PROT_READ) != 0) {
+        status = NoMapping();
+        return;
+      }
+      if (!IsPrivateAnonymous(vma)) {
+        status = writer.Write(part, start);  // it may end within the page that it is in
+      } else {
+        for (GuestVirt at = part.start; status.ok() && at < part.end;) {
+          GuestVirt end = at;
+          while (end < part.end && !IsZero(window + end.value)) end = end + kPageSize;
+          if (end > at) status = writer.Write({at, end}, window + at.value);
+          at = std::max(end, at + kPageSize);
+        }
+      }
+      if (is_shut) mprotect(start, part.size(), PROT_NONE);
+    });
+    return status.ok();
+  });
+  return status;
+}
+
+absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage() {
+  const std::unique_lock lock(mutex_);
+  absl::StatusOr<std::shared_ptr<const MemoryImage>> image = MemoryImage::Make(
+      {.map = map_,
+       .heap_start = heap_start_,
+       .heap_end = heap_end_,
+       .data = data_,
+       .touchable = touchable_},
+      memory_.window().limit, [&](MemoryImage::Writer& writer) { return CopyLocked(writer); });
+  if (!image.ok()) return image.status();
+  const absl::Status mapped =
+      MapSegmentsLocked(**image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});
+  if (!mapped.ok()) return absl::InternalError(mapped.message());
+  image_ = *image;
+  changed_ = for_host_ = {};
+  return image;
+}
+
+// ---- views --------------------------------------------------------------------------------------
+
+// In the part of the range that the image has something in; the rest stays as it is.
+absl::Status AddressSpace::MapSegmentsLocked(const MemoryImage& image,
+                                             const GuestRange& range) const {
+  const std::optional<int> fd = image.file().Get();
+  if (!fd) return absl::FailedPreconditionError("the application has closed a sandbox's image");
+  const auto all = image.segments();
+  for (auto segment = image.SegmentFrom(range.start);
+       segment != all.end() && segment->range.start < range.end; ++segment) {
+    const GuestRange part = Cut(segment->range, range);
+    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (segment->is_file ? 0 : MAP_ANONYMOUS);
+    void* const wanted = reinterpret_cast<std::byte*>(memory_.window().base) + part.start.value;
+    if (host_.Map(wanted, part.size(), segment->host_prot, flags, segment->is_file ? *fd : -1,
+                  segment->is_file ? static_cast<off_t>(part.start.value) : 0) == MAP_FAILED) {
+      return NoMapping();
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddressSpace::AdoptImage(std::shared_ptr<const MemoryImage> image) {
+  const std::unique_lock lock(mutex_);
+  const MemoryImage::State& state = image->state();
+  const absl::Status mapped =
+      MapSegmentsLocked(*image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});
+  if (!mapped.ok()) return mapped;
+  map_ = state.map;
+  heap_start_ = state.heap_start;
+  heap_end_ = state.heap_end;
+  data_ = state.data;
+  touchable_ = state.touchable;
+  image_ = std::move(image);
+  return absl::OkStatus();
+}
+
+absl::Status AddressSpace::ReturnToImage() {
+  const std::unique_lock lock(mutex_);
+  if (image_ == nullptr) return absl::FailedPreconditionError("no image was taken");
+  if (absl::Status undone = UndoChangesLocked(); !undone.ok()) return undone;
+  heap_end_ = image_->state().heap_end;
+  return UndoWritesLocked();
+}
+
+absl::Status AddressSpace::UndoChangesLocked() {
+  if (changed_.empty()) return absl::OkStatus();
+  const MemoryImage::State& state = image_->state();
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  absl::Status status = absl::OkStatus();
+  changed_.ForEach([&](const GuestRange& range) {
+    if (!status.ok()) return;
+    if (!host_.Unmap(window + range.start.value, range.size())) {
+      status = NoMapping();
+      return;
+    }
+    status = MapSegmentsLocked(*image_, range);
+    map_.Erase(range);
+    state.map.ForEachIn(range, [&](const Vma& vma) {
+      Vma part = vma;
+      part.range = Cut(vma.range, range);
+      if (part.file_backed) part.offset += part.range.start - vma.range.start;
+      map_.Replace(std::move(part));
+      return true;
+    });
+  });
+  if (!status.ok()) return status;
+  changed_ = {};
+  data_ = state.data;
+  touchable_ = state.touchable;
+  return absl::OkStatus();
+}
+
+// What was mapped anew has no pages yet, and what has not changed can be written to only where the image says so.
+absl::Status AddressSpace::UndoWritesLocked() const {
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  std::uint64_t hot = kHotPages;
+  absl::Status status = absl::OkStatus();
+  const auto undo = [&](const GuestRange& range) {
+    if (!status.ok()) return;
+    status = ForEachWritten({window + range.start.value, range.size()},
+                            [&](std::span<std::byte> pages) { UndoPages(pages, hot); });
+  };
+  for (const GuestRange& range : image_->writable()) undo(range);
+  for_host_.ForEach(undo);
+  return status;
+}
+
+void AddressSpace::UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const {
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  std::uint64_t at = static_cast<std::uint64_t>(pages.data() - window);
+  const std::uint64_t end = at + pages.size();
+  while (at < end && hot > 0) {
+    const MemoryImage::Segment* const segment = image_->SegmentAt(GuestVirt{at});
+    if (segment == nullptr || (segment->host_prot & PROT_WRITE) == 0) break;
+    const std::uint64_t stop = std::min({end, segment->range.end.value, at + hot * kPageSize});
+    hot -= (stop - at) / kPageSize;
+    for (; at < stop; at += kPageSize) {
+      // Reading a hole would give it memory.
+      const bool has = image_->contents().Contains({GuestVirt{at}, GuestVirt{at + kPageSize}});
+      has ? std::memcpy(window + at, image_->At(GuestVirt{at}), kPageSize)
+          : std::memset(window + at, 0, kPageSize);
+    }
+  }
+  if (at < end) madvise(window + at, end - at, MADV_DONTNEED);
+}
+
+// ---- with a view --------------------------------------------------------------------------------
+
+// Anonymous memory that is given up is zeros again, not what the image has there. MADV_FREE is the same, at once:
+// mappings of files do not know it.
+SyscallResult AddressSpace::DropLocked(const GuestRange& range) {
+  if (map_.AnySealed(range)) return Errno{EPERM};
+  if (!map_.Covers(range)) return Errno{ENOMEM};
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  SyscallResult result = kSuccess;
+  std::vector<GuestRange> imaged;
+  map_.ForEachIn(range, [&](const Vma& vma) {
+    const GuestRange part = Cut(vma.range, range);
+    if (vma.protection.execute) Forget(part);
+    if (IsPrivateAnonymous(vma) && image_->contents().SizeIn(part) != 0 && !changed_.Contains(part)) {
+      imaged.push_back(part);
+      if (host_.Map(window + part.start.value, part.size(), vma.protection.ToHostProt(),
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        result = Errno{errno};
+      }
+    } else if (madvise(window + part.start.value, part.size(), MADV_DONTNEED) != 0) {
+      result = Errno{errno};
+    }
+    return result.ok();
+  });
+  for (const GuestRange& part : imaged) changed_.Add(part);
+  return result;
+}
+
+std::optional<GuestVirt> AddressSpace::PlaceForHost(std::uint64_t length) const {
+  GuestRange area{layout_.mmap_bottom, layout_.mmap_top};
+  for (;;) {
+    const std::optional<GuestVirt> place = map_.FindGapTopDown(area, length, kPageSize);
+    if (!place || image_ == nullptr) return place;
+    const Vma* const below = image_->state().map.FindFrom(*place);
+    if (below == nullptr || below->range.start >= *place + length) return place;
+    area.end = below->range.start;
+  }
+}
+
+SyscallResult AddressSpace::MapForHost(std::uint64_t length, const std::string& name) {
+  const std::unique_lock lock(mutex_);
+  const std::optional<GuestVirt> place = PlaceForHost(PageUp(length));
+  if (!place) return Errno{ENOMEM};
+  const SyscallResult mapped = MapLocked({.address = place->value,
+                                          .length = length,
+                                          .prot = PROT_READ | PROT_WRITE,
+                                          .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE},
+                                         name);
+  if (!mapped.ok()) return mapped;
+  const GuestRange range{*place, *place + PageUp(length)};
+  Vma sealed = *map_.Find(*place);
+  sealed.range = range;
+  sealed.sealed = true;
+  map_.Replace(std::move(sealed));
+  // It does not go when the image comes back: it is the host's.
+  changed_.Remove(range);
+  if (image_ != nullptr) for_host_.Add(range);
+  return mapped;
+}
+
+}  // namespace dunebox::memory

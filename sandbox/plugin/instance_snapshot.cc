@@ -1,0 +1,191 @@
+// An instance between calls: taken down as values, put back, and made anew from them.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/instance.h"
+
+namespace dunebox::plugin {
+namespace {
+
+ThreadState StateOf(PluginThread& thread) {
+  const GuestCpu::Control control = thread.cpu->control();
+  return {.id = thread.id,
+          .stack_pointer = thread.registers.rsp,
+          .fs_base = thread.registers.fs_base,
+          .gs_base = thread.registers.gs_base,
+          .mxcsr = control.mxcsr,
+          .x87_control = control.x87_control,
+          .signal_mask = thread.signal_mask,
+          .pending_signals = thread.pending_signals.load(),
+          .alternate_stack = thread.alternate_stack,
+          .clear_child_tid = thread.clear_child_tid};
+}
+
+// Whatever it was in the middle of.
+void SetState(PluginThread& thread, const ThreadState& state) {
+  thread.watch.Set(kNoDeadline);
+  thread.engine->Unkick();
+  thread.kicked.store(0);
+  thread.cpu->Restart({.mxcsr = state.mxcsr, .x87_control = state.x87_control});
+  thread.registers = {.rsp = state.stack_pointer, .fs_base = state.fs_base, .gs_base = state.gs_base};
+  thread.signal_mask = state.signal_mask;
+  thread.pending_signals.store(state.pending_signals);
+  thread.alternate_stack = state.alternate_stack;
+  thread.clear_child_tid = state.clear_child_tid;
+  thread.has_exited = false;
+  thread.made = nullptr;
+  thread.depth = 0;
+}
+
+// Code that every instance with this memory executes from the same bytes.
+memory::RangeSet CommonCode(const memory::MemoryImage& image) {
+  memory::RangeSet code;
+  image.state().map.ForEach([&](const memory::Vma& vma) {
+    const bool is_fixed = vma.protection.execute && !vma.protection.write;
+    if (is_fixed && vma.sharing == memory::Sharing::kPrivate) code.Add(vma.range);
+    return true;
+  });
+  return code;
+}
+
+}  // namespace
+
+std::optional<std::vector<std::unique_ptr<PluginThread>>> Instance::TakeAllParked() {
+  const std::lock_guard lock(mutex_);
+  if (PluginThread* const spare = spare_.exchange(nullptr)) parked_.emplace_back(spare);
+  if (parked_.size() != threads_.size()) return std::nullopt;
+  return std::exchange(parked_, {});
+}
+
+void Instance::ParkAll(std::vector<std::unique_ptr<PluginThread>> threads) {
+  const std::lock_guard lock(mutex_);
+  parked_ = std::move(threads);
+  changed_.notify_all();
+}
+
+absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
+  if (!engine_->has_snapshots()) {
+    return absl::UnimplementedError(absl::StrCat("engine ", engine_->name(), " has no snapshots"));
+  }
+  if (!kernel_.files().rules()) {
+    return absl::UnimplementedError("there are no snapshots with a broker for files");
+  }
+  if (has_ended_.load()) return absl::FailedPreconditionError("the sandbox has failed: reset it");
+  {
+    const std::lock_guard lock(mutex_);
+    if (running_by_themselves_ != 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(running_by_themselves_, " threads run that the plugin has started"));
+    }
+  }
+  std::optional<std::vector<std::unique_ptr<PluginThread>>> threads = TakeAllParked();
+  if (!threads) return absl::FailedPreconditionError("a call is under way");
+  const auto take = [&]() -> absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> {
+    auto snapshot = std::make_shared<InstanceSnapshot>();
+    absl::StatusOr<std::shared_ptr<const memory::MemoryImage>> image = space_.TakeImage();
+    if (!image.ok()) return image.status();
+    snapshot->memory = *std::move(image);
+    absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
+        engine_->Share(CommonCode(*snapshot->memory));
+    if (!code.ok()) return code.status();
+    snapshot->code = *std::move(code);
+    for (const auto& thread : *threads) snapshot->threads.push_back(StateOf(*thread));
+    snapshot->kernel = kernel_.Save();
+    snapshot->arena = arena_->Save();
+    snapshot->table = table_;
+    snapshot->next_id = next_id_.load();
+    snapshot->random = random_;
+    const std::lock_guard lock(mutex_);
+    snapshot->callbacks = callbacks_;
+    return snapshot;
+  };
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> snapshot = take();
+  ParkAll(*std::move(threads));
+  // Its memory is neither what it was nor the image's.
+  if (absl::IsInternal(snapshot.status())) End({.kind = Failure::Kind::kMismatch});
+  return snapshot;
+}
+
+absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
+  {
+    std::unique_lock lock(mutex_);
+    if (running_by_themselves_ != 0) {
+      lock.unlock();
+      End({.kind = Failure::Kind::kExited});
+      lock.lock();
+      changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
+    }
+  }
+  std::optional<std::vector<std::unique_ptr<PluginThread>>> threads = TakeAllParked();
+  if (!threads) return absl::FailedPreconditionError("a call is under way");
+  engine_->ReturnTo(snapshot.code);
+  absl::Status status = space_.ReturnToImage();
+  if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
+  for (const auto& thread : *threads) {
+    const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
+    if (state != snapshot.threads.end()) SetState(*thread, *state);
+  }
+  next_id_.store(snapshot.next_id);
+  {
+    const std::lock_guard lock(mutex_);
+    failure_.reset();
+    has_ended_.store(false, std::memory_order_seq_cst);
+  }
+  ParkAll(*std::move(threads));
+  if (!status.ok()) End({.kind = Failure::Kind::kMismatch});
+  return status;
+}
+
+absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
+  if (arena_->Claim(address, size)) return internal::Block(arena_, address, size);
+  return absl::NotFoundError("no such memory, or it was claimed");
+}
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
+                                                           const InstanceSnapshot& snapshot) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::make_unique<HostFiles>(policy));
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
+  return instance;
+}
+
+absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFirst(const Policy& policy,
+                                                                InstanceSnapshot& snapshot) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::make_unique<HostFiles>(policy));
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
+      (*instance)->engine_->Share(CommonCode(*snapshot.memory));
+  if (!code.ok()) return code.status();
+  snapshot.code = *std::move(code);
+  return instance;
+}
+
+absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
+  if (absl::Status status = SetUpEngine(snapshot.code); !status.ok()) return status;
+  if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
+  PrepareThread();
+  space_.LimitData(policy_.memory_limit);
+  if (absl::Status status = space_.AdoptImage(snapshot.memory); !status.ok()) return status;
+  for (const ThreadState& state : snapshot.threads) {
+    absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
+    if (!cpu.ok()) return cpu.status();
+    auto thread = std::make_unique<PluginThread>(state.id, *std::move(cpu));
+    SetState(*thread, state);
+    threads_.push_back(thread.get());
+    parked_.push_back(std::move(thread));
+  }
+  arena_->Restore(snapshot.arena);
+  table_ = snapshot.table;
+  next_id_.store(snapshot.next_id);
+  callbacks_ = snapshot.callbacks;
+  for (std::size_t number = 0; number < callbacks_.size(); ++number) {
+    callback_of_[number].store(callbacks_[number].get(), std::memory_order_release);
+  }
+  return kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kReopened);
+}
+
+}  // namespace dunebox::plugin
