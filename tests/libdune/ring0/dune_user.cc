@@ -143,7 +143,7 @@ void SystemCallsAndFaults() {
   const itimerval often{{0, 700}, {0, 700}};
   setitimer(ITIMER_REAL, &often, nullptr);
   std::uint64_t calls = 0;
-  for (int stops = 0; stops < 3000; ++stops) {
+  for (int stops = 0; stops < 1000; ++stops) {
     const dune::Stop one = Run(context, table);
     Expect(one.reason != StopReason::kFault, "no fault from a signal");
     if (one.reason == StopReason::kSystemCall) Expect(context.rbx == ++calls, "no call is lost");
