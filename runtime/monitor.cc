@@ -66,6 +66,9 @@ void KillTree() {
   while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) KillChildren();
 }
 
+// Of the pid namespace that it was started in, as in a container.
+bool IsFirstProcess() { return getpid() == 1; }
+
 // Job control. The program stops, the monitor stops as it did, so that the shell sees the job
 // stopped, and when the monitor is continued so is the program. The guardian in between does not
 // stop: it keeps the limits, also of those processes that did not stop.
@@ -84,9 +87,10 @@ class Stops {
     told_->store(true);
     kill(monitor, SIGCHLD);
   }
-  // In the monitor: stops, if the program did.
+  // In the monitor: stops, if the program did. The first process of a pid namespace cannot stop itself,
+  // and so would continue the program at once.
   void Follow(pid_t guardian) const {
-    if (!told_->exchange(false)) return;
+    if (!told_->exchange(false) || IsFirstProcess()) return;
     raise(SIGSTOP);
     told_->store(false);  // whatever stopped meanwhile is continued, too
     kill(guardian, SIGCONT);
@@ -119,7 +123,8 @@ std::optional<SessionEnd> WaitForEnd(Role role, pid_t child, pid_t parent, const
     siginfo_t info;
     const int signal = sigtimedwait(&all, &info, watch.Pause());
     if (signal <= 0 || signal == SIGCHLD) continue;
-    if (signal == SIGCONT && role == Role::kMonitor) continue;  // it is Follow that passes this on
+    // It is Follow that passes this on.
+    if (signal == SIGCONT && role == Role::kMonitor && !IsFirstProcess()) continue;
     // The terminal sends its signals to the program too; what a process sent came to us alone.
     const bool sent = info.si_code <= 0;
     if (sent && (role == Role::kMonitor || info.si_pid == parent)) kill(child, signal);

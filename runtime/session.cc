@@ -436,7 +436,9 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
     session.isolation = isolation;
     return session;
   }
-  absl::StatusOr<int> device = kvm_api_.OpenSessionDevice();
+  absl::StatusOr<int> device = options.kvm_device < 0
+                                   ? kvm_api_.OpenSessionDevice()
+                                   : kvm_api_.TakeSessionDevice(options.kvm_device);
   if (!device.ok()) return device.status();
   session.kvm_fd = *device;
   return session;

@@ -45,6 +45,7 @@ struct SessionOptions {
   hostcalls::policy::Rules rules;  // wall 1
   confinement::Plan plan;          // wall 2
   std::string directory;       // to start in; empty: the caller's
+  int kvm_device = -1;         // /dev/kvm, already open; -1: by its name
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   int denials_fd = -1;         // where JSON lines about denials go; -1: nowhere
   int statistics_fd = -1;      // where statistics go; -1: to statistics_file

@@ -64,7 +64,7 @@ absl::Status ShrinkBoundingSet(Capabilities kept) {
 Capabilities KeptCapabilities(const Plan& plan) {
   const bool binds_low = std::ranges::any_of(
       plan.bind_ports, [](std::uint16_t port) { return port != 0 && port < kFirstUnprivilegedPort; });
-  return binds_low ? BitOf(CAP_NET_BIND_SERVICE) : 0;
+  return plan.kept_capabilities | (binds_low ? BitOf(CAP_NET_BIND_SERVICE) : 0);
 }
 
 absl::Status DropPrivileges(Capabilities kept) {

@@ -1,7 +1,7 @@
 // The privileges that a confined session gives up for good, before its program runs. [DESIGN D6]
 //
-// All capabilities, also those that a program started by root would get back, but for one that the
-// plan's own words need: binding a TCP port below 1024. no_new_privs: nothing that is executed gains
+// All capabilities, also those that a program started by root would get back, but for those that the
+// plan names, and one that its own words need: binding a TCP port below 1024. no_new_privs: nothing that is executed gains
 // any. Not dumpable: no process of the same user traces this one, reads its memory or its /proc
 // files. A session keyring of its own: the caller's keys are out of reach.
 //

@@ -33,9 +33,13 @@ MountTree::Options MountTree::TmpfsOptions(std::uint64_t size) {
   return options;
 }
 
-absl::StatusOr<MountTree> MountTree::CopyOf(int fd) {
+absl::StatusOr<MountTree> MountTree::CopyOf(int fd) { return Copy(fd, AT_RECURSIVE); }
+
+absl::StatusOr<MountTree> MountTree::CopyOfOne(int fd) { return Copy(fd, 0); }
+
+absl::StatusOr<MountTree> MountTree::Copy(int fd, unsigned how) {
   runtime::FileDescriptor tree(
-      open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
+      open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | how));
   if (!tree.valid()) return absl::ErrnoToStatus(errno, "cannot copy a mount (open_tree)");
   return MountTree(std::move(tree), false);
 }

@@ -37,6 +37,8 @@ class MountTree {
 
   // What the descriptor (O_PATH will do) leads to, with everything mounted below it.
   static absl::StatusOr<MountTree> CopyOf(int fd);
+  // The same without what is mounted below it.
+  static absl::StatusOr<MountTree> CopyOfOne(int fd);
   static absl::StatusOr<MountTree> New(const std::string& file_system, const Options& options,
                                        MountFlags flags);
 
@@ -53,6 +55,7 @@ class MountTree {
   bool is_new() const { return is_new_; }
 
  private:
+  static absl::StatusOr<MountTree> Copy(int fd, unsigned how);
   MountTree(runtime::FileDescriptor fd, bool is_new) : fd_(std::move(fd)), is_new_(is_new) {}
   runtime::FileDescriptor fd_;
   bool is_new_;

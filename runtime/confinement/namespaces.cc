@@ -40,7 +40,7 @@ absl::StatusOr<MechanismSet> ProbeNamespaces() {
 
 absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan) {
   const UserAndGroup identity = IdentityOf(plan.identity, UserAndGroup::Current());
-  if (!plan.confine) return Namespaces(std::nullopt, identity);
+  if (!plan.confine || plan.is_in_place) return Namespaces(std::nullopt, identity);
   absl::StatusOr<FirstProcess> first = FirstProcess::Start(plan);
   if (!first.ok()) {
     // Is it the machine, or what the plan asks for?

@@ -28,7 +28,7 @@ class Namespaces {
  public:
   // In the guardian. Afterwards this process's children are in the pid namespace. What the machine
   // does not give is left out if the plan can do without it, else this fails. Without
-  // Plan::confine nothing is made. Preconditions: one thread, every signal blocked.
+  // Plan::confine, or with Plan::is_in_place, nothing is made. Preconditions: one thread, every signal blocked.
   static absl::StatusOr<Namespaces> Create(const Plan& plan);
 
   // In the guardian's child, which has one thread. The current directory is then the root.

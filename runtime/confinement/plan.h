@@ -55,6 +55,10 @@ struct Identity {
 struct Plan {
   // Nothing at all is done: what --allow=all means.
   bool confine = false;
+  // The session begins in its namespaces: none is made, and mounts and identity say nothing.
+  bool is_in_place = false;
+  // What the program has of its caller's capabilities, one bit each.
+  std::uint64_t kept_capabilities = 0;
   std::vector<Mechanism> required;
   // In this order. Nothing but these is visible when there is a mount namespace.
   std::vector<Mount> mounts;

@@ -16,7 +16,11 @@ int ReservingKvmApi::Reserve(int fd) {
 }
 
 absl::StatusOr<int> ReservingKvmApi::OpenSessionDevice() {
-  const int device = Reserve(host_.OpenDevice());
+  return TakeSessionDevice(host_.OpenDevice());
+}
+
+absl::StatusOr<int> ReservingKvmApi::TakeSessionDevice(int fd) {
+  const int device = Reserve(fd);
   if (device < 0) return KvmError("cannot open /dev/kvm", device);
   session_device_ = device;
   return device;

@@ -19,6 +19,8 @@ class ReservingKvmApi final : public KvmApi {
   // Opens /dev/kvm for as long as the session lives. From here on, in forked children too, every
   // OpenDevice is a copy of it: whether the path can be opened then does not matter.
   absl::StatusOr<int> OpenSessionDevice();
+  // The same with one that is open, which it closes.
+  absl::StatusOr<int> TakeSessionDevice(int fd);
   // The same with what an earlier runtime of the session has opened.
   void UseSessionDevice(int fd) { session_device_ = fd; }
 

@@ -207,7 +207,8 @@ std::string_view BashKind(const OptionRow& option) {
 
 std::string BashOperands(const CommandRow& command) {
   switch (command.operands) {
-    case Operands::kNone: return "";
+    case Operands::kNone:
+    case Operands::kContainer: return "";
     case Operands::kProgram: return "program";
     case Operands::kFiles: return "files";
     case Operands::kShell: return fmt::format("{}", fmt::join(Shells(), " "));
@@ -283,7 +284,8 @@ std::string ZshOption(const OptionRow& option) {
 
 std::vector<std::string> ZshOperands(const CommandRow& command) {
   switch (command.operands) {
-    case Operands::kNone: return {};
+    case Operands::kNone:
+    case Operands::kContainer: return {};
     case Operands::kProgram: return {"(-):program:_command_names -e", "*::arguments:_normal"};
     case Operands::kFiles: return {"*:file:_files"};
     case Operands::kShell: return {fmt::format(":shell:({})", fmt::join(Shells(), " "))};
@@ -413,7 +415,8 @@ std::string FishOperands(const CommandRow& command) {
   const std::string begin =
       fmt::format("complete -c dunebox -n {}", Quoted(fmt::format("__dunebox_at {}", Quoted(command.name))));
   switch (command.operands) {
-    case Operands::kNone: return {};
+    case Operands::kNone:
+    case Operands::kContainer: return {};
     case Operands::kProgram: return begin + " -F -a '(__fish_complete_command)'\n";
     case Operands::kFiles: return begin + " -F\n";
     case Operands::kShell: return begin + fmt::format(" -a '{}'\n", fmt::join(Shells(), " "));

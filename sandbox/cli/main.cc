@@ -4,6 +4,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "sandbox/cli/policy_commands.h"
 #include "sandbox/cli/policy_learn.h"
 #include "sandbox/cli/stat.h"
+#include "sandbox/oci/commands.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/explain.h"
 #include "sandbox/policy/oci_seccomp.h"
@@ -79,6 +81,7 @@ struct Execute {
   int operator()(const DoctorCommand& command) const { return doctor::RunDoctor(command.format); }
 
   int operator()(const BenchCommand& command) const { return bench::RunBench(command); }
+  int operator()(const oci::Command& command) const { return oci::RunCommand(command); }
 
   int operator()(const PrintText& print) const { return Print(print.text); }
 
@@ -93,12 +96,15 @@ struct Execute {
 
 int main(int argc, char** argv) {
   // argc can be 0: an exec with an empty argv.
-  const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   if (const auto state_fd = dunebox::runtime::ResumeDescriptor(arguments)) {
     return dunebox::runtime::ResumeSession(*state_fd);
   }
   if (const auto operation = dunebox::bench::OperationAsked(arguments)) {
     return dunebox::bench::RunOperation(*operation);
   }
+  constexpr std::string_view kNameForEngines = "dunebox-oci";
+  const std::string_view name = argc > 0 ? argv[0] : "";
+  if (name.substr(name.rfind('/') + 1) == kNameForEngines) arguments.insert(arguments.begin(), "oci");
   return std::visit(dunebox::cli::Execute{}, dunebox::cli::ParseCommandLine(arguments));
 }

@@ -306,7 +306,83 @@ constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
 constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
 
-constexpr std::array<CommandRow, 8> kCommands = {{
+constexpr std::array<std::string_view, 2> kLogFormats = {"text", "json"};
+constexpr std::array<std::string_view, 2> kCgroupManagers = {"cgroupfs", "disabled"};
+constexpr std::array<std::string_view, 2> kListFormats = {"table", "json"};
+
+// What engines give to every command.
+constexpr std::array<OptionRow, 7> kOciOptions = {{
+    {.id = OptionId::kOci,
+     .name = "--root",
+     .value_name = "DIR",
+     .default_value = "/run/dunebox",
+     .help = "where the states of containers are kept"},
+    {.id = OptionId::kOci,
+     .name = "--log",
+     .value_name = "FILE",
+     .help = "also write messages to FILE, and warnings to nowhere else"},
+    {.id = OptionId::kOci,
+     .name = "--log-format",
+     .values = kLogFormats,
+     .default_value = "text",
+     .help = "the form of --log"},
+    {.id = OptionId::kOci,
+     .name = "--cgroup-manager",
+     .values = kCgroupManagers,
+     .default_value = "cgroupfs",
+     .help = "disabled: no control groups"},
+    {.id = OptionId::kOci, .name = "--systemd-cgroup", .help = "refused: groups are made through the file system"},
+    {.id = OptionId::kOci, .name = "--debug", .help = "without effect"},
+    kHelpOption,
+}};
+
+template <std::size_t count>
+constexpr std::array<OptionRow, count + kOciOptions.size()> WithOciOptions(
+    const std::array<OptionRow, count>& own) {
+  std::array<OptionRow, count + kOciOptions.size()> all{};
+  std::copy(kOciOptions.begin(), kOciOptions.end(), std::copy(own.begin(), own.end(), all.begin()));
+  return all;
+}
+
+constexpr auto kOciCreateOptions = WithOciOptions(std::array<OptionRow, 6>{{
+    {.id = OptionId::kOci,
+     .name = "--bundle",
+     .value_name = "DIR",
+     .default_value = ".",
+     .help = "the directory with config.json"},
+    {.id = OptionId::kOci,
+     .name = "--pid-file",
+     .value_name = "FILE",
+     .help = "write the id of the container's process to FILE"},
+    {.id = OptionId::kOci,
+     .name = "--console-socket",
+     .value_name = "PATH",
+     .help = "send the terminal to the socket PATH; with process.terminal alone"},
+    {.id = OptionId::kOci,
+     .name = "--preserve-fds",
+     .value_name = "N",
+     .default_value = "0",
+     .help = "the program has N descriptors more, from 3 on"},
+    {.id = OptionId::kOci, .name = "--no-pivot", .help = "refused: the old root could be reached"},
+    {.id = OptionId::kOci,
+     .name = "--no-new-keyring",
+     .help = "without effect: the caller's keys are never shown"},
+}});
+constexpr auto kOciKillOptions = WithOciOptions(std::array<OptionRow, 1>{{
+    {.id = OptionId::kOci, .name = "--all", .help = "send it to every process of the container"},
+}});
+constexpr auto kOciDeleteOptions = WithOciOptions(std::array<OptionRow, 1>{{
+    {.id = OptionId::kOci, .name = "--force", .help = "end it first if it runs; fine if there is none"},
+}});
+constexpr auto kOciListOptions = WithOciOptions(std::array<OptionRow, 1>{{
+    {.id = OptionId::kOci,
+     .name = "--format",
+     .values = kListFormats,
+     .default_value = "table",
+     .help = "for people or for programs"},
+}});
+
+constexpr std::array<CommandRow, 16> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -427,6 +503,68 @@ Exit status: 0, or 125 when something could not be run.
 )",
      .options = kCompletionOptions,
      .operands = Operands::kShell},
+    {.name = "oci create",
+     .synopsis = "[OPTIONS] ID",
+     .summary = "Make a container from a bundle, for a container engine; its program waits for start",
+     .details =
+         R"(The commands of an OCI runtime, for podman, containerd and others. The program is executed by
+Dunebox's engine, within the namespaces, mounts, limits and system calls of config.json; the
+annotation dunebox.engine names the engine. Invoked as dunebox-oci, Dunebox takes these commands
+without the word oci, as engines want it. docs/oci.md says what of config.json does what.
+
+Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciCreateOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci start",
+     .synopsis = "[OPTIONS] ID",
+     .summary = "Let the program of a created container run",
+     .details = R"(Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci state",
+     .synopsis = "[OPTIONS] ID",
+     .summary = "Print the state of a container, as JSON",
+     .details = R"(Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci kill",
+     .synopsis = "[OPTIONS] ID [SIGNAL]",
+     .summary = "Send a signal to a container's program",
+     .details = R"(SIGNAL is a name or a number, and SIGTERM if it is not there.
+
+Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciKillOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci delete",
+     .synopsis = "[OPTIONS] ID",
+     .summary = "Remove what is left of a stopped container",
+     .details = R"(Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciDeleteOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci run",
+     .synopsis = "[OPTIONS] ID",
+     .summary = "Create a container, start it, wait for its end and delete it",
+     .details = R"(Exit status: that of the program, 128+N when signal N ended it, 125 when Dunebox failed.
+)",
+     .options = kOciCreateOptions,
+     .operands = Operands::kContainer},
+    {.name = "oci list",
+     .synopsis = "[OPTIONS]",
+     .summary = "List the containers below --root",
+     .details = R"(Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciListOptions},
+    {.name = "oci features",
+     .synopsis = "[OPTIONS]",
+     .summary = "Print what of the OCI runtime specification is known, as JSON",
+     .details = R"(Exit status: 0, or 125 when it failed.
+)",
+     .options = kOciOptions},
 }};
 
 }  // namespace

@@ -35,6 +35,7 @@ enum class OptionId : unsigned char {
   kBenchEngine,
   kRepeat,
   kJson,
+  kOci,  // a setting of the commands for container engines, found by the option's name
   kHelp,
 };
 
@@ -59,6 +60,7 @@ enum class Operands : unsigned char {
   kProgram,  // a program and everything that belongs to it
   kFiles,
   kShell,    // the name of a shell
+  kContainer,  // its id
 };
 
 struct CommandRow {

@@ -18,6 +18,7 @@
 #include "sandbox/cli/argument_list.h"
 #include "sandbox/cli/completion.h"
 #include "sandbox/cli/help.h"
+#include "sandbox/cli/oci_options.h"
 #include "sandbox/cli/option_table.h"
 #include "sandbox/policy/policy_file.h"
 #include "sandbox/policy/settings.h"
@@ -40,6 +41,7 @@ struct Settings {
   LearnCommand learn;  // but for `run`
   bench::BenchOptions bench;
   bool json = false;
+  oci::Command oci;
   ExplainFormat format = ExplainFormat::kText;
 };
 
@@ -165,6 +167,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
   const bool is_file = id == OptionId::kPolicyFile || id == OptionId::kLearnOutput ||
                        id == OptionId::kLearnLog;
   if (is_file && value.empty()) return "'' is not a file";
+  if (id == OptionId::kOci && value.empty()) return "the value is empty";
   if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
@@ -275,6 +278,8 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kJson:
       settings.json = true;
       break;
+    case OptionId::kOci:
+      return SetOciOption(row.name, value, settings.oci);
     case OptionId::kHelp:
       break;
   }
@@ -391,6 +396,12 @@ Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
   return Usage(command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
 }
 
+Command FinishOci(const CommandRow& command, Words rest, Settings settings) {
+  std::string error = SetOciOperands(command.name, rest, settings.oci);
+  if (!error.empty()) return Usage(command, error);
+  return std::move(settings.oci);
+}
+
 // What a command makes of its words.
 struct FinishRow {
   std::string_view command;
@@ -406,6 +417,14 @@ constexpr FinishRow kFinishes[] = {
     {"doctor", FinishDoctor},
     {"bench", FinishBench},
     {"completion", FinishCompletion},
+    {"oci create", FinishOci},
+    {"oci start", FinishOci},
+    {"oci state", FinishOci},
+    {"oci kill", FinishOci},
+    {"oci delete", FinishOci},
+    {"oci run", FinishOci},
+    {"oci list", FinishOci},
+    {"oci features", FinishOci},
 };
 
 bool AsksForHelp(Words words) {
@@ -426,6 +445,29 @@ Command ParseCommand(const CommandRow& command, Words given) {
   return row->finish(command, programs, std::move(settings));
 }
 
+// Engines put the options of every command in front of the command: `oci --root DIR create ...`.
+Command ParseOci(Words words) {
+  const CommandRow& shared = *FindCommand("oci state");
+  std::size_t index = 0;
+  while (index < words.size() && LooksLikeOption(words[index])) {
+    if (words[index] == "--version") return PrintText{OciVersionText()};
+    if (AsksForHelp(words.subspan(index, 1))) return PrintText{TopLevelHelp()};
+    const OptionWords option = MeasureOption(shared, words.subspan(index));
+    if (option.count == 0) return UsageError{fmt::format("oci: {}; see 'dunebox --help'", option.error)};
+    index += option.count;
+  }
+  if (index >= words.size()) return UsageError{"no command of oci given; see 'dunebox --help'"};
+  const std::string name = "oci " + words[index];
+  const CommandRow* const command = FindCommand(name);
+  if (command == nullptr) {
+    return UsageError{fmt::format("unknown command '{}'; see 'dunebox --help'", name)};
+  }
+  std::vector<std::string> given(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(index));
+  const Words behind = words.subspan(index + 1);
+  given.insert(given.end(), behind.begin(), behind.end());
+  return ParseCommand(*command, given);
+}
+
 }  // namespace
 
 Command ParseCommandLine(const std::vector<std::string>& arguments) {
@@ -434,6 +476,7 @@ Command ParseCommandLine(const std::vector<std::string>& arguments) {
   const std::string& first = arguments.front();
   if (first == "--help" || first == "-h") return PrintText{TopLevelHelp()};
   if (first == "--version") return PrintText{VersionText()};
+  if (first == "oci") return ParseOci(Words(arguments).subspan(1));
   std::string name = first;
   std::size_t words = 1;
   if (IsGroupOfCommands(first) && arguments.size() > 1) {

@@ -16,6 +16,7 @@
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
 #include "sandbox/bench/bench.h"
+#include "sandbox/oci/commands.h"
 #include "sandbox/policy/policy.h"
 
 namespace dunebox::cli {
@@ -69,7 +70,7 @@ struct UsageError {
 
 using Command =
     std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand,
-                 BenchCommand, PrintText, UsageError>;
+                 BenchCommand, oci::Command, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.
 Command ParseCommandLine(const std::vector<std::string>& arguments);

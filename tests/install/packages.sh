@@ -16,6 +16,7 @@ done
 
 root=$work/root/usr
 [[ "$("$root/bin/dunebox" run -- echo inside)" == inside ]]
+"$root/bin/dunebox-oci" --version >/dev/null
 for page in man1/dunebox.1.gz man5/dunebox-policy.5.gz; do
   gzip --decompress --stdout "$root/share/man/$page" | grep -q '^\.TH "dunebox'
 done

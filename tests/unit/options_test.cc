@@ -354,7 +354,9 @@ TEST(Options, EveryValueOfEveryOptionIsAccepted) {
     for (const OptionRow& option : command.options) {
       for (const std::string_view value : option.values) {
         const std::string word = std::string(option.name) + "=" + std::string(value);
-        EXPECT_EQ(ErrorOf({std::string(command.name), word, "ls"}), "no error");
+        std::vector<std::string> words = {std::string(command.name), word};
+        if (command.operands != Operands::kNone) words.emplace_back("ls");
+        EXPECT_EQ(ErrorOf(words), "no error");
       }
     }
   }
