@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sandbox/plugin/guest_engine.h"
+#include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
 #include "tests/plugin/fixture.h"
 
@@ -33,6 +34,11 @@ TEST_P(UnderEngineKvm, SandboxesSaySo) {
   EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
 }
 
+TEST_P(UnderEngineKvm, SandboxesHaveNoSnapshots) {
+  EXPECT_EQ(sandbox->Snapshot().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
+}
+
 // With the host's bits, not without them: there is nothing at such an address.
 TEST_P(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
   static volatile unsigned char canary = 0x5a;
@@ -52,7 +58,7 @@ std::uint64_t EntriesOf(Instance& instance) {
 
 TEST_P(UnderEngineKvm, ACallIsOneExitAndACallbackAnother) {
   const Policy policy = UnderKvm();
-  auto instance = Instance::Create(policy, 1);
+  auto instance = Instance::Create(policy, 1, std::make_unique<plugin::HostFiles>(policy));
   ASSERT_TRUE(instance.ok()) << instance.status();
   ASSERT_TRUE((*instance)->Load(PLUGIN_CASES).ok());
   const auto nothing = (*instance)->FindSymbol("nothing"), call_back = (*instance)->FindSymbol("call_back");
