@@ -17,8 +17,8 @@ done
 root=$work/root/usr
 [[ "$("$root/bin/dunebox" run -- echo inside)" == inside ]]
 "$root/bin/dunebox-oci" --version >/dev/null
-for page in man1/dunebox.1.gz man5/dunebox-policy.5.gz; do
-  gzip --decompress --stdout "$root/share/man/$page" | grep -q '^\.TH "dunebox'
+for page in man1/dunebox.1.gz man5/dunebox-policy.5.gz man3/libdune.3.gz; do
+  gzip --decompress --stdout "$root/share/man/$page" | grep -qE '^\.TH "(dunebox|libdune)'
 done
 gzip --decompress --stdout "$root/share/man/man1/dunebox.1.gz" | grep -q -- '--engine=auto|kvm|jit'
 for script in bash-completion/completions/dunebox zsh/vendor-completions/_dunebox \
