@@ -15,6 +15,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "runtime/confinement/host_filter.h"
 #include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
@@ -36,15 +38,29 @@ bool IsKernelsOwn(absl::string_view task) {
          (flags & kUserWorker) != 0;
 }
 
-// Filters and Landlock confine the calling thread only.
-bool IsOnlyThread() {
+// Counted: this /proc may have other numbers than this process.
+absl::StatusOr<int> CountThreads() {
   const std::unique_ptr<DIR, int (*)(DIR*)> tasks(opendir("/proc/self/task"), closedir);
-  if (tasks == nullptr) return false;
-  int threads = 0;  // counted: this /proc may have other numbers than this process
+  if (tasks == nullptr) return absl::ErrnoToStatus(errno, "cannot read /proc/self/task");
+  int threads = 0;
   while (const dirent* entry = readdir(tasks.get())) {
     if (entry->d_name[0] != '.' && !IsKernelsOwn(entry->d_name)) ++threads;
   }
-  return threads == 1;
+  return threads;
+}
+
+// Filters and Landlock confine the calling thread only. One that is about to end is there for a moment more.
+absl::Status CheckOnlyThread() {
+  constexpr int kMostRounds = 200;
+  constexpr absl::Duration kPause = absl::Milliseconds(1);
+  absl::StatusOr<int> threads = CountThreads();
+  for (int round = 0; threads.ok() && *threads != 1 && round < kMostRounds; ++round) {
+    absl::SleepFor(kPause);
+    threads = CountThreads();
+  }
+  if (!threads.ok()) return threads.status();
+  if (*threads == 1) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("of ", *threads, " threads all but one would escape the confinement"));
 }
 
 bool HasSealedMemfds() {
@@ -66,7 +82,7 @@ bool HasOurFilter() {
 }  // namespace
 
 absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
-  if (!IsOnlyThread()) return absl::InternalError("a thread would escape the confinement");
+  if (absl::Status status = CheckOnlyThread(); !status.ok()) return status;
   const int landlock = LandlockVersion();
   Confinement result{.confined = true,
                      .filtered = HasFilters(),

@@ -44,6 +44,7 @@ FileDescriptor Input(const std::string& state) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  setpgid(0, 0);  // it is ended with all that it has started
   if (dup2(input, STDIN_FILENO) == STDIN_FILENO) execve(hook.path.c_str(), args.data(), env.data());
   const std::string line = fmt::format("dunebox: cannot execute {}: {}\n", hook.path, strerror(errno));
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
@@ -70,8 +71,9 @@ absl::Status RunHook(const Hook& hook, const std::string& state) {
   const pid_t child = fork();
   if (child < 0) return absl::ErrnoToStatus(errno, "cannot fork");
   if (child == 0) BecomeHook(hook, input.get());
+  setpgid(child, child);  // as it does itself: whoever comes first
   const bool ended = WaitFor(child, hook);
-  if (!ended) kill(child, SIGKILL);
+  if (!ended) kill(-child, SIGKILL);  // and whatever it has started
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }

@@ -105,7 +105,13 @@ attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
 attempt("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
 attempt("vsock", lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
 attempt("abstract", lambda: socket.socket(socket.AF_UNIX).connect("\0dunebox-reach"))
-attempt("unix", lambda: socket.socket(socket.AF_UNIX).connect("/run/dunebox-reach"))
+def own_unix():
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("/tmp/own")
+    listener.listen()
+    socket.socket(socket.AF_UNIX).connect("/tmp/own")
+attempt("unix", own_unix)
+attempt("unix absent", lambda: socket.socket(socket.AF_UNIX).connect("/tmp/absent"))
 attempt("pair", socket.socketpair)
 attempt("reuse", option(socket.SOL_SOCKET, socket.SO_REUSEADDR))
 attempt("mark", option(socket.SOL_SOCKET, socket.SO_MARK))
@@ -131,6 +137,7 @@ packet EPERM
 vsock EAFNOSUPPORT
 abstract EACCES
 unix EACCES
+unix absent ENOENT
 pair done
 reuse done
 mark EPERM

@@ -202,7 +202,7 @@ status=$?
 expect 'a limit of CPU time' 124 ''
 expect_nobody 'a limit of CPU time'
 # A signal to the monitor reaches the program.
-(exec "${as_user[@]}" "$dunebox" run "--engine=$engine" --ro /usr -- bash -c 'trap "echo got; exit 3" USR1; echo up; while :; do read -t 0.2 <> <(:); done' \
+(exec "${as_user[@]}" "$dunebox" run "--engine=$engine" --ro /usr -- bash -c 'trap "echo got; exit 3" USR1; echo up; while :; do sleep 0.1; done' \
   >"$work/output" 2>"$work/errors" </dev/null) &
 monitor=$!
 for round in {1..300}; do [[ $(<"$work/output") == up* ]] && break; sleep 0.1; done
