@@ -43,6 +43,9 @@ class Unknown(Exception):
     """No way has this name."""
 
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
 def find(name, dunebox, path, writable):
     """The Way, or why it is not here: a text. `writable`: the directory a policy lets the program write to."""
     if name in PEERS:
@@ -52,7 +55,8 @@ def find(name, dunebox, path, writable):
             return f"{peer.words[0]} is not installed (Debian's package {peer.package})"
         return Way(name, (found, *peer.words[1:]), False, peer.by_wall_clock)
     if name == "policy":
-        return Way(name, (dunebox, "run", "--engine=jit", "--ro", "/", "--rw", writable, "--net=host", "--"))
+        return Way(name, (dunebox, "run", "--engine=jit", "--ro", "/", "--ro", HERE,
+                          "--ro", os.path.dirname(dunebox), "--rw", writable, "--net=host", "--"))
     engine, _, isolation = name.partition(":")
     if engine not in ("jit", "kvm", "auto"):
         raise Unknown(f"no such way to run: {name}")
