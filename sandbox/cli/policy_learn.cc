@@ -1,12 +1,10 @@
 #include "sandbox/cli/policy_learn.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <string>
@@ -16,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
+#include "sandbox/cli/records.h"
 #include "sandbox/policy/compile.h"
 #include "sandbox/policy/compile_parts.h"
 #include "sandbox/policy/denial_log.h"
@@ -35,45 +34,17 @@ int Fail(const absl::Status& status) {
 
 // Where denials are recorded, and what is there already. Appending: every process writes to it.
 absl::StatusOr<FileDescriptor> OpenLog(const std::string& path) {
-  FileDescriptor log(path.empty() ? memfd_create("denials", MFD_CLOEXEC)
-                                  : open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC,
-                                         S_IRUSR | S_IWUSR));
-  if (!log.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path.empty() ? "a log" : path));
-  }
-  const int flags = fcntl(log.get(), F_GETFL);
-  if (flags < 0 || fcntl(log.get(), F_SETFL, flags | O_APPEND) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot append to a log");
-  }
+  if (path.empty()) return MemoryForRecords("denials");
+  FileDescriptor log(open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  if (!log.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   return log;
 }
 
-absl::StatusOr<std::string> ReadLog(const FileDescriptor& log) {
-  std::string text;
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t count =
-        pread(log.get(), buffer.data(), buffer.size(), static_cast<off_t>(text.size()));
-    if (count < 0) return absl::ErrnoToStatus(errno, "cannot read the recorded denials");
-    if (count == 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(count));
-  }
-}
-
-absl::Status WriteAll(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t count = write(fd, text.data(), text.size());
-    if (count < 0) return absl::ErrnoToStatus(errno, "cannot write the proposed policy");
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status WriteProposal(const std::string& path, std::string_view text) {
-  if (path.empty()) return WriteAll(STDOUT_FILENO, text);
+  if (path.empty()) return WriteAll(STDOUT_FILENO, text, "the proposed policy");
   const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  return WriteAll(file.get(), text);
+  return WriteAll(file.get(), text, "the proposed policy");
 }
 
 bool IsDirectory(const std::string& path) {
@@ -82,7 +53,7 @@ bool IsDirectory(const std::string& path) {
 }
 
 absl::Status ProposeFrom(const FileDescriptor& log, const LearnCommand& command) {
-  const absl::StatusOr<std::string> text = ReadLog(log);
+  const absl::StatusOr<std::string> text = ReadAll(log.get(), "the recorded denials");
   if (!text.ok()) return text.status();
   const absl::StatusOr<std::vector<policy::LoggedDenial>> denials =
       policy::ReadDenials(*text, command.log.empty() ? "recorded denials" : command.log);

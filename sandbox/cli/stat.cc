@@ -1,11 +1,9 @@
 #include "sandbox/cli/stat.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -16,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/file_descriptor.h"
+#include "sandbox/cli/records.h"
 #include "sandbox/statistics/report.h"
 #include "sandbox/statistics/summary.h"
 
@@ -36,35 +35,12 @@ int Fail(const absl::Status& status) {
   return runtime::kExitRuntimeError;
 }
 
-absl::StatusOr<std::string> ReadAll(int fd) {
-  std::string text;
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t count = pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(text.size()));
-    if (count < 0) return absl::ErrnoToStatus(errno, "cannot read the statistics");
-    if (count == 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(count));
-  }
-}
-
-absl::Status WriteAll(int fd, std::string_view text, const std::string& name) {
-  while (!text.empty()) {
-    const ssize_t count = write(fd, text.data(), text.size());
-    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write to ", name));
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<Measured> Measure(runtime::SessionOptions session) {
   // Every process appends a line.
-  const FileDescriptor lines(memfd_create("statistics", MFD_CLOEXEC));
-  const int flags = lines.valid() ? fcntl(lines.get(), F_GETFL) : -1;
-  if (flags < 0 || fcntl(lines.get(), F_SETFL, flags | O_APPEND) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot make a file in memory");
-  }
+  const absl::StatusOr<FileDescriptor> lines = MemoryForRecords("statistics");
+  if (!lines.ok()) return lines.status();
   session.statistics_file.clear();
-  session.statistics_fd = lines.get();
+  session.statistics_fd = lines->get();
   session.diagnostics.statistics = true;
   session.diagnostics.statistics_format = runtime::StatisticsFormat::kJson;
   const auto begin = std::chrono::steady_clock::now();
@@ -73,7 +49,7 @@ absl::StatusOr<Measured> Measure(runtime::SessionOptions session) {
   measured.session.exit_status = runtime::RunSession(session);
   measured.session.elapsed_ns = static_cast<std::uint64_t>(
       std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
-  const absl::StatusOr<std::string> text = ReadAll(lines.get());
+  const absl::StatusOr<std::string> text = ReadAll(lines->get(), "the statistics");
   if (!text.ok()) return text.status();
   absl::StatusOr<Summary> summary = statistics::Summarize(*text);
   if (!summary.ok()) return summary.status();
@@ -86,7 +62,7 @@ absl::Status WriteMetrics(const std::string& path, const Measured& measured) {
   const std::string part = absl::StrCat(path, ".", getpid(), ".part");
   const FileDescriptor file(open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot open ", part));
-  absl::Status status = WriteAll(file.get(), FormatMetrics(measured.summary, measured.session), part);
+  absl::Status status = WriteAll(file.get(), FormatMetrics(measured.summary, measured.session), absl::StrCat("to ", part));
   if (status.ok() && rename(part.c_str(), path.c_str()) != 0) {
     status = absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot rename ", part, " to ", path));
   }
@@ -120,7 +96,7 @@ int RunStat(const runtime::SessionOptions& session, const StatReport& report, co
   const auto& [summary, ended] = *measured;
   const std::string text = report.as_json ? FormatJson(summary, ended) : FormatTable(summary, ended);
   absl::Status status = WriteAll(file.valid() ? file.get() : STDERR_FILENO, text,
-                                 file.valid() ? report.file : "standard error");
+                                 file.valid() ? absl::StrCat("to ", report.file) : "to standard error");
   if (status.ok() && !metrics_file.empty()) status = WriteMetrics(metrics_file, *measured);
   return status.ok() ? ended.exit_status : Fail(status);
 }
