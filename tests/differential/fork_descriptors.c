@@ -1,4 +1,5 @@
 // Calls that use no descriptor leave none to a child, also when another thread is in the middle of one at the time of the fork.
+// fork_descriptors [ROUNDS]
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -29,13 +30,14 @@ static int count(void) {
   return descriptors;
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+  const int rounds = argc > 1 ? atoi(argv[1]) : 200;
   close(open("file", O_CREAT | O_WRONLY, 0600));
   const int before = count();
   pthread_t threads[2];
   for (int i = 0; i < 2; ++i) EXPECT(pthread_create(&threads[i], NULL, name_files, NULL) == 0);
   int more = 0;
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     const pid_t child = round % 2 == 0 ? fork() : vfork();
     if (child == 0) _exit(count() == before ? 0 : 1);
     int status;

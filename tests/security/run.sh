@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs an attacking program in the sandbox; it says by itself whether it was contained.
 #
-#   tests/security/run.sh DUNEBOX ENGINE PROGRAM
+#   tests/security/run.sh DUNEBOX ENGINE PROGRAM [ARGUMENT...]
 #
 # ENGINE is kvm, jit or jit:ISOLATION.
 # Exit status: 0 contained, 1 not, 77 skipped ("skip: ..." says why).
@@ -13,7 +13,7 @@ if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
 fi
 options=("--engine=${engine%%:*}")
 [[ $engine != *:* ]] || options+=("--jit-isolation=${engine#*:}")
-output=$("$dunebox" run "${options[@]}" --allow=all -- "$program" 2>&1)
+output=$("$dunebox" run "${options[@]}" --allow=all -- "$program" "${@:4}" 2>&1)
 status=$?
 if [[ $status == 125 && $output == *'--jit-isolation'* ]]; then
   echo "skip: ${output#dunebox: }"
