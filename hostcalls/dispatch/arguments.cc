@@ -50,47 +50,26 @@ Extent FdSetExtent(std::uint64_t count) {
 std::optional<Extent> ExtentOf(const Row& row, const ArgumentValues& values, std::size_t index) {
   const Argument& argument = row.arguments[index];
   const auto length = [&] { return LengthOf(row, values, argument); };
-  switch (argument.kind) {
-    case ArgumentKind::kBufferIn:
-    case ArgumentKind::kBufferOut:
+  switch (FactsOf(argument.kind).memory) {
+    case PointedMemory::kHeaderAndLength:
       return Sum(length(), argument.size);  // msgsnd's buffers have a header before them
-    case ArgumentKind::kFdSet:
+    case PointedMemory::kFdSet:
       return FdSetExtent(length());
-    case ArgumentKind::kSockaddrIn:
+    case PointedMemory::kLength:
       return Extent{.bytes = length()};
-    case ArgumentKind::kStructIn:
-    case ArgumentKind::kStructOut:
-    case ArgumentKind::kStructInOut:
+    case PointedMemory::kStruct:
       return Extent{.bytes = argument.size};
-    case ArgumentKind::kArrayIn:
-    case ArgumentKind::kArrayOut:
-    case ArgumentKind::kArrayInOut:
+    case PointedMemory::kArray:
       return ArrayExtent(argument.size, length());
-    case ArgumentKind::kSockaddrOut:
+    case PointedMemory::kSocketAddress:
       // The kernel reads the length itself, but never writes more than this.
       return Extent{.bytes = sizeof(sockaddr_storage)};
-    case ArgumentKind::kMessageIn:
-    case ArgumentKind::kMessageOut:
+    case PointedMemory::kMessage:
       return Extent{.bytes = sizeof(msghdr)};
-    case ArgumentKind::kPath:
-    case ArgumentKind::kString:
-    case ArgumentKind::kStringArray:
+    case PointedMemory::kOneByte:
       return Extent{.bytes = 1};
-    case ArgumentKind::kNone:
-    case ArgumentKind::kInt:
-    case ArgumentKind::kUnsigned:
-    case ArgumentKind::kHex:
-    case ArgumentKind::kFlags:
-    case ArgumentKind::kFd:
-    case ArgumentKind::kDirFd:
-    case ArgumentKind::kPid:
-    case ArgumentKind::kSize:
-    case ArgumentKind::kOffset:
-    case ArgumentKind::kMode:
-    case ArgumentKind::kSignal:
-    case ArgumentKind::kAddress:
-    case ArgumentKind::kIovecIn:   // checked when it is copied
-    case ArgumentKind::kIovecOut:
+    case PointedMemory::kValue:
+    case PointedMemory::kElsewhere:
       return std::nullopt;
   }
   return std::nullopt;
@@ -117,30 +96,14 @@ SyscallResult CheckArguments(const Caller& caller, const Row& row, const Argumen
 bool MayTouch(const Row& row, const ArgumentValues& values,
               absl::FunctionRef<bool(const GuestRange&)> matters) {
   for (std::size_t i = 0; i < row.arguments.size(); ++i) {
-    switch (row.arguments[i].kind) {
-      case ArgumentKind::kNone:
-      case ArgumentKind::kInt:
-      case ArgumentKind::kUnsigned:
-      case ArgumentKind::kHex:
-      case ArgumentKind::kFlags:
-      case ArgumentKind::kFd:
-      case ArgumentKind::kDirFd:
-      case ArgumentKind::kPid:
-      case ArgumentKind::kSize:
-      case ArgumentKind::kOffset:
-      case ArgumentKind::kMode:
-      case ArgumentKind::kSignal:
+    switch (FactsOf(row.arguments[i].kind).memory) {
+      case PointedMemory::kValue:
         continue;
-      case ArgumentKind::kBufferIn:
-      case ArgumentKind::kBufferOut:
-      case ArgumentKind::kStructIn:
-      case ArgumentKind::kStructOut:
-      case ArgumentKind::kStructInOut:
-      case ArgumentKind::kArrayIn:
-      case ArgumentKind::kArrayOut:
-      case ArgumentKind::kArrayInOut:
-      case ArgumentKind::kFdSet:
-      case ArgumentKind::kSockaddrIn: {
+      case PointedMemory::kStruct:
+      case PointedMemory::kArray:
+      case PointedMemory::kLength:
+      case PointedMemory::kHeaderAndLength:
+      case PointedMemory::kFdSet: {
         const std::uint64_t start = values[i];
         const Extent extent = ExtentOf(row, values, i).value_or(Extent{.overflow = true});
         std::uint64_t end;
@@ -149,15 +112,10 @@ bool MayTouch(const Row& row, const ArgumentValues& values,
         continue;
       }
       // What they point to leads further, or its length is there.
-      case ArgumentKind::kAddress:
-      case ArgumentKind::kPath:
-      case ArgumentKind::kString:
-      case ArgumentKind::kStringArray:
-      case ArgumentKind::kIovecIn:
-      case ArgumentKind::kIovecOut:
-      case ArgumentKind::kSockaddrOut:
-      case ArgumentKind::kMessageIn:
-      case ArgumentKind::kMessageOut:
+      case PointedMemory::kElsewhere:
+      case PointedMemory::kOneByte:
+      case PointedMemory::kSocketAddress:
+      case PointedMemory::kMessage:
         return true;
     }
   }

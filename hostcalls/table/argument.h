@@ -9,43 +9,48 @@
 #ifndef DUNEBOX_HOSTCALLS_TABLE_ARGUMENT_H_
 #define DUNEBOX_HOSTCALLS_TABLE_ARGUMENT_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace dunebox::hostcalls {
 
 enum class ArgumentKind : std::uint8_t {
-  kNone,         // the call has no argument at this position
-  kInt,          // int: the kernel looks at the low 32 bits, signed
-  kUnsigned,     // unsigned int: the kernel looks at the low 32 bits
-  kHex,          // a number best read in hexadecimal
-  kFlags,        // a set of named bits, or a named value (see flag_set)
-  kFd,           // file descriptor
-  kDirFd,        // file descriptor or AT_FDCWD
-  kPid,          // process or thread id
-  kSize,         // size_t or unsigned long: a count of 64 bits
-  kOffset,       // file offset: signed, 64 bits
-  kMode,         // permission bits, octal
-  kSignal,       // signal number
-  kAddress,      // guest address as a value; only a handler knows its meaning
-  kPath,         // NUL-terminated path, copied once, at most PATH_MAX bytes
-  kString,       // other NUL-terminated string, copied once, at most PATH_MAX
-  kStringArray,  // NULL-terminated array of strings (argv); handlers only
-  kBufferIn,     // kernel reads `size` bytes of header and then `length` bytes
-  kBufferOut,    // kernel writes `size` bytes of header and up to `length` bytes
-  kStructIn,     // kernel reads `size` bytes
-  kStructOut,    // kernel writes `size` bytes
-  kStructInOut,  // kernel reads and writes `size` bytes
-  kArrayIn,      // kernel reads `size` bytes times argument `length`
-  kArrayOut,     // kernel writes `size` bytes times argument `length`
-  kArrayInOut,   // both
-  kIovecIn,      // iovec array; the kernel reads what it points to
-  kIovecOut,     // iovec array; the kernel writes what it points to
-  kSockaddrIn,   // socket address; its length is argument `length`
-  kSockaddrOut,  // socket address; argument `length` points to a socklen_t
-  kMessageIn,    // struct msghdr to send
-  kMessageOut,   // struct msghdr to receive into
-  kFdSet,        // bitmap of argument `length` bits, read and written in whole 64-bit words
+#define ARGUMENT_KIND(name, memory, access) k##name,
+#include "hostcalls/table/argument_kinds.inc"
+#undef ARGUMENT_KIND
 };
+
+// How much memory a pointer argument stands for.
+enum class PointedMemory : std::uint8_t {
+  kValue,            // none: it is no pointer
+  kElsewhere,        // what only a handler, or the copy that is made of it, can tell
+  kOneByte,          // a byte at least: strings are checked when they are copied
+  kStruct,           // `size` bytes
+  kArray,            // `size` bytes times argument `length`
+  kLength,           // `length` bytes
+  kHeaderAndLength,  // `size` bytes of header and `length` bytes
+  kFdSet,            // `length` bits, in whole 64-bit words
+  kSocketAddress,    // at most a sockaddr_storage
+  kMessage,          // a struct msghdr, and what it points to
+};
+
+// What the kernel does with that memory.
+enum class KernelAccess : std::uint8_t { kNone, kUnknown, kIn, kOut, kInOut };
+
+struct KindFacts {
+  PointedMemory memory;
+  KernelAccess access;
+};
+
+inline constexpr KindFacts kKindFacts[] = {
+#define ARGUMENT_KIND(name, memory, access) {PointedMemory::memory, KernelAccess::access},
+#include "hostcalls/table/argument_kinds.inc"
+#undef ARGUMENT_KIND
+};
+
+constexpr const KindFacts& FactsOf(ArgumentKind kind) {
+  return kKindFacts[static_cast<std::size_t>(kind)];
+}
 
 // What is known about the insides of a struct, for the trace. Validation needs only the size.
 enum class Shape : std::uint8_t {

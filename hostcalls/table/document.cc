@@ -69,42 +69,16 @@ std::string_view Title(Family family) {
 
 // What the kernel does with the memory behind an argument.
 std::string_view Direction(ArgumentKind kind) {
-  switch (kind) {
-    case ArgumentKind::kNone:
-    case ArgumentKind::kInt:
-    case ArgumentKind::kUnsigned:
-    case ArgumentKind::kHex:
-    case ArgumentKind::kFlags:
-    case ArgumentKind::kFd:
-    case ArgumentKind::kDirFd:
-    case ArgumentKind::kPid:
-    case ArgumentKind::kSize:
-    case ArgumentKind::kOffset:
-    case ArgumentKind::kMode:
-    case ArgumentKind::kSignal:
+  switch (FactsOf(kind).access) {
+    case KernelAccess::kNone:
       return "";
-    case ArgumentKind::kAddress:
+    case KernelAccess::kUnknown:
       return "*";
-    case ArgumentKind::kPath:
-    case ArgumentKind::kString:
-    case ArgumentKind::kStringArray:
-    case ArgumentKind::kBufferIn:
-    case ArgumentKind::kStructIn:
-    case ArgumentKind::kArrayIn:
-    case ArgumentKind::kIovecIn:
-    case ArgumentKind::kSockaddrIn:
-    case ArgumentKind::kMessageIn:
+    case KernelAccess::kIn:
       return "in ";
-    case ArgumentKind::kBufferOut:
-    case ArgumentKind::kStructOut:
-    case ArgumentKind::kArrayOut:
-    case ArgumentKind::kIovecOut:
-    case ArgumentKind::kSockaddrOut:
-    case ArgumentKind::kMessageOut:
+    case KernelAccess::kOut:
       return "out ";
-    case ArgumentKind::kStructInOut:
-    case ArgumentKind::kArrayInOut:
-    case ArgumentKind::kFdSet:
+    case KernelAccess::kInOut:
       return "inout ";
   }
   return "";
