@@ -82,6 +82,9 @@ enum class Answer : std::uint8_t {
   kFutex,        // futex, to wake where BeginFutex has told of nobody
   kMemory,       // mmap and its like, in the memory that AddressSpace::OpenPool has lent
   kSignalReturn, // rt_sigreturn, while that memory is lent and there is a FaultHandler
+  kClock,        // clock_gettime, where TakeClock has brought code that tells the time
+  kTimeOfDay,    // gettimeofday, the same
+  kTime,         // time, the same
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -175,6 +178,13 @@ class ExecutionEngine {
   virtual absl::Status AliasHostPages(const GuestRange& at, const void* host) = 0;
   // Whether it can.
   virtual bool can_alias_host_pages() const = 0;
+  // Machine code, int f(clockid_t, timespec*) at `entry`, that tells the time from those pages, which it expects
+  // right below itself; for an engine that can run it where the program cannot get at it. Integer instructions
+  // only, no system calls; not 0 when it cannot tell. After AliasHostPages, before the first guest instruction.
+  virtual absl::Status TakeClock(std::span<const std::byte> code, std::uint64_t entry) {
+    (void)code, (void)entry;
+    return absl::OkStatus();
+  }
   // Around fork: nobody changes the engine's state in between, so that the child, which cannot use
   // it, can take it apart and build its own.
   virtual void LockForFork() = 0;

@@ -4,10 +4,11 @@
 //
 // Supervisor half, 4 KiB pages, guest-virtual = kArenaVirt + arena offset:
 //
-//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; two pages)
+//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; four pages)
 //   + DUNE_GDT_OFFSET     GDT            (one for all vCPUs but for the TSS descriptor: per vCPU)
 //   + DUNE_IDT_OFFSET     IDT
 //   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
+//   + a few pages more    the clock: its data, and the code that reads it (runtime/kvm/layout.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
 #ifndef DUNEBOX_HOSTCALLS_ABI_RING0_ABI_H_
@@ -54,6 +55,7 @@
 #define DUNE_STATE_FUTEX_WAITS 768
 #define DUNE_STATE_FAULTS 776
 #define DUNE_STATE_TRAPS 800
+#define DUNE_STATE_CLOCK 880
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 #define DUNE_FAULT_USER 4 /* of a page fault's error code */
@@ -68,6 +70,9 @@
 #define DUNE_QUICK_FUTEX 21
 #define DUNE_QUICK_MEMORY 22
 #define DUNE_QUICK_SIGNAL_RETURN 23
+#define DUNE_QUICK_CLOCK 24
+#define DUNE_QUICK_TIME_OF_DAY 25
+#define DUNE_QUICK_TIME 26
 
 // In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
 #define DUNE_BLOCK_STATE 0x200
@@ -190,6 +195,7 @@ struct Ring0State {
   std::uint64_t traps_delivered;  // to the program's handler
   std::uint64_t reductions;   // this vCPU's part of MemoryPool's
   TrapDelivery traps;
+  std::uint64_t clock;        // where the code is that tells the time; 0: nowhere
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -211,6 +217,7 @@ static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
 static_assert(offsetof(Ring0State, faults) == DUNE_STATE_FAULTS);
 static_assert(offsetof(Ring0State, traps) == DUNE_STATE_TRAPS);
+static_assert(offsetof(Ring0State, clock) == DUNE_STATE_CLOCK);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
 // One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and

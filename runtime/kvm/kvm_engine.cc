@@ -212,4 +212,9 @@ absl::Status KvmEngine::AliasHostPages(const GuestRange& at, const void* host) {
   return mmu_.Alias(at, host);
 }
 
+absl::Status KvmEngine::TakeClock(std::span<const std::byte> code, std::uint64_t entry) {
+  if (!Vcpu::LeavesSystemRegisters(probe_, ring_)) return absl::OkStatus();
+  return mmu_.ShowClock(code, entry);
+}
+
 }  // namespace dunebox::kvm

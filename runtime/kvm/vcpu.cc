@@ -79,6 +79,12 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_MEMORY;
     case runtime::Answer::kSignalReturn:
       return DUNE_QUICK_SIGNAL_RETURN;
+    case runtime::Answer::kClock:
+      return DUNE_QUICK_CLOCK;
+    case runtime::Answer::kTimeOfDay:
+      return DUNE_QUICK_TIME_OF_DAY;
+    case runtime::Answer::kTime:
+      return DUNE_QUICK_TIME;
   }
   return 0;  // no routine: the host's
 }
@@ -205,14 +211,28 @@ abi::Ring0State& Vcpu::state() const {
   return *reinterpret_cast<abi::Ring0State*>(block_ + layout::kBlockState);
 }
 
+bool Vcpu::CanAnswer(runtime::Answer answer) const {
+  switch (answer) {
+    case runtime::Answer::kSegmentBase:
+      return features_.fsgsbase;
+    case runtime::Answer::kClock:
+    case runtime::Answer::kTimeOfDay:
+    case runtime::Answer::kTime:
+      return mmu_.clock_entry().value != 0;
+    default:
+      return true;
+  }
+}
+
 void Vcpu::KnowAnswers(std::span<const runtime::KnownAnswer> answers) {
   std::size_t used = 1;  // answer 0 means none
   std::ranges::fill(state().answer_of, std::uint8_t{0});
+  state().clock = mmu_.clock_entry().value;
   for (const runtime::KnownAnswer& known : answers) {
     if (known.number > DUNE_QUICK_NUMBERS) continue;
     const auto result = static_cast<std::uint64_t>(known.result);
     if (known.answer != runtime::Answer::kResult) {
-      if (known.answer == runtime::Answer::kSegmentBase && !features_.fsgsbase) continue;
+      if (!CanAnswer(known.answer)) continue;
       if (known.answer == runtime::Answer::kChildTid) state().thread_id = result;
       state().answer_of[known.number] = RoutineOf(known.answer);
       continue;

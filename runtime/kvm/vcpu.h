@@ -118,6 +118,8 @@ class Vcpu final : public runtime::EngineThread {
   VmExit Decode() const;
   bool IsHypercallOfImage(int result) const;
   std::uint64_t FaultAddress() const;
+  // Whether ring 0 has what its routine for such calls needs.
+  bool CanAnswer(runtime::Answer answer) const;
   void LendHandler(const runtime::FaultHandler& handler);
   Step OnTrap(runtime::Registers& registers);
   Step GoOn() const;

@@ -18,7 +18,7 @@ using runtime::Answer;
 constexpr std::uint16_t kOwnIdentity[] = {SYS_getpid,  SYS_gettid, SYS_getuid,
                                           SYS_geteuid, SYS_getgid, SYS_getegid};
 
-// What changes only the thread's own state, or memory that it has been lent.
+// What changes only the thread's own state, or memory that it has been lent; or nothing.
 constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_rt_sigprocmask, Answer::kSignalMask},
     {SYS_sched_yield, Answer::kYield},
@@ -31,6 +31,9 @@ constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_mprotect, Answer::kMemory},
     {SYS_madvise, Answer::kMemory},
     {SYS_rt_sigreturn, Answer::kSignalReturn},
+    {SYS_clock_gettime, Answer::kClock},
+    {SYS_gettimeofday, Answer::kTimeOfDay},
+    {SYS_time, Answer::kTime},
 };
 
 constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {

@@ -64,6 +64,7 @@ class PoolUse {
   void AfterFault(GuestThread& thread, const runtime::Fault& fault);
 
  private:
+  bool StaysClosed(const GuestThread& thread, std::uint64_t number) const;
   void OpenAfterRow(GuestThread& thread);
 
   std::optional<PoolPause> call_;  // of the call that is being made
