@@ -19,6 +19,19 @@
 
 static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8);
 
+// Of Linux 6.10; Debian 12's header is older. [linux Documentation/virt/kvm/api.rst]
+#ifndef KVM_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+struct kvm_pre_fault_memory {
+  __u64 gpa;
+  __u64 size;
+  __u64 flags;
+  __u64 padding[5];
+};
+#define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+static_assert(sizeof(kvm_pre_fault_memory) == 64);
+
 namespace dune {
 
 // The variable-length structs with room for what we use.

@@ -185,6 +185,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   std::uint64_t answered = 0;
   std::uint64_t faults = 0;
   std::uint64_t traps = 0;
+  std::uint64_t ahead = 0;
   {
     std::lock_guard lock(pool_->mutex);
     for (const std::unique_ptr<Vcpu>& vcpu : pool_->all) {
@@ -193,6 +194,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
       answered += vcpu->answered();
       faults += vcpu->faults_answered();
       traps += vcpu->traps_delivered();
+      ahead += vcpu->mapped_ahead();
       for (std::size_t i = 0; i < kVcpuEvents; ++i) totals[i] += vcpu->events()[i].Get();
     }
   }
@@ -204,6 +206,7 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
   counters.push_back({"faults_in_ring0", faults});
   counters.push_back({"signals_in_ring0", traps});
   counters.push_back({"flushes_for_ring0", mmu_.flushes().flushes()});
+  counters.push_back({"pages_mapped_ahead", ahead});
   counters.push_back({"leaves_of_2MiB", mmu_.LargeLeaves()});
   return counters;
 }

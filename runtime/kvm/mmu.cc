@@ -81,11 +81,28 @@ absl::Status Mmu::StartOver() {
   return absl::OkStatus();
 }
 
-Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
+// Who writes to a private mapping gets a page of its own each time, which nobody has yet.
+bool Mmu::FillsAround(const memory::Vma& vma, std::uint64_t error_code) const {
+  const bool copies =
+      (error_code & page_fault::kWrite) != 0 && vma.sharing == memory::Sharing::kPrivate;
+  return vm_.can_pre_fault() && paging_ == Paging::kTwoDimensional && vma.file_backed && !copies &&
+         !alias_.Overlaps(vma.range);
+}
+
+Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address, std::uint64_t error_code,
+                     Ahead* ahead) {
   const GuestVirt span_start{address.value & ~(kSpan - 1)};
-  const GuestRange part{std::max(span_start, vma.range.start),
-                        std::min(span_start + kSpan, vma.range.end)};
+  GuestRange part{std::max(span_start, vma.range.start),
+                  std::min(span_start + kSpan, vma.range.end)};
   std::lock_guard lock(mutex_);
+  GuestRange mapped;
+  if (ahead != nullptr && FillsAround(vma, error_code)) {
+    const TableState table = tables_.HasPages(part) ? TableState::kInUse : TableState::kNew;
+    const FaultAround::Window window =
+        around_.Choose(part, GuestVirt{PageDown(address.value)}, table);
+    part = window.filled;
+    mapped = window.mapped;
+  }
   const PageTableEntry rights = RightsOf(vma.protection);
   const std::uint64_t written = tables_.entries_written();
   // Of a file each page is taken away by itself when there is nothing behind it (DropUnbacked).
@@ -96,6 +113,11 @@ Resolution Mmu::Fill(const memory::Vma& vma, GuestVirt address) {
     filled = FillOnce(part, rights, may_be_large);
   }
   if (!filled.ok()) return Resolution::kFailed;
+  if (!mapped.empty()) {
+    // The granule has its slot since it was filled in.
+    const absl::StatusOr<GuestPhys> first = vm_.PhysicalFor(mapped.start);
+    if (first.ok()) *ahead = {mapped, *first};
+  }
   return tables_.entries_written() == written ? Resolution::kWasMapped : Resolution::kMapped;
 }
 
@@ -149,14 +171,15 @@ absl::Status Mmu::OpenPool(const memory::PoolRanges& ranges, std::uint64_t openi
 }
 
 Resolution Mmu::Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code,
-                       bool backed) {
+                       bool backed, Ahead* ahead) {
   if (vma == nullptr) return Resolution::kNoMapping;
   if (!Allows(vma->protection, error_code)) return Resolution::kForbidden;
   if (!backed) return Resolution::kNothingBehind;
-  return Fill(*vma, address);
+  return Fill(*vma, address, error_code, ahead);
 }
 
-Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check) {
+Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check,
+                        Ahead* ahead) {
   // Probed before the lock is taken: touching guest memory may block. What changes meanwhile
   // shows as another fault.
   const bool backed =
@@ -169,7 +192,7 @@ Resolution Mmu::Resolve(std::uint64_t address, std::uint64_t error_code, Backing
           // not answer comes here: what the program may not do, an access of ring 0's own now and then, and
           // those that waited for another vCPU too long.
           const auto page = space_.FindInOpenPool(GuestVirt{address});
-          if (!page) return Settle(vma, GuestVirt{address}, error_code, backed);
+          if (!page) return Settle(vma, GuestVirt{address}, error_code, backed, ahead);
           if (!page->used) return Resolution::kNoMapping;
           if (!Allows(page->protection, error_code)) return Resolution::kForbidden;
           return std::nullopt;

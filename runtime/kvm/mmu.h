@@ -15,6 +15,7 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "runtime/kvm/fault_around.h"
 #include "runtime/kvm/page_tables.h"
 #include "runtime/kvm/probe.h"
 #include "runtime/kvm/translation_flushes.h"
@@ -44,8 +45,9 @@ class Mmu final : public memory::MappingObserver {
   TranslationFlushes& flushes() { return flushes_; }
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
 
-  // A #PF of the program's: `error_code` is the CPU's.
-  Resolution Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check);
+  // A #PF of the program's: `error_code` is the CPU's. With kMapped, `ahead` is what KVM may map with it.
+  Resolution Resolve(std::uint64_t address, std::uint64_t error_code, BackingCheck check,
+                     Ahead* ahead = nullptr);
   // KVM could not reach the memory behind some present PTE. Takes the PTEs away of all pages with
   // nothing behind them, so that the access faults with its exact address. Returns how many.
   std::size_t DropUnbacked();
@@ -73,11 +75,13 @@ class Mmu final : public memory::MappingObserver {
   absl::Status OpenPool(const memory::PoolRanges& ranges, std::uint64_t opening) override;
 
  private:
-  Resolution Fill(const memory::Vma& vma, GuestVirt address);
+  Resolution Fill(const memory::Vma& vma, GuestVirt address, std::uint64_t error_code, Ahead* ahead);
+  bool FillsAround(const memory::Vma& vma, std::uint64_t error_code) const;
   absl::Status FillOnce(const GuestRange& range, dune::x86::PageTableEntry rights, bool may_be_large);
   // What the tables have for an access to what the map has there, or does not. Preconditions: the address space
   // is locked; it is not the open pool's.
-  Resolution Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code, bool backed);
+  Resolution Settle(const memory::Vma* vma, GuestVirt address, std::uint64_t error_code, bool backed,
+                    Ahead* ahead);
   // Everything starts over with empty tables and no granules; meanwhile all other vCPUs wait in
   // Resolve. Preconditions: the lock is held.
   absl::Status StartOver();
@@ -90,6 +94,7 @@ class Mmu final : public memory::MappingObserver {
   std::mutex mutex_;
   PageTables tables_;
   TranslationFlushes flushes_;
+  FaultAround around_;
   const Paging paging_;
   GuestRange alias_;
   GuestVirt clock_entry_;  // 0: none

@@ -202,6 +202,17 @@ void PageTables::Clear(const GuestRange& range) {
   });
 }
 
+bool PageTables::HasPages(const GuestRange& range) const {
+  bool any = false;
+  ForEachLeafTable(range, [&](std::uint64_t* leaf, GuestVirt start) {
+    const GuestVirt last = std::min(start + EntrySpan(2), range.end);
+    for (GuestVirt page = std::max(start, range.start); !any && page < last; page = page + kPageSize) {
+      any = LoadEntry(leaf + TableIndex(page.value, 1)).present();
+    }
+  });
+  return any;
+}
+
 void PageTables::ForEachPresent(const GuestRange& range,
                                 const std::function<void(GuestVirt)>& visit) const {
   ForEachLeafTable(range, [&](std::uint64_t* leaf, GuestVirt start) {

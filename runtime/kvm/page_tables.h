@@ -54,6 +54,8 @@ class PageTables {
   absl::Status ShowLeafTable(GuestVirt span, GuestVirt address);
   // Makes every leaf of the range not present.
   void Clear(const GuestRange& range);
+  // Whether any page of the range has a present leaf of its own.
+  bool HasPages(const GuestRange& range) const;
   // Calls back for each page of the range that has a present leaf.
   void ForEachPresent(const GuestRange& range,
                       const std::function<void(GuestVirt)>& visit) const;

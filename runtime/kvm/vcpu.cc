@@ -415,6 +415,12 @@ Vcpu::Step Vcpu::GoOn() const {
   return Resume{};
 }
 
+void Vcpu::MapAhead(const Ahead& ahead) {
+  if (ahead.range.empty()) return;
+  void* const host = mmu_.memory().HostAddress(ahead.range.start.value, ahead.range.size());
+  if (host != nullptr) mapped_ahead_.Add(MapResident(vm_.api(), vcpu_.get(), host, ahead));
+}
+
 Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   const std::uint64_t address = FaultAddress();
   if (address == stubs_.syscall_entry.value && registers.rip == address) {
@@ -435,10 +441,12 @@ Vcpu::Step Vcpu::OnPageFault(Registers& registers, std::uint64_t error_code) {
   // An access with ring 0's rights on behalf of ring 3 (a far return that QEMU 7.2 gets wrong): a page
   // that the guest may use does not make it work, so it would fault for ever.
   if ((error_code & x86::page_fault::kUser) == 0) return fault(false, error_code);
-  const Resolution resolution = mmu_.Resolve(address, error_code, check);
+  Ahead ahead;
+  const Resolution resolution = mmu_.Resolve(address, error_code, check, &ahead);
   if (resolution != Resolution::kWasMapped) fruitless_faults_ = 0;
   switch (resolution) {
     case Resolution::kMapped:
+      MapAhead(ahead);
       return GoOn();
     case Resolution::kWasMapped:
       if (ring_ == ProgramRing::kRing3 || ++fruitless_faults_ < kMostFruitlessFaults) {

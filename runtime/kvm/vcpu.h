@@ -85,6 +85,8 @@ class Vcpu final : public runtime::EngineThread {
   // The same of page faults.
   std::uint64_t faults_answered() const { return state().faults; }
   std::uint64_t traps_delivered() const { return state().traps_delivered; }
+  // Pages that KVM has mapped before they were touched.
+  std::uint64_t mapped_ahead() const { return mapped_ahead_.Get(); }
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
   absl::Status LoadExtendedState(std::span<const std::byte> area) override;
   // By VcpuEvent.
@@ -124,6 +126,7 @@ class Vcpu final : public runtime::EngineThread {
   Step OnTrap(runtime::Registers& registers);
   Step GoOn() const;
   Step OnPageFault(runtime::Registers& registers, std::uint64_t error_code);
+  void MapAhead(const Ahead& ahead);
   Step OnRoutineFault(const abi::TrapFrame& trap);
   void ReadAfterSyscall(runtime::Registers& registers);
   Step OnInterrupted(runtime::Registers& registers);
@@ -156,6 +159,7 @@ class Vcpu final : public runtime::EngineThread {
   std::uint64_t frame_offset_ = 0; // of the current trap frame in the block
   BackingCheck next_check_ = BackingCheck::kAssume;
   std::array<Counter, kVcpuEvents> events_;
+  Counter mapped_ahead_;
   runtime::OwnState lent_;
   TranslationFlushes::Visit visit_;
   bool has_system_registers_ = true;  // the run area's are the vCPU's

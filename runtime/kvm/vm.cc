@@ -81,6 +81,9 @@ absl::Status Vm::CheckCapabilities() {
   const int slots = api_.Ioctl(device_.get(), KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
   if (slots < 0) return KvmError("KVM_CHECK_EXTENSION", slots);
   most_slots_ = slots == 0 ? 32 : static_cast<std::uint32_t>(slots);
+  const int pre_fault = api_.Ioctl(device_.get(), KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY);
+  if (pre_fault < 0) return KvmError("KVM_CHECK_EXTENSION", pre_fault);
+  can_pre_fault_ = pre_fault != 0;
   return absl::OkStatus();
 }
 

@@ -42,6 +42,9 @@ class Vm {
   // What KVM offers to guests here, unfiltered.
   const CpuidTable& supported_cpuid() const { return *supported_cpuid_; }
 
+  // Whether KVM can be asked to map guest memory before it is touched (Linux 6.10).
+  bool can_pre_fault() const { return can_pre_fault_; }
+
   // The host's view of arena memory.
   std::byte* arena(std::uint64_t offset) const { return arena_ + offset; }
   // Makes sure that arena memory up to `end` has memslots.
@@ -77,6 +80,7 @@ class Vm {
   unsigned granule_shift_ = 0;
   std::uint64_t window_base_ = 0;
   std::uint32_t most_slots_ = 0;
+  bool can_pre_fault_ = false;
   std::uint64_t physical_limit_ = 0;
   absl::flat_hash_map<std::uint64_t, std::uint32_t> granules_;  // granule number -> index
 };

@@ -1,5 +1,6 @@
 #include "tests/fakes/fake_kvm.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -155,6 +156,16 @@ int FakeKvm::VcpuIoctl(unsigned long request, void* argument) {
       return 0;
     case KVM_SET_DEVICE_ATTR:
       return 0;
+    case KVM_PRE_FAULT_MEMORY: {
+      auto& wanted = *static_cast<kvm_pre_fault_memory*>(argument);
+      if (capabilities[KVM_CAP_PRE_FAULT_MEMORY] == 0) return -ENOTTY;
+      if (wanted.flags != 0 || wanted.size == 0 || ((wanted.gpa | wanted.size) & 4095) != 0) return -EINVAL;
+      pre_faults.push_back(wanted);
+      const std::uint64_t done = std::min<std::uint64_t>(wanted.size, pre_fault_most);
+      wanted.gpa += done;
+      wanted.size -= done;
+      return done == 0 ? -EINTR : 0;
+    }
     case KVM_GET_XSAVE:
       std::memcpy(argument, xsave.data(), sizeof(kvm_xsave));
       return 0;

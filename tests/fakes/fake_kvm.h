@@ -59,6 +59,9 @@ class FakeKvm final : public kvm::KvmApi {
   std::map<std::uint32_t, std::uint64_t> msrs;
   kvm::CpuidTable guest_cpuid;
   std::vector<std::byte> xsave;
+  // What KVM_PRE_FAULT_MEMORY has been asked to map, and how much of each it does; less than all: as after a signal.
+  std::vector<kvm_pre_fault_memory> pre_faults;
+  std::uint64_t pre_fault_most = UINT64_MAX;
 
   // ---- KvmApi ----
   int OpenDevice() override;
