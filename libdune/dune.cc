@@ -16,11 +16,10 @@ std::atomic<Machine*> machine{nullptr};
 // Of the making of the machine. A fork in the middle of it leaves no child with a lock that nobody gives back.
 constinit std::mutex making;
 
-void KeepMakingForkSafe() {
-  static const int registered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
-                                               [] { making.unlock(); });
-  static_cast<void>(registered);  // ENOMEM alone, and then the next allocation ends the program
-}
+// Before main, as nothing else is: a thread that did it later could be stopped in the middle by a fork, too. Only memory
+// can be missing, and then the program does not get far.
+[[maybe_unused]] const int registered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
+                                                       [] { making.unlock(); });
 
 constexpr std::size_t kSmallestPool = std::size_t{1} << 20;
 constexpr std::size_t kLargestPool = std::size_t{1} << 40;
@@ -59,7 +58,6 @@ absl::Status Enter(const EnterOptions& options) {
   if (options.frame_pool < kSmallestPool || options.frame_pool > kLargestPool) {
     return absl::InvalidArgumentError("frame_pool must be from 1 MiB to 1 TiB");
   }
-  KeepMakingForkSafe();
   {
     const std::lock_guard lock(making);
     if (CurrentMachine() == nullptr) {
