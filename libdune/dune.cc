@@ -12,6 +12,7 @@ namespace dune {
 namespace {
 
 std::atomic<Machine*> machine{nullptr};
+std::atomic<UserMode*> given_user_mode{nullptr};
 
 // Of the making of the machine. A fork in the middle of it leaves no child with a lock that nobody gives back.
 constinit std::mutex making;
@@ -49,6 +50,18 @@ bool IsWanted(Wanted wanted, Backend backend) {
 }  // namespace
 
 Machine* CurrentMachine() { return machine.load(std::memory_order_acquire); }
+
+UserMode* GivenUserMode() { return given_user_mode.load(std::memory_order_acquire); }
+
+absl::Status GiveUserMode(UserMode& user_mode) {
+  const std::lock_guard lock(making);
+  if (GivenUserMode() == &user_mode) return absl::OkStatus();
+  if (CurrentMachine() != nullptr || GivenUserMode() != nullptr) {
+    return absl::FailedPreconditionError("dune::Enter has been called already, or there is a ring 3");
+  }
+  given_user_mode.store(&user_mode, std::memory_order_release);
+  return absl::OkStatus();
+}
 
 absl::Status NotEntered() {
   return absl::FailedPreconditionError("dune::Enter has not been called in this process");
