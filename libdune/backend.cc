@@ -22,6 +22,10 @@ absl::Status Implementation::Map(Range /*where*/, std::uintptr_t /*memory*/,
   return Missing("PageTable::Map");
 }
 
+absl::Status Implementation::MapFresh(Range /*where*/, Rights /*rights*/) {
+  return Missing("memory of a table's own");
+}
+
 absl::Status Implementation::Unmap(Range /*range*/) { return Missing("PageTable::Unmap"); }
 
 absl::Status Implementation::Protect(Range /*range*/, Rights /*rights*/) {

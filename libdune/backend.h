@@ -17,6 +17,7 @@
 #include "dune/page_table.h"
 #include "dune/trap.h"
 #include "dune/user.h"
+#include "libdune/loader/static_program.h"
 
 namespace dune {
 
@@ -29,6 +30,8 @@ class PageTable::Implementation {
 
   virtual absl::StatusOr<std::unique_ptr<Implementation>> Clone(Sharing sharing) const;
   virtual absl::Status Map(Range where, std::uintptr_t memory, const MapOptions& options);
+  // Zeroed memory that is the table's own: for programs in ring 3.
+  virtual absl::Status MapFresh(Range where, Rights rights);
   virtual absl::Status Unmap(Range range);
   virtual absl::Status Protect(Range range, Rights rights);
   virtual absl::Status Share(Range range, Implementation& other);
@@ -79,6 +82,31 @@ class Machine {
   virtual absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to,
                                   const void* from, std::size_t size);
 };
+
+// Ring 3 for a backend that has none: tables beside Current(), and what runs in them. A library above this one gives it
+// (sandbox/ring3), for what it takes to run code that nobody trusts is more than a libdune brings along. As Machine, it
+// is never destroyed, and called by several threads.
+class UserMode {
+ public:
+  UserMode() = default;
+  UserMode(const UserMode&) = delete;
+  UserMode& operator=(const UserMode&) = delete;
+  virtual ~UserMode() = default;
+
+  virtual const UserPlaces& places() const = 0;
+  // Empty. The other functions are called for tables from here only.
+  virtual absl::StatusOr<std::unique_ptr<PageTable::Implementation>> CreateTable() = 0;
+  virtual absl::StatusOr<Stop> RunUser(UserContext& context, PageTable::Implementation& table,
+                                       const RunOptions& options) = 0;
+  virtual absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
+                                    std::size_t size) = 0;
+  virtual absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to,
+                                  const void* from, std::size_t size) = 0;
+};
+// Once, before the first Enter; kFailedPrecondition after it, or with another one.
+absl::Status GiveUserMode(UserMode& user_mode);
+// Null: nobody has given one.
+UserMode* GivenUserMode();
 
 // The process's machine; null before the first Enter.
 Machine* CurrentMachine();

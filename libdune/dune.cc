@@ -12,15 +12,15 @@ namespace dune {
 namespace {
 
 std::atomic<Machine*> machine{nullptr};
+std::atomic<UserMode*> given_user_mode{nullptr};
 
 // Of the making of the machine. A fork in the middle of it leaves no child with a lock that nobody gives back.
 constinit std::mutex making;
 
-void KeepMakingForkSafe() {
-  static const int registered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
-                                               [] { making.unlock(); });
-  static_cast<void>(registered);  // ENOMEM alone, and then the next allocation ends the program
-}
+// Before main, as nothing else is: a thread that did it later could be stopped in the middle by a fork, too. Only memory
+// can be missing, and then the program does not get far.
+[[maybe_unused]] const int registered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
+                                                       [] { making.unlock(); });
 
 constexpr std::size_t kSmallestPool = std::size_t{1} << 20;
 constexpr std::size_t kLargestPool = std::size_t{1} << 40;
@@ -51,6 +51,18 @@ bool IsWanted(Wanted wanted, Backend backend) {
 
 Machine* CurrentMachine() { return machine.load(std::memory_order_acquire); }
 
+UserMode* GivenUserMode() { return given_user_mode.load(std::memory_order_acquire); }
+
+absl::Status GiveUserMode(UserMode& user_mode) {
+  const std::lock_guard lock(making);
+  if (GivenUserMode() == &user_mode) return absl::OkStatus();
+  if (CurrentMachine() != nullptr || GivenUserMode() != nullptr) {
+    return absl::FailedPreconditionError("dune::Enter has been called already, or there is a ring 3");
+  }
+  given_user_mode.store(&user_mode, std::memory_order_release);
+  return absl::OkStatus();
+}
+
 absl::Status NotEntered() {
   return absl::FailedPreconditionError("dune::Enter has not been called in this process");
 }
@@ -59,7 +71,6 @@ absl::Status Enter(const EnterOptions& options) {
   if (options.frame_pool < kSmallestPool || options.frame_pool > kLargestPool) {
     return absl::InvalidArgumentError("frame_pool must be from 1 MiB to 1 TiB");
   }
-  KeepMakingForkSafe();
   {
     const std::lock_guard lock(making);
     if (CurrentMachine() == nullptr) {

@@ -1,5 +1,6 @@
 #include "dune/page_table.h"
 
+#include <atomic>
 #include <limits>
 #include <utility>
 
@@ -33,9 +34,15 @@ PageTable& PageTable::operator=(PageTable&& other) noexcept = default;
 PageTable::~PageTable() = default;
 
 PageTable& PageTable::Current() {
-  // Never destroyed: a fault handler may still use it while the process ends.
-  static auto* const current = new PageTable(nullptr);
-  return *current;
+  // Never destroyed: a fault handler may still use it while the process ends. Made without a lock: a child of a fork that
+  // found another thread making it would wait for that thread for ever.
+  static constinit std::atomic<PageTable*> current{nullptr};
+  PageTable* made = current.load(std::memory_order_acquire);
+  if (made != nullptr) return *made;
+  auto* const fresh = new PageTable(nullptr);
+  if (current.compare_exchange_strong(made, fresh, std::memory_order_acq_rel)) return *fresh;
+  delete fresh;
+  return *made;
 }
 
 PageTable::Implementation* PageTable::implementation() const {

@@ -3,6 +3,8 @@
 // told.
 //
 //   monitor PROGRAM [ARGUMENT...]
+//
+// Where the machine has no ring 0, ring 3 is the translator's: addresses are below 4 GiB then, and memory is shared.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,13 +19,14 @@
 
 #include "dune/dune.h"
 #include "dune/user.h"
+#include "dunebox/ring3.h"
 
 namespace {
 
 struct Monitored {
   dune::UserImage image;
   std::uintptr_t heap_end;
-  std::uintptr_t next_mapping = 0x1000'0000'0000;
+  std::uintptr_t next_mapping = 0x9000'0000;
   std::map<std::uint64_t, int> denied;
 };
 
@@ -32,7 +35,7 @@ std::size_t WholePages(std::uint64_t bytes) { return (bytes + 4095) & ~std::uint
 // Fresh memory at `where`, for ring 3.
 bool Give(Monitored& program, std::uintptr_t where, std::size_t bytes) {
   void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+                            MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   return memory != MAP_FAILED && program.image.table.Map({where, bytes}, memory, {}).ok();
 }
 
@@ -128,9 +131,8 @@ int main(int argc, char** argv) {
     return 125;
   }
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0}); !entered.ok()) {
-    return Fail(entered);
-  }
+  if (const absl::Status provided = dunebox::ProvideRing3(); !provided.ok()) return Fail(provided);
+  if (const absl::Status entered = dune::Enter(); !entered.ok()) return Fail(entered);
   absl::StatusOr<dune::UserImage> image = dune::LoadProgram(arguments[0], arguments, {});
   if (!image.ok()) return Fail(image.status());
   Monitored program{.image = *std::move(image), .heap_end = 0, .denied = {}};

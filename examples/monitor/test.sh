@@ -1,5 +1,6 @@
 #!/bin/bash
-# The monitor runs an unmodified static program: in the lab (tests/lab/cases), since ring 3 needs a ring 0.
+# The monitor runs an unmodified static program: in the lab (tests/lab/cases) in ring 0's ring 3, elsewhere by the
+# translator.
 #
 #   test.sh MONITOR MONITORED
 set -uo pipefail

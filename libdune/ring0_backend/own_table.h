@@ -36,8 +36,8 @@ class OwnTable final : public PageTable::Implementation {
   void Flush(Range range) override;
   std::uint64_t root() const override { return root_; }
 
-  // Pages of the pool, zeroed, that belong to the table: for programs in ring 3.
-  absl::Status MapFresh(Range where, Rights rights);
+  // Pages of the pool.
+  absl::Status MapFresh(Range where, Rights rights) override;
 
  private:
   explicit OwnTable(std::uint64_t root) : root_(root) {}

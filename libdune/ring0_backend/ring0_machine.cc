@@ -13,8 +13,8 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "libdune/loader/load_program.h"
 #include "libdune/ring0_backend/current_table.h"
-#include "libdune/ring0_backend/load_program.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/own_table.h"
 #include "libdune/ring0_backend/raw_call.h"
@@ -221,9 +221,10 @@ class Ring0Machine final : public Machine {
                            std::span<const std::string> environment,
                            PageTable::Implementation& table, UserContext& context,
                            std::uintptr_t& heap) override {
-    // Of this machine's tables only Current() is not one of the program's making.
-    return ring0::LoadProgram(path, arguments, environment, static_cast<ring0::OwnTable&>(table),
-                              context, heap);
+    constexpr UserPlaces kPlaces{.bias = 0x5555'5540'0000,
+                                 .end = std::uintptr_t{1} << 46,
+                                 .stack_top = 0x3fff'ffff'0000};
+    return LoadStaticProgram(path, arguments, environment, kPlaces, table, context, heap);
   }
   absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
                             std::size_t size) override {

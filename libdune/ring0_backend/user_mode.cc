@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "libdune/extended_area.h"
 #include "libdune/ring0_backend/entries.h"
 #include "libdune/ring0_backend/flush.h"
 #include "libdune/ring0_backend/raw_call.h"
@@ -13,25 +14,8 @@
 namespace dune::ring0 {
 namespace {
 
-namespace abi = dunebox::abi;
-
 // IRETQ to another address would fault in ring 0. [intel/vol2 IRET]
 constexpr std::uint64_t kUserEnd = std::uint64_t{1} << 47;
-
-// What XRSTOR would refuse is made what it takes; a fresh area becomes the initial state.
-void MakeRestorable(std::array<std::byte, 4096>& area) {
-  std::uint16_t control = 0;
-  std::uint32_t mxcsr = 0;
-  abi::ExtendedHeader header{};
-  std::memcpy(&control, area.data(), sizeof(control));
-  std::memcpy(&mxcsr, area.data() + abi::kMxcsrOffset, sizeof(mxcsr));
-  std::memcpy(&header.present, area.data() + abi::kHeaderOffset, sizeof(header.present));
-  header.present &= vm.xcr0;
-  if (header.present == 0) mxcsr = abi::kInitialMxcsr;
-  mxcsr &= abi::kMxcsrMask;
-  std::memcpy(area.data() + abi::kMxcsrOffset, &mxcsr, sizeof(mxcsr));
-  std::memcpy(area.data() + abi::kHeaderOffset, &header, sizeof(header));
-}
 
 void StoreRegisters(const UserContext& context, TrapFrame& frame) {
   using namespace x86::rflags;
@@ -104,7 +88,7 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
   }
   for (;;) {
     VcpuState& state = State();
-    MakeRestorable(context.extended);
+    MakeRestorable(context.extended, vm.xcr0);
     const std::uint64_t frame = state.self + DUNE_BLOCK_USER_FRAME;
     StoreRegisters(context, *reinterpret_cast<TrapFrame*>(frame));
     state.user_fs_base = context.fs_base;

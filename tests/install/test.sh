@@ -18,6 +18,7 @@ mv "$work/first" "$work/prefix"
 "$work/build/from_cpp"
 "$work/build/from_c"
 "$work/build/with_libdune"
+"$work/build/with_ring3"
 
 libraries=$(dirname "$(find "$work/prefix" -name libdunebox.so)")
 flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs dunebox)

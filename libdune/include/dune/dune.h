@@ -72,11 +72,12 @@ struct Capabilities {
   // tables, and is not told: write to the pages it fills.
   bool dirty_system_calls = false;
   bool accessed = false;                 // TestAndClearAccessed
-  bool separate_tables = false;          // PageTable::Create, Clone, Activate
+  bool separate_tables = false;          // PageTable::Create, Clone, Activate; see user_mode
   bool large_pages = false;              // 2 MiB leaves
   bool page_fault_handler = false;       // SetPageFaultHandler
   std::uint32_t trap_vectors = 0;        // bit N: SetTrapHandler(N)
-  bool user_mode = false;                // RunUser
+  // RunUser, and PageTable::Create(Contents::kEmpty) for it. In software it is an addition: <dunebox/ring3.h>.
+  bool user_mode = false;
   bool pcid = false;                     // Activate keeps translations of other tables
 };
 const Capabilities& GetCapabilities();

@@ -1,5 +1,6 @@
 // Ring 3 for code that the program does not trust: RunUser runs it in a page table of its own until something
-// happens, and says what. A monitor is a loop around it. Needs Capabilities::user_mode.
+// happens, and says what. A monitor is a loop around it. Needs Capabilities::user_mode. Where there is no ring 0, a
+// translator serves these calls if the program has asked for it (<dunebox/ring3.h>, which says what differs).
 //
 //   dune::UserContext context = image->context;
 //   for (;;) {

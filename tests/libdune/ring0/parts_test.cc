@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "libdune/ring0_backend/memory_maps.h"
-#include "libdune/ring0_backend/static_program.h"
+#include "libdune/loader/static_program.h"
 
 namespace dune::ring0 {
 namespace {
@@ -87,7 +87,8 @@ struct File {
     header.p_memsz = 0x3000;
   }
   absl::StatusOr<StaticProgram> Parse() const {
-    return ParseStaticProgram(std::as_bytes(std::span(this, 1)));
+    constexpr UserPlaces kPlaces{.bias = 0x5555'5540'0000, .end = std::uintptr_t{1} << 46, .stack_top = 0};
+    return ParseStaticProgram(std::as_bytes(std::span(this, 1)), kPlaces);
   }
 };
 

@@ -1,4 +1,4 @@
-#include "libdune/ring0_backend/load_program.h"
+#include "libdune/loader/load_program.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "libdune/ring0_backend/static_program.h"
 
-namespace dune::ring0 {
+namespace dune {
 namespace {
 
-constexpr std::uintptr_t kStackTop = 0x3fff'ffff'0000;
+using Table = PageTable::Implementation;
+
 constexpr std::size_t kStackBytes = std::size_t{1} << 20;
 constexpr std::size_t kMostFileBytes = std::size_t{256} << 20;
 constexpr std::size_t kMostArguments = std::size_t{128} << 10;
@@ -43,8 +43,8 @@ absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path) {
   return bytes;
 }
 
-// Into pages that were just mapped, whatever their rights for ring 3.
-void Put(const OwnTable& table, std::uintptr_t address, std::span<const std::byte> bytes) {
+// Into pages that were just mapped, and can be written to.
+void Put(const Table& table, std::uintptr_t address, std::span<const std::byte> bytes) {
   for (std::size_t done = 0; done < bytes.size();) {
     const std::size_t offset = (address + done) % kPageSize;
     const std::size_t part = std::min(bytes.size() - done, kPageSize - offset);
@@ -54,43 +54,50 @@ void Put(const OwnTable& table, std::uintptr_t address, std::span<const std::byt
   }
 }
 
-absl::Status MapParts(const StaticProgram& program, OwnTable& table) {
+absl::Status MapParts(const StaticProgram& program, Table& table) {
   for (const auto& [page, rights] : program.pages) {
-    if (absl::Status mapped = table.MapFresh({page, kPageSize}, rights); !mapped.ok())
-      return mapped;
+    absl::Status mapped = table.MapFresh({page, kPageSize}, Rights::kReadWrite);
+    if (!mapped.ok()) return mapped;
   }
   for (const StaticProgram::Part& part : program.parts) Put(table, part.address, part.bytes);
+  for (const auto& [page, rights] : program.pages) {
+    if (rights == Rights::kReadWrite) continue;
+    if (absl::Status limited = table.Protect({page, kPageSize}, rights); !limited.ok()) return limited;
+  }
   return absl::OkStatus();
 }
 
 // The stack from its top down: strings, then the words that point to them.
 class InitialStack {
  public:
+  explicit InitialStack(std::uintptr_t top) : top_(top) {}
+
   std::uint64_t AddBytes(const void* bytes, std::size_t size) {
     const auto* const from = static_cast<const std::byte*>(bytes);
     strings_.insert(strings_.begin(), from, from + size);
-    return kStackTop - strings_.size();
+    return top_ - strings_.size();
   }
   std::uint64_t AddString(const std::string& text) {
     return AddBytes(text.c_str(), text.size() + 1);
   }
   // RSP, and all below the top, 16-aligned with argc at RSP.
-  std::uintptr_t Finish(const std::vector<std::uint64_t>& words, const OwnTable& table) {
+  std::uintptr_t Finish(const std::vector<std::uint64_t>& words, const Table& table) {
     const std::size_t size = words.size() * sizeof(std::uint64_t);
-    const std::uintptr_t rsp = (kStackTop - strings_.size() - size) & ~std::uintptr_t{15};
+    const std::uintptr_t rsp = (top_ - strings_.size() - size) & ~std::uintptr_t{15};
     Put(table, rsp, std::as_bytes(std::span(words)));
-    Put(table, kStackTop - strings_.size(), strings_);
+    Put(table, top_ - strings_.size(), strings_);
     return rsp;
   }
 
  private:
+  const std::uintptr_t top_;
   std::vector<std::byte> strings_;
 };
 
 std::uintptr_t WriteStack(const std::string& path, std::span<const std::string> arguments,
                           std::span<const std::string> environment, const StaticProgram& program,
-                          const OwnTable& table) {
-  InitialStack stack;
+                          std::uintptr_t top, const Table& table) {
+  InitialStack stack(top);
   std::array<std::byte, 16> random{};
   static_cast<void>(getrandom(random.data(), random.size(), 0));
   const std::uint64_t random_at = stack.AddBytes(random.data(), random.size());
@@ -122,26 +129,26 @@ std::uintptr_t WriteStack(const std::string& path, std::span<const std::string> 
 
 }  // namespace
 
-absl::Status LoadProgram(const std::string& path, std::span<const std::string> arguments,
-                         std::span<const std::string> environment, OwnTable& table,
-                         UserContext& context, std::uintptr_t& heap) {
+absl::Status LoadStaticProgram(const std::string& path, std::span<const std::string> arguments,
+                               std::span<const std::string> environment, const UserPlaces& places,
+                               Table& table, UserContext& context, std::uintptr_t& heap) {
   std::size_t bytes = path.size();
   for (const std::string& argument : arguments) bytes += argument.size() + 16;
   for (const std::string& variable : environment) bytes += variable.size() + 16;
   if (bytes > kMostArguments) return absl::InvalidArgumentError("too many arguments");
   const absl::StatusOr<std::vector<std::byte>> file = ReadFile(path);
   if (!file.ok()) return file.status();
-  const absl::StatusOr<StaticProgram> program = ParseStaticProgram(*file);
+  const absl::StatusOr<StaticProgram> program = ParseStaticProgram(*file, places);
   if (!program.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": ", program.status().message()));
   }
   if (absl::Status mapped = MapParts(*program, table); !mapped.ok()) return mapped;
-  const Range stack{kStackTop - kStackBytes, kStackBytes};
+  const Range stack{places.stack_top - kStackBytes, kStackBytes};
   if (absl::Status mapped = table.MapFresh(stack, Rights::kReadWrite); !mapped.ok()) return mapped;
-  context.rsp = WriteStack(path, arguments, environment, *program, table);
+  context.rsp = WriteStack(path, arguments, environment, *program, places.stack_top, table);
   context.rip = program->entry;
   heap = program->end;
   return absl::OkStatus();
 }
 
-}  // namespace dune::ring0
+}  // namespace dune

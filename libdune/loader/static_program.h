@@ -1,9 +1,9 @@
 // A static ELF program (ET_EXEC or static-PIE) as bytes that nobody has to trust: what it asks to
 // have mapped, judged before anything is. [abi, ELF-64]
 //
-//   absl::StatusOr<StaticProgram> program = ParseStaticProgram(file);
-#ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_STATIC_PROGRAM_H_
-#define DUNEBOX_LIBDUNE_RING0_BACKEND_STATIC_PROGRAM_H_
+//   absl::StatusOr<StaticProgram> program = ParseStaticProgram(file, places);
+#ifndef DUNEBOX_LIBDUNE_LOADER_STATIC_PROGRAM_H_
+#define DUNEBOX_LIBDUNE_LOADER_STATIC_PROGRAM_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +14,14 @@
 #include "absl/status/statusor.h"
 #include "dune/page_table.h"
 
-namespace dune::ring0 {
+namespace dune {
+
+// Where a backend wants a program of ring 3's to be.
+struct UserPlaces {
+  std::uintptr_t bias;  // of a program that can lie anywhere
+  std::uintptr_t end;   // nothing may lie above
+  std::uintptr_t stack_top;
+};
 
 struct StaticProgram {
   struct Part {
@@ -30,8 +37,9 @@ struct StaticProgram {
 };
 
 // kInvalidArgument says in a clause why it is no such program. The result refers to `file`.
-absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file);
+absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file,
+                                                 const UserPlaces& places);
 
-}  // namespace dune::ring0
+}  // namespace dune
 
-#endif  // DUNEBOX_LIBDUNE_RING0_BACKEND_STATIC_PROGRAM_H_
+#endif  // DUNEBOX_LIBDUNE_LOADER_STATIC_PROGRAM_H_

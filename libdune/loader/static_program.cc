@@ -1,16 +1,15 @@
-#include "libdune/ring0_backend/static_program.h"
+#include "libdune/loader/static_program.h"
 
 #include <elf.h>
 
 #include <algorithm>
 #include <cstring>
 
-namespace dune::ring0 {
+namespace dune {
 namespace {
 
-constexpr std::uint64_t kLowest = 0x1'0000, kHighest = std::uint64_t{1} << 46;
+constexpr std::uint64_t kLowest = 0x1'0000;
 constexpr std::uint64_t kMostBytes = std::uint64_t{256} << 20;
-constexpr std::uint64_t kBias = 0x5555'5540'0000;  // of a program that can lie anywhere
 constexpr std::size_t kMostHeaders = 128;
 
 absl::Status Bad(const char* why) { return absl::InvalidArgumentError(why); }
@@ -29,15 +28,15 @@ Rights RightsOf(std::uint32_t flags) {
 }
 
 absl::Status AddPart(std::span<const std::byte> file, const Elf64_Phdr& header, std::uint64_t bias,
-                     StaticProgram& program) {
+                     std::uint64_t highest, StaticProgram& program) {
   if (header.p_filesz > header.p_memsz || header.p_memsz > kMostBytes ||
-      header.p_vaddr > kHighest || header.p_offset > file.size() ||
+      header.p_vaddr > highest || header.p_offset > file.size() ||
       header.p_filesz > file.size() - header.p_offset) {
     return Bad("a segment is not in the file, or too large");
   }
   if (header.p_memsz == 0) return absl::OkStatus();
   const std::uint64_t begin = header.p_vaddr + bias, end = begin + header.p_memsz;
-  if (begin < kLowest || end > kHighest) return Bad("a segment lies where no program may");
+  if (begin < kLowest || end > highest) return Bad("a segment lies where no program may");
   if (program.pages.size() + header.p_memsz / kPageSize > kMostBytes / kPageSize) {
     return Bad("its segments are too large");
   }
@@ -53,7 +52,8 @@ absl::Status AddPart(std::span<const std::byte> file, const Elf64_Phdr& header, 
 
 }  // namespace
 
-absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file) {
+absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file,
+                                                 const UserPlaces& places) {
   Elf64_Ehdr elf;
   if (!Read(file, 0, elf) || std::memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
       elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_ident[EI_DATA] != ELFDATA2LSB ||
@@ -61,7 +61,7 @@ absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file
       elf.e_phentsize != sizeof(Elf64_Phdr) || elf.e_phnum > kMostHeaders) {
     return Bad("no 64-bit ELF program for x86");
   }
-  const std::uint64_t bias = elf.e_type == ET_DYN ? kBias : 0;
+  const std::uint64_t bias = elf.e_type == ET_DYN ? places.bias : 0;
   StaticProgram program;
   program.header_count = elf.e_phnum;
   for (unsigned index = 0; index < elf.e_phnum; ++index) {
@@ -71,7 +71,7 @@ absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file
     }
     if (header.p_type == PT_INTERP) return Bad("it needs a dynamic linker");
     if (header.p_type != PT_LOAD) continue;
-    if (absl::Status added = AddPart(file, header, bias, program); !added.ok()) return added;
+    if (absl::Status added = AddPart(file, header, bias, places.end, program); !added.ok()) return added;
     if (elf.e_phoff >= header.p_offset && elf.e_phoff - header.p_offset < header.p_filesz) {
       program.headers = header.p_vaddr + bias + (elf.e_phoff - header.p_offset);
     }
@@ -84,4 +84,4 @@ absl::StatusOr<StaticProgram> ParseStaticProgram(std::span<const std::byte> file
   return program;
 }
 
-}  // namespace dune::ring0
+}  // namespace dune
