@@ -108,7 +108,7 @@ TEST_P(UnderEngineKvm, ThereIsALimitOfMachines) {
   EXPECT_TRUE(Sandbox::Create(UnderKvm()).ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(, UnderEngineKvm, testing::Values(Demand::kOneWall));
+INSTANTIATE_TEST_SUITE_P(, UnderEngineKvm, testing::Values(Demand::kOneWall), WallsOf);
 
 }  // namespace
 }  // namespace dunebox
