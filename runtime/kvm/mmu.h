@@ -68,6 +68,7 @@ class Mmu final : public memory::MappingObserver {
   void Unlock() { mutex_.unlock(); }
 
   void Forget(const GuestRange& range) override;
+  void ForgetMappings(const GuestRange& range) override { Forget(range); }
   bool NeedsHostInvalidation() const override { return true; }
   // Only where ring 0 answers page faults and KVM does not watch the guest's tables.
   void OfferPool() { offers_pool_ = true; }

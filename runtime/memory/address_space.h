@@ -51,6 +51,8 @@ class MappingObserver {
   // Everything the engine knows about the range stops being true now: forget it. The host mapping
   // changes right after this returns.
   virtual void Forget(const GuestRange& range) = 0;
+  // The range is mapped as an image has it now. Who brings the image back sees to what was made of its code.
+  virtual void ForgetMappings(const GuestRange& range) { (void)range; }
   // Removing a right that only guest PTEs carry (execute) needs a host-side invalidation too.
   virtual bool NeedsHostInvalidation() const = 0;
   // What an engine shares with its guest side of the memory that this hands out by itself; null where it

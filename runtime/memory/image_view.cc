@@ -185,6 +185,7 @@ absl::Status AddressSpace::UndoChangesLocked() {
   absl::Status status = absl::OkStatus();
   changed_.ForEach([&](const GuestRange& range) {
     if (!status.ok()) return;
+    if (observer_ != nullptr) observer_->ForgetMappings(range);
     if (!host_.Unmap(window + range.start.value, range.size())) {
       status = NoMapping();
       return;

@@ -12,7 +12,6 @@
 
 #include <sys/stat.h>
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,9 +44,9 @@ class Files {
   virtual int Access(const std::string& path, int mode, LastLink last) const = 0;
   virtual hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const = 0;
 
-  // What may be read, for a snapshot, and back. Nothing: there are no snapshots with these files.
-  virtual std::optional<hostcalls::policy::Rules> rules() const { return std::nullopt; }
-  virtual void SetRules(hostcalls::policy::Rules) {}
+  // What may be read, for a snapshot; and back, of these files or of others under the same policy.
+  virtual hostcalls::policy::Rules rules() const = 0;
+  virtual void SetRules(hostcalls::policy::Rules rules) = 0;
 
   // What does this by another process: the second wall that the kernel keeps it behind. Nothing:
   // nobody else.

@@ -48,13 +48,15 @@ class Guest {
   // Memory of both sides. kResourceExhausted: no room.
   virtual absl::StatusOr<internal::Block> Allocate(std::size_t size) = 0;
 
-  // ---- snapshots, between calls. kUnimplemented, unless somebody has them.
-  virtual absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot();
+  // ---- snapshots, between calls
+
+  // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
+  virtual absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() = 0;
   // To one that was taken of this, or that it was made from; also after its end.
-  virtual absl::Status ReturnTo(const InstanceSnapshot& snapshot);
+  virtual absl::Status ReturnTo(const InstanceSnapshot& snapshot) = 0;
   // The part of the memory of both sides that was given out before the snapshot that this was made from.
   // kNotFound: there is no such part, or it was claimed.
-  virtual absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size);
+  virtual absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) = 0;
 
   // Copies. False: not all of it is memory of the plugin's; a prefix may have been copied.
   virtual bool Read(std::uint64_t from, std::span<std::byte> to) const = 0;
@@ -79,8 +81,12 @@ absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint
 // That is as it was when the snapshot was taken, under the same policy.
 absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
                                                   const InstanceSnapshot& snapshot);
-// The first of a snapshot that comes from a file, which gets its code by that.
-absl::StatusOr<std::unique_ptr<Guest>> FirstGuest(const Policy& policy, InstanceSnapshot& snapshot);
+// From a snapshot that SaveSnapshot has written, and with it.
+struct OpenedGuest {
+  std::unique_ptr<Guest> guest;
+  std::shared_ptr<const InstanceSnapshot> snapshot;
+};
+absl::StatusOr<OpenedGuest> OpenGuest(const Policy& policy, const std::string& path);
 
 }  // namespace dunebox::plugin
 

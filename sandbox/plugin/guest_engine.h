@@ -62,17 +62,17 @@ class GuestCpu {
     std::uint32_t mxcsr = 0x1f80;
     std::uint16_t x87_control = 0x37f;
   };
-  virtual Control control() const = 0;
+  virtual absl::StatusOr<Control> control() const = 0;
   // Like a new one, but for what functions leave alone.
-  virtual void Restart(const Control& control) = 0;
+  virtual absl::Status Restart(const Control& control) = 0;
   virtual absl::StatusOr<Vectors> ReadVectors() = 0;
   virtual absl::Status WriteVectors(const Vectors& values) = 0;
 };
 
 class GuestEngine {
  public:
-  // For the window of `space`, which outlives it; `shared` of an engine that has snapshots: code that its guest
-  // has in common with others. kUnavailable: this machine does not have it, or
+  // For the window of `space`, which outlives it; `shared`, which Share has given: code that its guest has in
+  // common with others. kUnavailable: this machine does not have it, or
   // not to this process. kResourceExhausted: there are kMostMachines with engine kvm.
   static absl::StatusOr<std::unique_ptr<GuestEngine>> Create(const Policy& policy,
                                                              memory::AddressSpace& space,
@@ -80,8 +80,7 @@ class GuestEngine {
   virtual ~GuestEngine() = default;
 
   virtual absl::StatusOr<std::unique_ptr<GuestCpu>> CreateCpu() = 0;
-  // Snapshots: whether there are any, and what runtime::JitEngine says of the same functions.
-  virtual bool has_snapshots() const { return false; }
+  // For snapshots: what runtime::JitEngine says of the same functions. Null where guests' code is executed as it is.
   virtual absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet ranges) = 0;
   virtual void ReturnTo(std::shared_ptr<const runtime::SharedCode> shared) = 0;
   virtual void SetKick(std::function<void()> kick) = 0;

@@ -67,7 +67,7 @@ void HostFiles::Allow(const std::string& path) {
   AddRule(rules_, name.get(), rights::kReadOnly);
 }
 
-std::optional<rights::Rules> HostFiles::rules() const {
+rights::Rules HostFiles::rules() const {
   const std::lock_guard lock(mutex_);
   return rules_;
 }

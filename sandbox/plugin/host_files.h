@@ -44,7 +44,7 @@ class HostFiles final : public Files {
   hostcalls::CopyResult<struct stat> Status(const std::string& path, LastLink last) const override;
   int Access(const std::string& path, int mode, LastLink last) const override;
   hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const override;
-  std::optional<hostcalls::policy::Rules> rules() const override;
+  hostcalls::policy::Rules rules() const override;
   void SetRules(hostcalls::policy::Rules rules) override;
 
  private:

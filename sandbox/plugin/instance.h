@@ -62,10 +62,12 @@ class Instance final : public Guest {
       absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
   // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy,
-                                                          const InstanceSnapshot& snapshot);
+                                                          const InstanceSnapshot& snapshot,
+                                                          std::unique_ptr<Files> files);
   // The same from one without code, which it gets: translations of the new instance's.
   static absl::StatusOr<std::unique_ptr<Instance>> CreateFirst(const Policy& policy,
-                                                               InstanceSnapshot& snapshot);
+                                                               InstanceSnapshot& snapshot,
+                                                               std::unique_ptr<Files> files);
   // Ends what still runs.
   ~Instance() override;
 
@@ -89,7 +91,6 @@ class Instance final : public Guest {
 
   // ---- between calls (instance_snapshot.cc)
 
-  // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
   absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() override;
   // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
   // started are ended. Callbacks stay. On failure the instance is not to be used any more.

@@ -3,21 +3,22 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance.h"
 
 namespace dunebox::plugin {
 namespace {
 
-ThreadState StateOf(PluginThread& thread) {
-  const GuestCpu::Control control = thread.cpu->control();
-  return {.id = thread.id,
+absl::StatusOr<ThreadState> StateOf(PluginThread& thread) {
+  const absl::StatusOr<GuestCpu::Control> control = thread.cpu->control();
+  if (!control.ok()) return control.status();
+  if (absl::Status status = thread.engine->FetchBases(thread.registers); !status.ok()) return status;
+  return ThreadState{.id = thread.id,
           .stack_pointer = thread.registers.rsp,
           .fs_base = thread.registers.fs_base,
           .gs_base = thread.registers.gs_base,
-          .mxcsr = control.mxcsr,
-          .x87_control = control.x87_control,
+          .mxcsr = control->mxcsr,
+          .x87_control = control->x87_control,
           .signal_mask = thread.signal_mask,
           .pending_signals = thread.pending_signals.load(),
           .alternate_stack = thread.alternate_stack,
@@ -25,11 +26,15 @@ ThreadState StateOf(PluginThread& thread) {
 }
 
 // Whatever it was in the middle of.
-void SetState(PluginThread& thread, const ThreadState& state) {
+absl::Status SetState(PluginThread& thread, const ThreadState& state) {
   thread.watch.Set(kNoDeadline);
   thread.engine->Unkick();
   thread.kicked.store(0);
-  thread.cpu->Restart({.mxcsr = state.mxcsr, .x87_control = state.x87_control});
+  absl::Status status =
+      thread.cpu->Restart({.mxcsr = state.mxcsr, .x87_control = state.x87_control});
+  // The engine believes the next bases then.
+  if (status.ok()) status = thread.engine->FetchBases(thread.registers);
+  if (!status.ok()) return status;
   thread.registers = {.rsp = state.stack_pointer, .fs_base = state.fs_base, .gs_base = state.gs_base};
   thread.signal_mask = state.signal_mask;
   thread.pending_signals.store(state.pending_signals);
@@ -38,6 +43,7 @@ void SetState(PluginThread& thread, const ThreadState& state) {
   thread.has_exited = false;
   thread.made = nullptr;
   thread.depth = 0;
+  return absl::OkStatus();
 }
 
 // Code that every instance with this memory executes from the same bytes.
@@ -67,12 +73,6 @@ void Instance::ParkAll(std::vector<std::unique_ptr<PluginThread>> threads) {
 }
 
 absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
-  if (!engine_->has_snapshots()) {
-    return absl::UnimplementedError(absl::StrCat("engine ", engine_->name(), " has no snapshots"));
-  }
-  if (!kernel_.files().rules()) {
-    return absl::UnimplementedError("there are no snapshots with a broker for files");
-  }
   if (has_ended_.load()) return absl::FailedPreconditionError("the sandbox has failed: reset it");
   {
     const std::lock_guard lock(mutex_);
@@ -85,6 +85,7 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
   if (!threads) return absl::FailedPreconditionError("a call is under way");
   const auto take = [&]() -> absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> {
     auto snapshot = std::make_shared<InstanceSnapshot>();
+    snapshot->engine = SnapshotEngineOf(policy_);
     absl::StatusOr<std::shared_ptr<const memory::MemoryImage>> image = space_.TakeImage();
     if (!image.ok()) return image.status();
     snapshot->memory = *std::move(image);
@@ -92,7 +93,11 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
         engine_->Share(CommonCode(*snapshot->memory));
     if (!code.ok()) return code.status();
     snapshot->code = *std::move(code);
-    for (const auto& thread : *threads) snapshot->threads.push_back(StateOf(*thread));
+    for (const auto& thread : *threads) {
+      absl::StatusOr<ThreadState> state = StateOf(*thread);
+      if (!state.ok()) return state.status();
+      snapshot->threads.push_back(*std::move(state));
+    }
     snapshot->kernel = kernel_.Save();
     snapshot->arena = arena_->Save();
     snapshot->table = table_;
@@ -126,7 +131,7 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
   for (const auto& thread : *threads) {
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
-    if (state != snapshot.threads.end()) SetState(*thread, *state);
+    if (status.ok() && state != snapshot.threads.end()) status = SetState(*thread, *state);
   }
   next_id_.store(snapshot.next_id);
   {
@@ -145,16 +150,18 @@ absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size
 }
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
-                                                           const InstanceSnapshot& snapshot) {
-  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::make_unique<HostFiles>(policy));
+                                                           const InstanceSnapshot& snapshot,
+                                                           std::unique_ptr<Files> files) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::move(files));
   if (!instance.ok()) return instance.status();
   if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
   return instance;
 }
 
 absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFirst(const Policy& policy,
-                                                                InstanceSnapshot& snapshot) {
-  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::make_unique<HostFiles>(policy));
+                                                                InstanceSnapshot& snapshot,
+                                                                std::unique_ptr<Files> files) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::move(files));
   if (!instance.ok()) return instance.status();
   if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
@@ -174,7 +181,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
     absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
     if (!cpu.ok()) return cpu.status();
     auto thread = std::make_unique<PluginThread>(state.id, *std::move(cpu));
-    SetState(*thread, state);
+    if (absl::Status status = SetState(*thread, state); !status.ok()) return status;
     threads_.push_back(thread.get());
     parked_.push_back(std::move(thread));
   }

@@ -34,11 +34,14 @@ class JitCpu final : public GuestCpu {
   // Translated code is entered behind a barrier.
   void Enter() override { host_ = context().Borrow(); }
   void Leave() override { context().GiveBack(host_); }
-  Control control() const override {
+  absl::StatusOr<Control> control() const override {
     const jit::ThreadContext& context = thread_->context();
-    return {.mxcsr = context.mxcsr(), .x87_control = context.x87_control()};
+    return Control{.mxcsr = context.mxcsr(), .x87_control = context.x87_control()};
   }
-  void Restart(const Control& control) override { thread_->Restart(control.mxcsr, control.x87_control); }
+  absl::Status Restart(const Control& control) override {
+    thread_->Restart(control.mxcsr, control.x87_control);
+    return absl::OkStatus();
+  }
   absl::StatusOr<Vectors> ReadVectors() override;
   absl::Status WriteVectors(const Vectors& values) override;
 
@@ -111,7 +114,6 @@ class JitGuestEngine final : public GuestEngine {
     if (!thread.ok()) return thread.status();
     return std::make_unique<JitCpu>(*std::move(thread));
   }
-  bool has_snapshots() const override { return true; }
   absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet ranges) override {
     return engine_->Share(std::move(ranges));
   }

@@ -128,7 +128,7 @@ KernelState PluginKernel::Save() const {
           .directory = directory_,
           .mask = mask_,
           .descriptors = descriptors_.Save(),
-          .files = files_->rules().value_or(hostcalls::policy::Rules{})};
+          .files = files_->rules()};
 }
 
 absl::Status PluginKernel::Restore(const KernelState& state, OpenFiles files) {

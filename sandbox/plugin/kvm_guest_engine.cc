@@ -19,7 +19,8 @@ namespace dunebox::plugin {
 namespace {
 
 constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16;  // [intel/vol1 §13.4.1]
-constexpr std::uint64_t kVectorsPresent = 2;
+constexpr std::size_t kX87ControlOffset = 0, kMxcsrOffset = 24;
+constexpr std::uint64_t kX87Present = 1, kVectorsPresent = 2;
 
 // One of the machines that a process may have, as long as this lives.
 class MachinePermit {
@@ -70,9 +71,22 @@ class KvmCpu final : public GuestCpu {
     }
     return is_return;
   }
-  // For snapshots, which this engine has none of.
-  Control control() const override { return {}; }
-  void Restart(const Control&) override {}
+  absl::StatusOr<Control> control() const override {
+    absl::StatusOr<std::vector<std::byte>> area = State();
+    if (!area.ok()) return area.status();
+    Control control;
+    std::memcpy(&control.mxcsr, area->data() + kMxcsrOffset, sizeof(control.mxcsr));
+    std::memcpy(&control.x87_control, area->data() + kX87ControlOffset, sizeof(control.x87_control));
+    return control;
+  }
+  absl::Status Restart(const Control& control) override {
+    std::vector<std::byte> area(thread_->extended_state_size());
+    const std::uint64_t present = kX87Present | kVectorsPresent;
+    std::memcpy(area.data() + abi::kHeaderOffset, &present, sizeof(present));
+    std::memcpy(area.data() + kMxcsrOffset, &control.mxcsr, sizeof(control.mxcsr));
+    std::memcpy(area.data() + kX87ControlOffset, &control.x87_control, sizeof(control.x87_control));
+    return thread_->LoadExtendedState(area);
+  }
   runtime::Exit TakeExit(runtime::Registers& registers) override {
     registers = left_;
     return exit_;
@@ -81,12 +95,12 @@ class KvmCpu final : public GuestCpu {
   void Leave() override {}
 
   absl::StatusOr<Vectors> ReadVectors() override {
-    absl::StatusOr<std::vector<std::byte>> area = State();
+    const absl::StatusOr<std::vector<std::byte>> area = State();
     if (!area.ok()) return area.status();
     Vectors values{};
     if ((Present(*area) & kVectorsPresent) == 0) return values;
     for (std::size_t i = 0; i < values.size(); ++i) {
-      std::memcpy(&values[i], PlaceOf(*area, i), sizeof(values[i]));
+      std::memcpy(&values[i], area->data() + PlaceOf(i), sizeof(values[i]));
     }
     return values;
   }
@@ -97,14 +111,14 @@ class KvmCpu final : public GuestCpu {
     const std::uint64_t present = Present(*area) | kVectorsPresent;
     std::memcpy(area->data() + abi::kHeaderOffset, &present, sizeof(present));
     for (std::size_t i = 0; i < values.size(); ++i) {
-      std::memset(PlaceOf(*area, i), 0, kVectorSize);
-      std::memcpy(PlaceOf(*area, i), &values[i], sizeof(values[i]));
+      std::memset(area->data() + PlaceOf(i), 0, kVectorSize);
+      std::memcpy(area->data() + PlaceOf(i), &values[i], sizeof(values[i]));
     }
     return thread_->LoadExtendedState(*area);
   }
 
  private:
-  absl::StatusOr<std::vector<std::byte>> State() {
+  absl::StatusOr<std::vector<std::byte>> State() const {
     std::vector<std::byte> area(thread_->extended_state_size());
     if (absl::Status status = thread_->SaveExtendedState(area); !status.ok()) return status;
     return area;
@@ -114,8 +128,8 @@ class KvmCpu final : public GuestCpu {
     std::memcpy(&present, area.data() + abi::kHeaderOffset, sizeof(present));
     return present;
   }
-  static std::byte* PlaceOf(std::vector<std::byte>& area, std::size_t number) {
-    return area.data() + kVectorsOffset + number * kVectorSize;
+  static constexpr std::size_t PlaceOf(std::size_t number) {
+    return kVectorsOffset + number * kVectorSize;
   }
 
   const std::unique_ptr<runtime::EngineThread> thread_;
@@ -136,7 +150,7 @@ class KvmGuestEngine final : public GuestEngine {
     return std::make_unique<KvmCpu>(*std::move(thread));
   }
   absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet) override {
-    return absl::UnimplementedError("engine kvm has no snapshots");
+    return nullptr;
   }
   void ReturnTo(std::shared_ptr<const runtime::SharedCode>) override {}
   void SetKick(std::function<void()>) override {}

@@ -3,28 +3,43 @@
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/snapshot_file.h"
 #include "sandbox/worker/brokered_files.h"
 #include "sandbox/worker/remote_guest.h"
 
 namespace dunebox::plugin {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Files>> MakeFiles(const Policy& policy) {
+  if (policy.file_access == FileAccess::kBroker) return worker::BrokeredFiles::Create(policy);
+  return std::make_unique<HostFiles>(policy);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint64_t random) {
   if (policy.demand == Demand::kTwoWalls) return worker::RemoteGuest::Create(policy, random);
-  if (policy.file_access == FileAccess::kDirect) {
-    return Instance::Create(policy, random, std::make_unique<HostFiles>(policy));
-  }
-  absl::StatusOr<std::unique_ptr<Files>> files = worker::BrokeredFiles::Create(policy);
+  absl::StatusOr<std::unique_ptr<Files>> files = MakeFiles(policy);
   if (!files.ok()) return files.status();
   return Instance::Create(policy, random, *std::move(files));
 }
 
 absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
                                                   const InstanceSnapshot& snapshot) {
-  return Instance::Create(policy, snapshot);
+  absl::StatusOr<std::unique_ptr<Files>> files = MakeFiles(policy);
+  if (!files.ok()) return files.status();
+  return Instance::Create(policy, snapshot, *std::move(files));
 }
 
-absl::StatusOr<std::unique_ptr<Guest>> FirstGuest(const Policy& policy, InstanceSnapshot& snapshot) {
-  return Instance::CreateFirst(policy, snapshot);
+absl::StatusOr<OpenedGuest> OpenGuest(const Policy& policy, const std::string& path) {
+  absl::StatusOr<std::unique_ptr<Files>> files = MakeFiles(policy);
+  if (!files.ok()) return files.status();
+  absl::StatusOr<std::shared_ptr<InstanceSnapshot>> saved = OpenSnapshot(path, SnapshotEngineOf(policy), **files);
+  if (!saved.ok()) return saved.status();
+  absl::StatusOr<std::unique_ptr<Guest>> guest =
+      Instance::CreateFirst(policy, **saved, *std::move(files));
+  if (!guest.ok()) return guest.status();
+  return OpenedGuest{*std::move(guest), *std::move(saved)};
 }
 
 }  // namespace dunebox::plugin

@@ -18,7 +18,7 @@ using internal::CallResult;
 struct Sandbox::State {
   // Before anything that refers to it.
   const Policy policy;
-  const std::uint64_t random;
+  std::uint64_t random = 0;
   std::unique_ptr<plugin::Guest> guest;
   // Of the libraries there are and where they lie; a function that knows another one looks its address up again.
   std::atomic<std::uint64_t> generation{NextGeneration()};
@@ -156,17 +156,13 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, 
   if (policy.demand == Demand::kTwoWalls) {
     return absl::UnimplementedError("saved sandboxes have one wall");
   }
-  absl::StatusOr<std::shared_ptr<plugin::InstanceSnapshot>> saved =
-      plugin::OpenSnapshot(path, policy);
-  if (!saved.ok()) return saved.status();
-  std::unique_ptr<State> state(
-      new State{.policy = std::move(policy), .random = (*saved)->random});
-  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
-      plugin::FirstGuest(state->policy, **saved);
-  if (!guest.ok()) return guest.status();
-  state->guest = *std::move(guest);
-  state->kept = std::make_shared<const State::Kept>(
-      State::Kept{.instance = *std::move(saved), .generation = state->generation, .libraries = {}});
+  std::unique_ptr<State> state(new State{.policy = std::move(policy)});
+  absl::StatusOr<plugin::OpenedGuest> opened = plugin::OpenGuest(state->policy, path);
+  if (!opened.ok()) return opened.status();
+  state->random = opened->snapshot->random;
+  state->guest = std::move(opened->guest);
+  state->kept = std::make_shared<const State::Kept>(State::Kept{
+      .instance = std::move(opened->snapshot), .generation = state->generation, .libraries = {}});
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 

@@ -24,6 +24,7 @@
 #include "runtime/signals/action.h"
 #include "runtime/signals/frame.h"
 #include "dunebox/call.h"
+#include "dunebox/policy.h"
 #include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/guest/gates.h"
 
@@ -62,7 +63,11 @@ struct ArenaState {
   std::map<std::uint64_t, std::uint64_t> free, used;
 };
 
+// The engines whose guests cannot go on with one another's: they show them different processors.
+enum class SnapshotEngine : std::uint32_t { kJit = 1, kKvm = 2 };
+
 struct InstanceSnapshot {
+  SnapshotEngine engine = SnapshotEngine::kJit;
   std::shared_ptr<const memory::MemoryImage> memory;
   std::shared_ptr<const runtime::SharedCode> code;
   std::vector<ThreadState> threads;
@@ -73,6 +78,10 @@ struct InstanceSnapshot {
   std::uint64_t random = 0;  // of the layout
   std::vector<std::shared_ptr<const internal::Callback>> callbacks;
 };
+
+inline SnapshotEngine SnapshotEngineOf(const Policy& policy) {
+  return policy.engine == Engine::kKvm ? SnapshotEngine::kKvm : SnapshotEngine::kJit;
+}
 
 }  // namespace dunebox::plugin
 

@@ -19,7 +19,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
-#include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/snapshot_format.h"
 
 namespace dunebox::plugin {
@@ -27,11 +26,11 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'O', 'X', 'S'};
 constexpr std::uint32_t kVersion = 1;
-constexpr std::uint32_t kEngine = 1;  // jit, isolation seg
 
 struct Header {
   std::array<char, 8> magic = kMagic;
-  std::uint32_t version = kVersion, engine = kEngine;
+  std::uint32_t version = kVersion;
+  SnapshotEngine engine = SnapshotEngine::kJit;
   std::uint64_t guest_size = 0, contents_size = 0;  // of the two parts behind this
   std::uint64_t guest_sum = 0, contents_sum = 0;    // XXH3, 64 bits
 };
@@ -112,7 +111,7 @@ std::span<const std::byte> BytesOf(const memory::MemoryImage& image, const Guest
 }
 
 absl::StatusOr<std::vector<DescriptorState>> OpenFiles(const std::vector<SavedFile>& saved,
-                                                       const HostFiles& files) {
+                                                       const Files& files) {
   std::vector<DescriptorState> open;
   for (const SavedFile& file : saved) {
     DescriptorState state{.number = file.number,
@@ -142,7 +141,7 @@ absl::StatusOr<std::vector<DescriptorState>> OpenFiles(const std::vector<SavedFi
 
 absl::Status SaveSnapshot(const InstanceSnapshot& snapshot, const std::string& path) {
   const std::string guest = EncodeGuest(GuestOf(snapshot));
-  Header header{.guest_size = guest.size()};
+  Header header{.engine = snapshot.engine, .guest_size = guest.size()};
   header.guest_sum = XXH3_64bits(guest.data(), guest.size());
   Checksum sum;
   snapshot.memory->contents().ForEach([&](const GuestRange& range) {
@@ -168,7 +167,8 @@ absl::Status SaveSnapshot(const InstanceSnapshot& snapshot, const std::string& p
 }
 
 absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string& path,
-                                                               const Policy& policy) {
+                                                               SnapshotEngine engine,
+                                                               const Files& files) {
   const runtime::FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   struct stat status{};
   if (!file.valid() || fstat(file.get(), &status) != 0) return FileError(path);
@@ -178,7 +178,7 @@ absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string
       header.magic != kMagic) {
     return Damaged(path);
   }
-  if (header.version != kVersion || header.engine != kEngine) {
+  if (header.version != kVersion || header.engine != engine) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": of another version or engine"));
   }
   if (header.guest_size > kMostGuestSize || header.contents_size > size ||
@@ -198,7 +198,6 @@ absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string
         absl::StrCat(path, ": was saved on a processor that can do more"));
   }
 
-  const HostFiles files(policy);
   absl::StatusOr<std::vector<DescriptorState>> open = OpenFiles(guest->files, files);
   if (!open.ok()) return open.status();
   Checksum sum;
@@ -224,14 +223,15 @@ absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string
   if (!image.ok()) return image.status();
   if (sum.Sum() != header.contents_sum) return Damaged(path);
   return std::make_shared<InstanceSnapshot>(
-      InstanceSnapshot{.memory = *std::move(image),
+      InstanceSnapshot{.engine = engine,
+                       .memory = *std::move(image),
                        .code = nullptr,
                        .threads = std::move(guest->threads),
                        .kernel = {.actions = guest->actions,
                                   .directory = std::move(guest->directory),
                                   .mask = guest->mask,
                                   .descriptors = *std::move(open),
-                                  .files = *files.rules()},
+                                  .files = files.rules()},
                        .arena = std::move(guest->arena),
                        .table = guest->table,
                        .next_id = guest->next_id,

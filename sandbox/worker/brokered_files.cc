@@ -129,6 +129,22 @@ void BrokeredFiles::Grant(const std::string& name, FileDescriptor file) {
   (void)Ask(FileRequest::kGrant, name, LastLink::kKept, 0, file.get());
 }
 
+rights::Rules BrokeredFiles::rules() const {
+  const std::lock_guard lock(mutex_);
+  return rules_;
+}
+
+void BrokeredFiles::SetRules(rights::Rules rules) {
+  const rights::Rules before = this->rules();
+  for (const rights::PathRule& rule : rules.paths) {
+    if (std::ranges::find(before.paths, rule.path, &rights::PathRule::path) == before.paths.end()) {
+      Allow(rule.path);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  rules_ = std::move(rules);
+}
+
 CopyResult<OpenFile> BrokeredFiles::Open(const std::string& path, LastLink last) const {
   CopyResult<Reply> reply = Ask(FileRequest::kOpen, path, last);
   if (!reply.ok()) return reply.error();

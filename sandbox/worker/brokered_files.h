@@ -42,6 +42,10 @@ class BrokeredFiles final : public plugin::Files {
   hostcalls::CopyResult<struct stat> Status(const std::string& path,
                                             plugin::LastLink last) const override;
   int Access(const std::string& path, int mode, plugin::LastLink last) const override;
+  hostcalls::policy::Rules rules() const override;
+  // The broker gets what it does not have of the files that the host has named, as they are by now. What it was
+  // sent and is in no rule is not opened any more, though it may still say that it is there.
+  void SetRules(hostcalls::policy::Rules rules) override;
   hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const override;
   std::vector<std::string> confinement() const override { return confinement_; }
 

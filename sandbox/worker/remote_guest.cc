@@ -436,6 +436,24 @@ absl::StatusOr<internal::Block> RemoteGuest::Allocate(std::size_t size) {
   return internal::Block(arena_, *address, size);
 }
 
+// ---- snapshots ----------------------------------------------------------------------------------
+
+namespace {
+
+absl::Status NoSnapshots() {
+  return absl::UnimplementedError("a plugin behind two walls has no snapshots");
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> RemoteGuest::Snapshot() {
+  return NoSnapshots();
+}
+absl::Status RemoteGuest::ReturnTo(const plugin::InstanceSnapshot&) { return NoSnapshots(); }
+absl::StatusOr<internal::Block> RemoteGuest::Claim(std::uint64_t, std::size_t) {
+  return NoSnapshots();
+}
+
 std::byte* RemoteGuest::SharedAt(std::uint64_t address, std::uint64_t size) const {
   const std::uint64_t offset = address - shared_start_, all = shared_->bytes().size();
   if (address < shared_start_ || offset > all || size > all - offset) return nullptr;

@@ -51,6 +51,9 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::uint64_t> AddCallback(
       std::shared_ptr<const internal::Callback> callback) override;
   absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Snapshot() override;
+  absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
+  absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;

@@ -64,11 +64,10 @@ inline const auto kAllDemands = testing::Values(Demand::kOneWall);
 inline const auto kAllDemands = testing::Values(Demand::kOneWall, Demand::kTwoWalls);
 #endif
 
-#define FOR_ONE_AND_TWO_WALLS(suite)                                                          \
-  INSTANTIATE_TEST_SUITE_P(, suite, kAllDemands,                                              \
-                           [](const testing::TestParamInfo<Demand>& walls) {                  \
-                             return walls.param == Demand::kOneWall ? "OneWall" : "TwoWalls"; \
-                           })
+inline std::string WallsOf(const testing::TestParamInfo<Demand>& walls) {
+  return walls.param == Demand::kOneWall ? "OneWall" : "TwoWalls";
+}
+#define FOR_ONE_AND_TWO_WALLS(suite) INSTANTIATE_TEST_SUITE_P(, suite, kAllDemands, WallsOf)
 
 inline Failure FailureIn(const absl::Status& status) {
   const std::optional<Failure> failure = FailureOf(status);

@@ -34,11 +34,6 @@ TEST_P(UnderEngineKvm, SandboxesSaySo) {
   EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
 }
 
-TEST_P(UnderEngineKvm, SandboxesHaveNoSnapshots) {
-  EXPECT_EQ(sandbox->Snapshot().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
-}
-
 // With the host's bits, not without them: there is nothing at such an address.
 TEST_P(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
   static volatile unsigned char canary = 0x5a;
@@ -108,7 +103,7 @@ TEST_P(UnderEngineKvm, ThereIsALimitOfMachines) {
   EXPECT_TRUE(Sandbox::Create(UnderKvm()).ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(, UnderEngineKvm, testing::Values(Demand::kOneWall));
+INSTANTIATE_TEST_SUITE_P(, UnderEngineKvm, testing::Values(Demand::kOneWall), WallsOf);
 
 }  // namespace
 }  // namespace dunebox

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -24,6 +25,11 @@ namespace {
 class SnapshotTest : public PluginTest {
  protected:
   void SetUp() override { Make(); }
+  static Policy Patient() {
+    Policy policy = PluginTest::Patient();
+    if (IsUnderKvm()) policy.engine = Engine::kKvm;
+    return policy;
+  }
 
   void Take() {
     const absl::Status taken = sandbox->Snapshot();
@@ -229,7 +235,53 @@ TEST_P(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(OneWall, SnapshotTest, testing::Values(Demand::kOneWall));
+INSTANTIATE_TEST_SUITE_P(, SnapshotTest, testing::Values(Demand::kOneWall), WallsOf);
+
+// What was open is opened again by another broker, and so is what the host had named.
+TEST(Snapshots, HaveTheirFilesFromABroker) {
+  const Policy policy{.deadline = absl::Minutes(2), .file_access = FileAccess::kBroker};
+  const std::string directory = testing::TempDir() + "dunebox-snapshot-broker-" + std::to_string(getpid());
+  std::filesystem::create_directory(directory);
+  const std::string library = directory + "/state.so", file = directory + "/saved";
+  std::filesystem::copy_file(PLUGIN_CASES, library);
+  auto sandbox = Sandbox::Create(policy);
+  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
+  ASSERT_TRUE((*sandbox)->Load(library).ok());
+  const auto open = [&](Sandbox& where, const std::string& path) {
+    const Memory<char> name = *where.MakeString(path);
+    auto function = *where.Function<int(const char*)>("open_file");
+    return function(name)->UnverifiedValue();
+  };
+  const auto read = [](Sandbox& where, int fd) {
+    auto function = *where.Function<int(int)>("read_byte");
+    return function(fd)->UnverifiedValue();
+  };
+  const int fd = open(**sandbox, library);
+  ASSERT_GE(fd, 3);
+  EXPECT_EQ(read(**sandbox, fd), 0x7f);
+  const absl::Status taken = (*sandbox)->Snapshot();
+  ASSERT_TRUE(taken.ok()) << taken;
+  ASSERT_TRUE((*sandbox)->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
+  EXPECT_EQ(read(**sandbox, fd), 'E');
+  ASSERT_TRUE((*sandbox)->Reset().ok());
+  EXPECT_EQ(read(**sandbox, fd), 'E');
+  const auto clone = (*sandbox)->Clone();
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  EXPECT_THAT((*clone)->confinement(), testing::Contains("files: seccomp"));
+  EXPECT_EQ(read(**clone, fd), 'E');
+  const int again = open(**clone, library);
+  EXPECT_EQ(read(**clone, again), 0x7f);
+  EXPECT_LT(open(**clone, "/etc/passwd"), 0);
+  ASSERT_TRUE((*sandbox)->Save(file).ok());
+  // Nobody has named it for the next one.
+  EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file, policy).status()));
+  Policy wider = policy;
+  wider.readable.push_back(library);
+  const auto opened = Sandbox::Open(file, wider);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(read(**opened, fd), 'E');
+  std::filesystem::remove_all(directory);
+}
 
 TEST(Snapshots, AreRefusedBehindTwoWalls) {
   absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create({.demand = Demand::kTwoWalls});
@@ -500,6 +552,9 @@ TEST_P(SnapshotTest, DamagedFilesAreRefused) {
   }
   std::string other = good;
   other[8] = 99;
+  EXPECT_TRUE(absl::IsFailedPrecondition(opened(other)));
+  other = good;
+  other[12] = static_cast<char>(other[12] ^ 3);  // the other engine
   EXPECT_TRUE(absl::IsFailedPrecondition(opened(other)));
   EXPECT_FALSE(Sandbox::Open("/nowhere/at/all", Patient()).ok());
   EXPECT_FALSE(Sandbox::Open("/dev/null", Patient()).ok());

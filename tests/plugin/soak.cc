@@ -1,6 +1,6 @@
-// Calls without end: N of them, of which one in a hundred crashes its sandbox, which is then reset
-// or made anew. At the end the process has no more descriptors, mappings and threads than at first,
-// and not more memory to speak of.
+// Calls without end: N of them, of which one in a hundred crashes its sandbox. Then it is reset, to a
+// snapshot or to its beginning, or a clone or a new one takes its place. At the end the process has no more
+// descriptors, mappings and threads than at first, and not more memory to speak of.
 //
 //   plugin_soak PLUGIN-CASES.so CALLS [two-walls]
 //
@@ -105,6 +105,13 @@ class Soak {
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Make(plugin_, demand_);
     if (!made.ok()) return made.status();
     sandbox_ = *std::move(made);
+    if (absl::Status status = Bind(); !status.ok()) return status;
+    // Every second one starts over the other way.
+    has_snapshots_ = !has_snapshots_ && demand_ == Demand::kOneWall;
+    return has_snapshots_ ? sandbox_->Snapshot() : absl::OkStatus();
+  }
+
+  absl::Status Bind() {
     auto doubled =
         sandbox_->Export<int(int)>([](Tainted<int> n) { return n.UnverifiedValue() * 2; });
     auto add = sandbox_->Function<int(int, int)>("add");
@@ -120,14 +127,21 @@ class Soak {
 
   absl::Status StartOver(std::uint64_t crash) {
     if (absl::Status status = Crash(*sandbox_, crash); !status.ok()) return status;
-    if (crash % 3 != 0) return sandbox_->Reset();
-    sandbox_.reset();
-    return absl::OkStatus();
+    if (crash % 15 == 0) {
+      sandbox_.reset();
+      return absl::OkStatus();
+    }
+    if (!has_snapshots_ || crash % 5 != 0) return sandbox_->Reset();
+    absl::StatusOr<std::unique_ptr<Sandbox>> clone = sandbox_->Clone();
+    if (!clone.ok()) return clone.status();
+    sandbox_ = *std::move(clone);
+    return Bind();
   }
 
   const std::string plugin_;
   const Demand demand_;
   std::unique_ptr<Sandbox> sandbox_;
+  bool has_snapshots_ = false;
   FunctionPointer<int(int)> doubled_;
   std::optional<Function<int(int, int)>> add_;
   std::optional<Function<int(int (*)(int), int)>> call_back_;

@@ -77,9 +77,10 @@ bool Within10Seconds(const std::function<bool()>& condition) {
   return condition();
 }
 
+Policy TwoWalls() { return {.demand = Demand::kTwoWalls, .deadline = absl::Minutes(2)}; }
+
 class Workers : public testing::Test {
  protected:
-  static Policy TwoWalls() { return {.demand = Demand::kTwoWalls, .deadline = absl::Minutes(2)}; }
   static std::unique_ptr<Sandbox> Make() {
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(TwoWalls());
     EXPECT_TRUE(made.ok()) << made.status();
@@ -173,27 +174,14 @@ TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
   EXPECT_EQ(signals, 0);
 }
 
-constexpr char kHostsPipe[] = "DUNEBOX_TEST_PIPE";
-
-// Not a test: the process that the next one kills.
-TEST_F(Workers, DISABLED_Host) {
-  const char* const fd = getenv(kHostsPipe);
-  ASSERT_NE(fd, nullptr);
-  const std::unique_ptr<Sandbox> sandbox = Make();
-  const std::unique_ptr<Sandbox> another = Make();
-  auto spin = sandbox->Function<void()>("spin");
-  ASSERT_EQ(write(std::atoi(fd), "x", 1), 1);
-  (void)(*spin)();
-}
+constexpr char kAsHost[] = "host";
 
 TEST_F(Workers, DieWithTheHost) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   const pid_t host = fork();
   if (host == 0) {
-    setenv(kHostsPipe, std::to_string(ends[1]).c_str(), 1);
-    execl("/proc/self/exe", "host", "--gtest_filter=Workers.DISABLED_Host",
-          "--gtest_also_run_disabled_tests", nullptr);
+    execl("/proc/self/exe", "worker_test", kAsHost, std::to_string(ends[1]).c_str(), nullptr);
     _exit(1);
   }
   close(ends[1]);
@@ -274,8 +262,7 @@ class Brokers : public PluginTest {
  protected:
   void SetUp() override { Make(Brokered()); }
 };
-INSTANTIATE_TEST_SUITE_P(, Brokers, testing::Values(Demand::kOneWall),
-                         [](const testing::TestParamInfo<Demand>&) { return "OneWall"; });
+INSTANTIATE_TEST_SUITE_P(, Brokers, testing::Values(Demand::kOneWall), WallsOf);
 
 // The plugin's libraries came through it, or there would be no sandbox.
 TEST_P(Brokers, OpenWhatThePolicyNames) {
@@ -310,5 +297,20 @@ TEST_P(Brokers, ThatAreGoneAreErrorsOfThePlugins) {
       Of(getpid()), [&](pid_t pid) { return children.contains(pid); }));
 }
 
+// The process that Workers.DieWithTheHost kills. It says so when its workers are there.
+int BeHost(int ready) {
+  const auto sandbox = Sandbox::Create(TwoWalls()), another = Sandbox::Create(TwoWalls());
+  if (!sandbox.ok() || !another.ok() || !(*sandbox)->Load(PLUGIN_CASES).ok()) return 1;
+  auto spin = (*sandbox)->Function<void()>("spin");
+  if (!spin.ok() || write(ready, "x", 1) != 1) return 1;
+  return (*spin)().ok() ? 0 : 1;
+}
+
 }  // namespace
 }  // namespace dunebox
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::string(argv[1]) == dunebox::kAsHost) return dunebox::BeHost(std::atoi(argv[2]));
+  testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}
