@@ -26,7 +26,12 @@ absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size,
                                                              std::uint8_t context_prefix) {
   absl::StatusOr<CodeMemory> memory = CodeMemory::Create(size);
   if (!memory.ok()) return memory.status();
-  return std::unique_ptr<CodeCache>(new CodeCache(*std::move(memory), context_prefix));
+  std::unique_ptr<CodeCache> cache(new CodeCache(*std::move(memory), context_prefix));
+  if (!cache->blocks_.is_reserved() || !cache->links_.is_reserved() ||
+      !cache->recoveries_.is_reserved()) {
+    return absl::ResourceExhaustedError("no address space for the translator's tables");
+  }
+  return cache;
 }
 
 CodeCache::CodeCache(CodeMemory memory, std::uint8_t context_prefix)

@@ -1,5 +1,6 @@
 // An array that grows at the end and never moves: readers without a lock see every element below
 // the size they have read. Address space is reserved for all of it, memory comes as it is touched.
+// Where none was to be had, is_reserved() is false and nothing else may be called.
 #ifndef DUNEBOX_JIT_FALLBACK_CACHE_STABLE_ARRAY_H_
 #define DUNEBOX_JIT_FALLBACK_CACHE_STABLE_ARRAY_H_
 
@@ -9,8 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
-
-#include "hostcalls/check.h"
 
 namespace dunebox::jit {
 
@@ -22,13 +21,15 @@ class StableArray {
   explicit StableArray(std::uint32_t capacity) : capacity_(capacity) {
     void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    DUNEBOX_CHECK(memory != MAP_FAILED, "no address space for the translator's tables");
-    elements_ = static_cast<T*>(memory);
+    if (memory != MAP_FAILED) elements_ = static_cast<T*>(memory);
   }
-  ~StableArray() { munmap(elements_, bytes()); }
+  ~StableArray() {
+    if (is_reserved()) munmap(elements_, bytes());
+  }
   StableArray(const StableArray&) = delete;
   StableArray& operator=(const StableArray&) = delete;
 
+  bool is_reserved() const { return elements_ != nullptr; }
   std::uint32_t size() const { return size_.load(std::memory_order_acquire); }
   std::uint32_t room() const { return capacity_ - size_.load(std::memory_order_relaxed); }
   T& operator[](std::uint32_t index) { return elements_[index]; }
@@ -51,7 +52,7 @@ class StableArray {
 
   const std::uint32_t capacity_;
   std::atomic<std::uint32_t> size_{0};
-  T* elements_;
+  T* elements_ = nullptr;
 };
 
 }  // namespace dunebox::jit

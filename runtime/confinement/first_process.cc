@@ -52,7 +52,7 @@ std::uint64_t RootMount() {
 void Tell(int fd, const Report& report, absl::string_view message) {
   std::string bytes(reinterpret_cast<const char*>(&report), sizeof(report));
   absl::StrAppend(&bytes, message.substr(0, PIPE_BUF - sizeof(report)));
-  [[maybe_unused]] const ssize_t written = write(fd, bytes.data(), bytes.size());
+  if (write(fd, bytes.data(), bytes.size()) < 0) _exit(1);  // whoever waits learns it from that
 }
 
 absl::StatusOr<Report> Listen(int fd) {
@@ -75,10 +75,10 @@ bool MayAdministrate() {
          (data[0].effective & (std::uint32_t{1} << CAP_SYS_ADMIN)) != 0;
 }
 
-void DropCapabilities() {
+bool DropCapabilities() {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   const __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3]{};
-  syscall(SYS_capset, &header, none);
+  return syscall(SYS_capset, &header, none) == 0;
 }
 
 struct Namespace {
@@ -132,12 +132,12 @@ absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, Mechanism
   }
 }
 
-// What the program could find in /proc/1 or inherit from it.
+// What the program could find in /proc/1 or inherit from it. Where that cannot be, the session ends with its first process.
 void GiveUpEverything() {
-  prctl(PR_SET_DUMPABLE, 0);
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  DropCapabilities();
-  close_range(0, UINT_MAX, 0);
+  if (prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      !DropCapabilities() || close_range(0, UINT_MAX, 0) != 0) {
+    _exit(1);
+  }
 }
 
 [[noreturn]] void BecomeFirst(const Plan& plan, const UserAndGroup& caller, MechanismSet had,
