@@ -17,6 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/confinement/cgroup.h"
 #include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
@@ -78,7 +79,9 @@ class Stops {
   static absl::StatusOr<Stops> Create() {
     void* const page = mmap(nullptr, sizeof(std::atomic<bool>), PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return absl::ErrnoToStatus(errno, "cannot map a page");
+    if (page == MAP_FAILED) {
+      return errors::Named(errors::Id::kNoMemory, absl::ErrnoToStatus(errno, "cannot map a page"));
+    }
     return Stops(new (page) std::atomic<bool>(false));
   }
 
@@ -132,7 +135,8 @@ std::optional<SessionEnd> WaitForEnd(Role role, pid_t child, pid_t parent, const
 }
 
 absl::Status ForkError() {
-  return absl::ResourceExhaustedError(absl::StrCat("cannot fork: ", strerror(errno)));
+  return errors::Named(errors::Id::kNoProcess, absl::ResourceExhaustedError(
+                                                   absl::StrCat("cannot fork: ", strerror(errno))));
 }
 
 // What the caller had, for the program to inherit.
@@ -148,7 +152,9 @@ struct EndPipe {
 
   static absl::StatusOr<EndPipe> Create() {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe");
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+      return errors::Named(errors::Id::kNoProcess, absl::ErrnoToStatus(errno, "cannot make a pipe"));
+    }
     return EndPipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
   }
   void Close() {
@@ -167,8 +173,7 @@ struct EndPipe {
 };
 
 [[noreturn]] void GiveUp(const absl::Status& status) {
-  const std::string line = absl::StrCat("dunebox: ", status.message(), "\n");
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  errors::Say(errors::Id::kNoProcess, status);
   KillTree();
   _exit(kExitRuntimeError);
 }

@@ -19,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limit_notes.h"
@@ -65,31 +66,35 @@ constexpr std::uint64_t kMostStack = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMostSmallStack = std::uint64_t{512} << 20;  // of 4 GiB
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux] HWCAP2_FSGSBASE
 
-void Say(std::string_view message) {
-  const std::string line = absl::StrCat("dunebox: ", std::string(message), "\n");
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-}
+using errors::Id;
+using errors::Named;
 
 // Says why on stderr; returns what to exit with.
 int Fail(int exit_status, const absl::Status& status) {
-  Say({status.message().data(), status.message().size()});
+  errors::Say(Id::kHostRefused, status);
   return exit_status;
 }
 
 // The shell's convention for programs that cannot be started.
+struct StartFailure {
+  absl::StatusCode code;
+  int exit_status;
+  Id id;
+};
+constexpr StartFailure kStartFailures[] = {
+    {absl::StatusCode::kNotFound, kExitNotFound, Id::kNoProgram},
+    {absl::StatusCode::kPermissionDenied, kExitCannotExecute, Id::kMayNotStart},
+    {absl::StatusCode::kFailedPrecondition, kExitCannotExecute, Id::kNotAProgram},
+    {absl::StatusCode::kInvalidArgument, kExitCannotExecute, Id::kNotAProgram},
+    {absl::StatusCode::kOutOfRange, kExitCannotExecute, Id::kBadScript},
+    {absl::StatusCode::kResourceExhausted, kExitCannotExecute, Id::kCannotLoad},
+};
+
 int FailToStart(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kNotFound:
-      return Fail(kExitNotFound, status);
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kOutOfRange:
-    case absl::StatusCode::kResourceExhausted:
-      return Fail(kExitCannotExecute, status);
-    default:
-      return Fail(kExitRuntimeError, status);
-  }
+  const auto* const row =
+      std::ranges::find(kStartFailures, status.code(), &StartFailure::code);
+  if (row == std::end(kStartFailures)) return Fail(kExitRuntimeError, status);
+  return Fail(row->exit_status, Named(row->id, status));
 }
 
 absl::StatusOr<std::uint64_t> RandomBits() {
@@ -121,37 +126,45 @@ const char* OptionOfJit(const Diagnostics& diagnostics) {
 
 absl::Status CheckChoices(const SessionOptions& options) {
   if (options.engine == EngineChoice::kJit) {
-    if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;
+    if (absl::Status status = JitEngine::CheckHost(); !status.ok()) {
+      return Named(Id::kJitLacks, status);
+    }
   }
   if (options.isolation && EngineFor(options.engine) != process::EngineKind::kJit) {
-    return absl::InvalidArgumentError("--jit-isolation needs engine jit");
+    return Named(Id::kWrongEngine, absl::InvalidArgumentError("--jit-isolation needs engine jit"));
   }
   const char* const of_jit = OptionOfJit(options.diagnostics);
   if (of_jit != nullptr && EngineFor(options.engine) != process::EngineKind::kJit) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        of_jit, " needs engine jit, ",
-        options.engine == EngineChoice::kKvm ? "not --engine=kvm"
-                                             : "and auto takes kvm here: say --engine=jit"));
+    return Named(Id::kWrongEngine,
+                 absl::InvalidArgumentError(absl::StrCat(
+                     of_jit, " needs engine jit, ",
+                     options.engine == EngineChoice::kKvm
+                         ? "not --engine=kvm"
+                         : "and auto takes kvm here: say --engine=jit")));
   }
   for (const int fd : {options.denials_fd, options.statistics_fd}) {
     if (fd >= 0 && fcntl(fd, F_GETFD) < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("the descriptor for records, ", fd, ", is not open"));
+      return Named(Id::kClosedDescriptor,
+                   absl::InvalidArgumentError(
+                       absl::StrCat("the descriptor for records, ", fd, ", is not open")));
     }
   }
   if (options.status_fd >= 0 && fcntl(options.status_fd, F_GETFD) < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--json-status-fd: descriptor ", options.status_fd, " is not open"));
+    return Named(Id::kClosedDescriptor,
+                 absl::InvalidArgumentError(absl::StrCat("--json-status-fd: descriptor ",
+                                                         options.status_fd, " is not open")));
   }
   if (!options.trace_file.empty() && options.trace == TraceFormat::kNone) {
-    return absl::InvalidArgumentError("--trace-file needs --trace");
+    return Named(Id::kOptionsDoNotFit, absl::InvalidArgumentError("--trace-file needs --trace"));
   }
   if (!options.statistics_file.empty() && !options.diagnostics.statistics) {
-    return absl::InvalidArgumentError("--stats-file needs --stats");
+    return Named(Id::kOptionsDoNotFit, absl::InvalidArgumentError("--stats-file needs --stats"));
   }
   if (options.ring == 0 && EngineFor(options.engine) != process::EngineKind::kKvm) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--ring=0 needs engine kvm on virtualization hardware",
-        options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : ""));
+    return Named(Id::kWrongEngine,
+                 absl::InvalidArgumentError(absl::StrCat(
+                     "--ring=0 needs engine kvm on virtualization hardware",
+                     options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : "")));
   }
   return absl::OkStatus();
 }
@@ -332,12 +345,13 @@ absl::Status Guest::BeginLimits(const SessionLimits& limits, process::ExecState&
   if (limits.open_files) {
     const rlim_t most = limits_.Get(RLIMIT_NOFILE).rlim_max;
     if (*limits.open_files > most) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--nofile: no more than ", most, " open files can be had here"));
+      return Named(Id::kLimitTooHigh,
+                   absl::InvalidArgumentError(absl::StrCat(
+                       "--nofile: no more than ", most, " open files can be had here")));
     }
     const hostcalls::SyscallResult set =
         limits_.Set(RLIMIT_NOFILE, {*limits.open_files, *limits.open_files});
-    if (!set.ok()) return absl::ErrnoToStatus(set.error(), "--nofile");
+    if (!set.ok()) return Named(Id::kLimitTooHigh, absl::ErrnoToStatus(set.error(), "--nofile"));
   }
   if (!limits.tasks) return absl::OkStatus();
   absl::StatusOr<FileDescriptor> file = TaskSlots::CreateFile(*limits.tasks);
@@ -357,7 +371,8 @@ absl::Status Guest::BeginLimits(const SessionLimits& limits, process::ExecState&
 absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
   const FileDescriptor directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("--jit-record: cannot use ", path));
+    return Named(Id::kNoReportFile,
+                 absl::ErrnoToStatus(errno, absl::StrCat("--jit-record: cannot use ", path)));
   }
   absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(directory.get());
   if (!fd.ok()) return fd.status();
@@ -374,7 +389,8 @@ absl::StatusOr<int> Guest::OpenOutput(const char* option, const std::string& pat
   if (!path.empty()) {
     file = FileDescriptor(open(path.c_str(), kFlags, kMode));
     if (!file.valid()) {
-      return absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot open ", path));
+      return Named(Id::kNoReportFile,
+                   absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot open ", path)));
     }
   }
   absl::StatusOr<hostcalls::ReservedFd> fd =
@@ -396,7 +412,8 @@ absl::StatusOr<int> Guest::OpenCoreFile(const std::string& path) {
   constexpr int kFlags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY;
   const FileDescriptor file(open(path.c_str(), kFlags, 0600));
   if (!file.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("--core-file: cannot open ", path));
+    return Named(Id::kNoReportFile,
+                 absl::ErrnoToStatus(errno, absl::StrCat("--core-file: cannot open ", path)));
   }
   absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(file.get());
   if (!fd.ok()) return fd.status();
@@ -460,7 +477,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   if (options.gdb) {
     // Here, where the program's network is not yet ours.
     absl::StatusOr<FileDescriptor> listening = debugger::Listen(*options.gdb);
-    if (!listening.ok()) return listening.status();
+    if (!listening.ok()) return Named(Id::kNoGdb, listening.status());
     listening_ = *std::move(listening);
   }
   if (engine == process::EngineKind::kJit) {
@@ -470,7 +487,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   absl::StatusOr<int> device = options.kvm_device < 0
                                    ? kvm_api_.OpenSessionDevice()
                                    : kvm_api_.TakeSessionDevice(options.kvm_device);
-  if (!device.ok()) return device.status();
+  if (!device.ok()) return Named(Id::kNoKvm, device.status());
   session.kvm_fd = *device;
   return session;
 }
@@ -478,14 +495,15 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
 absl::Status Guest::ProbeDevice(const SessionOptions& options, process::SessionState& session) {
   if (session.engine != process::EngineKind::kKvm) return absl::OkStatus();
   absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
-  if (!probe.ok()) return probe.status();
+  if (!probe.ok()) return Named(Id::kNoKvm, probe.status());
   session.probe = *probe;
   if (options.ring != 0) return absl::OkStatus();
   // An interpreted ring 0 would run the whole program, slowly and with holes.
   if (!probe->is_hardware()) {
-    return absl::UnimplementedError(
-        absl::StrCat("--ring=0 needs virtualization hardware, and this /dev/kvm is emulated: ",
-                     probe->reason()));
+    return Named(Id::kNoHardware,
+                 absl::UnimplementedError(absl::StrCat(
+                     "--ring=0 needs virtualization hardware, and this /dev/kvm is emulated: ",
+                     probe->reason())));
   }
   session.ring = kvm::ProgramRing::kRing0;
   return absl::OkStatus();
@@ -527,7 +545,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
     if (map.ok()) {
       options.perf_map = *std::move(map);
     } else {
-      Fail(0, map.status());
+      errors::Say(Id::kNotWatched, map.status());
     }
   }
   if (session.record_fd >= 0) {
@@ -536,7 +554,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
     if (recorder.ok()) {
       options.recorder = *std::move(recorder);
     } else {
-      Fail(0, recorder.status());
+      errors::Say(Id::kNotWatched, recorder.status());
     }
   }
   return options;
@@ -552,7 +570,10 @@ absl::Status Guest::Prepare(const process::ExecState& state) {
         return kvm::KvmEngine::Create(kvm_api_, session.probe, space_, session.ring);
       },
       space_);
-  if (!machine.ok()) return machine.status();
+  if (!machine.ok()) {
+    const bool is_jit = session.engine == process::EngineKind::kJit;
+    return Named(is_jit ? Id::kNoCodeMemory : Id::kNoKvm, machine.status());
+  }
   machine_ = *std::move(machine);
   return absl::OkStatus();
 }
@@ -567,9 +588,10 @@ absl::Status MayExecute(const hostcalls::policy::Rules& rules,
   const hostcalls::policy::RightsAndOrigin allowed = hostcalls::RightsOnName(rules, *name);
   if ((allowed.rights & hostcalls::policy::kExecuteFile) != 0) return absl::OkStatus();
   const std::string object = hostcalls::Escape(*name);
-  return absl::PermissionDeniedError(
-      absl::StrCat(hostcalls::Escape(path), ": the policy does not permit to execute ", object,
-                   " (to allow it: --ro ", object, ")"));
+  return Named(Id::kMayNotRun,
+               absl::PermissionDeniedError(absl::StrCat(
+                   hostcalls::Escape(path), ": the policy does not permit to execute ", object,
+                   " (to allow it: --ro ", object, ")")));
 }
 
 // Of a program that was given as a descriptor, that descriptor is opened and closed.
@@ -624,7 +646,7 @@ absl::Status Confine(const SessionOptions& options, int first_reserved,
   }
   if (options.diagnostics.perf_map) request.output_directories.push_back(PerfMap::kDirectory);
   absl::StatusOr<confinement::Confinement> confinement = confinement::LockDown(request);
-  if (!confinement.ok()) return confinement.status();
+  if (!confinement.ok()) return Named(Id::kNoLockDown, confinement.status());
   session.confinement = *std::move(confinement);
   return absl::OkStatus();
 }
@@ -645,7 +667,7 @@ absl::Status Guest::AwaitGdb(const SessionOptions& options, process::SessionStat
   if (!options.gdb) return absl::OkStatus();
   const FileDescriptor listening = std::move(listening_);
   absl::StatusOr<FileDescriptor> connection = debugger::Accept(*options.gdb, listening);
-  if (!connection.ok()) return connection.status();
+  if (!connection.ok()) return Named(Id::kNoGdb, connection.status());
   absl::StatusOr<hostcalls::ReservedFd> reserved = limits_.DuplicateToReserved(connection->get());
   if (!reserved.ok()) return reserved.status();
   session.gdb.fd = reserved->release();
@@ -700,12 +722,12 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   }
   if (absl::Status status = Prepare(state); !status.ok()) return Fail(kExitRuntimeError, status);
   absl::StatusOr<std::unique_ptr<EngineThread>> engine = machine_->engine().CreateThread();
-  if (!engine.ok()) return Fail(kExitRuntimeError, engine.status());
+  if (!engine.ok()) return Fail(kExitRuntimeError, Named(Id::kEngineFailure, engine.status()));
   absl::StatusOr<loader::HostFacts> facts = Facts(**engine, stack_limit);
   if (!facts.ok()) return Fail(kExitRuntimeError, facts.status());
   absl::StatusOr<loader::StartState> start =
       loader::Load(*program, state.environment, space_, *facts);
-  if (!start.ok()) return FailToStart(start.status());
+  if (!start.ok()) return FailToStart(Named(Id::kCannotLoad, start.status()));
   if (hostcalls::SyscallResult kept =
           limits_.SetSlot(program->executable.handle.get(), hostcalls::ReservedSlot::kExecutable);
       !kept.ok()) {
@@ -765,7 +787,8 @@ std::string_view IsolationName(process::EngineKind engine, jit::Isolation isolat
 
 absl::Status EnterDirectory(const std::string& directory) {
   if (directory.empty() || chdir(directory.c_str()) == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, absl::StrCat("--chdir: cannot enter ", directory));
+  return Named(Id::kWorkingDirectory,
+               absl::ErrnoToStatus(errno, absl::StrCat("--chdir: cannot enter ", directory)));
 }
 
 // In place of a session.
@@ -778,13 +801,14 @@ int DryRun(const SessionOptions& options) {
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
-  if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
+  if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::string text =
       DescribeSession(options, {.program = *path,
                                 .engine = process::NameOf(engine),
                                 .isolation = IsolationName(engine, *isolation)});
   if (write(STDOUT_FILENO, text.data(), text.size()) == static_cast<ssize_t>(text.size())) return 0;
-  return Fail(kExitRuntimeError, absl::ErrnoToStatus(errno, "cannot write to standard output"));
+  return Fail(kExitRuntimeError, Named(Id::kCannotPrint, absl::ErrnoToStatus(
+                                                             errno, "cannot write to standard output")));
 }
 
 // This process's id as the caller knows it: behind Enter it may have another one.
@@ -812,7 +836,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
-  if (!isolation.ok()) return Fail(kExitRuntimeError, isolation.status());
+  if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
@@ -823,7 +847,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
       (*guest)->BeginSession(options, engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   const pid_t pid = PidForCaller();
-  absl::Status status = EnterNamespaces(namespaces);
+  absl::Status status = Named(Id::kNoNamespaces, EnterNamespaces(namespaces));
   if (status.ok()) status = (*guest)->UseCurrentRoot();
   if (status.ok()) status = EnterDirectory(options.directory);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
@@ -849,10 +873,10 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
 
 int ContinueSession(int state_fd) {
   absl::StatusOr<process::ExecState> state = process::ReceiveExecState(state_fd);
-  if (!state.ok()) return Fail(kExitRuntimeError, state.status());
+  if (!state.ok()) return Fail(kExitRuntimeError, Named(Id::kDamagedState, state.status()));
   if (absl::Status status = confinement::VerifyLockDown(state->session.confinement);
       !status.ok()) {
-    return Fail(kExitRuntimeError, status);
+    return Fail(kExitRuntimeError, Named(Id::kWouldBeUnconfined, status));
   }
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
@@ -874,10 +898,13 @@ RefusedLimits RefusedBy(const hostcalls::LimitNotes* notes) {
 }
 
 // The program makes no call that the filter ends, and no handler for it: so it is worth telling.
-std::string FilterMessage(const SessionEnd& end, const confinement::Plan& plan) {
-  if (!plan.confine || end.reason != EndReason::kSignaled || end.signal != SIGSYS) return {};
-  return "ended by SIGSYS: unless the program raised it, a system call was made that the session's "
-         "lock-down forbids";
+absl::Status FilterFailure(const SessionEnd& end, const confinement::Plan& plan) {
+  if (!plan.confine || end.reason != EndReason::kSignaled || end.signal != SIGSYS) {
+    return absl::OkStatus();
+  }
+  return Named(Id::kEndedByFilter,
+               absl::AbortedError("ended by SIGSYS: unless the program raised it, a system call was "
+                                  "made that the session's lock-down forbids"));
 }
 
 }  // namespace
@@ -887,7 +914,7 @@ int RunSession(const SessionOptions& options) {
     return Fail(kExitRuntimeError, status);
   }
   if (absl::Status status = EnsureUserHalfIsFree(); !status.ok()) {
-    return Fail(kExitRuntimeError, status);
+    return Fail(kExitRuntimeError, Named(Id::kUserHalfTaken, status));
   }
   if (options.dry_run) return DryRun(options);
   SessionLimits limits = options.limits;
@@ -907,11 +934,11 @@ int RunSession(const SessionOptions& options) {
   const RefusedLimits refused = RefusedBy(pages->notes.page.get());
   WriteStatus(options.status_fd, EndedLine(*end, refused));
   if (const std::string line = RefusalMessage(refused, limits); !line.empty()) {
-    Say(line);
+    errors::Say(Id::kLimitRefused, line);
   }
-  std::string message = LimitMessage(*end, limits);
-  if (message.empty()) message = FilterMessage(*end, options.plan);
-  return message.empty() ? end->exit_status : Fail(end->exit_status, absl::AbortedError(message));
+  absl::Status failure = LimitFailure(*end, limits);
+  if (failure.ok()) failure = FilterFailure(*end, options.plan);
+  return failure.ok() ? end->exit_status : Fail(end->exit_status, failure);
 }
 
 std::optional<int> ResumeDescriptor(std::span<const std::string> arguments) {
@@ -926,7 +953,7 @@ std::optional<int> ResumeDescriptor(std::span<const std::string> arguments) {
 
 int ResumeSession(int state_fd) {
   if (absl::Status status = EnsureUserHalfIsFree(); !status.ok()) {
-    return Fail(kExitRuntimeError, status);
+    return Fail(kExitRuntimeError, Named(Id::kUserHalfTaken, status));
   }
   _exit(ContinueSession(state_fd));
 }

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "hostcalls/check.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/session_processes.h"
 #include "hostcalls/services/support.h"
 
@@ -30,7 +31,7 @@ absl::StatusOr<ReservedFd> OpenProc() {
   if (!proc.valid() || fstatfs(proc.get(), &file_system) != 0 ||
       file_system.f_type != PROC_SUPER_MAGIC || fstat(proc.get(), &status) != 0 ||
       status.st_ino != kProcRootInode) {
-    return absl::FailedPreconditionError("/proc is not mounted; Dunebox cannot run without it");
+    return errors::Named(errors::Id::kNoProc, absl::FailedPreconditionError("/proc is not mounted; Dunebox cannot run without it"));
   }
   return proc;
 }
@@ -41,7 +42,7 @@ absl::StatusOr<ReservedFd> OpenRoot() {
   struct statfs file_system {};
   if (!root.valid() || fstatfs(root.get(), &file_system) != 0 ||
       file_system.f_type == PROC_SUPER_MAGIC) {
-    return absl::FailedPreconditionError("the root directory cannot be opened or is a procfs");
+    return errors::Named(errors::Id::kNoProc, absl::FailedPreconditionError("the root directory cannot be opened or is a procfs"));
   }
   return root;
 }
@@ -116,7 +117,7 @@ CopyResult<ReservedFd> VirtualLimits::Reserve(int fd) {
 absl::StatusOr<ReservedFd> VirtualLimits::DuplicateToReserved(int fd) {
   CopyResult<ReservedFd> copy = Reserve(fd);
   if (!copy.ok()) {
-    return absl::ErrnoToStatus(copy.error().value, "cannot move a descriptor of the runtime's");
+    return errors::Named(errors::Id::kNoDescriptors, absl::ErrnoToStatus(copy.error().value, "cannot move a descriptor of the runtime's"));
   }
   return *std::move(copy);
 }
@@ -132,7 +133,7 @@ absl::Status VirtualLimits::Install() {
   // The hard limit of the host cannot be lower than the range: then it was not chosen from it.
   const auto first = static_cast<rlim_t>(reserved_.first);
   if (host.rlim_max < first + static_cast<rlim_t>(reserved_.count)) {
-    return absl::FailedPreconditionError("the hard limit of open files is too low");
+    return errors::Named(errors::Id::kNoDescriptors, absl::FailedPreconditionError("the hard limit of open files is too low"));
   }
   descriptors_ = {std::min(host.rlim_cur, first), first};
   const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
@@ -159,7 +160,7 @@ absl::Status VirtualLimits::UseCurrentRoot() {
   for (const auto& [fd, slot] :
        {std::pair(root->get(), ReservedSlot::kRoot), std::pair(proc->get(), ReservedSlot::kProc)}) {
     const SyscallResult set = SetSlot(fd, slot);
-    if (!set.ok()) return absl::ErrnoToStatus(set.error(), "cannot reserve descriptors");
+    if (!set.ok()) return errors::Named(errors::Id::kNoDescriptors, absl::ErrnoToStatus(set.error(), "cannot reserve descriptors"));
   }
   return absl::OkStatus();
 }

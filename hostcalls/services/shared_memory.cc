@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 
 namespace dunebox::hostcalls {
 namespace {
@@ -25,7 +26,8 @@ absl::StatusOr<int> CreateSharedMemory(const char* name, std::size_t size) {
     return fd;
   }
   const absl::Status error =
-      absl::ErrnoToStatus(errno, absl::StrCat("cannot make memory for ", name));
+      errors::Named(errors::Id::kNoMemory,
+                    absl::ErrnoToStatus(errno, absl::StrCat("cannot make memory for ", name)));
   if (fd >= 0) close(fd);
   return error;
 }

@@ -1,18 +1,12 @@
-// dunebox_document_syscalls: docs/syscalls.md, written from the system-call table.
-//
-//   dunebox_document_syscalls                  prints the document
-//   dunebox_document_syscalls --write FILE     writes it; the `docs` target of the build does this
-//   dunebox_document_syscalls --check FILE     fails when FILE is not what would be written
+// dunebox_document_syscalls: docs/syscalls.md, written from the system-call table. [generated_page.h]
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <string>
 #include <string_view>
 
 #include "absl/strings/str_replace.h"
+#include "hostcalls/generated_page.h"
 #include "hostcalls/table/table.h"
 
 namespace dunebox::hostcalls {
@@ -138,36 +132,9 @@ std::string Document() {
   return text;
 }
 
-int Write(const char* path) {
-  std::ofstream file(path, std::ios::binary);
-  file << Document();
-  file.close();
-  if (file.good()) return 0;
-  std::cerr << path << ": cannot be written\n";
-  return 1;
-}
-
-int Check(const char* path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (text == Document()) return 0;
-  std::cerr << path << " is not what the system-call table says: build the target `docs`\n";
-  return 1;
-}
-
-int Run(int argc, char** argv) {
-  if (argc == 1) {
-    std::cout << Document();
-    return 0;
-  }
-  const std::string_view mode = argv[1];
-  if (argc == 3 && mode == "--write") return Write(argv[2]);
-  if (argc == 3 && mode == "--check") return Check(argv[2]);
-  std::cerr << "usage: dunebox_document_syscalls [--write FILE | --check FILE]\n";
-  return 2;
-}
-
 }  // namespace
 }  // namespace dunebox::hostcalls
 
-int main(int argc, char** argv) { return dunebox::hostcalls::Run(argc, argv); }
+int main(int argc, char** argv) {
+  return dunebox::WriteGeneratedPage(dunebox::hostcalls::Document(), {argv, static_cast<std::size_t>(argc)});
+}

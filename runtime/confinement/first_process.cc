@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/confinement/identity.h"
 #include "runtime/confinement/mount_view.h"
 #include "runtime/confinement/network_namespace.h"
@@ -39,6 +40,7 @@ struct Pipe {
 // What the first process tells: this, and behind it the message of an error. Smaller than a pipe.
 struct Report {
   absl::StatusCode code = absl::StatusCode::kOk;
+  errors::Id id = errors::Id::kNoNamespaces;
   MechanismSet had;
   std::uint64_t root_mount = 0;
 };
@@ -65,7 +67,7 @@ absl::StatusOr<Report> Listen(int fd) {
   bytes.resize(static_cast<std::size_t>(size));
   bytes.copy(reinterpret_cast<char*>(&report), sizeof(report));
   if (report.code == absl::StatusCode::kOk) return report;
-  return absl::Status(report.code, bytes.substr(sizeof(report)));
+  return errors::Named(report.id, absl::Status(report.code, bytes.substr(sizeof(report))));
 }
 
 bool MayAdministrate() {
@@ -119,8 +121,10 @@ absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, Mechanism
       sethostname(name.data(), name.size()) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot take the host name ", name));
   }
-  return BuildMountView(plan.mounts, had.Has(Mechanism::kPidNamespace) ? ProcSource::kOwnNamespace
-                                                                       : ProcSource::kHost);
+  return errors::Named(errors::Id::kNoView,
+                       BuildMountView(plan.mounts, had.Has(Mechanism::kPidNamespace)
+                                                       ? ProcSource::kOwnNamespace
+                                                       : ProcSource::kHost));
 }
 
 [[noreturn]] void BuryOrphans() {
@@ -145,7 +149,11 @@ void GiveUpEverything() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   joined.write_end = FileDescriptor();
   const absl::Status status = PutTogether(plan, caller, had);
-  Tell(report.write_end.get(), {.code = status.code(), .had = had, .root_mount = RootMount()},
+  Tell(report.write_end.get(),
+       {.code = status.code(),
+        .id = errors::NameOf(status, errors::Id::kNoNamespaces),
+        .had = had,
+        .root_mount = RootMount()},
        status.message());
   // No byte: the guardian or the program is dead, perhaps from before prctl.
   char byte = 0;

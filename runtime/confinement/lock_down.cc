@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/confinement/host_filter.h"
 #include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
@@ -69,8 +70,9 @@ bool HasSealedMemfds() {
 }
 
 absl::Status Unconfined(absl::string_view what) {
-  return absl::InternalError(
-      absl::StrCat("a program of a confined session would run without its confinement: ", what));
+  return errors::Named(errors::Id::kWouldBeUnconfined,
+                       absl::InternalError(absl::StrCat(
+                           "a program of a confined session would run without its confinement: ", what)));
 }
 
 // Another filter than ours may be in force as well: a container's.

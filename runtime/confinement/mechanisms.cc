@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/confinement/identity.h"
 #include "runtime/text_file.h"
 
@@ -63,9 +64,11 @@ std::optional<std::string> NeedFor(const Plan& plan, Mechanism mechanism) {
 absl::Status LeaveOut(const Plan& plan, Mechanism mechanism, const absl::Status& reason) {
   const std::optional<std::string> need = NeedFor(plan, mechanism);
   if (!need) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("a ", std::string(NameOf(mechanism)), " is needed ",
-                                             *need, ", and cannot be had here: ", reason.message(),
-                                             "; see dunebox doctor"));
+  return errors::Named(
+      errors::Id::kMechanismNeeded,
+      absl::UnavailableError(absl::StrCat("a ", std::string(NameOf(mechanism)), " is needed ", *need,
+                                          ", and cannot be had here: ", reason.message(),
+                                          "; see dunebox doctor")));
 }
 
 std::string NamespaceAdvice(const std::string& sysctl_directory) {

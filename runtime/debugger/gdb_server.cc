@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/debugger/signal_numbers.h"
 #include "runtime/signals/host_signals.h"
 
@@ -118,8 +119,7 @@ bool GdbServer::Receive() {
 }
 
 void GdbServer::LostConnection() {
-  const std::string_view message = "dunebox: the connection to gdb broke off; the program is ended\n";
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, message.data(), message.size());
+  errors::Say(errors::Id::kLostGdb, "the connection to gdb broke off; the program is ended");
   Kill();
 }
 

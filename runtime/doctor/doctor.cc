@@ -2,9 +2,9 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <string>
 
+#include "hostcalls/errors/message.h"
 #include "runtime/doctor/checks.h"
 #include "runtime/doctor/report.h"
 #include "runtime/session.h"
@@ -15,7 +15,7 @@ int RunDoctor(ReportFormat format) {
   const Report report = Examine(ThisHost());
   const std::string text = format == ReportFormat::kJson ? FormatJson(report) : FormatText(report);
   if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
-    std::fprintf(stderr, "dunebox: cannot write the report: %s\n", std::strerror(errno));
+    errors::Say(errors::Id::kCannotPrint, absl::ErrnoToStatus(errno, "cannot write the report"));
     return runtime::kExitRuntimeError;
   }
   return report.engine.usable() ? 0 : 1;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/jit/key_probe.h"
 
 namespace dunebox::runtime {
@@ -51,8 +52,7 @@ absl::StatusOr<Isolation> ChooseIsolation(std::optional<Isolation> wanted,
   if (wanted) {
     const absl::Status status = check(*wanted);
     if (status.ok()) return *wanted;
-    return absl::Status(status.code(), absl::StrCat("--jit-isolation=", TextOf(*wanted), ": ",
-                                                    status.message()));
+    return errors::Behind(absl::StrCat("--jit-isolation=", TextOf(*wanted)), status);
   }
   std::string reasons;
   for (const Isolation isolation : kOrder) {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "hostcalls/errors/message.h"
 #include "libdune/ring0/image.h"
 #include "libdune/x86/control.h"
 #include "runtime/kvm/cpu_setup.h"
@@ -170,7 +171,7 @@ absl::Status ProbeGuest::CreateVcpu() {
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {
-    return absl::UnimplementedError("this KVM does not let SYSCALL's registers be set");
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError("this KVM does not let SYSCALL's registers be set"));
   }
   return absl::OkStatus();
 }
@@ -220,8 +221,8 @@ absl::StatusOr<double> ProbeGuest::MeasureRing0() {
   absl::StatusOr<Stop> stop = RunFrom(layout::ArenaVirt(dune::Ring0Header().probe_ring0));
   if (!stop.ok()) return stop.status();
   if (*stop != Stop::kProbePort) {
-    return absl::UnimplementedError(absl::StrFormat(
-        "this KVM cannot run a 64-bit guest (exit %u at rip 0x%x)", run().exit_reason, regs().rip));
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError(absl::StrFormat(
+        "this KVM cannot run a 64-bit guest (exit %u at rip 0x%x)", run().exit_reason, regs().rip)));
   }
   return static_cast<double>(regs().rax & 0xffff'ffff) / kRing0Rounds;
 }
@@ -238,9 +239,9 @@ absl::StatusOr<double> ProbeGuest::MeasureRing3(Probe& probe) {
              frame().rip == lstar.value) {
     probe.syscall_entry = SyscallEntry::kPageFault;
   } else {
-    return absl::UnimplementedError(absl::StrFormat(
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError(absl::StrFormat(
         "system calls of a guest cannot be recognised on this KVM (exit %u, rip 0x%x)",
-        run().exit_reason, regs().rip));
+        run().exit_reason, regs().rip)));
   }
   after_syscall_ = regs().rcx;
   return static_cast<double>(regs().r8 & 0xffff'ffff) / kRing3Rounds;

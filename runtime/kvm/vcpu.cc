@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "hostcalls/errors/message.h"
 #include "libdune/ring0/image.h"
 #include "runtime/kvm/layout.h"
 #include "runtime/kvm/port_instruction.h"
@@ -189,7 +190,7 @@ absl::Status Vcpu::SetSystemState() {
   const int set = api.Ioctl(fd, KVM_SET_MSRS, &msrs);
   if (set < 0) return KvmError("KVM_SET_MSRS", set);
   if (set != static_cast<int>(msrs.count)) {
-    return absl::UnimplementedError("this KVM does not let SYSCALL's registers be set");
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError("this KVM does not let SYSCALL's registers be set"));
   }
   if (features_.xcr0 != 0) {
     kvm_xcrs xcrs{.nr_xcrs = 1};

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/kvm/layout.h"
 
 namespace dunebox::kvm {
@@ -68,14 +69,14 @@ absl::Status Vm::CheckCapabilities() {
   const int version = api_.Ioctl(device_.get(), KVM_GET_API_VERSION, std::uintptr_t{0});
   if (version < 0) return KvmError("KVM_GET_API_VERSION", version);
   if (version != kApiVersion) {
-    return absl::UnimplementedError(
-        absl::StrCat("/dev/kvm speaks API version ", version, ", not ", kApiVersion));
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError(
+        absl::StrCat("/dev/kvm speaks API version ", version, ", not ", kApiVersion)));
   }
   for (const RequiredCapability& capability : kRequired) {
     const int value = api_.Ioctl(device_.get(), KVM_CHECK_EXTENSION, capability.number);
     if (value < 0) return KvmError("KVM_CHECK_EXTENSION", value);
     if ((value & capability.at_least) != capability.at_least) {
-      return absl::UnimplementedError(absl::StrCat("this KVM has no ", capability.name));
+      return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError(absl::StrCat("this KVM has no ", capability.name)));
     }
   }
   const int slots = api_.Ioctl(device_.get(), KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
@@ -97,7 +98,7 @@ absl::Status Vm::Initialize() {
   if (run_size < 0) return KvmError("KVM_GET_VCPU_MMAP_SIZE", run_size);
   run_area_size_ = static_cast<std::size_t>(run_size);
   if (run_area_size_ < sizeof(kvm_run)) {
-    return absl::UnimplementedError("this KVM's run area is too small");
+    return errors::Named(errors::Id::kKvmLacks, absl::UnimplementedError("this KVM's run area is too small"));
   }
 
   supported_cpuid_ = std::make_unique<CpuidTable>();

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/limit_notes.h"
 
 namespace dunebox::runtime {
@@ -40,23 +41,28 @@ std::string_view LimitName(EndReason reason) {
 
 }  // namespace
 
-std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits) {
+absl::Status LimitFailure(const SessionEnd& end, const SessionLimits& limits) {
+  const auto killed = [](errors::Id id, std::string_view what, const std::string& limit) {
+    return errors::Named(id, absl::AbortedError(absl::StrCat("killed: ", std::string(what), " limit ",
+                                                             limit, " reached")));
+  };
+  using errors::Id;
   if (end.reason == EndReason::kWallTime && limits.wall_time) {
-    return absl::StrCat("killed: wall time limit ", FormatDuration(*limits.wall_time), " reached");
+    return killed(Id::kWallTime, "wall time", FormatDuration(*limits.wall_time));
   }
   if (end.reason == EndReason::kCpuTime && limits.cpu_time) {
-    return absl::StrCat("killed: CPU time limit ", FormatDuration(*limits.cpu_time), " reached");
+    return killed(Id::kCpuTime, "CPU time", FormatDuration(*limits.cpu_time));
   }
   if (end.reason == EndReason::kOutput && limits.output) {
-    return absl::StrCat("killed: output limit ", FormatSize(*limits.output), " reached");
+    return killed(Id::kOutputLimit, "output", FormatSize(*limits.output));
   }
   if (end.reason == EndReason::kMemory && limits.memory) {
-    return absl::StrCat("killed: memory limit ", FormatSize(*limits.memory), " reached");
+    return killed(Id::kMemoryLimit, "memory", FormatSize(*limits.memory));
   }
   if (end.reason == EndReason::kFileSize && limits.file_size) {
-    return absl::StrCat("killed: file size limit ", FormatSize(*limits.file_size), " reached");
+    return killed(Id::kFileSizeLimit, "file size", FormatSize(*limits.file_size));
   }
-  return {};
+  return absl::OkStatus();
 }
 
 std::string RefusalMessage(const RefusedLimits& refused, const SessionLimits& limits) {

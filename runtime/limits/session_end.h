@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "runtime/limits/session_limits.h"
 
 namespace dunebox::runtime {
@@ -36,8 +37,8 @@ struct SessionEnd {
   int signal = 0;  // with kSignaled, kMemory and kFileSize
 };
 
-// "killed: wall time limit 10s reached"; empty when no limit was.
-std::string LimitMessage(const SessionEnd& end, const SessionLimits& limits);
+// "killed: wall time limit 10s reached", with its id; OK when no limit was.
+absl::Status LimitFailure(const SessionEnd& end, const SessionLimits& limits);
 // Limits that a program is not killed by: an errno is all it gets. [services/limit_notes.h]
 struct RefusedLimits {
   bool memory = false;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "runtime/loader/byte_source.h"
 #include "runtime/loader/program.h"
@@ -89,7 +90,7 @@ absl::StatusOr<Contents> ReadHere(const std::string& path, const ProgramFile& fi
   if (scripts == Scripts::kAllowed && IsScript(contents.head)) return contents;
   absl::StatusOr<ElfImage> image = ParseElf(FileBytes(fd.get(), file.size), window);
   if (!image.ok()) {
-    return absl::Status(image.status().code(), absl::StrCat(path, ": ", image.status().message()));
+    return errors::Named(errors::Id::kNotAProgram, errors::Behind(path, image.status()));
   }
   contents.image = *std::move(image);
   return contents;
@@ -147,8 +148,7 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
     }
     absl::StatusOr<ScriptLine> line = ParseScriptLine(contents->head);
     if (!line.ok()) {
-      return absl::Status(line.status().code(),
-                          absl::StrCat(current, ": ", line.status().message()));
+      return errors::Named(errors::Id::kBadScript, errors::Behind(current, line.status()));
     }
     // interpreter [argument] script arguments...; the script's own argv[0] is dropped.
     std::vector<std::string> rewritten = {line->interpreter};
@@ -164,8 +164,9 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
   if (!interpreter.empty()) {
     absl::StatusOr<ProgramFile> file = FindExecutable(interpreter, may_execute);
     if (!file.ok()) {
-      return absl::Status(file.status().code(),
-                          absl::StrCat(path, ": its interpreter ", file.status().message()));
+      const absl::Status status(file.status().code(),
+                                absl::StrCat(path, ": its interpreter ", file.status().message()));
+      return errors::Named(errors::Id::kNoInterpreter, status);
     }
     absl::StatusOr<Contents> contents = Read(interpreter, *file, Scripts::kNotAllowed, window);
     if (!contents.ok()) return contents.status();

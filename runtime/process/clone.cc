@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/limit_notes.h"
 #include "runtime/process/fork_signal.h"
 #include "runtime/process/process.h"
@@ -207,8 +208,7 @@ void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
     }
   }
   if (!status.ok()) {
-    dprintf(STDERR_FILENO, "dunebox: a forked child cannot run: %s\n",
-            std::string(status.message()).c_str());
+    errors::Say(errors::Id::kForkedChild, errors::Behind("a forked child cannot run", status));
     _exit(125);
   }
   // What the parent's handler had just noted is the parent's, with the kick that came of it: nothing

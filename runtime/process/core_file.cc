@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/write_line.h"
@@ -319,10 +320,13 @@ void WriteCoreFile(GuestThread& thread, const siginfo_t& info) {
     error = OpenHere(owner, file);
     if (error == 0) error = Write(file.get(), head, thread.memory, limit);
   });
-  hostcalls::WriteLine(STDERR_FILENO,
-                       absl::StrCat("dunebox: [", getpid(), "] ",
-                                    error == 0 ? "core file written" : "no whole core file: ",
-                                    error == 0 ? "" : strerror(error), "\n"));
+  const std::string of_process = absl::StrCat("[", getpid(), "] ");
+  if (error == 0) {
+    hostcalls::WriteLine(STDERR_FILENO, absl::StrCat("dunebox: ", of_process, "core file written\n"));
+  } else {
+    errors::Say(errors::Id::kNoCoreFile,
+                absl::StrCat(of_process, "no whole core file: ", strerror(error)));
+  }
 }
 
 }  // namespace dunebox::process

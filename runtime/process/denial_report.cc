@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/format.h"
@@ -134,11 +135,15 @@ bool DenialReport::IsNew(const Denial& denial) {
 std::string DenialBlock(const DenialText& denial, std::uint64_t left_out) {
   std::string block;
   if (left_out != 0) {
-    absl::StrAppend(&block, "dunebox: denied: ", left_out, " more, not told one by one\n");
+    absl::StrAppend(&block, errors::LineOf(errors::Id::kDenied,
+                                           absl::StrCat("denied: ", left_out,
+                                                        " more, not told one by one")));
   }
-  absl::StrAppend(&block, "dunebox: ", denial.audited ? "audit: would deny: " : "denied: ",
-                  Escape(LastName(denial.program)), " (pid ", denial.process, ") ", denial.call,
-                  "\n");
+  absl::StrAppend(
+      &block, errors::LineOf(errors::Id::kDenied,
+                             absl::StrCat(denial.audited ? "audit: would deny: " : "denied: ",
+                                          Escape(LastName(denial.program)), " (pid ", denial.process,
+                                          ") ", denial.call)));
   absl::StrAppend(&block, "  ", denial.action, " ", Escape(denial.object),
                   "; rule: ", Escape(denial.rule), "\n");
   absl::StrAppend(&block, "  at ", Escape(denial.place), "\n");

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "hostcalls/errors/message.h"
 #include "runtime/process/core_file.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/known_answers.h"
@@ -86,13 +87,13 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
 }
 
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
-  fprintf(stderr, "dunebox: engine failure: %s\n", failure.reason.c_str());
+  errors::Say(errors::Id::kEngineFailure, "engine failure: " + failure.reason);
   _exit(125);
 }
 
 // As a crash that no handler can take.
 [[noreturn]] void OnGuestCrash(GuestThread& thread, const runtime::GuestCrash& crash) {
-  fprintf(stderr, "dunebox: the program in ring 0 cannot go on: %s\n", crash.reason.c_str());
+  errors::Say(errors::Id::kRing0Crash, "the program in ring 0 cannot go on: " + crash.reason);
   thread.EndBySignal(SIGSEGV);
 }
 

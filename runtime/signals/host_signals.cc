@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "hostcalls/dispatch/host_call.h"
+#include "hostcalls/errors/id.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "jit-fallback/dispatch/thread_context.h"
 
@@ -46,8 +47,9 @@ void BlockAllIn(ucontext_t& context) {
   char text[160];
   const int length =
       snprintf(text, sizeof(text),
-               "dunebox: internal error: signal %d (code %d) at rip 0x%llx, address %p\n", signal,
-               info.si_code, static_cast<unsigned long long>(rip), info.si_addr);
+               "dunebox: internal error: signal %d (code %d) at rip 0x%llx, address %p [%s]\n",
+               signal, info.si_code, static_cast<unsigned long long>(rip), info.si_addr,
+               errors::CodeOf(errors::Id::kInternal).data());
   [[maybe_unused]] const ssize_t ignored =
       write(STDERR_FILENO, text, static_cast<std::size_t>(length));
   _exit(125);

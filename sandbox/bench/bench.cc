@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/bench/operations.h"
 
@@ -239,7 +240,7 @@ absl::StatusOr<std::vector<Way>> WaysOf(const BenchOptions& options, const std::
 }
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  errors::Say(errors::Id::kCannotMeasure, status);
   return kFailed;
 }
 

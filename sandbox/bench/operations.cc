@@ -12,8 +12,11 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
+#include <string>
 #include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 
 namespace dunebox::bench {
 namespace {
@@ -208,14 +211,15 @@ int RunOperation(std::string_view name) {
   if (name == "nothing") return 0;
   const auto* const row = std::ranges::find(kOperations, name, &Operation::name);
   if (row == std::end(kOperations)) {
-    std::fprintf(stderr, "dunebox: unknown operation '%.*s'\n", static_cast<int>(name.size()), name.data());
+    errors::Say(errors::Id::kCannotMeasure, absl::StrCat("unknown operation '", std::string(name), "'"));
     return kFailed;
   }
   // Twice as many until it takes long enough; what came before has warmed up code and caches.
   for (long count = 1;; count *= 2) {
     const auto begin = std::chrono::steady_clock::now();
     if (!row->run(count)) {
-      std::fprintf(stderr, "dunebox: operation %s failed: %s\n", row->name.data(), std::strerror(errno));
+      const std::string what = absl::StrCat("operation ", std::string(row->name), " failed");
+      errors::Say(errors::Id::kCannotMeasure, absl::ErrnoToStatus(errno, what));
       return kFailed;
     }
     const auto time = std::chrono::steady_clock::now() - begin;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_replace.h"
+#include "hostcalls/errors/catalogue.h"
 #include "sandbox/cli/option_table.h"
 
 namespace dunebox::cli {
@@ -79,6 +80,16 @@ std::string SummaryOf(std::string_view first) {
   const CommandRow* const command = FindCommand(first);
   if (command != nullptr) return std::string(command->summary);
   return fmt::format("{}", fmt::join(SecondWords(first), ", "));
+}
+
+// The few words that can stand there.
+std::string WordsOf(Operands operands) {
+  if (operands == Operands::kShell) return fmt::format("{}", fmt::join(Shells(), " "));
+  std::string ids;
+  for (const errors::Row& row : errors::AllRows()) {
+    ids += fmt::format("{}{}", ids.empty() ? "" : " ", errors::CodeOf(row.id).data());
+  }
+  return ids;
 }
 
 // ---- bash ---------------------------------------------------------------------------------------
@@ -211,7 +222,8 @@ std::string BashOperands(const CommandRow& command) {
     case Operands::kContainer: return "";
     case Operands::kProgram: return "program";
     case Operands::kFiles: return "files";
-    case Operands::kShell: return fmt::format("{}", fmt::join(Shells(), " "));
+    case Operands::kShell:
+    case Operands::kMessage: return WordsOf(command.operands);
   }
   return {};
 }
@@ -288,7 +300,8 @@ std::vector<std::string> ZshOperands(const CommandRow& command) {
     case Operands::kContainer: return {};
     case Operands::kProgram: return {"(-):program:_command_names -e", "*::arguments:_normal"};
     case Operands::kFiles: return {"*:file:_files"};
-    case Operands::kShell: return {fmt::format(":shell:({})", fmt::join(Shells(), " "))};
+    case Operands::kShell: return {fmt::format(":shell:({})", WordsOf(command.operands))};
+    case Operands::kMessage: return {fmt::format(":id:({})", WordsOf(command.operands))};
   }
   return {};
 }
@@ -421,7 +434,8 @@ std::string FishOperands(const CommandRow& command) {
     case Operands::kContainer: return {};
     case Operands::kProgram: return begin + " -F -a '(__fish_complete_command)'\n";
     case Operands::kFiles: return begin + " -F\n";
-    case Operands::kShell: return begin + fmt::format(" -a '{}'\n", fmt::join(Shells(), " "));
+    case Operands::kShell:
+    case Operands::kMessage: return begin + fmt::format(" -a '{}'\n", WordsOf(command.operands));
   }
   return {};
 }

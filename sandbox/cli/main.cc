@@ -1,7 +1,6 @@
 // The command line: parse, then hand over.
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
 #include "sandbox/bench/operations.h"
@@ -27,12 +27,13 @@ namespace {
 
 int Print(const std::string& text) {
   if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
-  std::fprintf(stderr, "dunebox: cannot write to standard output: %s\n", std::strerror(errno));
+  errors::Say(errors::Id::kCannotPrint,
+              absl::ErrnoToStatus(errno, "cannot write to standard output"));
   return runtime::kExitRuntimeError;
 }
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  errors::Say(errors::Id::kRulesDoNotFit, status);
   return runtime::kExitRuntimeError;
 }
 
@@ -86,7 +87,7 @@ struct Execute {
   int operator()(const PrintText& print) const { return Print(print.text); }
 
   int operator()(const UsageError& error) const {
-    std::fprintf(stderr, "dunebox: %s\n", error.message.c_str());
+    errors::Say(error.id, error.message);
     return runtime::kExitRuntimeError;
   }
 };

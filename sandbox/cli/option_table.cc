@@ -313,6 +313,8 @@ constexpr std::array<OptionRow, 11> kLearnOptions = {{
 
 constexpr std::array<OptionRow, 1> kCheckOptions = {{kHelpOption}};
 
+constexpr std::array<OptionRow, 1> kExplainMessageOptions = {{kHelpOption}};
+
 constexpr std::array<OptionRow, 1> kCompletionOptions = {{kHelpOption}};
 
 constexpr std::array<std::string_view, 2> kLogFormats = {"text", "json"};
@@ -391,7 +393,7 @@ constexpr auto kOciListOptions = WithOciOptions(std::array<OptionRow, 1>{{
      .help = "for people or for programs"},
 }});
 
-constexpr std::array<CommandRow, 16> kCommands = {{
+constexpr std::array<CommandRow, 17> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -485,6 +487,17 @@ Exit status: that of the program, 125 when no policy could be proposed.
 )",
      .options = kLearnOptions,
      .operands = Operands::kProgram},
+    {.name = "explain",
+     .synopsis = "[ID]",
+     .summary = "Say what a message means, and what to do about it",
+     .details =
+         R"(Messages on standard error end with their id: 'dunebox: ls: not found in PATH [E0301]'. Without
+ID all are listed. An id keeps its meaning in later versions; messages with one cause share it.
+
+Exit status: 0, or 125 when no message has this id.
+)",
+     .options = kExplainMessageOptions,
+     .operands = Operands::kMessage},
     {.name = "doctor",
      .synopsis = "[OPTIONS]",
      .summary = "Report what this machine offers and what to do about the rest",

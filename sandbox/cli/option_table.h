@@ -62,6 +62,7 @@ enum class Operands : unsigned char {
   kProgram,  // a program and everything that belongs to it
   kFiles,
   kShell,    // the name of a shell
+  kMessage,  // the id of a message
   kContainer,  // its id
 };
 

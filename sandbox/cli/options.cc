@@ -14,6 +14,8 @@
 #include <string_view>
 #include <utility>
 
+#include "hostcalls/errors/catalogue.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/limits/session_limits.h"
 #include "sandbox/cli/argument_list.h"
 #include "sandbox/cli/completion.h"
@@ -21,11 +23,13 @@
 #include "sandbox/cli/oci_options.h"
 #include "sandbox/cli/option_table.h"
 #include "sandbox/policy/policy_file.h"
+#include "sandbox/policy/quoted.h"
 #include "sandbox/policy/settings.h"
 
 namespace dunebox::cli {
 namespace {
 
+using errors::Id;
 using Words = std::span<const std::string>;
 
 // Our words in front, the program's behind; the split is done here and not by the library, which
@@ -45,8 +49,8 @@ struct Settings {
   ExplainFormat format = ExplainFormat::kText;
 };
 
-UsageError Usage(const CommandRow& command, std::string_view message) {
-  return {fmt::format("{}; see 'dunebox {} --help'", message, command.name)};
+UsageError Usage(Id id, const CommandRow& command, std::string_view message) {
+  return {id, fmt::format("{}; see 'dunebox {} --help'", message, command.name)};
 }
 
 bool LooksLikeOption(std::string_view word) { return word.size() > 1 && word.front() == '-'; }
@@ -58,13 +62,16 @@ std::string_view NameOf(std::string_view word) { return word.substr(0, word.find
 struct OptionWords {
   std::size_t count = 0;
   std::string error{};
+  Id id = Id::kBadValue;
 };
 
 OptionWords MeasureOption(const CommandRow& command, Words words) {
   const std::string_view word = words.front();
   const std::string_view name = NameOf(word);
   const OptionRow* option = FindOption(command, name);
-  if (option == nullptr) return {.error = fmt::format("unknown option '{}'", name)};
+  if (option == nullptr) {
+    return {.error = fmt::format("unknown option '{}'", name), .id = Id::kUnknownOption};
+  }
   const bool has_equals_sign = name.size() < word.size();
   if (has_equals_sign && (option->word_count > 1 || !name.starts_with("--"))) {
     return {.error = fmt::format("option '{}' takes the next words: {}", name, option->value_name)};
@@ -91,7 +98,7 @@ std::variant<SplitWords, UsageError> Split(const CommandRow& command, Words word
   while (index < words.size() && LooksLikeOption(words[index])) {
     if (words[index] == "--") return SplitWords{words.first(index), words.subspan(index + 1)};
     const OptionWords option = MeasureOption(command, words.subspan(index));
-    if (option.count == 0) return Usage(command, option.error);
+    if (option.count == 0) return Usage(option.id, command, option.error);
     index += option.count;
   }
   return SplitWords{words.first(index), words.subspan(index)};
@@ -195,18 +202,19 @@ std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow&
   while (index < words.size() && LooksLikeOption(words[index]) && words[index] != "--") {
     const Words rest = Words(words).subspan(index);
     const OptionWords option = MeasureOption(command, rest);
-    if (option.count == 0) return Usage(command, option.error);
+    if (option.count == 0) return Usage(option.id, command, option.error);
     if (FindOption(command, NameOf(rest.front()))->id != OptionId::kArgs) {
       index += option.count;
       continue;
     }
     const std::string value = option.count == 2 ? rest[1] : rest[0].substr(rest[0].find('=') + 1);
     if (std::string error = CheckFreeValue(OptionId::kArgs, value); !error.empty()) {
-      return Usage(command, fmt::format("--args: {}", error));
+      return Usage(Id::kBadValue, command, fmt::format("--args: {}", error));
     }
     absl::StatusOr<std::vector<std::string>> more = ReadArguments(*DescriptorFrom(value));
     if (!more.ok()) {
-      return Usage(command, fmt::format("--args: {}", std::string(more.status().message())));
+      return Usage(Id::kBadArguments, command,
+                   fmt::format("--args: {}", std::string(more.status().message())));
     }
     const auto place = words.begin() + static_cast<std::ptrdiff_t>(index);
     words.erase(place, place + static_cast<std::ptrdiff_t>(option.count));
@@ -333,7 +341,9 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
       if (row.first->id != OptionId::kPolicyFile) continue;
       for (const std::string& file : option->results()) {
         const absl::Status status = policy::AddPolicyFile(settings.run.policy, file);
-        if (!status.ok()) return UsageError{std::string(status.message())};
+        if (!status.ok()) {
+          return UsageError{errors::NameOf(status, Id::kPolicyFile), std::string(status.message())};
+        }
       }
     }
     for (const CLI::Option* option : parser.parse_order()) {
@@ -343,11 +353,11 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
       if (++read % count != 0) continue;
       const Words own = row->is_flag() ? Words() : Words(all).subspan(read - count, count);
       if (std::string error = Apply(*row, own, settings); !error.empty()) {
-        return Usage(command, error);
+        return Usage(row->id == OptionId::kPolicy ? Id::kBadRule : Id::kBadValue, command, error);
       }
     }
   } catch (const CLI::Error& error) {
-    return Usage(command, error.what());
+    return Usage(Id::kBadValue, command, error.what());
   }
   return std::nullopt;
 }
@@ -359,13 +369,13 @@ void TakeProgram(Words program, RunCommand& run) {
 }
 
 Command FinishRun(const CommandRow& command, Words program, Settings settings) {
-  if (program.empty()) return Usage(command, "no program given");
+  if (program.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   return std::move(settings.run);
 }
 
 Command FinishStat(const CommandRow& command, Words program, Settings settings) {
-  if (program.empty()) return Usage(command, "no program given");
+  if (program.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   return StatCommand{std::move(settings.run), settings.json};
 }
@@ -376,19 +386,19 @@ Command FinishExplain(const CommandRow&, Words program, Settings settings) {
 }
 
 Command FinishLearn(const CommandRow& command, Words program, Settings settings) {
-  if (program.empty() && settings.learn.log.empty()) return Usage(command, "no program given");
+  if (program.empty() && settings.learn.log.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   settings.learn.run = std::move(settings.run);
   return std::move(settings.learn);
 }
 
 Command FinishCheck(const CommandRow& command, Words rest, Settings) {
-  if (rest.empty()) return Usage(command, "no file given");
+  if (rest.empty()) return Usage(Id::kBadOperands, command, "no file given");
   return CheckCommand{{rest.begin(), rest.end()}};
 }
 
 Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
-  if (!rest.empty()) return Usage(command, fmt::format("unexpected argument '{}'", rest.front()));
+  if (!rest.empty()) return Usage(Id::kBadOperands, command, fmt::format("unexpected argument '{}'", rest.front()));
   return DoctorCommand{settings.json ? doctor::ReportFormat::kJson : doctor::ReportFormat::kText};
 }
 
@@ -402,12 +412,23 @@ Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
   if (rest.size() == 1 && std::ranges::find(Shells(), rest.front()) != Shells().end()) {
     return PrintText{CompletionScript(rest.front())};
   }
-  return Usage(command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
+  return Usage(Id::kBadOperands, command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
+}
+
+Command FinishExplainMessage(const CommandRow& command, Words rest, Settings) {
+  if (rest.empty()) return PrintText{errors::ListOfAll()};
+  if (rest.size() > 1) {
+    return Usage(Id::kBadOperands, command, fmt::format("unexpected argument '{}'", rest[1]));
+  }
+  const errors::Row* const row = errors::FindRow(rest.front());
+  if (row != nullptr) return PrintText{errors::ExplanationOf(*row)};
+  return UsageError{Id::kUnknownId, fmt::format("no message has the id '{}'; 'dunebox explain' lists all",
+                                                policy::Escaped(rest.front()))};
 }
 
 Command FinishOci(const CommandRow& command, Words rest, Settings settings) {
   std::string error = SetOciOperands(command.name, rest, settings.oci);
-  if (!error.empty()) return Usage(command, error);
+  if (!error.empty()) return Usage(Id::kBadOperands, command, error);
   return std::move(settings.oci);
 }
 
@@ -423,6 +444,7 @@ constexpr FinishRow kFinishes[] = {
     {"policy explain", FinishExplain},
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},
+    {"explain", FinishExplainMessage},
     {"doctor", FinishDoctor},
     {"bench", FinishBench},
     {"completion", FinishCompletion},
@@ -462,14 +484,19 @@ Command ParseOci(Words words) {
     if (words[index] == "--version") return PrintText{OciVersionText()};
     if (AsksForHelp(words.subspan(index, 1))) return PrintText{TopLevelHelp()};
     const OptionWords option = MeasureOption(shared, words.subspan(index));
-    if (option.count == 0) return UsageError{fmt::format("oci: {}; see 'dunebox --help'", option.error)};
+    if (option.count == 0) {
+      return UsageError{option.id, fmt::format("oci: {}; see 'dunebox --help'", option.error)};
+    }
     index += option.count;
   }
-  if (index >= words.size()) return UsageError{"no command of oci given; see 'dunebox --help'"};
+  if (index >= words.size()) {
+    return UsageError{Id::kUnknownCommand, "no command of oci given; see 'dunebox --help'"};
+  }
   const std::string name = "oci " + words[index];
   const CommandRow* const command = FindCommand(name);
   if (command == nullptr) {
-    return UsageError{fmt::format("unknown command '{}'; see 'dunebox --help'", name)};
+    return UsageError{Id::kUnknownCommand,
+                      fmt::format("unknown command '{}'; see 'dunebox --help'", name)};
   }
   std::vector<std::string> given(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(index));
   const Words behind = words.subspan(index + 1);
@@ -481,7 +508,9 @@ Command ParseOci(Words words) {
 
 Command ParseCommandLine(const std::vector<std::string>& arguments) {
   constexpr std::string_view kSee = "see 'dunebox --help'";
-  if (arguments.empty()) return UsageError{fmt::format("no command given; {}", kSee)};
+  if (arguments.empty()) {
+    return UsageError{Id::kUnknownCommand, fmt::format("no command given; {}", kSee)};
+  }
   const std::string& first = arguments.front();
   if (first == "--help" || first == "-h") return PrintText{TopLevelHelp()};
   if (first == "--version") return PrintText{VersionText()};
@@ -495,8 +524,10 @@ Command ParseCommandLine(const std::vector<std::string>& arguments) {
   if (const CommandRow* command = FindCommand(name)) {
     return ParseCommand(*command, Words(arguments).subspan(words));
   }
-  return UsageError{fmt::format("unknown {} '{}'; {}",
-                                LooksLikeOption(first) ? "option" : "command", name, kSee)};
+  if (LooksLikeOption(first)) {
+    return UsageError{Id::kUnknownOption, fmt::format("unknown option '{}'; {}", name, kSee)};
+  }
+  return UsageError{Id::kUnknownCommand, fmt::format("unknown command '{}'; {}", name, kSee)};
 }
 
 }  // namespace dunebox::cli

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "hostcalls/errors/id.h"
 #include "runtime/doctor/doctor.h"
 #include "runtime/session.h"
 #include "sandbox/bench/bench.h"
@@ -63,8 +64,9 @@ struct PrintText {
   std::string text;
 };
 
-// One line without "dunebox: " and without "\n", for stderr; the exit status is 125.
+// One line without "dunebox: ", its id and "\n", for stderr; the exit status is 125.
 struct UsageError {
+  errors::Id id;
   std::string message;
 };
 

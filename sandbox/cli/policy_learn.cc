@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/cli/records.h"
 #include "sandbox/policy/compile.h"
@@ -28,7 +29,7 @@ using runtime::FileDescriptor;
 constexpr const char* kOrigin = "policy learn";
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  errors::Say(errors::Id::kCannotLearn, status);
   return runtime::kExitRuntimeError;
 }
 
@@ -36,14 +37,20 @@ int Fail(const absl::Status& status) {
 absl::StatusOr<FileDescriptor> OpenLog(const std::string& path) {
   if (path.empty()) return MemoryForRecords("denials");
   FileDescriptor log(open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR));
-  if (!log.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  if (!log.valid()) {
+    return errors::Named(errors::Id::kNoReportFile,
+                         absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path)));
+  }
   return log;
 }
 
 absl::Status WriteProposal(const std::string& path, std::string_view text) {
   if (path.empty()) return WriteAll(STDOUT_FILENO, text, "the proposed policy");
   const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  if (!file.valid()) {
+    return errors::Named(errors::Id::kNoReportFile,
+                         absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path)));
+  }
   return WriteAll(file.get(), text, "the proposed policy");
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/cli/records.h"
 #include "sandbox/statistics/report.h"
@@ -31,7 +32,7 @@ struct Measured {
 };
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "dunebox: %s\n", std::string(status.message()).c_str());
+  errors::Say(errors::Id::kBadStatistics, status);
   return runtime::kExitRuntimeError;
 }
 
@@ -61,10 +62,16 @@ absl::StatusOr<Measured> Measure(runtime::SessionOptions session) {
 absl::Status WriteMetrics(const std::string& path, const Measured& measured) {
   const std::string part = absl::StrCat(path, ".", getpid(), ".part");
   const FileDescriptor file(open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  if (!file.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot open ", part));
+  if (!file.valid()) {
+    return errors::Named(
+        errors::Id::kNoReportFile,
+        absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot open ", part)));
+  }
   absl::Status status = WriteAll(file.get(), FormatMetrics(measured.summary, measured.session), absl::StrCat("to ", part));
   if (status.ok() && rename(part.c_str(), path.c_str()) != 0) {
-    status = absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot rename ", part, " to ", path));
+    status = errors::Named(
+        errors::Id::kNoReportFile,
+        absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot rename ", part, " to ", path)));
   }
   if (!status.ok()) unlink(part.c_str());
   return status;
@@ -75,7 +82,9 @@ absl::Status CheckPlaceFor(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   const std::string directory = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
   if (access(directory.c_str(), W_OK) == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot write in ", directory));
+  return errors::Named(
+      errors::Id::kNoReportFile,
+      absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot write in ", directory)));
 }
 
 }  // namespace
@@ -85,7 +94,9 @@ int RunStat(const runtime::SessionOptions& session, const StatReport& report, co
   if (!report.file.empty()) {
     file = FileDescriptor(open(report.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666));
     if (!file.valid()) {
-      return Fail(absl::ErrnoToStatus(errno, absl::StrCat("--stats-file: cannot open ", report.file)));
+      return Fail(errors::Named(
+          errors::Id::kNoReportFile,
+          absl::ErrnoToStatus(errno, absl::StrCat("--stats-file: cannot open ", report.file))));
     }
   }
   if (!metrics_file.empty()) {
@@ -103,7 +114,10 @@ int RunStat(const runtime::SessionOptions& session, const StatReport& report, co
 
 int RunWithMetrics(const runtime::SessionOptions& session, const std::string& metrics_file) {
   if (session.diagnostics.statistics) {
-    return Fail(absl::InvalidArgumentError("--metrics-file and --stats cannot be had together; see 'dunebox stat'"));
+    return Fail(errors::Named(
+        errors::Id::kOptionsDoNotFit,
+        absl::InvalidArgumentError(
+            "--metrics-file and --stats cannot be had together; see 'dunebox stat'")));
   }
   if (const absl::Status status = CheckPlaceFor(metrics_file); !status.ok()) return Fail(status);
   const absl::StatusOr<Measured> measured = Measure(session);

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/session.h"
 #include "sandbox/oci/cgroups.h"
 #include "sandbox/oci/channel.h"
@@ -93,7 +94,7 @@ absl::Status Start(const Command& command, const Log& log) {
   const absl::StatusOr<std::string> text = held->directory.LoadConfig();
   if (!text.ok()) return text.status();
   absl::StatusOr<Config> config = ParseConfig(*text, "config.json");
-  if (!config.ok()) return config.status();
+  if (!config.ok()) return errors::Named(errors::Id::kBadConfig, config.status());
   // [OCI runtime.md "Lifecycle" 9] It runs whatever they say.
   const absl::Status hooks = RunHooks(config->hooks, HookPoint::kPoststart, StateJson(state));
   if (!hooks.ok()) log.Warning(std::string(hooks.message()));
@@ -316,16 +317,16 @@ int RunCommand(const Command& command) {
   const absl::Status preserved = CheckPreserved(command.preserved_descriptors);
   absl::StatusOr<Log> log = Log::Open(command.log, command.log_format);
   if (!log.ok()) {
-    std::fprintf(stderr, "dunebox: %s\n", std::string(log.status().message()).c_str());
+    errors::Say(errors::Id::kNoReportFile, log.status());
     return runtime::kExitRuntimeError;
   }
   if (!preserved.ok()) {
-    log->Error(std::string(preserved.message()));
+    log->Error(preserved);
     return runtime::kExitRuntimeError;
   }
   const absl::StatusOr<int> result = Execute(command, *log);
   if (result.ok()) return *result;
-  log->Error(std::string(result.status().message()));
+  log->Error(result.status());
   return runtime::kExitRuntimeError;
 }
 

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/engine_choice.h"
 #include "runtime/host_layout.h"
 #include "runtime/text_file.h"
@@ -134,11 +135,11 @@ class Creation {
 
 absl::Status Creation::Prepare(const std::string& text) {
   absl::StatusOr<Config> config = ParseConfig(text, kConfigName);
-  if (!config.ok()) return config.status();
+  if (!config.ok()) return errors::Named(errors::Id::kBadConfig, config.status());
   config_ = *std::move(config);
   absl::StatusOr<Plan> plan =
       MakePlan(config_, {.text = text, .file = kConfigName, .bundle = state_.bundle});
-  if (!plan.ok()) return plan.status();
+  if (!plan.ok()) return errors::Named(errors::Id::kBadConfig, plan.status());
   for (const std::string& note : plan->notes) log_.Warning(note);
   const std::string& root = config_.root.path;
   absl::StatusOr<std::string> real = RealPath(root[0] == '/' ? root : state_.bundle + "/" + root);
@@ -295,7 +296,7 @@ absl::Status RemoveContainer(const ContainerDirectory& directory, State state, c
   if (absl::Status status = directory.Remove(); !status.ok()) return status;
   if (!text.ok()) return absl::OkStatus();  // it did not come to have a configuration
   absl::StatusOr<Config> config = ParseConfig(*text, kConfigName);
-  if (!config.ok()) return config.status();
+  if (!config.ok()) return errors::Named(errors::Id::kBadConfig, config.status());
   state.status = Status::kStopped;
   // [OCI runtime.md "Lifecycle" 13] It is deleted whatever they say.
   const absl::Status hooks = RunHooks(config->hooks, HookPoint::kPoststop, StateJson(state));

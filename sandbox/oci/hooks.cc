@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::oci {
@@ -46,8 +47,8 @@ FileDescriptor Input(const std::string& state) {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   setpgid(0, 0);  // it is ended with all that it has started
   if (dup2(input, STDIN_FILENO) == STDIN_FILENO) execve(hook.path.c_str(), args.data(), env.data());
-  const std::string line = fmt::format("dunebox: cannot execute {}: {}\n", hook.path, strerror(errno));
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  errors::Say(errors::Id::kContainer,
+              absl::ErrnoToStatus(errno, fmt::format("cannot execute {}", hook.path)));
   _exit(kCannotExecute);
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "hostcalls/errors/message.h"
 #include "sandbox/oci/state.h"
 #include "sandbox/policy/quoted.h"
 
@@ -28,14 +29,15 @@ absl::StatusOr<Log> Log::Open(const std::string& path, LogFormat format) {
   return Log(std::move(file), format);
 }
 
-void Log::Error(std::string_view message) const {
-  WriteLine(STDERR_FILENO, fmt::format("dunebox: {}\n", message));
-  Write("error", message);
+void Log::Error(const absl::Status& status) const {
+  errors::Say(errors::Id::kContainer, status);
+  Write("error", errors::WithCode(errors::NameOf(status, errors::Id::kContainer),
+                                  {status.message().data(), status.message().size()}));
 }
 
 void Log::Warning(std::string_view message) const {
-  if (!file_.valid()) WriteLine(STDERR_FILENO, fmt::format("dunebox: {}\n", message));
-  Write("warning", message);
+  if (!file_.valid()) errors::Say(errors::Id::kNotCarriedOut, message);
+  Write("warning", errors::WithCode(errors::Id::kNotCarriedOut, message));
 }
 
 void Log::Write(std::string_view level, std::string_view message) const {

@@ -2,8 +2,8 @@
 // that container engines read.
 //
 //   absl::StatusOr<Log> log = Log::Open("/run/c/log", LogFormat::kJson);
-//   log->Error("container \"c\" does not exist");
-//   // {"level":"error","msg":"container \"c\" does not exist","time":"2026-11-21T20:00:00Z"}
+//   log->Error(absl::NotFoundError("container \"c\" does not exist"));
+//   // {"level":"error","msg":"container \"c\" does not exist [E0902]","time":"2026-11-21T20:00:00Z"}
 #ifndef DUNEBOX_SANDBOX_OCI_LOG_H_
 #define DUNEBOX_SANDBOX_OCI_LOG_H_
 
@@ -25,7 +25,7 @@ class Log {
   static absl::StatusOr<Log> Open(const std::string& path, LogFormat format);
 
   // To both.
-  void Error(std::string_view message) const;
+  void Error(const absl::Status& status) const;
   // To the file if there is one: an engine takes whatever is on standard error for the program's.
   void Warning(std::string_view message) const;
 

@@ -17,6 +17,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/text_file.h"
 #include "sandbox/oci/json_fields.h"
 #include "sandbox/policy/json_document.h"
@@ -24,6 +25,11 @@
 
 namespace dunebox::oci {
 namespace {
+
+absl::Status NoContainer(const std::string& id) {
+  return errors::Named(errors::Id::kNoContainer,
+                       absl::NotFoundError(fmt::format("container \"{}\" does not exist", id)));
+}
 
 using nlohmann::json;
 using runtime::FileDescriptor;
@@ -93,7 +99,9 @@ bool ProcessIdentity::IsAlive() const {
 absl::Status ProcessIdentity::Signal(int signal) const {
   // It holds the id; so what is alive behind it is the one that gets the signal.
   const FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!process.valid() || !IsAlive()) return absl::NotFoundError("the process has ended");
+  if (!process.valid() || !IsAlive()) {
+    return errors::Named(errors::Id::kNoContainer, absl::NotFoundError("the process has ended"));
+  }
   if (syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, "cannot send a signal");
 }
@@ -128,7 +136,8 @@ absl::StatusOr<ContainerDirectory> ContainerDirectory::Make(const std::string& r
   const std::string path = root + "/" + id;
   if (mkdir(path.c_str(), kDirectoryMode) != 0) {
     if (errno == EEXIST) {
-      return absl::AlreadyExistsError(fmt::format("container \"{}\" exists already", id));
+      return errors::Named(errors::Id::kContainerExists, absl::AlreadyExistsError(fmt::format(
+                                                             "container \"{}\" exists already", id)));
     }
     return absl::ErrnoToStatus(errno, fmt::format("cannot make the directory {}", path));
   }
@@ -141,7 +150,7 @@ absl::StatusOr<ContainerDirectory> ContainerDirectory::Open(const std::string& r
   std::string path = root + "/" + id;
   FileDescriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid() && errno == ENOENT) {
-    return absl::NotFoundError(fmt::format("container \"{}\" does not exist", id));
+    return NoContainer(id);
   }
   if (!fd.valid()) return absl::ErrnoToStatus(errno, fmt::format("cannot open {}", path));
   return ContainerDirectory(std::move(path), id, std::move(fd));
@@ -164,7 +173,7 @@ absl::StatusOr<FileDescriptor> ContainerDirectory::Lock() const {
   FileDescriptor lock(openat(fd_.get(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC, kFileMode));
   if (lock.valid() && flock(lock.get(), LOCK_EX) == 0) return lock;
   if (errno == ENOENT) {
-    return absl::NotFoundError(fmt::format("container \"{}\" does not exist", id_));
+    return NoContainer(id_);
   }
   return absl::ErrnoToStatus(errno, fmt::format("cannot lock {}", path_));
 }

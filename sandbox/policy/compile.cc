@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/loader/program.h"
 #include "sandbox/policy/compile_parts.h"
 #include "sandbox/policy/presets.h"
@@ -87,13 +88,16 @@ void CompileRequired(const Policy& policy, confinement::Plan& plan) {
   plan.required.erase(std::unique(plan.required.begin(), plan.required.end()), plan.required.end());
 }
 
+absl::Status Unfit(absl::string_view why) {
+  return errors::Named(errors::Id::kRulesDoNotFit, absl::InvalidArgumentError(why));
+}
+
 // Of the caller's rights nothing can be taken away: they are there so that no wall is in the way.
 absl::Status CheckAllowAll(const Policy& policy) {
   if (!policy.HasRules()) return absl::OkStatus();
   return At(*policy.allow_all,
-            absl::InvalidArgumentError(
-                "every right of the caller's goes together with limits, environment and engine, "
-                "but with no rule"));
+            Unfit("every right of the caller's goes together with limits, environment and engine, "
+                  "but with no rule"));
 }
 
 // An audit shows what the caller's machine would have given: with a view of the program's own,
@@ -106,10 +110,10 @@ absl::Status LeaveOutView(const Policy& policy, confinement::Plan& plan) {
   };
   const auto rule = std::ranges::find_if(policy.files, needs_view);
   if (rule != policy.files.end()) {
-    return At(rule->origin, absl::InvalidArgumentError("an audit has no view of its own for this"));
+    return At(rule->origin, Unfit("an audit has no view of its own for this"));
   }
   if (policy.uid || policy.gid || policy.hostname) {
-    return At(*policy.audit, absl::InvalidArgumentError("an audit has the caller's identity"));
+    return At(*policy.audit, Unfit("an audit has the caller's identity"));
   }
   plan = {};
   return absl::OkStatus();
@@ -151,7 +155,7 @@ hostcalls::policy::Origin OriginOf(hostcalls::policy::Rules& rules, const Origin
 }
 
 absl::Status At(const OriginText& origin, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(origin, ": ", status.message()));
+  return errors::Behind(origin, status);
 }
 
 Surroundings CallersSurroundings() {

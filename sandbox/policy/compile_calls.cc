@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "sandbox/policy/call_groups.h"
 #include "sandbox/policy/compile_parts.h"
 
@@ -15,7 +16,8 @@ absl::Status CompileCalls(const Policy& policy, hostcalls::policy::Rules& rules)
     const std::optional<std::vector<std::uint16_t>> numbers = CallsNamed(rule.calls);
     if (!numbers) {
       return At(rule.origin,
-                absl::InvalidArgumentError(absl::StrCat("'", rule.calls, "' is no system call")));
+                errors::Named(errors::Id::kBadRule, absl::InvalidArgumentError(absl::StrCat(
+                                                        "'", rule.calls, "' is no system call"))));
     }
     for (const std::uint16_t number : *numbers) {
       rules.calls.push_back({.number = number,

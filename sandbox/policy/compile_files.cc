@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "sandbox/policy/compile_parts.h"
 
 namespace dunebox::policy {
@@ -141,7 +142,7 @@ class Trees {
       const std::string path = absl::StrCat(shown->source == "/" ? "" : shown->source, rest);
       if (!Resolved(path).empty() || errno == EACCES) continue;
       const std::string error = absl::StrCat(path, ": ", strerror(errno));
-      return At(OriginOfRuleAt(mount.target), absl::NotFoundError(error));
+      return At(OriginOfRuleAt(mount.target), errors::Named(errors::Id::kRuleWithoutObject, absl::NotFoundError(error)));
     }
     return absl::OkStatus();
   }
@@ -260,7 +261,9 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
     if (rule.may_be_absent && (error == ENOENT || error == ENOTDIR || error == EACCES)) {
       return absl::OkStatus();
     }
-    return At(rule.origin, absl::NotFoundError(absl::StrCat(path, ": ", strerror(error))));
+    return At(rule.origin,
+              errors::Named(errors::Id::kRuleWithoutObject,
+                            absl::NotFoundError(absl::StrCat(path, ": ", strerror(error)))));
   }
   const std::string target = rule.target.empty() ? resolved : Normal(rule.target);
   trees.Add({.source = resolved, .target = target}, rule.rights, rule.origin);

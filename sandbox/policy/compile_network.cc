@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "sandbox/policy/compile_parts.h"
 
 namespace dunebox::policy {
@@ -71,10 +72,12 @@ absl::Status CompileNetwork(const Policy& policy, const HostLookup& lookup, Rule
   if (loopback != nullptr && (listed != nullptr || host != nullptr)) {
     return At(
         loopback->origin,
-        absl::InvalidArgumentError(absl::StrCat(
-            "a loopback of the session's own cannot be had together with the host's network (",
-            (host != nullptr ? host : listed)->origin,
-            "); name what is meant: --net=tcp:127.0.0.1:PORT")));
+        errors::Named(
+            errors::Id::kRulesDoNotFit,
+            absl::InvalidArgumentError(absl::StrCat(
+                "a loopback of the session's own cannot be had together with the host's network (",
+                (host != nullptr ? host : listed)->origin,
+                "); name what is meant: --net=tcp:127.0.0.1:PORT"))));
   }
   const NetworkRule* const deciding = host != nullptr          ? host
                                       : loopback != nullptr    ? loopback

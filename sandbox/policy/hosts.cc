@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::policy {
@@ -53,7 +54,7 @@ absl::StatusOr<std::string> RunGetent(const std::string& name) {
   pid_t pid = 0;
   const int error = posix_spawn(&pid, "/usr/bin/getent", &actions, nullptr, argv, environ);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return absl::ErrnoToStatus(error, "cannot run /usr/bin/getent");
+  if (error != 0) return errors::Named(errors::Id::kUnknownHost, absl::ErrnoToStatus(error, "cannot run /usr/bin/getent"));
   write_end = runtime::FileDescriptor();
   std::string text;
   char buffer[4096];
@@ -95,7 +96,8 @@ absl::StatusOr<std::vector<std::string>> LookUpHost(const std::string& name) {
     }
   }
   if (addresses.empty())
-    return absl::NotFoundError(absl::StrCat("no address known of '", name, "'"));
+    return errors::Named(errors::Id::kUnknownHost, absl::NotFoundError(absl::StrCat(
+                                                       "no address known of '", name, "'")));
   return addresses;
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/table/table.h"
 #include "sandbox/policy/oci_seccomp.h"
 
@@ -124,9 +125,11 @@ struct Entry {
 
 absl::Status NoWords(const CallRule& rule, std::string_view what) {
   const hostcalls::Row* const row = hostcalls::FindRow(rule.number);
-  return absl::UnimplementedError(
-      fmt::format("OCI's seccomp section cannot say the rules of {}: {}",
-                  row == nullptr ? fmt::format("call {}", rule.number) : row->name, what));
+  return errors::Named(
+      errors::Id::kCannotExport,
+      absl::UnimplementedError(
+          fmt::format("OCI's seccomp section cannot say the rules of {}: {}",
+                      row == nullptr ? fmt::format("call {}", rule.number) : row->name, what)));
 }
 
 absl::Status AppendRule(const CallRule& rule, std::vector<Conditions>& alternatives) {

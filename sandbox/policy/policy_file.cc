@@ -20,6 +20,7 @@
 #include <toml++/toml.h>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/table/table.h"
 #include "runtime/text_file.h"
 #include "sandbox/policy/oci_seccomp.h"
@@ -131,8 +132,10 @@ class Reader {
   }
 
   absl::Status Error(const toml::source_region& place, std::string_view reason) const {
-    return absl::InvalidArgumentError(absl::StrCat(name_, ":", place.begin.line, ":",
-                                                   place.begin.column, ": ", std::string(reason)));
+    return errors::Named(errors::Id::kPolicySyntax,
+                         absl::InvalidArgumentError(absl::StrCat(name_, ":", place.begin.line, ":",
+                                                                 place.begin.column, ": ",
+                                                                 std::string(reason))));
   }
 
  private:
@@ -194,12 +197,15 @@ class Reader {
 
 absl::Status AddPolicyText(Policy& policy, std::string_view text, const std::string& name) {
   if (text.size() > kMostPolicyBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": is larger than 1 MiB"));
+    return errors::Named(errors::Id::kPolicyFile,
+                         absl::InvalidArgumentError(absl::StrCat(name, ": is larger than 1 MiB")));
   }
   if (const std::optional<TextPlace> stray = FindStrayCharacter(text)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ":", stray->line, ":", stray->column,
-                     ": a character that is not ASCII stands only in strings and comments"));
+    return errors::Named(
+        errors::Id::kPolicySyntax,
+        absl::InvalidArgumentError(
+            absl::StrCat(name, ":", stray->line, ":", stray->column,
+                         ": a character that is not ASCII stands only in strings and comments")));
   }
   const toml::parse_result result = toml::parse(text, std::string_view(name));
   Reader reader(policy, name);
@@ -212,7 +218,7 @@ absl::Status AddPolicyText(Policy& policy, std::string_view text, const std::str
 absl::Status AddOciText(Policy& policy, std::string_view text, const std::string& name,
                         std::vector<std::string>* notes) {
   absl::StatusOr<CallRules> imported = ImportOciSeccomp(text, name, OciContext{});
-  if (!imported.ok()) return imported.status();
+  if (!imported.ok()) return errors::Named(errors::Id::kBadProfile, imported.status());
   policy.default_call = {imported->default_action, name};
   policy.default_call_error = imported->default_error;
   for (hostcalls::policy::CallRule& rule : imported->rules) {
@@ -229,7 +235,7 @@ absl::Status AddOciText(Policy& policy, std::string_view text, const std::string
 absl::Status AddPolicyFile(Policy& policy, const std::string& path,
                            std::vector<std::string>* notes) {
   absl::StatusOr<std::string> text = runtime::ReadTextFile(path);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return errors::Named(errors::Id::kPolicyFile, text.status());
   if (path.ends_with(kOciEnding)) return AddOciText(policy, *text, path, notes);
   return AddPolicyText(policy, *text, path);
 }

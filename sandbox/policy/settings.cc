@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/limits/session_limits.h"
 #include "sandbox/policy/call_rule_text.h"
 #include "sandbox/policy/mechanisms.h"
@@ -32,8 +33,8 @@ using hostcalls::policy::kWriteFile;
 using Words = std::span<const std::string>;
 
 absl::Status Bad(const std::string& word, std::string_view what_it_is_not) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", Escaped(word), "' ", std::string(what_it_is_not)));
+  return errors::Named(errors::Id::kBadRule, absl::InvalidArgumentError(absl::StrCat(
+                                                 "'", Escaped(word), "' ", std::string(what_it_is_not))));
 }
 
 absl::Status NotOneOf(const std::string& word, const std::vector<std::string_view>& names) {

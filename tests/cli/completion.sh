@@ -36,6 +36,7 @@ lines() { [[ $shell == zsh ]] && echo "$1" || echo "$2"; }
 expect "dunebox pol" "$(lines "dunebox policy" policy)"
 expect "dunebox policy ex" "$(lines "dunebox policy explain" explain)"
 expect "dunebox completion f" "$(lines "dunebox completion fish" fish)"
+expect "dunebox explain E030" "$(case $shell in zsh) echo "dunebox explain E030" ;; *) echo E0301 ;; esac)"
 expect "dunebox run --eng" "$(case $shell in bash) echo --engine= ;; zsh) echo "dunebox run --engine=" ;; fish) echo --engine ;; esac)"
 expect "dunebox run --engine=k" "$(case $shell in bash) echo kvm ;; zsh) echo "dunebox run --engine=kvm" ;; fish) echo --engine=kvm ;; esac)"
 expect "dunebox run --policy $work/place/pol" "$(lines "dunebox run --policy $work/place/policy.toml" "$work/place/policy.toml")"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# What cannot be run: exit status 125, 126 or 127 and exactly one line that says why, as a shell would have it.
+# What cannot be run: exit status 125, 126 or 127 and exactly one line that says why, as a shell would have it, with an id.
 #
 #   tests/conformance/bad_input_test.sh /path/to/dunebox [ENGINE]      # default: auto
 set -uo pipefail
@@ -18,7 +18,7 @@ failures=0 checks=0
 judge() {
   local name=$1 status=$2 wanted=$3
   checks=$((checks + 1))
-  if [[ " $wanted " == *" $status "* && ! -s output && $(wc -l <errors) == 1 && $(<errors) == 'dunebox: '?* ]]; then return; fi
+  if [[ " $wanted " == *" $status "* && ! -s output && $(wc -l <errors) == 1 && $(<errors) =~ ^'dunebox: '.+' [E'[0-9]{4}']'$ ]]; then return; fi
   failures=$((failures + 1))
   ((failures <= 20)) || return
   echo "FAILED: $name: exit status $status, not $wanted, or not exactly one line:"

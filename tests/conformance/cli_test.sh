@@ -28,14 +28,22 @@ run_and_expect() {
   [[ $status -eq $wanted ]] || fail "dunebox $*: exit status $status, not $wanted"
 }
 
-# refuses MESSAGE ARGS...: status 125, nothing on stdout, exactly that line on stderr
+# explained FILE: the command knows the id at the end of the message in FILE
+explained() {
+  local id
+  id=$(sed -nE 's/^dunebox: .* \[(E[0-9]{4})\]$/\1/p' "$1")
+  [[ -n $id && "$("$dunebox" explain "$id")" == "$id  "*Cause*Cure* ]] || fail "no explanation of '$id'"
+}
+
+# refuses MESSAGE ARGS...: status 125, nothing on stdout, exactly that line on stderr, with an id that is explained
 refuses() {
   local message=$1
   shift
   run_and_expect 125 "$@"
   [[ ! -s $output ]] || fail "dunebox $*: wrote to stdout"
-  [[ "$(cat "$errors"; echo .)" == "dunebox: $message"$'\n.' ]] ||
-    fail "dunebox $*: stderr is not '$message'"
+  [[ "$(cat "$errors"; echo .)" == "dunebox: $message [E"[0-9][0-9][0-9][0-9]"]"$'\n.' ]] ||
+    fail "dunebox $*: stderr is not '$message' with an id"
+  explained "$errors"
 }
 
 # prints PATTERN ARGS...: status 0, nothing on stderr, a line on stdout matches
@@ -136,6 +144,19 @@ printf '[limits]\npids = 3\n' >"$policy"
 run_and_expect 125 policy check "$policy.not-there"
 run_and_expect 0 policy check "$policy"
 [[ ! -s $output && ! -s $errors ]] || fail 'policy check: says something about nothing'
+
+# Every id is explained, and each one that a message has is among them.
+prints '^E0301  the program was not found$' explain
+prints '^Cause  PROG has a slash' explain E0301
+prints '^Cure   ' explain e0301
+refuses "no message has the id 'E9999'; 'dunebox explain' lists all" explain E9999
+refuses "no message has the id 'E301'; 'dunebox explain' lists all" explain E301
+refuses "unexpected argument 'E0302'; see 'dunebox explain --help'" explain E0301 E0302
+"$dunebox" explain | while read -r id title; do
+  "$dunebox" explain "$id" | awk 'length > 80 {exit 1}' || echo "$id: a line is too long"
+  [[ "$("$dunebox" explain "$id")" == "$id  $title"* ]] || echo "$id: another title"
+done >"$output"
+[[ ! -s $output ]] || fail 'dunebox explain'
 
 # A full disk behind stdout is an error, not silence.
 status=0

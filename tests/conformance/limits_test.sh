@@ -50,11 +50,11 @@ expect_nobody() { ! is_anybody_there || fail "$1: a process is left behind"; }
 
 run --time 300ms -- sleep 60
 status=$?
-expect 'a sleeper' 124 '' 'dunebox: killed: wall time limit 300ms reached'
+expect 'a sleeper' 124 '' 'dunebox: killed: wall time limit 300ms reached [E0701]'
 
 run --time 1s -- sh -c '(trap "" TERM HUP INT; sleep 60) & (setsid sleep 60) & while :; do :; done'
 status=$?
-expect 'a busy loop with children' 124 '' 'dunebox: killed: wall time limit 1s reached'
+expect 'a busy loop with children' 124 '' 'dunebox: killed: wall time limit 1s reached [E0701]'
 expect_nobody 'a busy loop with children'
 
 run --time 100s --cpu-time 100s -- sh -c 'echo in time; exit 3'
@@ -64,13 +64,13 @@ expect 'a quick program' 3 'in time' ''
 # Neither process alone comes to the limit soon; the shell waits.
 run --time 90s --cpu-time 600ms -- sh -c 'for i in 1 2 3; do (while :; do :; done) & done; wait'
 status=$?
-expect 'busy children' 124 '' 'dunebox: killed: CPU time limit 600ms reached'
+expect 'busy children' 124 '' 'dunebox: killed: CPU time limit 600ms reached [E0702]'
 expect_nobody 'busy children'
 
 # Many short ones, each over before it is looked at.
 run --time 90s --cpu-time 600ms -- sh -c 'while :; do (:); done'
 status=$?
-expect 'short children' 124 '' 'dunebox: killed: CPU time limit 600ms reached'
+expect 'short children' 124 '' 'dunebox: killed: CPU time limit 600ms reached [E0702]'
 
 # Sleeping costs no CPU time.
 run --cpu-time 5s -- sh -c 'sleep 0.3; echo slept'
@@ -128,7 +128,7 @@ print(spawned)
 E2
 python --time 60s --pids 8
 status=$?
-expect 'counting tasks' 0 $'7 0\n0\n7\n7 0\n7' "$refused processes and threads 8"
+expect 'counting tasks' 0 $'7 0\n0\n7\n7 0\n7' "$refused processes and threads 8 [E0706]"
 # The count goes along an execve, and one process after the other is no more than two.
 run --time 60s --pids 4 -- sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true || exit 1; done
   exec sh -c "for i in 1 2 3 4; do sleep 0.2 & done; wait; echo no"'
@@ -164,7 +164,7 @@ os.wait()
 E2
 python --mem 64M
 status=$?
-expect 'a memory hog' 0 $'True 12\nTrue\n12\nTrue\nTrue\n12' "$refused memory 64M"
+expect 'a memory hog' 0 $'True 12\nTrue\n12\nTrue\nTrue\n12' "$refused memory 64M [E0706]"
 run --mem 64M -- /usr/bin/env /usr/bin/python3 -S -c 'bytearray(70 << 20); print("no")'
 status=$?
 expect 'a memory hog behind execve' 1 ''
@@ -184,7 +184,7 @@ print(errno_of(libc.sbrk(80 * MIB)))
 E2
 python --mem 64M
 status=$?
-expect 'memory by mprotect, mremap, brk' 0 $'0\n12\n12\n12' "$refused memory 64M"
+expect 'memory by mprotect, mremap, brk' 0 $'0\n12\n12\n12' "$refused memory 64M [E0706]"
 
 # ---- files --------------------------------------------------------------------------------------
 
@@ -201,11 +201,11 @@ for limit in ((33, 33), (32, 4096)):
 E2
 python --nofile 32
 status=$?
-expect 'a descriptor hog' 0 $'24 31 (32, 32)\nrefused\nrefused' "$refused open files 32"
+expect 'a descriptor hog' 0 $'24 31 (32, 32)\nrefused\nrefused' "$refused open files 32 [E0706]"
 
 run --fsize 1M -- sh -c 'exec head -c 3000000 /dev/zero >flood'
 status=$?
-expect 'an output flood' 153 '' 'dunebox: killed: file size limit 1M reached'
+expect 'an output flood' 153 '' 'dunebox: killed: file size limit 1M reached [E0705]'
 [[ $(stat -c %s flood) -eq 1048576 ]] || fail 'a file beyond --fsize'
 cat >program <<'E2'
 import os, resource, signal
@@ -227,7 +227,7 @@ os.wait()
 E2
 python --fsize 1M
 status=$?
-expect 'the limit of a file, kept' 0 $'refused\nrefused\n27\n27' "$refused file size 1M"
+expect 'the limit of a file, kept' 0 $'refused\nrefused\n27\n27' "$refused file size 1M [E0706]"
 
 # ---- surroundings -------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ status=$?
 expect 'an addition to the environment' 0 'here x /usr/lib' ''
 run --chdir "$work/nowhere" -- true
 status=$?
-expect 'no such directory' 125 '' "dunebox: --chdir: cannot enter $work/nowhere: No such file or directory"
+expect 'no such directory' 125 '' "dunebox: --chdir: cannot enter $work/nowhere: No such file or directory [E0307]"
 
 # ---- status lines -------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ except MemoryError: pass' 9>status
 expect_status 'a refusal' '"exit_status":0,"signal":null,"reason":"exited","limit":null' '"memory"'
 run --json-status-fd 9 -- true 9>&-
 status=$?
-expect 'a closed status descriptor' 125 '' 'dunebox: --json-status-fd: descriptor 9 is not open'
+expect 'a closed status descriptor' 125 '' 'dunebox: --json-status-fd: descriptor 9 is not open [E0108]'
 
 run --dry-run --pids 5 --time 90s --clearenv --env X=1 -- sh -c 'echo no'
 status=$?

@@ -271,7 +271,7 @@ run --output 64K --net=none -- sh -c 'while :; do echo 0123456789abcde; done'
 status=$?
 [[ $status -eq 124 ]] || fail "an endless output: exit status $status"
 [[ $(wc -c <output) -eq 65536 ]] || fail "an endless output: $(wc -c <output) bytes"
-[[ $(<errors) == 'dunebox: killed: output limit 64K reached' ]] || fail 'an endless output: the message'
+[[ $(<errors) == 'dunebox: killed: output limit 64K reached [E0703]' ]] || fail 'an endless output: the message'
 
 # All processes together, whatever the descriptor is called, and no other files.
 run --output 10000 --net=none -- sh -c 'head -c 5000 /dev/zero; head -c 4000 /dev/zero >&2
@@ -282,7 +282,7 @@ run --output 10000 --net=none -- sh -c 'head -c 5000 /dev/zero; head -c 4000 /de
   exec 7>&1; (head -c 2000 /dev/zero >&7); echo no'
 status=$?
 [[ $status -eq 124 && $(wc -c <output) -eq 6000 &&
-   $(tr -d '\0' <errors) == 'dunebox: killed: output limit 10000 reached' ]] ||
+   $(tr -d '\0' <errors) == 'dunebox: killed: output limit 10000 reached [E0703]' ]] ||
   fail "output beyond the limit: exit status $status"
 
 [[ $failures -eq 0 ]]

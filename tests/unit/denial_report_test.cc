@@ -25,7 +25,7 @@ DenialText Example() {
 
 TEST(DenialBlock, SaysWhatWhereWhyAndWhatWouldAllowIt) {
   EXPECT_EQ(DenialBlock(Example(), 0),
-            "dunebox: denied: python3 (pid 12) openat(AT_FDCWD, \"/etc/shadow\", O_RDONLY)\n"
+            "dunebox: denied: python3 (pid 12) openat(AT_FDCWD, \"/etc/shadow\", O_RDONLY) [E0210]\n"
             "  read /etc/shadow; rule: none allows it\n"
             "  at 0x7f12a4d14a7e libc.so.6+0x114a7e\n"
             "  to allow it: --ro /etc/shadow\n");
@@ -36,7 +36,7 @@ TEST(DenialBlock, SaysHowManyWereLeftOutAndThatAnAuditAllows) {
   denial.audited = true;
   const std::string block = DenialBlock(denial, 7);
   EXPECT_TRUE(
-      block.starts_with("dunebox: denied: 7 more, not told one by one\n"
+      block.starts_with("dunebox: denied: 7 more, not told one by one [E0210]\n"
                         "dunebox: audit: would deny: python3 (pid 12) openat("))
       << block;
 }

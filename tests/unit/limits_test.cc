@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "hostcalls/errors/message.h"
 #include "runtime/limits/cpu_time.h"
 #include "runtime/limits/environment.h"
 #include "runtime/limits/session_end.h"
@@ -65,17 +66,18 @@ TEST(SessionEnd, IsOneLineOfJsonAndOneForTheUser) {
   EXPECT_EQ(EndedLine(cpu, {}),
             "{\"event\":\"ended\",\"exit_status\":124,\"signal\":null,\"reason\":\"limit\","
             "\"limit\":\"cpu-time\",\"refused\":[]}\n");
-  EXPECT_EQ(LimitMessage(cpu, limits), "killed: CPU time limit 1ms reached");
-  EXPECT_EQ(LimitMessage({.reason = EndReason::kWallTime}, limits),
+  EXPECT_EQ(LimitFailure(cpu, limits).message(), "killed: CPU time limit 1ms reached");
+  EXPECT_EQ(errors::NameOf(LimitFailure(cpu, limits), errors::Id::kInternal), errors::Id::kCpuTime);
+  EXPECT_EQ(LimitFailure({.reason = EndReason::kWallTime}, limits).message(),
             "killed: wall time limit 1s reached");
-  EXPECT_EQ(LimitMessage({.reason = EndReason::kSignaled, .signal = 9}, limits), "");
+  EXPECT_EQ(LimitFailure({.reason = EndReason::kSignaled, .signal = 9}, limits), absl::OkStatus());
   const SessionEnd memory{.reason = EndReason::kMemory, .exit_status = 137, .signal = 9};
   EXPECT_EQ(EndedLine(memory, {.memory = true, .file_size = true}),
             "{\"event\":\"ended\",\"exit_status\":137,\"signal\":9,\"reason\":\"limit\","
             "\"limit\":\"memory\",\"refused\":[\"memory\",\"file-size\"]}\n");
-  EXPECT_EQ(LimitMessage(memory, {.memory = 512 << 20}), "killed: memory limit 512M reached");
+  EXPECT_EQ(LimitFailure(memory, {.memory = 512 << 20}).message(), "killed: memory limit 512M reached");
   const SessionEnd large{.reason = EndReason::kFileSize, .exit_status = 153, .signal = 25};
-  EXPECT_EQ(LimitMessage(large, {.file_size = 1 << 20}), "killed: file size limit 1M reached");
+  EXPECT_EQ(LimitFailure(large, {.file_size = 1 << 20}).message(), "killed: file size limit 1M reached");
 }
 
 TEST(SessionEnd, SaysWhatWasRefused) {

@@ -6,7 +6,7 @@
 //
 //   absl::Status entered = dune::Enter();
 //   if (!entered.ok()) return Fail(entered);
-//   if (dune::GetCapabilities().separate_tables) ...
+//   if (dune::GetCapabilities().separate_tables) UseTablesOfItsOwn();
 //
 // Nothing here is a sandbox for the program itself: who is in ring 0 can do whatever the process can. [Belay et al.,
 // "Dune: Safe User-level Access to Privileged CPU Features", OSDI 2012]

@@ -1,6 +1,6 @@
 // Exceptions of the program's own code, as values for its own handlers, in the thread that caused them.
 //
-//   dune::SetPageFaultHandler([](dune::PageFault& fault) {
+//   absl::Status set = dune::SetPageFaultHandler([](dune::PageFault& fault) {
 //     Unprotect(fault.address);
 //     return dune::Resolution::kResume;
 //   });

@@ -2,7 +2,7 @@
 // crash from a deadline without reading messages. A sandbox in which a call has failed so is over until
 // it is reset: other calls give the same failure.
 //
-//   absl::StatusOr<Tainted<int>> result = decode(...);
+//   absl::StatusOr<Tainted<int>> result = decode(pixels, 100);
 //   if (std::optional<Failure> failure = FailureOf(result.status())) Log(failure->kind, failure->symbol);
 #ifndef DUNEBOX_SANDBOX_FAILURE_H_
 #define DUNEBOX_SANDBOX_FAILURE_H_

@@ -4,21 +4,22 @@
 //
 //   parameter of the plugin's function       what the host passes
 //   integers, enumerations, floating point   the same
-//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of
-//   the host's R (*)(A...)                              FunctionPointer<R(A...)> from
-//   Sandbox::Export, nullptr a structure                              the same, copied result what
-//   the host gets void                                     absl::Status integers, enumerations,
-//   floating point   absl::StatusOr<Tainted<T>> T* absl::StatusOr<TaintedPtr<T>> a structure
-//   absl::StatusOr<Tainted<T>>
+//   T*                                       TaintedPtr<T>, Memory<T>, nullptr; never a pointer of the host's
+//   R (*)(A...)                              FunctionPointer<R(A...)> from Sandbox::Export, nullptr
+//   a structure                              the same, copied
+//
+//   result                                   what the host gets
+//   void                                     absl::Status
+//   integers, enumerations, floating point   absl::StatusOr<Tainted<T>>
+//   T*                                       absl::StatusOr<TaintedPtr<T>>
+//   a structure                              absl::StatusOr<Tainted<T>>
 //
 // Structures have to be trivially copyable and no more aligned than a word. Of those of up to 16
 // bytes the fields decide in which registers they are (structure.h): plain ones of at most eight
 // fields, arrays among them. Variable arguments, unions, bit-fields, long double: refused.
 //
-//   absl::StatusOr<Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
-//   long)>> compress =
-//       sandbox.Function<int(unsigned char*, unsigned long*, const unsigned char*, unsigned
-//       long)>("compress");
+//   using Compress = int(unsigned char*, unsigned long*, const unsigned char*, unsigned long);
+//   absl::StatusOr<Function<Compress>> compress = sandbox.Function<Compress>("compress");
 //   absl::StatusOr<Tainted<int>> result = (*compress)(to, to_size, from, 100ul);
 #ifndef DUNEBOX_SANDBOX_FUNCTION_H_
 #define DUNEBOX_SANDBOX_FUNCTION_H_

@@ -3,7 +3,7 @@
 // moment, so what is to be relied upon has to be copied first.
 //
 //   absl::StatusOr<Memory<unsigned char>> pixels = sandbox.Allocate<unsigned char>(64 * 1024);
-//   decode(pixels->guest(), ...);
+//   absl::StatusOr<Tainted<int>> rows = decode(*pixels, 64 * 1024);
 //   const unsigned char first = pixels->span()[0];
 #ifndef DUNEBOX_SANDBOX_MEMORY_H_
 #define DUNEBOX_SANDBOX_MEMORY_H_

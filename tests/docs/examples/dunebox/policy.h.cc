@@ -1,0 +1,7 @@
+#include <dunebox/policy.h>
+
+using namespace dunebox;
+
+void Example() {
+@EXAMPLE@
+}

@@ -1,0 +1,7 @@
+#include <dunebox/sandbox.h>
+
+using namespace dunebox;
+
+void Example() {
+@EXAMPLE@
+}
