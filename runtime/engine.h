@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/abi/signal_actions.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/address.h"
 #include "libdune/x86/control.h"
@@ -85,6 +86,8 @@ enum class Answer : std::uint8_t {
   kClock,        // clock_gettime, where TakeClock has brought code that tells the time
   kTimeOfDay,    // gettimeofday, the same
   kTime,         // time, the same
+  kSignalAction,    // rt_sigaction, to ask, or put one handler in another's place; of lent handlers
+  kAlternateStack,  // sigaltstack
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -117,6 +120,10 @@ struct OwnState {
   std::uint64_t clear_child_tid = 0;
   std::uint64_t robust_list = 0;
   FaultHandler fault_handler;
+  // Whether what signal_actions() has is the process's handlers, and those that were replaced there, as a mask.
+  bool lends_actions = false;
+  std::uint64_t replaced_actions = 0;
+  abi::AlternateStack alternate_stack;
 };
 
 // What a thread is about to do to futexes in the host's kernel.
@@ -156,6 +163,10 @@ class EngineThread {
   // lent, whatever the guest has done to the engine's memory.
   virtual void Lend(const OwnState& state) { (void)state; }
   virtual OwnState TakeBack() { return {}; }
+
+  // Where the engine looks for the handlers of the process, and puts others; the supervisor's while the thread does
+  // not run. Null: nowhere.
+  virtual abi::SignalActions* signal_actions() { return nullptr; }
 
   // Around a call of the kernel's, only where uses_known_answers(): a full barrier before it, and the
   // same words after it.

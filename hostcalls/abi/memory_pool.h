@@ -22,7 +22,7 @@
 #define DUNE_POOL_OFFSET 0x5000
 #define DUNE_SCRATCH_OFFSET 0x7000
 #define DUNE_DOORBELL_OFFSET 0x8000
-#define DUNE_POOL_TABLES_OFFSET 0x9000
+#define DUNE_POOL_TABLES_OFFSET 0xa000
 // In that page: an XSAVE area that came with a signal frame, then one of a fresh process.
 #define DUNE_SCRATCH_INITIAL 3072
 #define DUNE_POOL_START 0

@@ -81,6 +81,7 @@ class VcpuLease final : public runtime::EngineThread {
     vcpu_->KnowAnswers(answers);
   }
   void Lend(const runtime::OwnState& state) override { vcpu_->Lend(state); }
+  abi::SignalActions* signal_actions() override { return vcpu_->signal_actions(); }
   void BeginFutex(runtime::FutexUse use, std::uint64_t word) override {
     vcpu_->BeginFutex(use, word);
   }

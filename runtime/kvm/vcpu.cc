@@ -86,6 +86,10 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_TIME_OF_DAY;
     case runtime::Answer::kTime:
       return DUNE_QUICK_TIME;
+    case runtime::Answer::kSignalAction:
+      return DUNE_QUICK_SIGNAL_ACTION;
+    case runtime::Answer::kAlternateStack:
+      return DUNE_QUICK_ALTERNATE_STACK;
   }
   return 0;  // no routine: the host's
 }
@@ -253,6 +257,9 @@ void Vcpu::Lend(const runtime::OwnState& own) {
   shared.mask_most = own.signal_mask | own.addable_signals;
   shared.child_tid = own.clear_child_tid;
   shared.robust_list = own.robust_list;
+  shared.actions = own.lends_actions ? layout::ArenaVirt(layout::kActionsOffset).value : 0;
+  shared.changed_actions = 0;
+  shared.alternate_stack = own.alternate_stack;
   LendHandler(own.fault_handler);
 }
 
@@ -273,13 +280,32 @@ void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
   traps.features = features_.xcr0;
 }
 
+namespace {
+
+// What sigaltstack makes there; else nobody has.
+bool IsPlain(const abi::AlternateStack& stack) {
+  return stack.padding == 0 && (stack == abi::AlternateStack{} ||
+                                (stack.flags == 0 && stack.size >= DUNE_MINIMUM_SIGNAL_STACK));
+}
+
+}  // namespace
+
+abi::SignalActions* Vcpu::signal_actions() {
+  if (!uses_known_answers()) return nullptr;
+  return reinterpret_cast<abi::SignalActions*>(vm_.arena(layout::kActionsOffset));
+}
+
 runtime::OwnState Vcpu::TakeBack() {
   const abi::Ring0State& shared = state();
+  const abi::AlternateStack stack = shared.alternate_stack;
   const std::uint64_t added = shared.mask & lent_.addable_signals;
   return {.signal_mask = lent_.signal_mask | added,
           .addable_signals = lent_.addable_signals,
           .clear_child_tid = shared.child_tid,
-          .robust_list = shared.robust_list};
+          .robust_list = shared.robust_list,
+          .lends_actions = lent_.lends_actions,
+          .replaced_actions = lent_.lends_actions ? shared.changed_actions : 0,
+          .alternate_stack = IsPlain(stack) ? stack : lent_.alternate_stack};
 }
 
 abi::FutexWaits& Vcpu::futex_waits() const {

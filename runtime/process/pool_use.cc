@@ -158,7 +158,9 @@ void PoolUse::AfterFault(GuestThread& thread, const runtime::Fault& fault) {
 }
 
 void PoolUse::OpenAfterRow(GuestThread& thread) {
-  if (++row_ < thread.owner.pool_worth().needed()) {
+  PoolWorth& worth = thread.owner.pool_worth();
+  worth.OnMiss();
+  if (!worth.IsWanted(++row_)) {
     thread.owner.space().PlacePool();
     return;
   }
@@ -166,6 +168,7 @@ void PoolUse::OpenAfterRow(GuestThread& thread) {
   const Heap heap = thread.owner.HasOneThread() ? Heap::kYes : Heap::kNo;
   if (thread.owner.space().OpenPool(heap)) {
     row_ = 0;
+    worth.OnOpen();
   }
 }
 
