@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/abi/posted_writes.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/address.h"
 #include "libdune/x86/control.h"
@@ -82,6 +83,7 @@ enum class Answer : std::uint8_t {
   kFutex,        // futex, to wake where BeginFutex has told of nobody
   kMemory,       // mmap and its like, in the memory that AddressSpace::OpenPool has lent
   kSignalReturn, // rt_sigreturn, while that memory is lent and there is a FaultHandler
+  kPostWrite,    // write, to the descriptors that posted_writes() names
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -153,6 +155,10 @@ class EngineThread {
   // lent, whatever the guest has done to the engine's memory.
   virtual void Lend(const OwnState& state) { (void)state; }
   virtual OwnState TakeBack() { return {}; }
+
+  // Where the engine puts what kPostWrite has taken; null: it takes nothing. The guest's ring 0 can write there
+  // while the thread runs.
+  virtual abi::PostedWrites* posted_writes() { return nullptr; }
 
   // Around a call of the kernel's, only where uses_known_answers(): a full barrier before it, and the
   // same words after it.

@@ -8,6 +8,7 @@
 //   + DUNE_GDT_OFFSET     GDT            (one for all vCPUs but for the TSS descriptor: per vCPU)
 //   + DUNE_IDT_OFFSET     IDT
 //   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
+//   + DUNE_POSTED_OFFSET  PostedWrites (posted_writes.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
 #ifndef DUNEBOX_HOSTCALLS_ABI_RING0_ABI_H_
@@ -68,6 +69,7 @@
 #define DUNE_QUICK_FUTEX 21
 #define DUNE_QUICK_MEMORY 22
 #define DUNE_QUICK_SIGNAL_RETURN 23
+#define DUNE_QUICK_POST_WRITE 24
 
 // In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
 #define DUNE_BLOCK_STATE 0x200

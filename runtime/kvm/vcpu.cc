@@ -79,6 +79,8 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_MEMORY;
     case runtime::Answer::kSignalReturn:
       return DUNE_QUICK_SIGNAL_RETURN;
+    case runtime::Answer::kPostWrite:
+      return DUNE_QUICK_POST_WRITE;
   }
   return 0;  // no routine: the host's
 }
@@ -259,6 +261,11 @@ runtime::OwnState Vcpu::TakeBack() {
           .addable_signals = lent_.addable_signals,
           .clear_child_tid = shared.child_tid,
           .robust_list = shared.robust_list};
+}
+
+abi::PostedWrites* Vcpu::posted_writes() {
+  if (!uses_known_answers()) return nullptr;
+  return reinterpret_cast<abi::PostedWrites*>(vm_.arena(layout::kPostedOffset));
 }
 
 abi::FutexWaits& Vcpu::futex_waits() const {
