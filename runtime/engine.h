@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hostcalls/abi/posted_writes.h"
+#include "hostcalls/abi/signal_actions.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/address.h"
 #include "libdune/x86/control.h"
@@ -83,6 +84,11 @@ enum class Answer : std::uint8_t {
   kFutex,        // futex, to wake where BeginFutex has told of nobody
   kMemory,       // mmap and its like, in the memory that AddressSpace::OpenPool has lent
   kSignalReturn, // rt_sigreturn, while that memory is lent and there is a FaultHandler
+  kClock,        // clock_gettime, where TakeClock has brought code that tells the time
+  kTimeOfDay,    // gettimeofday, the same
+  kTime,         // time, the same
+  kSignalAction,    // rt_sigaction, to ask, or put one handler in another's place; of lent handlers
+  kAlternateStack,  // sigaltstack
   kPostWrite,    // write, to the descriptors that posted_writes() names
 };
 
@@ -116,6 +122,10 @@ struct OwnState {
   std::uint64_t clear_child_tid = 0;
   std::uint64_t robust_list = 0;
   FaultHandler fault_handler;
+  // Whether what signal_actions() has is the process's handlers, and those that were replaced there, as a mask.
+  bool lends_actions = false;
+  std::uint64_t replaced_actions = 0;
+  abi::AlternateStack alternate_stack;
 };
 
 // What a thread is about to do to futexes in the host's kernel.
@@ -156,6 +166,10 @@ class EngineThread {
   virtual void Lend(const OwnState& state) { (void)state; }
   virtual OwnState TakeBack() { return {}; }
 
+  // Where the engine looks for the handlers of the process, and puts others; the supervisor's while the thread does
+  // not run. Null: nowhere.
+  virtual abi::SignalActions* signal_actions() { return nullptr; }
+
   // Where the engine puts what kPostWrite has taken; null: it takes nothing. The guest's ring 0 can write there
   // while the thread runs.
   virtual abi::PostedWrites* posted_writes() { return nullptr; }
@@ -181,6 +195,13 @@ class ExecutionEngine {
   virtual absl::Status AliasHostPages(const GuestRange& at, const void* host) = 0;
   // Whether it can.
   virtual bool can_alias_host_pages() const = 0;
+  // Machine code, int f(clockid_t, timespec*) at `entry`, that tells the time from those pages, which it expects
+  // right below itself; for an engine that can run it where the program cannot get at it. Integer instructions
+  // only, no system calls; not 0 when it cannot tell. After AliasHostPages, before the first guest instruction.
+  virtual absl::Status TakeClock(std::span<const std::byte> code, std::uint64_t entry) {
+    (void)code, (void)entry;
+    return absl::OkStatus();
+  }
   // Around fork: nobody changes the engine's state in between, so that the child, which cannot use
   // it, can take it apart and build its own.
   virtual void LockForFork() = 0;

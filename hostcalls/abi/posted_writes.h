@@ -10,7 +10,7 @@
 #define DUNEBOX_HOSTCALLS_ABI_POSTED_WRITES_H_
 
 // As the assembler sees them: where the page is in the arena, and what is in it.
-#define DUNE_POSTED_OFFSET 0x7000
+#define DUNE_POSTED_OFFSET 0xa000
 #define DUNE_POSTED_DESCRIPTORS 0
 #define DUNE_POSTED_USED 8
 #define DUNE_POSTED_RECORDS 16

@@ -4,11 +4,13 @@
 //
 // Supervisor half, 4 KiB pages, guest-virtual = kArenaVirt + arena offset:
 //
-//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; two pages)
+//   0xffffff80_0000_0000  ring-0 image   (read + execute, supervisor; four pages)
 //   + DUNE_GDT_OFFSET     GDT            (one for all vCPUs but for the TSS descriptor: per vCPU)
 //   + DUNE_IDT_OFFSET     IDT
 //   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
+//   + DUNE_ACTIONS_OFFSET SignalActions (signal_actions.h)
 //   + DUNE_POSTED_OFFSET  PostedWrites (posted_writes.h)
+//   + a few pages more    the clock: its data, and the code that reads it (runtime/kvm/layout.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
 #ifndef DUNEBOX_HOSTCALLS_ABI_RING0_ABI_H_
@@ -55,6 +57,13 @@
 #define DUNE_STATE_FUTEX_WAITS 768
 #define DUNE_STATE_FAULTS 776
 #define DUNE_STATE_TRAPS 800
+#define DUNE_STATE_CLOCK 880
+#define DUNE_STATE_ACTIONS 888
+#define DUNE_STATE_CHANGED_ACTIONS 896
+#define DUNE_STATE_STACK_BASE 904
+#define DUNE_STATE_STACK_FLAGS 912
+#define DUNE_STATE_STACK_SIZE 920
+#define DUNE_STATE_SCRATCH 928
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 #define DUNE_FAULT_USER 4 /* of a page fault's error code */
@@ -69,7 +78,18 @@
 #define DUNE_QUICK_FUTEX 21
 #define DUNE_QUICK_MEMORY 22
 #define DUNE_QUICK_SIGNAL_RETURN 23
-#define DUNE_QUICK_POST_WRITE 24
+#define DUNE_QUICK_CLOCK 24
+#define DUNE_QUICK_TIME_OF_DAY 25
+#define DUNE_QUICK_TIME 26
+#define DUNE_QUICK_SIGNAL_ACTION 27
+#define DUNE_QUICK_ALTERNATE_STACK 28
+#define DUNE_QUICK_POST_WRITE 29
+
+// Of signals, as the assembler sees them. [linux]
+#define DUNE_SIGSEGV 11
+#define DUNE_SS_ONSTACK 1
+#define DUNE_SS_DISABLE 2
+#define DUNE_MINIMUM_SIGNAL_STACK 2048 /* MINSIGSTKSZ */
 
 // In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
 #define DUNE_BLOCK_STATE 0x200
@@ -169,7 +189,7 @@ static_assert(sizeof(ImageHeader) == 24 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
-// a statistic, `mask` is kept between the bounds that the host remembers itself, and the two addresses
+// a statistic, `mask` is kept between the bounds that the host remembers itself, and the addresses
 // are the program's to choose and checked when they are used.
 struct Ring0State {
   static constexpr std::size_t kAnswers = DUNE_QUICK_ANSWERS;
@@ -192,6 +212,11 @@ struct Ring0State {
   std::uint64_t traps_delivered;  // to the program's handler
   std::uint64_t reductions;   // this vCPU's part of MemoryPool's
   TrapDelivery traps;
+  std::uint64_t clock;        // where the code is that tells the time; 0: nowhere
+  std::uint64_t actions;      // where SignalActions is, if it is ring 0's; 0: not so
+  std::uint64_t changed_actions;  // those that ring 0 has replaced, as a mask
+  AlternateStack alternate_stack;
+  std::uint64_t scratch[4];   // a routine's
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -213,6 +238,14 @@ static_assert(offsetof(Ring0State, thread_id) == DUNE_STATE_THREAD_ID);
 static_assert(offsetof(Ring0State, futex_waits) == DUNE_STATE_FUTEX_WAITS);
 static_assert(offsetof(Ring0State, faults) == DUNE_STATE_FAULTS);
 static_assert(offsetof(Ring0State, traps) == DUNE_STATE_TRAPS);
+static_assert(offsetof(Ring0State, clock) == DUNE_STATE_CLOCK);
+static_assert(offsetof(Ring0State, actions) == DUNE_STATE_ACTIONS);
+static_assert(offsetof(Ring0State, changed_actions) == DUNE_STATE_CHANGED_ACTIONS);
+static_assert(offsetof(Ring0State, alternate_stack) == DUNE_STATE_STACK_BASE);
+static_assert(DUNE_STATE_STACK_FLAGS == DUNE_STATE_STACK_BASE + offsetof(AlternateStack, flags));
+static_assert(DUNE_STATE_STACK_SIZE == DUNE_STATE_STACK_BASE + offsetof(AlternateStack, size));
+static_assert(offsetof(Ring0State, scratch) == DUNE_STATE_SCRATCH);
+static_assert(DUNE_SIGSEGV == SIGSEGV && DUNE_SS_ONSTACK == SS_ONSTACK && DUNE_SS_DISABLE == SS_DISABLE);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.
 // One for all vCPUs; ring 0 only reads it. Who waits is counted before the kernel compares the word, and

@@ -20,6 +20,7 @@ struct AlternateStack {
   std::uint64_t size = 0;
 
   bool enabled() const { return (flags & SS_DISABLE) == 0; }
+  bool operator==(const AlternateStack&) const = default;
   bool Contains(std::uint64_t address) const { return address > base && address - base <= size; }
 };
 static_assert(sizeof(AlternateStack) == 24 && offsetof(AlternateStack, size) == 16);

@@ -7,6 +7,7 @@
 #include "hostcalls/abi/memory_pool.h"
 #include "hostcalls/abi/posted_writes.h"
 #include "hostcalls/abi/ring0_abi.h"
+#include "hostcalls/abi/signal_actions.h"
 
 // From a trap frame's RIP on the trap stack.
 #define FROM_RIP(offset) (DUNE_BLOCK_STATE + (offset) - (DUNE_BLOCK_TRAP_STACK_TOP - 40))

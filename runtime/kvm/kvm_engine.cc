@@ -81,6 +81,7 @@ class VcpuLease final : public runtime::EngineThread {
     vcpu_->KnowAnswers(answers);
   }
   void Lend(const runtime::OwnState& state) override { vcpu_->Lend(state); }
+  abi::SignalActions* signal_actions() override { return vcpu_->signal_actions(); }
   void BeginFutex(runtime::FutexUse use, std::uint64_t word) override {
     vcpu_->BeginFutex(use, word);
   }
@@ -214,6 +215,11 @@ std::vector<runtime::Counter> KvmEngine::Counters() {
 
 absl::Status KvmEngine::AliasHostPages(const GuestRange& at, const void* host) {
   return mmu_.Alias(at, host);
+}
+
+absl::Status KvmEngine::TakeClock(std::span<const std::byte> code, std::uint64_t entry) {
+  if (!Vcpu::LeavesSystemRegisters(probe_, ring_)) return absl::OkStatus();
+  return mmu_.ShowClock(code, entry);
 }
 
 }  // namespace dunebox::kvm

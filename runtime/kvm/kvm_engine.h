@@ -53,6 +53,7 @@ class KvmEngine final : public runtime::ExecutionEngine {
   absl::StatusOr<std::unique_ptr<runtime::EngineThread>> CreateThread() override;
   bool can_alias_host_pages() const override { return true; }
   absl::Status AliasHostPages(const GuestRange& at, const void* host) override;
+  absl::Status TakeClock(std::span<const std::byte> code, std::uint64_t entry) override;
   void LockForFork() override;
   void UnlockAfterFork() override;
   std::vector<runtime::Counter> Counters() override;

@@ -232,6 +232,28 @@ absl::Status Mmu::Alias(const GuestRange& at, const void* host) {
   return status;
 }
 
+absl::Status Mmu::ShowClock(std::span<const std::byte> code, std::uint64_t entry) {
+  if (alias_.size() > layout::kMostClockData || code.size() > layout::kMostClockCode) {
+    return absl::OkStatus();
+  }
+  std::lock_guard lock(mutex_);
+  std::ranges::copy(code, vm_.arena(layout::kClockCodeOffset));
+  for (std::uint64_t at = 0; at < code.size(); at += kPageSize) {
+    const std::uint64_t offset = layout::kClockCodeOffset + at;
+    absl::Status status = tables_.MapSupervisor(layout::ArenaVirt(offset), GuestPhys{offset},
+                                                /*writable=*/false, /*execute=*/true);
+    if (!status.ok()) return status;
+  }
+  for (std::uint64_t at = 0; at < alias_.size(); at += kPageSize) {
+    const std::uint64_t below = layout::kClockCodeOffset - alias_.size() + at;
+    absl::Status status = tables_.MapSupervisor(layout::ArenaVirt(below), layout::kAliasPhys + at,
+                                                /*writable=*/false, /*execute=*/false);
+    if (!status.ok()) return status;
+  }
+  clock_entry_ = layout::ArenaVirt(layout::kClockCodeOffset + entry);
+  return absl::OkStatus();
+}
+
 void Mmu::Forget(const GuestRange& range) {
   std::lock_guard lock(mutex_);
   tables_.Clear(range);

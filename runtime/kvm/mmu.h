@@ -9,8 +9,10 @@
 #define DUNEBOX_RUNTIME_KVM_MMU_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 
 #include "absl/status/status.h"
 #include "runtime/kvm/fault_around.h"
@@ -51,6 +53,10 @@ class Mmu final : public memory::MappingObserver {
   std::size_t DropUnbacked();
   // Shows host pages read-only at `at` (vvar). Once per VM.
   absl::Status Alias(const GuestRange& at, const void* host);
+  // Shows ring 0 the same pages, and above them a copy of this code, whose entry is then clock_entry(). What
+  // there is no room for is not shown.
+  absl::Status ShowClock(std::span<const std::byte> code, std::uint64_t entry);
+  GuestVirt clock_entry() const { return clock_entry_; }
 
   // 2 MiB leaves at the moment.
   std::size_t LargeLeaves();
@@ -91,6 +97,7 @@ class Mmu final : public memory::MappingObserver {
   FaultAround around_;
   const Paging paging_;
   GuestRange alias_;
+  GuestVirt clock_entry_;  // 0: none
   bool offers_pool_ = false;
   bool pool_is_shown_ = false;  // ring 0 sees its leaf tables
   bool heap_is_shown_ = false;  // and those of the heap's range

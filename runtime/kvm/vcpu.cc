@@ -79,6 +79,16 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_MEMORY;
     case runtime::Answer::kSignalReturn:
       return DUNE_QUICK_SIGNAL_RETURN;
+    case runtime::Answer::kClock:
+      return DUNE_QUICK_CLOCK;
+    case runtime::Answer::kTimeOfDay:
+      return DUNE_QUICK_TIME_OF_DAY;
+    case runtime::Answer::kTime:
+      return DUNE_QUICK_TIME;
+    case runtime::Answer::kSignalAction:
+      return DUNE_QUICK_SIGNAL_ACTION;
+    case runtime::Answer::kAlternateStack:
+      return DUNE_QUICK_ALTERNATE_STACK;
     case runtime::Answer::kPostWrite:
       return DUNE_QUICK_POST_WRITE;
   }
@@ -207,14 +217,28 @@ abi::Ring0State& Vcpu::state() const {
   return *reinterpret_cast<abi::Ring0State*>(block_ + layout::kBlockState);
 }
 
+bool Vcpu::CanAnswer(runtime::Answer answer) const {
+  switch (answer) {
+    case runtime::Answer::kSegmentBase:
+      return features_.fsgsbase;
+    case runtime::Answer::kClock:
+    case runtime::Answer::kTimeOfDay:
+    case runtime::Answer::kTime:
+      return mmu_.clock_entry().value != 0;
+    default:
+      return true;
+  }
+}
+
 void Vcpu::KnowAnswers(std::span<const runtime::KnownAnswer> answers) {
   std::size_t used = 1;  // answer 0 means none
   std::ranges::fill(state().answer_of, std::uint8_t{0});
+  state().clock = mmu_.clock_entry().value;
   for (const runtime::KnownAnswer& known : answers) {
     if (known.number > DUNE_QUICK_NUMBERS) continue;
     const auto result = static_cast<std::uint64_t>(known.result);
     if (known.answer != runtime::Answer::kResult) {
-      if (known.answer == runtime::Answer::kSegmentBase && !features_.fsgsbase) continue;
+      if (!CanAnswer(known.answer)) continue;
       if (known.answer == runtime::Answer::kChildTid) state().thread_id = result;
       state().answer_of[known.number] = RoutineOf(known.answer);
       continue;
@@ -234,6 +258,9 @@ void Vcpu::Lend(const runtime::OwnState& own) {
   shared.mask_most = own.signal_mask | own.addable_signals;
   shared.child_tid = own.clear_child_tid;
   shared.robust_list = own.robust_list;
+  shared.actions = own.lends_actions ? layout::ArenaVirt(layout::kActionsOffset).value : 0;
+  shared.changed_actions = 0;
+  shared.alternate_stack = own.alternate_stack;
   LendHandler(own.fault_handler);
 }
 
@@ -254,13 +281,32 @@ void Vcpu::LendHandler(const runtime::FaultHandler& handler) {
   traps.features = features_.xcr0;
 }
 
+namespace {
+
+// What sigaltstack makes there; else nobody has.
+bool IsPlain(const abi::AlternateStack& stack) {
+  return stack.padding == 0 && (stack == abi::AlternateStack{} ||
+                                (stack.flags == 0 && stack.size >= DUNE_MINIMUM_SIGNAL_STACK));
+}
+
+}  // namespace
+
+abi::SignalActions* Vcpu::signal_actions() {
+  if (!uses_known_answers()) return nullptr;
+  return reinterpret_cast<abi::SignalActions*>(vm_.arena(layout::kActionsOffset));
+}
+
 runtime::OwnState Vcpu::TakeBack() {
   const abi::Ring0State& shared = state();
+  const abi::AlternateStack stack = shared.alternate_stack;
   const std::uint64_t added = shared.mask & lent_.addable_signals;
   return {.signal_mask = lent_.signal_mask | added,
           .addable_signals = lent_.addable_signals,
           .clear_child_tid = shared.child_tid,
-          .robust_list = shared.robust_list};
+          .robust_list = shared.robust_list,
+          .lends_actions = lent_.lends_actions,
+          .replaced_actions = lent_.lends_actions ? shared.changed_actions : 0,
+          .alternate_stack = IsPlain(stack) ? stack : lent_.alternate_stack};
 }
 
 abi::PostedWrites* Vcpu::posted_writes() {

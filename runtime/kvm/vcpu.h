@@ -78,6 +78,7 @@ class Vcpu final : public runtime::EngineThread {
   void KnowAnswers(std::span<const runtime::KnownAnswer> answers) override;
   void Lend(const runtime::OwnState& state) override;
   runtime::OwnState TakeBack() override;
+  abi::SignalActions* signal_actions() override;
   // One for all vCPUs of the machine.
   abi::PostedWrites* posted_writes() override;
   void BeginFutex(runtime::FutexUse use, std::uint64_t word) override;
@@ -122,6 +123,8 @@ class Vcpu final : public runtime::EngineThread {
   VmExit Decode() const;
   bool IsHypercallOfImage(int result) const;
   std::uint64_t FaultAddress() const;
+  // Whether ring 0 has what its routine for such calls needs.
+  bool CanAnswer(runtime::Answer answer) const;
   void LendHandler(const runtime::FaultHandler& handler);
   Step OnTrap(runtime::Registers& registers);
   Step GoOn() const;

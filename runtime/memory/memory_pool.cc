@@ -107,10 +107,12 @@ void AddressSpace::PlacePool() {
   ChoosePoolLocked();
 }
 
-// The window stays where it was when brk was seen to be called often.
+// The window stays where it was when brk was seen to be called often: with room on both sides, since the end that is
+// seen then may be the highest for long.
 void AddressSpace::ChooseHeapLocked() {
   if (!heap_window_.empty() || heap_moves_ < kHeapMoves) return;
-  GuestVirt start{heap_end_.value & ~(kTableSpan - 1)};
+  const std::uint64_t below = std::min(heap_end_ - heap_start_, kHeapBytes / 2);
+  GuestVirt start{(heap_end_.value - below) & ~(kTableSpan - 1)};
   const std::uint64_t behind = (start.value + kHeapBytes) & ~(kContiguous - 1);
   if (behind > start.value) start = GuestVirt{behind - kHeapBytes};
   const GuestRange window{start, start + kHeapBytes};

@@ -14,7 +14,6 @@
 #include "hostcalls/trace/write_line.h"
 #include "runtime/process/core_file.h"
 #include "runtime/process/futex_notice.h"
-#include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
 #include "runtime/process/signal_delivery.h"
@@ -50,6 +49,16 @@ hostcalls::SyscallResult AfterPostedWrites(GuestThread& thread, const hostcalls:
   return late && result.ok() ? *late : result;
 }
 
+// The first time that the policy refuses a call which it always will: that was told, and the engine can give the
+// answer from now on. Where denials are written down one by one nobody does without one.
+bool LearnsRefusal(GuestThread& thread, std::uint64_t number) {
+  if (thread.guard == nullptr || thread.owner.session().denials_fd >= 0) return false;
+  if (number >= thread.refused_calls.size() || thread.refused_calls.test(number)) return false;
+  const bool is_refused = RefusesAlways(thread.guard->rules(), number) != 0;
+  if (is_refused) thread.refused_calls.set(number);
+  return is_refused;
+}
+
 void OnSystemCall(GuestThread& thread) {
   runtime::Registers& registers = thread.registers;
   const hostcalls::Request request{.number = registers.rax,
@@ -61,7 +70,8 @@ void OnSystemCall(GuestThread& thread) {
       thread.posts_writes ? AfterPostedWrites(thread, request)
                           : thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
-  if (ChangesAnswers(request.number)) thread.PublishAnswers();
+  const bool learns = !result.ok() && LearnsRefusal(thread, request.number);
+  if (learns || ChangesAnswers(request.number)) thread.PublishAnswers();
   if (SetsLimits(request.number)) TakeCoreSignals(thread.owner);
   if (result.is_registers_set()) return;
   if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
@@ -155,7 +165,7 @@ void GuestThread::Attach() {
 void GuestThread::PublishAnswers() {
   const bool is_watched = owner.trace() != nullptr || owner.session().gdb.fd >= 0;
   if (is_watched || !engine->uses_known_answers()) return;
-  std::vector<runtime::KnownAnswer> answers = KnownAnswers(guard);
+  std::vector<runtime::KnownAnswer> answers = KnownAnswers(guard, refused_calls);
   if (posts_writes) answers.push_back({SYS_write, runtime::Answer::kPostWrite});
   engine->KnowAnswers(answers);
 }
@@ -166,17 +176,43 @@ runtime::Exit GuestThread::Run() {
                 .addable_signals = AddableSignals(owner),
                 .clear_child_tid = clear_child_tid,
                 .robust_list = robust_list,
-                .fault_handler = LentHandler(*this)});
+                .fault_handler = LentHandler(*this),
+                .lends_actions = LendActions(),
+                .alternate_stack = signal.alternate_stack});
   if (posts_writes) posted.Lend(*engine->posted_writes(), owner.HasOneThread());
   runtime::Exit exit = engine->Run(registers);
   const runtime::OwnState own = engine->TakeBack();
   clear_child_tid = own.clear_child_tid;
   robust_list = own.robust_list;
+  signal.alternate_stack = own.alternate_stack;
+  // Before the mask, which may be followed by a signal.
+  if (own.replaced_actions != 0) TakeActions(own.replaced_actions);
   if (own.signal_mask != signal.mask) SetSignalMask(*this, own.signal_mask);
   if (posts_writes && !posted.CarryOut(*engine->posted_writes())) {
     return runtime::EngineFailure{"ring 0 has posted what is no write"};
   }
   return exit;
+}
+
+bool GuestThread::LendActions() {
+  abi::SignalActions* const shown = engine->signal_actions();
+  // A vforked child's are its own, its machine its parent's.
+  if (shown == nullptr || owner.is_vforked() || !owner.HasOneThread()) return false;
+  const std::uint64_t version = owner.signal_handlers().version();
+  if (version == shown_actions) return true;
+  owner.signal_handlers().CopyTo(*shown);
+  shown_actions = version;
+  return true;
+}
+
+void GuestThread::TakeActions(std::uint64_t replaced) {
+  const abi::SignalActions& shown = *engine->signal_actions();
+  for (int number = 1; number <= signals::kSignalCount; ++number) {
+    if ((replaced & signals::MaskOf(number)) == 0) continue;
+    const signals::KernelAction action = shown.of[number];
+    owner.signal_handlers().Replace(number, action);
+  }
+  shown_actions = 0;  // whatever is there
 }
 
 bool GuestThread::RestartsAfterSignal() const {
@@ -200,6 +236,7 @@ void GuestThread::Die(const siginfo_t& info) {
 
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
   engine = std::move(fresh);
+  shown_actions = 0;
   signal.pending.Attach(
       &signal_pending, [](void* raw) { static_cast<runtime::EngineThread*>(raw)->Kick(); },
       engine.get());

@@ -13,6 +13,7 @@
 #include "hostcalls/dispatch/caller.h"
 #include "runtime/engine.h"
 #include "runtime/process/debugger.h"
+#include "runtime/process/known_answers.h"
 #include "runtime/process/pool_use.h"
 #include "runtime/process/posted_writes.h"
 #include "runtime/signals/frame.h"
@@ -55,6 +56,11 @@ class GuestThread final : public hostcalls::Caller {
   // and the host's mask is the guest's.
   runtime::Exit Run();
 
+  // The process's signal handlers, to be shown to the engine: only where nobody else can change them meanwhile.
+  bool LendActions();
+  // Those that the engine has replaced.
+  void TakeActions(std::uint64_t replaced);
+
   // In a forked child: another engine in place of the parent's.
   void ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh);
 
@@ -70,6 +76,8 @@ class GuestThread final : public hostcalls::Caller {
   std::atomic<pid_t> id = 0;          // ThreadList's: the kernel's
   std::atomic<bool> is_held = false;  // ThreadList's: has to park
   DebugState debug;
+  std::uint64_t shown_actions = 0;  // the version that the engine has
+  RefusedCalls refused_calls;       // and been told so
   bool has_exited = false;  // by exit(2): RunGuest returns
   int exit_status = 0;
 };

@@ -9,10 +9,13 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "runtime/process/clock_code.h"
 #include "runtime/text_file.h"
 
 namespace dunebox::process {
@@ -96,14 +99,24 @@ std::uint64_t SymbolOffset(std::span<const std::byte> image, const char* name) {
   return 0;
 }
 
+// The function by which ring 0 may tell the time itself, where there is one that it can run.
+absl::Status ShowClock(const HostVdso& host, Machine& machine) {
+  const std::span image(reinterpret_cast<const std::byte*>(host.code), host.end - host.code);
+  const std::uint64_t entry = SymbolOffset(image, "__vdso_clock_gettime");
+  if (entry == 0) return absl::OkStatus();
+  std::optional<std::vector<std::byte>> code = ClockCode(image, entry, host.code - host.data);
+  return code ? machine.TakeClock(*std::move(code), entry) : absl::OkStatus();
+}
+
 absl::Status ShowClockData(const HostVdso& host, const GuestRange& data, Machine& machine) {
   memory::AddressSpace& space = machine.space();
   // The host has nothing at the guest's vvar address but a reservation.
   const auto reserved = space.MapNamed(data.start, data.size(), PROT_NONE, "[vvar]");
   if (!reserved.ok()) return absl::ResourceExhaustedError("no room for the vDSO");
   absl::Status aliased = machine.AliasHostPages(data, reinterpret_cast<const void*>(host.data));
-  if (aliased.ok()) space.AddSealed(data, {.read = true}, "[vvar]");
-  return aliased;
+  if (!aliased.ok()) return aliased;
+  space.AddSealed(data, {.read = true}, "[vvar]");
+  return ShowClock(host, machine);
 }
 
 absl::Status CopyCode(const HostVdso& host, GuestVirt code, bool has_clock_data,

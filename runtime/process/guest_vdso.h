@@ -2,6 +2,8 @@
 // as on the host, the host's live clock data (vvar), which the engine shows read-only. Where the
 // engine cannot show it, the functions that read it are system calls.
 //
+// An engine that answers calls in ring 0 gets the function that reads them, too (clock_code.h).
+//
 // The ranges are sealed: the guest cannot unmap or change them. Without a vDSO (or in a layout we
 // do not know) there is none, and programs make system calls instead.
 #ifndef DUNEBOX_RUNTIME_PROCESS_GUEST_VDSO_H_

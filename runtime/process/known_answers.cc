@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <iterator>
 
@@ -18,7 +19,7 @@ using runtime::Answer;
 constexpr std::uint16_t kOwnIdentity[] = {SYS_getpid,  SYS_gettid, SYS_getuid,
                                           SYS_geteuid, SYS_getgid, SYS_getegid};
 
-// What changes only the thread's own state, or memory that it has been lent.
+// What changes only the thread's own state, or memory that it has been lent; or nothing.
 constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_rt_sigprocmask, Answer::kSignalMask},
     {SYS_sched_yield, Answer::kYield},
@@ -31,6 +32,11 @@ constexpr runtime::KnownAnswer kWithoutHost[] = {
     {SYS_mprotect, Answer::kMemory},
     {SYS_madvise, Answer::kMemory},
     {SYS_rt_sigreturn, Answer::kSignalReturn},
+    {SYS_clock_gettime, Answer::kClock},
+    {SYS_gettimeofday, Answer::kTimeOfDay},
+    {SYS_time, Answer::kTime},
+    {SYS_rt_sigaction, Answer::kSignalAction},
+    {SYS_sigaltstack, Answer::kAlternateStack},
 };
 
 constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result) {
@@ -39,7 +45,19 @@ constexpr runtime::KnownAnswer Result(std::uint16_t number, std::int64_t result)
 
 }  // namespace
 
-std::vector<runtime::KnownAnswer> KnownAnswers(const hostcalls::policy::Guard* guard) {
+int RefusesAlways(const hostcalls::policy::Rules& rules, std::uint64_t number) {
+  using hostcalls::policy::CallAction;
+  using hostcalls::policy::CallRule;
+  if (rules.allow_all || rules.audit) return 0;
+  const auto first = std::ranges::lower_bound(rules.calls, number, {}, &CallRule::number);
+  if (first != rules.calls.end() && first->number == number) {
+    return first->conditions.empty() && first->action == CallAction::kError ? first->error : 0;
+  }
+  return rules.default_call_action == CallAction::kError ? rules.default_call_error : 0;
+}
+
+std::vector<runtime::KnownAnswer> KnownAnswers(const hostcalls::policy::Guard* guard,
+                                               const RefusedCalls& told) {
   std::vector<runtime::KnownAnswer> answers(std::begin(kWithoutHost), std::end(kWithoutHost));
   for (const hostcalls::Row& row : hostcalls::AllRows()) {
     if (row.route == Route::kDenied) answers.push_back(Result(row.number, -EPERM));
@@ -56,6 +74,9 @@ std::vector<runtime::KnownAnswer> KnownAnswers(const hostcalls::policy::Guard* g
   std::erase_if(answers, [&](const runtime::KnownAnswer& answer) {
     return !guard->calls().AlwaysAllows(answer.number);
   });
+  for (std::uint16_t number = 0; told.any() && number < told.size(); ++number) {
+    if (told.test(number)) answers.push_back(Result(number, -RefusesAlways(guard->rules(), number)));
+  }
   return answers;
 }
 

@@ -17,6 +17,12 @@ absl::Status Machine::AliasHostPages(const GuestRange& at, const void* host) {
   return engine_->AliasHostPages(at, host);
 }
 
+absl::Status Machine::TakeClock(std::vector<std::byte> code, std::uint64_t entry) {
+  clock_code_ = std::move(code);
+  clock_entry_ = entry;
+  return engine_->TakeClock(clock_code_, clock_entry_);
+}
+
 // Lock order: address space, then the engine's own locks.
 void Machine::LockForFork() {
   space_.LockForFork();
@@ -38,7 +44,10 @@ absl::Status Machine::Rebuild() {
   absl::StatusOr<std::unique_ptr<runtime::ExecutionEngine>> engine = make_engine_();
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
-  return alias_host_ == nullptr ? absl::OkStatus() : engine_->AliasHostPages(alias_, alias_host_);
+  if (alias_host_ == nullptr) return absl::OkStatus();
+  absl::Status status = engine_->AliasHostPages(alias_, alias_host_);
+  if (!status.ok() || clock_code_.empty()) return status;
+  return engine_->TakeClock(clock_code_, clock_entry_);
 }
 
 }  // namespace dunebox::process

@@ -5,8 +5,11 @@
 #ifndef DUNEBOX_RUNTIME_PROCESS_MACHINE_H_
 #define DUNEBOX_RUNTIME_PROCESS_MACHINE_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +31,8 @@ class Machine {
 
   // ExecutionEngine::AliasHostPages, remembered for engines made later.
   absl::Status AliasHostPages(const GuestRange& at, const void* host);
+  // ExecutionEngine::TakeClock, the same.
+  absl::Status TakeClock(std::vector<std::byte> code, std::uint64_t entry);
 
   void LockForFork();
   void UnlockInParent();
@@ -44,6 +49,8 @@ class Machine {
   std::unique_ptr<runtime::ExecutionEngine> engine_;
   GuestRange alias_;
   const void* alias_host_ = nullptr;
+  std::vector<std::byte> clock_code_;
+  std::uint64_t clock_entry_ = 0;
 };
 
 }  // namespace dunebox::process

@@ -58,6 +58,10 @@ bool IsOfTheKind(GuestThread& thread, const Request& request) {
   }
 }
 
+bool MayBeginThread(std::uint64_t number) {
+  return number == SYS_clone || number == SYS_clone3 || number == SYS_fork || number == SYS_vfork;
+}
+
 // To wait for a word, or to wake who does: all that the kernel looks at is the word, and the time, both before it
 // waits.
 bool IsPlainFutex(const Request& request) {
@@ -117,7 +121,14 @@ std::optional<PoolPause> PoolUse::PauseForFrame(GuestThread& thread) const {
   return pause;
 }
 
+// Nobody else is there who could open it, and no row would end: nothing of what follows is needed.
+bool PoolUse::StaysClosed(const GuestThread& thread, std::uint64_t number) const {
+  return row_ == 0 && !thread.owner.space().HasOpenPool() && thread.owner.HasOneThread() &&
+         !MayBeginThread(number);
+}
+
 void PoolUse::BeforeCall(GuestThread& thread, const Request& request) {
+  if (StaysClosed(thread, request.number)) return;
   if (!MayHavePool(thread) || IsHeapQuestion(request)) return;
   if (request.number == SYS_rt_sigreturn) {
     if (auto pause = PauseForFrame(thread)) call_.emplace(*std::move(pause));
@@ -147,7 +158,9 @@ void PoolUse::AfterFault(GuestThread& thread, const runtime::Fault& fault) {
 }
 
 void PoolUse::OpenAfterRow(GuestThread& thread) {
-  if (++row_ < thread.owner.pool_worth().needed()) {
+  PoolWorth& worth = thread.owner.pool_worth();
+  worth.OnMiss();
+  if (!worth.IsWanted(++row_)) {
     thread.owner.space().PlacePool();
     return;
   }
@@ -155,6 +168,7 @@ void PoolUse::OpenAfterRow(GuestThread& thread) {
   const Heap heap = thread.owner.HasOneThread() ? Heap::kYes : Heap::kNo;
   if (thread.owner.space().OpenPool(heap)) {
     row_ = 0;
+    worth.OnOpen();
   }
 }
 

@@ -29,15 +29,24 @@ class GuestThread;
 // How much a process's pool has been worth. Any thread's to change; a lost change is no harm.
 class PoolWorth {
  public:
-  // As many calls of the kind in a row until it is opened.
-  unsigned needed() const { return needed_.load(std::memory_order_relaxed); }
+  // The host has made a call that the pool could have answered.
+  void OnMiss() { missed_.store(missed() + 1, std::memory_order_relaxed); }
+  // Whether it is to be opened after so many in a row. After openings that were for little it takes longer rows; but a program that
+  // never has such rows gets another chance, too, after more of such calls with others between them.
+  bool IsWanted(unsigned row) const { return row >= needed() || missed() >= kPatience * needed(); }
+  void OnOpen() { missed_.store(0, std::memory_order_relaxed); }
   // It was closed after so many answers.
   void OnClose(std::uint64_t answered);
 
  private:
+  unsigned needed() const { return needed_.load(std::memory_order_relaxed); }
+  unsigned missed() const { return missed_.load(std::memory_order_relaxed); }
+
+  static constexpr unsigned kPatience = 4;
   static constexpr unsigned kLeastRow = 2;
   static constexpr unsigned kLongestRow = 256;
   std::atomic<unsigned> needed_ = kLeastRow;
+  std::atomic<unsigned> missed_ = 0;  // since it was last opened
 };
 
 // The pool is closed as long as one of these exists.
@@ -64,6 +73,7 @@ class PoolUse {
   void AfterFault(GuestThread& thread, const runtime::Fault& fault);
 
  private:
+  bool StaysClosed(const GuestThread& thread, std::uint64_t number) const;
   void OpenAfterRow(GuestThread& thread);
 
   std::optional<PoolPause> call_;  // of the call that is being made

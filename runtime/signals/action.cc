@@ -1,5 +1,6 @@
 #include "runtime/signals/action.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/signals/host_signals.h"
@@ -21,6 +22,7 @@ void SignalHandlers::Inherit() {
     actions_[static_cast<std::size_t>(signal)] = inherited;
   }
   handled_ = 0;
+  version_.store(version() + 1, std::memory_order_relaxed);
 }
 
 KernelAction SignalHandlers::Get(int signal) const {
@@ -67,7 +69,7 @@ void SignalHandlers::Reinstall(int signal) {
 void SignalHandlers::ResetHandled() {
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     const KernelAction action = Get(signal);
-    if (!action.is_default() && !action.is_ignore()) Set(signal, KernelAction{});
+    if (action.is_handled()) Set(signal, KernelAction{});
   }
 }
 
@@ -79,10 +81,24 @@ void SignalHandlers::Reset(int signal) {
   Note(signal, action);
 }
 
+void SignalHandlers::Replace(int signal, const KernelAction& action) {
+  std::lock_guard lock(mutex_);
+  KernelAction& current = actions_[static_cast<std::size_t>(signal)];
+  if (!action.MayReplace(current)) return;
+  current = action;
+  current.mask &= ~kUnblockable;
+  Note(signal, current);
+}
+
+void SignalHandlers::CopyTo(abi::SignalActions& actions) const {
+  std::lock_guard lock(mutex_);
+  std::ranges::copy(actions_, actions.of);
+}
+
 // Preconditions: the lock is held.
 void SignalHandlers::Note(int signal, const KernelAction& action) {
-  const bool is_handled = !action.is_default() && !action.is_ignore();
-  handled_ = is_handled ? handled_ | MaskOf(signal) : handled_ & ~MaskOf(signal);
+  version_.store(version() + 1, std::memory_order_relaxed);
+  handled_ = action.is_handled() ? handled_ | MaskOf(signal) : handled_ & ~MaskOf(signal);
 }
 
 }  // namespace dunebox::signals

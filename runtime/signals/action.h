@@ -11,27 +11,16 @@
 
 #include <array>
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
 
+#include "hostcalls/abi/signal_actions.h"
+
 namespace dunebox::signals {
 
-inline constexpr int kSignalCount = 64;  // 1..64
+inline constexpr int kSignalCount = abi::SignalActions::kSignals;  // 1..64
 
-// struct sigaction as rt_sigaction(2) has it on x86-64. [linux]
-struct KernelAction {
-  std::uint64_t handler = 0;  // SIG_DFL, SIG_IGN or a guest address
-  std::uint64_t flags = 0;
-  std::uint64_t restorer = 0;
-  std::uint64_t mask = 0;
-
-  bool is_default() const { return handler == reinterpret_cast<std::uint64_t>(SIG_DFL); }
-  bool is_ignore() const { return handler == reinterpret_cast<std::uint64_t>(SIG_IGN); }
-};
-static_assert(sizeof(KernelAction) == 32);
-static_assert(offsetof(KernelAction, flags) == 8 && offsetof(KernelAction, restorer) == 16);
-static_assert(offsetof(KernelAction, mask) == 24);
+using KernelAction = abi::SignalAction;
 
 inline constexpr std::uint64_t kSaNoCldStop = 0x1;
 inline constexpr std::uint64_t kSaNoCldWait = 0x2;
@@ -41,10 +30,14 @@ inline constexpr std::uint64_t kSaOnStack = 0x0800'0000;
 inline constexpr std::uint64_t kSaRestart = 0x1000'0000;
 inline constexpr std::uint64_t kSaNoDefer = 0x4000'0000;
 inline constexpr std::uint64_t kSaResetHand = 0x8000'0000;
+// Which of them the host's handler has, too.
+inline constexpr std::uint64_t kSaHosts = kSaRestart | kSaNoCldStop | kSaNoCldWait;
+static_assert(kSaHosts == DUNE_ACTION_HOST_FLAGS);
 
 constexpr std::uint64_t MaskOf(int signal) { return std::uint64_t{1} << (signal - 1); }
 // Never blockable. [POSIX]
 inline constexpr std::uint64_t kUnblockable = MaskOf(SIGKILL) | MaskOf(SIGSTOP);
+static_assert(kUnblockable == DUNE_UNBLOCKABLE_SIGNALS);
 // Raised by the CPU: the host never blocks them, since the runtime's copies rely on them.
 inline constexpr std::uint64_t kSynchronous = MaskOf(SIGSEGV) | MaskOf(SIGBUS) | MaskOf(SIGILL) |
                                               MaskOf(SIGFPE) | MaskOf(SIGTRAP);
@@ -68,6 +61,11 @@ class SignalHandlers {
   std::uint64_t handled() const { return handled_.load(std::memory_order_relaxed); }
   // Records the action and installs the host's side of it. Returns the old one.
   KernelAction Set(int signal, const KernelAction& action);
+  // Records an action that ring 0 has put there, if that may be without a word to the host.
+  void Replace(int signal, const KernelAction& action);
+  // Another number whenever any of them changes; never 0.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void CopyTo(abi::SignalActions& actions) const;
   // Installs the host's side of what is recorded: something else has changed it.
   void Reinstall(int signal);
   // From now on these come to us although the guest leaves them to their default, which we carry out:
@@ -86,6 +84,7 @@ class SignalHandlers {
   std::array<KernelAction, kSignalCount + 1> actions_{};
   std::uint64_t taken_defaults_ = 0;
   std::atomic<std::uint64_t> handled_{0};  // what actions_ says
+  std::atomic<std::uint64_t> version_{1};
 };
 
 }  // namespace dunebox::signals

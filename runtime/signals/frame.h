@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "runtime/engine.h"
@@ -28,7 +29,7 @@ namespace dunebox::signals {
 // SS_AUTODISARM: the stack is disabled while a handler runs on it.
 inline constexpr std::int32_t kAutoDisarm = std::int32_t{1} << 31;
 
-inline constexpr std::uint64_t kMinimumAlternateStack = 2048;  // MINSIGSTKSZ [linux]
+inline constexpr std::uint64_t kMinimumAlternateStack = DUNE_MINIMUM_SIGNAL_STACK;
 
 using abi::AlternateStack;
 using abi::SignalContext;

@@ -125,7 +125,7 @@ void InstallHostHandler(int signal, std::uint64_t guest_flags) {
   const KernelAction action{
       .handler = reinterpret_cast<std::uint64_t>(&dunebox_host_handler),
       .flags = kSaSigInfo | kSaRestorer | kSaOnStack |
-               (guest_flags & (kSaRestart | kSaNoCldStop | kSaNoCldWait)),
+               (guest_flags & kSaHosts),
       .restorer = reinterpret_cast<std::uint64_t>(&dunebox_host_restorer),
       // Nothing nests: the next signal waits in the kernel until this one is delivered.
       .mask = ~kSynchronous};

@@ -75,5 +75,39 @@ TEST_F(HostSignals, HandledSaysWhichSignalsHaveAHandlerOfTheGuests) {
   handlers.Set(SIGUSR1, {});
 }
 
+// SIGUSR2 and the like are the test's own.
+TEST_F(HostSignals, AHandlerIsReplacedWithoutTheHostOnlyByOneThatIsTheSameToIt) {
+  SignalHandlers handlers;
+  const KernelAction first{.handler = 0x1000, .flags = kSaRestart, .restorer = 0x10, .mask = 1};
+  handlers.Set(SIGUSR2, first);
+  const KernelAction refused[] = {
+      {.handler = 0, .flags = kSaRestart, .restorer = 0, .mask = 0},
+      {.handler = 1, .flags = kSaRestart, .restorer = 0, .mask = 0},
+      {.handler = 0x2000, .flags = 0, .restorer = 0, .mask = 0},
+      {.handler = 0x2000, .flags = kSaRestart | kSaNoCldStop, .restorer = 0, .mask = 0}};
+  for (const KernelAction& action : refused) {
+    handlers.Replace(SIGUSR2, action);
+    EXPECT_EQ(handlers.Get(SIGUSR2).handler, first.handler);
+  }
+  const KernelAction second{.handler = 0x2000,
+                            .flags = kSaRestart | kSaOnStack | kSaResetHand,
+                            .restorer = 0x20,
+                            .mask = ~std::uint64_t{0}};
+  const std::uint64_t before = handlers.version();
+  handlers.Replace(SIGUSR2, second);
+  EXPECT_NE(handlers.version(), before);
+  EXPECT_EQ(handlers.Get(SIGUSR2).handler, second.handler);
+  EXPECT_EQ(handlers.Get(SIGUSR2).flags, second.flags);
+  EXPECT_EQ(handlers.Get(SIGUSR2).mask, ~kUnblockable);
+  abi::SignalActions shown{};
+  handlers.CopyTo(shown);
+  EXPECT_EQ(shown.of[SIGUSR2].handler, second.handler);
+  EXPECT_EQ(shown.of[SIGUSR1].handler, 0u);
+  // Not out of nothing.
+  handlers.Replace(SIGUSR1, second);
+  EXPECT_TRUE(handlers.Get(SIGUSR1).is_default());
+  handlers.Set(SIGUSR2, {});
+}
+
 }  // namespace
 }  // namespace dunebox::signals

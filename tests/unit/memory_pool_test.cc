@@ -499,6 +499,14 @@ TEST_F(HeapTest, OnlyMovesWithinItsRangeAndOverFreeMemoryAreAnswered) {
   EXPECT_EQ(Brk(start_ + 49 * kPageSize), kAskHost);
 }
 
+TEST_F(HeapTest, AnEndThatWasHighWhenTheWindowWasChosenMayFallAgain) {
+  SetEnd(start_ + (3 << 20));
+  ASSERT_TRUE(OpenWithHeap());
+  for (const std::uint64_t end : {start_ + (4 << 20), start_ + kPageSize, start_}) {
+    EXPECT_EQ(Brk(end), static_cast<std::int64_t>(end));
+  }
+}
+
 // Ring 0's word for where the heap ends is taken only in the range that it was lent.
 TEST_F(HeapTest, AWrongEndIsNotBelieved) {
   for (const std::uint64_t wrong : {std::uint64_t{0}, start_ - 1, start_ + (64 << 20), ~0UL}) {

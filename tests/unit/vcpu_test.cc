@@ -653,6 +653,63 @@ TEST_F(VcpuTest, WhateverRing0MakesOfTheMaskItStaysWithinWhatWasLent) {
   EXPECT_EQ(vcpu_->TakeBack().robust_list, 0x2000u);
 }
 
+TEST_F(VcpuTest, AnAlternateStackIsBelievedOnlyAsSigaltstackMakesIt) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const abi::AlternateStack lent{.base = 0x5000, .flags = 0, .padding = 0, .size = 0x4000};
+  vcpu_->Lend({.alternate_stack = lent});
+  EXPECT_EQ(state.alternate_stack, lent);
+  EXPECT_EQ(vcpu_->TakeBack().alternate_stack, lent);
+  const abi::AlternateStack possible[] = {
+      {}, {.base = ~std::uint64_t{0}, .flags = 0, .padding = 0, .size = DUNE_MINIMUM_SIGNAL_STACK}};
+  for (const abi::AlternateStack& stack : possible) {
+    state.alternate_stack = stack;
+    EXPECT_EQ(vcpu_->TakeBack().alternate_stack, stack);
+  }
+  const abi::AlternateStack forged[] = {
+      {.base = 0x5000, .flags = 0, .padding = 0, .size = DUNE_MINIMUM_SIGNAL_STACK - 1},
+      {.base = 0x5000, .flags = SS_ONSTACK, .padding = 0, .size = 0x4000},
+      {.base = 0x5000, .flags = SS_DISABLE, .padding = 0, .size = 0x4000},
+      {.base = 0x5000, .flags = std::int32_t{1} << 31, .padding = 0, .size = 0x4000},
+      {.base = 0x5000, .flags = 0, .padding = 1, .size = 0x4000}};
+  for (const abi::AlternateStack& stack : forged) {
+    state.alternate_stack = stack;
+    EXPECT_EQ(vcpu_->TakeBack().alternate_stack, lent);
+  }
+}
+
+TEST_F(VcpuTest, HandlersAreReplacedOnlyWhereTheyAreLent) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  EXPECT_EQ(reinterpret_cast<std::byte*>(vcpu_->signal_actions()),
+            vm_->arena(layout::kActionsOffset));
+  vcpu_->Lend({.lends_actions = true});
+  EXPECT_EQ(state.actions, layout::ArenaVirt(layout::kActionsOffset).value);
+  EXPECT_EQ(vcpu_->TakeBack().replaced_actions, 0u);
+  state.changed_actions = 0b101;
+  EXPECT_EQ(vcpu_->TakeBack().replaced_actions, 0b101u);
+  vcpu_->Lend({});
+  EXPECT_EQ(state.actions, 0u);
+  EXPECT_EQ(state.changed_actions, 0u);
+  state.changed_actions = ~std::uint64_t{0};  // forged
+  EXPECT_EQ(vcpu_->TakeBack().replaced_actions, 0u);
+}
+
+TEST_F(VcpuTest, ClocksAreRing0sOnceItHasTheirCode) {
+  const auto& state =
+      *reinterpret_cast<const abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const runtime::KnownAnswer clock[] = {{.number = 228, .answer = runtime::Answer::kClock}};
+  vcpu_->KnowAnswers(clock);
+  EXPECT_EQ(state.answer_of[228], 0);
+  const std::vector<std::byte> code(100, std::byte{0xc3});
+  const std::vector<std::byte> much(layout::kMostClockCode + 1);
+  EXPECT_EQ(mmu_.ShowClock(much, 0), absl::OkStatus());
+  EXPECT_EQ(mmu_.clock_entry().value, 0u);
+  EXPECT_EQ(mmu_.ShowClock(code, 16), absl::OkStatus());
+  vcpu_->KnowAnswers(clock);
+  EXPECT_EQ(state.answer_of[228], DUNE_QUICK_CLOCK);
+  EXPECT_EQ(state.clock, layout::ArenaVirt(layout::kClockCodeOffset + 16).value);
+  EXPECT_EQ(*vm_->arena(layout::kClockCodeOffset + 99), std::byte{0xc3});
+}
+
 TEST_F(VcpuTest, WaitersAreCountedWhereRing0LooksForThem) {
   const auto& waits =
       *reinterpret_cast<const abi::FutexWaits*>(vm_->arena(layout::kFutexWaitsOffset));

@@ -73,6 +73,24 @@ static void block_signal(long times) {
   }
 }
 
+static void pass_over(int signal, siginfo_t* info, void* context) {
+  (void)signal, (void)info, (void)context;
+}
+
+// One handler in another's place.
+static void change_handler(long times) {
+  for (long i = 0; i < times; ++i) handle(SIGUSR1, i % 2 == 0 ? pass_over : count_signal);
+}
+
+static void change_stack(long times) {
+  static char alternate[1 << 16];
+  const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof(alternate)};
+  const stack_t none = {.ss_flags = SS_DISABLE};
+  for (long i = 0; i < times; ++i) {
+    require(syscall(SYS_sigaltstack, i % 2 == 0 ? &stack : &none, NULL) == 0, "sigaltstack");
+  }
+}
+
 // Of no thread that waits.
 static void wake_nobody(long times) {
   static uint32_t word;
@@ -445,6 +463,8 @@ static const struct Operation operations[] = {
     {"getpid", 1000, get_pid, NULL, NULL, kCountable},
     {"sigprocmask", 1000, mask_signals, NULL, NULL, kCountable},
     {"block_signal", 1000, block_signal, handle_user_signal, NULL, kCountable},
+    {"change_handler", 1000, change_handler, handle_user_signal, NULL, kCountable},
+    {"change_stack", 1000, change_stack, NULL, NULL, kCountable},
     {"refused_call", 1000, refused_call, NULL, NULL, kCountable},
     {"wake_nobody", 1000, wake_nobody, NULL, NULL, kCountable},
     {"gettimeofday", 1000, time_of_day, NULL, NULL, kCountable},
@@ -456,9 +476,9 @@ static const struct Operation operations[] = {
     {"move_heap", 200, move_heap, NULL, NULL, kCountable},
     {"map_page_shared", 200, map_page, start_thread, end_thread, kCountable},
     {"page_fault", 1000, touch_fresh, map_untouched, unmap_untouched, kCountable},
-    {"trap", 200, trap, forbid_page, unmap_page, kCountable},
-    {"trap_on_stack", 200, trap, give_alternate_stack, unmap_page, kCountable},
-    {"enter_handler", 200, enter_handler, forbid_page_for_good, unmap_page, kCountable},
+    {"trap", 4000, trap, forbid_page, unmap_page, kCountable},
+    {"trap_on_stack", 4000, trap, give_alternate_stack, unmap_page, kCountable},
+    {"enter_handler", 4000, enter_handler, forbid_page_for_good, unmap_page, kCountable},
     {"appel_li_1", 4, appel_li_1, prepare_appel_li_1, unmap_pages, kCountable},
     {"appel_li_2", 4, appel_li_2, prepare_appel_li_2, unmap_pages, kCountable},
     {"signal_self", 200, signal_self, handle_user_signal, NULL, kCountable},
