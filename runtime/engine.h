@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/abi/posted_writes.h"
 #include "hostcalls/abi/signal_actions.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/address.h"
@@ -88,6 +89,7 @@ enum class Answer : std::uint8_t {
   kTime,         // time, the same
   kSignalAction,    // rt_sigaction, to ask, or put one handler in another's place; of lent handlers
   kAlternateStack,  // sigaltstack
+  kPostWrite,    // write, to the descriptors that posted_writes() names
 };
 
 // A system call that needs no exit. What is not the plain case of it is an exit all the same.
@@ -167,6 +169,10 @@ class EngineThread {
   // Where the engine looks for the handlers of the process, and puts others; the supervisor's while the thread does
   // not run. Null: nowhere.
   virtual abi::SignalActions* signal_actions() { return nullptr; }
+
+  // Where the engine puts what kPostWrite has taken; null: it takes nothing. The guest's ring 0 can write there
+  // while the thread runs.
+  virtual abi::PostedWrites* posted_writes() { return nullptr; }
 
   // Around a call of the kernel's, only where uses_known_answers(): a full barrier before it, and the
   // same words after it.

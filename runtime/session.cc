@@ -160,6 +160,14 @@ absl::Status CheckChoices(const SessionOptions& options) {
   if (!options.statistics_file.empty() && !options.diagnostics.statistics) {
     return Named(Id::kOptionsDoNotFit, absl::InvalidArgumentError("--stats-file needs --stats"));
   }
+  if (options.posted_writes && options.ring == 0) {
+    return absl::InvalidArgumentError("--posted-writes is not for --ring=0, where no call is answered inside");
+  }
+  if (options.posted_writes && EngineFor(options.engine) != process::EngineKind::kKvm) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--posted-writes needs engine kvm on virtualization hardware",
+        options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : ""));
+  }
   if (options.ring == 0 && EngineFor(options.engine) != process::EngineKind::kKvm) {
     return Named(Id::kWrongEngine,
                  absl::InvalidArgumentError(absl::StrCat(
@@ -434,7 +442,7 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.denials_fd = *fd;
   }
-  if (options.diagnostics.any_report() || !options.rules.allow_all) {
+  if (options.diagnostics.any_report() || !options.rules.allow_all || options.posted_writes) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
@@ -497,6 +505,12 @@ absl::Status Guest::ProbeDevice(const SessionOptions& options, process::SessionS
   absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm_api_);
   if (!probe.ok()) return Named(Id::kNoKvm, probe.status());
   session.probe = *probe;
+  if (options.posted_writes && !probe->is_hardware()) {
+    return absl::UnimplementedError(
+        absl::StrCat("--posted-writes needs virtualization hardware, and this /dev/kvm is emulated: ",
+                     probe->reason()));
+  }
+  session.posted_writes = options.posted_writes;
   if (options.ring != 0) return absl::OkStatus();
   // An interpreted ring 0 would run the whole program, slowly and with holes.
   if (!probe->is_hardware()) {

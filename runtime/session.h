@@ -37,6 +37,7 @@ struct SessionOptions {
   unsigned jit_cache = kDefaultJitCache;  // MiB, without effect under kvm
   std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
   int ring = 3;  // or 0: engine kvm on virtualization hardware only
+  bool posted_writes = false;  // the same, and only with ring 3
   TraceFormat trace = TraceFormat::kNone;
   std::string trace_file;       // empty: standard error
   std::string core_file;        // empty: "core", where the program may write it

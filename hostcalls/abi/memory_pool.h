@@ -18,11 +18,11 @@
 #define DUNEBOX_HOSTCALLS_ABI_MEMORY_POOL_H_
 
 // As the assembler sees them: where MemoryPool is in the arena, a page for who works with it, one without
-// meaning (flush_others in entry.S), and its leaf tables one after the other.
+// meaning (flush_others in entry.S), and, behind SignalActions and PostedWrites, its leaf tables one after the other.
 #define DUNE_POOL_OFFSET 0x5000
 #define DUNE_SCRATCH_OFFSET 0x7000
 #define DUNE_DOORBELL_OFFSET 0x8000
-#define DUNE_POOL_TABLES_OFFSET 0xa000
+#define DUNE_POOL_TABLES_OFFSET 0xb000
 // In that page: an XSAVE area that came with a signal frame, then one of a fresh process.
 #define DUNE_SCRATCH_INITIAL 3072
 #define DUNE_POOL_START 0

@@ -9,6 +9,7 @@
 //   + DUNE_IDT_OFFSET     IDT
 //   + DUNE_POOL_OFFSET    MemoryPool and its leaf page tables (memory_pool.h)
 //   + DUNE_ACTIONS_OFFSET SignalActions (signal_actions.h)
+//   + DUNE_POSTED_OFFSET  PostedWrites (posted_writes.h)
 //   + a few pages more    the clock: its data, and the code that reads it (runtime/kvm/layout.h)
 //   + DUNE_VCPU_OFFSET    per-vCPU blocks: descriptor page, TSS page, trap stack, IST stack
 //   page tables           arena memory that is never mapped guest-virtually
@@ -82,6 +83,7 @@
 #define DUNE_QUICK_TIME 26
 #define DUNE_QUICK_SIGNAL_ACTION 27
 #define DUNE_QUICK_ALTERNATE_STACK 28
+#define DUNE_QUICK_POST_WRITE 29
 
 // Of signals, as the assembler sees them. [linux]
 #define DUNE_SIGSEGV 11

@@ -5,6 +5,7 @@
 // itself is in each vCPU's Ring0State.
 
 #include "hostcalls/abi/memory_pool.h"
+#include "hostcalls/abi/posted_writes.h"
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/abi/signal_actions.h"
 

@@ -87,6 +87,7 @@ class VcpuLease final : public runtime::EngineThread {
   }
   void EndFutex(runtime::FutexUse use, std::uint64_t word) override { vcpu_->EndFutex(use, word); }
   runtime::OwnState TakeBack() override { return vcpu_->TakeBack(); }
+  abi::PostedWrites* posted_writes() override { return vcpu_->posted_writes(); }
   absl::Status FetchBases(runtime::Registers& registers) override {
     return vcpu_->FetchBases(registers);
   }

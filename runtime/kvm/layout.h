@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hostcalls/abi/memory_pool.h"
+#include "hostcalls/abi/posted_writes.h"
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/abi/signal_actions.h"
 #include "hostcalls/memory/address.h"
@@ -16,8 +17,8 @@ inline constexpr std::uint64_t kArenaBytes = std::uint64_t{1} << 30;
 // It gets its memslots in chunks of this size, as it grows.
 inline constexpr std::uint64_t kArenaChunk = std::uint64_t{64} << 20;
 // Its first pages: ring-0 image, IDT with FutexWaits behind it, the memory pool, ring 0's scratch page,
-// the doorbell, the signal handlers, addresses (not pages) for the pool's leaf tables and for the clock's data, the code that reads
-// it, then one page a vCPU; page tables follow.
+// the doorbell, the signal handlers, posted writes, addresses (not pages) for the pool's leaf tables and for the clock's data,
+// the code that reads it, then one page a vCPU; page tables follow.
 inline constexpr std::uint64_t kImageOffset = 0;
 inline constexpr std::uint64_t kImageBytes = 4 * kPageSize;
 inline constexpr std::uint64_t kIdtOffset = kImageOffset + kImageBytes;
@@ -26,6 +27,7 @@ inline constexpr std::uint64_t kPoolOffset = DUNE_POOL_OFFSET;
 inline constexpr std::uint64_t kScratchOffset = DUNE_SCRATCH_OFFSET;
 inline constexpr std::uint64_t kDoorbellOffset = DUNE_DOORBELL_OFFSET;
 inline constexpr std::uint64_t kActionsOffset = DUNE_ACTIONS_OFFSET;
+inline constexpr std::uint64_t kPostedOffset = DUNE_POSTED_OFFSET;
 inline constexpr std::uint64_t kPoolTablesOffset = DUNE_POOL_TABLES_OFFSET;
 // The code expects its data right below it, as in the kernel's vDSO.
 inline constexpr std::uint64_t kMostClockData = 32 * kPageSize;
@@ -36,7 +38,8 @@ inline constexpr std::uint64_t kVcpuBlocksOffset = kClockCodeOffset + kMostClock
 static_assert(kPoolOffset == kIdtOffset + kPageSize);
 static_assert(kDoorbellOffset == kScratchOffset + kPageSize);
 static_assert(kActionsOffset == kDoorbellOffset + kPageSize);
-static_assert(kPoolTablesOffset == kActionsOffset + kPageSize);
+static_assert(kPostedOffset == kActionsOffset + kPageSize);
+static_assert(kPoolTablesOffset == kPostedOffset + kPageSize);
 inline constexpr unsigned kMostVcpus = 1024;
 inline constexpr std::uint64_t kTablesOffset = kVcpuBlocksOffset + kMostVcpus * kPageSize;
 

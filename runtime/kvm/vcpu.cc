@@ -90,6 +90,8 @@ std::uint8_t RoutineOf(runtime::Answer answer) {
       return DUNE_QUICK_SIGNAL_ACTION;
     case runtime::Answer::kAlternateStack:
       return DUNE_QUICK_ALTERNATE_STACK;
+    case runtime::Answer::kPostWrite:
+      return DUNE_QUICK_POST_WRITE;
   }
   return 0;  // no routine: the host's
 }
@@ -306,6 +308,11 @@ runtime::OwnState Vcpu::TakeBack() {
           .lends_actions = lent_.lends_actions,
           .replaced_actions = lent_.lends_actions ? shared.changed_actions : 0,
           .alternate_stack = IsPlain(stack) ? stack : lent_.alternate_stack};
+}
+
+abi::PostedWrites* Vcpu::posted_writes() {
+  if (!uses_known_answers()) return nullptr;
+  return reinterpret_cast<abi::PostedWrites*>(vm_.arena(layout::kPostedOffset));
 }
 
 abi::FutexWaits& Vcpu::futex_waits() const {

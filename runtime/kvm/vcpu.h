@@ -79,6 +79,8 @@ class Vcpu final : public runtime::EngineThread {
   void Lend(const runtime::OwnState& state) override;
   runtime::OwnState TakeBack() override;
   abi::SignalActions* signal_actions() override;
+  // One for all vCPUs of the machine.
+  abi::PostedWrites* posted_writes() override;
   void BeginFutex(runtime::FutexUse use, std::uint64_t word) override;
   void EndFutex(runtime::FutexUse use, std::uint64_t word) override;
   // Calls that ring 0 has answered; what the guest's side says.

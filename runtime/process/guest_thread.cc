@@ -6,9 +6,13 @@
 
 #include <bit>
 #include <cerrno>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "hostcalls/errors/message.h"
+#include "hostcalls/trace/write_line.h"
 #include "runtime/process/core_file.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/process.h"
@@ -33,6 +37,19 @@ bool WasOnlyHeld(const GuestThread& thread, const hostcalls::Request& request,
          request.number != SYS_close;
 }
 
+// With --posted-writes a call may have to tell of a write before it.
+hostcalls::SyscallResult AfterPostedWrites(GuestThread& thread, const hostcalls::Request& request) {
+  const std::optional<hostcalls::SyscallResult> late = thread.posted.TakeError(request);
+  if (PostedWrites::EndsDescriptors(request)) {
+    const std::string lines = thread.posted.TakeUnheard();
+    if (!lines.empty()) hostcalls::WriteLine(thread.owner.session().report_fd, lines);
+  }
+  if (late && request.number != SYS_close) return *late;
+  const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  thread.posted.AfterCall(request, result, thread.owner.space());
+  return late && result.ok() ? *late : result;
+}
+
 // The first time that the policy refuses a call which it always will: that was told, and the engine can give the
 // answer from now on. Where denials are written down one by one nobody does without one.
 bool LearnsRefusal(GuestThread& thread, std::uint64_t number) {
@@ -50,7 +67,9 @@ void OnSystemCall(GuestThread& thread) {
                                                  registers.r10, registers.r8, registers.r9}};
   const FutexNotice notice(*thread.engine, request);
   thread.pool_use.BeforeCall(thread, request);
-  const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
+  const hostcalls::SyscallResult result =
+      thread.posts_writes ? AfterPostedWrites(thread, request)
+                          : thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   const bool learns = !result.ok() && LearnsRefusal(thread, request.number);
   if (learns || ChangesAnswers(request.number)) thread.PublishAnswers();
@@ -96,6 +115,16 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
           .switches_stack = (action.flags & signals::kSaOnStack) != 0 && stack.enabled()};
 }
 
+// Only where nobody wants to see each write, or count it, when it is made. A vforked child shares the engine's memory
+// with its parent.
+bool PostsWrites(const Process& owner, const hostcalls::Caller& caller, runtime::EngineThread& engine) {
+  const SessionState& session = owner.session();
+  const hostcalls::policy::Guard* const guard = owner.guard();
+  return session.posted_writes && engine.posted_writes() != nullptr && owner.trace() == nullptr &&
+         session.gdb.fd < 0 && !owner.is_vforked() && caller.limits.output == nullptr &&
+         (guard == nullptr || guard->calls().AlwaysAllows(SYS_write));
+}
+
 [[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
   errors::Say(errors::Id::kEngineFailure, "engine failure: " + failure.reason);
   _exit(125);
@@ -112,7 +141,8 @@ runtime::FaultHandler LentHandler(const GuestThread& thread) {
 GuestThread::GuestThread(Process& guest, std::unique_ptr<runtime::EngineThread> engine_thread)
     : Caller(guest.space().memory(), guest, guest.limits(), guest.reserved()),
       owner(guest),
-      engine(std::move(engine_thread)) {
+      engine(std::move(engine_thread)),
+      posts_writes(PostsWrites(owner, *this, *engine)) {
   guard = owner.guard();
   session_root = owner.session().root;
   seals_memfds = owner.session().confinement.seals_memfds;
@@ -136,7 +166,9 @@ void GuestThread::Attach() {
 void GuestThread::PublishAnswers() {
   const bool is_watched = owner.trace() != nullptr || owner.session().gdb.fd >= 0;
   if (is_watched || !engine->uses_known_answers()) return;
-  engine->KnowAnswers(KnownAnswers(guard, refused_calls));
+  std::vector<runtime::KnownAnswer> answers = KnownAnswers(guard, refused_calls);
+  if (posts_writes) answers.push_back({SYS_write, runtime::Answer::kPostWrite});
+  engine->KnowAnswers(answers);
 }
 
 runtime::Exit GuestThread::Run() {
@@ -148,6 +180,7 @@ runtime::Exit GuestThread::Run() {
                 .fault_handler = LentHandler(*this),
                 .lends_actions = LendActions(),
                 .alternate_stack = signal.alternate_stack});
+  if (posts_writes) posted.Lend(*engine->posted_writes(), owner.HasOneThread());
   runtime::Exit exit = engine->Run(registers);
   const runtime::OwnState own = engine->TakeBack();
   clear_child_tid = own.clear_child_tid;
@@ -156,6 +189,9 @@ runtime::Exit GuestThread::Run() {
   // Before the mask, which may be followed by a signal.
   if (own.replaced_actions != 0) TakeActions(own.replaced_actions);
   if (own.signal_mask != signal.mask) SetSignalMask(*this, own.signal_mask);
+  if (posts_writes && !posted.CarryOut(*engine->posted_writes())) {
+    return runtime::EngineFailure{"ring 0 has posted what is no write"};
+  }
   return exit;
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/process/debugger.h"
 #include "runtime/process/known_answers.h"
 #include "runtime/process/pool_use.h"
+#include "runtime/process/posted_writes.h"
 #include "runtime/signals/frame.h"
 #include "runtime/signals/host_signals.h"
 
@@ -68,6 +69,8 @@ class GuestThread final : public hostcalls::Caller {
   runtime::Registers registers;
   SignalState signal;
   PoolUse pool_use;
+  PostedWrites posted;
+  const bool posts_writes;  // ring 0 may be lent descriptors
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
   std::uint64_t robust_list = 0;
   std::atomic<pid_t> id = 0;          // ThreadList's: the kernel's

@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3843'4558'4244;  // "DBXEC8"
+constexpr std::uint64_t kMagic = 0x3943'4558'4244;  // "DBXEC9"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -38,6 +38,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.isolation);
   visit(state.session.probe);
   visit(state.session.ring);
+  visit(state.session.posted_writes);
   visit(state.session.root);
   visit(state.session.confinement.confined);
   visit(state.session.confinement.filtered);

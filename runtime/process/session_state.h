@@ -62,6 +62,7 @@ struct SessionState {
   unsigned jit_cache = 0;  // MiB, with EngineKind::kJit
   jit::Isolation isolation = jit::Isolation::kNone;  // with EngineKind::kJit
   kvm::Probe probe;                                  // with EngineKind::kKvm
+  bool posted_writes = false;  // on virtualization hardware only, in ring 3
   kvm::ProgramRing ring = kvm::ProgramRing::kRing3;  // kRing0: with EngineKind::kKvm only
   pid_t root = 0;  // the parent of the session's first process: Caller::session_root
   hostcalls::policy::Rules rules;  // what the session's policy permits

@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 48> kRunOptions = {{
+constexpr std::array<OptionRow, 49> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -28,6 +28,9 @@ constexpr std::array<OptionRow, 48> kRunOptions = {{
      .values = kRings,
      .default_value = "3",
      .help = "privilege level in the guest; 0 needs virtualization hardware"},
+    {.id = OptionId::kPostedWrites,
+     .name = "--posted-writes",
+     .help = "engine kvm: small writes wait for the next exit; an error comes with a later call"},
     {.id = OptionId::kPolicy,
      .name = "--allow",
      .values = kAllowed,

@@ -18,6 +18,7 @@ enum class OptionId : unsigned char {
   kPolicyFile,
   kArgs,
   kRing,
+  kPostedWrites,
   kTrace,
   kTraceFile,
   kStats,

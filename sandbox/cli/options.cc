@@ -236,6 +236,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kRing:
       session.ring = value == "0" ? 0 : 3;
       break;
+    case OptionId::kPostedWrites:
+      session.posted_writes = true;
+      break;
     case OptionId::kTrace:
       session.trace = TraceFormatFrom(value);
       break;

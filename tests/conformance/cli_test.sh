@@ -81,6 +81,8 @@ refuses "--ring: '2' is not one of 3, 0; see 'dunebox run --help'" run --ring=2 
 refuses "--allow: 'net' is not one of all, build, python, network-client, server; see 'dunebox run --help'" run --allow=net ls
 refuses "option '--engine' needs a value: auto, kvm, jit; see 'dunebox run --help'" run --engine
 refuses "--trace: '1' is not one of text, json, chrome; see 'dunebox run --help'" run --trace=1 ls
+refuses "--posted-writes needs engine kvm on virtualization hardware" run --engine=jit --posted-writes ls
+refuses "--posted-writes is not for --ring=0, where no call is answered inside" run --engine=kvm --ring=0 --posted-writes ls
 refuses "--trace-file needs --trace" run --trace-file=/dev/null ls
 refuses "--stats-file needs --stats" run --stats-file=/dev/null ls
 refuses "option '--jit-dump' needs a value: ADDR; see 'dunebox run --help'" run --jit-dump
