@@ -40,7 +40,7 @@ struct Context {
 
   std::uint64_t host_rsp, host_fs;
   std::byte* extended_area;  // 64-byte aligned, standard format
-  std::uint64_t extended_mask;
+  std::uint64_t extended_mask;  // the components that the guest has
   // Set by a signal handler of this thread: leave translated code, or do not enter it.
   std::uint32_t kick;
   std::uint32_t link;  // of JIT_EXIT_LINK: which exit was taken
@@ -65,6 +65,7 @@ struct Context {
   std::uint32_t gate;             // what gates have above JIT_GATE_BITS; 0: there are none
   std::uint32_t must_be_initial;  // components that a bare guest has to find so and nothing clears quickly
   std::uint64_t host_gs;          // in a window: what GS base is to be outside; 0: it need not be changed
+  std::uint64_t own_components;   // of the extended mask, those that are saved and loaded: TakeX87
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -82,7 +83,6 @@ JIT_ASSERT_OFFSET(fs_base, JIT_FS_BASE);
 JIT_ASSERT_OFFSET(host_rsp, JIT_HOST_RSP);
 JIT_ASSERT_OFFSET(host_fs, JIT_HOST_FS);
 JIT_ASSERT_OFFSET(extended_area, JIT_EXTENDED_AREA);
-JIT_ASSERT_OFFSET(extended_mask, JIT_EXTENDED_MASK);
 JIT_ASSERT_OFFSET(kick, JIT_KICK);
 JIT_ASSERT_OFFSET(link, JIT_LEFT_LINK);
 JIT_ASSERT_OFFSET(host_mxcsr, JIT_HOST_MXCSR);
@@ -102,6 +102,7 @@ JIT_ASSERT_OFFSET(is_bare, JIT_IS_BARE);
 JIT_ASSERT_OFFSET(gate, JIT_GATE);
 JIT_ASSERT_OFFSET(must_be_initial, JIT_MUST_BE_INITIAL);
 JIT_ASSERT_OFFSET(host_gs, JIT_HOST_GS);
+JIT_ASSERT_OFFSET(own_components, JIT_OWN_COMPONENTS);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) == 2 * kContextPage);
 

@@ -41,7 +41,6 @@
 #define JIT_HOST_RSP 0x1098
 #define JIT_HOST_FS 0x10a0
 #define JIT_EXTENDED_AREA 0x10a8
-#define JIT_EXTENDED_MASK 0x10b0
 #define JIT_KICK 0x10b8
 #define JIT_LEFT_LINK 0x10bc
 #define JIT_HOST_MXCSR 0x10c0
@@ -66,9 +65,16 @@
 #define JIT_MUST_BE_INITIAL 0x114c
 // In a window: what GS base is outside of it.
 #define JIT_HOST_GS 0x1150
+// The components that translated code has its own contents in: of what is saved and loaded.
+#define JIT_OWN_COMPONENTS 0x1158
 
 // System calls with the same number but for this many low bits are gates of one kind.
 #define JIT_GATE_BITS 17
+
+// Components of the extended state. [intel/vol1 §13.1]
+#define JIT_X87_COMPONENT 1
+#define JIT_SSE_COMPONENT 2
+#define JIT_OPMASK_COMPONENT 0x20
 
 // Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
 // distance from its Context, together with the lookup table, so that both can be made read-only to

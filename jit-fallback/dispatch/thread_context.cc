@@ -276,7 +276,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
   fresh.rflags = kFirstFlags;
   fresh.selectors = kFirstSelectors;
   fresh.extended_area = memory_ + kExtendedOffset;
-  fresh.extended_mask = layout.mask;
+  fresh.extended_mask = fresh.own_components = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
   fresh.confining_mask = kConfiningMask;
@@ -414,11 +414,21 @@ void ThreadContext::Attach() {
 }
 
 void ThreadContext::SetGate(std::uint32_t number) {
-  constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
+  // What VZEROALL clears, and where there are masks and 16 more registers, a few instructions more.
+  constexpr std::uint64_t kAvx = 4, kUpperZmm = 64, kMoreZmm = 128;
+  constexpr std::uint64_t kCleared =
+      JIT_SSE_COMPONENT | kAvx | JIT_OPMASK_COMPONENT | kUpperZmm | kMoreZmm;
   if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
+  context().own_components &= ~std::uint64_t{JIT_X87_COMPONENT};
   context().must_be_initial =
-      static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
+      static_cast<std::uint32_t>(layout_.mask & ~(kCleared | JIT_X87_COMPONENT));
   context().gate = number >> JIT_GATE_BITS;
+}
+
+void ThreadContext::TakeX87Now() {
+  context().own_components |= JIT_X87_COMPONENT;
+  context().must_be_initial |= JIT_X87_COMPONENT;
+  context().is_bare = 0;  // so that all is loaded
 }
 
 ThreadContext::HostState ThreadContext::Borrow() {
@@ -432,11 +442,13 @@ ThreadContext::HostState ThreadContext::Borrow() {
 void ThreadContext::GiveBack(const HostState& state) {
   constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
   is_borrowed_ = false;
-  // The bit says whether the unit was in its initial state when the guest was left.
-  std::uint64_t present;
-  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
-  if ((present & 1) != 0 || state.x87_control != kInitialControlWord) {
-    asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+  if ((context().own_components & JIT_X87_COMPONENT) != 0) {
+    // The bit says whether the unit was in its initial state when the guest was left.
+    std::uint64_t present;
+    std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+    if ((present & JIT_X87_COMPONENT) != 0 || state.x87_control != kInitialControlWord) {
+      asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+    }
   }
   if ((context().rflags & kUnusual) != 0) {
     __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));
