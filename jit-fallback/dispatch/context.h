@@ -27,10 +27,11 @@ struct Context {
   std::uint64_t gs_base;
   // Guest registers on the way in or out, while protection key 0 is shut: RAX RCX RDX RBX.
   std::array<std::uint64_t, 4> passed;
+  std::int64_t instructions_left;
   // Under isolation `seg` emitted code has no way to write the rest of the page. This is the
   // object's own address: what a signal handler finds in FS is a Context if and only if it says so
   // itself; the host's thread block has to be readable at the same offset.
-  std::array<std::uint64_t, 27> unused;
+  std::array<std::uint64_t, 26> unused;
   std::uint64_t self;
 
   // ---- what only the runtime sees
@@ -76,6 +77,8 @@ JIT_ASSERT_OFFSET(emitted_rip, JIT_RIP);
 JIT_ASSERT_OFFSET(emitted_link, JIT_LINK);
 JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
 JIT_ASSERT_OFFSET(passed, JIT_PASSED_RAX);
+JIT_ASSERT_OFFSET(instructions_left, JIT_INSTRUCTIONS_LEFT);
+static_assert(JIT_INSTRUCTIONS_SIGN == JIT_INSTRUCTIONS_LEFT + sizeof(std::int64_t) - 1);
 JIT_ASSERT_OFFSET(gpr, JIT_GPR);
 JIT_ASSERT_OFFSET(rip, JIT_LEFT_RIP);
 JIT_ASSERT_OFFSET(rflags, JIT_RFLAGS);
@@ -116,13 +119,17 @@ enum class ExitReason : std::uint32_t {
   kStale = JIT_EXIT_STALE,         // the code at `rip` has changed since it was translated
   kSignal = JIT_EXIT_SIGNAL,  // a host signal came at `cache_rip`; registers are as they were there
   kKicked = JIT_EXIT_KICKED,  // not entered at all, or between blocks: registers are exact
+  kBudget = JIT_EXIT_BUDGET,  // at `rip`, a block's first instruction: its instructions are more than are left
 };
 
-inline constexpr std::size_t kExitReasons = JIT_EXIT_KICKED + 1;  // for arrays by reason
+inline constexpr std::size_t kExitReasons = JIT_EXIT_BUDGET + 1;  // for arrays by reason
+
+// What is left where nobody has set a limit.
+inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;
 
 // Where emitted code goes to leave, in the order of JIT_TO_*, and where it is entered.
 struct ExitPointers {
-  std::uint64_t link, lookup, system_call, emulate, trap, stale, exit_lookup;
+  std::uint64_t link, lookup, system_call, emulate, trap, stale, exit_lookup, budget;
   std::uint64_t resume;  // host address at which dunebox_jit_enter goes on
 };
 static_assert(offsetof(ExitPointers, resume) == JIT_TO_RESUME - JIT_POINTERS);

@@ -14,6 +14,10 @@
 #define JIT_PASSED_RCX 64
 #define JIT_PASSED_RDX 72
 #define JIT_PASSED_RBX 80
+// How many instructions may still run, where they are counted (EmitterOptions): less than 2^56, so that its highest
+// byte is 0 until it is negative.
+#define JIT_INSTRUCTIONS_LEFT 88
+#define JIT_INSTRUCTIONS_SIGN 95
 // Nothing of emitted code's: where the host's thread block has an unused field that is 0.
 #define JIT_SELF 304
 
@@ -87,7 +91,8 @@
 #define JIT_TO_TRAP 0x4020
 #define JIT_TO_STALE 0x4028
 #define JIT_TO_EXIT_LOOKUP 0x4030
-#define JIT_TO_RESUME 0x4038
+#define JIT_TO_BUDGET 0x4038
+#define JIT_TO_RESUME 0x4040
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
 // guest's. In the thread's own memory, at this distance from its Context.
@@ -107,5 +112,6 @@
 #define JIT_EXIT_STALE 6
 #define JIT_EXIT_SIGNAL 7
 #define JIT_EXIT_KICKED 8
+#define JIT_EXIT_BUDGET 9
 
 #endif  // DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_OFFSETS_H_

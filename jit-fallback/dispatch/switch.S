@@ -276,6 +276,7 @@ dunebox_jit_windowed_exit_\name:
         EXIT    emulate, JIT_EXIT_EMULATE
         EXIT    trap, JIT_EXIT_TRAP
         EXIT    stale, JIT_EXIT_STALE
+        EXIT    budget, JIT_EXIT_BUDGET
 
 // The reason stays in a register: memory that the guest can write would not do.
 .Lopen:

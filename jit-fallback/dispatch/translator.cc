@@ -421,9 +421,11 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
     case ExitReason::kEmulate:
     case ExitReason::kTrap:
     case ExitReason::kKicked:
+    case ExitReason::kBudget:
       break;
   }
   is_running_.store(false, std::memory_order_release);
+  if (reason == ExitReason::kBudget) return AtKick{};
   if (reason == ExitReason::kSystemCall) return AtSystemCall{};
   if (reason == ExitReason::kKicked) return std::nullopt;
   return OnInstruction();

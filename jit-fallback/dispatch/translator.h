@@ -69,7 +69,7 @@ struct AtFault {  // an exception of the CPU's at `rip`
 struct AtFetchFault {     // the instruction at `rip` cannot be fetched
   std::uint64_t address;  // the byte that is missing
 };
-struct AtKick {};
+struct AtKick {};  // also when Context::instructions_left has become negative
 struct AtStep {};  // Step() has done its instruction
 struct AtNoTranslator {};  // CurrentTranslator() has none: the guest cannot go on
 using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick, AtStep,

@@ -70,6 +70,9 @@ class KvmCpu final : public GuestCpu {
     }
     return is_return;
   }
+  // Nothing counts them.
+  std::int64_t instructions_left() const override { return kNoInstructionLimit; }
+  void set_instructions_left(std::int64_t) override {}
   // For snapshots, which this engine has none of.
   Control control() const override { return {}; }
   void Restart(const Control&) override {}

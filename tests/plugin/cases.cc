@@ -155,6 +155,10 @@ int call_address(unsigned long address) { return reinterpret_cast<int (*)()>(add
 [[noreturn]] void spin() {
   for (;;) __asm__ volatile("");
 }
+// Two instructions at least each time.
+void count_in(volatile long* place, long most) {
+  for (long i = 0; i < most; ++i) *place = i + 1;
+}
 [[noreturn]] void spin_in_calls() {
   for (;;) getpid();
 }
