@@ -197,7 +197,11 @@ std::vector<std::uint32_t> CodeCache::BlocksIn(std::uint64_t begin, std::uint64_
 }
 
 void CodeCache::UnlinkAll() {
-  for (std::uint32_t link = 0; link < links_.size(); ++link) LinkToStub(link);
+  for (std::uint32_t link = 0; link < links_.size(); ++link) {
+    LinkToStub(link);
+    links_[link].next_incoming = kNone;
+  }
+  for (std::uint32_t id = 0; id < blocks_.size(); ++id) blocks_[id].first_incoming = kNone;
 }
 
 absl::Status CodeCache::TakeOwnMemory() {

@@ -97,7 +97,7 @@ class CodeCache {
   void Kill(std::uint32_t block);
   // The living blocks with a byte in [start, end).
   std::vector<std::uint32_t> BlocksIn(std::uint64_t begin, std::uint64_t end) const;
-  // Sends all jumps to their stubs, so that every thread leaves soon.
+  // Sends all jumps to their stubs, so that every thread leaves soon. They may be linked again.
   void UnlinkAll();
   // Bytes of code, without exit stubs.
   std::size_t used() const { return next_; }

@@ -396,6 +396,7 @@ void Decoder::Describe(const Form& form) {
   out_.opcode = static_cast<std::uint8_t>(fields_.opcode);
   out_.general = form.general;
   out_.general_byte = form.general_byte;
+  out_.has_mmx = form.reg.kind == Kind::kMmx || form.rm.kind == Kind::kMmx;
   out_.reads_flags = form.Has(tag::kReadsFlags);
   out_.overwrites_flags = form.Has(tag::kOverwritesFlags);
 }

@@ -152,6 +152,7 @@ struct Instruction {
   bool has_memory = false;
   bool rip_relative = false;
   Access access = Access::kNone;  // of the explicit operand; kReadWrite when in doubt
+  bool has_mmx = false;           // an operand is an MMX register, or may be one
 
   // Conservative: every general register the instruction may read, write or use in an address is in
   // `registers` (vector register numbers may be in it too: a false positive costs a reload).

@@ -27,10 +27,11 @@ struct Context {
   std::uint64_t gs_base;
   // Guest registers on the way in or out, while protection key 0 is shut: RAX RCX RDX RBX.
   std::array<std::uint64_t, 4> passed;
+  std::int64_t instructions_left;
   // Under isolation `seg` emitted code has no way to write the rest of the page. This is the
   // object's own address: what a signal handler finds in FS is a Context if and only if it says so
   // itself; the host's thread block has to be readable at the same offset.
-  std::array<std::uint64_t, 27> unused;
+  std::array<std::uint64_t, 26> unused;
   std::uint64_t self;
 
   // ---- what only the runtime sees
@@ -40,7 +41,7 @@ struct Context {
 
   std::uint64_t host_rsp, host_fs;
   std::byte* extended_area;  // 64-byte aligned, standard format
-  std::uint64_t extended_mask;
+  std::uint64_t extended_mask;  // the components that the guest has
   // Set by a signal handler of this thread: leave translated code, or do not enter it.
   std::uint32_t kick;
   std::uint32_t link;  // of JIT_EXIT_LINK: which exit was taken
@@ -65,6 +66,7 @@ struct Context {
   std::uint32_t gate;             // what gates have above JIT_GATE_BITS; 0: there are none
   std::uint32_t must_be_initial;  // components that a bare guest has to find so and nothing clears quickly
   std::uint64_t host_gs;          // in a window: what GS base is to be outside; 0: it need not be changed
+  std::uint64_t own_components;   // of the extended mask, those that are saved and loaded: TakeX87
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))
@@ -75,6 +77,8 @@ JIT_ASSERT_OFFSET(emitted_rip, JIT_RIP);
 JIT_ASSERT_OFFSET(emitted_link, JIT_LINK);
 JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
 JIT_ASSERT_OFFSET(passed, JIT_PASSED_RAX);
+JIT_ASSERT_OFFSET(instructions_left, JIT_INSTRUCTIONS_LEFT);
+static_assert(JIT_INSTRUCTIONS_SIGN == JIT_INSTRUCTIONS_LEFT + sizeof(std::int64_t) - 1);
 JIT_ASSERT_OFFSET(gpr, JIT_GPR);
 JIT_ASSERT_OFFSET(rip, JIT_LEFT_RIP);
 JIT_ASSERT_OFFSET(rflags, JIT_RFLAGS);
@@ -82,7 +86,6 @@ JIT_ASSERT_OFFSET(fs_base, JIT_FS_BASE);
 JIT_ASSERT_OFFSET(host_rsp, JIT_HOST_RSP);
 JIT_ASSERT_OFFSET(host_fs, JIT_HOST_FS);
 JIT_ASSERT_OFFSET(extended_area, JIT_EXTENDED_AREA);
-JIT_ASSERT_OFFSET(extended_mask, JIT_EXTENDED_MASK);
 JIT_ASSERT_OFFSET(kick, JIT_KICK);
 JIT_ASSERT_OFFSET(link, JIT_LEFT_LINK);
 JIT_ASSERT_OFFSET(host_mxcsr, JIT_HOST_MXCSR);
@@ -102,6 +105,7 @@ JIT_ASSERT_OFFSET(is_bare, JIT_IS_BARE);
 JIT_ASSERT_OFFSET(gate, JIT_GATE);
 JIT_ASSERT_OFFSET(must_be_initial, JIT_MUST_BE_INITIAL);
 JIT_ASSERT_OFFSET(host_gs, JIT_HOST_GS);
+JIT_ASSERT_OFFSET(own_components, JIT_OWN_COMPONENTS);
 #undef JIT_ASSERT_OFFSET
 static_assert(sizeof(Context) == 2 * kContextPage);
 
@@ -115,13 +119,17 @@ enum class ExitReason : std::uint32_t {
   kStale = JIT_EXIT_STALE,         // the code at `rip` has changed since it was translated
   kSignal = JIT_EXIT_SIGNAL,  // a host signal came at `cache_rip`; registers are as they were there
   kKicked = JIT_EXIT_KICKED,  // not entered at all, or between blocks: registers are exact
+  kBudget = JIT_EXIT_BUDGET,  // at `rip`, a block's first instruction: its instructions are more than are left
 };
 
-inline constexpr std::size_t kExitReasons = JIT_EXIT_KICKED + 1;  // for arrays by reason
+inline constexpr std::size_t kExitReasons = JIT_EXIT_BUDGET + 1;  // for arrays by reason
+
+// What is left where nobody has set a limit.
+inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;
 
 // Where emitted code goes to leave, in the order of JIT_TO_*, and where it is entered.
 struct ExitPointers {
-  std::uint64_t link, lookup, system_call, emulate, trap, stale, exit_lookup;
+  std::uint64_t link, lookup, system_call, emulate, trap, stale, exit_lookup, budget;
   std::uint64_t resume;  // host address at which dunebox_jit_enter goes on
 };
 static_assert(offsetof(ExitPointers, resume) == JIT_TO_RESUME - JIT_POINTERS);

@@ -14,6 +14,10 @@
 #define JIT_PASSED_RCX 64
 #define JIT_PASSED_RDX 72
 #define JIT_PASSED_RBX 80
+// How many instructions may still run, where they are counted (EmitterOptions): less than 2^56, so that its highest
+// byte is 0 until it is negative.
+#define JIT_INSTRUCTIONS_LEFT 88
+#define JIT_INSTRUCTIONS_SIGN 95
 // Nothing of emitted code's: where the host's thread block has an unused field that is 0.
 #define JIT_SELF 304
 
@@ -41,7 +45,6 @@
 #define JIT_HOST_RSP 0x1098
 #define JIT_HOST_FS 0x10a0
 #define JIT_EXTENDED_AREA 0x10a8
-#define JIT_EXTENDED_MASK 0x10b0
 #define JIT_KICK 0x10b8
 #define JIT_LEFT_LINK 0x10bc
 #define JIT_HOST_MXCSR 0x10c0
@@ -66,9 +69,16 @@
 #define JIT_MUST_BE_INITIAL 0x114c
 // In a window: what GS base is outside of it.
 #define JIT_HOST_GS 0x1150
+// The components that translated code has its own contents in: of what is saved and loaded.
+#define JIT_OWN_COMPONENTS 0x1158
 
 // System calls with the same number but for this many low bits are gates of one kind.
 #define JIT_GATE_BITS 17
+
+// Components of the extended state. [intel/vol1 §13.1]
+#define JIT_X87_COMPONENT 1
+#define JIT_SSE_COMPONENT 2
+#define JIT_OPMASK_COMPONENT 0x20
 
 // Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
 // distance from its Context, together with the lookup table, so that both can be made read-only to
@@ -81,7 +91,8 @@
 #define JIT_TO_TRAP 0x4020
 #define JIT_TO_STALE 0x4028
 #define JIT_TO_EXIT_LOOKUP 0x4030
-#define JIT_TO_RESUME 0x4038
+#define JIT_TO_BUDGET 0x4038
+#define JIT_TO_RESUME 0x4040
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
 // guest's. In the thread's own memory, at this distance from its Context.
@@ -101,5 +112,6 @@
 #define JIT_EXIT_STALE 6
 #define JIT_EXIT_SIGNAL 7
 #define JIT_EXIT_KICKED 8
+#define JIT_EXIT_BUDGET 9
 
 #endif  // DUNEBOX_JIT_FALLBACK_DISPATCH_CONTEXT_OFFSETS_H_

@@ -51,15 +51,15 @@
         .endm
 
         .macro  LOAD_ALL segment
-        movl    %\segment:JIT_EXTENDED_MASK, %eax
-        movl    %\segment:JIT_EXTENDED_MASK + 4, %edx
+        movl    %\segment:JIT_OWN_COMPONENTS, %eax
+        movl    %\segment:JIT_OWN_COMPONENTS + 4, %edx
         movq    %\segment:JIT_EXTENDED_AREA, %rcx
         xrstor64 (%rcx)
         .endm
 
         .macro  SAVE_ALL segment
-        movl    %\segment:JIT_EXTENDED_MASK, %eax
-        movl    %\segment:JIT_EXTENDED_MASK + 4, %edx
+        movl    %\segment:JIT_OWN_COMPONENTS, %eax
+        movl    %\segment:JIT_OWN_COMPONENTS + 4, %edx
         movq    %\segment:JIT_EXTENDED_AREA, %rcx
         cmpl    $0, %\segment:JIT_HAS_XSAVEOPT
         je      1f
@@ -276,6 +276,7 @@ dunebox_jit_windowed_exit_\name:
         EXIT    emulate, JIT_EXIT_EMULATE
         EXIT    trap, JIT_EXIT_TRAP
         EXIT    stale, JIT_EXIT_STALE
+        EXIT    budget, JIT_EXIT_BUDGET
 
 // The reason stays in a register: memory that the guest can write would not do.
 .Lopen:
@@ -380,15 +381,26 @@ dunebox_jit_windowed_exit_signal:
         jmp     .Lreturn
 
 // Only in windows. The vector state of a guest that has left by a gate: the first eight registers, of their lower halves, and
-// MXCSR. Whatever the host has in the others is cleared; what VZEROALL does not clear has to be initial, as has
-// the x87 unit, or it is all loaded.
+// MXCSR. Whatever the host has in the others is cleared. What no instruction clears quickly has to be initial, as the
+// x87 unit if the guest's code knows it, or all is loaded: to ask takes as long as a write of FS base.
 .Lload_bare:
+        cmpl    $0, %fs:JIT_MUST_BE_INITIAL
+        je      1f
         movl    $1, %ecx
         xgetbv
         testl   %fs:JIT_MUST_BE_INITIAL, %eax
         jne     .Lwindowed_load_all
-        movq    %fs:JIT_EXTENDED_AREA, %rcx
+1:      movq    %fs:JIT_EXTENDED_AREA, %rcx
         vzeroall
+        testb   $JIT_OPMASK_COMPONENT, %fs:JIT_OWN_COMPONENTS
+        je      2f
+        .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
+        kxorw   %k\number, %k\number, %k\number
+        .endr
+        .irp    number, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        vpxord  %zmm\number, %zmm\number, %zmm\number
+        .endr
+2:
         ldmxcsr 24(%rcx)
         .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
         movups  160 + 16 * \number(%rcx), %xmm\number
@@ -404,17 +416,26 @@ dunebox_jit_windowed_exit_signal:
         movl    %fs:JIT_GATE, %ecx
         cmpq    %rcx, %rax
         jne     .Lwindowed_save_all
+        movq    %fs:JIT_EXTENDED_AREA, %rcx
+        testb   $JIT_X87_COMPONENT, %fs:JIT_OWN_COMPONENTS
+        jne     .Lask_x87
+        // The unit is still the host's: what the area says of it stays.
+        andl    $JIT_X87_COMPONENT, 512(%rcx)
+        jmp     1f
+.Lask_x87:
         movl    $1, %ecx
         xgetbv
-        testl   $1, %eax
+        testl   $JIT_X87_COMPONENT, %eax
         jne     .Lwindowed_save_all
         movq    %fs:JIT_EXTENDED_AREA, %rcx
+        movl    $0, 512(%rcx)
+1:
         .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
         movups  %xmm\number, 160 + 16 * \number(%rcx)
         .endr
         stmxcsr 24(%rcx)
-        // XSTATE_BV: SSE.
-        movq    $2, 512(%rcx)
+        // XSTATE_BV: SSE. Its upper half is that of components that no guest has.
+        orl     $JIT_SSE_COMPONENT, 512(%rcx)
         movl    $1, %fs:JIT_IS_BARE
         vzeroupper
         jmp     .Lwindowed_saved

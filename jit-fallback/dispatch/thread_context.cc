@@ -25,7 +25,8 @@ std::uint32_t dunebox_jit_windowed_enter(dunebox::jit::Context* context);
   extern const char dunebox_jit_##way##enter_abort[], dunebox_jit_##way##exit_signal[];  \
   extern const char dunebox_jit_##way##exit_link[], dunebox_jit_##way##exit_lookup[];    \
   extern const char dunebox_jit_##way##exit_syscall[], dunebox_jit_##way##exit_emulate[]; \
-  extern const char dunebox_jit_##way##exit_trap[], dunebox_jit_##way##exit_stale[]
+  extern const char dunebox_jit_##way##exit_trap[], dunebox_jit_##way##exit_stale[];     \
+  extern const char dunebox_jit_##way##exit_budget[]
 JIT_DECLARE_EXITS();
 JIT_DECLARE_EXITS(keyed_);
 JIT_DECLARE_EXITS(windowed_);
@@ -100,7 +101,7 @@ void ContinueAt(Context& context, ucontext_t& machine, const char* label) {
 struct Way {
   const char *enter_window, *enter_window_end, *lookup, *lookup_end, *enter_abort;
   const char *exit_link, *exit_lookup, *exit_syscall, *exit_emulate, *exit_trap, *exit_stale;
-  const char* exit_signal;
+  const char *exit_budget, *exit_signal;
 };
 constexpr Way kPlain =
     {.enter_window = dunebox_jit_enter_window,
@@ -114,6 +115,7 @@ constexpr Way kPlain =
      .exit_emulate = dunebox_jit_exit_emulate,
      .exit_trap = dunebox_jit_exit_trap,
      .exit_stale = dunebox_jit_exit_stale,
+     .exit_budget = dunebox_jit_exit_budget,
      .exit_signal = dunebox_jit_exit_signal};
 constexpr Way kKeyed =
     {.enter_window = dunebox_jit_enter_window,
@@ -127,6 +129,7 @@ constexpr Way kKeyed =
      .exit_emulate = dunebox_jit_keyed_exit_emulate,
      .exit_trap = dunebox_jit_keyed_exit_trap,
      .exit_stale = dunebox_jit_keyed_exit_stale,
+     .exit_budget = dunebox_jit_keyed_exit_budget,
      .exit_signal = dunebox_jit_keyed_exit_signal};
 constexpr Way kWindowed =
     {.enter_window = dunebox_jit_windowed_enter_window,
@@ -140,6 +143,7 @@ constexpr Way kWindowed =
      .exit_emulate = dunebox_jit_windowed_exit_emulate,
      .exit_trap = dunebox_jit_windowed_exit_trap,
      .exit_stale = dunebox_jit_windowed_exit_stale,
+     .exit_budget = dunebox_jit_windowed_exit_budget,
      .exit_signal = dunebox_jit_windowed_exit_signal};
 
 const Way& WayOf(const Context& context) {
@@ -275,8 +279,9 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
   Context& fresh = context();
   fresh.rflags = kFirstFlags;
   fresh.selectors = kFirstSelectors;
+  fresh.instructions_left = kNoInstructionLimit;
   fresh.extended_area = memory_ + kExtendedOffset;
-  fresh.extended_mask = layout.mask;
+  fresh.extended_mask = fresh.own_components = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
   fresh.has_xsaveopt = layout.has_xsaveopt ? 1 : 0;
   fresh.confining_mask = kConfiningMask;
@@ -300,6 +305,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .trap = AddressOf(way.exit_trap),
                 .stale = AddressOf(way.exit_stale),
                 .exit_lookup = AddressOf(way.exit_lookup),
+                .budget = AddressOf(way.exit_budget),
                 .resume = 0};
   if (table == Table::kFilled) {
     for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
@@ -414,11 +420,21 @@ void ThreadContext::Attach() {
 }
 
 void ThreadContext::SetGate(std::uint32_t number) {
-  constexpr std::uint64_t kSse = 2, kAvx = 4, kUpperZmm = 64;  // what VZEROALL clears
+  // What VZEROALL clears, and where there are masks and 16 more registers, a few instructions more.
+  constexpr std::uint64_t kAvx = 4, kUpperZmm = 64, kMoreZmm = 128;
+  constexpr std::uint64_t kCleared =
+      JIT_SSE_COMPONENT | kAvx | JIT_OPMASK_COMPONENT | kUpperZmm | kMoreZmm;
   if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
+  context().own_components &= ~std::uint64_t{JIT_X87_COMPONENT};
   context().must_be_initial =
-      static_cast<std::uint32_t>(layout_.mask & ~(kSse | kAvx | kUpperZmm));
+      static_cast<std::uint32_t>(layout_.mask & ~(kCleared | JIT_X87_COMPONENT));
   context().gate = number >> JIT_GATE_BITS;
+}
+
+void ThreadContext::TakeX87Now() {
+  context().own_components |= JIT_X87_COMPONENT;
+  context().must_be_initial |= JIT_X87_COMPONENT;
+  context().is_bare = 0;  // so that all is loaded
 }
 
 ThreadContext::HostState ThreadContext::Borrow() {
@@ -432,11 +448,13 @@ ThreadContext::HostState ThreadContext::Borrow() {
 void ThreadContext::GiveBack(const HostState& state) {
   constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
   is_borrowed_ = false;
-  // The bit says whether the unit was in its initial state when the guest was left.
-  std::uint64_t present;
-  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
-  if ((present & 1) != 0 || state.x87_control != kInitialControlWord) {
-    asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+  if ((context().own_components & JIT_X87_COMPONENT) != 0) {
+    // The bit says whether the unit was in its initial state when the guest was left.
+    std::uint64_t present;
+    std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+    if ((present & JIT_X87_COMPONENT) != 0 || state.x87_control != kInitialControlWord) {
+      asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
+    }
   }
   if ((context().rflags & kUnusual) != 0) {
     __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));

@@ -70,8 +70,13 @@ class ThreadContext {
   // System calls of this number and those that differ from it only below JIT_GATE_BITS are gates: made
   // where a function is called or returns, so that of the vector registers the first eight count and no
   // others, which then need not be saved and loaded. What else is in the area is not to be relied upon. Where
-  // the processor cannot tell which components are in use, it is all saved.
+  // the processor cannot tell which components are in use, it is all saved. The x87 unit stays the host's, with
+  // what the host has in it, until TakeX87.
   void SetGate(std::uint32_t number);
+  // Before code of the guest's is entered that may use the x87 unit: from now on it has contents of its own there.
+  void TakeX87() {
+    if ((context().own_components & JIT_X87_COMPONENT) == 0) TakeX87Now();
+  }
 
   // Before the first Enter.
   void SetCache(std::uint64_t start, std::uint64_t code_end);
@@ -111,6 +116,7 @@ class ThreadContext {
     std::uint64_t negative;  // minus the guest address, less one
     std::uint64_t host;
   };
+  void TakeX87Now();
   void ClearInitialComponents();
   void ClearEmptySecond();
   ExitReason EnterNow();

@@ -112,6 +112,10 @@ std::uint32_t Translator::Make(EntryKind kind) {
 }
 
 std::uint32_t Translator::MakeNow(EntryKind kind) {
+  if (options_.emitter.isolation == Isolation::kSeg && !may_use_x87_.load(std::memory_order_relaxed) &&
+      MayUseX87(block_)) {
+    AdmitX87();
+  }
   for (;;) {
     if (kind == EntryKind::kIndirect && cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
       emitter_.EmitIndirectStub(block_, cache_->NextAddress());
@@ -127,7 +131,7 @@ std::uint32_t Translator::MakeNow(EntryKind kind) {
 }
 
 // Preconditions: the lock is held, the calling thread is not running.
-void Translator::Flush() {
+void Translator::StopThreads() {
   version_.fetch_add(1, std::memory_order_seq_cst);
   cache_->UnlinkAll();
   for (TranslatedThread* thread : threads_) thread->context().ClearTargets();
@@ -136,7 +140,17 @@ void Translator::Flush() {
   for (TranslatedThread* thread : threads_) {
     while (thread->is_running_.load(std::memory_order_seq_cst)) sched_yield();
   }
+}
+
+void Translator::Flush() {
+  StopThreads();
   DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
+}
+
+// Threads that run now have the host's contents in the unit: they leave before there is a block to read them.
+void Translator::AdmitX87() {
+  may_use_x87_.store(true, std::memory_order_seq_cst);
+  StopThreads();
 }
 
 BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind,
@@ -281,6 +295,7 @@ ExitReason TranslatedThread::EnterAt(std::uint64_t host, EntryKind kind, std::ui
   if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) {
     return ExitReason::kKicked;
   }
+  if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
   return context_->Enter(host, kind);
 }
 
@@ -406,9 +421,11 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
     case ExitReason::kEmulate:
     case ExitReason::kTrap:
     case ExitReason::kKicked:
+    case ExitReason::kBudget:
       break;
   }
   is_running_.store(false, std::memory_order_release);
+  if (reason == ExitReason::kBudget) return AtKick{};
   if (reason == ExitReason::kSystemCall) return AtSystemCall{};
   if (reason == ExitReason::kKicked) return std::nullopt;
   return OnInstruction();

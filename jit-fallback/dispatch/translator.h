@@ -69,7 +69,7 @@ struct AtFault {  // an exception of the CPU's at `rip`
 struct AtFetchFault {     // the instruction at `rip` cannot be fetched
   std::uint64_t address;  // the byte that is missing
 };
-struct AtKick {};
+struct AtKick {};  // also when Context::instructions_left has become negative
 struct AtStep {};  // Step() has done its instruction
 struct AtNoTranslator {};  // CurrentTranslator() has none: the guest cannot go on
 using Stop = std::variant<AtSystemCall, AtInstruction, AtFault, AtFetchFault, AtKick, AtStep,
@@ -198,12 +198,18 @@ class Translator {
   // Preconditions: no lock is held.
   void Announce();
   void Flush();
+  // Threads leave translated code, and enter it again only when they have asked for a block anew.
+  void StopThreads();
+  // The block is about to be the first that may use the x87 unit.
+  void AdmitX87();
   std::uint64_t version() const { return version_.load(std::memory_order_seq_cst); }
 
   const Options options_;
   std::unique_ptr<CodeCache> cache_;
   // Changes whenever a host address that somebody may remember stops being good.
   std::atomic<std::uint64_t> version_{1};
+  // Set before the version is one with such a block, for good.
+  std::atomic<bool> may_use_x87_{false};
   std::mutex mutex_;  // guards what follows, and changes of cache_
   Emitter emitter_;
   Block block_;

@@ -16,6 +16,11 @@ void Assembler::SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg) {
   Value(offset);
 }
 
+void Assembler::LoadSlotByte(Reg reg, std::uint32_t offset) {
+  Bytes({context_prefix_, 0x0f, 0xb6, static_cast<std::uint8_t>((Low(reg) << 3) | 4), 0x25});
+  Value(offset);
+}
+
 // gs prefix, VEX.0F38.W1 F5 with the mandatory prefix f2 (3) or f3 (2). [intel/vol2 PDEP, PEXT]
 void Assembler::BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot) {
   const auto source = static_cast<unsigned>(from);

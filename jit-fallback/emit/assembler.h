@@ -47,6 +47,7 @@ class Assembler {
   // mov context:[offset], reg and back.
   void StoreSlot(std::uint32_t offset, Reg reg) { SlotMove(0x89, offset, reg); }
   void LoadSlot(Reg reg, std::uint32_t offset) { SlotMove(0x8b, offset, reg); }
+  void LoadSlotByte(Reg reg, std::uint32_t offset);  // movzx reg32, byte context:[offset]; below R8
   // mov qword context:[offset], value, for any 64-bit value.
   void StoreSlotImmediate(std::uint32_t offset, std::uint64_t value);
   // mov dword context:[offset], value.

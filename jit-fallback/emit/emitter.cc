@@ -204,6 +204,7 @@ void Emitter::Emit(const Block& block, EntryKind entry, std::uint64_t address) {
   Begin(block, address);
   if (entry == EntryKind::kIndirect) EmitIndirectEntry(block);
   if (block.is_self_checking) EmitSelfCheck(block);
+  if (options_.counts_instructions) EmitCount(block);
   EmitBody(block);
 }
 

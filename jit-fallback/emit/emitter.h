@@ -74,6 +74,9 @@ struct EmitterOptions {
   // JRCXZ, which is, and so costs the branch predictor history; but LOOP is slow on some
   // processors.
   bool check_by_loop = false;
+  // Each block subtracts its instructions, 64 at most and all of them even if it is left early, from the thread's
+  // Context::instructions_left before it runs, and does not run where that becomes negative.
+  bool counts_instructions = false;
   // Of XCR0, all below bit 32, which needs BMI2 where it is not 0 (hidden_state.cc).
   std::uint32_t hidden_components = 0;
 };
@@ -107,7 +110,9 @@ class Emitter {
   void EmitIndirectEntry(const Block& block);
   void EmitMiss();
   void EmitSelfCheck(const Block& block);
-  void EmitStale(std::uint64_t pc);
+  void EmitCount(const Block& block);
+  // Back to the runtime with RCX and R11, which are in their slots, as they are at `pc`, the block's first byte.
+  void EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer);
   void EmitBody(const Block& block);
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);

@@ -1,5 +1,5 @@
 // The emitter's entries: how a block is entered from an indirect jump, how it looks whether the
-// guest's bytes are still its own, and how an indirect jump looks for its target.
+// guest's bytes are still its own and whether it may run, and how an indirect jump looks for its target.
 #include "jit-fallback/dispatch/context_offsets.h"
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/encoding.h"
@@ -68,17 +68,31 @@ void Emitter::EmitSelfCheck(const Block& block) {
     code_.Value(~expected + 1);
     code_.Bytes({0xe3, 0});  // jrcxz over the way out
     const std::uint32_t over = code_.size();
-    EmitStale(block.pc);
+    EmitLeaveAtEntry(block.pc, JIT_TO_STALE);
     code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
     at += four ? 4 : 1;
   }
 }
 
-void Emitter::EmitStale(std::uint64_t pc) {
+void Emitter::EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer) {
   code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
   code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
   code_.StoreSlotImmediate(JIT_RIP, pc);
-  code_.JumpThroughSlot(JIT_TO_STALE);
+  code_.JumpThroughSlot(pointer);
+}
+
+// Without touching flags: the sign is looked at as a byte.
+void Emitter::EmitCount(const Block& block) {
+  SpillAll(0);
+  code_.LoadSlot(Reg::kRcx, JIT_INSTRUCTIONS_LEFT);
+  code_.Bytes({0x48, 0x8d, 0x89});  // lea rcx, [rcx - instructions]
+  code_.Value(~static_cast<std::uint32_t>(block.steps.size()) + 1);
+  code_.StoreSlot(JIT_INSTRUCTIONS_LEFT, Reg::kRcx);
+  code_.LoadSlotByte(Reg::kRcx, JIT_INSTRUCTIONS_SIGN);
+  code_.Bytes({0xe3, 0});  // jrcxz over the way out
+  const std::uint32_t over = code_.size();
+  EmitLeaveAtEntry(block.pc, JIT_TO_BUDGET);
+  code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
 }
 
 void Emitter::EmitIndirectStub(const Block& block, std::uint64_t address) {

@@ -81,6 +81,11 @@ std::uint64_t TargetOf(const Block& block, const Step& step);
 // constant there; -1 otherwise.
 std::int64_t KnownSystemCall(const Block& block);
 
+// Whether the block may read or change anything of the x87 unit, MMX registers included. XSAVE and XRSTOR with a
+// mask that the block itself has put together without it do not. XGETBV, which tells whether the unit is in use
+// and nothing of what it holds, does not count.
+bool MayUseX87(const Block& block);
+
 }  // namespace dunebox::jit
 
 #endif  // DUNEBOX_JIT_FALLBACK_TRANSLATE_BLOCK_H_

@@ -117,9 +117,13 @@ void Translate(std::uint64_t pc, std::span<const std::uint8_t> bytes, const Limi
   }
 }
 
-std::int64_t KnownSystemCall(const Block& block) {
+namespace {
+
+// What RAX holds in front of a step, if the block itself has put a constant there since its last branch; -1
+// otherwise.
+std::int64_t KnownRaxAt(const Block& block, std::size_t at) {
   constexpr std::uint16_t kRaxBit = 1U << kRax;
-  for (std::size_t i = block.steps.size() - 1; i-- > 0;) {
+  for (std::size_t i = at; i-- > 0;) {
     const Step& step = block.steps[i];
     const Instruction& instruction = step.instruction;
     if (instruction.klass == Class::kBranch) return -1;
@@ -133,6 +137,34 @@ std::int64_t KnownSystemCall(const Block& block) {
     return number;
   }
   return -1;
+}
+
+bool UsesX87(const Block& block, std::size_t at) {
+  constexpr std::uint8_t kWait = 0x9b, kFirst = 0xd8, kLast = 0xdf, kEmms = 0x77;
+  constexpr std::int64_t kX87 = 1;
+  const Instruction& instruction = block.steps[at].instruction;
+  if (instruction.encoding != Encoding::kLegacy) return false;
+  if (instruction.operation == Operation::kXsaveFamily) {
+    const bool has_mask = instruction.opcode == 0xc7 || ((instruction.modrm >> 3) & 7) >= 4;
+    const std::int64_t mask = has_mask ? KnownRaxAt(block, at) : -1;
+    return mask < 0 || (mask & kX87) != 0;
+  }
+  const std::uint8_t opcode = instruction.opcode;
+  if (instruction.opcode_map == 0) return opcode == kWait || (opcode >= kFirst && opcode <= kLast);
+  return instruction.has_mmx || (instruction.opcode_map == 1 && opcode == kEmms);
+}
+
+}  // namespace
+
+std::int64_t KnownSystemCall(const Block& block) {
+  return KnownRaxAt(block, block.steps.size() - 1);
+}
+
+bool MayUseX87(const Block& block) {
+  for (std::size_t i = 0; i < block.steps.size(); ++i) {
+    if (UsesX87(block, i)) return true;
+  }
+  return false;
 }
 
 }  // namespace dunebox::jit

@@ -94,6 +94,7 @@ constexpr ReasonName kReasonNames[] = {
     {jit::ExitReason::kStale, "entries.stale_code"},
     {jit::ExitReason::kSignal, "entries.signal_or_fault"},
     {jit::ExitReason::kKicked, "entries.kicked"},
+    {jit::ExitReason::kBudget, "entries.budget"},
 };
 
 }  // namespace
@@ -150,6 +151,7 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   }
   translation.emitter.isolation = options.isolation;
   translation.emitter.check_by_loop = HasFastLoop();
+  translation.emitter.counts_instructions = options.counts_instructions;
   translation.emitter.hidden_components =
       EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
   translation.emitter.runs_in_place = [allowed = options.in_place_calls](std::int64_t number) {

@@ -44,6 +44,8 @@ struct JitOptions {
   std::unique_ptr<PerfMap> perf_map;       // null: no names for perf
   std::unique_ptr<CodeRecorder> recorder;  // null: no record of emitted code
   std::shared_ptr<const SharedCode> shared;  // null: none; with kSeg
+  // jit::EmitterOptions: Interrupted is then also what ends a thread's Run when it has none left.
+  bool counts_instructions = false;
 };
 
 class JitEngine final : public ExecutionEngine,

@@ -18,7 +18,8 @@ bool ReadDescriptor(std::string_view text, int& descriptor) {
   return absl::SimpleAtoi(ForAbseil(text), &descriptor) && descriptor >= -1;
 }
 
-bool ReadNumber(std::string_view text, unsigned& number) {
+template <typename Number>
+bool ReadNumber(std::string_view text, Number& number) {
   return absl::SimpleAtoi(ForAbseil(text), &number);
 }
 
@@ -102,6 +103,10 @@ constexpr SettingRow kSettings[] = {
     {"idle_cpu_budget",
      [](PolicyObject& object, Text text) {
        return ReadDuration(text, object.policy.idle_cpu_budget);
+     }},
+    {"instruction_budget",
+     [](PolicyObject& object, Text text) {
+       return ReadNumber(text, object.policy.instruction_budget);
      }},
     {"stdout_to",
      [](PolicyObject& object, Text text) { return ReadDescriptor(text, object.policy.stdout_to); }},

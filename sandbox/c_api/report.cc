@@ -51,6 +51,7 @@ constexpr FailureRow kFailures[] = {
     {Failure::Kind::kDenied, DUNEBOX_FAILURE_DENIED},
     {Failure::Kind::kMismatch, DUNEBOX_FAILURE_MISMATCH},
     {Failure::Kind::kCpuBudget, DUNEBOX_FAILURE_CPU_BUDGET},
+    {Failure::Kind::kInstructionBudget, DUNEBOX_FAILURE_INSTRUCTION_BUDGET},
 };
 
 dunebox_status StatusOf(absl::StatusCode code) {

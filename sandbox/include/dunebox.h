@@ -71,7 +71,8 @@ typedef enum dunebox_failure {
   DUNEBOX_FAILURE_EXITED = 3,   /* the plugin called exit */
   DUNEBOX_FAILURE_DENIED = 4,   /* a system call that the policy refuses, where that ends the sandbox */
   DUNEBOX_FAILURE_MISMATCH = 5, /* a call returned with another stack than it was entered with (longjmp) */
-  DUNEBOX_FAILURE_CPU_BUDGET = 6 /* cpu_budget or idle_cpu_budget is used up */
+  DUNEBOX_FAILURE_CPU_BUDGET = 6, /* cpu_budget or idle_cpu_budget is used up */
+  DUNEBOX_FAILURE_INSTRUCTION_BUDGET = 7
 } dunebox_failure;
 
 /* Texts end with NUL and are cut to their size. Fields that do not apply are 0 or "". */
@@ -106,6 +107,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   load_deadline        duration, of starting, of loading a library, of looking a name up
  *   cpu_budget           duration on a processor, of the calling thread in each call
  *   idle_cpu_budget      the same, of each thread of the plugin's while the host makes no call
+ *   instruction_budget   number, of instructions in each call; 0: no limit
  *   memory_limit, stack, captured_output, code_cache      sizes
  *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
  *   host_threads, plugin_threads, nesting                 numbers

@@ -32,6 +32,7 @@ constexpr KindRow kKinds[] = {
     {Kind::kDenied, absl::StatusCode::kPermissionDenied},
     {Kind::kMismatch, absl::StatusCode::kAborted},
     {Kind::kCpuBudget, absl::StatusCode::kResourceExhausted},
+    {Kind::kInstructionBudget, absl::StatusCode::kResourceExhausted},
 };
 
 std::string Place(const Failure& failure) {
@@ -65,6 +66,8 @@ std::string Message(const Failure& failure) {
       return "the plugin returned from a call with another stack than it was called with";
     case Kind::kCpuBudget:
       return absl::StrCat("the plugin has used up its time on the processor", Place(failure));
+    case Kind::kInstructionBudget:
+      return absl::StrCat("the plugin has used up its instructions", Place(failure));
   }
   return "";
 }

@@ -57,6 +57,11 @@ class GuestCpu {
   virtual void Enter() = 0;
   virtual void Leave() = 0;
 
+  // Where instructions are counted (Policy::instruction_budget): how many may still run; less than 0 when Run has
+  // returned Interrupted because there were too few.
+  virtual std::int64_t instructions_left() const = 0;
+  virtual void set_instructions_left(std::int64_t number) = 0;
+
   // Not between Enter and Leave: at a gate.
   struct Control {
     std::uint32_t mxcsr = 0x1f80;
@@ -90,6 +95,9 @@ class GuestEngine {
   // For tests and diagnostics.
   virtual std::vector<runtime::Counter> Counters() = 0;
 };
+
+// For set_instructions_left.
+inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;
 
 // Each sandbox under kvm is a virtual machine of its own, and every change of the process's
 // mappings is told to all of them: with their number munmap and fork take longer.

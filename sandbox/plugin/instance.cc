@@ -113,6 +113,31 @@ class Budgeted {
   bool is_set_ = false;
 };
 
+// Gives a call its budget of instructions, within what is left of that of the call that it comes from. A call
+// without one uses up nothing of the other's.
+class Counted {
+ public:
+  Counted(GuestCpu& cpu, std::uint64_t budget)
+      : cpu_(cpu),
+        outer_(cpu.instructions_left()),
+        granted_(budget == 0 ? kNoInstructionLimit
+                             : std::min(outer_, static_cast<std::int64_t>(std::min(
+                                                    budget, std::uint64_t{kNoInstructionLimit})))),
+        is_limited_(budget != 0) {
+    cpu_.set_instructions_left(granted_);
+  }
+  ~Counted() {
+    cpu_.set_instructions_left(is_limited_ ? outer_ - (granted_ - cpu_.instructions_left()) : outer_);
+  }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  GuestCpu& cpu_;
+  const std::int64_t outer_, granted_;
+  const bool is_limited_;
+};
+
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:
@@ -295,7 +320,7 @@ absl::Status Instance::MakeLentThread() {
     const Borrowed borrowed(*this, main);
     main.made = &made;
     const absl::StatusOr<CallResult> result =
-        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline));
+        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline), {});
     main.made = nullptr;
     if (!result.ok()) return result.status();
     if (result->integer != 0 || made == nullptr) return failed;
@@ -401,6 +426,11 @@ std::optional<Instance::Stop> Instance::OnExit(PluginThread& thread, const runti
     OnFault(thread, *fault);
   } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
     return Broken{broken->reason};
+  } else if (thread.cpu->instructions_left() < 0) {
+    End({.kind = Failure::Kind::kInstructionBudget,
+         .instruction = thread.registers.rip,
+         .symbol = SymbolAt(thread.registers.rip)});
+    return Ended{};
   }
   return std::nullopt;
 }
@@ -695,7 +725,7 @@ absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFr
 // returned has the registers with which it was parked, or has called back.
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
                                             const CallFrame& frame, std::uint64_t deadline,
-                                            absl::Duration processor_time) {
+                                            const Budget& budget) {
   // The thread may be one whose last call has ended the instance.
   if (has_ended_.load()) return EndedStatus();
   const absl::StatusOr<GuestCpu::Entry> entry = PrepareFunction(thread, function, frame);
@@ -703,7 +733,9 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
   const std::uint64_t stack_after = entry->stack_pointer + sizeof(std::uint64_t);
   thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   const Timed timed(thread.watch, deadline);
-  const Budgeted budgeted(thread.watch, processor_time);
+  const Budgeted budgeted(thread.watch, budget.processor_time);
+  std::optional<Counted> counted;
+  if (policy_.instruction_budget != 0) counted.emplace(*thread.cpu, budget.instructions);
   GuestCpu::Returned returned;
   if (thread.cpu->RunFunction(*entry, returned)) {
     if (returned.stack_pointer != stack_after) return EndByMismatch();
@@ -805,8 +837,10 @@ class Instance::Lent {
 };
 
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
-  return CallWithin({.time = policy_.deadline, .processor_time = policy_.cpu_budget}, function,
-                    frame);
+  return CallWithin(
+      {.time = policy_.deadline,
+       .budget = {.processor_time = policy_.cpu_budget, .instructions = policy_.instruction_budget}},
+      function, frame);
 }
 
 absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
@@ -820,7 +854,7 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
     }
     ++thread->depth;
     absl::StatusOr<CallResult> result =
-        CallOn(*thread, function, frame, deadline, limits.processor_time);
+        CallOn(*thread, function, frame, deadline, limits.budget);
     --thread->depth;
     return result;
   }
@@ -828,7 +862,7 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
   const Lent thread(*this);
   if (thread.get() == nullptr) return EndedStatus();
   const Borrowed borrowed(*this, *thread.get());
-  return CallOn(*thread.get(), function, frame, deadline, limits.processor_time);
+  return CallOn(*thread.get(), function, frame, deadline, limits.budget);
 }
 
 absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callback> callback) {
@@ -900,7 +934,7 @@ absl::Status Instance::Load(const std::string& path) {
   const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle = CallWithin(
-      {.time = policy_.load_deadline}, table_.open_library, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
   const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
@@ -915,7 +949,7 @@ absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address = CallWithin(
-      {.time = policy_.load_deadline}, table_.find_symbol, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, table_.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

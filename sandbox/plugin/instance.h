@@ -167,9 +167,14 @@ class Instance final : public Guest {
 
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
+  // Of one call, beside its deadline.
+  struct Budget {
+    absl::Duration processor_time = absl::InfiniteDuration();
+    std::uint64_t instructions = 0;  // 0: no limit
+  };
   struct Limits {
     absl::Duration time;
-    absl::Duration processor_time = absl::InfiniteDuration();
+    Budget budget;
   };
   absl::StatusOr<CallResult> CallWithin(const Limits& limits, std::uint64_t function,
                                         const CallFrame& frame);
@@ -181,7 +186,7 @@ class Instance final : public Guest {
   void Park(std::unique_ptr<PluginThread> thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
-                                    absl::Duration processor_time = absl::InfiniteDuration());
+                                    const Budget& budget);
   absl::StatusOr<GuestCpu::Entry> PrepareFunction(PluginThread& thread, std::uint64_t function,
                                                   const CallFrame& frame);
   absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,

@@ -19,6 +19,8 @@ constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256
 constexpr std::size_t kPresentOffset = 512;
 constexpr std::uint64_t kVectorsPresent = 2;
 
+static_assert(kNoInstructionLimit == jit::kNoInstructionLimit);
+
 constexpr std::size_t kRax = 0, kRdx = 2, kRsp = 4, kRdi = 7;  // as instructions number them
 
 class JitCpu final : public GuestCpu {
@@ -34,6 +36,12 @@ class JitCpu final : public GuestCpu {
   // Translated code is entered behind a barrier.
   void Enter() override { host_ = context().Borrow(); }
   void Leave() override { context().GiveBack(host_); }
+  std::int64_t instructions_left() const override {
+    return thread_->context().context().instructions_left;
+  }
+  void set_instructions_left(std::int64_t number) override {
+    context().context().instructions_left = number;
+  }
   absl::StatusOr<Control> control() const override {
     const jit::ThreadContext& context = thread_->context();
     return Control{.mxcsr = context.mxcsr(), .x87_control = context.x87_control()};
@@ -135,7 +143,11 @@ absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& polic
                                                              memory::AddressSpace& space,
                                                              std::shared_ptr<const runtime::SharedCode> shared) {
   absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
-      {.cache_size = policy.code_cache, .isolation = jit::Isolation::kSeg, .shared = std::move(shared)}, space);
+      {.cache_size = policy.code_cache,
+       .isolation = jit::Isolation::kSeg,
+       .shared = std::move(shared),
+       .counts_instructions = policy.instruction_budget != 0},
+      space);
   if (!engine.ok()) return engine.status();
   return std::make_unique<JitGuestEngine>(*std::move(engine));
 }

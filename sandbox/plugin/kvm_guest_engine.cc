@@ -71,6 +71,9 @@ class KvmCpu final : public GuestCpu {
     }
     return is_return;
   }
+  // Nothing counts them.
+  std::int64_t instructions_left() const override { return kNoInstructionLimit; }
+  void set_instructions_left(std::int64_t) override {}
   absl::StatusOr<Control> control() const override {
     absl::StatusOr<std::vector<std::byte>> area = State();
     if (!area.ok()) return area.status();

@@ -98,6 +98,7 @@ std::string Serialize(const StartOrder& order) {
   writer.Put(policy.load_deadline);
   writer.Put(policy.cpu_budget);
   writer.Put(policy.idle_cpu_budget);
+  writer.Put(policy.instruction_budget);
   writer.Put(policy.memory_limit);
   writer.Put(policy.stack);
   writer.Put(policy.host_threads);
@@ -122,6 +123,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   policy.load_deadline = reader.Get<absl::Duration>();
   policy.cpu_budget = reader.Get<absl::Duration>();
   policy.idle_cpu_budget = reader.Get<absl::Duration>();
+  policy.instruction_budget = reader.Get<std::uint64_t>();
   policy.memory_limit = reader.Get<std::uint64_t>();
   policy.stack = reader.Get<std::uint64_t>();
   policy.host_threads = reader.Get<unsigned>();
@@ -167,7 +169,7 @@ std::optional<absl::Status> GetStatus(Reader& reader) {
     failure.fault_address = reader.Get<std::uint64_t>();
     failure.symbol = Shown(reader.GetText());
     failure.call = Shown(reader.GetText());
-    if (reader.has_failed() || failure.kind > Failure::Kind::kCpuBudget) return std::nullopt;
+    if (reader.has_failed() || failure.kind > Failure::Kind::kInstructionBudget) return std::nullopt;
     return ToStatus(failure);
   }
   const std::string message = Shown(reader.GetText());

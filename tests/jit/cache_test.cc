@@ -126,6 +126,19 @@ TEST_F(Cache, UnlinkingAllSendsEveryJumpToItsStub) {
   EXPECT_EQ(cache_->Find(kPc + 16, EntryKind::kDirect), to);
 }
 
+TEST_F(Cache, JumpsThatWereUnlinkedAndLinkedAgainAreAllSentBackWhenTheirTargetDies) {
+  const std::uint32_t to = Add(kPc + 16, "c3");
+  const std::uint32_t first = Add(kPc, kJumpOn), second = Add(kPc + 8, "eb 06");
+  cache_->UnlinkAll();
+  cache_->LinkTo(0, to);
+  cache_->LinkTo(1, to);
+  EXPECT_EQ(JumpOf(first), cache_->AddressOf(to));
+  EXPECT_EQ(JumpOf(second), cache_->AddressOf(to));
+  cache_->Kill(to);
+  EXPECT_TRUE(GoesToAStub(first));
+  EXPECT_TRUE(GoesToAStub(second));
+}
+
 TEST_F(Cache, ARangeFindsBlocksThatHaveAByteInIt) {
   const std::uint32_t one = Add(0x40'0ffd, "48 01 c8 48 01 c8 c3");  // over a page's end
   const std::uint32_t two = Add(0x40'2000, "90 c3");

@@ -177,5 +177,54 @@ TEST(KnownSystemCall, IsUnknownWhenAnythingElseMayHaveChangedRax) {
   }
 }
 
+TEST(MayUseX87, IsTrueOfWhateverKnowsTheUnit) {
+  for (const char* bytes : {
+           "d9 e8 c3",                          // fld1
+           "dd 45 f8 c3",                       // fld qword [rbp - 8]
+           "d9 7d f8 c3",                       // fnstcw
+           "90 90 9b c3",                       // fwait
+           "0f 77 c3",                          // emms
+           "0f 6f 07 c3",                       // movq mm0, [rdi]
+           "0f 7f 07 c3",                       // movq [rdi], mm0
+           "0f ef c1 c3",                       // pxor mm0, mm1
+           "0f 38 00 c1 c3",                    // pshufb mm0, mm1
+           "0f 3a 0f c1 01 c3",                 // palignr mm0, mm1, 1
+           "0f 2d c1 c3",                       // cvtps2pi mm0, xmm1
+           "66 0f 2a c1 c3",                    // cvtpi2pd xmm0, mm1
+           "f3 0f d6 c1 c3",                    // movq2dq xmm0, mm1
+           "f2 0f d6 c1 c3",                    // movdq2q mm0, xmm1
+           "0f f7 c1 c3",                       // maskmovq
+           "0f ae 07 c3",                       // fxsave
+           "0f ae 0f c3",                       // fxrstor
+           "0f ae 27 c3",                       // xsave, of whatever mask
+           "b8 e7 00 00 00 0f c7 27 c3",        // xsavec with the unit
+           "b8 e7 00 00 00 0f ae 2f c3",        // xrstor
+           "b8 e6 00 00 00 ff c0 0f ae 2f c3",  // xrstor, EAX changed
+           "b8 e6 00 00 00 74 00 0f ae 2f c3",  // xrstor behind a side exit
+           "b8 e6 00 00 00 0f ae 07 c3",        // fxsave has no mask
+       }) {
+    EXPECT_TRUE(MayUseX87(Make(bytes).block)) << bytes;
+  }
+}
+
+TEST(MayUseX87, IsFalseOfTheRest) {
+  for (const char* bytes : {
+           "c3", "90 0f 05",
+           "f3 0f 6f 07 c3",              // movdqu xmm0, [rdi]
+           "66 0f ef c1 c3",              // pxor xmm0, xmm1
+           "66 0f 38 00 c1 c3",           // pshufb xmm0, xmm1
+           "c5 f8 77 c3",                 // vzeroupper
+           "c5 f1 d8 c2 c3",              // vpsubusb, whose opcode is fadd's in another map
+           "f3 0f 2a c0 c3",              // cvtsi2ss xmm0, eax
+           "0f ae 17 c3",                 // ldmxcsr
+           "0f ae 1f c3",                 // stmxcsr
+           "0f 01 d0 c3",                 // xgetbv
+           "b8 e6 00 00 00 31 d2 0f c7 27 c3",  // xsavec as the dynamic linker does it
+           "b8 e6 00 00 00 31 d2 0f ae 2f c3",  // xrstor
+       }) {
+    EXPECT_FALSE(MayUseX87(Make(bytes).block)) << bytes;
+  }
+}
+
 }  // namespace
 }  // namespace dunebox::jit

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <optional>
 #include <thread>
 
 #include "tests/plugin/fixture.h"
@@ -57,6 +58,115 @@ TEST_P(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
   const auto called = Call<int(int (*)(int), int)>("call_back", *spin, 1);
   EXPECT_EQ(FailureIn(called.status()).kind, Kind::kCpuBudget);
 }
+
+class Instructions : public PluginTest {
+ protected:
+  void SetUp() override {
+    if (IsUnderKvm()) GTEST_SKIP() << "instructions are counted under engine jit";
+  }
+  void MakeWith(std::uint64_t budget) {
+    Policy policy = Patient();
+    policy.instruction_budget = budget;
+    Make(std::move(policy));
+    auto allocated = sandbox->Allocate<long>(1);
+    ASSERT_TRUE(allocated.ok());
+    place.emplace(*std::move(allocated));
+  }
+  absl::Status Count(long most) {
+    place->span()[0] = 0;
+    return Call<void(volatile long*, long)>(
+        "count_in", TaintedPtr<volatile long>(place->guest().address()), most);
+  }
+  long counted() { return place->span()[0]; }
+
+  std::optional<Memory<long>> place;
+};
+
+TEST_P(Instructions, EndTheCallThatRunsMore) {
+  MakeWith(100'000);
+  for (const char* const name : {"spin", "spin_in_calls"}) {
+    const absl::Status status = Call<void()>(name);
+    EXPECT_EQ(FailureIn(status).kind, Kind::kInstructionBudget) << status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_FALSE(FailureIn(status).symbol.empty());
+    ASSERT_TRUE(sandbox->Reset().ok());
+    EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  }
+}
+
+TEST_P(Instructions, AreNeverMoreThanTheBudgetAndNotFarBelow) {
+  constexpr long kBudget = 30'000;
+  MakeWith(kBudget);
+  // Each call has its own.
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(Count(kBudget / 10).ok());
+  EXPECT_EQ(counted(), kBudget / 10);
+  EXPECT_EQ(FailureIn(Count(kBudget)).kind, Kind::kInstructionBudget);
+  EXPECT_LT(counted(), kBudget / 2);
+  EXPECT_GT(counted(), kBudget / 10);
+}
+
+TEST_P(Instructions, AreTheSameNumberEachTime) {
+  long first = 0;
+  for (int i = 0; i < 3; ++i) {
+    MakeWith(20'000);
+    ASSERT_TRUE(Count(1).ok());
+    EXPECT_EQ(FailureIn(Count(20'000)).kind, Kind::kInstructionBudget);
+    if (i == 0) first = counted();
+    // A kick may have a block counted twice.
+    EXPECT_NEAR(static_cast<double>(counted()), static_cast<double>(first), 100);
+  }
+}
+
+TEST_P(Instructions, OfAnInnerCallAreWithinTheOuterOnes) {
+  MakeWith(50'000);
+  auto count = sandbox->Export<int(int)>([this](Tainted<int>) {
+    EXPECT_TRUE(Count(5'000).ok());
+    EXPECT_EQ(FailureIn(Count(5'000)).kind, Kind::kInstructionBudget);
+    return 0;
+  });
+  ASSERT_TRUE(count.ok());
+  ASSERT_TRUE(Count(5'000).ok());
+  const auto called = Call<int(int (*)(int), int)>("call_back", *count, 1);
+  EXPECT_EQ(FailureIn(called.status()).kind, Kind::kInstructionBudget);
+}
+
+TEST_P(Instructions, OfLoadingAreNotAmongThem) {
+  // Loading runs the dynamic linker.
+  MakeWith(200);
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  auto load = sandbox->Export<int(int)>([this](Tainted<int>) {
+    const absl::Status loaded = sandbox->Load(PLUGIN_CASES);
+    EXPECT_TRUE(loaded.ok()) << loaded;
+    return 0;
+  });
+  ASSERT_TRUE(load.ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *load, 1)), 1);
+}
+
+TEST_P(Instructions, AreCountedInClonesAndAfterResets) {
+  if (!IsInThisProcess()) GTEST_SKIP() << "no snapshots behind two walls";
+  MakeWith(100'000);
+  ASSERT_TRUE(Count(1'000).ok());
+  ASSERT_TRUE(sandbox->Snapshot().ok());
+  auto spin = sandbox->Function<void()>("spin");
+  ASSERT_TRUE(spin.ok());
+  auto clone = sandbox->Clone();
+  ASSERT_TRUE(clone.ok());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(FailureIn((*clone)->CounterpartOf(*spin)()).kind, Kind::kInstructionBudget);
+    ASSERT_TRUE((*clone)->Reset().ok());
+    EXPECT_EQ(FailureIn((*spin)()).kind, Kind::kInstructionBudget);
+    ASSERT_TRUE(sandbox->Reset().ok());
+  }
+  EXPECT_TRUE(Count(1'000).ok());
+}
+
+TEST_P(Instructions, AreNotCountedUnderKvm) {
+  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm, .instruction_budget = 1'000}).status().code(),
+            absl::StatusCode::kUnimplemented);
+}
+
+FOR_ONE_AND_TWO_WALLS(Instructions);
 
 TEST_P(Budgets, OfThreadsThatOutliveTheCallEndTheSandbox) {
   Policy policy = Patient();

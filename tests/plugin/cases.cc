@@ -155,6 +155,10 @@ int call_address(unsigned long address) { return reinterpret_cast<int (*)()>(add
 [[noreturn]] void spin() {
   for (;;) __asm__ volatile("");
 }
+// Two instructions at least each time.
+void count_in(volatile long* place, long most) {
+  for (long i = 0; i < most; ++i) *place = i + 1;
+}
 [[noreturn]] void spin_in_calls() {
   for (;;) getpid();
 }
@@ -283,6 +287,40 @@ unsigned long look_into_registers() {
       : "memory");
   unsigned long bits = 0;
   for (const unsigned char byte : seen) bits |= byte;
+  return bits;
+}
+// The registers of the x87 unit, in code of their own: whoever does not call this has none that knows them.
+unsigned long look_into_x87() {
+  unsigned long seen[8];
+  __asm__ volatile(
+      "movq %%mm0, (%0); movq %%mm1, 8(%0); movq %%mm2, 16(%0); movq %%mm3, 24(%0);"
+      "movq %%mm4, 32(%0); movq %%mm5, 40(%0); movq %%mm6, 48(%0); movq %%mm7, 56(%0); emms"
+      :
+      : "r"(seen)
+      : "memory");
+  unsigned long bits = 0;
+  for (const unsigned long word : seen) bits |= word;
+  return bits;
+}
+unsigned long look_into_x87_when(int* started, const volatile int* go) {
+  *static_cast<volatile int*>(started) = 1;
+  while (*go == 0) {
+  }
+  return look_into_x87();
+}
+// Mask registers, and the upper half of the vector registers; 0 where there are none.
+unsigned long look_into_more_registers() {
+  if (!__builtin_cpu_supports("avx512f")) return 0;
+  static unsigned long seen[5 * 8 + 3];
+  __asm__ volatile(
+      "vmovdqu64 %%zmm16, (%0); vmovdqu64 %%zmm20, 64(%0); vmovdqu64 %%zmm27, 128(%0);"
+      "vmovdqu64 %%zmm30, 192(%0); vmovdqu64 %%zmm31, 256(%0);"
+      "kmovw %%k1, 320(%0); kmovw %%k3, 328(%0); kmovw %%k7, 336(%0)"
+      :
+      : "r"(seen)
+      : "memory");
+  unsigned long bits = 0;
+  for (const unsigned long word : seen) bits |= word;
   return bits;
 }
 // Keeps values in registers across a callback, as compilers do: none of them are vectors. [abi]

@@ -150,6 +150,60 @@ TEST_P(Failures, InLookingForTheHostsValues) {
   EXPECT_EQ(seen->UnverifiedValue(), 0u);
 }
 
+constexpr std::uint64_t kSecret = 0x5ec7e75ec7e75ec7;
+
+void HideInX87() { asm volatile("movq %0, %%mm3; movq %0, %%mm7" : : "m"(kSecret)); }
+
+TEST_P(Failures, OfTheFirstCodeThatKnowsTheX87UnitFindNothingInIt) {
+  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  auto look = sandbox->Function<unsigned long()>("look_into_x87");
+  ASSERT_TRUE(look.ok());
+  HideInX87();
+  const auto seen = (*look)();
+  asm volatile("emms");
+  EXPECT_EQ(seen->UnverifiedValue(), 0u);
+}
+
+TEST_P(Failures, OfCodeThatBeganBeforeAnyKnewTheX87UnitFindNothingInIt) {
+  Policy policy = Patient();
+  policy.host_threads = 2;
+  Make(std::move(policy));
+  auto flags = sandbox->Allocate<int>(2);
+  ASSERT_TRUE(flags.ok());
+  auto when = sandbox->Function<unsigned long(int*, const volatile int*)>("look_into_x87_when");
+  auto look = sandbox->Function<unsigned long()>("look_into_x87");
+  ASSERT_TRUE(when.ok() && look.ok());
+  const TaintedPtr<int> started(flags->guest().address());
+  const TaintedPtr<const volatile int> go(flags->guest().address() + sizeof(int));
+  volatile int* const words = flags->span().data();
+  std::uint64_t seen = 1;
+  std::thread waiting([&] {
+    HideInX87();
+    const auto result = (*when)(started, go);
+    asm volatile("emms");
+    if (result.ok()) seen = result->UnverifiedValue();
+  });
+  while (words[0] == 0) std::this_thread::yield();
+  EXPECT_TRUE((*look)().ok());
+  words[1] = 1;
+  waiting.join();
+  EXPECT_EQ(seen, 0u);
+}
+
+TEST_P(Failures, InLookingForTheHostsValuesInMoreRegisters) {
+  auto look = sandbox->Function<unsigned long()>("look_into_more_registers");
+  ASSERT_TRUE(look.ok());
+  for (int time = 0; time < 2; ++time) {
+    if (__builtin_cpu_supports("avx512f")) {
+      asm volatile(
+          "vpternlogd $0xff, %zmm16, %zmm16, %zmm16; vmovdqa64 %zmm16, %zmm20; vmovdqa64 %zmm16, %zmm27;"
+          "vmovdqa64 %zmm16, %zmm30; vmovdqa64 %zmm16, %zmm31;"
+          "kxnorw %k1, %k1, %k1; kxnorw %k3, %k3, %k3; kxnorw %k7, %k7, %k7");
+    }
+    EXPECT_EQ((*look)()->UnverifiedValue(), 0u);
+  }
+}
+
 TEST_P(Failures, OfSharedMemoryAreNotPossible) {
   auto shared = sandbox->Allocate<unsigned char>(8192);
   ASSERT_TRUE(shared.ok());

@@ -25,6 +25,7 @@ struct Failure {
     kDenied,    // a system call that the policy refuses, where that ends the sandbox: kPermissionDenied
     kMismatch,  // a call returned with another stack than it was entered with (longjmp): kAborted
     kCpuBudget,  // Policy::cpu_budget or idle_cpu_budget is used up: kResourceExhausted
+    kInstructionBudget,  // Policy::instruction_budget is used up: kResourceExhausted
   };
   Kind kind = Kind::kTrap;
   int signal = 0;                   // kTrap
