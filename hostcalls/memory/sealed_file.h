@@ -28,6 +28,14 @@ class SealedFile {
   // (whose signal would end the process) is less.
   static absl::StatusOr<SealedFile> Create(const char* name, std::uint64_t size,
                                            absl::FunctionRef<absl::Status(int fd)> fill);
+
+  // The same in two processes: one makes the file, another, which may make none, fills it, and the first believes
+  // that it is sealed when it has looked. What is passed is owned from then on.
+  static absl::StatusOr<int> MakeUnsealed(const char* name, std::uint64_t size);
+  static absl::StatusOr<SealedFile> Seal(int fd, absl::FunctionRef<absl::Status(int fd)> fill);
+  // kFailedPrecondition: it is not sealed, or of another size.
+  static absl::StatusOr<SealedFile> Adopt(int fd, std::uint64_t size);
+
   SealedFile(SealedFile&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)), device_(other.device_), inode_(other.inode_) {}
   SealedFile& operator=(SealedFile&&) = delete;
@@ -37,6 +45,7 @@ class SealedFile {
   std::optional<int> Get() const;
 
  private:
+  static absl::StatusOr<SealedFile> Of(int fd);
   SealedFile(int fd, dev_t device, ino_t inode) : fd_(fd), device_(device), inode_(inode) {}
 
   int fd_;

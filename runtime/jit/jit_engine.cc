@@ -291,6 +291,11 @@ void JitEngine::Forget(const GuestRange& range) {
   set_watching(code_pages_.any_protected());
 }
 
+// What is shared was made of the image itself.
+void JitEngine::ForgetMappings(const GuestRange& range) {
+  if (!IsSharing()) Forget(range);
+}
+
 // The kernel fails with EFAULT where a store of the guest's would be seen as a fault.
 void JitEngine::BeforeAccess(std::uint64_t address, std::uint64_t size) {
   const GuestRange range{GuestVirt{address}, GuestVirt{address + size}};
@@ -432,6 +437,13 @@ absl::StatusOr<std::shared_ptr<const SharedCode>> JitEngine::Share(memory::Range
     if (!fresh.ok()) return fresh.status();
     GoOnWith(*std::move(fresh));
   }
+  KeepOnly(ranges);
+  shared_ = std::make_shared<const SharedCode>(
+      SharedCode{.translator = translator_, .ranges = std::move(ranges), .table = *std::move(table)});
+  return shared_;
+}
+
+void JitEngine::KeepOnly(const memory::RangeSet& ranges) {
   std::uint64_t end = 0;
   ranges.ForEach([&](const GuestRange& range) {
     translator_->Invalidate(end, range.start.value);
@@ -439,9 +451,6 @@ absl::StatusOr<std::shared_ptr<const SharedCode>> JitEngine::Share(memory::Range
   });
   translator_->Invalidate(end, space_.memory().window().limit);
   StopWatching();
-  shared_ = std::make_shared<const SharedCode>(
-      SharedCode{.translator = translator_, .ranges = std::move(ranges), .table = *std::move(table)});
-  return shared_;
 }
 
 void JitEngine::ReturnTo(std::shared_ptr<const SharedCode> shared) {

@@ -84,11 +84,14 @@ class JitEngine final : public ExecutionEngine,
   // Back to the ones of `shared`, after a guest that may have gone its own way; its memory is what it was when
   // they were shared, or will be. No guest code runs.
   void ReturnTo(std::shared_ptr<const SharedCode> shared);
+  // Only the translations of `ranges` stay, and they stay this engine's own. No guest code runs.
+  void KeepOnly(const memory::RangeSet& ranges);
   // What makes the guest's threads leave translated code soon. Before a thread is made.
   void SetKick(std::function<void()> kick) { kick_ = std::move(kick); }
 
   // MappingObserver
   void Forget(const GuestRange& range) override;
+  void ForgetMappings(const GuestRange& range) override;
   bool NeedsHostInvalidation() const override { return false; }
 
   // MemoryWatcher

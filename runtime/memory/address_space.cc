@@ -276,9 +276,11 @@ SyscallResult AddressSpace::MapNamed(GuestVirt address, std::uint64_t length, in
 }
 
 void AddressSpace::AddSealed(const GuestRange& range, Protection protection,
-                             const std::string& name) {
+                             const std::string& name, Sharing sharing) {
   std::unique_lock lock(mutex_);
-  map_.Replace({.range = range, .protection = protection, .sealed = true, .backing = Named(name)});
+  // It does not go when an image comes back: it is the host's.
+  changed_.Remove(range);
+  map_.Replace({.range = range, .protection = protection, .sharing = sharing, .sealed = true, .backing = Named(name)});
 }
 
 GuestVirt AddressSpace::FindFree(std::uint64_t length, std::uint64_t alignment) const {

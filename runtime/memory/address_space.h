@@ -180,7 +180,9 @@ class AddressSpace {
 
   // The memory as it is now. From here on this is a copy-on-write view of it. kInternal: it is neither
   // the one nor the other, and not to be used any more.
-  absl::StatusOr<std::shared_ptr<const MemoryImage>> TakeImage();
+  // In a file of `fd`, as MemoryImage::Make has it.
+  absl::StatusOr<std::shared_ptr<const MemoryImage>> TakeImage(
+      std::optional<int> fd = std::nullopt);
   // Of a space that has nothing yet: begins as a view of `image`.
   absl::Status AdoptImage(std::shared_ptr<const MemoryImage> image);
   // Undoes all that has been written, mapped, unmapped and changed since; but what MapForHost has given stays,
@@ -206,7 +208,8 @@ class AddressSpace {
   hostcalls::SyscallResult MapNamed(GuestVirt address, std::uint64_t length, int prot,
                                     const std::string& name);
   // Enters a mapping that already exists on the host and that the guest may not change.
-  void AddSealed(const GuestRange& range, Protection protection, const std::string& name);
+  void AddSealed(const GuestRange& range, Protection protection, const std::string& name,
+                 Sharing sharing = Sharing::kPrivate);
   // A free place of `length` bytes in the mmap area; 0 when there is none.
   GuestVirt FindFree(std::uint64_t length, std::uint64_t alignment = kPageSize) const;
   // The same, where the layout wants images of programs to be.

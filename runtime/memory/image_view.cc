@@ -53,6 +53,7 @@ RangeSet AddressSpace::ContentsLocked() const {
   RangeSet contents;
   std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   map_.ForEach([&](const Vma& vma) {
+    if (IsSharedByHost(vma)) return true;
     RangeSet raw;  // as the guest mapped it, not by way of the old image
     raw.Add(vma.range);
     if (image_ != nullptr) {
@@ -78,7 +79,7 @@ RangeSet AddressSpace::ContentsLocked() const {
   // Then everything that is mapped is looked at.
   if (!looked.ok()) {
     map_.ForEach([&](const Vma& vma) {
-      contents.Add(vma.range);
+      if (!IsSharedByHost(vma)) contents.Add(vma.range);
       return true;
     });
   }
@@ -116,7 +117,8 @@ absl::Status AddressSpace::CopyLocked(MemoryImage::Writer& writer) const {
   return status;
 }
 
-absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage() {
+absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage(
+    std::optional<int> fd) {
   const std::unique_lock lock(mutex_);
   absl::StatusOr<std::shared_ptr<const MemoryImage>> image = MemoryImage::Make(
       {.map = map_,
@@ -124,7 +126,7 @@ absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage() {
        .heap_end = heap_end_,
        .data = data_,
        .touchable = touchable_},
-      memory_.window().limit, [&](MemoryImage::Writer& writer) { return CopyLocked(writer); });
+      memory_.window().limit, [&](MemoryImage::Writer& writer) { return CopyLocked(writer); }, fd);
   if (!image.ok()) return image.status();
   const absl::Status mapped =
       MapSegmentsLocked(**image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});

@@ -14,6 +14,7 @@ namespace {
 std::vector<MemoryImage::Segment> SegmentsOf(const VmaMap& map, const RangeSet& contents) {
   std::vector<MemoryImage::Segment> segments;
   map.ForEach([&](const Vma& vma) {
+    if (IsSharedByHost(vma)) return true;
     const bool has_contents = contents.SizeIn(vma.range) != 0;
     const int host_prot = vma.protection.ToHostProt();
     // Nobody can look at it, and it is as the reservation is.
@@ -65,22 +66,31 @@ absl::Status MemoryImage::Writer::Write(GuestRange range, const std::byte* from)
 }
 
 absl::StatusOr<std::shared_ptr<const MemoryImage>> MemoryImage::Make(
-    State state, std::uint64_t limit, absl::FunctionRef<absl::Status(Writer&)> write) {
+    State state, std::uint64_t limit, absl::FunctionRef<absl::Status(Writer&)> write,
+    std::optional<int> fd) {
   RangeSet contents;
+  const auto fill = [&](int file) {
+    Writer writer(file, contents);
+    return write(writer);
+  };
   absl::StatusOr<hostcalls::SealedFile> file =
-      hostcalls::SealedFile::Create("dunebox-image", limit, [&](int fd) {
-        Writer writer(fd, contents);
-        return write(writer);
-      });
+      fd ? hostcalls::SealedFile::Seal(*fd, fill)
+         : hostcalls::SealedFile::Create("dunebox-image", limit, fill);
   if (!file.ok()) return file.status();
-  const std::optional<int> fd = file->Get();
+  return Of(std::move(state), limit, *std::move(file), std::move(contents));
+}
+
+absl::StatusOr<std::shared_ptr<const MemoryImage>> MemoryImage::Of(State state, std::uint64_t limit,
+                                                                   hostcalls::SealedFile file,
+                                                                   RangeSet contents) {
+  const std::optional<int> fd = file.Get();
   void* const bytes =
       fd ? mmap(nullptr, limit, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, *fd, 0) : MAP_FAILED;
   if (bytes == MAP_FAILED) {
     return absl::ResourceExhaustedError("no addresses for an image of the sandbox's");
   }
   return std::shared_ptr<const MemoryImage>(
-      new MemoryImage(std::move(state), limit, *std::move(file), std::move(contents),
+      new MemoryImage(std::move(state), limit, std::move(file), std::move(contents),
                       static_cast<const std::byte*>(bytes)));
 }
 

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -47,9 +48,15 @@ class MemoryImage {
     const int fd_;
     RangeSet& contents_;
   };
-  // All addresses are below `limit`.
+  // All addresses are below `limit`. In a file of `fd`, which is owned from then on, where this process
+  // can make none (hostcalls::SealedFile::MakeUnsealed).
   static absl::StatusOr<std::shared_ptr<const MemoryImage>> Make(
-      State state, std::uint64_t limit, absl::FunctionRef<absl::Status(Writer&)> write);
+      State state, std::uint64_t limit, absl::FunctionRef<absl::Status(Writer&)> write,
+      std::optional<int> fd = std::nullopt);
+  // Of a file that another process has filled so.
+  static absl::StatusOr<std::shared_ptr<const MemoryImage>> Of(State state, std::uint64_t limit,
+                                                               hostcalls::SealedFile file,
+                                                               RangeSet contents);
   ~MemoryImage();
   MemoryImage(const MemoryImage&) = delete;
   MemoryImage& operator=(const MemoryImage&) = delete;
@@ -61,7 +68,8 @@ class MemoryImage {
   // At a guest address, for reading; what is not in contents() is zeros.
   const std::byte* At(GuestVirt address) const { return bytes_ + address.value; }
 
-  // What the host maps: ascending, disjoint.
+  // What the host maps: ascending, disjoint. Memory that it shares with others (IsSharedByHost) is not in them,
+  // even if it has contents.
   struct Segment {
     GuestRange range;
     int host_prot;

@@ -61,6 +61,8 @@ struct Vma {
 
 // Memory of --mem: what the kernel calls data, and what only looks shared.
 bool IsData(const Vma& vma);
+// Memory that the host has in common with others, and no part of what an image keeps.
+inline bool IsSharedByHost(const Vma& vma) { return vma.sealed && vma.sharing == Sharing::kShared; }
 
 class VmaMap {
  public:

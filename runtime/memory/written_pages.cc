@@ -53,6 +53,8 @@ std::uint64_t AddressOf(const std::byte* at) { return reinterpret_cast<std::uint
 
 }  // namespace
 
+bool PrepareForEachWritten() { return PageMapFile::Get() >= 0; }
+
 absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) {
   const int file = PageMapFile::Get();
   if (file < 0) return Failed();

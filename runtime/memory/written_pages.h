@@ -20,6 +20,9 @@ using VisitPages = absl::FunctionRef<void(std::span<std::byte> pages)>;
 // Of the calling process, whole pages. What is visited first may be there no more, or more.
 absl::Status ForEachWritten(std::span<std::byte> range, VisitPages visit);
 
+// Opens what the others look into, for a process that is about to lose the right to. False: it cannot.
+bool PrepareForEachWritten();
+
 // The two ways there are; the second is for kernels before 6.7. kUnimplemented: it is not to be had.
 absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit);
 absl::Status ForEachWrittenByEntries(std::span<std::byte> range, VisitPages visit);

@@ -1,5 +1,7 @@
 #include "sandbox/plugin/arena.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -16,13 +18,16 @@ std::uint64_t RoundUp(std::uint64_t bytes) {
 
 }  // namespace
 
-absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
-                                     const memory::MapRequest& request) {
-  const hostcalls::SyscallResult mapped = space.Map(request);
+absl::StatusOr<GuestRange> MapShared(memory::AddressSpace& space, int fd, std::uint64_t bytes) {
+  const hostcalls::SyscallResult mapped = space.Map({.length = bytes,
+                                                     .prot = PROT_READ | PROT_WRITE,
+                                                     .flags = MAP_SHARED | MAP_NORESERVE,
+                                                     .fd = fd});
   if (!mapped.ok()) return absl::ResourceExhaustedError("no room in the sandbox's memory");
   const GuestVirt start{mapped.ToRegister()};
-  const GuestRange range{start, start + request.length};
-  space.AddSealed(range, {.read = true, .write = true}, "[shared with the host]");
+  const GuestRange range{start, start + bytes};
+  space.AddSealed(range, {.read = true, .write = true}, "[shared with the host]",
+                  memory::Sharing::kShared);
   return range;
 }
 

@@ -21,10 +21,10 @@
 
 namespace dunebox::plugin {
 
-// Pages of the guest's that it can neither unmap nor protect. kResourceExhausted: no room.
-absl::StatusOr<GuestRange> MapSealed(memory::AddressSpace& space,
-                                     const memory::MapRequest& request);
-// The same of this process's own, to read and write: what an arena of this process extends by.
+// Pages of the guest's that it can neither unmap nor protect, and that others have, too (IsSharedByHost): the file
+// of `fd`. kResourceExhausted: no room.
+absl::StatusOr<GuestRange> MapShared(memory::AddressSpace& space, int fd, std::uint64_t bytes);
+// The same of this process's own: what an arena of this process extends by.
 absl::StatusOr<GuestRange> MapPrivate(memory::AddressSpace& space, std::uint64_t bytes);
 
 class Arena {
@@ -47,6 +47,7 @@ class Arena {
   // Of a sandbox that is made from a snapshot.
   void Restore(const ArenaState& state);
 
+  std::uint64_t host_offset() const { return host_offset_; }
   // Of an address that Allocate has given out.
   std::byte* HostPointer(std::uint64_t address) const;
 

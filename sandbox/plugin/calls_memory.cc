@@ -40,7 +40,11 @@ SyscallResult Map(const Calling& call) {
                              .offset = call[5]};
   if (!IsPageAligned(call[5])) return Errno{EINVAL};
   if (!HasRoomForMappings(call)) return Errno{ENOMEM};
-  if ((request.flags & MAP_ANONYMOUS) != 0) return call.kernel.space().Map(request);
+  if ((request.flags & MAP_ANONYMOUS) != 0) {
+    // There is no other process that could have it in common; and memory that is private is counted.
+    request.flags = (request.flags & ~MAP_TYPE) | MAP_PRIVATE;
+    return call.kernel.space().Map(request);
+  }
   const auto file = call.kernel.descriptors().Find(call.Int(4));
   if (file == nullptr) return Errno{EBADF};
   if (file->kind != OpenFile::Kind::kFile) return Errno{ENODEV};

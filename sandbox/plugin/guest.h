@@ -52,7 +52,7 @@ class Guest {
 
   // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.
   virtual absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() = 0;
-  // To one that was taken of this, or that it was made from; also after its end.
+  // To one that was taken of this, or that it was made from; also after its end. kAborted: only by ReplaceGuest.
   virtual absl::Status ReturnTo(const InstanceSnapshot& snapshot) = 0;
   // The part of the memory of both sides that was given out before the snapshot that this was made from.
   // kNotFound: there is no such part, or it was claimed.
@@ -81,6 +81,8 @@ absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint
 // That is as it was when the snapshot was taken, under the same policy.
 absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
                                                   const InstanceSnapshot& snapshot);
+// The same in place of one that is gone for good; memory of both sides keeps its place.
+absl::StatusOr<std::unique_ptr<Guest>> ReplaceGuest(Guest& gone, const InstanceSnapshot& snapshot);
 // From a snapshot that SaveSnapshot has written, and with it.
 struct OpenedGuest {
   std::unique_ptr<Guest> guest;

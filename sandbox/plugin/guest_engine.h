@@ -88,6 +88,7 @@ class GuestEngine {
   // For snapshots: what runtime::JitEngine says of the same functions. Null where guests' code is executed as it is.
   virtual absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> Share(memory::RangeSet ranges) = 0;
   virtual void ReturnTo(std::shared_ptr<const runtime::SharedCode> shared) = 0;
+  virtual void KeepOnly(const memory::RangeSet& ranges) = 0;
   virtual void SetKick(std::function<void()> kick) = 0;
   // As Sandbox shows them.
   virtual std::string name() const = 0;

@@ -79,9 +79,10 @@ void HostFiles::SetRules(rights::Rules rules) {
 
 void HostFiles::Grant(const std::string& name, runtime::FileDescriptor file) {
   const std::lock_guard lock(mutex_);
-  if (!file.valid() || granted_.contains(name)) return;
+  if (!file.valid()) return;
+  // What may be read may have been set back since.
   AddRule(rules_, name, rights::kReadOnly);
-  granted_.emplace(name, std::move(file));
+  granted_.try_emplace(name, std::move(file));
 }
 
 CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink last) const {

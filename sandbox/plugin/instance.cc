@@ -23,6 +23,7 @@
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/plugin/saved_guest.h"
 
 namespace dunebox::plugin {
 
@@ -879,10 +880,15 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
 // ---- memory and what else the host asks for ------------------------------------------------------
 
 absl::StatusOr<GuestRange> Instance::MapHostMemory(int fd, std::uint64_t bytes) {
-  return MapSealed(space_, {.length = bytes,
-                            .prot = PROT_READ | PROT_WRITE,
-                            .flags = MAP_SHARED | MAP_NORESERVE,
-                            .fd = fd});
+  GuestRange part;
+  space_.WithMap([&](const memory::VmaMap& map) { part = SharedPart(map); });
+  if (part.empty()) return MapShared(space_, fd, bytes);
+  void* const wanted = memory_.HostAddress(part.start.value, part.size());
+  if (part.size() != bytes || mmap(wanted, bytes, PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+    return absl::ResourceExhaustedError("the memory of both sides cannot be mapped");
+  }
+  return part;
 }
 
 absl::StatusOr<internal::Block> Instance::Allocate(std::size_t size) {

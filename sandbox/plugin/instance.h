@@ -28,6 +28,7 @@
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "hostcalls/memory/guest_memory.h"
+#include "runtime/file_descriptor.h"
 #include "runtime/memory/address_space.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
@@ -60,6 +61,14 @@ class Instance final : public Guest {
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
       const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
       absl::FunctionRef<absl::Status()> before_guest = [] { return absl::OkStatus(); });
+  // With a guest that is as it was when a snapshot was taken, which `open` knows and this is the only one to have.
+  // It comes when `before_guest` would.
+  using SnapshotOpener =
+      absl::FunctionRef<absl::StatusOr<std::shared_ptr<const InstanceSnapshot>>(Files& files)>;
+  static absl::StatusOr<std::unique_ptr<Instance>> CreateFrom(const Policy& policy,
+                                                              std::uint64_t random,
+                                                              std::unique_ptr<Files> files,
+                                                              SnapshotOpener open);
   // With a guest that is as it was when the snapshot was taken. The policy is the one that it was taken under.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(const Policy& policy,
                                                           const InstanceSnapshot& snapshot,
@@ -86,12 +95,19 @@ class Instance final : public Guest {
   std::string isolation() const override { return engine_->isolation(); }
   std::vector<std::string> confinement() const override { return kernel_.files().confinement(); }
 
-  // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it.
+  // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it. Where a
+  // snapshot says that it was, else anywhere. No snapshot has what is in it.
   absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
 
   // ---- between calls (instance_snapshot.cc)
 
-  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() override;
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Snapshot() override {
+    return SnapshotInto(std::nullopt);
+  }
+  // The same with its memory in a file that somebody else has made (hostcalls::SealedFile::MakeUnsealed), and
+  // without code in common: for a process that can have neither from the host's kernel any more.
+  absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> SnapshotInto(
+      std::optional<runtime::FileDescriptor> image);
   // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
   // started are ended. Callbacks stay. On failure the instance is not to be used any more.
   absl::Status ReturnTo(const InstanceSnapshot& snapshot) override;
@@ -141,7 +157,8 @@ class Instance final : public Guest {
   static absl::StatusOr<std::unique_ptr<Instance>> Reserve(const Policy& policy, std::uint64_t random,
                                                            std::unique_ptr<Files> files);
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
-  absl::Status StartFrom(const InstanceSnapshot& snapshot);
+  absl::Status StartFrom(const InstanceSnapshot& snapshot, PluginKernel::OpenFiles files);
+  absl::Status ShareCode(InstanceSnapshot& snapshot);
   absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
   absl::Status LoadProgram(runtime::Registers& registers);
   absl::Status StartMain();

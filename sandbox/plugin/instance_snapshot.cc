@@ -72,7 +72,8 @@ void Instance::ParkAll(std::vector<std::unique_ptr<PluginThread>> threads) {
   changed_.notify_all();
 }
 
-absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
+absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
+    std::optional<runtime::FileDescriptor> file) {
   if (has_ended_.load()) return absl::FailedPreconditionError("the sandbox has failed: reset it");
   {
     const std::lock_guard lock(mutex_);
@@ -86,13 +87,15 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::Snapshot() {
   const auto take = [&]() -> absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> {
     auto snapshot = std::make_shared<InstanceSnapshot>();
     snapshot->engine = SnapshotEngineOf(policy_);
-    absl::StatusOr<std::shared_ptr<const memory::MemoryImage>> image = space_.TakeImage();
+    absl::StatusOr<std::shared_ptr<const memory::MemoryImage>> image =
+        space_.TakeImage(file ? std::optional(file->release()) : std::nullopt);
     if (!image.ok()) return image.status();
     snapshot->memory = *std::move(image);
-    absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
-        engine_->Share(CommonCode(*snapshot->memory));
-    if (!code.ok()) return code.status();
-    snapshot->code = *std::move(code);
+    if (file) {
+      engine_->KeepOnly(CommonCode(*snapshot->memory));
+    } else if (absl::Status status = ShareCode(*snapshot); !status.ok()) {
+      return status;
+    }
     for (const auto& thread : *threads) {
       absl::StatusOr<ThreadState> state = StateOf(*thread);
       if (!state.ok()) return state.status();
@@ -126,7 +129,8 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   }
   std::optional<std::vector<std::unique_ptr<PluginThread>>> threads = TakeAllParked();
   if (!threads) return absl::FailedPreconditionError("a call is under way");
-  engine_->ReturnTo(snapshot.code);
+  snapshot.code != nullptr ? engine_->ReturnTo(snapshot.code)
+                           : engine_->KeepOnly(CommonCode(*snapshot.memory));
   absl::Status status = space_.ReturnToImage();
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
   for (const auto& thread : *threads) {
@@ -154,7 +158,11 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(const Policy& policy,
                                                            std::unique_ptr<Files> files) {
   absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::move(files));
   if (!instance.ok()) return instance.status();
-  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
+  if (absl::Status status = (*instance)->SetUpEngine(snapshot.code); !status.ok()) return status;
+  if (absl::Status status = (*instance)->StartFrom(snapshot, PluginKernel::OpenFiles::kReopened);
+      !status.ok()) {
+    return status;
+  }
   return instance;
 }
 
@@ -163,16 +171,41 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFirst(const Policy& po
                                                                 std::unique_ptr<Files> files) {
   absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, snapshot.random, std::move(files));
   if (!instance.ok()) return instance.status();
-  if (absl::Status status = (*instance)->StartFrom(snapshot); !status.ok()) return status;
-  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
-      (*instance)->engine_->Share(CommonCode(*snapshot.memory));
-  if (!code.ok()) return code.status();
-  snapshot.code = *std::move(code);
+  if (absl::Status status = (*instance)->SetUpEngine(snapshot.code); !status.ok()) return status;
+  if (absl::Status status = (*instance)->StartFrom(snapshot, PluginKernel::OpenFiles::kReopened);
+      !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = (*instance)->ShareCode(snapshot); !status.ok()) return status;
   return instance;
 }
 
-absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
-  if (absl::Status status = SetUpEngine(snapshot.code); !status.ok()) return status;
+absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFrom(const Policy& policy,
+                                                               std::uint64_t random,
+                                                               std::unique_ptr<Files> files,
+                                                               SnapshotOpener open) {
+  absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, random, std::move(files));
+  if (!instance.ok()) return instance.status();
+  if (absl::Status status = (*instance)->SetUpEngine(nullptr); !status.ok()) return status;
+  const absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> snapshot =
+      open((*instance)->kernel_.files());
+  if (!snapshot.ok()) return snapshot.status();
+  if (absl::Status status = (*instance)->StartFrom(**snapshot, PluginKernel::OpenFiles::kSame);
+      !status.ok()) {
+    return status;
+  }
+  return instance;
+}
+
+// All that have the snapshot execute the same translations.
+absl::Status Instance::ShareCode(InstanceSnapshot& snapshot) {
+  absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
+      engine_->Share(CommonCode(*snapshot.memory));
+  if (code.ok()) snapshot.code = *std::move(code);
+  return code.status();
+}
+
+absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel::OpenFiles files) {
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
   space_.LimitData(policy_.memory_limit);
@@ -192,7 +225,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot) {
   for (std::size_t number = 0; number < callbacks_.size(); ++number) {
     callback_of_[number].store(callbacks_[number].get(), std::memory_order_release);
   }
-  return kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kReopened);
+  return kernel_.Restore(snapshot.kernel, files);
 }
 
 }  // namespace dunebox::plugin

@@ -128,6 +128,7 @@ class JitGuestEngine final : public GuestEngine {
   void ReturnTo(std::shared_ptr<const runtime::SharedCode> shared) override {
     engine_->ReturnTo(std::move(shared));
   }
+  void KeepOnly(const memory::RangeSet& ranges) override { engine_->KeepOnly(ranges); }
   void SetKick(std::function<void()> kick) override { engine_->SetKick(std::move(kick)); }
   std::string name() const override { return "jit"; }
   std::string isolation() const override { return "seg"; }

@@ -156,6 +156,7 @@ class KvmGuestEngine final : public GuestEngine {
     return nullptr;
   }
   void ReturnTo(std::shared_ptr<const runtime::SharedCode>) override {}
+  void KeepOnly(const memory::RangeSet&) override {}
   void SetKick(std::function<void()>) override {}
   std::string name() const override { return "kvm"; }
   std::string isolation() const override {

@@ -35,6 +35,19 @@ struct Sandbox::State {
   };
   std::shared_ptr<const Kept> kept;
 
+  // With the mutex held.
+  absl::Status Replace(const plugin::InstanceSnapshot& snapshot) {
+    absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh = plugin::ReplaceGuest(*guest, snapshot);
+    if (!fresh.ok()) return fresh.status();
+    for (std::size_t i = snapshot.callbacks.size(); i < callbacks.size(); ++i) {
+      if (absl::StatusOr<std::uint64_t> added = (*fresh)->AddCallback(callbacks[i]); !added.ok()) {
+        return added.status();
+      }
+    }
+    guest = *std::move(fresh);
+    return absl::OkStatus();
+  }
+
   // Clones have their original's, so no two sandboxes mean different things by one.
   static std::uint64_t NextGeneration() {
     static std::atomic<std::uint64_t> last{0};
@@ -156,9 +169,6 @@ absl::Status Sandbox::Save(const std::string& path) const {
 
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
   if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
-  if (policy.demand == Demand::kTwoWalls) {
-    return absl::UnimplementedError("saved sandboxes have one wall");
-  }
   std::unique_ptr<State> state(new State{.policy = std::move(policy)});
   absl::StatusOr<plugin::OpenedGuest> opened = plugin::OpenGuest(state->policy, path);
   if (!opened.ok()) return opened.status();
@@ -177,9 +187,10 @@ absl::Status Sandbox::Reset() {
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->kept != nullptr) {
-      if (absl::Status status = state_->guest->ReturnTo(*state_->kept->instance); !status.ok()) {
-        return status;
-      }
+      const plugin::InstanceSnapshot& snapshot = *state_->kept->instance;
+      absl::Status status = state_->guest->ReturnTo(snapshot);
+      if (absl::IsAborted(status)) status = state_->Replace(snapshot);
+      if (!status.ok()) return status;
       state_->libraries = state_->kept->libraries;
       state_->generation = state_->kept->generation;
       return absl::OkStatus();

@@ -73,6 +73,10 @@ struct InstanceSnapshot {
   std::vector<ThreadState> threads;
   KernelState kernel;
   ArenaState arena;
+  // Behind two walls: the same of the part of memory that both processes have, whose contents the image has
+  // although no guest gets them by it; and the libraries that the host has named.
+  ArenaState shared;
+  std::vector<std::string> named;
   PluginTable table{};
   pid_t next_id = 0;
   std::uint64_t random = 0;  // of the layout

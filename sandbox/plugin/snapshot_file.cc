@@ -19,13 +19,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
+#include "sandbox/plugin/saved_guest.h"
 #include "sandbox/plugin/snapshot_format.h"
 
 namespace dunebox::plugin {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'O', 'X', 'S'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 struct Header {
   std::array<char, 8> magic = kMagic;
@@ -79,68 +80,15 @@ class Checksum {
   XXH3_state_t state_;
 };
 
-SavedGuest GuestOf(const InstanceSnapshot& snapshot) {
-  SavedGuest guest{.features = ProcessorFeatures::OfHost(),
-                   .random = snapshot.random,
-                   .next_id = snapshot.next_id,
-                   .table = snapshot.table,
-                   .threads = snapshot.threads,
-                   .actions = snapshot.kernel.actions,
-                   .directory = snapshot.kernel.directory,
-                   .mask = snapshot.kernel.mask,
-                   .arena = snapshot.arena,
-                   .memory = snapshot.memory->state(),
-                   .contents = snapshot.memory->contents()};
-  const std::vector<DescriptorState>& open = snapshot.kernel.descriptors;
-  for (const DescriptorState& descriptor : open) {
-    const auto first = std::ranges::find(open, descriptor.file, &DescriptorState::file);
-    const bool is_file = descriptor.file->kind == OpenFile::Kind::kFile;
-    guest.files.push_back({.number = descriptor.number,
-                           .kind = descriptor.file->kind,
-                           .closes_on_exec = descriptor.closes_on_exec,
-                           .same_as = is_file && first->number != descriptor.number ? first->number : -1,
-                           .name = descriptor.file->name,
-                           .offset = descriptor.offset});
-  }
-  return guest;
-}
-
 // The host's memory is not the guest's to read, so these never fault.
 std::span<const std::byte> BytesOf(const memory::MemoryImage& image, const GuestRange& range) {
   return {image.At(range.start), range.size()};
 }
 
-absl::StatusOr<std::vector<DescriptorState>> OpenFiles(const std::vector<SavedFile>& saved,
-                                                       const Files& files) {
-  std::vector<DescriptorState> open;
-  for (const SavedFile& file : saved) {
-    DescriptorState state{.number = file.number,
-                          .file = nullptr,
-                          .offset = file.offset,
-                          .closes_on_exec = file.closes_on_exec};
-    if (file.same_as >= 0) {
-      state.file = std::ranges::find(open, file.same_as, &DescriptorState::number)->file;
-    } else if (file.kind == OpenFile::Kind::kFile) {
-      hostcalls::CopyResult<OpenFile> opened = files.Open(file.name, LastLink::kFollowed);
-      if (!opened.ok()) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            file.name, ": was open when the sandbox was saved: ", strerror(opened.error().value)));
-      }
-      state.file = std::make_shared<OpenFile>(*std::move(opened));
-    } else {
-      auto other = std::make_shared<OpenFile>();
-      other->kind = file.kind;
-      state.file = std::move(other);
-    }
-    open.push_back(std::move(state));
-  }
-  return open;
-}
-
 }  // namespace
 
 absl::Status SaveSnapshot(const InstanceSnapshot& snapshot, const std::string& path) {
-  const std::string guest = EncodeGuest(GuestOf(snapshot));
+  const std::string guest = EncodeGuest(Describe(snapshot));
   Header header{.engine = snapshot.engine, .guest_size = guest.size()};
   header.guest_sum = XXH3_64bits(guest.data(), guest.size());
   Checksum sum;
@@ -168,7 +116,7 @@ absl::Status SaveSnapshot(const InstanceSnapshot& snapshot, const std::string& p
 
 absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string& path,
                                                                SnapshotEngine engine,
-                                                               const Files& files) {
+                                                               const Files* files) {
   const runtime::FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   struct stat status{};
   if (!file.valid() || fstat(file.get(), &status) != 0) return FileError(path);
@@ -198,8 +146,7 @@ absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string
         absl::StrCat(path, ": was saved on a processor that can do more"));
   }
 
-  absl::StatusOr<std::vector<DescriptorState>> open = OpenFiles(guest->files, files);
-  if (!open.ok()) return open.status();
+  if (files != nullptr) MakePrivate(*guest);
   Checksum sum;
   const auto fill = [&](memory::MemoryImage::Writer& writer) {
     std::vector<std::byte> part(kAtOnce);
@@ -219,24 +166,14 @@ absl::StatusOr<std::shared_ptr<InstanceSnapshot>> OpenSnapshot(const std::string
     return filled;
   };
   absl::StatusOr<std::shared_ptr<const memory::MemoryImage>> image =
-      memory::MemoryImage::Make(std::move(guest->memory), window.limit, fill);
+      memory::MemoryImage::Make(guest->memory, window.limit, fill);
   if (!image.ok()) return image.status();
   if (sum.Sum() != header.contents_sum) return Damaged(path);
-  return std::make_shared<InstanceSnapshot>(
-      InstanceSnapshot{.engine = engine,
-                       .memory = *std::move(image),
-                       .code = nullptr,
-                       .threads = std::move(guest->threads),
-                       .kernel = {.actions = guest->actions,
-                                  .directory = std::move(guest->directory),
-                                  .mask = guest->mask,
-                                  .descriptors = *std::move(open),
-                                  .files = files.rules()},
-                       .arena = std::move(guest->arena),
-                       .table = guest->table,
-                       .next_id = guest->next_id,
-                       .random = guest->random,
-                       .callbacks = {}});
+  absl::StatusOr<InstanceSnapshot> snapshot =
+      Revive(*std::move(guest), *std::move(image), files);
+  if (!snapshot.ok()) return snapshot.status();
+  snapshot->engine = engine;
+  return std::make_shared<InstanceSnapshot>(*std::move(snapshot));
 }
 
 }  // namespace dunebox::plugin

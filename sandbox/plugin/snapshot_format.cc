@@ -191,7 +191,7 @@ void Write(Writer& to, const std::map<std::uint64_t, std::uint64_t>& pieces) {
 
 // The host uses them by pointer: they are where it can, and nothing lies twice in the same place.
 std::map<std::uint64_t, std::uint64_t> ReadPieces(Reader& from, const memory::VmaMap& map,
-                                                  RangeSet& taken) {
+                                                  bool is_shared, RangeSet& taken) {
   constexpr std::uint64_t kUnit = 64;
   std::map<std::uint64_t, std::uint64_t> pieces;
   for (std::uint64_t left = from.Count(kMostRanges); left > 0 && from.ok(); --left) {
@@ -201,7 +201,8 @@ std::map<std::uint64_t, std::uint64_t> ReadPieces(Reader& from, const memory::Vm
     const GuestRange range{GuestVirt{address}, GuestVirt{address + size}};
     if (!from.Require(map.Covers(range) && taken.SizeIn(range) == 0)) break;
     map.ForEachIn(range, [&](const Vma& vma) {
-      return from.Require(vma.sealed && vma.protection == memory::Protection{.read = true, .write = true});
+      return from.Require(vma.sealed && memory::IsSharedByHost(vma) == is_shared &&
+                          vma.protection == memory::Protection{.read = true, .write = true});
     });
     taken.Add(range);
     pieces.emplace(address, size);
@@ -214,10 +215,12 @@ void ReadMemory(Reader& from, const hostcalls::Window& window, SavedGuest& guest
   state.heap_start = GuestVirt{from.Number<std::uint64_t>(window.lowest, window.limit)};
   state.heap_end = GuestVirt{from.Number<std::uint64_t>(state.heap_start.value, window.limit)};
   std::uint64_t end = window.lowest;
+  bool has_shared = false;
   for (std::uint64_t left = from.Count(kMostVmas); left > 0 && from.ok(); --left) {
     Vma vma = ReadVma(from, window, end);
     if (!from.ok()) return;
     end = vma.range.end.value;
+    if (memory::IsSharedByHost(vma)) from.Require(!std::exchange(has_shared, true));
     if (memory::IsData(vma)) state.data.Add(vma.range);
     if (vma.protection.any()) state.touchable.Add(vma.range);
     state.map.Replace(std::move(vma));
@@ -294,6 +297,8 @@ std::string EncodeGuest(const SavedGuest& guest) {
   guest.contents.ForEach([&](const GuestRange& range) { to.Range(range); });
   Write(to, guest.arena.free);
   Write(to, guest.arena.used);
+  Write(to, guest.shared.free);
+  Write(to, guest.shared.used);
   return to.Take();
 }
 
@@ -332,8 +337,10 @@ absl::StatusOr<SavedGuest> DecodeGuest(std::string_view bytes, const hostcalls::
   }
   ReadMemory(from, window, guest);
   RangeSet taken;
-  guest.arena.free = ReadPieces(from, guest.memory.map, taken);
-  guest.arena.used = ReadPieces(from, guest.memory.map, taken);
+  guest.arena.free = ReadPieces(from, guest.memory.map, false, taken);
+  guest.arena.used = ReadPieces(from, guest.memory.map, false, taken);
+  guest.shared.free = ReadPieces(from, guest.memory.map, true, taken);
+  guest.shared.used = ReadPieces(from, guest.memory.map, true, taken);
   if (!from.ok() || !from.is_at_end()) {
     return absl::InvalidArgumentError("a saved sandbox that says what cannot be");
   }

@@ -52,6 +52,7 @@ struct SavedGuest {
   std::uint32_t mask = 0;
   std::vector<SavedFile> files;
   ArenaState arena;
+  ArenaState shared;  // parts of the one range that is IsSharedByHost
   memory::MemoryImage::State memory;  // what is counted in it is counted again
   memory::RangeSet contents;          // whose bytes follow elsewhere, in this order
 };

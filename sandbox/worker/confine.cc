@@ -23,6 +23,8 @@
 #include "runtime/confinement/capabilities.h"
 #include "runtime/confinement/host_filter.h"
 #include "runtime/confinement/landlock.h"
+#include "runtime/memory/pagemap_abi.h"
+#include "runtime/memory/written_pages.h"
 #include "runtime/text_file.h"
 #include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/host_files.h"
@@ -102,21 +104,23 @@ absl::Status Limit(int resource, rlim_t most) {
              : absl::ErrnoToStatus(errno, "cannot limit the worker");
 }
 
-absl::Status SetLimits(const Policy& policy, bool has_own_users) {
+absl::Status SetLimits(Role role, const Policy& policy, bool has_own_users) {
   constexpr rlim_t kMostThreads = 4096;
   // A host thread each, the watchdog, the first one.
   const rlim_t threads =
       std::min<rlim_t>(rlim_t{policy.host_threads} + policy.plugin_threads, kMostThreads) + 8;
   constexpr rlim_t kOfThread = 10 * kMiB;  // stacks and tables
   constexpr rlim_t kOurs = 256 * kMiB;
+  constexpr rlim_t kImage = rlim_t{4} << 30;  // as large as the window, and mapped beside it
   const rlim_t memory = std::min<rlim_t>(policy.memory_limit, rlim_t{4} << 30);
-  // The window is in use already, the memory that is shared is not.
-  const rlim_t addresses = AddressesInUse() + memory + threads * kOfThread + kOurs;
+  // The window is in use already, the memory that is shared, a snapshot and the next one are not. What can be written
+  // to is counted as data.
+  const rlim_t addresses = AddressesInUse() + memory + 2 * kImage + threads * kOfThread + kOurs;
   const std::pair<int, rlim_t> limits[] = {
       {RLIMIT_AS, addresses},
       {RLIMIT_DATA, memory + policy.code_cache + threads * kOfThread + kOurs},
       {RLIMIT_NOFILE, plugin::Descriptors::kMost + 64},
-      {RLIMIT_FSIZE, 0},
+      {RLIMIT_FSIZE, role == Role::kWorker ? kImage : 0},
       {RLIMIT_CORE, 0},
       {RLIMIT_MEMLOCK, 0},
       {RLIMIT_MSGQUEUE, 0},
@@ -146,6 +150,11 @@ absl::Status Missing(absl::string_view what) {
       absl::StrCat("two walls are demanded, and this machine's kernel has no ", what));
 }
 
+// A worker that cannot has no snapshots, which say so.
+void LookAtWrittenPages(Role role) {
+  if (role == Role::kWorker) (void)memory::PrepareForEachWritten();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy, int namespaces) {
@@ -154,8 +163,14 @@ absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy
   if (!confinement::HasFilters()) return Missing("seccomp filters");
   // The heap takes no more addresses for each thread.
   mallopt(M_ARENA_MAX, 2);
-  absl::Status status = SetLimits(policy, (namespaces & CLONE_NEWUSER) != 0);
+  const bool has_own_users = (namespaces & CLONE_NEWUSER) != 0;
+  absl::Status status = SetLimits(role, policy, has_own_users);
+  // Who it is opened by decides what it shows: root of the machine's would see where pages lie in memory. Nobody
+  // else can open it any more when it cannot be traced.
+  const bool is_root = !has_own_users && geteuid() == 0;
+  if (status.ok() && !is_root) LookAtWrittenPages(role);
   if (status.ok()) status = confinement::DropPrivileges(0);
+  if (status.ok() && is_root) LookAtWrittenPages(role);
   if (!status.ok()) return status;
   const confinement::Plan plan{.confine = true};
   const absl::StatusOr<confinement::LandlockProbe> probe = confinement::RestrictWithLandlock(

@@ -35,14 +35,17 @@ enum class Operation : std::uint32_t {
   kWrite,         // into it
   kText,          // a piece of a text: output, or denials
   kFailure,       // why calls fail
+  kSnapshot,      // the guest, between calls: its memory into a file that has been sent, the rest as a text
+  kReset,         // the guest as it was then
   kCallbackDone,  // the callback's result
   // The worker's.
   kDone,      // a status and what was asked for
   kCallback,  // the plugin calls the host
 };
 
-// Of kText. Denials are one behind the other, each with a NUL.
-inline constexpr std::uint32_t kTextOutput = 0, kTextDenials = 1;
+// Of kText. Denials are one behind the other, each with a NUL. A guest is what kSnapshot has found, as EncodeGuest
+// has it.
+inline constexpr std::uint32_t kTextOutput = 0, kTextDenials = 1, kTextGuest = 2;
 
 inline constexpr std::size_t kMostPayload = std::size_t{32} << 10;
 

@@ -35,8 +35,7 @@ namespace {
 constexpr std::uint64_t kGrace = 2'000'000'000;
 // For what no plugin's code has a part in.
 constexpr absl::Duration kManagerTime = absl::Seconds(30);
-// Of the window's 4 GiB, which the plugin's own memory has to fit into, too.
-constexpr std::uint64_t kMostShared = std::uint64_t{1} << 30, kLeastShared = std::uint64_t{1} << 20;
+constexpr std::uint64_t kLeastShared = std::uint64_t{1} << 20;
 constexpr std::uint64_t kWindowStart = 0x1'0000, kWindowEnd = std::uint64_t{1} << 32;
 constexpr std::uint64_t kMostDenials = std::uint64_t{1} << 20;
 
@@ -55,9 +54,6 @@ Failure FailureFor(std::optional<int> status) {
   if (WIFSIGNALED(*status)) return {.kind = Failure::Kind::kTrap, .signal = WTERMSIG(*status)};
   return {.kind = Failure::Kind::kExited, .exit_status = WEXITSTATUS(*status)};
 }
-
-// What the host does when the worker has not kept to the protocol.
-absl::Status Breach() { return ToStatus({.kind = Failure::Kind::kTrap, .signal = SIGKILL}); }
 
 }  // namespace
 
@@ -85,26 +81,49 @@ thread_local RemoteGuest::Line* RemoteGuest::Held::innermost_ = nullptr;
 
 // ---- beginning and end --------------------------------------------------------------------------
 
+absl::Status RemoteGuest::Breach() {
+  return ToStatus({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
+}
+
+std::uint64_t RemoteGuest::SharedSizeOf(const Policy& policy) {
+  return PageDown(std::clamp(policy.memory_limit, kLeastShared, kMostShared));
+}
+
+absl::Status RemoteGuest::CheckStarted(const absl::Status& status) {
+  if (!FailureOf(status).has_value()) return status;
+  return absl::UnavailableError(
+      absl::StrCat("the process for two walls ended while it started: ", status.message()));
+}
+
 absl::StatusOr<std::unique_ptr<plugin::Guest>> RemoteGuest::Create(const Policy& policy,
                                                                    std::uint64_t random) {
   plugin::NoteOriginalProcess();
   if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
-  const SlotCounts counts{.host_threads = policy.host_threads,
-                          .plugin_threads = std::min(policy.plugin_threads, kMostPluginSlots)};
-  std::unique_ptr<RemoteGuest> guest(new RemoteGuest(policy, counts));
-  if (absl::Status status = guest->Start(random); !status.ok()) {
-    if (!FailureOf(status).has_value()) return status;
-    return absl::UnavailableError(
-        absl::StrCat("the process for two walls ended while it started: ", status.message()));
-  }
+  std::unique_ptr<RemoteGuest> guest(new RemoteGuest(policy));
+  if (absl::Status status = guest->Start(random); !status.ok()) return CheckStarted(status);
   return guest;
 }
 
+RemoteGuest::RemoteGuest(const Policy& policy)
+    : policy_(policy),
+      counts_{.host_threads = policy.host_threads,
+              .plugin_threads = std::min(policy.plugin_threads, kMostPluginSlots)} {}
+
 absl::Status RemoteGuest::Start(std::uint64_t random) {
-  const StartOrder order{
-      .policy = policy_,
-      .random = random,
-      .arena_size = PageDown(std::clamp(policy_.memory_limit, kLeastShared, kMostShared))};
+  const StartOrder order{.policy = policy_, .random = random, .arena_size = SharedSizeOf(policy_)};
+  if (absl::Status status = MakeShared(order.arena_size); !status.ok()) return status;
+  if (absl::Status status = StartWorker(); !status.ok()) return status;
+  return GiveOrder(order);
+}
+
+absl::Status RemoteGuest::MakeShared(std::uint64_t size) {
+  absl::StatusOr<SharedMemory> shared = SharedMemory::Create("dunebox-shared", size);
+  if (!shared.ok()) return shared.status();
+  shared_ = std::make_shared<SharedMemory>(*std::move(shared));
+  return absl::OkStatus();
+}
+
+absl::Status RemoteGuest::StartWorker() {
   absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
@@ -112,9 +131,6 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
       SharedMemory::Create("dunebox-slots", counts_.all() * sizeof(Slot));
   if (!control.ok()) return control.status();
   control_.emplace(*std::move(control));
-  absl::StatusOr<SharedMemory> shared = SharedMemory::Create("dunebox-shared", order.arena_size);
-  if (!shared.ok()) return shared.status();
-  shared_ = std::make_shared<SharedMemory>(*std::move(shared));
   doorbell_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   int ends[2];
   if (!doorbell_.valid() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -129,7 +145,6 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
   pid_ = child->pid;
   pidfd_ = std::move(child->pidfd);
   control_->CloseFile();
-  shared_->CloseFile();
   is_served_.resize(counts_.plugin_threads);
   for (std::uint32_t index = 0; index < counts_.all(); ++index) {
     Line& line = lines_.emplace_back(*this, slot(index));
@@ -139,7 +154,10 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
       Keeper::Instance().Add(*this, pidfd_.get(), doorbell_.get());
   if (!ward.ok()) return ward.status();
   ward_ = *ward;
+  return absl::OkStatus();
+}
 
+absl::Status RemoteGuest::GiveOrder(const StartOrder& order) {
   const absl::StatusOr<std::string> started =
       Ask(lines_.front(), Operation::kStart, Serialize(order), policy_.load_deadline);
   if (!started.ok()) return started.status();
@@ -150,8 +168,7 @@ absl::Status RemoteGuest::Start(std::uint64_t random) {
       shared_start_ > kWindowEnd - order.arena_size) {
     return Break(Breach());
   }
-  arena_ = std::make_shared<plugin::Arena>(
-      shared_, reinterpret_cast<std::uint64_t>(shared_->bytes().data()) - shared_start_);
+  if (arena_ == nullptr) arena_ = std::make_shared<plugin::Arena>(shared_, OffsetOf(shared_start_));
   return absl::OkStatus();
 }
 
@@ -367,12 +384,15 @@ std::uint32_t RemoteGuest::SendFile(const std::string& path, std::string& name) 
   const std::optional<plugin::NamedFile> opened = plugin::OpenForHost(path);
   if (!opened) return 0;
   name = opened->name;
+  return SendFile(opened->file.get());
+}
+
+std::uint32_t RemoteGuest::SendFile(int fd) {
   std::uint32_t number;
   {
     const std::lock_guard lock(mutex_);
     number = next_file_++;
   }
-  const int fd = opened->file.get();
   return SendWithDescriptors(files_.get(), number, std::span(&fd, 1), MSG_DONTWAIT) ? number : 0;
 }
 
@@ -384,7 +404,13 @@ absl::Status RemoteGuest::Load(const std::string& path) {
   writer.Put(number);
   writer.PutText(path);
   writer.PutText(name);
-  return AskOnLine(Operation::kLoad, writer.bytes(), policy_.load_deadline).status();
+  absl::Status loaded =
+      AskOnLine(Operation::kLoad, writer.bytes(), policy_.load_deadline).status();
+  if (loaded.ok() && number != 0) {
+    const std::lock_guard lock(mutex_);
+    named_.push_back(path);
+  }
+  return loaded;
 }
 
 absl::StatusOr<std::uint64_t> RemoteGuest::FindSymbol(const std::string& name) {
@@ -426,7 +452,7 @@ absl::StatusOr<std::uint64_t> RemoteGuest::AddCallback(std::shared_ptr<const Cal
 
 absl::StatusOr<internal::Block> RemoteGuest::Allocate(std::size_t size) {
   const auto all_of_it = [this](std::uint64_t bytes) -> absl::StatusOr<GuestRange> {
-    if (bytes > shared_->bytes().size() || is_shared_given_.exchange(true)) {
+    if (bytes > shared_->bytes().size() || is_shared_given_->exchange(true)) {
       return absl::ResourceExhaustedError("no room in the sandbox's memory");
     }
     return GuestRange{GuestVirt{shared_start_}, GuestVirt{shared_start_ + shared_->bytes().size()}};
@@ -434,24 +460,6 @@ absl::StatusOr<internal::Block> RemoteGuest::Allocate(std::size_t size) {
   const absl::StatusOr<std::uint64_t> address = arena_->Allocate(size, all_of_it);
   if (!address.ok()) return address.status();
   return internal::Block(arena_, *address, size);
-}
-
-// ---- snapshots ----------------------------------------------------------------------------------
-
-namespace {
-
-absl::Status NoSnapshots() {
-  return absl::UnimplementedError("a plugin behind two walls has no snapshots");
-}
-
-}  // namespace
-
-absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> RemoteGuest::Snapshot() {
-  return NoSnapshots();
-}
-absl::Status RemoteGuest::ReturnTo(const plugin::InstanceSnapshot&) { return NoSnapshots(); }
-absl::StatusOr<internal::Block> RemoteGuest::Claim(std::uint64_t, std::size_t) {
-  return NoSnapshots();
 }
 
 std::byte* RemoteGuest::SharedAt(std::uint64_t address, std::uint64_t size) const {
@@ -536,8 +544,7 @@ std::optional<Failure> RemoteGuest::failure() const {
   return known();
 }
 
-std::string RemoteGuest::FetchText(std::uint32_t which) const {
-  const std::uint64_t most = which == kTextOutput ? policy_.captured_output : kMostDenials;
+std::string RemoteGuest::FetchText(std::uint32_t which, std::uint64_t most) const {
   std::string text;
   while (text.size() < most) {
     Writer writer;
@@ -551,10 +558,10 @@ std::string RemoteGuest::FetchText(std::uint32_t which) const {
   return text;
 }
 
-std::string RemoteGuest::TakeOutput() { return FetchText(kTextOutput); }
+std::string RemoteGuest::TakeOutput() { return FetchText(kTextOutput, policy_.captured_output); }
 
 std::vector<std::string> RemoteGuest::Denials() const {
-  return absl::StrSplit(FetchText(kTextDenials), '\0', absl::SkipEmpty());
+  return absl::StrSplit(FetchText(kTextDenials, kMostDenials), '\0', absl::SkipEmpty());
 }
 
 }  // namespace dunebox::worker

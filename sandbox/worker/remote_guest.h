@@ -24,9 +24,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "runtime/memory/range_set.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
+#include "sandbox/plugin/snapshot.h"
 #include "sandbox/worker/channel.h"
 #include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/keeper.h"
@@ -41,6 +43,12 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   // is missing.
   static absl::StatusOr<std::unique_ptr<plugin::Guest>> Create(const Policy& policy,
                                                                std::uint64_t random);
+  // As it was when the snapshot was taken: a worker of its own, which has the snapshot's memory copy-on-write. So
+  // who breaks out of one sandbox finds nothing of its clones there.
+  static absl::StatusOr<std::unique_ptr<plugin::Guest>> Create(
+      const Policy& policy, const plugin::InstanceSnapshot& snapshot);
+  // The same in place of this one, whose process is gone; memory of both sides stays where it is.
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> Successor(const plugin::InstanceSnapshot& snapshot);
   // The worker has ended, and nobody has to wait for it any more.
   ~RemoteGuest() override;
 
@@ -51,7 +59,9 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::uint64_t> AddCallback(
       std::shared_ptr<const internal::Callback> callback) override;
   absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  // The worker writes its memory into a file that is the host's, and seals it.
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Snapshot() override;
+  // By the worker itself. kAborted: there is no worker that could; then a Successor is needed.
   absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
@@ -75,9 +85,26 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
     Line* outer = nullptr;            // another one that the same thread has
   };
   class Held;
+  class AllLines;
 
-  RemoteGuest(const Policy& policy, SlotCounts counts) : policy_(policy), counts_(counts) {}
+  explicit RemoteGuest(const Policy& policy);
+  // Of the window's 4 GiB, which the plugin's own memory has to fit into, too.
+  static constexpr std::uint64_t kMostShared = std::uint64_t{1} << 30;
+  static std::uint64_t SharedSizeOf(const Policy& policy);
+  // What the host does when the worker has not kept to the protocol.
+  static absl::Status Breach();
+  // An end while it starts is no failure of a plugin's.
+  static absl::Status CheckStarted(const absl::Status& status);
   absl::Status Start(std::uint64_t random);
+  static absl::StatusOr<std::unique_ptr<plugin::Guest>> CreateFrom(
+      const Policy& policy, const plugin::InstanceSnapshot& snapshot, const RemoteGuest* before);
+  absl::Status StartFrom(const plugin::InstanceSnapshot& snapshot, const RemoteGuest* before);
+  // A process, with the memory of both sides.
+  absl::Status StartWorker();
+  absl::Status MakeShared(std::uint64_t size);
+  // Files for the worker's order, which it takes in this order.
+  absl::Status SendSnapshot(const plugin::InstanceSnapshot& snapshot, StartOrder& order);
+  absl::Status GiveOrder(const StartOrder& order);
 
   void OnDeath() override;
   bool OnDoorbell() override;
@@ -93,10 +120,18 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::string> Answer(const Message& message);
   bool RunCallback(Line& line, const Message& message);
   void ServePluginThread(Line& line);
-  // Sends the file; 0: there is none. The number by which the worker finds it.
+  // The number by which the worker finds it; 0: it was not sent.
+  std::uint32_t SendFile(int fd);
+  // The same with a file that the host has named; 0: there is none.
   std::uint32_t SendFile(const std::string& path, std::string& name);
+  // What both sides have of what the snapshot has, and nothing else.
+  void RestoreShared(const plugin::InstanceSnapshot& snapshot);
+  absl::StatusOr<memory::RangeSet> CopyShared(const plugin::ArenaState& state, int fd) const;
+  absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Believe(
+      std::string_view described, runtime::FileDescriptor image, plugin::ArenaState shared,
+      memory::RangeSet contents);
   std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size) const;
-  std::string FetchText(std::uint32_t which) const;
+  std::string FetchText(std::uint32_t which, std::uint64_t most) const;
 
   Line* TakeLine();
   void GiveBack(Line& line);
@@ -111,6 +146,10 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   // Nobody waits for it any more.
   void WakeAll();
   std::byte* SharedAt(std::uint64_t address, std::uint64_t size) const;
+  // From its guest addresses to the host's.
+  std::uint64_t OffsetOf(std::uint64_t start) const {
+    return reinterpret_cast<std::uint64_t>(shared_->bytes().data()) - start;
+  }
 
   const Policy& policy_;
   const SlotCounts counts_;
@@ -118,7 +157,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::optional<SharedMemory> control_;
   std::shared_ptr<SharedMemory> shared_;  // the arena's
   std::uint64_t shared_start_ = 0;        // its guest address
-  std::atomic<bool> is_shared_given_{false};
+  std::shared_ptr<std::atomic<bool>> is_shared_given_ = std::make_shared<std::atomic<bool>>(false);
   std::shared_ptr<plugin::Arena> arena_;
   runtime::FileDescriptor doorbell_, files_, pidfd_;
   std::vector<std::string> confinement_;
@@ -136,6 +175,9 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
   std::vector<std::thread> plugin_threads_;
   std::vector<bool> is_served_;  // of the worker's slots
+  std::vector<std::string> named_;  // libraries that the host has named
+  // Of the snapshot that the worker can go back to; null: none. Not to be used but to be compared.
+  const plugin::InstanceSnapshot* current_ = nullptr;
   std::uint32_t idle_rings_ = 0;
   std::uint32_t next_file_ = 1;
 

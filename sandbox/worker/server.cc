@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "hostcalls/memory/address.h"
+#include "sandbox/plugin/saved_guest.h"
 #include "sandbox/worker/descriptors.h"
 
 namespace dunebox::worker {
@@ -27,8 +28,9 @@ thread_local Channel* current = nullptr;
 
 }  // namespace
 
-Server::Server(plugin::Instance& instance, std::span<Slot> slots, SlotCounts counts)
-    : instance_(instance) {
+Server::Server(plugin::Instance& instance, std::span<Slot> slots, SlotCounts counts,
+               std::shared_ptr<const plugin::InstanceSnapshot> snapshot)
+    : instance_(instance), snapshot_(std::move(snapshot)) {
   for (std::uint32_t i = 0; i < counts.all(); ++i) {
     const Channel channel(slots[i].to_host, slots[i].to_worker);
     if (i >= counts.first_of_worker()) {
@@ -94,6 +96,10 @@ absl::Status Server::Handle(const Message& message, Writer& answer) {
       const std::optional<Failure> failure = instance_.failure();
       return failure ? ToStatus(*failure) : absl::OkStatus();
     }
+    case Operation::kSnapshot:
+      return TakeSnapshot(reader);
+    case Operation::kReset:
+      return Reset();
     case Operation::kStart:
     case Operation::kCallbackDone:
     case Operation::kDone:
@@ -172,12 +178,29 @@ void Server::PutText(Reader& reader, Writer& answer) {
   const auto offset = reader.Get<std::uint64_t>();
   if (offset == 0) {
     text_ = which == kTextOutput ? instance_.TakeOutput() : std::string();
+    if (which == kTextGuest) text_ = std::exchange(guest_, {});
     if (which == kTextDenials) {
       for (const std::string& denial : instance_.Denials()) text_.append(denial).push_back('\0');
     }
   }
   answer.PutBytes(std::string_view(text_).substr(std::min<std::size_t>(offset, text_.size()),
                                                  kMostPayload / 2));
+}
+
+absl::Status Server::TakeSnapshot(Reader& reader) {
+  runtime::FileDescriptor image = TakeFile(reader.Get<std::uint32_t>());
+  if (!image.valid()) return absl::InternalError("the host has sent no file for a snapshot");
+  absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> taken =
+      instance_.SnapshotInto(std::move(image));
+  if (!taken.ok()) return taken.status();
+  snapshot_ = *std::move(taken);
+  guest_ = plugin::EncodeGuest(plugin::Describe(*snapshot_));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Reset() {
+  if (snapshot_ == nullptr) return absl::InternalError("the host has taken no snapshot");
+  return instance_.ReturnTo(*snapshot_);
 }
 
 // ---- callbacks ----------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ namespace dunebox::worker {
 
 class Server {
  public:
-  Server(plugin::Instance& instance, std::span<Slot> slots, SlotCounts counts);
+  // `snapshot`: what the instance was made from; null: it has begun anew.
+  Server(plugin::Instance& instance, std::span<Slot> slots, SlotCounts counts,
+         std::shared_ptr<const plugin::InstanceSnapshot> snapshot);
   // With the channel of the first slot, in which the worker was started.
   [[noreturn]] void Run(Channel& manager);
 
@@ -44,6 +46,8 @@ class Server {
   void Read(Reader& reader, Writer& answer);
   absl::Status Write(Reader& reader);
   void PutText(Reader& reader, Writer& answer);
+  absl::Status TakeSnapshot(Reader& reader);
+  absl::Status Reset();
   runtime::FileDescriptor TakeFile(std::uint32_t number);
 
   // What a callback of the host's is, and of its arguments what it uses.
@@ -59,7 +63,10 @@ class Server {
 
   plugin::Instance& instance_;
   std::vector<Channel> host_threads_;
-  std::string text_;  // what is being fetched
+  // Of the first slot's thread.
+  std::string text_;   // what is being fetched
+  std::string guest_;  // of the last snapshot, until it is fetched
+  std::shared_ptr<const plugin::InstanceSnapshot> snapshot_;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

@@ -94,6 +94,13 @@ std::string Serialize(const StartOrder& order) {
   Writer writer;
   writer.Put(order.random);
   writer.Put(order.arena_size);
+  writer.Put(order.image);
+  writer.Put(order.guest);
+  writer.Put(static_cast<std::uint32_t>(order.named.size()));
+  for (const auto& [number, name] : order.named) {
+    writer.Put(number);
+    writer.PutText(name);
+  }
   writer.Put(policy.deadline);
   writer.Put(policy.load_deadline);
   writer.Put(policy.cpu_budget);
@@ -119,6 +126,13 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   Policy& policy = order.policy;
   order.random = reader.Get<std::uint64_t>();
   order.arena_size = reader.Get<std::uint64_t>();
+  order.image = reader.Get<std::uint32_t>();
+  order.guest = reader.Get<std::uint32_t>();
+  const auto named = reader.Get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < named && i < kMostTexts && !reader.has_failed(); ++i) {
+    const auto number = reader.Get<std::uint32_t>();
+    order.named.emplace_back(number, reader.GetText());
+  }
   policy.deadline = reader.Get<absl::Duration>();
   policy.load_deadline = reader.Get<absl::Duration>();
   policy.cpu_budget = reader.Get<absl::Duration>();

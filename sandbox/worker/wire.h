@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -80,6 +81,10 @@ struct StartOrder {
   Policy policy;
   std::uint64_t random = 0;
   std::uint64_t arena_size = 0;
+  // Of files that have been sent, by number; 0: the guest begins anew. Else it begins as a snapshot says: its
+  // memory, what EncodeGuest has made of the rest, and libraries that the host had named, by their names.
+  std::uint32_t image = 0, guest = 0;
+  std::vector<std::pair<std::uint32_t, std::string>> named;
 };
 std::string Serialize(const StartOrder& order);
 std::optional<StartOrder> ParseStartOrder(std::string_view bytes);

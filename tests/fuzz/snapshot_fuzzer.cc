@@ -43,6 +43,8 @@ void Check(std::string_view bytes) {
   });
   CheckPieces(*guest, guest->arena.free);
   CheckPieces(*guest, guest->arena.used);
+  CheckPieces(*guest, guest->shared.free);
+  CheckPieces(*guest, guest->shared.used);
   const std::string written = EncodeGuest(*guest);
   const absl::StatusOr<SavedGuest> again = DecodeGuest(written, kWindow);
   Require(again.ok() && EncodeGuest(*again) == written, "it is written as it was read");

@@ -91,7 +91,7 @@ long TakeMemory() {
   constexpr std::size_t kPiece = std::size_t{64} << 20;
   for (int pieces = 0; pieces < 256; ++pieces) {
     void* const piece =
-        mmap(nullptr, kPiece, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        mmap(nullptr, kPiece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (piece == MAP_FAILED) return -1;
   }
   return 0;
@@ -148,6 +148,10 @@ const std::map<std::string, Attack> kAttacks = {
     {"send_descriptors", [] { return syscall(SYS_sendmsg, worker::kFilesFd, nullptr, 0); }},
     {"console", [] { return syscall(SYS_ioctl, 0, 0x5412 /* TIOCSTI */, "x"); }},
     {"memory", TakeMemory},
+    {"uncounted_memory",
+     [] {
+       return Result(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+     }},
     // Against the protocol.
     {"scribble", [] { return Scribble(false); }},
     {"scribble_messages", [] { return Scribble(true); }},

@@ -93,7 +93,7 @@ TEST_F(SecondWall, EndsWhoAsksForMore) {
                                  "socket",         "unix_socket",    "kill_all",
                                  "kill_group",     "signal_another", "trace",
                                  "vm_write",       "map_code",       "protect_code",
-                                 "memory_file",    "shrink_shared",  "punch_shared",
+                                 "memory_file",    "shrink_shared",  "punch_shared", "uncounted_memory",
                                  "io_uring",       "userfaultfd",    "bpf",
                                  "keys",           "namespaces",     "mount",
                                  "root",           "open_by_handle", "outlive_its_parent",

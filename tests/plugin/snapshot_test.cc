@@ -235,7 +235,7 @@ TEST_P(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, SnapshotTest, testing::Values(Demand::kOneWall), WallsOf);
+FOR_ONE_AND_TWO_WALLS(SnapshotTest);
 
 // What was open is opened again by another broker, and so is what the host had named.
 TEST(Snapshots, HaveTheirFilesFromABroker) {
@@ -281,14 +281,6 @@ TEST(Snapshots, HaveTheirFilesFromABroker) {
   ASSERT_TRUE(opened.ok()) << opened.status();
   EXPECT_EQ(read(**opened, fd), 'E');
   std::filesystem::remove_all(directory);
-}
-
-TEST(Snapshots, AreRefusedBehindTwoWalls) {
-  absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create({.demand = Demand::kTwoWalls});
-  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
-  EXPECT_TRUE(absl::IsUnimplemented((*sandbox)->Snapshot()));
-  EXPECT_TRUE(absl::IsUnimplemented(
-      Sandbox::Open("/nowhere", {.demand = Demand::kTwoWalls}).status()));
 }
 
 // ---- clones -------------------------------------------------------------------------------------
@@ -523,6 +515,37 @@ TEST_P(SnapshotTest, IsOpenedFromAFile) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file.path(), strict).status()));
 }
 
+// What host and plugin had in common is the plugin's own with one wall.
+TEST_P(SnapshotTest, IsOpenedWithTheOtherNumberOfWalls) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "there is one wall";
+#endif
+  const TemporaryFile file;
+  const Memory<char> text = Text("shared");
+  ASSERT_TRUE(Call<void(const char*)>("keep", text).ok());
+  ASSERT_TRUE(Call<void(const char*)>("point_to", text).ok());
+  EXPECT_EQ(Value<int()>("next"), 1);
+  Take();
+  const absl::Status saved = sandbox->Save(file.path());
+  ASSERT_TRUE(saved.ok()) << saved;
+  Policy policy = Patient();
+  policy.demand = IsInThisProcess() ? Demand::kTwoWalls : Demand::kOneWall;
+  absl::StatusOr<std::unique_ptr<Sandbox>> opened = Sandbox::Open(file.path(), policy);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ((*opened)->confinement().empty(), !IsInThisProcess());
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(ValueIn<int()>(**opened, "next"), 2);
+    EXPECT_EQ(Kept(**opened), "shared");
+    EXPECT_EQ(ValueIn<int()>(**opened, "first_of_pointed_to"), 's');
+    const Memory<char> fresh = *(*opened)->MakeString("fresh");
+    ASSERT_TRUE((*(*opened)->Function<void(const char*)>("keep"))(fresh).ok());
+    EXPECT_EQ(Kept(**opened), "fresh");
+    ASSERT_TRUE((*opened)->Reset().ok());
+  }
+  const auto clone = CloneOf(**opened);
+  EXPECT_EQ(ValueIn<int()>(*clone, "first_of_pointed_to"), 's');
+}
+
 TEST_P(SnapshotTest, DamagedFilesAreRefused) {
   const TemporaryFile file;
   Take();
@@ -624,6 +647,24 @@ TEST_F(SavedGuests, StayInTheirWindow) {
 
 TEST_F(SavedGuests, GiveTheHostMemoryThatItCanUse) {
   const plugin::SavedGuest good = guest;
+  guest.shared.used.insert({0x21000, 64});  // sealed, but not shared
+  EXPECT_FALSE(IsAccepted(guest));
+  guest = good;
+  guest.memory.map.Replace({.range = {GuestVirt{0x40000}, GuestVirt{0x41000}},
+                            .protection = {.read = true, .write = true},
+                            .sharing = memory::Sharing::kShared,
+                            .sealed = true});
+  guest.shared.used.insert({0x40000, 64});
+  EXPECT_TRUE(IsAccepted(guest));
+  guest.arena.used.insert({0x40040, 64});
+  EXPECT_FALSE(IsAccepted(guest));
+  guest.arena = good.arena;
+  guest.memory.map.Replace({.range = {GuestVirt{0x50000}, GuestVirt{0x51000}},
+                            .protection = {.read = true, .write = true},
+                            .sharing = memory::Sharing::kShared,
+                            .sealed = true});
+  EXPECT_FALSE(IsAccepted(guest));  // there is one
+  guest = good;
   // Not sealed; not mapped; partly so; twice.
   for (const auto& piece :
        std::map<std::uint64_t, std::uint64_t>{{0x10000, 64}, {0x30000, 64}, {0x21fc0, 128},

@@ -107,7 +107,7 @@ class Soak {
     sandbox_ = *std::move(made);
     if (absl::Status status = Bind(); !status.ok()) return status;
     // Every second one starts over the other way.
-    has_snapshots_ = !has_snapshots_ && demand_ == Demand::kOneWall;
+    has_snapshots_ = !has_snapshots_;
     return has_snapshots_ ? sandbox_->Snapshot() : absl::OkStatus();
   }
 

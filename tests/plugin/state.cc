@@ -16,6 +16,7 @@ constexpr unsigned long kPage = 4096;
 int counter = 0;
 thread_local int of_this_thread = 0;
 char* kept_text = nullptr;
+const char* pointed_to = nullptr;
 char directory_text[PATH_MAX];
 unsigned char pages[2048 * kPage];
 unsigned char* code = nullptr;
@@ -40,6 +41,8 @@ void keep(const char* text) {
   kept_text = strdup(text);
 }
 const char* kept() { return kept_text; }
+void point_to(const char* text) { pointed_to = text; }
+int first_of_pointed_to() { return *pointed_to; }
 
 int change_directory(const char* path) { return chdir(path); }
 const char* directory() { return getcwd(directory_text, sizeof(directory_text)); }

@@ -29,7 +29,8 @@ struct Process {
 // The fork server of this process has a pidfd of it.
 bool IsForkServerOf(pid_t host, pid_t server) {
   std::ifstream file("/proc/" + std::to_string(server) + "/fdinfo/4");
-  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  std::string text;
+  std::getline(file, text, '\0');
   return text.find("Pid:\t" + std::to_string(host) + "\n") != std::string::npos;
 }
 
@@ -40,7 +41,8 @@ std::vector<Process> All() {
     const std::string name = entry.path().filename();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
     std::ifstream file(entry.path() / "stat");
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    std::string text;
+    std::getline(file, text, '\0');  // empty: it has ended meanwhile
     const std::size_t end = text.rfind(')');
     if (end == std::string::npos || text.find("dunebox-w") == std::string::npos) continue;
     Process process{.pid = std::atoi(name.c_str()), .parent = 0, .state = ' '};
@@ -135,6 +137,55 @@ TEST_F(Workers, ThatAreKilledAreFailuresUntilAReset) {
   EXPECT_EQ(Add(*sandbox), 0);
   ASSERT_TRUE(sandbox->Reset().ok());
   EXPECT_EQ(Add(*sandbox), 42);
+}
+
+// By another worker, which has the memory that the host holds.
+TEST_F(Workers, ThatAreKilledAreReplacedByTheirSnapshot) {
+  pid_t worker = 0;
+  const std::unique_ptr<Sandbox> sandbox = Make(worker);
+  auto next = sandbox->Function<int()>("next");
+  auto strlen = sandbox->Function<unsigned long(const char*)>("strlen");
+  auto call_back = sandbox->Function<int(int (*)(int), int)>("call_back");
+  const auto before = sandbox->MakeString("before"), other = sandbox->MakeString("other");
+  ASSERT_TRUE(next.ok() && strlen.ok() && call_back.ok() && before.ok() && other.ok());
+  EXPECT_EQ((*next)()->UnverifiedValue(), 1);
+  const absl::Status taken = sandbox->Snapshot();
+  ASSERT_TRUE(taken.ok()) << taken;
+  const auto callback =
+      sandbox->Export<int(int)>([](Tainted<int> value) { return value.UnverifiedValue() * 2; });
+  const auto after = sandbox->MakeString("after");
+  ASSERT_TRUE(callback.ok() && after.ok());
+  EXPECT_EQ((*next)()->UnverifiedValue(), 2);
+  before->span()[0] = '\0';
+  ASSERT_EQ(kill(worker, SIGKILL), 0);
+  EXPECT_TRUE(Within10Seconds([&] { return !(*next)().ok(); }));
+  for (int round = 0; round < 2; ++round) {  // the second time by the new worker itself
+    const absl::Status reset = sandbox->Reset();
+    ASSERT_TRUE(reset.ok()) << reset;
+    EXPECT_FALSE(sandbox->failure().has_value());
+    EXPECT_EQ((*next)()->UnverifiedValue(), 2);
+    EXPECT_EQ((*strlen)(*before)->UnverifiedValue(), 6u);
+    EXPECT_EQ((*strlen)(*other)->UnverifiedValue(), 5u);
+    EXPECT_EQ((*strlen)(*after)->UnverifiedValue(), 0u);
+    EXPECT_EQ((*call_back)(*callback, 4)->UnverifiedValue(), 9);
+    before->span()[0] = '\0';
+  }
+}
+
+TEST_F(Workers, OfClonesAreProcessesOfTheirOwn) {
+  pid_t worker = 0;
+  const std::unique_ptr<Sandbox> sandbox = Make(worker);
+  ASSERT_TRUE(sandbox->Snapshot().ok());
+  const std::set<pid_t> before = Of(getpid());
+  auto clone = sandbox->Clone();
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  EXPECT_EQ(Of(getpid()).size(), before.size() + 1);
+  EXPECT_EQ((*clone)->confinement(), sandbox->confinement());
+  ASSERT_EQ(kill(worker, SIGKILL), 0);
+  EXPECT_EQ(Add(**clone), 42);
+  auto second = (*clone)->Clone();
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(Add(**second), 42);
 }
 
 TEST_F(Workers, EndWithTheForkServerAndANewOneIsStarted) {

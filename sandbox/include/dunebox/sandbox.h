@@ -128,7 +128,8 @@ class Sandbox {
   // With a snapshot: everything is as it was then, in microseconds: memory, descriptors, dispositions, signal
   // masks, registers; what the plugin has started since ends. Memory keeps its place: what was allocated
   // before has its old contents, what was allocated after has any. Functions and callbacks go on, callbacks
-  // from after the snapshot too. Output and denials are forgotten.
+  // from after the snapshot too. Output and denials are forgotten. Behind two walls the process stays the same,
+  // unless it is gone.
   //
   // Without one it starts over: a new guest, the same libraries, functions and callbacks. Functions go on,
   // under whatever address they have now; pointers that the plugin gave, and memory, are those of the old
@@ -138,7 +139,8 @@ class Sandbox {
   absl::Status Reset();
 
   // A new sandbox that begins as this one was when its snapshot was taken, at the same guest addresses, and has
-  // that snapshot, too. Both share memory until one of them writes to it, and translated code. It has the
+  // that snapshot, too. Both share memory until one of them writes to it, and translated code; behind two walls
+  // it is a process of its own, without such code, and under kvm a machine of its own. It has the
   // callbacks that there were, which may then be called for both at once. Any thread, at any time.
   // kFailedPrecondition: there is no snapshot.
   absl::StatusOr<std::unique_ptr<Sandbox>> Clone() const;
@@ -149,7 +151,8 @@ class Sandbox {
   // A sandbox that begins as the one was that was saved, and has that snapshot. The file is trusted as a plugin
   // is: what is in it has no more rights than the policy gives. Callbacks are to be exported again, in the same
   // order; until then the plugin's calls of them end the sandbox. kInvalidArgument: no such file, or damaged.
-  // kFailedPrecondition: saved on a processor that can do more, or it had files open that are not to be had.
+  // kFailedPrecondition: saved on a processor that can do more, or under another
+  // engine, or it had files open that are not to be had. The demand may be another one.
   static absl::StatusOr<std::unique_ptr<Sandbox>> Open(const std::string& path, Policy policy);
 
   // In a clone: its own copy of memory that was allocated in the sandbox that the snapshot was taken of, before
