@@ -52,9 +52,42 @@ void FlushRange(Range range) {
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
 }
 
+namespace {
+
+// A large page becomes a table of 4 KiB pages with the same memory and rights, so that one of them can be copied. False:
+// no frame.
+bool Split(Entry& entry) {
+  std::uint64_t word = entry.load(std::memory_order_acquire);
+  if ((word & bits::kLarge) == 0) return true;  // another thread was faster
+  const std::uint64_t frame = TakeFrame();
+  if (frame == 0) return false;
+  auto* const table = reinterpret_cast<Entry*>(frame);
+  const std::uint64_t table_word =
+      PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser | bits::kAccessed;
+  do {
+    for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
+      table[index].store((word & ~bits::kLarge) + index * kPage, std::memory_order_relaxed);
+    }
+    // The processor may mark the page meanwhile, or another thread split it.
+  } while (!entry.compare_exchange_strong(word, table_word) && (word & bits::kLarge) != 0);
+  if ((word & bits::kLarge) == 0) GiveFrame(frame);
+  return true;
+}
+
+}  // namespace
+
 bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_frame) {
   int level = 0;
-  Entry* const entry = FindLeaf(root, address, &level);
+  Entry* entry = FindLeaf(root, address, &level);
+  if (entry != nullptr && level == 2 && (entry->load() & bits::kCopyOnWrite) != 0) {
+    if (!Split(*entry)) {
+      *no_frame = true;
+      return false;
+    }
+    constexpr std::uint64_t kSpan = x86::EntrySpan(2);
+    FlushRange({address & ~(kSpan - 1), kSpan});
+    entry = FindLeaf(root, address, &level);
+  }
   if (entry == nullptr || level != 1) return false;
   std::uint64_t word = entry->load(std::memory_order_acquire);
   const std::uint64_t page = address & ~(kPage - 1);

@@ -134,6 +134,7 @@ struct VcpuState {
   std::uint64_t scratch;
   std::uint64_t fs_base, gs_base;            // ring 0's, while ring 3 runs
   std::uint64_t user_fs_base, user_gs_base;  // ring 3's, while it does not
+  std::uint64_t timed_out;                   // the time set by kSetTimer is over; until it is set anew
 };
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, in_user) == DUNE_STATE_IN_USER);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, pending) == DUNE_STATE_PENDING);
@@ -161,6 +162,7 @@ struct SharedState {
 enum class Hypercall : std::uint64_t {
   kLeave,     // RSI: where the signal mask to be restored is written
   kFlushAll,  // every vCPU forgets its translations
+  kSetTimer,  // RSI: ring 3 is stopped in so many nanoseconds; 0: it is not. RAX: 0, or -errno
 };
 
 }  // namespace dune::ring0

@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
+
 #include "libdune/ring0_backend/raw_call.h"
+#include "libdune/software/kernel_abi.h"
 
 namespace dune::ring0 {
 namespace {
@@ -56,9 +59,24 @@ bool ParseMapsLine(const char* line, std::size_t size, Area* area) {
   return true;
 }
 
-bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
-  const long fd = RawCall(SYS_openat, proc_, "self/maps", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
+namespace {
+
+enum class Answer : std::uint8_t { kFound, kNone, kNoSuchQuestion };
+
+Answer Ask(long fd, std::uint64_t address, Area* area) {
+  software::MappingQuery query;
+  query.query_flags = software::kQueryCoveringOrNext;
+  query.query_addr = address;
+  const long asked = RawCall(SYS_ioctl, fd, software::kMappingQuery, &query);
+  if (asked < 0) return asked == -ENOENT ? Answer::kNone : Answer::kNoSuchQuestion;
+  *area = {.begin = query.vma_start,
+           .end = query.vma_end,
+           .rights = static_cast<unsigned>(query.vma_flags & software::kQueryRights),
+           .of_file = query.inode != 0};
+  return Answer::kFound;
+}
+
+bool FindInText(long fd, std::uint64_t address, Area* area) {
   char text[4096 + 512];
   std::size_t held = 0;
   bool found = false;
@@ -79,8 +97,20 @@ bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
     CopyBytes(text, text + line, held - line);
     held -= line;
   }
-  RawCall(SYS_close, fd);
   return found;
+}
+
+}  // namespace
+
+bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
+  const long fd = RawCall(SYS_openat, proc_, "self/maps", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  Answer answer = source_ == Source::kText ? Answer::kNoSuchQuestion : Ask(fd, address, area);
+  if (answer == Answer::kNoSuchQuestion) {
+    answer = FindInText(fd, address, area) ? Answer::kFound : Answer::kNone;
+  }
+  RawCall(SYS_close, fd);
+  return answer == Answer::kFound;
 }
 
 }  // namespace dune::ring0

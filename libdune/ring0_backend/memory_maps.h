@@ -1,4 +1,5 @@
-// What the kernel says of an address of this process: /proc/self/maps, read without an allocation.
+// What the kernel says of an address of this process, without an allocation: asked (PROCMAP_QUERY, Linux 6.11), or read
+// from the text of /proc/self/maps.
 //
 //   Area area;
 //   if (maps.Find(address, &area) && (area.rights & Area::kWrite)) ...
@@ -33,8 +34,12 @@ class MemoryMaps {
   // The first area that ends behind `address`.
   bool FindFrom(std::uint64_t address, Area* area) const;
 
+  enum class Source : std::uint8_t { kBest, kText };
+  constexpr void Use(Source source) { source_ = source; }
+
  private:
   int proc_;
+  Source source_ = Source::kBest;
 };
 
 }  // namespace dune::ring0

@@ -123,6 +123,7 @@ void MakeMachineAnew(Thread* thread) {
       other->vcpu = -1;
     }
     if (other != thread) other->id.store(kFreePlace);
+    other->timer_of = 0;  // timers are the parent's
   }
   RawCall(SYS_close, vm.fd);
   vm.entered.store(1);

@@ -270,10 +270,6 @@ absl::StatusOr<std::unique_ptr<PageTable::Implementation>> OwnTable::Clone(
           std::uint64_t leaf = entry.load();
           if ((leaf & bits::kKnown) == 0 || !status.ok()) return;
           if (sharing == PageTable::Sharing::kCopyOnWrite && (leaf & bits::kWritable) != 0) {
-            if (level == 2) {
-              status = absl::UnimplementedError("large pages are not copied on write");
-              return;
-            }
             std::uint64_t shared = 0;
             do {
               shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;

@@ -225,6 +225,9 @@ void OnHypercall(Thread* thread) {
     case Hypercall::kFlushAll:
       FlushAll();
       return;
+    case Hypercall::kSetTimer:
+      registers.rax = static_cast<std::uint64_t>(SetTimer(thread, registers.rsi));
+      return;
   }
   Fatal("a hypercall that there is not", static_cast<long>(registers.rdi));
 }
@@ -295,6 +298,11 @@ void RunLoop(Thread* thread) {
         thread->state->pending = 1;
         thread->run->immediate_exit = 0;
       }
+    } else if (thread->state->timed_out != 0) {
+      // Ring 3 is stopped here, or where it would be entered.
+      Settle(thread);
+      thread->state->pending = 1;
+      thread->run->immediate_exit = 0;
     }
     const long result = RawCall(SYS_ioctl, thread->vcpu, KVM_RUN, 0);
     if (result == -EINTR) {

@@ -29,6 +29,9 @@ std::int64_t HostCall(Thread* thread, const SystemCall& call);
 std::int64_t Serve(Thread* thread, const SystemCall& call);
 
 // ---- signals.cc ----
+// By which the kernel's timer stops a vCPU: one of the two that the C library keeps for itself, and tells apart by who
+// has sent it, as we do. Whoever else sends it is heard as ever.
+inline constexpr int kTimeSignal = 33;
 // What our handler has taken from the kernel is made a frame on the program's stack.
 void DeliverSignal(Thread* thread);
 struct FaultSignal {
@@ -44,6 +47,8 @@ std::int64_t SetAlternateStack(Thread* thread, const SystemCall& call);
 // The program's handlers become ours, or are put back.
 void TakeActions();
 void GiveActionsBack();
+// Of RunOptions::time. 0 nanoseconds: none any more. -EBUSY: the program has blocked kTimeSignal.
+std::int64_t SetTimer(Thread* thread, std::uint64_t nanoseconds);
 // Of the calling host thread.
 void UseSignalStack(Thread* thread);
 std::uint64_t BlockSignals();

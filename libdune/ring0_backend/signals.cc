@@ -2,6 +2,7 @@
 // one signal, blocks all others and stops the vCPU; the loop then builds the frame that the kernel
 // would have built, on the program's stack. Dispositions without a function, pending signals and
 // masks stay the kernel's.
+#include <time.h>
 #include <ucontext.h>
 
 #include <cerrno>
@@ -31,8 +32,8 @@ long SetKernelAction(int signal, const KernelAction* action, KernelAction* old) 
 }
 
 // What the kernel is told when the program wants `wanted`.
-KernelAction OurAction(const KernelAction& wanted) {
-  if (!wanted.is_function()) return wanted;
+KernelAction OurAction(int signal, const KernelAction& wanted) {
+  if (!wanted.is_function() && signal != kTimeSignal) return wanted;
   return {.handler = reinterpret_cast<std::uint64_t>(&dune_host_signal),
           .flags = SA_SIGINFO | SA_ONSTACK | kRestorerFlag | (wanted.flags & kMirroredFlags),
           .restorer = reinterpret_cast<std::uint64_t>(&dune_restorer),
@@ -185,7 +186,8 @@ void DeliverSignal(Thread* thread) {
     if (!PushFrame(thread, action, info, before, {})) DieOf(SIGSEGV);
     mask = MaskInHandler(action, signal, before);
   } else if (action.handler == 0) {
-    // The handler was taken away meanwhile: the kernel does what it does by default.
+    // The handler was taken away meanwhile: the kernel does what it does by default, but for the one that stays ours.
+    if (signal == kTimeSignal) DieOf(signal);
     RawCall(SYS_tgkill, RawCall(SYS_getpid), RawCall(SYS_gettid), signal);
   }
   // From here on the next one may be noted.
@@ -256,7 +258,7 @@ std::int64_t SetAction(Thread* thread, const SystemCall& call) {
   const LoopLock::Holder holder(vm.lock);
   const KernelAction old = thread->actions->of[signal];
   if (wanted_at != 0) {
-    const KernelAction ours = OurAction(wanted);
+    const KernelAction ours = OurAction(signal, wanted);
     // The program's first: a signal may come between the two.
     thread->actions->of[signal] = wanted;
     if (const long set = SetKernelAction(signal, &ours, nullptr); set < 0) {
@@ -290,8 +292,8 @@ void TakeActions() {
     if (SetKernelAction(signal, nullptr, &found) < 0) continue;
     if (found.handler == reinterpret_cast<std::uint64_t>(&dune_host_signal)) continue;
     vm.actions.of[signal] = found;
-    if (!found.is_function()) continue;
-    const KernelAction ours = OurAction(found);
+    if (!found.is_function() && signal != kTimeSignal) continue;
+    const KernelAction ours = OurAction(signal, found);
     SetKernelAction(signal, &ours, nullptr);
   }
 }
@@ -299,11 +301,47 @@ void TakeActions() {
 void GiveActionsBack() {
   for (int signal = 1; signal <= static_cast<int>(kSignals); ++signal) {
     const KernelAction& action = vm.actions.of[signal];
-    if (action.is_function()) SetKernelAction(signal, &action, nullptr);
+    if (action.is_function() || signal == kTimeSignal) SetKernelAction(signal, &action, nullptr);
   }
 }
 
+std::int64_t SetTimer(Thread* thread, std::uint64_t nanoseconds) {
+  thread->state->timed_out = 0;
+  const auto self = static_cast<std::uint32_t>(RawCall(SYS_gettid));
+  if (thread->timer_of != self) {
+    if (nanoseconds == 0) return 0;
+    // The place's former thread had one of its own.
+    if (thread->timer_of != 0) RawCall(SYS_timer_delete, thread->timer);
+    thread->timer_of = 0;
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = kTimeSignal;
+    event.sigev_value.sival_ptr = thread;
+    event._sigev_un._tid = static_cast<pid_t>(self);
+    const long made = RawCall(SYS_timer_create, CLOCK_MONOTONIC, &event, &thread->timer);
+    if (made < 0) return made;
+    thread->timer_of = self;
+  }
+  std::uint64_t mask = 0;
+  RawCall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &mask, 8);
+  // All are blocked while one that was taken waits for its frame.
+  if (thread->signalled != 0) mask = thread->mask_before;
+  if (nanoseconds != 0 && (mask & BitOf(kTimeSignal)) != 0) return -EBUSY;
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(nanoseconds / kSecond);
+  when.it_value.tv_nsec = static_cast<long>(nanoseconds % kSecond);
+  const long set = RawCall(SYS_timer_settime, thread->timer, 0, &when, nullptr);
+  // What was on its way has come with the call; a run that has not begun yet still has all its time.
+  if (nanoseconds == 0) thread->state->timed_out = 0;
+  return set;
+}
+
 namespace {
+
+bool IsTimer(const Thread* thread, int signal, const siginfo_t* info) {
+  return signal == kTimeSignal && info->si_code == SI_TIMER && info->si_value.sival_ptr == thread;
+}
 
 void StopHostCall(std::uint64_t& rip) {
   if (rip >= reinterpret_cast<std::uint64_t>(dune_host_call_window) &&
@@ -332,6 +370,11 @@ void dune_host_signal(int signal, siginfo_t* info, void* raw_context) {
   auto* const context = static_cast<ucontext_t*>(raw_context);
   Thread* const thread = FindThread(static_cast<std::uint32_t>(RawCall(SYS_gettid)));
   if (thread == nullptr) return RunNatively(signal, info, context);
+  if (IsTimer(thread, signal, info)) {
+    thread->state->timed_out = 1;
+    thread->run->immediate_exit = 1;
+    return;
+  }
   // Never two: the kernel blocks all while this handler runs, and until the loop has built the
   // frame.
   CopyBytes(&thread->info, info, sizeof(*info));

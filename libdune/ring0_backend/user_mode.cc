@@ -1,7 +1,9 @@
 #include "libdune/ring0_backend/user_mode.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "libdune/extended_area.h"
@@ -54,9 +56,12 @@ void LoadRegisters(const TrapFrame& frame, UserContext& context) {
   context.rip = frame.rip, context.rflags = frame.rflags, context.rsp = frame.rsp;
 }
 
-Stop StopFor(const TrapFrame& frame, std::uint64_t address) {
+Stop StopFor(const TrapFrame& frame, const VcpuState& state) {
+  const std::uint64_t address = state.cr2;
   if (frame.vector == DUNE_VECTOR_SYSCALL) return {.reason = StopReason::kSystemCall};
-  if (frame.vector == DUNE_VECTOR_STOPPED) return {.reason = StopReason::kInterrupted};
+  if (frame.vector == DUNE_VECTOR_STOPPED) {
+    return {.reason = state.timed_out != 0 ? StopReason::kTime : StopReason::kInterrupted};
+  }
   return {.reason = StopReason::kFault,
           .vector = static_cast<std::uint8_t>(frame.vector),
           .error = frame.error,
@@ -70,6 +75,30 @@ bool IsUserPage(std::uint64_t root, std::uint64_t address) {
   return entry != nullptr && (entry->load() & bits::kUser) != 0;
 }
 
+constexpr absl::Duration kNoLimit = absl::Hours(24 * 365 * 100);
+
+// Of one run, whatever ends it: a timer that went off later would interrupt a system call of the program's.
+class Timer {
+ public:
+  Timer() = default;
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  ~Timer() { SetTo(0); }
+
+  absl::Status Set(absl::Duration time) {
+    const auto error = static_cast<std::int64_t>(
+        SetTo(static_cast<std::uint64_t>(std::max<std::int64_t>(absl::ToInt64Nanoseconds(time), 1))));
+    if (error == -EBUSY) return absl::FailedPreconditionError("signal 33, which ends the time, is blocked");
+    return error == 0 ? absl::OkStatus()
+                      : absl::ErrnoToStatus(static_cast<int>(-error), "no timer of the kernel's");
+  }
+
+ private:
+  static std::uint64_t SetTo(std::uint64_t nanoseconds) {
+    return dune_hypercall(static_cast<std::uint64_t>(Hypercall::kSetTimer), nanoseconds, 0);
+  }
+};
+
 std::uint64_t EnterAddress() {
   return DUNE_ALIAS_BASE + static_cast<std::uint64_t>(dune_ring0_enter_user - dune_ring0_text);
 }
@@ -79,12 +108,14 @@ std::uint64_t EnterAddress() {
 absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
                                 const RunOptions& options) {
   if (!IsInRing0()) return absl::FailedPreconditionError("this thread is not in ring 0");
-  if (options.time != absl::InfiniteDuration()) {
-    return absl::UnimplementedError(
-        "ring 0 has no timer: use one of the kernel's, which interrupts");
-  }
   if (context.rip >= kUserEnd || context.fs_base >= kUserEnd || context.gs_base >= kUserEnd) {
     return absl::InvalidArgumentError("RIP or a base is no address of ring 3's");
+  }
+  if (options.time <= absl::ZeroDuration()) return Stop{.reason = StopReason::kTime};
+  std::optional<Timer> timer;
+  if (options.time < kNoLimit) {
+    timer.emplace();
+    if (absl::Status set = timer->Set(options.time); !set.ok()) return set;
   }
   for (;;) {
     VcpuState& state = State();
@@ -98,9 +129,11 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
     context.gs_base = state.user_gs_base;
     const TrapFrame& stopped = *reinterpret_cast<const TrapFrame*>(state.frame);
     LoadRegisters(stopped, context);
-    const Stop stop = StopFor(stopped, state.cr2);
+    const Stop stop = StopFor(stopped, state);
     // A signal that stopped the vCPU meanwhile comes with the next call of the kernel's.
-    if (state.pending != 0 || stop.reason == StopReason::kInterrupted) RawCall(SYS_getpid);
+    if (state.pending != 0 || stop.reason == StopReason::kInterrupted || stop.reason == StopReason::kTime) {
+      RawCall(SYS_getpid);
+    }
     bool no_frame = false;
     if (stop.vector == DUNE_VECTOR_PAGE_FAULT && (stop.error & x86::page_fault::kWrite) != 0 &&
         (stop.error & x86::page_fault::kPresent) != 0 && IsUserPage(root, stop.address) &&

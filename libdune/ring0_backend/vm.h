@@ -55,6 +55,8 @@ struct Thread {
   std::uint64_t mask_before;
   std::uint64_t first_mask;    // what the loop begins with
   unsigned fruitless_repairs;  // EFAULTs of KVM_RUN in a row
+  int timer;                   // the kernel's, of the host's thread `timer_of`
+  std::uint32_t timer_of;      // 0: there is none
   kvm_regs first_registers;
   Actions own_actions;  // of a vfork child, which shares memory but no actions
   kvm_sregs system_registers;

@@ -69,7 +69,8 @@ class PageTable {
   ~PageTable();
 
   // The same mappings. kCopyOnWrite: memory that either may write is copied when one of them first does, from the frame
-  // pool; kShare: the same memory with the same rights.
+  // pool, 4 KiB at a time (a large page becomes small ones then); kShare: the same memory with the same rights. Not of
+  // Current().
   enum class Sharing : std::uint8_t { kCopyOnWrite, kShare };
   absl::StatusOr<PageTable> Clone(Sharing sharing) const;
 

@@ -49,8 +49,9 @@ struct Stop {
 };
 
 struct RunOptions {
-  // kUnimplemented for another value where the backend has no timer, as ring 0: there a timer of the kernel's ends the run
-  // with kInterrupted.
+  // What passes on the clock, from the call on; none at all is kTime at once. It ends some microseconds to milliseconds
+  // late. In ring 0 a timer of the kernel's does it by signal 33, which the C library keeps for itself:
+  // kFailedPrecondition where the program has blocked it.
   absl::Duration time = absl::InfiniteDuration();
 };
 

@@ -3,9 +3,12 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <thread>
 #include <utility>
@@ -133,6 +136,45 @@ void SystemCallsAndFaults() {
     stop = Run(context, table);
     Expect(stop.reason == StopReason::kInterrupted && alarms == seen + 1, "a signal interrupts it");
   }
+  // A time limit, alone and among signals; none is left behind for the program's own calls.
+  for (int round = 0; round < 6; ++round) {
+    if (round == 3) {
+      const itimerval often{{0, 3'000}, {0, 3'000}};
+      setitimer(ITIMER_REAL, &often, nullptr);
+    }
+    const std::uint64_t counted = context.rbx;
+    context.rip = UserAddress(user_spin);
+    do {
+      const absl::StatusOr<dune::Stop> timed = dune::RunUser(context, table, {.time = absl::Milliseconds(20)});
+      if (!timed.ok()) std::printf("%s\n", std::string(timed.status().message()).c_str());
+      Expect(timed.ok() && timed->reason != StopReason::kFault && timed->reason != StopReason::kSystemCall,
+             "RunUser with a limit");
+      stop = *timed;
+    } while (stop.reason == StopReason::kInterrupted);
+    Expect(stop.reason == StopReason::kTime && context.rbx > counted, "the time is over");
+  }
+  const itimerval none{};
+  setitimer(ITIMER_REAL, &none, nullptr);
+  context.rip = kCode;
+  absl::StatusOr<dune::Stop> short_one = dune::RunUser(context, table, {.time = absl::Milliseconds(30)});
+  Expect(short_one.ok() && short_one->reason == StopReason::kSystemCall, "a call before its time is over");
+  const timespec rest{0, 60'000'000};
+  Expect(nanosleep(&rest, nullptr) == 0, "no timer is left");
+  short_one = dune::RunUser(context, table, {.time = absl::ZeroDuration()});
+  Expect(short_one.ok() && short_one->reason == StopReason::kTime, "no time at all");
+  std::thread([&] {
+    context.rip = UserAddress(user_spin);
+    const absl::StatusOr<dune::Stop> timed = dune::RunUser(context, table, {.time = absl::Milliseconds(10)});
+    Expect(timed.ok() && timed->reason == StopReason::kTime, "in another thread");
+  }).join();
+  const pid_t child = fork();
+  if (child == 0) {
+    context.rip = UserAddress(user_spin);
+    const absl::StatusOr<dune::Stop> timed = dune::RunUser(context, table, {.time = absl::Milliseconds(10)});
+    _exit(timed.ok() && timed->reason == StopReason::kTime ? 0 : 1);
+  }
+  int status = -1;
+  Expect(waitpid(child, &status, 0) == child && status == 0, "in a forked child");
   context.rip = std::uint64_t{1} << 47;
   Expect(dune::RunUser(context, table).status().code() == absl::StatusCode::kInvalidArgument,
          "a RIP that IRETQ would not take");
@@ -240,6 +282,29 @@ void Activating() {
   const char five = 5;
   Expect(dune::CopyToUser(*other, kHeap + (3 << 20), &five, 1).ok() && aligned[3 << 20] == 5,
          "through a large page");
+  // Copied on write, a page at a time: the other pages stay those of both.
+  absl::StatusOr<PageTable> copy = other->Clone(PageTable::Sharing::kCopyOnWrite);
+  Expect(copy.ok() && copy->Walk(kHeap + (3 << 20))->copy_on_write &&
+             copy->Walk(kHeap)->page.size == dune::kLargePageSize,
+         "a clone with large pages");
+  const char six = 6;
+  Expect(dune::CopyToUser(*copy, kHeap + (3 << 20), &six, 1).ok() && aligned[3 << 20] == 5,
+         "the clone's page is its own");
+  Expect(copy->Walk(kHeap + (3 << 20))->page.size == dune::kPageSize &&
+             copy->Walk(kHeap + (3 << 20) + 4096)->memory ==
+                 reinterpret_cast<std::uintptr_t>(aligned + (3 << 20) + 4096) &&
+             copy->Walk(kHeap)->page.size == dune::kLargePageSize &&
+             other->Walk(kHeap + (3 << 20))->page.size == dune::kLargePageSize,
+         "and no other");
+  Expect(other->Map({kCode, 4096}, user_code, {.rights = Rights::kReadExecute}).ok(), "code");
+  dune::UserContext context;
+  context.rip = UserAddress(user_store);
+  context.rdi = kHeap + 8192;
+  Expect(Run(context, *other).reason == StopReason::kSystemCall && aligned[8192] == 0 &&
+             other->Walk(kHeap + 8192)->page.size == dune::kPageSize,
+         "the one that was cloned copies, too");
+  char value = 9;
+  Expect(dune::CopyFromUser(*copy, &value, kHeap + 8192, 1).ok() && value == 0, "what the clone sees");
   std::puts("ok tables");
 }
 

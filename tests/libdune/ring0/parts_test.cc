@@ -46,8 +46,13 @@ TEST(MemoryMaps, WhatIsNoLineIsRefused) {
   }
 }
 
-TEST(MemoryMaps, TheProcessItself) {
-  const MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+class TheProcessItself : public ::testing::TestWithParam<MemoryMaps::Source> {};
+INSTANTIATE_TEST_SUITE_P(MemoryMaps, TheProcessItself,
+                         ::testing::Values(MemoryMaps::Source::kBest, MemoryMaps::Source::kText));
+
+TEST_P(TheProcessItself, IsFoundAreaByArea) {
+  MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  maps.Use(GetParam());
   void* const memory =
       mmap(nullptr, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
@@ -62,6 +67,10 @@ TEST(MemoryMaps, TheProcessItself) {
   ASSERT_TRUE(maps.FindFrom(begin + 4096, &area));
   EXPECT_EQ(area.begin, begin + 8192);
   EXPECT_FALSE(maps.Find(0xffff'ffff'ffff'f000, &area));
+  EXPECT_FALSE(area.of_file);
+  ASSERT_TRUE(maps.Find(reinterpret_cast<std::uint64_t>(&Parse), &area));
+  EXPECT_TRUE(area.of_file);
+  EXPECT_EQ(area.rights, Area::kRead | Area::kExecute);
 }
 
 // A program of one segment, code at its beginning.
