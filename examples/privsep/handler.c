@@ -1,5 +1,5 @@
-/* Everything that a client talks to: TLS and HTTP. It holds the certificate, and asks the gate for signatures. And it
- * has bugs that let a client do whatever such code could do:
+/* Everything that a client talks to: TLS and HTTP. It holds the certificate, and asks the gate for
+ * signatures. And it has bugs that let a client do whatever such code could do:
  *
  *   GET /                 a greeting, with a random number
  *   GET /read/ADDR/SIZE   SIZE bytes of memory from ADDR on, as hexadecimal
@@ -39,7 +39,8 @@ static int sign_by_gate(int type, const unsigned char* digest, int size, unsigne
   return 1;
 }
 
-/* A private key without its secret: the certificate's public one, whose signatures are the gate's. */
+/* A private key without its secret: the certificate's public one, whose signatures are the gate's.
+ */
 static EVP_PKEY* key_by_gate(X509* certificate) {
   EC_KEY* const key = EVP_PKEY_get1_EC_KEY(X509_get0_pubkey(certificate));
   EC_KEY_METHOD* const method = EC_KEY_METHOD_new(EC_KEY_OpenSSL());
@@ -115,9 +116,9 @@ static void answer(SSL* client, const char* path) {
   } else if (!obey(path, body, sizeof(body))) {
     snprintf(body, sizeof(body), "no such page");
   }
-  const int size = snprintf(head, sizeof(head),
-                            "HTTP/1.0 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
-                            strlen(body));
+  const int size =
+      snprintf(head, sizeof(head),
+               "HTTP/1.0 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", strlen(body));
   if (SSL_write(client, head, size) == size) SSL_write(client, body, (int)strlen(body));
 }
 

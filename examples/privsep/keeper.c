@@ -1,4 +1,5 @@
-/* The one part of the server that can read the private key. It signs digests, and that is all it does. */
+/* The one part of the server that can read the private key. It signs digests, and that is all it
+ * does. */
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/pem.h>
@@ -16,7 +17,8 @@ static EC_KEY* key_of(const struct Trusted* trusted) {
   return key;
 }
 
-/* The size of the signature; 0: there is none. The digest is copied first, for the handler may change it meanwhile. */
+/* The size of the signature; 0: there is none. The digest is copied first, for the handler may
+ * change it meanwhile. */
 long sign_digest(const struct Trusted* trusted, long size) {
   unsigned char digest[sizeof(trusted->handover->digest)];
   unsigned char signature[sizeof(trusted->handover->signature)];

@@ -1,10 +1,10 @@
-// A server that ends TLS, and whose private key its request handler cannot read: handler and key are in compartments of
-// one process. On the loopback interface only, one client after the other.
+// A server that ends TLS, and whose private key its request handler cannot read: handler and key
+// are in compartments of one process. On the loopback interface only, one client after the other.
 //
 //   privsep [--without-compartments | --learn] [--requests=N] CERTIFICATE.pem KEY.pem
 //
-// Says on stdout where it listens, and, for attackers, where the key is. The key is one for ECDSA. After N clients it
-// says what each has cost, and what the handler has learnt to need (--learn).
+// Says on stdout where it listens, and, for attackers, where the key is. The key is one for ECDSA.
+// After N clients it says what each has cost, and what the handler has learnt to need (--learn).
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -87,8 +87,9 @@ double Microseconds(clockid_t clock) {
 }
 
 int Run(const Options& options) {
-  absl::StatusOr<std::unique_ptr<Server>> server =
-      options.is_separated ? MakeSeparated(options.files, options.mode) : MakeTogether(options.files);
+  absl::StatusOr<std::unique_ptr<Server>> server = options.is_separated
+                                                       ? MakeSeparated(options.files, options.mode)
+                                                       : MakeTogether(options.files);
   if (!server.ok()) {
     std::fprintf(stderr, "privsep: %s\n", std::string(server.status().message()).c_str());
     return 1;
@@ -125,8 +126,9 @@ int Run(const Options& options) {
 int main(int count, char** arguments) {
   const std::optional<Options> options = Parse(count, arguments);
   if (!options) {
-    std::fprintf(stderr,
-                 "usage: privsep [--without-compartments | --learn] [--requests=N] CERTIFICATE KEY\n");
+    std::fprintf(
+        stderr,
+        "usage: privsep [--without-compartments | --learn] [--requests=N] CERTIFICATE KEY\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);

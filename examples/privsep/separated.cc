@@ -1,5 +1,5 @@
-// A compartment for whom clients talk to, and one for the key. The handler is another one for each client, as far as it
-// can tell: its memory is what it was before the first.
+// A compartment for whom clients talk to, and one for the key. The handler is another one for each
+// client, as far as it can tell: its memory is what it was before the first.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -51,7 +51,8 @@ absl::StatusOr<std::shared_ptr<CompartmentCode>> LoadHandler(const std::string& 
 }
 
 // What the key's compartment is told by its gate, key included. Nobody else has the region.
-absl::StatusOr<std::shared_ptr<Region>> MakeTrusted(const std::string& key, const Region& handover) {
+absl::StatusOr<std::shared_ptr<Region>> MakeTrusted(const std::string& key,
+                                                    const Region& handover) {
   absl::StatusOr<std::shared_ptr<Region>> region = Region::Create("private key", sizeof(Trusted));
   if (!region.ok()) return region;
   auto* const trusted = reinterpret_cast<Trusted*>((*region)->span().data());
@@ -103,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Server>> MakeSeparated(const Files& files, Mode m
   const absl::StatusOr<std::string> key = ReadFile(files.key);
   if (!key.ok()) return key.status();
 
-  const absl::StatusOr<std::shared_ptr<Region>> handover = Region::Create("handover", sizeof(Handover));
+  const absl::StatusOr<std::shared_ptr<Region>> handover =
+      Region::Create("handover", sizeof(Handover));
   if (!handover.ok()) return handover.status();
   const absl::StatusOr<std::shared_ptr<Region>> trusted = MakeTrusted(*key, **handover);
   if (!trusted.ok()) return trusted.status();
@@ -124,7 +126,10 @@ absl::StatusOr<std::unique_ptr<Server>> MakeSeparated(const Files& files, Mode m
   absl::StatusOr<std::shared_ptr<CompartmentCode>> handler_code = LoadHandler(*certificate);
   if (!handler_code.ok()) return handler_code.status();
   Grants grants;
-  grants.Add(*handover, RegionAccess::kReadWrite).Add(*gate).Add(CallGroup::kRandom).Add(CallGroup::kTime);
+  grants.Add(*handover, RegionAccess::kReadWrite)
+      .Add(*gate)
+      .Add(CallGroup::kRandom)
+      .Add(CallGroup::kTime);
   if (mode == Mode::kLearn) {
     for (const CallGroup group : dunebox::kAllCallGroups) grants.Add(group);
   }

@@ -15,7 +15,8 @@ class Server {
   virtual ~Server() = default;
   // One client, whose connection this is. What goes wrong with it is no reason to end.
   virtual absl::Status Serve(int connection) = 0;
-  // Where its handler would find the private key, had it the right. For attackers, who know everything else.
+  // Where its handler would find the private key, had it the right. For attackers, who know
+  // everything else.
   virtual std::uint64_t key_address() const = 0;
   // What the handler has used of what it could have had; nothing: nobody looked.
   virtual std::vector<std::string> Learned() const { return {}; }

@@ -1,8 +1,8 @@
-/* What the key's keeper is given beside the request: an argument of the gate that the handler can neither see nor
- * change, in the region that has the private key.
+/* What the key's keeper is given beside the request: an argument of the gate that the handler can
+ * neither see nor change, in the region that has the private key.
  *
- * A digest and its signature pass through the handover, a region that both sides have: the keeper takes no address from
- * the handler. For C and C++. */
+ * A digest and its signature pass through the handover, a region that both sides have: the keeper
+ * takes no address from the handler. For C and C++. */
 #ifndef DUNEBOX_EXAMPLES_PRIVSEP_TRUSTED_H_
 #define DUNEBOX_EXAMPLES_PRIVSEP_TRUSTED_H_
 

@@ -12,8 +12,8 @@ namespace dunebox::compartment {
 
 struct CallNeed {
   enum class Kind : std::uint8_t {
-    kNever,   // nobody has it
-    kGroup,   // who has the group
+    kNever,  // nobody has it
+    kGroup,  // who has the group
     kAlways,
   };
   Kind kind = Kind::kNever;

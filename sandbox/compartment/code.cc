@@ -33,7 +33,8 @@ absl::Status PointToGates(plugin::Instance& instance, const std::vector<std::str
   for (std::size_t number = 0; number < gates.size(); ++number) {
     const absl::StatusOr<std::uint64_t> variable = instance.FindSymbol(gates[number]);
     if (!variable.ok()) {
-      return absl::NotFoundError(absl::StrCat("no library has a variable for gate ", gates[number]));
+      return absl::NotFoundError(
+          absl::StrCat("no library has a variable for gate ", gates[number]));
     }
     const std::uint64_t address = instance.CallbackAddress(number);
     if (!instance.Write(*variable, std::as_bytes(std::span(&address, 1)))) {

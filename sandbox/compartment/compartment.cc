@@ -21,13 +21,15 @@ absl::Status CheckWithin(const Grants& grants, const Grants& wider) {
 }  // namespace
 
 absl::Status Compartment::State::SetRights(Grants grants) {
-  rights = std::make_unique<Rights>(*instance, std::move(grants),
-                                    mode == Mode::kLearn ? Rights::Learns::kYes : Rights::Learns::kNo);
+  rights =
+      std::make_unique<Rights>(*instance, std::move(grants),
+                               mode == Mode::kLearn ? Rights::Learns::kYes : Rights::Learns::kNo);
   instance->SetWarden(rights.get());
   return rights->Install();
 }
 
-absl::Status Compartment::State::SetGates(Compartment& self, const std::vector<std::string>& names) {
+absl::Status Compartment::State::SetGates(Compartment& self,
+                                          const std::vector<std::string>& names) {
   const Grants grants = rights->granted();
   for (const Gate& gate : grants.gates()) {
     if (std::ranges::find(names, gate.name()) == names.end()) {

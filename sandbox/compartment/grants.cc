@@ -35,9 +35,7 @@ bool IsWithin(DescriptorAccess access, DescriptorAccess wider) {
 
 }  // namespace
 
-const char* ToString(RegionAccess access) {
-  return kAccessNames[static_cast<std::size_t>(access)];
-}
+const char* ToString(RegionAccess access) { return kAccessNames[static_cast<std::size_t>(access)]; }
 const char* ToString(CallGroup group) { return kGroupNames[static_cast<std::size_t>(group)]; }
 
 // ---- descriptors
@@ -52,7 +50,8 @@ absl::StatusOr<Descriptor> Descriptor::Of(int fd, int number, DescriptorAccess a
         absl::StrCat("a compartment has descriptors from 0 to ", plugin::Descriptors::kMost - 1));
   }
   runtime::FileDescriptor host(fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  if (!host.valid()) return absl::InvalidArgumentError(absl::StrCat("descriptor ", fd, " is not open"));
+  if (!host.valid())
+    return absl::InvalidArgumentError(absl::StrCat("descriptor ", fd, " is not open"));
   return Descriptor(std::make_shared<const File>(File{std::move(host)}), number, access);
 }
 

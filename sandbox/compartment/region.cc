@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "sandbox/compartment/region_area.h"
 #include "sandbox/worker/shared_memory.h"
@@ -68,12 +70,17 @@ class Places {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Region>> Region::Create(std::string name, std::size_t bytes) {
-  if (name.empty() || bytes == 0) return absl::InvalidArgumentError("a region has a name and a size");
+  const bool is_text = std::ranges::none_of(
+      name, [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
+  if (name.empty() || !is_text || bytes == 0) {
+    return absl::InvalidArgumentError("a region has a printable name and a size");
+  }
   const absl::Status none = absl::ResourceExhaustedError(
       absl::StrCat("no room for region '", name, "' of ", bytes, " bytes"));
   if (bytes > kRegionArea.size()) return none;
   const std::uint64_t size = PageUp(bytes);
-  absl::StatusOr<worker::SharedMemory> memory = worker::SharedMemory::Create("dunebox-region", size);
+  absl::StatusOr<worker::SharedMemory> memory =
+      worker::SharedMemory::Create("dunebox-region", size);
   if (!memory.ok()) return memory.status();
   const std::uint64_t address = Places::Instance().Take(size);
   if (address == 0) return none;

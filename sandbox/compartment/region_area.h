@@ -1,5 +1,5 @@
-// The part of every compartment's window that is for regions: nothing else of the guest's ever lies there, and each
-// region has one place in it, the same in all compartments of the process.
+// The part of every compartment's window that is for regions: nothing else of the guest's ever lies
+// there, and each region has one place in it, the same in all compartments of the process.
 //
 //   0x0010_0000  regions, a free page behind each
 //   0x0f00_0000  end; images of libraries begin at 0x1000_0000 (runtime/memory/layout.h)

@@ -48,7 +48,8 @@ absl::StatusOr<std::shared_ptr<const OpenFile>> Open(const Descriptor& descripto
   file->name = absl::StrCat("[descriptor ", descriptor.number(), "]");
   file->may_read = (access & static_cast<unsigned>(DescriptorAccess::kRead)) != 0;
   file->may_write = (access & static_cast<unsigned>(DescriptorAccess::kWrite)) != 0;
-  if (!file->host.valid()) return absl::ResourceExhaustedError("no more descriptors in this process");
+  if (!file->host.valid())
+    return absl::ResourceExhaustedError("no more descriptors in this process");
   return file;
 }
 
@@ -62,7 +63,8 @@ Rights::Rights(plugin::Instance& instance, Grants grants, Learns learns)
 absl::Status Rights::Put(const Region& region, std::optional<RegionAccess> access) {
   memory::AddressSpace& space = instance_.space();
   const GuestRange range = RangeOf(region);
-  if (!access) return space.BackSealed(range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+  if (!access)
+    return space.BackSealed(range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
   const int prot = *access == RegionAccess::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
   const int sharing = *access == RegionAccess::kCopyOnWrite ? MAP_PRIVATE : MAP_SHARED;
   return space.BackSealed(range, prot, sharing | MAP_NORESERVE, region.file());
@@ -99,7 +101,8 @@ void Rights::NarrowDescriptorsLocked(const Grants& grants) {
     std::shared_ptr<const OpenFile> less;
     if (is_left) {
       absl::StatusOr<std::shared_ptr<const OpenFile>> file = Open(*has);
-      if (file.ok()) less = *std::move(file);  // without a descriptor to spare: nothing is less, too
+      if (file.ok())
+        less = *std::move(file);  // without a descriptor to spare: nothing is less, too
     }
     instance_.kernel().descriptors().Replace(open_[had.number()].get(), less);
     open_[had.number()] = std::move(less);
@@ -114,7 +117,8 @@ void Rights::Narrow(const Grants& grants) {
     if (has != nullptr && has->access == had.access) continue;
     std::optional<RegionAccess> access;
     if (has != nullptr) access = has->access;
-    // It takes mappings that there are, so it cannot fail for want of them; half a narrowing would be none.
+    // It takes mappings that there are, so it cannot fail for want of them; half a narrowing would
+    // be none.
     DUNEBOX_CHECK(Put(*had.region, access).ok(), "the kernel does not take a region away");
     mapped_.erase(had.region.get());
     if (access) mapped_[had.region.get()] = *access;
@@ -157,9 +161,25 @@ bool Rights::LearnLocked(const RegionPlace& place, MemoryFault::Access access) {
   return true;
 }
 
+namespace {
+
+AccessFault::Access Told(MemoryFault::Access access) {
+  switch (access) {
+    case MemoryFault::Access::kRead:
+      return AccessFault::Access::kRead;
+    case MemoryFault::Access::kWrite:
+      return AccessFault::Access::kWrite;
+    case MemoryFault::Access::kExecute:
+      return AccessFault::Access::kExecute;
+  }
+  return AccessFault::Access::kRead;
+}
+
+}  // namespace
+
 AccessFault Rights::NoteLocked(const MemoryFault& fault, const std::optional<RegionPlace>& place) {
   AccessFault noted{.kind = AccessFault::Kind::kMemory,
-                    .access = static_cast<AccessFault::Access>(fault.access),
+                    .access = Told(fault.access),
                     .address = fault.address,
                     .instruction = fault.instruction};
   if (place) {
@@ -200,7 +220,8 @@ bool Rights::MendArgument(const MemoryFault& fault) {
 bool Rights::Permits(const hostcalls::Row& call, std::uint64_t instruction) {
   const CallNeed need = NeedOf(call.number);
   if (need.kind == CallNeed::Kind::kAlways) return true;
-  AccessFault fault{.kind = AccessFault::Kind::kCall, .name = call.name, .instruction = instruction};
+  AccessFault fault{
+      .kind = AccessFault::Kind::kCall, .name = call.name, .instruction = instruction};
   if (need.kind == CallNeed::Kind::kGroup) {
     if ((groups_.load(std::memory_order_relaxed) & Bit(need.group)) != 0) {
       if (learns_) learned_groups_.fetch_or(Bit(need.group), std::memory_order_relaxed);

@@ -1,6 +1,6 @@
-// What one compartment has been granted, in force: region by region behind its window, descriptors in its table, groups
-// of calls, gates. The only thing that turns a grant into access; it knows no way to have more than the grants that it
-// was made with, and says what was asked for beyond them.
+// What one compartment has been granted, in force: region by region behind its window, descriptors
+// in its table, groups of calls, gates. The only thing that turns a grant into access; it knows no
+// way to have more than the grants that it was made with, and says what was asked for beyond them.
 //
 //   Rights rights(instance, grants, Rights::Learns::kNo);
 //   absl::Status in_force = rights.Install();
@@ -37,8 +37,8 @@ class Rights final : public plugin::Warden {
   absl::Status Install();
   // No more than these from now on, which are less.
   void Narrow(const Grants& grants);
-  // After the instance has returned to its snapshot: its own copies of pages go, descriptors come back. `grants` are
-  // the same but for descriptors.
+  // After the instance has returned to its snapshot: its own copies of pages go, descriptors come
+  // back. `grants` are the same but for descriptors.
   absl::Status Renew(Grants grants);
   // Whether a gate may be used; if not, the compartment ends.
   bool MayPass(const std::string& gate);
@@ -68,7 +68,8 @@ class Rights final : public plugin::Warden {
   mutable std::mutex mutex_;  // guards what follows
   Grants granted_;
   std::map<const Region*, RegionAccess> mapped_;  // granted ones
-  std::map<int, std::shared_ptr<const plugin::OpenFile>> open_;  // by number: what stands for each descriptor
+  std::map<int, std::shared_ptr<const plugin::OpenFile>>
+      open_;  // by number: what stands for each descriptor
   std::vector<std::string> learned_gates_;
   std::vector<AccessFault> faults_;
 };

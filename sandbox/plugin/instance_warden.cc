@@ -11,7 +11,7 @@ namespace {
 using Access = MemoryFault::Access;
 using Kind = hostcalls::ArgumentKind;
 
-constexpr std::array kRead = {Kind::kPath,     Kind::kString,  Kind::kBufferIn, Kind::kStructIn,
+constexpr std::array kRead = {Kind::kPath,    Kind::kString,  Kind::kBufferIn, Kind::kStructIn,
                               Kind::kArrayIn, Kind::kIovecIn, Kind::kIovecOut};
 constexpr std::array kWritten = {Kind::kBufferOut, Kind::kStructOut, Kind::kStructInOut,
                                  Kind::kArrayOut, Kind::kArrayInOut};
@@ -35,9 +35,8 @@ std::optional<std::string> Instance::MendFault(const PluginThread& thread,
                                                const runtime::Fault& fault) {
   const bool is_asked = fault.vector == dune::x86::Vector::kPageFault && !fault.memory_error;
   if (warden_ == nullptr || !is_asked) return "";
-  return warden_->Mend({.address = fault.address,
-                        .access = AccessOf(fault),
-                        .instruction = thread.registers.rip});
+  return warden_->Mend(
+      {.address = fault.address, .access = AccessOf(fault), .instruction = thread.registers.rip});
 }
 
 hostcalls::SyscallResult Instance::MakeCall(PluginThread& thread,

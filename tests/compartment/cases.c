@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,6 +60,11 @@ long map_over(void* at, long size) {
   void* const got = mmap(at, (unsigned long)size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   return got == MAP_FAILED ? -errno : 0;
+}
+
+void say(void) {
+  printf("said\n");
+  fflush(stdout);
 }
 
 long open_file(const char* path) { return status(open(path, O_RDONLY)); }

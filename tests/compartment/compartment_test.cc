@@ -76,7 +76,8 @@ class CompartmentTest : public testing::Test {
     return Value<int(Byte)>(where, "peek", region.guest<const unsigned char>() + offset);
   }
   static absl::Status Poke(Compartment& where, const Region& region, char value) {
-    return Call<void(unsigned char*, int)>(where, "poke", region.guest<unsigned char>(), int{value});
+    return Call<void(unsigned char*, int)>(where, "poke", region.guest<unsigned char>(),
+                                           int{value});
   }
   static std::vector<std::string> Texts(const Compartment& where) {
     std::vector<std::string> texts;
@@ -151,8 +152,8 @@ TEST_F(CompartmentTest, APageThatNobodyHasLiesBehindARegion) {
   const auto first = MakeRegion("first", "", 8192), second = MakeRegion("second", "");
   const auto compartment =
       Make(Grants().Add(first, RegionAccess::kRead).Add(second, RegionAccess::kRead));
-  EXPECT_EQ(Value<long(Byte, long)>(*compartment, "sum", first->guest<const unsigned char>(), 8192l),
-            0);
+  EXPECT_EQ(
+      Value<long(Byte, long)>(*compartment, "sum", first->guest<const unsigned char>(), 8192l), 0);
   EXPECT_FALSE(
       Call<long(Byte, long)>(*compartment, "sum", first->guest<const unsigned char>(), 8193l).ok());
   ASSERT_EQ(compartment->faults().size(), 1u);
@@ -176,8 +177,8 @@ TEST_F(CompartmentTest, CannotChangeTheMappingOfARegion) {
 TEST_F(CompartmentTest, NothingInARegionIsExecuted) {
   const auto code = MakeRegion("code", "\xc3");
   const auto compartment = Make(Grants().Add(code, RegionAccess::kReadWrite));
-  EXPECT_FALSE(Call<void(void (*)())>(*compartment, "jump",
-                                      FunctionPointer<void()>(code->address())).ok());
+  EXPECT_FALSE(
+      Call<void(void (*)())>(*compartment, "jump", FunctionPointer<void()>(code->address())).ok());
   EXPECT_THAT(Texts(*compartment), ElementsAre("execution of region 'code' at offset 0x0"));
 }
 
@@ -185,7 +186,8 @@ TEST_F(CompartmentTest, SystemCallsReachNoMoreMemory) {
   const auto secret = MakeRegion("secret", "s");
   const auto compartment = Make(Grants());
   EXPECT_EQ(Value<long(int, const void*, long)>(*compartment, "write_to", 1,
-                                                secret->guest<const void>(), 4l), -EFAULT);
+                                                secret->guest<const void>(), 4l),
+            -EFAULT);
   EXPECT_EQ(compartment->TakeOutput(), "");
   EXPECT_THAT(Texts(*compartment), ElementsAre("read of region 'secret' at offset 0x0"));
 }
@@ -227,7 +229,8 @@ TEST_F(CompartmentTest, UsesDescriptorsAsGranted) {
   EXPECT_EQ(Value<Write>(*compartment, "write_to", static_cast<int>(copy), at, 1l), -EBADF);
   EXPECT_EQ(Value<Write>(*compartment, "write_to", 5, at, 1l), -EBADF);
   // Another life may have another.
-  ASSERT_TRUE(compartment->RecycleFor({*Descriptor::Of(ends[0], 5, DescriptorAccess::kWrite)}).ok());
+  ASSERT_TRUE(
+      compartment->RecycleFor({*Descriptor::Of(ends[0], 5, DescriptorAccess::kWrite)}).ok());
   EXPECT_EQ(Value<Write>(*compartment, "write_to", 5, at, 1l), 1);
   close(ends[0]);
   close(ends[1]);
@@ -242,7 +245,8 @@ TEST_F(CompartmentTest, APeerThatIsGoneIsAnErrorAndNoSignal) {
                                     .Add(buffer, RegionAccess::kRead)
                                     .Add(*Descriptor::Of(ends[0], 5, DescriptorAccess::kWrite)));
   EXPECT_EQ(Value<long(int, const void*, long)>(*compartment, "write_to", 5,
-                                                buffer->guest<const void>(), 4l), -EPIPE);
+                                                buffer->guest<const void>(), 4l),
+            -EPIPE);
   close(ends[0]);
 }
 
@@ -250,10 +254,11 @@ struct GroupCase {
   CallGroup group;
   const char* function;
 };
-constexpr GroupCase kGroupCases[] = {
-    {CallGroup::kThreads, "start_thread"}, {CallGroup::kSignals, "handle_signal"},
-    {CallGroup::kTime, "look_at_clock"},   {CallGroup::kRandom, "draw"},
-    {CallGroup::kSystem, "look_at_machine"}};
+constexpr GroupCase kGroupCases[] = {{CallGroup::kThreads, "start_thread"},
+                                     {CallGroup::kSignals, "handle_signal"},
+                                     {CallGroup::kTime, "look_at_clock"},
+                                     {CallGroup::kRandom, "draw"},
+                                     {CallGroup::kSystem, "look_at_machine"}};
 
 TEST_F(CompartmentTest, MakesTheSystemCallsOfItsGroupsOnly) {
   for (const GroupCase& row : kGroupCases) {
@@ -279,6 +284,13 @@ TEST_F(CompartmentTest, OpensFilesOnlyWithTheGroup) {
   EXPECT_THAT(Texts(*without), ElementsAre("system call openat (calls files)"));
 }
 
+TEST_F(CompartmentTest, PrintsWithoutLookingAtItsDescriptor) {
+  const auto compartment = Make(Grants());
+  EXPECT_TRUE(Call<void()>(*compartment, "say").ok());
+  EXPECT_EQ(compartment->TakeOutput(), "said\n");
+  EXPECT_THAT(Texts(*compartment), ElementsAre("system call newfstatat (calls files)"));
+}
+
 TEST_F(CompartmentTest, EachCallOfAPluginsIsInAGroup) {
   const std::set<std::string> calls = {
 #define PLUGIN_CALL(name, handler) #name,
@@ -291,7 +303,8 @@ TEST_F(CompartmentTest, EachCallOfAPluginsIsInAGroup) {
         << name;
   }
   for (const hostcalls::Row& row : hostcalls::AllRows()) {
-    const bool is_there = compartment::NeedOf(row.number).kind != compartment::CallNeed::Kind::kNever;
+    const bool is_there =
+        compartment::NeedOf(row.number).kind != compartment::CallNeed::Kind::kNever;
     EXPECT_EQ(is_there, calls.contains(row.name)) << row.name;
   }
 }
@@ -334,7 +347,8 @@ TEST_F(CompartmentTest, AGateIntoAnotherCompartmentHasThatOnesRights) {
   const auto secret = MakeRegion("secret", "\x40"), text = MakeRegion("text", "\x01\x02");
   const auto keeper =
       Make(Grants().Add(secret, RegionAccess::kRead).Add(text, RegionAccess::kRead));
-  auto gate = Gate::Into("sign", keeper, "keeper", secret->address(), static_cast<std::uint64_t>(-7));
+  auto gate =
+      Gate::Into("sign", keeper, "keeper", secret->address(), static_cast<std::uint64_t>(-7));
   ASSERT_TRUE(gate.ok()) << gate.status();
   const auto user = Make(Grants().Add(text, RegionAccess::kReadWrite).Add(*gate));
   using Use = long(Byte, long);
@@ -351,7 +365,8 @@ TEST_F(CompartmentTest, AGateIntoAnotherCompartmentHasThatOnesRights) {
 }
 
 TEST_F(CompartmentTest, AGateThatTheCodeDoesNotHaveIsRefused) {
-  const auto gate = Gate::ToHost<long(long)>("other", 0, [](int, Compartment&, Tainted<long>) { return 0l; });
+  const auto gate =
+      Gate::ToHost<long(long)>("other", 0, [](int, Compartment&, Tainted<long>) { return 0l; });
   EXPECT_EQ(Compartment::Create(Code(), Grants().Add(gate)).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
@@ -361,13 +376,13 @@ TEST_F(CompartmentTest, AGateThatTheCodeDoesNotHaveIsRefused) {
 TEST_F(CompartmentTest, RightsOnlyShrink) {
   const auto region = MakeRegion("region", "r"), other = MakeRegion("other", "o");
   const auto lend = Gate::ToHost<long(long)>(
-      "lend", 1l, [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
+      "lend", 1l,
+      [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
   const auto same_name = Gate::ToHost<long(long)>(
-      "lend", 2l, [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
-  const auto compartment = Make(Grants()
-                                    .Add(region, RegionAccess::kReadWrite)
-                                    .Add(CallGroup::kTime)
-                                    .Add(lend));
+      "lend", 2l,
+      [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
+  const auto compartment =
+      Make(Grants().Add(region, RegionAccess::kReadWrite).Add(CallGroup::kTime).Add(lend));
   EXPECT_EQ(Value<long(long)>(*compartment, "use_lend", 41l), 42);
   const absl::Status more = compartment->Narrow(
       Grants().Add(other, RegionAccess::kRead).Add(CallGroup::kRandom).Add(same_name));
@@ -417,7 +432,8 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
              unused = MakeRegion("unused", "u"), kernels = MakeRegion("kernels", "k"),
              hidden = MakeRegion("hidden", "h");
   const auto lend = Gate::ToHost<long(long)>(
-      "lend", 1l, [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
+      "lend", 1l,
+      [](long by, Compartment&, Tainted<long> value) { return value.UnverifiedValue() + by; });
   const auto compartment = Make(Grants()
                                     .Add(read, RegionAccess::kReadWrite)
                                     .Add(written, RegionAccess::kReadWrite)
@@ -433,7 +449,8 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
   EXPECT_TRUE(Poke(*compartment, *written, 'W').ok());
   EXPECT_EQ(At(*written, 0), 'W');
   EXPECT_EQ(Value<long(int, const void*, long)>(*compartment, "write_to", 1,
-                                                kernels->guest<const void>(), 1l), 1);
+                                                kernels->guest<const void>(), 1l),
+            1);
   EXPECT_EQ(Value<long()>(*compartment, "look_at_clock"), 0);
   EXPECT_EQ(Value<long(long)>(*compartment, "use_lend", 1l), 2);
   EXPECT_THAT(compartment->Learned().Lines(),
@@ -466,14 +483,14 @@ TEST_F(CompartmentTest, WhatInitialisesCodeIsNotLeftInIt) {
   ASSERT_TRUE(compartment.ok()) << compartment.status();
   EXPECT_EQ(Value<int()>(**compartment, "next"), 2);
   EXPECT_EQ(Value<long()>(**compartment, "draw"), -EPERM);
-  EXPECT_FALSE(
-      Call<int(Byte)>(**compartment, "peek", secret->guest<const unsigned char>()).ok());
+  EXPECT_FALSE(Call<int(Byte)>(**compartment, "peek", secret->guest<const unsigned char>()).ok());
 }
 
 TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
   CodeOptions kvm{.libraries = {COMPARTMENT_CASES}};
   kvm.policy.engine = Engine::kKvm;
-  EXPECT_EQ(CompartmentCode::Load(std::move(kvm)).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(CompartmentCode::Load(std::move(kvm)).status().code(),
+            absl::StatusCode::kUnimplemented);
   CodeOptions two_walls{.libraries = {COMPARTMENT_CASES}};
   two_walls.policy.demand = Demand::kTwoWalls;
   EXPECT_EQ(CompartmentCode::Load(std::move(two_walls)).status().code(),
@@ -482,11 +499,11 @@ TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
                 .status()
                 .code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}, .gates = {"next"}})
-                .status()
-                .code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}, .gates = {"next"}}).status().code(),
+      absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Region::Create("", 1).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Region::Create("two\nlines", 1).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Region::Create("large", std::size_t{1} << 30).status().code(),
             absl::StatusCode::kResourceExhausted);
 }

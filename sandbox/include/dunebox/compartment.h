@@ -1,18 +1,21 @@
-// Parts of one program that cannot reach each other's memory: a compartment runs code of the program's own, an ordinary
-// shared library, with exactly what it was granted (grants.h). Of the process's memory it has its own, and the regions
-// it was given; it makes the system calls and uses the descriptors it was given; it leaves by its gates. Meant for code
-// that is trusted to be well-meaning until somebody takes it over: a request handler, a parser, whatever holds a key.
+// Parts of one program that cannot reach each other's memory: a compartment runs code of the
+// program's own, an ordinary shared library, with exactly what it was granted (grants.h). Of the
+// process's memory it has its own, and the regions it was given; it makes the system calls and uses
+// the descriptors it was given; it leaves by its gates. Meant for code that is trusted to be
+// well-meaning until somebody takes it over: a request handler, a parser, whatever holds a key.
 //
-//   absl::StatusOr<std::shared_ptr<CompartmentCode>> code = CompartmentCode::Load({.libraries = {"/srv/handler.so"}});
-//   absl::StatusOr<std::shared_ptr<Compartment>> handler = Compartment::Create(*code, Grants().Add(page, RegionAccess::kRead));
+//   auto code = CompartmentCode::Load({.libraries = {"/srv/handler.so"}});
+//   auto handler = Compartment::Create(*code, Grants().Add(page, RegionAccess::kRead));
 //   auto handle = (*handler)->Function<int(const char*)>("handle");
 //   absl::StatusOr<Tainted<int>> done = (*handle)(page->guest<char>());
-//   for (const AccessFault& fault : (*handler)->faults()) Log(fault.ToText());   // "read of region 'key' at offset 0x0"
-//   absl::Status fresh = (*handler)->Recycle();                                  // as it was created
+//   // "read of region 'key' at offset 0x0"
+//   for (const AccessFault& fault : (*handler)->faults()) Log(fault.ToText());
+//   absl::Status fresh = (*handler)->Recycle();  // as it was created
 //
-// Rights only shrink: by Narrow, in a child, over a recycle. It is done by the in-process engine of plugins (jit,
-// isolation seg: docs/plugins.md), which works on every machine; what that cannot do is refused with kUnimplemented.
-// Thread-safe, but for the destructor; Policy::host_threads may be in one at once. Not for children of fork.
+// Rights only shrink: by Narrow, in a child, over a recycle. It is done by the in-process engine of
+// plugins (jit, isolation seg: docs/plugins.md), which works on every machine; what that cannot do
+// is refused with kUnimplemented. Thread-safe, but for the destructor; Policy::host_threads may be
+// in one at once. Not for children of fork.
 #ifndef DUNEBOX_SANDBOX_COMPARTMENT_H_
 #define DUNEBOX_SANDBOX_COMPARTMENT_H_
 
@@ -41,18 +44,19 @@ namespace dunebox {
 // Something that a compartment was not granted.
 struct AccessFault {
   enum class Kind : std::uint8_t {
-    kMemory,  // ended the call, unless the code handles SIGSEGV; by a system call: that failed with EFAULT
+    kMemory,  // ended the call, unless the code handles SIGSEGV; by a system call: that failed with
+              // EFAULT
     kCall,    // failed with EPERM, unless Policy::on_denied ends the compartment
     kGate,    // ended the call
   };
   enum class Access : std::uint8_t { kRead, kWrite, kExecute };
   Kind kind = Kind::kMemory;
-  Access access = Access::kRead;    // kMemory
-  std::string name;                 // of the region, the system call, or the gate; empty: no region lies there
-  std::uint64_t address = 0;        // kMemory: guest address
-  std::uint64_t offset = 0;         // kMemory: in the region
-  std::optional<CallGroup> group;   // kCall: that has it; nothing: it is in none
-  std::uint64_t instruction = 0;    // guest address
+  Access access = Access::kRead;  // kMemory
+  std::string name;  // of the region, the system call, or the gate; empty: no region lies there
+  std::uint64_t address = 0;       // kMemory: guest address
+  std::uint64_t offset = 0;        // kMemory: in the region
+  std::optional<CallGroup> group;  // kCall: that has it; nothing: it is in none
+  std::uint64_t instruction = 0;   // guest address
 
   // "write of region 'page' at offset 0x10", "system call socket", "gate 'sign'".
   std::string ToText() const;
@@ -61,13 +65,15 @@ struct AccessFault {
 struct CodeOptions {
   // Shared libraries, by absolute path, loaded in this order.
   std::vector<std::string> libraries;
-  // Names of gates. Each is a variable that one of the libraries exports, a pointer to a function of C.
+  // Names of gates. Each is a variable that one of the libraries exports, a pointer to a function
+  // of C.
   std::vector<std::string> gates;
-  // Deadlines, limits, files that CallGroup::kFiles is about. Engine jit, one wall, files without a broker: else
-  // kUnimplemented.
+  // Deadlines, limits, files that CallGroup::kFiles is about. Engine jit, one wall, files without a
+  // broker: else kUnimplemented.
   Policy policy;
-  // Runs once, in what all compartments begin as copies of, with these grants and all groups of calls, which are taken
-  // away afterwards. What is random then is the same in all of them. No gate may be used.
+  // Runs once, in what all compartments begin as copies of, with these grants and all groups of
+  // calls, which are taken away afterwards. What is random then is the same in all of them. No gate
+  // may be used.
   Grants grants;
   std::function<absl::Status(Compartment&)> initialize;
 };
@@ -75,7 +81,8 @@ struct CodeOptions {
 // What compartments run: libraries loaded and initialised once.
 class CompartmentCode {
  public:
-  // kNotFound: a library or a gate's variable; kUnimplemented: see CodeOptions::policy; what `initialize` says.
+  // kNotFound: a library or a gate's variable; kUnimplemented: see CodeOptions::policy; what
+  // `initialize` says.
   static absl::StatusOr<std::shared_ptr<CompartmentCode>> Load(CodeOptions options);
   ~CompartmentCode();
   CompartmentCode(const CompartmentCode&) = delete;
@@ -95,30 +102,35 @@ class Compartment {
  public:
   enum class Mode : std::uint8_t {
     kEnforce,
-    // Begins with nothing of what the grants offer, gets each thing when it is first used, and notes it: Learned().
-    // What is not offered is refused as ever. Descriptors are not learnt, but there.
+    // Begins with nothing of what the grants offer, gets each thing when it is first used, and
+    // notes it: Learned(). What is not offered is refused as ever. Descriptors are not learnt, but
+    // there.
     kLearn,
   };
 
-  // kInvalidArgument: a gate that the code does not have. kResourceExhausted: no memory, mappings or descriptors.
-  static absl::StatusOr<std::shared_ptr<Compartment>> Create(
-      std::shared_ptr<CompartmentCode> code, Grants grants, Mode mode = Mode::kEnforce);
+  // kInvalidArgument: a gate that the code does not have. kResourceExhausted: no memory, mappings
+  // or descriptors.
+  static absl::StatusOr<std::shared_ptr<Compartment>> Create(std::shared_ptr<CompartmentCode> code,
+                                                             Grants grants,
+                                                             Mode mode = Mode::kEnforce);
   // No call is under way.
   ~Compartment();
   Compartment(const Compartment&) = delete;
   Compartment& operator=(const Compartment&) = delete;
 
-  // Another one of the same code, in its first state, with no more than this has now. What this loses later the child
-  // keeps. kPermissionDenied: names what is more.
+  // Another one of the same code, in its first state, with no more than this has now. What this
+  // loses later the child keeps. kPermissionDenied: names what is more.
   absl::StatusOr<std::shared_ptr<Compartment>> CreateChild(Grants grants) const;
-  // From now on no more than these, which are a part of what it has; also for calls under way, except a system call that
-  // has begun. kPermissionDenied: they are more, and nothing has changed. kFailedPrecondition: in kLearn.
+  // From now on no more than these, which are a part of what it has; also for calls under way,
+  // except a system call that has begun. kPermissionDenied: they are more, and nothing has changed.
+  // kFailedPrecondition: in kLearn.
   absl::Status Narrow(Grants grants);
-  // As it was created, also after a failure: its memory, its copies of regions, its descriptor table, its threads. What
-  // it was granted is as it is now; what is in regions to be written stays. kFailedPrecondition: a call is under way.
+  // As it was created, also after a failure: its memory, its copies of regions, its descriptor
+  // table, its threads. What it was granted is as it is now; what is in regions to be written
+  // stays. kFailedPrecondition: a call is under way.
   absl::Status Recycle();
-  // The same for another request: with these descriptors in place of those it had. kPermissionDenied: it is a child,
-  // and they are not its.
+  // The same for another request: with these descriptors in place of those it had.
+  // kPermissionDenied: it is a child, and they are not its.
   absl::Status RecycleFor(std::vector<Descriptor> descriptors);
 
   // What it may use now; in kLearn what is offered.
@@ -140,7 +152,9 @@ class Compartment {
   absl::StatusOr<Memory<T>> Allocate(std::size_t count) {
     return sandbox().Allocate<T>(count);
   }
-  absl::StatusOr<Memory<char>> MakeString(std::string_view text) { return sandbox().MakeString(text); }
+  absl::StatusOr<Memory<char>> MakeString(std::string_view text) {
+    return sandbox().MakeString(text);
+  }
   template <typename T>
   absl::StatusOr<std::vector<std::remove_const_t<T>>> CopyIn(TaintedPtr<T> from,
                                                              std::size_t count) const {

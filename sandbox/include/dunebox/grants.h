@@ -1,12 +1,13 @@
-// What a compartment may be given, as values: named regions of memory, descriptors, groups of system calls, and gates
-// to code with other rights. A compartment has what its Grants name and nothing else; there is no way to say "all".
+// What a compartment may be given, as values: named regions of memory, descriptors, groups of
+// system calls, and gates to code with other rights. A compartment has what its Grants name and
+// nothing else; there is no way to say "all".
 //
 //   absl::StatusOr<std::shared_ptr<Region>> key = Region::Create("key", 4096);
 //   Grants grants;
 //   grants.Add(*key, RegionAccess::kRead).Add(CallGroup::kTime).Add(sign);
 //
-// Regions, descriptors and gates are handles: a copy is the same one, and only the same one is granted. Reading them is
-// thread-safe; a Grants value belongs to one thread at a time.
+// Regions, descriptors and gates are handles: a copy is the same one, and only the same one is
+// granted. Reading them is thread-safe; a Grants value belongs to one thread at a time.
 #ifndef DUNEBOX_SANDBOX_GRANTS_H_
 #define DUNEBOX_SANDBOX_GRANTS_H_
 
@@ -38,12 +39,13 @@ enum class RegionAccess : std::uint8_t {
 };
 const char* ToString(RegionAccess access);
 
-// Memory with a name, of whole pages, zeroed. The host has all of it; a compartment that is granted it has it at the
-// same guest address as any other, so pointers into a region can be passed on, and stored in it. Between two regions
-// lies a page that nobody has.
+// Memory with a name, of whole pages, zeroed. The host has all of it; a compartment that is granted
+// it has it at the same guest address as any other, so pointers into a region can be passed on, and
+// stored in it. Between two regions lies a page that nobody has.
 class Region {
  public:
-  // kInvalidArgument: no name or no size. kResourceExhausted: all regions of a process have 239 MiB.
+  // kInvalidArgument: no printable name or no size. kResourceExhausted: all regions of a process
+  // have 239 MiB.
   static absl::StatusOr<std::shared_ptr<Region>> Create(std::string name, std::size_t bytes);
   ~Region();
   Region(const Region&) = delete;
@@ -68,12 +70,14 @@ class Region {
 
 enum class DescriptorAccess : std::uint8_t { kRead = 1, kWrite = 2, kReadWrite = 3 };
 
-// An open file, pipe or socket that a compartment may read or write under a number of its own; it can neither be
-// mapped, positioned, nor sent. One that does not block gives EAGAIN: there is no poll.
+// An open file, pipe or socket that a compartment may read or write under a number of its own; it
+// can neither be mapped, positioned, nor sent. One that does not block gives EAGAIN: there is no
+// poll.
 class Descriptor {
  public:
-  // A duplicate of the host's, so that that may be closed. 0 to 2 as `number` replace the compartment's own streams.
-  // kInvalidArgument: `fd` is not open, or `number` is not from 0 to 255.
+  // A duplicate of the host's, so that that may be closed. 0 to 2 as `number` replace the
+  // compartment's own streams. kInvalidArgument: `fd` is not open, or `number` is not from 0 to
+  // 255.
   static absl::StatusOr<Descriptor> Of(int fd, int number, DescriptorAccess access);
 
   int fd() const;
@@ -92,8 +96,8 @@ class Descriptor {
   DescriptorAccess access_;
 };
 
-// System calls beside those that every compartment has: its own memory, futexes, reading and writing descriptors that
-// it has, its own identity, ending itself.
+// System calls beside those that every compartment has: its own memory, futexes, reading and
+// writing descriptors that it has, its own identity, ending itself.
 enum class CallGroup : std::uint8_t {
   kFiles,    // opening and looking at files by name, within Policy::readable and Policy::libraries
   kThreads,  // starting threads
@@ -102,19 +106,20 @@ enum class CallGroup : std::uint8_t {
   kRandom,   // getrandom
   kSystem,   // what machine, user and limits it has
 };
-inline constexpr CallGroup kAllCallGroups[] = {CallGroup::kFiles, CallGroup::kThreads,
+inline constexpr CallGroup kAllCallGroups[] = {CallGroup::kFiles,   CallGroup::kThreads,
                                                CallGroup::kSignals, CallGroup::kTime,
-                                               CallGroup::kRandom, CallGroup::kSystem};
+                                               CallGroup::kRandom,  CallGroup::kSystem};
 const char* ToString(CallGroup group);
 
-// A way out of a compartment to one function, with an argument that the compartment can neither see nor change: the
-// creator gives it, and it stays outside of the compartment's memory. The compartment calls it as a C function, by a
-// variable of the gate's name in its code (CompartmentCode).
+// A way out of a compartment to one function, with an argument that the compartment can neither see
+// nor change: the creator gives it, and it stays outside of the compartment's memory. The
+// compartment calls it as a C function, by a variable of the gate's name in its code
+// (CompartmentCode).
 class Gate {
  public:
-  // To `callable(const Trusted&, Compartment& caller, arguments...)` in the host, with the host's rights. Arguments
-  // are the compartment's: Tainted<T> and TaintedPtr<T>, as of Sandbox::Export. Called by several threads at once
-  // where a compartment has several.
+  // To `callable(const Trusted&, Compartment& caller, arguments...)` in the host, with the host's
+  // rights. Arguments are the compartment's: Tainted<T> and TaintedPtr<T>, as of Sandbox::Export.
+  // Called by several threads at once where a compartment has several.
   template <typename Signature, typename Trusted, typename Callable>
   static Gate ToHost(std::string name, Trusted trusted, Callable callable) {
     auto kept = std::make_shared<const Trusted>(std::move(trusted));
@@ -124,10 +129,11 @@ class Gate {
       });
     });
   }
-  // Into a function of another compartment, which gets `trusted` and then the first five of the caller's arguments as
-  // they are, integers and pointers. It has its own rights: of a pointer of the caller's it sees what both were
-  // granted. A caller gets `on_failure` when the other has failed. Two compartments with gates into each other are
-  // never freed. kNotFound: there is no such function.
+  // Into a function of another compartment, which gets `trusted` and then the first five of the
+  // caller's arguments as they are, integers and pointers. It has its own rights: of a pointer of
+  // the caller's it sees what both were granted. A caller gets `on_failure` when the other has
+  // failed. Two compartments with gates into each other are never freed. kNotFound: there is no
+  // such function.
   static absl::StatusOr<Gate> Into(std::string name, std::shared_ptr<Compartment> callee,
                                    const std::string& function, std::uint64_t trusted,
                                    std::uint64_t on_failure);
