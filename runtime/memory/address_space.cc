@@ -283,6 +283,19 @@ void AddressSpace::AddSealed(const GuestRange& range, Protection protection,
   map_.Replace({.range = range, .protection = protection, .sharing = sharing, .sealed = true, .backing = Named(name)});
 }
 
+absl::Status AddressSpace::BackSealed(const GuestRange& range, int prot, int flags, int fd) {
+  std::unique_lock lock(mutex_);
+  bool is_sealed = memory_.Contains(range) && map_.Covers(range);
+  map_.ForEachIn(range, [&](const Vma& vma) { return is_sealed = is_sealed && vma.sealed; });
+  if (!is_sealed) return absl::InvalidArgumentError("not all of the range is sealed");
+  Forget(range);
+  void* const wanted = memory_.HostAddress(range.start.value, range.size());
+  if (host_.Map(wanted, range.size(), prot, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    return absl::ResourceExhaustedError("the host's kernel refuses a mapping");
+  }
+  return absl::OkStatus();
+}
+
 GuestVirt AddressSpace::FindFree(std::uint64_t length, std::uint64_t alignment) const {
   std::shared_lock lock(mutex_);
   return FindGap(PageUp(length), alignment).value_or(GuestVirt{0});

@@ -210,6 +210,10 @@ class AddressSpace {
   // Enters a mapping that already exists on the host and that the guest may not change.
   void AddSealed(const GuestRange& range, Protection protection, const std::string& name,
                  Sharing sharing = Sharing::kPrivate);
+  // Puts a file of the host's behind a part of what is sealed, or, -1, nothing again; `flags` as of mmap(2). For the
+  // guest's map it stays what it was, so images neither have it nor take it away. kInvalidArgument: not all of it is
+  // sealed.
+  absl::Status BackSealed(const GuestRange& range, int prot, int flags, int fd);
   // A free place of `length` bytes in the mmap area; 0 when there is none.
   GuestVirt FindFree(std::uint64_t length, std::uint64_t alignment = kPageSize) const;
   // The same, where the layout wants images of programs to be.

@@ -54,9 +54,21 @@ Errno Refused(const Calling& call, const char* what, const std::string& path, Er
 
 // ---- reading and writing ------------------------------------------------------------------------
 
+// Null: not open, or not for that.
+File Readable(const Calling& call) {
+  File file = call.kernel.descriptors().Find(call.Int(0));
+  if (file == nullptr || file->kind == Kind::kOutput) return nullptr;
+  return file->kind == Kind::kGranted && !file->may_read ? nullptr : file;
+}
+File Writable(const Calling& call) {
+  File file = call.kernel.descriptors().Find(call.Int(0));
+  if (file == nullptr) return nullptr;
+  return file->kind == Kind::kOutput || (file->kind == Kind::kGranted && file->may_write) ? file : nullptr;
+}
+
 SyscallResult ReadAt(const Calling& call, std::uint64_t number, std::uint64_t offset) {
-  const File file = call.kernel.descriptors().Find(call.Int(0));
-  if (file == nullptr || file->kind == Kind::kOutput) return Errno{EBADF};
+  const File file = Readable(call);
+  if (file == nullptr) return Errno{EBADF};
   const std::uint64_t count = std::min(call[2], kMostBytes);
   void* const buffer = call.Checked(call[1], count);
   if (buffer == nullptr) return Errno{EFAULT};
@@ -121,10 +133,19 @@ SyscallResult Keep(const Calling& call, const File& output, std::uint64_t addres
   return Number(count);
 }
 
-// Null: it is none.
-File OutputOf(const Calling& call) {
-  File file = call.kernel.descriptors().Find(call.Int(0));
-  return file != nullptr && file->kind == Kind::kOutput ? file : nullptr;
+// Straight out of the guest's memory.
+SyscallResult WriteGranted(const Calling& call, const File& file, std::uint64_t address,
+                           std::uint64_t count) {
+  const void* const bytes = call.Checked(address, count);
+  if (bytes == nullptr) return Errno{EFAULT};
+  const WithoutPipeSignal guard;
+  return call.Host(SYS_write, Arguments(file->host.get(), bytes, count));
+}
+
+SyscallResult WriteTo(const Calling& call, const File& file, std::uint64_t address,
+                      std::uint64_t count) {
+  return file->kind == Kind::kGranted ? WriteGranted(call, file, address, count)
+                                      : Keep(call, file, address, count);
 }
 
 // ---- status -------------------------------------------------------------------------------------
@@ -204,21 +225,21 @@ SyscallResult Read(const Calling& call) { return ReadAt(call, SYS_read, 0); }
 SyscallResult PositionedRead(const Calling& call) { return ReadAt(call, SYS_pread64, call[3]); }
 
 SyscallResult Write(const Calling& call) {
-  const File output = OutputOf(call);
-  return output != nullptr ? Keep(call, output, call[1], std::min(call[2], kMostBytes))
-                           : SyscallResult(Errno{EBADF});
+  const File file = Writable(call);
+  return file != nullptr ? WriteTo(call, file, call[1], std::min(call[2], kMostBytes))
+                         : SyscallResult(Errno{EBADF});
 }
 
 // The array is copied first; each buffer is checked by what it becomes.
 SyscallResult WriteVector(const Calling& call) {
-  const File output = OutputOf(call);
-  if (output == nullptr) return Errno{EBADF};
+  const File file = Writable(call);
+  if (file == nullptr) return Errno{EBADF};
   CopyResult<std::vector<iovec>> parts = hostcalls::CopyInIovec(call.memory, call[1], call[2]);
   if (!parts.ok()) return parts.error();
   std::uint64_t total = 0;
   for (const iovec& part : *parts) {
     const SyscallResult kept =
-        Keep(call, output, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
+        WriteTo(call, file, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
     if (!kept.ok()) return total == 0 ? kept : Number(total);
     total += kept.ToRegister();
     if (kept.ToRegister() < part.iov_len) break;
@@ -227,8 +248,8 @@ SyscallResult WriteVector(const Calling& call) {
 }
 
 SyscallResult ReadVector(const Calling& call) {
-  const File file = call.kernel.descriptors().Find(call.Int(0));
-  if (file == nullptr || file->kind == Kind::kOutput) return Errno{EBADF};
+  const File file = Readable(call);
+  if (file == nullptr) return Errno{EBADF};
   CopyResult<std::vector<iovec>> parts = hostcalls::CopyInIovec(call.memory, call[1], call[2]);
   if (!parts.ok()) return parts.error();
   for (iovec& part : *parts) {
@@ -286,6 +307,9 @@ SyscallResult DescriptorControl(const Calling& call) {
       descriptors.SetClosesOnExec(call.Int(0), (call[2] & FD_CLOEXEC) != 0);
       return kSuccess;
     case F_GETFL:
+      if (file->kind == Kind::kGranted && file->may_write) {
+        return SyscallResult(file->may_read ? O_RDWR : O_WRONLY);
+      }
       return SyscallResult(file->kind == Kind::kOutput ? O_WRONLY : O_RDONLY);
     default:
       return Errno{EINVAL};

@@ -50,6 +50,13 @@ bool Descriptors::Close(int fd) {
   return std::exchange(entries_[static_cast<std::size_t>(fd)], Entry{}).file != nullptr;
 }
 
+void Descriptors::Replace(const OpenFile* file, const std::shared_ptr<const OpenFile>& with) {
+  const std::lock_guard lock(mutex_);
+  for (Entry& entry : entries_) {
+    if (entry.file.get() == file) entry.file = with;
+  }
+}
+
 std::shared_ptr<const OpenFile> Descriptors::Find(int fd) const {
   if (!IsNumber(fd)) return nullptr;
   const std::lock_guard lock(mutex_);

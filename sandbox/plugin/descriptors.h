@@ -24,11 +24,13 @@ struct OpenFile {
     kFile,    // of the host, open for reading
     kOutput,  // what is written is kept for the host, and goes to `host` besides, if there is one
     kEmpty,   // reads as an empty file
+    kGranted,  // whatever the host has granted, to be read and written as it says
   };
   Kind kind = Kind::kEmpty;
-  runtime::FileDescriptor host;  // kFile, kOutput
+  runtime::FileDescriptor host;  // kFile, kOutput, kGranted
   std::string name;              // as the host's kernel has it
   bool is_executable = false;    // may be mapped to be executed
+  bool may_read = false, may_write = false;  // kGranted
 };
 
 struct DescriptorState;
@@ -45,6 +47,8 @@ class Descriptors {
   // In place of what is there. False: no such number.
   bool Set(int fd, std::shared_ptr<const OpenFile> file, bool closes_on_exec);
   bool Close(int fd);
+  // In place of a file, under all numbers that it has; null: it is closed.
+  void Replace(const OpenFile* file, const std::shared_ptr<const OpenFile>& with);
   // Null: not open.
   std::shared_ptr<const OpenFile> Find(int fd) const;
   bool ClosesOnExec(int fd) const;

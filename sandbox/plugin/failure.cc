@@ -42,7 +42,7 @@ std::string Place(const Failure& failure) {
   return text;
 }
 
-std::string Message(const Failure& failure) {
+std::string Reason(const Failure& failure) {
   switch (failure.kind) {
     case Kind::kTrap: {
       const char* const name = sigabbrev_np(failure.signal);
@@ -60,6 +60,7 @@ std::string Message(const Failure& failure) {
     case Kind::kExited:
       return absl::StrCat("the plugin exited with status ", failure.exit_status);
     case Kind::kDenied:
+      if (failure.call.empty()) return absl::StrCat("the compartment was stopped", Place(failure));
       return absl::StrCat("the plugin made a system call that its policy refuses: ", failure.call,
                           Place(failure));
     case Kind::kMismatch:
@@ -70,6 +71,11 @@ std::string Message(const Failure& failure) {
       return absl::StrCat("the plugin has used up its instructions", Place(failure));
   }
   return "";
+}
+
+std::string Message(const Failure& failure) {
+  if (failure.missing_grant.empty()) return Reason(failure);
+  return absl::StrCat(Reason(failure), "; not granted: ", failure.missing_grant);
 }
 
 }  // namespace
@@ -83,7 +89,8 @@ absl::Status ToStatus(const Failure& failure) {
           std::vector<std::string>{
               absl::StrCat(static_cast<int>(failure.kind)), absl::StrCat(failure.signal),
               absl::StrCat(failure.exit_status), absl::StrCat(failure.instruction),
-              absl::StrCat(failure.fault_address), failure.call, failure.symbol},
+              absl::StrCat(failure.fault_address), failure.call, failure.missing_grant,
+              failure.symbol},
           std::string(1, kSeparator))));
   return status;
 }
@@ -93,10 +100,10 @@ std::optional<Failure> FailureOf(const absl::Status& status) {
   if (!payload) return std::nullopt;
   const std::string text(*payload);
   // The symbol comes last: it may hold anything.
-  const std::vector<std::string> fields = absl::StrSplit(text, absl::MaxSplits(kSeparator, 6));
+  const std::vector<std::string> fields = absl::StrSplit(text, absl::MaxSplits(kSeparator, 7));
   Failure failure;
   int kind = 0;
-  if (fields.size() != 7 || !absl::SimpleAtoi(fields[0], &kind) || kind < 0 ||
+  if (fields.size() != 8 || !absl::SimpleAtoi(fields[0], &kind) || kind < 0 ||
       static_cast<std::size_t>(kind) >= std::size(kKinds) ||
       !absl::SimpleAtoi(fields[1], &failure.signal) ||
       !absl::SimpleAtoi(fields[2], &failure.exit_status) ||
@@ -106,7 +113,8 @@ std::optional<Failure> FailureOf(const absl::Status& status) {
   }
   failure.kind = static_cast<Kind>(kind);
   failure.call = fields[5];
-  failure.symbol = fields[6];
+  failure.missing_grant = fields[6];
+  failure.symbol = fields[7];
   return failure;
 }
 

@@ -445,9 +445,9 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   }
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
   const SyscallResult result =
-      kernel_.Call(thread, {.number = number,
-                            .arguments = {registers.rdi, registers.rsi, registers.rdx,
-                                          registers.r10, registers.r8, registers.r9}});
+      MakeCall(thread, {.number = number,
+                        .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
+                                      registers.r8, registers.r9}});
   if (thread.has_exited) return ThreadExited{};
   if (result.is_registers_set()) return std::nullopt;
   if (result.is_restart()) {
@@ -458,13 +458,15 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   return std::nullopt;
 }
 
-void Instance::EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address) {
+void Instance::EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
+                           std::string missing_grant) {
   const std::uint64_t instruction = thread.registers.rip;
   End({.kind = Failure::Kind::kTrap,
        .signal = signal,
        .instruction = instruction,
        .fault_address = fault_address,
-       .symbol = SymbolAt(instruction)});
+       .symbol = SymbolAt(instruction),
+       .missing_grant = std::move(missing_grant)});
 }
 
 bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
@@ -486,6 +488,8 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
 }
 
 void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
+  std::optional<std::string> missing_grant = MendFault(thread, fault);
+  if (!missing_grant) return;
   std::vector<std::byte> extended(thread.engine->extended_state_size());
   if (!thread.engine->SaveExtendedState(extended).ok()) extended.clear();
   const siginfo_t info = process::SignalOfFault(fault, thread.registers.rip, extended);
@@ -497,7 +501,7 @@ void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
                                .error_code = fault.error_code,
                                .address = fault.address};
   if (!is_handled || !EnterHandler(thread, info, trap)) {
-    EndBySignal(thread, signal, fault.address);
+    EndBySignal(thread, signal, fault.address, *std::move(missing_grant));
   }
 }
 
@@ -874,6 +878,10 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
   }
   callback_of_[number].store(callback.get(), std::memory_order_release);
   callbacks_.push_back(std::move(callback));
+  return CallbackAddress(number);
+}
+
+std::uint64_t Instance::CallbackAddress(std::size_t number) const {
   return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
 }
 

@@ -37,6 +37,7 @@
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
 #include "sandbox/plugin/snapshot.h"
+#include "sandbox/plugin/warden.h"
 #include "sandbox/plugin/window.h"
 
 namespace dunebox::plugin {
@@ -98,6 +99,13 @@ class Instance final : public Guest {
   // Memory that the host shares with others, for good: the plugin can neither unmap nor protect it. Where a
   // snapshot says that it was, else anywhere. No snapshot has what is in it.
   absl::StatusOr<GuestRange> MapHostMemory(int fd, std::uint64_t bytes);
+
+  // Asked from then on; null: nobody is. Outlives the instance, or is taken away. Between calls, when no thread of
+  // the plugin's runs.
+  void SetWarden(Warden* warden) { warden_ = warden; }
+  Warden* warden() const { return warden_; }
+  // What AddCallback gives the callback of that number, also before it is added.
+  std::uint64_t CallbackAddress(std::size_t number) const;
 
   // ---- between calls (instance_snapshot.cc)
 
@@ -178,7 +186,14 @@ class Instance final : public Guest {
   void OnFault(PluginThread& thread, const runtime::Fault& fault);
   void DeliverSignals(PluginThread& thread);
   bool EnterHandler(PluginThread& thread, const siginfo_t& info, const signals::TrapInfo& trap);
-  void EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address);
+  void EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
+                   std::string missing_grant = {});
+  // ---- instance_warden.cc
+  // Nothing: the instruction is to be executed again; else what is missing, as far as that is known.
+  std::optional<std::string> MendFault(const PluginThread& thread, const runtime::Fault& fault);
+  hostcalls::SyscallResult MakeCall(PluginThread& thread, const hostcalls::Request& request);
+  bool MendArguments(const PluginThread& thread, const hostcalls::Request& request);
+
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
@@ -230,6 +245,7 @@ class Instance final : public Guest {
   PluginKernel kernel_;
   std::unique_ptr<GuestEngine> engine_;
   PluginTable table_{};
+  Warden* warden_ = nullptr;
   std::atomic<pid_t> next_id_{kVirtualPid};
 
   std::atomic<bool> has_ended_{false};

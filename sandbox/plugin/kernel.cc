@@ -59,7 +59,12 @@ SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request&
   const Handlers& handlers = AllHandlers();
   const Handler handler =
       request.number < handlers.size() ? handlers[request.number] : nullptr;
-  if (handler == nullptr) return Refuse(thread, hostcalls::FindRow(request.number));
+  const Row* const row = hostcalls::FindRow(request.number);
+  if (handler == nullptr) return Refuse(thread, row);
+  if (Warden* const warden = instance_.warden();
+      warden != nullptr && !warden->Permits(*row, thread.registers.rip)) {
+    return Refuse(thread, row);
+  }
   return handler({*this, thread, memory(), request.arguments});
 }
 

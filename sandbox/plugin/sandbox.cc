@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/guest.h"
+#include "sandbox/plugin/in_process.h"
 #include "sandbox/plugin/snapshot_file.h"
 
 namespace dunebox {
@@ -254,6 +255,12 @@ std::string Sandbox::isolation() const { return state_->guest->isolation(); }
 std::vector<std::string> Sandbox::confinement() const { return state_->guest->confinement(); }
 
 namespace internal {
+
+plugin::Instance* InProcess::InstanceOf(Sandbox& sandbox) {
+  const Policy& policy = sandbox.state_->policy;
+  if (policy.demand == Demand::kTwoWalls) return nullptr;
+  return static_cast<plugin::Instance*>(sandbox.state_->guest.get());
+}
 
 absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;

@@ -34,6 +34,8 @@ struct Failure {
   std::uint64_t fault_address = 0;  // guest address that was accessed, where there is one
   std::string symbol;               // "libz.so.1.2.13: deflate+0x1f" for `instruction`; may be empty
   std::string call;                 // kDenied: the system call's name
+  // Of a compartment (compartment.h), where that is why: "read of region 'key' at offset 0x10".
+  std::string missing_grant;
 };
 
 // The status for a failure, and back. Nothing for a status of another origin.

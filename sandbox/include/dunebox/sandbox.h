@@ -41,6 +41,7 @@ namespace dunebox {
 
 namespace internal {
 class Untyped;  // of the C API
+class InProcess;
 }
 
 class Sandbox {
@@ -188,6 +189,7 @@ class Sandbox {
  private:
   friend class internal::Target;
   friend class internal::Untyped;
+  friend class internal::InProcess;
   struct State;
 
   explicit Sandbox(std::unique_ptr<State> state);

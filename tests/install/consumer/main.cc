@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "dunebox/compartment.h"
 #include "dunebox/sandbox.h"
 
 static int CallWith(dunebox::Demand demand) {
@@ -17,6 +18,18 @@ static int CallWith(dunebox::Demand demand) {
   return result.ok() && result->UnverifiedValue() == 42 ? 0 : 1;
 }
 
+static int CallInCompartment() {
+  auto code = dunebox::CompartmentCode::Load({});
+  if (!code.ok()) return 1;
+  auto compartment = dunebox::Compartment::Create(*std::move(code), dunebox::Grants());
+  if (!compartment.ok()) return 1;
+  auto labs = (*compartment)->Function<long(long)>("labs");
+  if (!labs.ok()) return 1;
+  const auto result = (*labs)(-42);
+  return result.ok() && result->UnverifiedValue() == 42 ? 0 : 1;
+}
+
 int main() {
-  return CallWith(dunebox::Demand::kOneWall) + CallWith(dunebox::Demand::kTwoWalls);
+  return CallWith(dunebox::Demand::kOneWall) + CallWith(dunebox::Demand::kTwoWalls) +
+         CallInCompartment();
 }
