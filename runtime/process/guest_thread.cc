@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "hostcalls/errors/message.h"
-#include "runtime/process/core_file.h"
+#include "runtime/process/crash.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/known_answers.h"
 #include "runtime/process/process.h"
@@ -44,7 +44,7 @@ void OnSystemCall(GuestThread& thread) {
   const hostcalls::SyscallResult result = thread.owner.dispatcher().Dispatch(thread, request);
   thread.pool_use.AfterCall(thread, request);
   if (ChangesAnswers(request.number)) thread.PublishAnswers();
-  if (SetsLimits(request.number)) TakeCoreSignals(thread.owner);
+  if (SetsLimits(request.number)) TakeCrashSignals(thread.owner);
   if (result.is_registers_set()) return;
   if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.
@@ -158,7 +158,7 @@ void GuestThread::EndBySignal(int number) {
 }
 
 void GuestThread::Die(const siginfo_t& info) {
-  WriteCoreFile(*this, info);
+  OnDeath(*this, info);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
   signals::DieBySignal(info.si_signo);
 }

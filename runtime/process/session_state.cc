@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3843'4558'4244;  // "DBXEC8"
+constexpr std::uint64_t kMagic = 0x3943'4558'4244;  // "DBXEC9"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -30,6 +30,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.diagnostics.statistics);
   visit(state.session.diagnostics.statistics_format);
   visit(state.session.diagnostics.perf_map);
+  visit(state.session.diagnostics.backtrace);
   visit(state.session.diagnostics.dump);
   visit(state.session.diagnostics.record);
   visit(state.session.kvm_fd);

@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 48> kRunOptions = {{
+constexpr std::array<OptionRow, 49> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -147,6 +147,9 @@ constexpr std::array<OptionRow, 48> kRunOptions = {{
      .value_name = "WHERE",
      .bare_value = "0",
      .help = "wait for gdb on port WHERE of 127.0.0.1 (0: any), or on unix:PATH"},
+    {.id = OptionId::kBacktrace,
+     .name = "--backtrace",
+     .help = "say of a program that crashes where it was, and by which calls it came there"},
     {.id = OptionId::kCoreFile,
      .name = "--core-file",
      .value_name = "FILE",

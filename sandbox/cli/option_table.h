@@ -28,6 +28,7 @@ enum class OptionId : unsigned char {
   kJitDump,
   kJitRecord,
   kGdb,
+  kBacktrace,
   kCoreFile,
   kJsonStatusFd,
   kDryRun,
