@@ -1,5 +1,5 @@
-// What the user wants to see of programs and engines at work: --trace, --stats, --jit-perf-map,
-// --jit-dump, --jit-record. Fixed for a session, and carried from one program to the next.
+// What the user wants to see of programs and engines at work: --trace, --stats, --backtrace,
+// --jit-perf-map, --jit-dump, --jit-record. Fixed for a session, and carried from one program to the next.
 //
 //   Diagnostics wanted{.statistics = true, .dump = "libc.so.6+0x28b60"};
 //   std::string text = engine.Dump(wanted.dump);
@@ -20,9 +20,10 @@ struct Diagnostics {
   bool statistics = false;
   StatisticsFormat statistics_format = StatisticsFormat::kText;  // with `statistics`
   bool perf_map = false;  // engine jit only
+  bool backtrace = false;  // of a process that crashes
   std::string dump;       // a CodePlace as text, engine jit only; empty: none
   std::string record;     // directory for records of all emitted code, engine jit only; empty: none
-  bool any_report() const { return statistics || !dump.empty(); }
+  bool any_report() const { return statistics || backtrace || !dump.empty(); }
   // The statistics name every call; the engine answers none by itself then.
   bool counts_calls() const { return statistics && statistics_format == StatisticsFormat::kJson; }
 };

@@ -48,7 +48,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/monitor.h"
-#include "runtime/process/core_file.h"
+#include "runtime/process/crash.h"
 #include "runtime/process/exec.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/guest_vdso.h"
@@ -704,7 +704,7 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   if (observers.sink() != nullptr) {
     observers.sink()->OnBegin(hostcalls::Beginning::kProgram, program.resolved_path);
   }
-  process::TakeCoreSignals(process);
+  process::TakeCrashSignals(process);
   std::optional<debugger::GdbServer> server;
   if (const process::GdbConnection& gdb = state.session.gdb; gdb.fd >= 0) {
     fcntl(gdb.fd, F_SETFD, FD_CLOEXEC);  // a vforked child's program does not have it

@@ -10,24 +10,10 @@
 #include "absl/strings/str_format.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/loader/elf_sections.h"
 
 namespace dunebox::loader {
 namespace {
-
-// Files are not to be trusted: a table larger than this is not read.
-constexpr std::uint64_t kLargestTable = std::uint64_t{64} << 20;
-
-template <typename T>
-std::vector<T> ReadTable(int fd, std::uint64_t offset, std::uint64_t bytes) {
-  std::vector<T> table;
-  if (bytes > kLargestTable) return table;
-  table.resize(bytes / sizeof(T));
-  const auto size = static_cast<ssize_t>(table.size() * sizeof(T));
-  if (pread(fd, table.data(), static_cast<std::size_t>(size), static_cast<off_t>(offset)) != size) {
-    table.clear();
-  }
-  return table;
-}
 
 const Elf64_Shdr* FindSection(const std::vector<Elf64_Shdr>& sections, std::uint32_t type) {
   const auto found = std::ranges::find(sections, type, &Elf64_Shdr::sh_type);
@@ -54,16 +40,12 @@ std::string TextAt(const std::vector<char>& strings, std::uint32_t at) {
 
 std::vector<Symbol> ReadSymbolsHere(int fd) {
   std::vector<Symbol> result;
-  const auto headers = ReadTable<Elf64_Ehdr>(fd, 0, sizeof(Elf64_Ehdr));
-  if (headers.empty() || std::memcmp(headers[0].e_ident, ELFMAG, SELFMAG) != 0 ||
-      headers[0].e_ident[EI_CLASS] != ELFCLASS64 || headers[0].e_machine != EM_X86_64) {
-    return result;
-  }
-  const Elf64_Ehdr& header = headers[0];
+  const std::optional<Elf64_Ehdr> header = ReadElfHeader(fd);
+  if (!header) return result;
   const auto segments =
-      ReadTable<Elf64_Phdr>(fd, header.e_phoff, header.e_phnum * sizeof(Elf64_Phdr));
+      ReadTable<Elf64_Phdr>(fd, header->e_phoff, header->e_phnum * sizeof(Elf64_Phdr));
   const auto sections =
-      ReadTable<Elf64_Shdr>(fd, header.e_shoff, header.e_shnum * sizeof(Elf64_Shdr));
+      ReadTable<Elf64_Shdr>(fd, header->e_shoff, header->e_shnum * sizeof(Elf64_Shdr));
   const Elf64_Shdr* section = FindSection(sections, SHT_SYMTAB);
   if (section == nullptr) section = FindSection(sections, SHT_DYNSYM);
   if (section == nullptr || section->sh_link >= sections.size()) return result;

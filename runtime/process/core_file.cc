@@ -26,22 +26,10 @@
 namespace dunebox::process {
 namespace {
 
-using signals::MaskOf;
-
-// [POSIX] those whose default action is to end "with additional actions".
-constexpr std::uint64_t kCoreSignals = MaskOf(SIGQUIT) | MaskOf(SIGILL) | MaskOf(SIGTRAP) |
-                                       MaskOf(SIGABRT) | MaskOf(SIGBUS) | MaskOf(SIGFPE) |
-                                       MaskOf(SIGSEGV) | MaskOf(SIGXCPU) | MaskOf(SIGXFSZ) |
-                                       MaskOf(SIGSYS);
 constexpr std::size_t kFpuBytes = 512;        // the legacy part of XSAVE's format
 constexpr std::size_t kFeaturesOffset = 464;  // where gdb looks for XCR0 in NT_X86_XSTATE [linux]
 constexpr std::size_t kStateBytes = 2696;     // what gdb wants, whatever the processor has
 constexpr std::size_t kMostFiles = 65'000;
-
-bool IsWanted(const Process& owner) {
-  hostcalls::VirtualLimits& limits = const_cast<Process&>(owner).limits();
-  return limits.Get(RLIMIT_CORE).rlim_cur != 0 && limits.dumpable == 1;
-}
 
 template <typename T>
 std::string_view BytesOf(const T& value) {
@@ -299,14 +287,12 @@ int WriteToSessionFile(int fd, const CoreHead& head, const hostcalls::GuestMemor
 
 }  // namespace
 
-void TakeCoreSignals(Process& owner) {
-  if (IsWanted(owner)) owner.signal_handlers().TakeDefaults(kCoreSignals & ~signals::kSynchronous);
+bool WantsCoreFile(Process& owner) {
+  return owner.limits().Get(RLIMIT_CORE).rlim_cur != 0 && owner.limits().dumpable == 1;
 }
 
 void WriteCoreFile(GuestThread& thread, const siginfo_t& info) {
   Process& owner = thread.owner;
-  if ((kCoreSignals & MaskOf(info.si_signo)) == 0 || !IsWanted(owner)) return;
-  owner.threads().HoldForEnd(thread);
   const CoreHead head = MakeHead(thread, info);
   const std::uint64_t limit = owner.limits().Get(RLIMIT_CORE).rlim_cur;
   const int session_fd = owner.session().core_fd;

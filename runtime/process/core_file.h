@@ -13,11 +13,10 @@
 
 namespace dunebox::process {
 
-// Makes those signals come to us whose default action writes a core file, if one is wanted by now.
-void TakeCoreSignals(Process& owner);
+bool WantsCoreFile(Process& owner);
 
-// `thread` is about to end its process because of `info`. Says on standard error what came of it when
-// a core file was wanted. Does not return in a thread whose sibling is at it already.
+// `thread` is about to end its process because of `info`, its siblings are held. Says on standard error
+// what came of it.
 void WriteCoreFile(GuestThread& thread, const siginfo_t& info);
 
 }  // namespace dunebox::process

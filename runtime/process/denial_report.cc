@@ -1,7 +1,5 @@
 #include "runtime/process/denial_report.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,16 +9,12 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "hostcalls/errors/message.h"
-#include "hostcalls/services/file_rules.h"
-#include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/format.h"
 #include "hostcalls/trace/json.h"
 #include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
-#include "runtime/file_descriptor.h"
-#include "runtime/loader/symbols.h"
+#include "runtime/process/code_names.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/process.h"
 
@@ -50,62 +44,6 @@ std::string CallOf(const GuestThread& thread) {
       hostcalls::CallText(thread.memory, hostcalls::FindRow(request.number), request).ToString();
   if (text.size() > kMostCallBytes) text = text.substr(0, kMostCallBytes) + "...";
   return text;
-}
-
-// A place in a file that the program has mapped.
-struct FilePlace {
-  memory::Backing file;
-  std::uint64_t offset = 0;
-};
-
-FilePlace FindPlace(GuestThread& thread, std::uint64_t address) {
-  FilePlace place;
-  thread.owner.space().WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
-    if (vma == nullptr || vma->backing == nullptr) return;
-    place = {*vma->backing, address - vma->range.start.value + vma->offset};
-  });
-  return place;
-}
-
-// Is it still the file that was mapped, and one that the program may read itself? What is told of
-// it is then nothing that it could not know.
-bool MayTellOf(const GuestThread& thread, const memory::Backing& file, int fd) {
-  struct stat status {};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_dev != file.device ||
-      status.st_ino != file.inode) {
-    return false;
-  }
-  const auto name = hostcalls::ObjectName(thread.reserved, fd);
-  if (!name.ok()) return false;
-  const auto allowed = hostcalls::RightsOnName(thread.owner.session().rules, *name);
-  return (allowed.rights & hostcalls::policy::kReadFile) != 0;
-}
-
-// "openat64+0x2e"; nothing when the file has no name for it, or is not there any more.
-std::optional<std::string> FunctionAt(const GuestThread& thread, const FilePlace& place) {
-  std::optional<std::string> function;
-  if (!place.file.name.starts_with('/')) return function;
-  hostcalls::WithSeparateDescriptors([&] {
-    const runtime::FileDescriptor object(open(place.file.name.c_str(), O_PATH | O_CLOEXEC));
-    if (!object.valid() || !MayTellOf(thread, place.file, object.get())) return;
-    const runtime::FileDescriptor file(
-        open(hostcalls::DescriptorPath(object.get()).c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.valid()) function = loader::NameAt(loader::ReadSymbolsHere(file.get()), place.offset);
-  });
-  return function;
-}
-
-// Where the call was made: the address, and when it is in a file the place in that and the
-// function.
-std::string PlaceOf(GuestThread& thread) {
-  const std::uint64_t at = thread.registers.rip - kSyscallLength;
-  std::string text = absl::StrFormat("0x%x", at);
-  const FilePlace place = FindPlace(thread, at);
-  if (place.file.name.empty()) return text;
-  absl::StrAppend(&text, " ", std::string(LastName(place.file.name)),
-                  absl::StrFormat("+0x%x", place.offset));
-  const std::optional<std::string> function = FunctionAt(thread, place);
-  return function ? absl::StrCat(text, " (", *function, ")") : text;
 }
 
 // Origin 0 is also what has no rule at all.
@@ -188,7 +126,7 @@ void DenialReport::OnDenial(hostcalls::Caller& caller, const Denial& denial, boo
     left_out_.fetch_add(1);
     return;
   }
-  text.place = PlaceOf(thread);
+  text.place = CodeNames(thread).TextAt(thread.registers.rip - kSyscallLength);
   hostcalls::WriteLine(session_.report_fd, DenialBlock(text, left_out_.exchange(0)));
 }
 

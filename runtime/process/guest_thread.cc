@@ -13,7 +13,7 @@
 
 #include "hostcalls/errors/message.h"
 #include "hostcalls/trace/write_line.h"
-#include "runtime/process/core_file.h"
+#include "runtime/process/crash.h"
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
@@ -73,7 +73,7 @@ void OnSystemCall(GuestThread& thread) {
   thread.pool_use.AfterCall(thread, request);
   const bool learns = !result.ok() && LearnsRefusal(thread, request.number);
   if (learns || ChangesAnswers(request.number)) thread.PublishAnswers();
-  if (SetsLimits(request.number)) TakeCoreSignals(thread.owner);
+  if (SetsLimits(request.number)) TakeCrashSignals(thread.owner);
   if (result.is_registers_set()) return;
   if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.
@@ -230,7 +230,7 @@ void GuestThread::EndBySignal(int number) {
 }
 
 void GuestThread::Die(const siginfo_t& info) {
-  WriteCoreFile(*this, info);
+  OnDeath(*this, info);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
   signals::DieBySignal(info.si_signo);
 }

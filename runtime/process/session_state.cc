@@ -30,6 +30,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.diagnostics.statistics);
   visit(state.session.diagnostics.statistics_format);
   visit(state.session.diagnostics.perf_map);
+  visit(state.session.diagnostics.backtrace);
   visit(state.session.diagnostics.dump);
   visit(state.session.diagnostics.record);
   visit(state.session.kvm_fd);

@@ -297,26 +297,65 @@ class Interpreter {
   std::vector<FrameRules> remembered_;
 };
 
-}  // namespace
+// A function's entry, taken apart as far as its instructions.
+struct Function {
+  Common common;
+  Entry entry;
+  std::uint64_t start = 0, size = 0;
+  std::uint64_t instructions = 0;  // where in the entry's bytes
+};
 
-std::optional<FrameRules> FindRules(ReadMemory read, std::uint64_t eh_frame_hdr, std::uint64_t pc) {
-  const std::optional<std::uint64_t> address = SearchTable(read, eh_frame_hdr, pc);
-  const std::optional<Entry> entry = address ? Entry::At(read, *address) : std::nullopt;
+// Nothing when it is none; a common one has 0 where others say how far it is from them.
+std::optional<Function> ReadFunction(ReadMemory read, std::uint64_t address) {
+  std::optional<Entry> entry = Entry::At(read, address);
   if (!entry) return std::nullopt;
   TableReader reader(entry->bytes, entry->address);
   const std::uint32_t distance = reader.Fixed<std::uint32_t>();
-  if (distance == 0) return std::nullopt;  // it is a common one itself
-  const std::optional<Common> common = ReadCommon(read, entry->address - distance);
+  std::optional<Common> common = distance == 0 ? std::nullopt : ReadCommon(read, entry->address - distance);
   if (!common) return std::nullopt;
-  const std::uint64_t start = reader.Pointer(common->pointer_encoding);
-  const std::uint64_t size = reader.Pointer(common->pointer_encoding & kFormatMask);
-  if (!reader.ok() || pc - start >= size) return std::nullopt;
-  if (common->has_augmentation) reader.Block(reader.Unsigned());
-  Interpreter interpreter(*common, start, pc);
-  const auto initial = std::span(common->entry.bytes).subspan(common->instructions);
-  if (!interpreter.Run(TableReader(initial, common->entry.address + common->instructions))) return std::nullopt;
+  Function function{.common = *std::move(common)};
+  function.start = reader.Pointer(function.common.pointer_encoding);
+  function.size = reader.Pointer(function.common.pointer_encoding & kFormatMask);
+  if (function.common.has_augmentation) reader.Block(reader.Unsigned());
+  if (!reader.ok()) return std::nullopt;
+  function.instructions = reader.address() - entry->address;
+  function.entry = *std::move(entry);
+  return function;
+}
+
+std::optional<Function> SearchEntries(ReadMemory read, const FrameTable& table, std::uint64_t pc) {
+  constexpr int kMostEntries = 1 << 20;
+  std::uint64_t at = table.address;
+  for (int count = 0; count < kMostEntries && at - table.address < table.size; ++count) {
+    std::uint32_t size = 0;
+    if (!read(at, std::as_writable_bytes(std::span(&size, 1))) || size == 0) return std::nullopt;
+    std::optional<Function> function = ReadFunction(read, at);
+    if (function && pc - function->start < function->size) return function;
+    at += sizeof(size) + size;
+  }
+  return std::nullopt;
+}
+
+std::optional<Function> FindFunction(ReadMemory read, const FrameTable& table, std::uint64_t pc) {
+  if (table.size != 0) return SearchEntries(read, table, pc);
+  const std::optional<std::uint64_t> address = SearchTable(read, table.address, pc);
+  std::optional<Function> function = address ? ReadFunction(read, *address) : std::nullopt;
+  return function && pc - function->start < function->size ? std::move(function) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<FrameRules> FindRules(ReadMemory read, const FrameTable& table, std::uint64_t pc) {
+  const std::optional<Function> function = FindFunction(read, table, pc);
+  if (!function) return std::nullopt;
+  const auto instructions = [](const Entry& entry, std::uint64_t from) {
+    return TableReader(std::span(entry.bytes).subspan(from), entry.address + from);
+  };
+  const Common& common = function->common;
+  Interpreter interpreter(common, function->start, pc);
+  if (!interpreter.Run(instructions(common.entry, common.instructions))) return std::nullopt;
   interpreter.EndInitial();
-  if (!interpreter.Run(reader)) return std::nullopt;
+  if (!interpreter.Run(instructions(function->entry, function->instructions))) return std::nullopt;
   return interpreter.Take();
 }
 

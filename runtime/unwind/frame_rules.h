@@ -4,7 +4,7 @@
 // The tables are read from the program's memory, so they may say anything. They are believed in nothing
 // but which of its own memory the unwinder looks at next; their size and the number of their steps are bounded.
 //
-//   std::optional<FrameRules> rules = FindRules(read, eh_frame_hdr, pc);   // nothing: no table has this place
+//   std::optional<FrameRules> rules = FindRules(read, table, pc);   // nothing: the table does not have this place
 #ifndef DUNEBOX_RUNTIME_UNWIND_FRAME_RULES_H_
 #define DUNEBOX_RUNTIME_UNWIND_FRAME_RULES_H_
 
@@ -45,8 +45,16 @@ struct FrameRules {
   bool is_signal_frame = false;  // the caller was interrupted and did not call
 };
 
+// The table of a file, as it lies in memory.
+struct FrameTable {
+  std::uint64_t address = 0;
+  // Of .eh_frame itself, which is looked through from its beginning; 0: it is .eh_frame_hdr, which is sorted. Linkers leave
+  // that out of static programs.
+  std::uint64_t size = 0;
+};
+
 // `pc` is in the function, and not behind a call that is its last instruction.
-std::optional<FrameRules> FindRules(ReadMemory read, std::uint64_t eh_frame_hdr, std::uint64_t pc);
+std::optional<FrameRules> FindRules(ReadMemory read, const FrameTable& table, std::uint64_t pc);
 
 }  // namespace dunebox::unwind
 

@@ -81,7 +81,7 @@ std::optional<Frame> CallerOf(ReadMemory read, LookUp look_up, const Frame& fram
     return is_innermost ? CallerAt(read, frame.registers, frame.registers[kRsp]) : std::nullopt;
   }
   const std::optional<FrameRules> rules =
-      code.eh_frame_hdr ? FindRules(read, *code.eh_frame_hdr, frame.place()) : std::nullopt;
+      code.table ? FindRules(read, *code.table, frame.place()) : std::nullopt;
   return rules ? CallerByRules(read, *rules, frame.registers) : CallerByFramePointer(read, frame.registers);
 }
 

@@ -32,7 +32,7 @@ struct Frame {
 // What is at an address.
 struct Code {
   bool is_code = false;
-  std::optional<std::uint64_t> eh_frame_hdr{};  // of the file that is mapped there
+  std::optional<FrameTable> table{};  // of the file that is mapped there
 };
 using LookUp = absl::FunctionRef<Code(std::uint64_t address)>;
 

@@ -29,6 +29,7 @@ enum class OptionId : unsigned char {
   kJitDump,
   kJitRecord,
   kGdb,
+  kBacktrace,
   kCoreFile,
   kJsonStatusFd,
   kDryRun,

@@ -259,6 +259,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
     case OptionId::kCoreFile:
       session.core_file = value;
       break;
+    case OptionId::kBacktrace:
+      session.diagnostics.backtrace = true;
+      break;
     case OptionId::kGdb:
       session.gdb = debugger::ListenAddress::Parse(value);
       break;
