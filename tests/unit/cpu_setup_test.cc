@@ -185,7 +185,7 @@ TEST(SystemRegisters, SegmentsAreThoseOfLongModeRing0) {
   EXPECT_EQ(registers.tr.type, 0xb);  // busy 64-bit TSS
   EXPECT_EQ(registers.gdt.base, kBlock.value + layout::kBlockGdt);
   EXPECT_EQ(registers.gdt.limit, 10 * 8 - 1);
-  EXPECT_EQ(registers.idt.base, 0xffff'ff80'0000'2000u);
+  EXPECT_EQ(registers.idt.base, 0xffff'ff80'0000'4000u);
   EXPECT_EQ(registers.idt.limit, 32 * 16 - 1);
 }
 
