@@ -19,14 +19,48 @@ VcpuState& State() {
   return *reinterpret_cast<VcpuState*>((std::uint64_t{high} << 32 | low) + DUNE_BLOCK_STATE_AT);
 }
 
-std::uint64_t UsedTable() {
-  std::uint64_t root = 0;
-  asm volatile("mov %%cr3, %0" : "=r"(root));
-  return root;
+TableTags& Tags() {
+  return *reinterpret_cast<TableTags*>(State().self + DUNE_BLOCK_TAGS_AT);
 }
+
+std::uint64_t UsedTable() {
+  std::uint64_t word = 0;
+  asm volatile("mov %%cr3, %0" : "=r"(word));
+  return TableTags::RootOf(word);
+}
+
 void UseTable(std::uint64_t root) {
-  State().process_cr3 = root;
-  asm volatile("mov %0, %%cr3" : : "r"(root) : "memory");
+  VcpuState& state = State();
+  TableTags& tags = Tags();
+  if (!vm.pcid) {
+    state.process_cr3 = tags.process_load = root;
+    asm volatile("mov %0, %%cr3" : : "r"(root) : "memory");
+    return;
+  }
+  const TableTags::Use use = tags.Prepare(root, vm.retired_tables.load());
+  state.process_cr3 = root;
+  tags.process_load = use.word | TableTags::kKeep;
+  const std::uint64_t load = tags.MayKeep(use) ? use.word | TableTags::kKeep : use.word;
+  asm volatile("mov %0, %%cr3" : : "r"(load) : "memory");
+  // A handler that came before the load has changed a table.
+  if (load != use.word && !tags.MayKeep(use)) {
+    asm volatile("mov %0, %%cr3" : : "r"(use.word) : "memory");
+  }
+  tags.Loaded(use);
+}
+
+TableTags::Use PrepareTable(std::uint64_t root) {
+  if (!vm.pcid) return {root, 0};
+  TableTags& tags = Tags();
+  const TableTags::Use use = tags.Prepare(root, vm.retired_tables.load());
+  tags.user_keep = tags.MayKeep(use) ? TableTags::kKeep : 0;
+  return use;
+}
+
+void TableWasUsed(const TableTags::Use& use) {
+  if (!vm.pcid) return;
+  Tags().user_keep = 0;
+  Tags().Loaded(use);
 }
 
 namespace {
@@ -47,6 +81,7 @@ void FlushRange(Range range) {
   } else {
     ReloadTranslations();
   }
+  if (vm.pcid) Tags().OnChange(UsedTable());
   if (vm.entered.load() <= 1) return;
   *reinterpret_cast<volatile std::byte*>(vm.flush_page) = std::byte{1};
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);

@@ -15,9 +15,13 @@ namespace dune::ring0 {
 bool IsInRing0();
 // Of the calling thread, in the upper half.
 VcpuState& State();
+TableTags& Tags();
 
 std::uint64_t UsedTable();
 void UseTable(std::uint64_t root);
+// Around the time when ring 3 uses a table: its word for CR3.
+TableTags::Use PrepareTable(std::uint64_t root);
+void TableWasUsed(const TableTags::Use& use);
 
 // Every vCPU forgets its translations of `range`.
 void FlushRange(Range range);

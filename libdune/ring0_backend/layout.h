@@ -47,7 +47,6 @@
 #define DUNE_STATE_HANDLER_LOW 0x208
 #define DUNE_STATE_HANDLER_TOP 0x210
 #define DUNE_STATE_DISPATCH 0x218
-#define DUNE_STATE_PROCESS_CR3 0x220
 #define DUNE_STATE_KERNEL_RSP 0x228
 #define DUNE_STATE_RESUME 0x230
 #define DUNE_STATE_CR2 0x238
@@ -92,6 +91,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "libdune/ring0_backend/table_tags.h"
 
 namespace dune::ring0 {
 
@@ -141,7 +142,6 @@ static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, pending) == DUNE_STATE_P
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, handler_low) == DUNE_STATE_HANDLER_LOW);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, handler_top) == DUNE_STATE_HANDLER_TOP);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, dispatch) == DUNE_STATE_DISPATCH);
-static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, process_cr3) == DUNE_STATE_PROCESS_CR3);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, kernel_rsp) == DUNE_STATE_KERNEL_RSP);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, resume) == DUNE_STATE_RESUME);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, cr2) == DUNE_STATE_CR2);
@@ -152,7 +152,8 @@ static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, fs_base) == DUNE_STATE_F
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, gs_base) == DUNE_STATE_GS);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, user_fs_base) == DUNE_STATE_USER_FS);
 static_assert(DUNE_BLOCK_STATE_AT + offsetof(VcpuState, user_gs_base) == DUNE_STATE_USER_GS);
-static_assert(DUNE_BLOCK_STATE_AT + sizeof(VcpuState) <= DUNE_BLOCK_USER_FRAME);
+static_assert(DUNE_BLOCK_STATE_AT + sizeof(VcpuState) <= DUNE_BLOCK_TAGS_AT);
+static_assert(DUNE_BLOCK_TAGS_AT + sizeof(TableTags) <= DUNE_BLOCK_USER_FRAME);
 
 struct SharedState {
   std::uint64_t handled;  // bit n: vector n is looked at by the program before the host is asked

@@ -90,7 +90,10 @@ absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents c
   return table;
 }
 
-OwnTable::~OwnTable() { Free(root_, 4); }
+OwnTable::~OwnTable() {
+  vm.retired_tables.fetch_add(1);
+  Free(root_, 4);
+}
 
 absl::Status OwnTable::CheckLower(Range range) const {
   if (range.end() > kLowerEnd) {

@@ -5,6 +5,7 @@
 // handlers' stack. Runs at DUNE_ALIAS_BASE, not where it is linked: what it names it names relative to itself.
 
 #include "libdune/ring0_backend/layout.h"
+#include "libdune/ring0_backend/table_tags.h"
 
         .section .text.dune_ring0, "ax", @progbits
         .balign 4096
@@ -149,7 +150,7 @@ return_out:
         ud2
 
 // Entered from: dune_run_user, in the program's page table.
-// Registers in: RDI the frame in the upper half, RSI the table of ring 3, RBX aliased pages.
+// Registers in: RDI the frame in the upper half, RSI the word for CR3 of ring 3, RBX aliased pages.
 // Leaves to: ring 3 by IRETQ, with its bases and registers; where ring 3 stops if a signal waits.
         .balign 16
         .globl  dune_ring0_enter_user
@@ -163,6 +164,7 @@ dune_ring0_enter_user:
         wrfsbase %rax
         movq    DUNE_STATE_USER_GS(%rbx), %rax
         wrgsbase %rax
+        orq     DUNE_TAGS_USER_KEEP(%rbx), %rsi
         movq    %rsi, %cr3
         movl    $1, DUNE_STATE_IN_USER(%rbx)
         movq    %rdi, %rsp
@@ -178,7 +180,7 @@ dune_ring0_enter_user:
         .hidden dune_ring0_from_user
 dune_ring0_from_user:
         movl    $0, DUNE_STATE_IN_USER(%rbx)
-        movq    DUNE_STATE_PROCESS_CR3(%rbx), %rcx
+        movq    DUNE_TAGS_PROCESS_LOAD(%rbx), %rcx
         movq    %rcx, %cr3
         movq    %rax, DUNE_STATE_CR2(%rbx)
         movq    %rsp, DUNE_STATE_FRAME(%rbx)
@@ -236,7 +238,7 @@ dune_hypercall_return:
         ret
         .size   dune_hypercall, . - dune_hypercall
 
-// void dune_run_user(RDI frame, RSI table, RDX extended state, RCX features, R8 aliased pages, R9 dune_ring0_enter_user in
+// void dune_run_user(RDI frame, RSI word for CR3, RDX extended state, RCX features, R8 aliased pages, R9 dune_ring0_enter_user in
 // the upper half): ordinary call; back when ring 3 has stopped, its registers in the frame that VcpuState names.
         .globl  dune_run_user
         .hidden dune_run_user

@@ -108,6 +108,7 @@ void ChooseFeatures() {
       entry.eax = static_cast<std::uint32_t>(vm.xcr0);
       entry.edx = static_cast<std::uint32_t>(vm.xcr0 >> 32);
     }
+    if (entry.function == 1) vm.pcid = (entry.ecx & 1u << 17) != 0;
     if (entry.function == 7 && entry.index == 0) vm.fsgsbase = (entry.ebx & 1) != 0;
     if (entry.function == 0x8000'0008) physical_bits = entry.eax & 0xff;
     x86::CpuidResult kept{entry.eax, entry.ebx, entry.ecx, entry.edx};
@@ -281,7 +282,8 @@ class Ring0Machine final : public Machine {
                              .large_pages = true,
                              .page_fault_handler = true,
                              .trap_vectors = ring0::kSettableVectors,
-                             .user_mode = vm.fsgsbase && vm.xcr0 != 0};
+                             .user_mode = vm.fsgsbase && vm.xcr0 != 0,
+                             .pcid = vm.pcid};
 };
 
 }  // namespace

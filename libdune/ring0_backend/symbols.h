@@ -27,7 +27,7 @@ extern const std::byte dune_hypercall_return[] DUNE_HIDDEN;
 std::uint64_t dune_hypercall(std::uint64_t operation, std::uint64_t first,
                              std::uint64_t second) DUNE_HIDDEN;
 
-void dune_run_user(std::uint64_t frame, std::uint64_t root, void* extended, std::uint64_t features,
+void dune_run_user(std::uint64_t frame, std::uint64_t table_word, void* extended, std::uint64_t features,
                    std::uint64_t alias, std::uint64_t enter) DUNE_HIDDEN;
 
 // host_entry.S.

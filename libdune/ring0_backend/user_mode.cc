@@ -124,7 +124,9 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
     StoreRegisters(context, *reinterpret_cast<TrapFrame*>(frame));
     state.user_fs_base = context.fs_base;
     state.user_gs_base = context.gs_base;
-    dune_run_user(frame, root, context.extended.data(), vm.xcr0, state.self, EnterAddress());
+    const TableTags::Use table = PrepareTable(root);
+    dune_run_user(frame, table.word, context.extended.data(), vm.xcr0, state.self, EnterAddress());
+    TableWasUsed(table);
     context.fs_base = state.user_fs_base;
     context.gs_base = state.user_gs_base;
     const TrapFrame& stopped = *reinterpret_cast<const TrapFrame*>(state.frame);

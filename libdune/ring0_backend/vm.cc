@@ -256,13 +256,15 @@ long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base,
   SetSegments(registers, thread->index);
   registers.fs.base = fs_base;
   registers.gs.base = gs_base;
-  registers.cr3 = like != nullptr ? like->cr3 : vm.root;
+  registers.cr3 = like != nullptr ? TableTags::RootOf(like->cr3) : vm.root;
   thread->state->process_cr3 = registers.cr3;
+  reinterpret_cast<TableTags*>(thread->block() + DUNE_BLOCK_TAGS_AT)->Reset(registers.cr3, vm.pcid);
   registers.cr0 = cr0::kPaging | cr0::kWriteProtect | cr0::kNumericError | cr0::kExtensionType |
                   cr0::kMonitorCoprocessor | cr0::kProtection;
   registers.cr4 = cr4::kPhysicalAddressExtension | cr4::kFxsave | cr4::kSimdExceptions;
   if (vm.xcr0 != 0) registers.cr4 |= cr4::kXsave;
   if (vm.fsgsbase) registers.cr4 |= cr4::kFsgsbase;
+  if (vm.pcid) registers.cr4 |= cr4::kProcessContext;
   registers.efer = x86::efer::kNoExecuteEnable | x86::efer::kLongModeActive |
                    x86::efer::kLongModeEnable | x86::efer::kSyscallEnable;
   if (const long set = RawCall(SYS_ioctl, thread->vcpu, KVM_SET_SREGS, &registers); set < 0) {

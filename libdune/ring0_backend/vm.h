@@ -81,6 +81,7 @@ struct Vm {
   CpuidTable cpuid;
   std::uint64_t xcr0 = 0;
   bool fsgsbase = false;
+  bool pcid = false;  // tables have tags (table_tags.h)
   std::size_t state_bytes = 0;  // of the XSAVE area
 
   // Granules: guest-physical memory by number, and a hash of them by address.
@@ -103,6 +104,7 @@ struct Vm {
   std::atomic<std::uint32_t>* references = nullptr;  // by frame: leaves of PageTables that own it
   std::atomic<std::uint64_t> tracking_lost{0};       // tracked pages that were unmapped
   std::uint64_t root = 0;                            // guest-physical, of Current()
+  std::atomic<std::uint64_t> retired_tables{0};      // that are gone
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
   std::byte* flush_page = nullptr;  // see FlushAll

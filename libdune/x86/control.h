@@ -26,6 +26,7 @@ inline constexpr std::uint64_t kFxsave = Bit(9);
 inline constexpr std::uint64_t kSimdExceptions = Bit(10);
 inline constexpr std::uint64_t kUserModeInstructionPrevention = Bit(11);
 inline constexpr std::uint64_t kFsgsbase = Bit(16);
+inline constexpr std::uint64_t kProcessContext = Bit(17);  // PCIDs
 inline constexpr std::uint64_t kXsave = Bit(18);
 inline constexpr std::uint64_t kSmep = Bit(20);
 inline constexpr std::uint64_t kSmap = Bit(21);
