@@ -501,7 +501,7 @@ ExitReason ThreadContext::EnterNow() {
   return static_cast<ExitReason>(dunebox_jit_enter());
 }
 
-ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
+[[gnu::flatten]] ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   ClearInitialComponents();
   Context& state = context();
   pointers().resume = host;

@@ -615,6 +615,24 @@ void UseLibpng(Sandbox& where) {
   ASSERT_TRUE(info.ok()) << info.status();
 }
 
+// Code that does not fit is made anew all the time: what clones begin with is soon not right any more.
+TEST(ManyClones, WhoseCommonCodeIsThrownAwayLookUpAnew) {
+  absl::StatusOr<std::unique_ptr<Sandbox>> original = Sandbox::Create({.code_cache = 128 << 10});
+  ASSERT_TRUE(original.ok()) << original.status();
+  ASSERT_TRUE((*original)->Load("/usr/lib/x86_64-linux-gnu/libpng16.so.16").ok());
+  UseLibpng(**original);
+  ASSERT_TRUE((*original)->Snapshot().ok());
+  std::vector<std::unique_ptr<Sandbox>> clones;
+  for (int i = 0; i < 12; ++i) {
+    absl::StatusOr<std::unique_ptr<Sandbox>> clone = (*original)->Clone();
+    ASSERT_TRUE(clone.ok()) << clone.status();
+    clones.push_back(*std::move(clone));
+    for (const auto& each : clones) UseLibpng(*each);
+  }
+  ASSERT_TRUE((*original)->Reset().ok());
+  UseLibpng(**original);
+}
+
 TEST(ManyClones, OfLibpngTakeLittleMemory) {
   constexpr std::size_t kClones = 1000;
   constexpr std::uint64_t kMostIdleKib = 64, kMostUsedKib = 200, kMostMappings = 60;
