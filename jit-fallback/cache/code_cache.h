@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "jit-fallback/cache/code_memory.h"
 #include "jit-fallback/cache/new_code.h"
@@ -85,6 +86,13 @@ class CodeCache {
   std::uint64_t StartOf(std::uint32_t block) const { return start() + blocks_[block].host; }
   const CodeBlock& block(std::uint32_t id) const { return blocks_[id]; }
   std::uint32_t size() const { return blocks_.size(); }
+
+  // How often it was emptied.
+  std::uint32_t generation() const { return generation_; }
+  // The living blocks that indirect jumps may lead to: where in the guest's memory, and in this.
+  void ForEachIndirect(absl::FunctionRef<void(std::uint64_t pc, std::uint64_t host)> use) const {
+    for (const auto& [pc, id] : indirect_) use(pc, AddressOf(id));
+  }
 
   // Where the next block's code will be, for the emitter.
   std::uint64_t NextAddress() const { return start() + next_; }

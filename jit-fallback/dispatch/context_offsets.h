@@ -102,6 +102,7 @@
 // The second table, for guest addresses that share an entry of the first: pairs of minus the guest
 // address less one, and the host address, indexed by 16 bits of the address's CRC-32C.
 #define JIT_SECOND_TABLE (JIT_TABLE + JIT_TABLE_ENTRIES * 8)
+#define JIT_SECOND_TABLE_ENTRIES 0x10000
 
 // Why translated code was left; what dunebox_jit_enter returns.
 #define JIT_EXIT_LINK 1

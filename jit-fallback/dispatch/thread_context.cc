@@ -16,7 +16,6 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/protection_keys.h"
-#include "jit-fallback/dispatch/empty_table.h"
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
@@ -45,7 +44,7 @@ namespace {
 // isolation pku the Context's first page has the guest's key, pointers and tables have the tables'.
 constexpr std::size_t kExtendedOffset = sizeof(Context);
 constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
-constexpr std::size_t kSecondTableEntries = 0x10000;
+constexpr std::size_t kSecondTableEntries = JIT_SECOND_TABLE_ENTRIES;
 constexpr std::size_t kSignalStackOffset =
     JIT_SECOND_TABLE + kSecondTableEntries * 2 * sizeof(std::uint64_t);
 constexpr std::size_t kSignalStackSize = 64 * 1024;
@@ -70,10 +69,6 @@ constexpr std::uint16_t kInitialControlWord = 0x37f;
 constexpr std::uint64_t kWindowSize = std::uint64_t{1} << 32;
 
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
-
-[[gnu::target("sse4.2")]] std::uint64_t SecondIndex(std::uint64_t pc) {
-  return _mm_crc32_u64(0, pc) % kSecondTableEntries;
-}
 
 [[gnu::target("fsgsbase")]] std::uint64_t ReadGsBase() { return _readgsbase_u64(); }
 [[gnu::target("fsgsbase")]] void WriteGsBase(std::uint64_t value) { _writegsbase_u64(value); }
@@ -245,7 +240,7 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
   const absl::StatusOr<std::byte*> memory = MapContext(layout);
   if (!memory.ok()) return memory.status();
   std::unique_ptr<ThreadContext> thread(
-      new ThreadContext(*memory, layout, isolation, window_base, Table::kFilled));
+      new ThreadContext(*memory, layout, isolation, window_base, nullptr));
   if (isolation == Isolation::kPku && !thread->SetKeys()) {
     return absl::ResourceExhaustedError(absl::StrCat("pkey_mprotect: ", strerror(errno)));
   }
@@ -253,15 +248,18 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
 }
 
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
-    const EmptyTable& table, const ExtendedLayout& layout, std::uint64_t window_base) {
+    const LookupTable& known, std::shared_ptr<const LookupTable> empty,
+    const ExtendedLayout& layout, std::uint64_t window_base) {
   const absl::StatusOr<std::byte*> memory = MapContext(layout);
   if (!memory.ok()) return memory.status();
-  if (absl::Status mapped = table.MapAt(*memory + JIT_TABLE); !mapped.ok()) {
+  if (absl::Status mapped = known.MapAt(*memory + JIT_TABLE); !mapped.ok()) {
     munmap(*memory, kTotalSize);
     return mapped;
   }
-  return std::unique_ptr<ThreadContext>(
-      new ThreadContext(*memory, layout, Isolation::kSeg, window_base, Table::kMapped));
+  std::unique_ptr<ThreadContext> thread(
+      new ThreadContext(*memory, layout, Isolation::kSeg, window_base, std::move(empty)));
+  thread->known_generation_ = known.generation();
+  return thread;
 }
 
 bool ThreadContext::SetKeys() {
@@ -274,8 +272,9 @@ bool ThreadContext::SetKeys() {
 ExitPointers& ThreadContext::pointers() { return PointersOf(context()); }
 
 ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
-                             std::optional<std::uint64_t> window_base, Table table)
-    : memory_(memory), layout_(layout), isolation_(isolation), table_(table) {
+                             std::optional<std::uint64_t> window_base,
+                             std::shared_ptr<const LookupTable> empty)
+    : memory_(memory), layout_(layout), isolation_(isolation), empty_(std::move(empty)) {
   Context& fresh = context();
   fresh.rflags = kFirstFlags;
   fresh.selectors = kFirstSelectors;
@@ -307,10 +306,10 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .exit_lookup = AddressOf(way.exit_lookup),
                 .budget = AddressOf(way.exit_budget),
                 .resume = 0};
-  if (table == Table::kFilled) {
+  if (empty_ == nullptr) {
     for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
+    ClearEmptySecond();
   }
-  ClearEmptySecond();
   dunebox_guest_fs_possible = 1;
   dunebox_windows_possible = window_base ? 1 : 0;
 }
@@ -371,13 +370,17 @@ std::uint64_t& ThreadContext::Entry(std::uint64_t pc) {
   return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % JIT_TABLE_ENTRIES];
 }
 
-ThreadContext::SecondEntry& ThreadContext::Second(std::uint64_t pc) {
+SecondEntry& ThreadContext::Second(std::uint64_t pc) {
   return reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE)[SecondIndex(pc)];
 }
 
+// Where tables are shared until they are written to, the second gets only what the first has no room for.
 void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
-  __atomic_store_n(&Entry(pc), host, __ATOMIC_RELAXED);
-  Second(pc) = {.negative = ~pc, .host = host};
+  std::uint64_t& entry = Entry(pc);
+  const bool has_room =
+      empty_ == nullptr || __atomic_load_n(&entry, __ATOMIC_RELAXED) == pointers().lookup;
+  if (has_room) __atomic_store_n(&entry, host, __ATOMIC_RELAXED);
+  if (empty_ == nullptr || !has_room) Second(pc) = {.negative = ~pc, .host = host};
 }
 
 // The owner may be reading.
@@ -392,9 +395,8 @@ void ThreadContext::ClearEmptySecond() {
 }
 
 void ThreadContext::ForgetTargets() {
-  if (table_ == Table::kFilled) return ClearTargets();
-  madvise(memory_ + JIT_TABLE, kSignalStackOffset - JIT_TABLE, MADV_DONTNEED);
-  ClearEmptySecond();
+  known_generation_.reset();
+  if (empty_ == nullptr || !empty_->MapAt(memory_ + JIT_TABLE).ok()) ClearTargets();
 }
 
 void ThreadContext::ClearTargets() {
@@ -499,7 +501,7 @@ ExitReason ThreadContext::EnterNow() {
   return static_cast<ExitReason>(dunebox_jit_enter());
 }
 
-ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
+[[gnu::flatten]] ExitReason ThreadContext::Enter(std::uint64_t host, EntryKind kind) {
   ClearInitialComponents();
   Context& state = context();
   pointers().resume = host;

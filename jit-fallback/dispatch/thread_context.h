@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "jit-fallback/dispatch/context.h"
+#include "jit-fallback/dispatch/lookup_table.h"
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/isolation.h"
 
@@ -39,8 +40,6 @@ struct ExtendedLayout {
   void Initialize(std::uint64_t components, std::byte* area) const;
 };
 
-class EmptyTable;
-
 class ThreadContext {
  public:
   // Preconditions: with kPku, OpenProtectionKeys() has succeeded. With kSeg there is a
@@ -49,11 +48,11 @@ class ThreadContext {
   static absl::StatusOr<std::unique_ptr<ThreadContext>> Create(
       const ExtendedLayout& layout, Isolation isolation = Isolation::kNone,
       std::optional<std::uint64_t> window_base = std::nullopt);
-  // With kSeg, for many threads of which most do little: what is in the lookup table is memory of the
-  // thread's own only where it has set an entry.
-  static absl::StatusOr<std::unique_ptr<ThreadContext>> CreateWith(const EmptyTable& table,
-                                                                   const ExtendedLayout& layout,
-                                                                   std::uint64_t window_base);
+  // With kSeg, for many threads of which most do little: the lookup tables begin as `known`, and are memory of the
+  // thread's own only where it has set an entry. When it forgets them they are `empty`.
+  static absl::StatusOr<std::unique_ptr<ThreadContext>> CreateWith(
+      const LookupTable& known, std::shared_ptr<const LookupTable> empty,
+      const ExtendedLayout& layout, std::uint64_t window_base);
   ~ThreadContext();
   ThreadContext(const ThreadContext&) = delete;
   ThreadContext& operator=(const ThreadContext&) = delete;
@@ -87,6 +86,8 @@ class ThreadContext {
   void ClearTargets();
   // The same by the owner, outside of translated code.
   void ForgetTargets();
+  // Of `known`, if the tables began so and have not been forgotten since.
+  std::optional<std::uint32_t> known_generation() const { return known_generation_; }
 
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
@@ -106,16 +107,12 @@ class ThreadContext {
   ExitReason Enter(std::uint64_t host, EntryKind kind);
 
  private:
-  enum class Table : bool { kFilled, kMapped };
+  // `empty` is null where the thread fills its tables itself.
   ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
-                std::optional<std::uint64_t> window_base, Table table);
+                std::optional<std::uint64_t> window_base, std::shared_ptr<const LookupTable> empty);
   // Whether the guest's pages of the memory have their keys now.
   bool SetKeys();
   ExitPointers& pointers();
-  struct SecondEntry {
-    std::uint64_t negative;  // minus the guest address, less one
-    std::uint64_t host;
-  };
   void TakeX87Now();
   void ClearInitialComponents();
   void ClearEmptySecond();
@@ -127,7 +124,8 @@ class ThreadContext {
   const ExtendedLayout layout_;
   const Isolation isolation_;
   bool is_borrowed_ = false;
-  const Table table_;
+  const std::shared_ptr<const LookupTable> empty_;
+  std::optional<std::uint32_t> known_generation_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

@@ -64,6 +64,9 @@ Translator::Translator(Options options, std::unique_ptr<CodeCache> cache)
 void Translator::Enlist(TranslatedThread& thread) {
   thread.context().SetCache(cache_->start(), cache_->code_end());
   std::lock_guard lock(mutex_);
+  // What it has been told was right before the cache was emptied.
+  const std::optional<std::uint32_t> known = thread.context().known_generation();
+  if (known && *known != cache_->generation()) thread.context().ForgetTargets();
   threads_.push_back(&thread);
 }
 
@@ -89,6 +92,16 @@ TranslatorStatistics Translator::statistics() {
 void Translator::Inspect(absl::FunctionRef<void(const CodeCache&)> look) {
   std::lock_guard lock(mutex_);
   look(*cache_);
+}
+
+absl::StatusOr<std::shared_ptr<const LookupTable>> Translator::MakeTable() {
+  std::vector<KnownTarget> known;
+  std::uint32_t generation = 0;
+  Inspect([&](const CodeCache& cache) {
+    generation = cache.generation();
+    cache.ForEachIndirect([&](std::uint64_t pc, std::uint64_t host) { known.push_back({pc, host}); });
+  });
+  return LookupTable::Create(known, generation);
 }
 
 void Translator::Announce() {
@@ -134,7 +147,10 @@ std::uint32_t Translator::MakeNow(EntryKind kind) {
 void Translator::StopThreads() {
   version_.fetch_add(1, std::memory_order_seq_cst);
   cache_->UnlinkAll();
-  for (TranslatedThread* thread : threads_) thread->context().ClearTargets();
+  // Others see the version before they enter translated code, and their tables cost memory.
+  for (TranslatedThread* thread : threads_) {
+    if (thread->is_running_.load(std::memory_order_seq_cst)) thread->context().ClearTargets();
+  }
   std::atomic_thread_fence(std::memory_order_seq_cst);
   // Every way on leads out now: this takes no longer than the longest block.
   for (TranslatedThread* thread : threads_) {
@@ -144,6 +160,7 @@ void Translator::StopThreads() {
 
 void Translator::Flush() {
   StopThreads();
+  for (TranslatedThread* thread : threads_) thread->context().ClearTargets();
   DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
 }
 

@@ -175,6 +175,8 @@ class Translator {
   TranslatorStatistics statistics();
   // Calls `look` while the cache does not change.
   void Inspect(absl::FunctionRef<void(const CodeCache&)> look);
+  // For new threads, of what indirect jumps may lead to now.
+  absl::StatusOr<std::shared_ptr<const LookupTable>> MakeTable();
 
  private:
   friend class TranslatedThread;

@@ -218,7 +218,8 @@ absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   const std::lock_guard lock(sharing_mutex_);
   absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
       shared_ != nullptr
-          ? jit::ThreadContext::CreateWith(*shared_->table, extended_layout_, *window_base_)
+          ? jit::ThreadContext::CreateWith(*shared_->known, shared_->empty, extended_layout_,
+                                           *window_base_)
           : jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
   if (!context.ok()) return context.status();
   if (translator_ == nullptr) return absl::ResourceExhaustedError("no memory for translated code");
@@ -429,28 +430,38 @@ void JitEngine::StopSharing() {
 
 absl::StatusOr<std::shared_ptr<const SharedCode>> JitEngine::Share(memory::RangeSet ranges) {
   const std::lock_guard lock(sharing_mutex_);
-  if (shared_ != nullptr && shared_->ranges == ranges) return shared_;
-  absl::StatusOr<std::shared_ptr<const jit::EmptyTable>> table = jit::EmptyTable::Create();
-  if (!table.ok()) return table.status();
-  if (shared_ != nullptr || translator_ == nullptr) {
+  absl::StatusOr<std::shared_ptr<const jit::LookupTable>> empty = jit::LookupTable::Empty();
+  if (!empty.ok()) return empty.status();
+  const bool is_same = shared_ != nullptr && shared_->ranges == ranges;
+  if ((shared_ != nullptr && !is_same) || translator_ == nullptr) {
     absl::StatusOr<std::unique_ptr<jit::Translator>> fresh = jit::Translator::Create(translation_);
     if (!fresh.ok()) return fresh.status();
     GoOnWith(*std::move(fresh));
+    shared_ = nullptr;
   }
-  KeepOnly(ranges);
-  shared_ = std::make_shared<const SharedCode>(
-      SharedCode{.translator = translator_, .ranges = std::move(ranges), .table = *std::move(table)});
+  if (!is_same) InvalidateAllBut(ranges);
+  absl::StatusOr<std::shared_ptr<const jit::LookupTable>> known = translator_->MakeTable();
+  if (!known.ok()) return known.status();
+  if (!is_same) StopWatching();
+  shared_ = std::make_shared<const SharedCode>(SharedCode{.translator = translator_,
+                                                          .ranges = std::move(ranges),
+                                                          .known = *std::move(known),
+                                                          .empty = *std::move(empty)});
   return shared_;
 }
 
 void JitEngine::KeepOnly(const memory::RangeSet& ranges) {
+  InvalidateAllBut(ranges);
+  StopWatching();
+}
+
+void JitEngine::InvalidateAllBut(const memory::RangeSet& ranges) {
   std::uint64_t end = 0;
   ranges.ForEach([&](const GuestRange& range) {
     translator_->Invalidate(end, range.start.value);
     end = range.end.value;
   });
   translator_->Invalidate(end, space_.memory().window().limit);
-  StopWatching();
 }
 
 void JitEngine::ReturnTo(std::shared_ptr<const SharedCode> shared) {

@@ -16,7 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "hostcalls/table/table.h"
-#include "jit-fallback/dispatch/empty_table.h"
+#include "jit-fallback/dispatch/lookup_table.h"
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
@@ -32,7 +32,7 @@ namespace dunebox::runtime {
 struct SharedCode {
   std::shared_ptr<jit::Translator> translator;
   memory::RangeSet ranges;  // private, executable, not writable; of the same bytes everywhere
-  std::shared_ptr<const jit::EmptyTable> table;
+  std::shared_ptr<const jit::LookupTable> known, empty;  // what threads begin with, and forget to
 };
 
 struct JitOptions {
@@ -128,6 +128,7 @@ class JitEngine final : public ExecutionEngine,
   void GoOnWith(std::shared_ptr<jit::Translator> translator);
   void StopSharing();
   void StopWatching();
+  void InvalidateAllBut(const memory::RangeSet& ranges);
   bool IsSharing();
   bool IsShared(const GuestRange& code);     // all of it
   bool IsOfShared(const GuestRange& range);  // any of it

@@ -175,6 +175,23 @@ void BufferCopied(benchmark::State& state) {
 }
 BENCHMARK(BufferCopied);
 
+// What it costs to count instructions: a loop of three, and calls that do little.
+void Loop(benchmark::State& state, const char* function, std::uint64_t budget) {
+  auto sandbox = *Sandbox::Create({.instruction_budget = budget});
+  if (!sandbox->Load(PLUGIN_CASES).ok()) abort();
+  auto place = *sandbox->Allocate<long>(1);
+  auto loop = *sandbox->Function<void(volatile long*, long)>(function);
+  const TaintedPtr<volatile long> there(place.guest().address());
+  for (auto _ : state) {
+    if (!loop(there, 100'000).ok()) abort();
+  }
+}
+constexpr std::uint64_t kAmple = std::uint64_t{1} << 40;
+BENCHMARK_CAPTURE(Loop, plain, "count_in", 0)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(Loop, counted, "count_in", kAmple)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(Loop, calls, "count_in_calls", 0)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(Loop, calls_counted, "count_in_calls", kAmple)->Unit(benchmark::kMicrosecond);
+
 void CreateAndLoad(benchmark::State& state, Demand demand) {
   for (auto _ : state) Make(demand);
 }

@@ -297,6 +297,22 @@ static void EndlessLoopsEndAtTheDeadline(void) {
   dunebox_destroy(sandbox);
 }
 
+static void EndlessLoopsEndWithTheirInstructions(void) {
+  dunebox_policy* policy = dunebox_policy_create();
+  dunebox_sandbox* sandbox = NULL;
+  dunebox_function* spin;
+  MUST(dunebox_policy_set(policy, "instruction_budget", "1000000", &error));
+  MUST(dunebox_policy_set(policy, "demand", walls, &error));
+  MUST(dunebox_create(policy, &sandbox, &error));
+  dunebox_policy_destroy(policy);
+  MUST(dunebox_load(sandbox, cases_path, &error));
+  spin = Find(sandbox, "spin", "void()");
+  EXPECT(dunebox_call(spin, NULL, 0, NULL, &error) == DUNEBOX_FAILED);
+  EXPECT(error.failure == DUNEBOX_FAILURE_INSTRUCTION_BUDGET);
+  dunebox_function_destroy(spin);
+  dunebox_destroy(sandbox);
+}
+
 static void DeniedCallsMayEndTheSandbox(void) {
   dunebox_policy* policy = dunebox_policy_create();
   dunebox_sandbox* sandbox = NULL;
@@ -399,6 +415,7 @@ static void PoliciesAreRead(void) {
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
       {"file_access", "broker"},      {"file_access", "direct"},
+      {"instruction_budget", "5000000000"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},
@@ -406,7 +423,7 @@ static void PoliciesAreRead(void) {
       {"memory_limit", "M"},  {"memory_limit", "17179869184G"},
       {"host_threads", "-1"}, {"host_threads", "4294967296"},
       {"no_such", "1"},       {"", ""},
-      {"on_denied", ""},
+      {"on_denied", ""},      {"instruction_budget", "-1"},
   };
   dunebox_policy* policy = dunebox_policy_create();
   dunebox_sandbox* sandbox = NULL;
@@ -654,6 +671,7 @@ static const struct Case kCases[] = {
     CASE(CallbacksReachTheHost),
     CASE(CrashesAreErrorsUntilAReset),
     CASE(EndlessLoopsEndAtTheDeadline),
+    CASE(EndlessLoopsEndWithTheirInstructions),
     CASE(DeniedCallsMayEndTheSandbox),
     CASE(MemoryIsCheckedAtItsEdges),
     CASE(StringsGoBothWays),

@@ -159,6 +159,10 @@ int call_address(unsigned long address) { return reinterpret_cast<int (*)()>(add
 void count_in(volatile long* place, long most) {
   for (long i = 0; i < most; ++i) *place = i + 1;
 }
+[[gnu::noinline]] static void count_one(volatile long* place, long number) { *place = number; }
+void count_in_calls(volatile long* place, long most) {
+  for (long i = 0; i < most; ++i) count_one(place, i + 1);
+}
 [[noreturn]] void spin_in_calls() {
   for (;;) getpid();
 }
