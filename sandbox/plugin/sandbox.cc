@@ -58,15 +58,6 @@ struct Sandbox::State {
 namespace {
 
 absl::Status CheckDemands(const Policy& policy) {
-  if (policy.demand == Demand::kTwoWalls) {
-    if (policy.engine == Engine::kKvm) {
-      return absl::UnimplementedError("two walls are to be had under engine jit only");
-    }
-    if (policy.stdout_to >= 0 || policy.stderr_to >= 0) {
-      return absl::UnimplementedError(
-          "behind two walls output is kept, and does not go to descriptors of the host's");
-    }
-  }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
     return absl::InvalidArgumentError("the stack of a sandbox has 64 KiB to 256 MiB");
