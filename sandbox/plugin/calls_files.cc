@@ -1,7 +1,6 @@
 // Files and descriptors of a plugin: reading what the policy names, and an output that the host keeps.
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -15,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/support.h"
-#include "runtime/signals/action.h"
 #include "sandbox/plugin/calls.h"
+#include "sandbox/plugin/without_pipe_signal.h"
 
 namespace dunebox::plugin::calls {
 namespace {
@@ -76,26 +75,6 @@ SyscallResult ReadAt(const Calling& call, std::uint64_t number, std::uint64_t of
   return call.Host(number, Arguments(file->host.get(), buffer, count, offset));
 }
 
-// A reader that is gone is EPIPE, and no signal to the host.
-class WithoutPipeSignal {
- public:
-  WithoutPipeSignal() {
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &kPipe, &before_, sizeof(before_));
-    syscall(SYS_rt_sigpending, &pending_, sizeof(pending_));
-  }
-  ~WithoutPipeSignal() {
-    constexpr timespec kNow{};
-    if ((pending_ & kPipe) == 0) syscall(SYS_rt_sigtimedwait, &kPipe, nullptr, &kNow, sizeof(kPipe));
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
-  }
-  WithoutPipeSignal(const WithoutPipeSignal&) = delete;
-  WithoutPipeSignal& operator=(const WithoutPipeSignal&) = delete;
-
- private:
-  static constexpr std::uint64_t kPipe = signals::MaskOf(SIGPIPE);
-  std::uint64_t before_ = 0, pending_ = 0;
-};
-
 // All of it, unless the host's descriptor fails or a kick comes.
 SyscallResult PassOn(const Calling& call, int to, std::string_view text) {
   const WithoutPipeSignal guard;
@@ -111,7 +90,11 @@ SyscallResult PassOn(const Calling& call, int to, std::string_view text) {
 
 SyscallResult KeepAndPassOn(const Calling& call, std::string_view text, const File& output) {
   SyscallResult passed = Number(text.size());
-  if (output->host.valid()) passed = PassOn(call, output->host.get(), text);
+  if (output->host.valid()) {
+    passed = PassOn(call, output->host.get(), text);
+  } else if (call.kernel.relay()) {
+    passed = call.kernel.relay()(*output, text);
+  }
   if (passed.ok()) call.kernel.KeepOutput(text.substr(0, passed.ToRegister()));
   return passed;
 }

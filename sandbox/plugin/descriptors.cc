@@ -5,25 +5,37 @@
 
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "sandbox/plugin/snapshot.h"
 
 namespace dunebox::plugin {
 namespace {
 
-std::shared_ptr<const OpenFile> Output(int to) {
+std::shared_ptr<const OpenFile> Output(const char* name, int to) {
   auto output = std::make_shared<OpenFile>();
   output->kind = OpenFile::Kind::kOutput;
+  output->name = name;
   if (to >= 0) output->host = runtime::FileDescriptor(fcntl(to, F_DUPFD_CLOEXEC, 3));
   return output;
 }
 
 }  // namespace
 
+absl::Status CheckOutputs(const Policy& policy) {
+  for (const int output : {policy.stdout_to, policy.stderr_to}) {
+    if (output >= 0 && fcntl(output, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("descriptor ", output, " for a sandbox's output is not open"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 Descriptors::Descriptors(int stdout_to, int stderr_to) {
   entries_[0] = {std::make_shared<OpenFile>(), false};
-  entries_[1] = {Output(stdout_to), false};
-  entries_[2] = {Output(stderr_to), false};
+  entries_[1] = {Output(kStdout, stdout_to), false};
+  entries_[2] = {Output(kStderr, stderr_to), false};
 }
 
 int Descriptors::Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least) {
@@ -108,6 +120,10 @@ absl::Status Descriptors::Reopen(const std::vector<DescriptorState>& saved) {
   std::vector<DescriptorState> own = saved;
   std::map<const OpenFile*, std::shared_ptr<const OpenFile>> opened;  // what dup has made is one file
   for (DescriptorState& state : own) {
+    // From a file, which says only which one it was.
+    if (state.file->kind == OpenFile::Kind::kOutput && !state.file->host.valid()) {
+      state.file = state.file->name == kStderr ? entries_[2].file : entries_[1].file;
+    }
     if (state.file->kind != OpenFile::Kind::kFile) continue;
     std::shared_ptr<const OpenFile>& file = opened[state.file.get()];
     if (file == nullptr) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "dunebox/policy.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::plugin {
@@ -28,12 +29,17 @@ struct OpenFile {
   };
   Kind kind = Kind::kEmpty;
   runtime::FileDescriptor host;  // kFile, kOutput, kGranted
-  std::string name;              // as the host's kernel has it
+  std::string name;              // kFile, kGranted: as the host's kernel has it; kOutput: "stdout" or "stderr"
   bool is_executable = false;    // may be mapped to be executed
   bool may_read = false, may_write = false;  // kGranted
 };
 
+inline constexpr char kStdout[] = "stdout", kStderr[] = "stderr";
+
 struct DescriptorState;
+
+// kInvalidArgument: one of the host's descriptors that output is to go to is not open.
+absl::Status CheckOutputs(const Policy& policy);
 
 class Descriptors {
  public:

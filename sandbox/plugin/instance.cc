@@ -194,12 +194,7 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy
                                                             std::unique_ptr<Files> files) {
   NoteOriginalProcess();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
-  for (const int output : {policy.stdout_to, policy.stderr_to}) {
-    if (output >= 0 && fcntl(output, F_GETFD) < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("descriptor ", output, " for a sandbox's output is not open"));
-    }
-  }
+  if (absl::Status status = CheckOutputs(policy); !status.ok()) return status;
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();
   return std::unique_ptr<Instance>(new Instance(

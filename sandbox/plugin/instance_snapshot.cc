@@ -12,7 +12,10 @@ namespace {
 absl::StatusOr<ThreadState> StateOf(PluginThread& thread) {
   const absl::StatusOr<GuestCpu::Control> control = thread.cpu->control();
   if (!control.ok()) return control.status();
-  if (absl::Status status = thread.engine->FetchBases(thread.registers); !status.ok()) return status;
+  if (thread.calls_at_restart != thread.calls.load()) {
+    absl::Status status = thread.engine->FetchBases(thread.registers);
+    if (!status.ok()) return status;
+  }
   return ThreadState{.id = thread.id,
           .stack_pointer = thread.registers.rsp,
           .fs_base = thread.registers.fs_base,
@@ -43,6 +46,7 @@ absl::Status SetState(PluginThread& thread, const ThreadState& state) {
   thread.has_exited = false;
   thread.made = nullptr;
   thread.depth = 0;
+  thread.calls_at_restart = thread.calls.load();
   return absl::OkStatus();
 }
 

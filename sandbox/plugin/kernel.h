@@ -17,10 +17,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -65,6 +67,12 @@ class PluginKernel {
   const Files& files() const { return *files_; }
   Descriptors& descriptors() { return descriptors_; }
 
+  // Where output goes besides, if not to a descriptor of this process's: how much of it, or an errno. Set
+  // before the first call; by any thread of the guest's.
+  using Relay = std::function<hostcalls::SyscallResult(const OpenFile& output, std::string_view text)>;
+  void SetRelay(Relay relay) { relay_ = std::move(relay); }
+  const Relay& relay() const { return relay_; }
+
   signals::KernelAction ActionOf(int signal) const;
   signals::KernelAction SetAction(int signal, const signals::KernelAction& action);
 
@@ -87,6 +95,7 @@ class PluginKernel {
   Instance& instance_;
   const std::unique_ptr<Files> files_;
   Descriptors descriptors_;
+  Relay relay_;
 
   mutable std::mutex mutex_;  // guards what follows
   std::array<signals::KernelAction, signals::kSignalCount + 1> actions_{};

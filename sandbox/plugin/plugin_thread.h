@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "runtime/engine.h"
@@ -46,6 +47,8 @@ struct PluginThread {
   std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
   Watch watch;
   std::atomic<std::uint64_t> calls{0};  // of the host's that it has begun
+  // How many there were when `registers` was set from a snapshot: until the next, its bases are not the engine's yet.
+  std::optional<std::uint64_t> calls_at_restart;
   // Of a thread that the plugin has started: what Instance::CallsSeen said when its budget began.
   bool runs_by_itself = false;
   std::uint64_t calls_seen = 0;

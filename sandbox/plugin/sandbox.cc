@@ -59,15 +59,6 @@ struct Sandbox::State {
 namespace {
 
 absl::Status CheckDemands(const Policy& policy) {
-  if (policy.demand == Demand::kTwoWalls) {
-    if (policy.engine == Engine::kKvm) {
-      return absl::UnimplementedError("two walls are to be had under engine jit only");
-    }
-    if (policy.stdout_to >= 0 || policy.stderr_to >= 0) {
-      return absl::UnimplementedError(
-          "behind two walls output is kept, and does not go to descriptors of the host's");
-    }
-  }
   if (policy.instruction_budget != 0 && policy.engine == Engine::kKvm) {
     return absl::UnimplementedError("instructions are counted under engine jit only");
   }

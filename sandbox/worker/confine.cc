@@ -23,6 +23,7 @@
 #include "runtime/confinement/capabilities.h"
 #include "runtime/confinement/host_filter.h"
 #include "runtime/confinement/landlock.h"
+#include "runtime/kvm/kvm_structs.h"
 #include "runtime/memory/pagemap_abi.h"
 #include "runtime/memory/written_pages.h"
 #include "runtime/text_file.h"
@@ -62,7 +63,15 @@ void Add(std::vector<FilterRule>& rules, std::string_view name, std::string_view
       {.number = row->number, .error = error, .tests = std::move(tests), .reason = reason});
 }
 
-std::vector<FilterRule> RulesOf(Role role) {
+// A machine has been made; there is to be no other.
+void AddMachinesCalls(std::vector<FilterRule>& rules) {
+#define KVM_REQUEST(request, reason) \
+  if (request != KVM_CREATE_VM) Add(rules, "ioctl", reason, {Is(1, request)});
+#include "runtime/confinement/kvm_requests.inc"
+#undef KVM_REQUEST
+}
+
+std::vector<FilterRule> RulesOf(Role role, const Policy& policy) {
   std::vector<FilterRule> rules;
 #define WORKER_CALL(name, reason) Add(rules, #name, reason, {});
 #define WORKER_FORM(name, reason, ...) Add(rules, #name, reason, {__VA_ARGS__});
@@ -71,6 +80,7 @@ std::vector<FilterRule> RulesOf(Role role) {
     case Role::kWorker:
 #include "sandbox/worker/worker_calls.inc"
       Add(rules, "tgkill", "signals to itself", {Is(0, static_cast<std::uint64_t>(getpid()))});
+      if (policy.engine == Engine::kKvm) AddMachinesCalls(rules);
       break;
     case Role::kBroker:
 #include "sandbox/worker/broker_calls.inc"
@@ -86,13 +96,21 @@ std::vector<FilterRule> RulesOf(Role role) {
 
 constexpr rlim_t kMiB = rlim_t{1} << 20;
 
-// Bytes of addresses that this process has.
-rlim_t AddressesInUse() {
-  rlim_t pages = 0;
-  const absl::StatusOr<std::string> text = runtime::ReadTextFile("/proc/self/statm");
-  if (!text.ok() || !absl::SimpleAtoi(text->substr(0, text->find(' ')), &pages)) return 0;
-  return pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
-}
+// Bytes of addresses that this process has, and those of them that the kernel counts as data.
+struct InUse {
+  rlim_t addresses = 0, data = 0;
+  static InUse Now() {
+    constexpr std::size_t kAddresses = 0, kData = 5;  // proc(5), statm
+    const absl::StatusOr<std::string> text = runtime::ReadTextFile("/proc/self/statm");
+    const std::vector<std::string> fields = absl::StrSplit(text.value_or(""), ' ');
+    const auto bytes = [&](std::size_t field) {
+      rlim_t pages = 0;
+      if (field >= fields.size() || !absl::SimpleAtoi(fields[field], &pages)) return rlim_t{0};
+      return pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
+    };
+    return {.addresses = bytes(kAddresses), .data = bytes(kData)};
+  }
+};
 
 absl::Status Limit(int resource, rlim_t most) {
   rlimit limit{};
@@ -115,10 +133,11 @@ absl::Status SetLimits(Role role, const Policy& policy, bool has_own_users) {
   const rlim_t memory = std::min<rlim_t>(policy.memory_limit, rlim_t{4} << 30);
   // The window is in use already, the memory that is shared, a snapshot and the next one are not. What can be written
   // to is counted as data.
-  const rlim_t addresses = AddressesInUse() + memory + 2 * kImage + threads * kOfThread + kOurs;
+  const InUse used = InUse::Now();
+  const rlim_t addresses = used.addresses + memory + 2 * kImage + threads * kOfThread + kOurs;
   const std::pair<int, rlim_t> limits[] = {
       {RLIMIT_AS, addresses},
-      {RLIMIT_DATA, memory + policy.code_cache + threads * kOfThread + kOurs},
+      {RLIMIT_DATA, used.data + memory + policy.code_cache + threads * kOfThread + kOurs},
       {RLIMIT_NOFILE, plugin::Descriptors::kMost + 64},
       {RLIMIT_FSIZE, role == Role::kWorker ? kImage : 0},
       {RLIMIT_CORE, 0},
@@ -179,7 +198,7 @@ absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy
   if (!confinement::IsDenied(*probe)) {
     return absl::UnavailableError("two walls are demanded, and Landlock is without effect");
   }
-  status = confinement::LoadFilter(RulesOf(role));
+  status = confinement::LoadFilter(RulesOf(role, policy));
   if (!status.ok()) return status;
   std::vector<std::string> names = {"seccomp", absl::StrCat("landlock ", landlock)};
   for (const NamespaceRow& row : kNamespaces) {

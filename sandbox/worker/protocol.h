@@ -38,9 +38,11 @@ enum class Operation : std::uint32_t {
   kSnapshot,      // the guest, between calls: its memory into a file that has been sent, the rest as a text
   kReset,         // the guest as it was then
   kCallbackDone,  // the callback's result
+  kOutputDone,    // how much was written, or an errno below zero
   // The worker's.
   kDone,      // a status and what was asked for
   kCallback,  // the plugin calls the host
+  kOutput,    // it has written to its stdout or stderr, which goes to a descriptor of the host's
 };
 
 // Of kText. Denials are one behind the other, each with a NUL. A guest is what kSnapshot has found, as EncodeGuest

@@ -1,6 +1,9 @@
 #include "sandbox/worker/remote_guest.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -18,6 +21,7 @@
 #include "runtime/signals/action.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/plugin/without_pipe_signal.h"
 #include "sandbox/worker/descriptors.h"
 
 namespace dunebox::worker {
@@ -124,6 +128,10 @@ absl::Status RemoteGuest::MakeShared(std::uint64_t size) {
 }
 
 absl::Status RemoteGuest::StartWorker() {
+  if (absl::Status status = plugin::CheckOutputs(policy_); !status.ok()) return status;
+  for (auto [from, to] : {std::pair(policy_.stdout_to, &stdout_), {policy_.stderr_to, &stderr_}}) {
+    if (from >= 0) *to = FileDescriptor(fcntl(from, F_DUPFD_CLOEXEC, 3));
+  }
   absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
@@ -157,13 +165,17 @@ absl::Status RemoteGuest::StartWorker() {
   return absl::OkStatus();
 }
 
-absl::Status RemoteGuest::GiveOrder(const StartOrder& order) {
+absl::Status RemoteGuest::GiveOrder(StartOrder order) {
+  order.relays_stdout = stdout_.valid() ? 1 : 0;
+  order.relays_stderr = stderr_.valid() ? 1 : 0;
   const absl::StatusOr<std::string> started =
       Ask(lines_.front(), Operation::kStart, Serialize(order), policy_.load_deadline);
   if (!started.ok()) return started.status();
   Reader reader(*started);
   shared_start_ = reader.Get<std::uint64_t>();
   confinement_ = GetTexts(reader);
+  engine_ = reader.GetText();
+  isolation_ = reader.GetText();
   if (!reader.is_complete() || !IsPageAligned(shared_start_) || shared_start_ < kWindowStart ||
       shared_start_ > kWindowEnd - order.arena_size) {
     return Break(Breach());
@@ -267,6 +279,10 @@ absl::StatusOr<std::string> RemoteGuest::Ask(Line& line, Operation operation,
       }
       continue;
     }
+    if (message.operation == static_cast<std::uint32_t>(Operation::kOutput) &&
+        RunOutput(line, message)) {
+      continue;
+    }
     const bool is_done = message.operation == static_cast<std::uint32_t>(Operation::kDone);
     result = is_done ? Answer(message) : Break(Breach());
     break;
@@ -293,6 +309,37 @@ bool RemoteGuest::RunCallback(Line& line, const Message& message) {
   writer.PutText({reinterpret_cast<const char*>(large.data()), large.size()});
   line.channel.Send(Operation::kCallbackDone, writer.bytes());
   return true;
+}
+
+bool RemoteGuest::RunOutput(Line& line, const Message& message) {
+  Reader reader(message.bytes);
+  const FileDescriptor& to = reader.Get<std::uint32_t>() != 0 ? stderr_ : stdout_;
+  const std::string text = reader.GetText();
+  if (!reader.is_complete() || !to.valid()) return false;
+  Writer writer;
+  writer.Put(WriteOut(line, to.get(), text));
+  line.channel.Send(Operation::kOutputDone, writer.bytes());
+  return true;
+}
+
+// A piece of a pipe's whole pages is written at once where there is room for it, so nobody waits for ever.
+std::int64_t RemoteGuest::WriteOut(const Line& line, int fd, std::string_view text) const {
+  constexpr int kLook = 50;  // milliseconds, after which the deadline is looked at
+  const bool waits = (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+  const plugin::WithoutPipeSignal guard;
+  std::size_t done = 0;
+  while (done < text.size()) {
+    pollfd entry{.fd = fd, .events = POLLOUT, .revents = 0};
+    if (waits && poll(&entry, 1, kLook) <= 0) {
+      if (Now() < line.deadline && !has_ended_) continue;
+      return done != 0 ? static_cast<std::int64_t>(done) : -EINTR;
+    }
+    const ssize_t written = write(fd, text.data() + done, std::min<std::size_t>(text.size() - done, PIPE_BUF));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return done != 0 ? static_cast<std::int64_t>(done) : -errno;
+    done += static_cast<std::size_t>(written);
+  }
+  return static_cast<std::int64_t>(done);
 }
 
 RemoteGuest::Line* RemoteGuest::TakeLine() {
@@ -372,6 +419,8 @@ void RemoteGuest::ServePluginThread(Line& line) {
     if (line.channel.Receive(message, kNever, has_ended_) != Channel::Outcome::kMessage) return;
     const bool is_callback = message.operation == static_cast<std::uint32_t>(Operation::kCallback);
     if (is_callback && RunCallback(line, message)) continue;
+    const bool is_output = message.operation == static_cast<std::uint32_t>(Operation::kOutput);
+    if (is_output && RunOutput(line, message)) continue;
     (void)Break(Breach());
     return;
   }

@@ -70,8 +70,8 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::optional<Failure> failure() const override;
   std::string TakeOutput() override;
   std::vector<std::string> Denials() const override;
-  std::string engine() const override { return "jit"; }
-  std::string isolation() const override { return "seg"; }
+  std::string engine() const override { return engine_; }
+  std::string isolation() const override { return isolation_; }
   std::vector<std::string> confinement() const override { return confinement_; }
 
  private:
@@ -104,7 +104,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::Status MakeShared(std::uint64_t size);
   // Files for the worker's order, which it takes in this order.
   absl::Status SendSnapshot(const plugin::InstanceSnapshot& snapshot, StartOrder& order);
-  absl::Status GiveOrder(const StartOrder& order);
+  absl::Status GiveOrder(StartOrder order);
 
   void OnDeath() override;
   bool OnDoorbell() override;
@@ -119,6 +119,9 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes) const;
   absl::StatusOr<std::string> Answer(const Message& message);
   bool RunCallback(Line& line, const Message& message);
+  bool RunOutput(Line& line, const Message& message);
+  // What came of it, as of write(2), with an errno below zero; no later than the line's deadline.
+  std::int64_t WriteOut(const Line& line, int fd, std::string_view text) const;
   void ServePluginThread(Line& line);
   // The number by which the worker finds it; 0: it was not sent.
   std::uint32_t SendFile(int fd);
@@ -160,7 +163,9 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::shared_ptr<std::atomic<bool>> is_shared_given_ = std::make_shared<std::atomic<bool>>(false);
   std::shared_ptr<plugin::Arena> arena_;
   runtime::FileDescriptor doorbell_, files_, pidfd_;
+  runtime::FileDescriptor stdout_, stderr_;  // where output goes besides, if anywhere
   std::vector<std::string> confinement_;
+  std::string engine_, isolation_;
   std::uint64_t ward_ = 0;
 
   std::mutex process_mutex_;  // guards what follows

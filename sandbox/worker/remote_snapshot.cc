@@ -100,15 +100,19 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> RemoteGuest::Snapshot() 
   if (!contents.ok()) return contents.status();
   const std::uint32_t number = SendFile(image.get());
   if (number == 0) return NotSent();
-  {
-    // Whatever comes of it, the worker has no older one any more.
+  const auto current = [&] {
+    // Once it is taken the worker has no older one any more, whatever comes of it here.
     const std::lock_guard lock(mutex_);
-    current_ = nullptr;
-  }
+    return std::exchange(current_, nullptr);
+  }();
   Writer writer;
   writer.Put(number);
   const absl::StatusOr<std::string> taken = AskManager(Operation::kSnapshot, writer.bytes());
-  if (!taken.ok()) return has_ended_ ? failed : taken.status();
+  if (!taken.ok()) {
+    const std::lock_guard lock(mutex_);
+    current_ = current;
+    return has_ended_ ? failed : taken.status();
+  }
   const std::string described = FetchText(kTextGuest, kMostGuest);
   return Believe(described, std::move(image), std::move(shared), *std::move(contents));
 }

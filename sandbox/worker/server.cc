@@ -102,8 +102,10 @@ absl::Status Server::Handle(const Message& message, Writer& answer) {
       return Reset();
     case Operation::kStart:
     case Operation::kCallbackDone:
+    case Operation::kOutputDone:
     case Operation::kDone:
     case Operation::kCallback:
+    case Operation::kOutput:
       break;
   }
   return absl::InternalError("the host has asked for something else");
@@ -218,13 +220,7 @@ void Server::CallBackOn(Channel& channel, const CallbackNeeds& needs, CallbackFr
   Writer writer;
   writer.Put(needs.number);
   PutFrame(writer, frame, needs.uses_vectors, needs.stack_words);
-  channel.Send(Operation::kCallback, writer.bytes());
-  // The first time that the host hears of this slot.
-  for (Line& line : plugin_threads_) {
-    if (&line.channel != &channel || std::exchange(line.was_rung_for, true)) continue;
-    constexpr std::uint64_t kOnce = 1;
-    [[maybe_unused]] const ssize_t written = write(kDoorbellFd, &kOnce, sizeof(kOnce));
-  }
+  Tell(channel, Operation::kCallback, writer.bytes());
   for (;;) {
     Message message;
     channel.Receive(message, kNever, never_ends);
@@ -239,6 +235,52 @@ void Server::CallBackOn(Channel& channel, const CallbackNeeds& needs, CallbackFr
     Do(channel, message);
   }
 }
+
+void Server::Tell(Channel& channel, Operation operation, std::string_view bytes) {
+  channel.Send(operation, bytes);
+  // The first time that the host hears of this slot.
+  for (Line& line : plugin_threads_) {
+    if (&line.channel != &channel || std::exchange(line.was_rung_for, true)) continue;
+    constexpr std::uint64_t kOnce = 1;
+    [[maybe_unused]] const ssize_t written = write(kDoorbellFd, &kOnce, sizeof(kOnce));
+  }
+}
+
+// ---- output -------------------------------------------------------------------------------------
+
+void Server::Relay(bool relays_stdout, bool relays_stderr) {
+  if (!relays_stdout && !relays_stderr) return;
+  instance_.kernel().SetRelay(
+      [=, this](const plugin::OpenFile& output, std::string_view text) -> hostcalls::SyscallResult {
+        const bool is_relayed = output.name == plugin::kStderr ? relays_stderr : relays_stdout;
+        if (is_relayed) return PassOn(output, text);
+        return hostcalls::SyscallResult(static_cast<std::int64_t>(text.size()));
+      });
+}
+
+hostcalls::SyscallResult Server::PassOn(const plugin::OpenFile& output, std::string_view text) {
+  if (current != nullptr) return PassOnOver(*current, output, text);
+  Line& line = TakeLine();
+  const hostcalls::SyscallResult passed = PassOnOver(line.channel, output, text);
+  GiveBack(line);
+  return passed;
+}
+
+hostcalls::SyscallResult Server::PassOnOver(Channel& channel, const plugin::OpenFile& output,
+                                            std::string_view text) {
+  Writer writer;
+  writer.Put(static_cast<std::uint32_t>(output.name == plugin::kStderr));
+  writer.PutText(text);
+  Tell(channel, Operation::kOutput, writer.bytes());
+  // The host asks for nothing before that.
+  Message message;
+  channel.Receive(message, kNever, never_ends);
+  const auto passed = Reader(message.bytes).Get<std::int64_t>();
+  if (passed < 0) return hostcalls::Errno{static_cast<int>(-passed)};
+  return hostcalls::SyscallResult(passed);
+}
+
+// ---- lines of the plugin's own threads ----------------------------------------------------------
 
 Server::Line& Server::TakeLine() {
   std::unique_lock lock(mutex_);

@@ -28,6 +28,8 @@ class Server {
   // `snapshot`: what the instance was made from; null: it has begun anew.
   Server(plugin::Instance& instance, std::span<Slot> slots, SlotCounts counts,
          std::shared_ptr<const plugin::InstanceSnapshot> snapshot);
+  // From now on what the plugin writes there goes to the host at once.
+  void Relay(bool relays_stdout, bool relays_stderr);
   // With the channel of the first slot, in which the worker was started.
   [[noreturn]] void Run(Channel& manager);
 
@@ -58,6 +60,11 @@ class Server {
   };
   void CallBack(const CallbackNeeds& needs, internal::CallbackFrame& frame);
   void CallBackOn(Channel& channel, const CallbackNeeds& needs, internal::CallbackFrame& frame);
+  hostcalls::SyscallResult PassOn(const plugin::OpenFile& output, std::string_view text);
+  hostcalls::SyscallResult PassOnOver(Channel& channel, const plugin::OpenFile& output,
+                                      std::string_view text);
+  // To the host, which may have to be told that this slot is in use.
+  void Tell(Channel& channel, Operation operation, std::string_view bytes);
   Line& TakeLine();
   void GiveBack(Line& line);
 

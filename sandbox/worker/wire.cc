@@ -94,6 +94,8 @@ std::string Serialize(const StartOrder& order) {
   Writer writer;
   writer.Put(order.random);
   writer.Put(order.arena_size);
+  writer.Put(order.relays_stdout);
+  writer.Put(order.relays_stderr);
   writer.Put(order.image);
   writer.Put(order.guest);
   writer.Put(static_cast<std::uint32_t>(order.named.size()));
@@ -101,6 +103,7 @@ std::string Serialize(const StartOrder& order) {
     writer.Put(number);
     writer.PutText(name);
   }
+  writer.Put(policy.engine);
   writer.Put(policy.deadline);
   writer.Put(policy.load_deadline);
   writer.Put(policy.cpu_budget);
@@ -126,6 +129,8 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   Policy& policy = order.policy;
   order.random = reader.Get<std::uint64_t>();
   order.arena_size = reader.Get<std::uint64_t>();
+  order.relays_stdout = reader.Get<std::uint32_t>();
+  order.relays_stderr = reader.Get<std::uint32_t>();
   order.image = reader.Get<std::uint32_t>();
   order.guest = reader.Get<std::uint32_t>();
   const auto named = reader.Get<std::uint32_t>();
@@ -133,6 +138,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
     const auto number = reader.Get<std::uint32_t>();
     order.named.emplace_back(number, reader.GetText());
   }
+  policy.engine = reader.Get<Engine>();
   policy.deadline = reader.Get<absl::Duration>();
   policy.load_deadline = reader.Get<absl::Duration>();
   policy.cpu_budget = reader.Get<absl::Duration>();

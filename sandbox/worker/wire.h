@@ -81,6 +81,7 @@ struct StartOrder {
   Policy policy;
   std::uint64_t random = 0;
   std::uint64_t arena_size = 0;
+  std::uint32_t relays_stdout = 0, relays_stderr = 0;  // whether kOutput is to be sent
   // Of files that have been sent, by number; 0: the guest begins anew. Else it begins as a snapshot says: its
   // memory, what EncodeGuest has made of the rest, and libraries that the host had named, by their names.
   std::uint32_t image = 0, guest = 0;

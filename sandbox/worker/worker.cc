@@ -120,6 +120,8 @@ absl::Status Start(const StartOrder& order, int namespaces, Begun& begun, Writer
   close(kArenaFd);
   answer.Put(shared->start.value);
   PutTexts(answer, confinement);
+  answer.PutText(begun.instance->engine());
+  answer.PutText(begun.instance->isolation());
   return absl::OkStatus();
 }
 
@@ -160,7 +162,8 @@ int WorkerMain(const char* namespaces) {
   Server server(*begun.instance, slots,
                 {.host_threads = host_threads,
                  .plugin_threads = static_cast<std::uint32_t>(slots.size()) - 1 - host_threads},
-                begun.snapshot);
+                std::move(begun.snapshot));
+  server.Relay(kept.relays_stdout != 0, kept.relays_stderr != 0);
   server.Run(manager);
 }
 

@@ -235,6 +235,41 @@ TEST_P(Outputs, ThatNobodyReadsAreAnErrorOfThePluginsAndNoSignalOfTheHosts) {
   pipe_[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+// Nobody reads, and the pipe is one that waits.
+TEST_P(Outputs, ThatAreFullWaitUntilTheDeadline) {
+  ASSERT_EQ(fcntl(pipe_[1], F_SETFL, 0), 0);
+  Policy policy = Patient();
+  policy.deadline = absl::Milliseconds(300);
+  policy.stdout_to = pipe_[1];
+  Make(policy);
+  const auto words = sandbox->Allocate<char>(100'000);
+  ASSERT_TRUE(words.ok());
+  const absl::Status status =
+      Call<long(int, const void*, unsigned long)>("write", 1, *words, 100'000ul).status();
+  EXPECT_EQ(FailureIn(status).kind, Kind::kTimeout);
+  ASSERT_TRUE(sandbox->Reset().ok());
+}
+
+// From threads of the plugin's own, too, and from clones.
+TEST_P(Outputs, GoThereFromEverywhere) {
+  Policy policy = Patient();
+  policy.stdout_to = pipe_[1];
+  Make(policy);
+  ASSERT_TRUE(sandbox->Snapshot().ok());
+  auto clone = sandbox->Clone();
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  for (const auto& where : {sandbox.get(), clone->get()}) {
+    auto say = where->Function<int(const char*)>("say_in_thread");
+    auto words = where->MakeString("from a thread");
+    ASSERT_TRUE(say.ok() && words.ok());
+    EXPECT_EQ((*say)(*words)->UnverifiedValue(), 0);
+    std::array<char, 64> text{};
+    EXPECT_EQ(read(pipe_[0], text.data(), text.size()), 14);
+    EXPECT_STREQ(text.data(), "from a thread\n");
+    ASSERT_TRUE(where->Reset().ok());
+  }
+}
+
 TEST_P(Outputs, HaveToBeOpen) {
   Policy policy = Patient();
   policy.stderr_to = 1'000'000;
@@ -242,8 +277,7 @@ TEST_P(Outputs, HaveToBeOpen) {
 }
 
 FOR_ONE_AND_TWO_WALLS(Budgets);
-// Of this process.
-INSTANTIATE_TEST_SUITE_P(OfThisProcess, Outputs, testing::Values(Demand::kOneWall));
+FOR_ONE_AND_TWO_WALLS(Outputs);
 
 // ---- handlers that are set by the older functions
 #pragma GCC diagnostic push

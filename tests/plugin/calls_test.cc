@@ -199,10 +199,6 @@ TEST_P(Calls, RunOutOfMemoryByThemselves) {
 }
 
 TEST(Policies, ThatCannotBeHadAreRefused) {
-  EXPECT_EQ(Sandbox::Create({.engine = Engine::kKvm, .demand = Demand::kTwoWalls}).status().code(),
-            absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(Sandbox::Create({.demand = Demand::kTwoWalls, .stdout_to = 1}).status().code(),
-            absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),
             absl::StatusCode::kInvalidArgument);
 }

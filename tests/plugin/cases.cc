@@ -93,6 +93,22 @@ int say(const char* text) {
   fflush(stdout);
   return written;
 }
+// It goes on for ever.
+int say_in_thread(const char* text) {
+  static char copy[100];
+  static bool is_said;
+  strncpy(copy, text, sizeof(copy) - 1);
+  is_said = false;
+  const auto main = [](void*) -> void* {
+    say(copy);
+    __atomic_store_n(&is_said, true, __ATOMIC_RELEASE);
+    for (;;) sleep(1);
+  };
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, main, nullptr) != 0) return 1;
+  while (!__atomic_load_n(&is_said, __ATOMIC_ACQUIRE)) sched_yield();
+  return 0;
+}
 int throw_and_catch(int value) {
   try {
     throw std::runtime_error(std::to_string(value));

@@ -308,6 +308,23 @@ TEST_P(SnapshotTest, AClonesMemoryIsItsOwn) {
   EXPECT_EQ(ValueIn<int()>(*CloneOf(*clone), "next"), 2);
 }
 
+TEST_P(SnapshotTest, ClonesMayBeTakenSnapshotsOfAtOnce) {
+  EXPECT_EQ(Value<int()>("next_of_thread"), 1);
+  Take();
+  const auto clone = CloneOf(*sandbox);
+  const absl::Status taken = clone->Snapshot();
+  ASSERT_TRUE(taken.ok()) << taken;
+  const auto second = CloneOf(*clone);
+  EXPECT_EQ(ValueIn<int()>(*second, "next_of_thread"), 2);
+  EXPECT_EQ(ValueIn<int()>(*clone, "next_of_thread"), 2);
+  for (int round = 0; round < 3; ++round) {
+    const absl::Status reset = clone->Reset(), again = clone->Snapshot();
+    ASSERT_TRUE(reset.ok() && again.ok()) << reset << again;
+  }
+  ASSERT_TRUE(clone->Reset().ok());
+  EXPECT_EQ(ValueIn<int()>(*clone, "next_of_thread"), 2);
+}
+
 TEST_P(SnapshotTest, ACloneFailsAlone) {
   Take();
   const auto clone = CloneOf(*sandbox);

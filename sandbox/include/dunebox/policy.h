@@ -17,7 +17,8 @@ namespace dunebox {
 enum class Engine : std::uint8_t {
   kAuto,  // jit
   kJit,   // the plugin's code is translated, in the calling thread
-  // It runs in a virtual machine of its own, of which a process has 64 at most. A call is an exit of the
+  // It runs in a virtual machine of its own, of which a process has 64 at most (each worker of two walls is a
+  // process). A call is an exit of the
   // machine. kUnavailable where there is no /dev/kvm that this process may use.
   kKvm,
 };
@@ -27,8 +28,7 @@ enum class Demand : std::uint8_t {
   kOneWall,  // the engine's: under jit, every operand stays in the window (isolation `seg`); under kvm the
              // virtual machine has no other memory
   // The host's kernel confines it as well: all of it runs in a worker process, behind seccomp and Landlock. A
-  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB. Under engine jit
-  // only, and without stdout_to and stderr_to: else kUnimplemented.
+  // call costs a switch to that process. Memory that is shared with the host is at most 1 GiB.
   kTwoWalls,
 };
 
@@ -90,7 +90,7 @@ struct Policy {
   // more is thrown away.
   std::uint64_t captured_output = std::uint64_t{64} << 10;
   // Descriptors of the host's to which it goes besides, errors included; -1: none. They are open when the sandbox
-  // is created and when it is reset; what happens to those numbers between that is the host's business.
+  // is created, cloned and reset; what happens to those numbers between that is the host's business.
   int stdout_to = -1;
   int stderr_to = -1;
 
