@@ -187,8 +187,8 @@ TEST_F(Ring3, ItRunsNoLongerThanItMay) {
   context_.rip = AddressOf(ring3_spin);
   for (int round = 0; round < 3; ++round) {
     const std::uint64_t before = context_.rbx;
-    EXPECT_EQ(Run(table, absl::Milliseconds(20)).reason, StopReason::kTime);
-    EXPECT_GT(context_.rbx, before);
+    // On a busy machine the time may be over before there is translated code.
+    while (context_.rbx == before) ASSERT_EQ(Run(table, absl::Milliseconds(20)).reason, StopReason::kTime);
   }
   EXPECT_EQ(Run(table, absl::ZeroDuration()).reason, StopReason::kTime);
   context_.rip = kCode;
