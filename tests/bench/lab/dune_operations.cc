@@ -1,9 +1,12 @@
 // What libdune's ring 0 costs, beside what Linux offers for the same: run in the lab with --icount,
 // where the clock counts instructions. One line a row: name, instructions of Linux's, of libdune's.
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -14,6 +17,7 @@
 #include <ctime>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -109,6 +113,39 @@ void One(void (*protect)(Range)) {
 void All(void (*protect)(Range)) {
   protect(Some(0, kPages));
   for (std::size_t page = 0; page < kPages; ++page) memory[page * 4096] = 1;
+}
+
+// ---- the same by userfaultfd: a thread of the process's opens the pages ----
+int userfault = -1;
+void WriteProtect(Range range, bool is_on) {
+  uffdio_writeprotect change{.range = {range.begin, range.size},
+                             .mode = is_on ? UFFDIO_WRITEPROTECT_MODE_WP : std::uint64_t{0}};
+  Check(ioctl(userfault, UFFDIO_WRITEPROTECT, &change) == 0, "UFFDIO_WRITEPROTECT");
+}
+void ProtectByUserfault(Range range) { WriteProtect(range, true); }
+struct AppelLi {
+  double one, all;
+};
+AppelLi CostByUserfault() {
+  userfault = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+  uffdio_api api{.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+  const Range all = Some(0, kPages);
+  uffdio_register registration{.range = {all.begin, all.size}, .mode = UFFDIO_REGISTER_MODE_WP};
+  Check(ioctl(userfault, UFFDIO_API, &api) == 0 && ioctl(userfault, UFFDIO_REGISTER, &registration) == 0,
+        "userfaultfd");
+  constexpr int kTimes = 20;
+  std::thread opener([] {
+    uffd_msg message;
+    for (std::size_t fault = 0; fault < 2 * (kTimes + 1) * kPages; ++fault) {
+      Check(read(userfault, &message, sizeof(message)) == sizeof(message), "the fault's message");
+      WriteProtect(PageOf(message.arg.pagefault.address), false);
+    }
+  });
+  const AppelLi cost{CostOf(kTimes, [] { One(ProtectByUserfault); }),
+                     CostOf(kTimes, [] { All(ProtectByUserfault); })};
+  opener.join();
+  close(userfault);
+  return cost;
 }
 
 // ---- dirty pages ----
@@ -227,6 +264,7 @@ int main() {
   const double call = CostOf(1000, [] { getppid(); });
   const double one = CostOf(20, [] { One(ProtectByKernel); });
   const double all = CostOf(20, [] { All(ProtectByKernel); });
+  const AppelLi userfaults = CostByUserfault();
   HarvestSoftDirty();
   double harvest = 0;
   for (int round = 0; round < 3; ++round) {
@@ -247,8 +285,12 @@ int main() {
   Check(dune::SetTrapHandler(0, Skip, dune::HandlerKind::kFull).ok(), "SetTrapHandler");
   rows.push_back({"trap (full handler)", trap, CostOf(1000, Trap)});
   Check(dune::SetPageFaultHandler(Open).ok(), "SetPageFaultHandler");
-  rows.push_back({"Appel-Li 1, 100 pages", one, CostOf(20, [] { One(ProtectByTable); })});
-  rows.push_back({"Appel-Li 2, 100 pages", all, CostOf(20, [] { All(ProtectByTable); })});
+  const double own_one = CostOf(20, [] { One(ProtectByTable); });
+  const double own_all = CostOf(20, [] { All(ProtectByTable); });
+  rows.push_back({"Appel-Li 1, 100 pages (mprotect, SIGSEGV)", one, own_one});
+  rows.push_back({"Appel-Li 1 (userfaultfd)", userfaults.one, own_one});
+  rows.push_back({"Appel-Li 2, 100 pages (mprotect, SIGSEGV)", all, own_all});
+  rows.push_back({"Appel-Li 2 (userfaultfd)", userfaults.all, own_all});
   Check(PageTable::Current()
             .Track({reinterpret_cast<std::uintptr_t>(tracked), kTracked}, dune::Tracking::kDirty)
             .ok(),
