@@ -2,6 +2,36 @@
 
 #include "libdune/ring0_backend/layout.h"
 
+// For debuggers and core files: behind the frames of the loop lie those of the program, whose registers are where KVM and
+// the loop have them. RSP is where the loop's stack begins. [dwarf] §6.4: the rules of a frame as expressions.
+#define ULEB(value) (value) & 0x7f | 0x80, (value) >> 7
+#define SLEB(value) (value) & 0x7f | 0x80, (value) >> 7 & 0x7f | 0x80, (value) >> 14
+#define OP_RUN 0x77 /* RSP + */, SLEB(DUNE_THREAD_FROM_STACK_TOP + DUNE_THREAD_RUN), 0x06 /* what is there */
+#define OP_REGISTER(offset) OP_RUN, 0x23 /* + */, ULEB(DUNE_RUN_REGISTERS + offset)
+        .macro  saved_at number, offset
+        .cfi_escape 0x10, \number, 8, OP_REGISTER(\offset)
+        .endm
+        .macro  caller_is_the_program
+        .cfi_signal_frame
+        .cfi_escape 0x0f, 9, OP_REGISTER(48), 0x06
+        saved_at 0, 0
+        saved_at 3, 8
+        saved_at 2, 16
+        saved_at 1, 24
+        saved_at 4, 32
+        saved_at 5, 40
+        saved_at 6, 56
+        saved_at 8, 64
+        saved_at 9, 72
+        saved_at 10, 80
+        saved_at 11, 88
+        saved_at 12, 96
+        saved_at 13, 104
+        saved_at 14, 112
+        saved_at 15, 120
+        saved_at 16, 128
+        .endm
+
         .text
 // int64 dune_host_call(Thread* thread, const uint64 call[7]): number and six arguments.
 // The kernel's result, or -512 when a signal came before the kernel was entered.
@@ -9,7 +39,10 @@
         .hidden dune_host_call, dune_host_call_window, dune_host_call_end, dune_host_call_stopped
         .type   dune_host_call, @function
 dune_host_call:
+        .cfi_startproc
         pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbx, 0
         movq    %rdi, %rbx
         movq    %rsi, %rax
         movq    8(%rax), %rdi
@@ -25,12 +58,17 @@ dune_host_call_window:
         jne     dune_host_call_stopped
         syscall
 dune_host_call_end:
+        .cfi_remember_state
         popq    %rbx
+        .cfi_adjust_cfa_offset -8
         ret
+        .cfi_restore_state
 dune_host_call_stopped:
         movq    $-512, %rax
         popq    %rbx
+        .cfi_adjust_cfa_offset -8
         ret
+        .cfi_endproc
         .size   dune_host_call, . - dune_host_call
 
 // int dune_enter(Thread* thread, void* loop_stack, kvm_regs* registers): natively. Returns 0 in ring 0, with the
@@ -53,11 +91,21 @@ dune_enter:
         popq    136(%rdx)
         movq    %rsi, %rsp
         xorl    %ebp, %ebp
-        call    dune_begin_loop
+        jmp     begin_loop
 .Lentered:
         xorl    %eax, %eax
         ret
         .size   dune_enter, . - dune_enter
+
+// Entered from: dune_enter. Stack: the loop's, empty. Never left; unwound, it is a frame that the program's lie behind.
+        .type   begin_loop, @function
+begin_loop:
+        .cfi_startproc
+        caller_is_the_program
+        call    dune_begin_loop
+        ud2
+        .cfi_endproc
+        .size   begin_loop, . - begin_loop
 
 // void dune_leave(const kvm_regs* registers, uint32* thread_id): off the loop's stack, natively to where the program
 // stood. The thread's block is free from the store on.
@@ -86,14 +134,21 @@ dune_clone:
         movl    $435, %eax
         syscall
         testq   %rax, %rax
-        je      .Lchild
+        je      begin_child
         ret
-.Lchild:
+        .size   dune_clone, . - dune_clone
+
+// Entered from: dune_clone, in the child. Stack: the loop's, empty. As begin_loop.
+        .type   begin_child, @function
+begin_child:
+        .cfi_startproc
+        caller_is_the_program
         xorl    %ebp, %ebp
         movq    %rdx, %rdi
         call    dune_begin_child
         ud2
-        .size   dune_clone, . - dune_clone
+        .cfi_endproc
+        .size   begin_child, . - begin_child
 
 // void dune_exit_thread(uint32* thread_id, int status): all signals are blocked. Once the word is 0 another thread may
 // use this stack, so nothing does.

@@ -86,6 +86,11 @@
 // Thread, as host_entry.S sees it.
 #define DUNE_THREAD_SIGNALLED 0
 #define DUNE_THREAD_ID 4
+#define DUNE_THREAD_RUN 24
+// From a loop's stack, where it begins, to its Thread.
+#define DUNE_THREAD_FROM_STACK_TOP 0xc000
+// The program's registers in kvm_run, when the vCPU is out.
+#define DUNE_RUN_REGISTERS 304
 
 #ifndef __ASSEMBLER__
 
@@ -114,6 +119,7 @@ inline constexpr std::uint64_t kThreadAt = 0x20000;
 inline constexpr std::uint64_t kHandlerStackAt = 0x30000;
 inline constexpr std::uint64_t kHandlerStackBytes = 0x10000;  // four quarters, ring0_entry.S
 inline constexpr std::uint64_t kBlockBytes = 0x40000;
+static_assert(kThreadAt - kLoopStackTop == DUNE_THREAD_FROM_STACK_TOP);
 
 constexpr std::uint64_t AliasOfBlock(unsigned index) {
   return DUNE_ALIAS_BASE + DUNE_ALIAS_BLOCKS_OFFSET + index * std::uint64_t{DUNE_ALIAS_BLOCK_BYTES};

@@ -112,22 +112,9 @@ std::int64_t CloneThread(Thread* thread, CloneArguments arguments) {
   return result;
 }
 
-// In the child: its memory is a copy, its machine is the parent's and of no use to it.
 void MakeMachineAnew(Thread* thread) {
-  const unsigned places = vm.places.load();
-  for (unsigned index = 0; index < places; ++index) {
-    Thread* const other = vm.threads[index];
-    if (other->vcpu >= 0) {
-      RawCall(SYS_munmap, other->run, vm.run_bytes);
-      RawCall(SYS_close, other->vcpu);
-      other->vcpu = -1;
-    }
-    if (other != thread) other->id.store(kFreePlace);
-    other->timer_of = 0;  // timers are the parent's
-  }
-  RawCall(SYS_close, vm.fd);
+  if (const long made = RenewMachine(thread); made < 0) Fatal("no machine for a forked child", made);
   vm.entered.store(1);
-  if (const long made = OpenMachine(); made < 0) Fatal("no machine for a forked child", made);
   if (const long made = OpenVcpu(thread); made < 0) Fatal("no vCPU for a forked child", made);
 }
 

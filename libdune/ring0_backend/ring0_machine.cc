@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
@@ -174,6 +176,30 @@ absl::Status PrepareVcpu(ring0::Thread* thread) {
   return absl::OkStatus();
 }
 
+// Of RenewAfterFork.
+constinit ring0::LoopLock renewing;
+
+// Of a thread that is out; the loops of those that are in make their children's machines by themselves. Whoever held the
+// locks is not here.
+void AfterForkInChild() {
+  if (ring0::IsInRing0()) return;
+  std::construct_at(&vm.lock);
+  std::construct_at(&renewing);
+  vm.is_copy = true;
+}
+
+// Before a thread of this process enters.
+absl::Status RenewAfterFork() {
+  const ring0::LoopLock::Holder holder(renewing);
+  if (!vm.is_copy) return absl::OkStatus();
+  if (const long made = ring0::RenewMachine(nullptr); made < 0) {
+    return HostError("no machine for a forked child", made);
+  }
+  vm.entered.store(0);
+  vm.is_copy = false;
+  return absl::OkStatus();
+}
+
 class Ring0Machine final : public Machine {
  public:
   Backend backend() const override { return Backend::kRing0; }
@@ -183,6 +209,7 @@ class Ring0Machine final : public Machine {
 
   absl::Status EnterThread() override {
     if (IsThreadIn()) return absl::OkStatus();
+    if (absl::Status renewed = RenewAfterFork(); !renewed.ok()) return renewed;
     GrowStack();
     dunebox::abi::AlternateStack signal_stack;
     ring0::RawCall(SYS_sigaltstack, nullptr, &signal_stack);
@@ -313,7 +340,12 @@ absl::Status Prepare(std::size_t frame_pool, int proc) {
 absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& options) {
   int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
   const absl::Status prepared = Prepare(options.frame_pool, proc);
-  if (prepared.ok()) return std::make_unique<Ring0Machine>();
+  if (prepared.ok()) {
+    if (pthread_atfork(nullptr, nullptr, AfterForkInChild) != 0) {
+      return absl::ResourceExhaustedError("no memory for the handler of a fork");
+    }
+    return std::make_unique<Ring0Machine>();
+  }
   // Another call of Enter may find more; then it begins with nothing.
   Close(proc);
   Close(vm.device);

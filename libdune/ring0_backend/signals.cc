@@ -45,13 +45,27 @@ std::uint64_t MaskInHandler(const KernelAction& action, int signal, std::uint64_
   return before | action.mask | (defer ? BitOf(signal) : 0);
 }
 
-// Ends the process as the signal's default action does.
-[[noreturn]] void DieOf(int signal) {
+// What the signal's default action does: it ends the process, unless a debugger takes the signal away.
+void RaiseByDefault(int signal) {
   const KernelAction by_default;
   SetKernelAction(signal, &by_default, nullptr);
   RawCall(SYS_tgkill, RawCall(SYS_getpid), RawCall(SYS_gettid), signal);
   SetSignalMask(~BitOf(signal));
+}
+
+[[noreturn]] void DieOf(int signal) {
+  RaiseByDefault(signal);
   Fatal("a signal did not end the process", signal);
+}
+
+// A debugger that has attached sees the signal, and behind the loop's frames the program at its breakpoint. It takes that
+// for no breakpoint of its own, so the instruction under it is still to be run: again and again until it has been
+// deleted.
+void StopAtBreakpoint(Thread* thread, std::uint64_t mask) {
+  RaiseByDefault(SIGTRAP);
+  SetSignalMask(mask);
+  Registers(thread).rip -= 1;
+  RegistersChanged(thread);
 }
 
 template <typename T>
@@ -200,7 +214,11 @@ void RaiseFault(Thread* thread, const FaultSignal& fault) {
   std::uint64_t before = 0;
   RawCall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &before, 8);
   const KernelAction action = TakeAction(thread, fault.signal);
-  if (!action.is_function() || (before & BitOf(fault.signal)) != 0) DieOf(fault.signal);
+  if (!action.is_function() || (before & BitOf(fault.signal)) != 0) {
+    constexpr std::uint64_t kBreakpoint = 3;
+    if (fault.vector == kBreakpoint && thread->signalled == 0) return StopAtBreakpoint(thread, before);
+    DieOf(fault.signal);
+  }
   siginfo_t info;
   ZeroBytes(&info, sizeof(info));
   info.si_signo = fault.signal;

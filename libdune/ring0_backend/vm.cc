@@ -147,6 +147,23 @@ long OpenMachine() {
   return 0;
 }
 
+long RenewMachine(const Thread* self) {
+  const unsigned places = vm.places.load();
+  for (unsigned index = 0; index < places; ++index) {
+    Thread* const other = vm.threads[index];
+    if (other->vcpu >= 0) {
+      RawCall(SYS_munmap, other->run, vm.run_bytes);
+      RawCall(SYS_close, other->vcpu);
+      other->vcpu = -1;
+    }
+    if (other != self) other->id.store(kFreePlace);
+    other->timer_of = 0;  // timers are the parent's
+  }
+  RawCall(SYS_close, vm.fd);
+  vm.fd = -1;
+  return OpenMachine();
+}
+
 // ---- vCPUs
 // ---------------------------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ struct Thread {
 };
 static_assert(offsetof(Thread, signalled) == DUNE_THREAD_SIGNALLED);
 static_assert(offsetof(Thread, id) == DUNE_THREAD_ID);
+static_assert(offsetof(Thread, run) == DUNE_THREAD_RUN);
+static_assert(offsetof(kvm_run, s) == DUNE_RUN_REGISTERS);
 static_assert(kThreadAt + sizeof(Thread) <= kHandlerStackAt);
 
 inline constexpr std::uint32_t kFreePlace = 0;
@@ -112,6 +114,7 @@ struct Vm {
   std::atomic<unsigned> places{0};
   Thread* threads[kMostThreads] = {};
   std::atomic<unsigned> entered{0};  // threads in ring 0
+  bool is_copy = false;              // the process is a child of a thread that was out; it has no machine yet
   Actions actions;
 };
 extern Vm vm;
@@ -135,6 +138,9 @@ void SetSegments(kvm_sregs& registers, unsigned index);
 long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base, std::uint64_t gs_base);
 // The machine itself, with the memory of all granules: for Enter, and for a forked child.
 long OpenMachine();
+// In a forked child: its memory is a copy, its machine is the parent's and of no use to it. All places but `self` are
+// free from here on; null: of nobody.
+long RenewMachine(const Thread* self);
 
 // ---- guest-physical memory ----
 // 0: no granule is there.

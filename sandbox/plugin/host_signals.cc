@@ -16,6 +16,7 @@
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "jit-fallback/dispatch/thread_context.h"
+#include "runtime/engine.h"
 #include "runtime/signals/action.h"
 
 extern "C" {
@@ -38,6 +39,10 @@ constexpr int kFirstOfKernel = 32;
 
 std::atomic<bool> taken_over{false};
 int kick_signal = 0;
+
+// Plain data: handlers use it.
+thread_local runtime::EngineThread* kicked_after_handlers = nullptr;
+thread_local volatile std::uint64_t handlers_run = 0;
 
 // What the application wants of each signal that has our handler. What is replaced is not freed: a
 // handler may be reading it.
@@ -326,6 +331,11 @@ extern "C" void dunebox_plugin_handler_body(int signal, siginfo_t* info, void* r
   }
   const int error = errno;
   PassOn(signal, info, raw_context);
+  handlers_run = handlers_run + 1;
+  if (kicked_after_handlers != nullptr) {
+    kicked_after_handlers->Kick();
+    if (translated != nullptr) jit::LeaveTranslatedCode(*translated, context);
+  }
   errno = error;
 }
 
@@ -342,6 +352,13 @@ void PrepareThread() {
 }
 
 void SendKick(pid_t thread) { syscall(SYS_tgkill, getpid(), thread, kick_signal); }
+
+std::uint64_t KickAfterHandlers(runtime::EngineThread* thread) {
+  kicked_after_handlers = thread;
+  return handlers_run;
+}
+
+std::uint64_t HandlersRun() { return handlers_run; }
 
 std::uint64_t ApplicationSignals() { return ~(signals::kSynchronous | MaskOf(kick_signal)); }
 

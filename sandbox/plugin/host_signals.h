@@ -27,6 +27,10 @@
 
 #include "absl/status/status.h"
 
+namespace dunebox::runtime {
+class EngineThread;
+}
+
 namespace dunebox::plugin {
 
 // Once a process, and every time OK after that. kUnavailable: no real-time signal is free.
@@ -37,6 +41,11 @@ void SendKick(pid_t thread);
 
 // Makes the calling host thread one that can be in a sandbox. Cheap when it is.
 void PrepareThread();
+
+// From now on, what the calling thread runs is kicked whenever a handler of the application's has run in this thread; null:
+// nothing is. Returns how many have run in it so far.
+std::uint64_t KickAfterHandlers(runtime::EngineThread* thread);
+std::uint64_t HandlersRun();
 
 // For the mask of threads that are no business of the application's: all signals but those that sandboxes
 // need.

@@ -81,11 +81,12 @@ void Runner::Kick() {
   if (host != 0) plugin::SendKick(host);
 }
 
-absl::StatusOr<Stop> Runner::RunUntilStop(runtime::Registers& registers) {
+absl::StatusOr<Stop> Runner::RunUntilStop(runtime::Registers& registers, std::uint64_t handlers) {
   for (;;) {
-    // Taken back before the clock is looked at: a kick from here on is seen by the run.
+    // Taken back before anybody looks why it came: a kick from here on is seen by the run.
     thread_->Unkick();
     if (watch_.HasPassed()) return Stop{.reason = StopReason::kTime};
+    if (plugin::HandlersRun() != handlers) return Stop{.reason = StopReason::kInterrupted};
     const runtime::Exit exit = thread_->Run(registers);
     std::optional<absl::StatusOr<Stop>> stop = std::visit(
         runtime::Overloaded{
@@ -119,10 +120,12 @@ absl::StatusOr<Stop> Runner::Run(dune::UserContext& context, absl::Duration time
   absl::StatusOr<Stop> stop = Stop{};
   host_thread_.store(gettid(), std::memory_order_seq_cst);
   watch_.Set(DeadlineIn(time));
+  const std::uint64_t handlers = plugin::KickAfterHandlers(thread_.get());
   {
     const Borrowed borrowed(thread_->context());
-    stop = RunUntilStop(registers);
+    stop = RunUntilStop(registers, handlers);
   }
+  plugin::KickAfterHandlers(nullptr);
   watch_.Set(plugin::kNoDeadline);
   host_thread_.store(0, std::memory_order_seq_cst);
   Store(registers, context);

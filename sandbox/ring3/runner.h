@@ -26,7 +26,8 @@ class Runner {
 
  private:
   void Kick();
-  absl::StatusOr<dune::Stop> RunUntilStop(runtime::Registers& registers);
+  // `handlers`: of the application's, that had run in this host thread before.
+  absl::StatusOr<dune::Stop> RunUntilStop(runtime::Registers& registers, std::uint64_t handlers);
 
   const std::unique_ptr<runtime::JitThread> thread_;
   std::atomic<pid_t> host_thread_{0};  // that runs it now; 0: none

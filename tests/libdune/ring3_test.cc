@@ -187,8 +187,8 @@ TEST_F(Ring3, ItRunsNoLongerThanItMay) {
   context_.rip = AddressOf(ring3_spin);
   for (int round = 0; round < 3; ++round) {
     const std::uint64_t before = context_.rbx;
-    EXPECT_EQ(Run(table, absl::Milliseconds(20)).reason, StopReason::kTime);
-    EXPECT_GT(context_.rbx, before);
+    // On a busy machine the time may be over before there is translated code.
+    while (context_.rbx == before) ASSERT_EQ(Run(table, absl::Milliseconds(20)).reason, StopReason::kTime);
   }
   EXPECT_EQ(Run(table, absl::ZeroDuration()).reason, StopReason::kTime);
   context_.rip = kCode;
@@ -197,18 +197,31 @@ TEST_F(Ring3, ItRunsNoLongerThanItMay) {
 
 volatile sig_atomic_t alarms = 0;
 
-TEST_F(Ring3, TheProgramsSignalsAreHandledMeanwhile) {
+TEST_F(Ring3, ASignalInterruptsIt) {
   PageTable table = MakeTable();
   signal(SIGALRM, [](int) { alarms = alarms + 1; });
-  const itimerval often{{0, 1000}, {0, 1000}};
+  for (int round = 0; round < 5; ++round) {
+    const int seen = alarms;
+    const itimerval once{{0, 0}, {0, 5000}};
+    setitimer(ITIMER_REAL, &once, nullptr);
+    context_.rip = AddressOf(ring3_spin);
+    EXPECT_EQ(Run(table).reason, StopReason::kInterrupted);
+    EXPECT_EQ(alarms, seen + 1);
+  }
+  // At every place of the way in and out no call is lost.
+  const itimerval often{{0, 300}, {0, 300}};
   setitimer(ITIMER_REAL, &often, nullptr);
-  context_.rip = AddressOf(ring3_spin);
-  while (alarms < 20) EXPECT_EQ(Run(table, absl::Milliseconds(10)).reason, StopReason::kTime);
   context_.rip = kCode;
   context_.rbx = 0, context_.rdi = 1;
-  for (std::uint64_t calls = 1; calls <= 20'000; ++calls) {
-    ASSERT_EQ(Run(table).reason, StopReason::kSystemCall);
-    ASSERT_EQ(context_.rbx, calls);
+  int interrupted = 0;
+  for (std::uint64_t calls = 0; calls < 50'000 || interrupted < 10;) {
+    const Stop stop = Run(table);
+    ASSERT_NE(stop.reason, StopReason::kFault);
+    interrupted += stop.reason == StopReason::kInterrupted ? 1 : 0;
+    if (stop.reason == StopReason::kSystemCall) ++calls;
+    // Its code adds before it calls.
+    ASSERT_GE(context_.rbx, calls);
+    ASSERT_LE(context_.rbx, calls + 1);
   }
   const itimerval off{};
   setitimer(ITIMER_REAL, &off, nullptr);

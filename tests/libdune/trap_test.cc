@@ -220,7 +220,6 @@ TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
 }
 
 TEST_F(PageFaultTest, AHandlerMayBeLeftBySiglongjmp) {
-  if (CurrentBackend() != Backend::kSoftware) GTEST_SKIP() << "promised of the software backend alone";
   Pages pages(1);
   static sigjmp_buf back;
   ASSERT_TRUE(SetPageFaultHandler([](PageFault&) -> Resolution {

@@ -11,8 +11,6 @@
 //   table is PageTable::Contents::kEmpty, with 4 KiB pages of Ring::kUser; Clone, Share, Track and Activate are
 //   kUnimplemented;
 // - PageTable::Map takes shared memory only (MAP_SHARED), a range of one mapping: else kInvalidArgument;
-// - a signal's handler runs in the middle of ring 3's code, which then goes on: StopReason::kInterrupted does not
-//   happen, RunOptions::time does;
 // - a forked child cannot use its parent's tables: kFailedPrecondition.
 //
 // It is one wall, the translator's: ring 3's system calls come to RunUser's caller and never to the kernel, but the

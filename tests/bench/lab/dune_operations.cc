@@ -1,8 +1,12 @@
 // What libdune's ring 0 costs, beside what Linux offers for the same: run in the lab with --icount,
 // where the clock counts instructions. One line a row: name, instructions of Linux's, of libdune's.
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -13,6 +17,7 @@
 #include <ctime>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,7 +44,7 @@ using dune::Range;
 using dune::Rights;
 
 constexpr std::size_t kPages = 100;
-constexpr std::size_t kTracked = std::size_t{256} << 20;
+constexpr std::size_t kTracked = std::size_t{1} << 30;
 constexpr std::size_t kDirtyEach = 100;  // one page of a hundred
 constexpr std::uintptr_t kCode = 0x400000, kData = 0x5000'0000;
 
@@ -110,6 +115,39 @@ void All(void (*protect)(Range)) {
   for (std::size_t page = 0; page < kPages; ++page) memory[page * 4096] = 1;
 }
 
+// ---- the same by userfaultfd: a thread of the process's opens the pages ----
+int userfault = -1;
+void WriteProtect(Range range, bool is_on) {
+  uffdio_writeprotect change{.range = {range.begin, range.size},
+                             .mode = is_on ? UFFDIO_WRITEPROTECT_MODE_WP : std::uint64_t{0}};
+  Check(ioctl(userfault, UFFDIO_WRITEPROTECT, &change) == 0, "UFFDIO_WRITEPROTECT");
+}
+void ProtectByUserfault(Range range) { WriteProtect(range, true); }
+struct AppelLi {
+  double one, all;
+};
+AppelLi CostByUserfault() {
+  userfault = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+  uffdio_api api{.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+  const Range all = Some(0, kPages);
+  uffdio_register registration{.range = {all.begin, all.size}, .mode = UFFDIO_REGISTER_MODE_WP};
+  Check(ioctl(userfault, UFFDIO_API, &api) == 0 && ioctl(userfault, UFFDIO_REGISTER, &registration) == 0,
+        "userfaultfd");
+  constexpr int kTimes = 20;
+  std::thread opener([] {
+    uffd_msg message;
+    for (std::size_t fault = 0; fault < 2 * (kTimes + 1) * kPages; ++fault) {
+      Check(read(userfault, &message, sizeof(message)) == sizeof(message), "the fault's message");
+      WriteProtect(PageOf(message.arg.pagefault.address), false);
+    }
+  });
+  const AppelLi cost{CostOf(kTimes, [] { One(ProtectByUserfault); }),
+                     CostOf(kTimes, [] { All(ProtectByUserfault); })};
+  opener.join();
+  close(userfault);
+  return cost;
+}
+
 // ---- dirty pages ----
 void Dirty() {
   for (std::size_t at = 0; at < kTracked; at += kDirtyEach * 4096) tracked[at] = 1;
@@ -145,6 +183,26 @@ void ForkAndWait() {
   const pid_t child = fork();
   if (child == 0) _exit(0);
   waitpid(child, nullptr, 0);
+}
+// Of this process and of its children that are over: without what the kernel waits for while nobody computes.
+std::uint64_t ProcessorTime() {
+  std::timespec own{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+  rusage children{};
+  getrusage(RUSAGE_CHILDREN, &children);
+  const auto microseconds = static_cast<std::uint64_t>(children.ru_utime.tv_sec + children.ru_stime.tv_sec) * 1'000'000 +
+                            static_cast<std::uint64_t>(children.ru_utime.tv_usec + children.ru_stime.tv_usec);
+  return static_cast<std::uint64_t>(own.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(own.tv_nsec) +
+         microseconds * 1000;
+}
+struct Fork {
+  double clock, processor;
+};
+Fork CostOfFork(int times) {
+  ForkAndWait();
+  const std::uint64_t used = ProcessorTime();
+  const double clock = CostOf(times, ForkAndWait);
+  return {clock, static_cast<double>(ProcessorTime() - used) / (times + 1)};
 }
 double PipeRound() {
   int there[2], back[2];
@@ -206,6 +264,7 @@ int main() {
   const double call = CostOf(1000, [] { getppid(); });
   const double one = CostOf(20, [] { One(ProtectByKernel); });
   const double all = CostOf(20, [] { All(ProtectByKernel); });
+  const AppelLi userfaults = CostByUserfault();
   HarvestSoftDirty();
   double harvest = 0;
   for (int round = 0; round < 3; ++round) {
@@ -215,7 +274,7 @@ int main() {
     harvest = static_cast<double>(Now() - begin);
   }
   munmap(const_cast<char*>(tracked), kTracked);
-  const double fork_and_wait = CostOf(50, ForkAndWait);
+  const Fork fork_and_wait = CostOfFork(50);
   const double round = PipeRound();
   tracked = map(kTracked);
 
@@ -226,8 +285,12 @@ int main() {
   Check(dune::SetTrapHandler(0, Skip, dune::HandlerKind::kFull).ok(), "SetTrapHandler");
   rows.push_back({"trap (full handler)", trap, CostOf(1000, Trap)});
   Check(dune::SetPageFaultHandler(Open).ok(), "SetPageFaultHandler");
-  rows.push_back({"Appel-Li 1, 100 pages", one, CostOf(20, [] { One(ProtectByTable); })});
-  rows.push_back({"Appel-Li 2, 100 pages", all, CostOf(20, [] { All(ProtectByTable); })});
+  const double own_one = CostOf(20, [] { One(ProtectByTable); });
+  const double own_all = CostOf(20, [] { All(ProtectByTable); });
+  rows.push_back({"Appel-Li 1, 100 pages (mprotect, SIGSEGV)", one, own_one});
+  rows.push_back({"Appel-Li 1 (userfaultfd)", userfaults.one, own_one});
+  rows.push_back({"Appel-Li 2, 100 pages (mprotect, SIGSEGV)", all, own_all});
+  rows.push_back({"Appel-Li 2 (userfaultfd)", userfaults.all, own_all});
   Check(PageTable::Current()
             .Track({reinterpret_cast<std::uintptr_t>(tracked), kTracked}, dune::Tracking::kDirty)
             .ok(),
@@ -239,7 +302,7 @@ int main() {
     Check(HarvestTable() == (kTracked / 4096 + kDirtyEach - 1) / kDirtyEach, "the harvest");
     own_harvest = static_cast<double>(Now() - begin);
   }
-  rows.push_back({"harvest of 256 MiB, 1 % dirty (soft-dirty)", harvest, own_harvest});
+  rows.push_back({"harvest of 1 GiB, 1 % dirty (soft-dirty)", harvest, own_harvest});
   // As rarely as a collector's old generation is: one table of 2 MiB in a hundred.
   for (int i = 0; i < 2; ++i) {
     tracked[0] = 1;
@@ -255,11 +318,16 @@ int main() {
   context.rip = kCode;
   rows.push_back({"into ring 3 and back by SYSCALL (pipe, there and back)", round,
                   CostOf(1000, [&] { Check(dune::RunUser(context, table).ok(), "RunUser"); })});
+  rows.push_back({"the same with a time limit", round, CostOf(500, [&] {
+                    Check(dune::RunUser(context, table, {.time = absl::Seconds(10)}).ok(), "RunUser");
+                  })});
   rows.push_back(
-      {"compartment: clone of 100 pages, and its end (fork, exit, wait)", fork_and_wait,
+      {"compartment: clone of 100 pages, and its end (fork, exit, wait)", fork_and_wait.clock,
        CostOf(50, [&] { Check(table.Clone(PageTable::Sharing::kCopyOnWrite).ok(), "Clone"); })});
   munmap(const_cast<char*>(tracked), kTracked);
-  rows.push_back({"fork, exit, wait", fork_and_wait, CostOf(5, ForkAndWait)});
+  const Fork own_fork = CostOfFork(20);
+  rows.push_back({"fork, exit, wait: the clock", fork_and_wait.clock, own_fork.clock});
+  rows.push_back({"fork, exit, wait: the processor", fork_and_wait.processor, own_fork.processor});
   rows.push_back({"getppid", call, CostOf(200, [] { getppid(); })});
   std::printf("| instructions | Linux | libdune, ring 0 | ratio |\n|---|---|---|---|\n");
   for (const Row& row : rows) {

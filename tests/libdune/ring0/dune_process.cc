@@ -322,6 +322,37 @@ void Leaving() {
   }
   Expect(round == 1 && Ring() == 0, "siglongjmp over Enter does not leave ring 0");
   Expect(dune::Enter().ok(), "Enter in ring 0 is nothing");
+  round = 0;
+  if (sigsetjmp(jump, 1) == 0) {
+    Expect(dune::Leave().ok() && Ring() == 3, "Leave again");
+    round = 1;
+    siglongjmp(jump, 1);
+  }
+  Expect(round == 1 && Ring() == 3, "nor does one over Leave come back to it");
+  // A child is where the thread was that forked; it goes in and out by itself.
+  int status = 0;
+  pid_t child = fork();
+  if (child == 0) {
+    const bool is_out = Ring() == 3 && dune::CurrentBackend() == dune::Backend::kNone;
+    _exit(is_out && dune::Enter().ok() && Ring() == 0 && dune::Leave().ok() && Ring() == 3 ? 6 : 1);
+  }
+  Expect(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 6, "a child of a thread that is out");
+  Expect(dune::Enter().ok() && Ring() == 0, "Enter a third time");
+  child = fork();
+  if (child == 0) {
+    const bool left = Ring() == 0 && dune::Leave().ok() && Ring() == 3;
+    _exit(left && dune::Enter().ok() && Ring() == 0 ? 6 : 1);
+  }
+  Expect(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 6, "a child of a thread that is in");
+  // Jumps in a child stay in it.
+  round = 0;
+  if (sigsetjmp(jump, 1) == 0) {
+    child = fork();
+    if (child == 0) siglongjmp(jump, 1);
+    Expect(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 6, "a child that jumps");
+  } else {
+    _exit(Ring() == 0 ? 6 : 1);
+  }
   std::thread([] { Expect(Ring() == 0, "threads after entering again"); }).join();
   Say("leave and enter");
 }
