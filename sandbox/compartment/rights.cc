@@ -260,6 +260,7 @@ Grants Rights::granted() const {
 Grants Rights::learned() const {
   const std::lock_guard lock(mutex_);
   Grants learned;
+  if (!learns_) return learned;
   for (const Grants::RegionGrant& grant : granted_.regions()) {
     const std::optional<RegionAccess> has = AccessLocked(grant.region.get());
     if (has) learned.Add(grant.region, *has);

@@ -463,6 +463,7 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
   const auto next = Make(compartment->Learned());
   EXPECT_EQ(Peek(*next, *read), 'r');
   EXPECT_TRUE(Poke(*next, *written, 'x').ok());
+  EXPECT_THAT(next->Learned().Lines(), IsEmpty());
   EXPECT_EQ(Value<long()>(*next, "look_at_clock"), 0);
 }
 

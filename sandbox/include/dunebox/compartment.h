@@ -135,7 +135,7 @@ class Compartment {
 
   // What it may use now; in kLearn what is offered.
   Grants grants() const;
-  // kLearn: the part of that it has used, with the least access that would have done.
+  // kLearn: the part of that it has used, with the least access that would have done. Else nothing.
   Grants Learned() const;
   // What it was refused since it was created or recycled, the first hundred.
   std::vector<AccessFault> faults() const;
