@@ -42,7 +42,7 @@ absl::StatusOr<ReservedFd> OpenRoot() {
   struct statfs file_system {};
   if (!root.valid() || fstatfs(root.get(), &file_system) != 0 ||
       file_system.f_type == PROC_SUPER_MAGIC) {
-    return errors::Named(errors::Id::kNoProc, absl::FailedPreconditionError("the root directory cannot be opened or is a procfs"));
+    return errors::Named(errors::Id::kHostRefused, absl::FailedPreconditionError("the root directory cannot be opened or is a procfs"));
   }
   return root;
 }
