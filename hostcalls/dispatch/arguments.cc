@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace dunebox::hostcalls {
@@ -101,6 +102,7 @@ std::optional<Extent> ExtentOf(const Row& row, const ArgumentValues& values, std
 SyscallResult CheckArguments(const Caller& caller, const Row& row, const ArgumentValues& values) {
   for (std::size_t i = 0; i < row.arguments.size(); ++i) {
     const ArgumentKind kind = row.arguments[i].kind;
+    if (kind == ArgumentKind::kNone) continue;
     if (kind == ArgumentKind::kFd || kind == ArgumentKind::kDirFd) {
       if (caller.reserved.Contains(values[i])) return Errno{EBADF};
       continue;
@@ -175,6 +177,13 @@ CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint6
     if (!memory.Contains(base, element.iov_len)) return Errno{EFAULT};
   }
   return elements;
+}
+
+bool NeedsCopies(const Row& row) {
+  return std::ranges::any_of(row.arguments, [](const Argument& argument) {
+    return argument.kind == ArgumentKind::kPath || argument.kind == ArgumentKind::kString ||
+           argument.kind == ArgumentKind::kIovecIn || argument.kind == ArgumentKind::kIovecOut;
+  });
 }
 
 SyscallResult PreparedArguments::CopyNested(const Row& row, int index) {

@@ -35,6 +35,9 @@ bool MayTouch(const Row& row, const ArgumentValues& values,
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
                                            std::uint64_t count);
 
+// Whether the row has arguments that PreparedArguments copies; else CheckArguments is all that it does.
+bool NeedsCopies(const Row& row);
+
 class PreparedArguments {
  public:
   explicit PreparedArguments(Caller& caller) : caller_(caller), staged_(caller.staging) {}

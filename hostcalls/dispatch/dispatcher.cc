@@ -44,15 +44,29 @@ SyscallResult AskCallRules(Caller& caller, const Row* row, const Request& reques
 
 }  // namespace
 
+namespace {
+
+// What has been checked, or copied and checked, on its way to the host.
+SyscallResult Forward(Caller& caller, const Row& row, SyscallResult checked,
+                      const ArgumentValues& values) {
+  if (checked.ok()) checked = RequireSessionTargets(caller, row, values);
+  return checked.ok() ? CallForwarded(caller, row, values) : checked;
+}
+
+SyscallResult ForwardCopies(Caller& caller, const Row& row, const ArgumentValues& values) {
+  PreparedArguments prepared(caller);
+  const SyscallResult checked = prepared.Prepare(row, values);
+  return Forward(caller, row, checked, prepared.values());
+}
+
+}  // namespace
+
 SyscallResult Dispatcher::TakeRoute(Caller& caller, const Row& row, const Request& request) const {
   switch (row.route) {
-    case Route::kForwarded: {
-      PreparedArguments prepared(caller);
-      SyscallResult checked = prepared.Prepare(row, request.arguments);
-      if (checked.ok()) checked = RequireSessionTargets(caller, row, request.arguments);
-      if (!checked.ok()) return checked;
-      return CallForwarded(caller, row, prepared.values());
-    }
+    case Route::kForwarded:
+      if (NeedsCopies(row)) return ForwardCopies(caller, row, request.arguments);
+      return Forward(caller, row, CheckArguments(caller, row, request.arguments),
+                     request.arguments);
     case Route::kHandled: {
       SyscallResult checked = CheckArguments(caller, row, request.arguments);
       if (!checked.ok()) return checked;

@@ -1,5 +1,6 @@
 // Calls that ring 0 may answer by itself: right every time, in threads and children, while signals
-// strike. For the sandbox only: natively other calls are refused. Says nothing and exits 0 when all is well.
+// strike. For the sandbox only: natively other calls are refused. Says nothing and exits 0 when all is well. With an
+// argument: under a policy that refuses getpgrp with ENOENT.
 #include <signal.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -53,9 +54,31 @@ int StatusOfChild(pid_t child) {
   return status;
 }
 
+// Under a policy that refuses getpgrp: always the same, whoever asks.
+int AskWhatIsRefused() {
+  const auto ask = [] {
+    for (long i = 0; i < kRounds && failures == 0; ++i) {
+      Expect(IsRefused(SYS_getpgrp, ENOENT), "a refused call");
+      Expect(RawCall(SYS_getppid) >= 0, "a call between");
+      i += 100;
+    }
+    for (long i = 0; i < kRounds && failures == 0; ++i) Expect(IsRefused(SYS_getpgrp, ENOENT), "a refused call");
+  };
+  ask();
+  std::thread(ask).join();
+  const pid_t forked = fork();
+  if (forked == 0) {
+    ask();
+    _exit(failures == 0 ? 0 : 1);
+  }
+  Expect(StatusOfChild(forked) == 0, "the forked child");
+  return failures == 0 ? 0 : 1;
+}
+
 }  // namespace
 
-int main() {
+int main(int count, char**) {
+  if (count > 1) return AskWhatIsRefused();
   signal(SIGALRM, [](int) {
     ++ticks;
     Expect(RawCall(SYS_getpid) == getpid(), "getpid in a handler");

@@ -147,6 +147,15 @@ TEST(CheckArguments, RuntimeDescriptorsDoNotExist) {
   }
 }
 
+TEST(NeedsCopies, OfPathsAndIovecsAndOfNothingElse) {
+  for (const char* name : {"truncate", "readv", "pwritev2", "symlinkat", "setxattr"}) {
+    EXPECT_TRUE(NeedsCopies(*FindRow(std::string_view(name)))) << name;
+  }
+  for (const char* name : {"read", "write", "lseek", "getppid", "fstat", "getsockname"}) {
+    EXPECT_FALSE(NeedsCopies(*FindRow(std::string_view(name)))) << name;
+  }
+}
+
 TEST(MayTouch, OnlyTheBytesThatTheKindsTellOf) {
   constexpr GuestRange kPlace{GuestVirt{0x10000}, GuestVirt{0x20000}};
   const auto touches = [&](std::uint64_t number, ArgumentValues values) {
