@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "hostcalls/table/table.h"
 
 namespace dunebox::process {
@@ -220,8 +221,9 @@ void PostedWrites::AfterCall(const Request& request, const SyscallResult& result
 std::string PostedWrites::TakeUnheard() {
   std::string lines;
   for (const auto& [descriptor, error] : std::exchange(errors_, {})) {
-    absl::StrAppend(&lines, "dunebox: [", getpid(), "] a posted write to descriptor ", descriptor,
-                    " has failed: ", strerror(error), "\n");
+    absl::StrAppend(&lines, errors::LineOf(errors::Id::kPostedWrite,
+                                           absl::StrCat("[", getpid(), "] a posted write to descriptor ", descriptor,
+                                                        " has failed: ", strerror(error))));
   }
   return lines;
 }
