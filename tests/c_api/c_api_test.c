@@ -611,12 +611,6 @@ static void SnapshotsComeBackAndAreCloned(void) {
   dunebox_function* next_there = NULL;
   dunebox_memory *memory = NULL, *there = NULL;
   dunebox_value result;
-  if (strcmp(walls, "two-walls") == 0) {
-    EXPECT(dunebox_snapshot(sandbox, &error) == DUNEBOX_UNIMPLEMENTED);
-    dunebox_function_destroy(next);
-    EXPECT(dunebox_destroy(sandbox) == DUNEBOX_OK);
-    return;
-  }
   snprintf(path, sizeof(path), "/tmp/dunebox-c-api-%ld", (long)getpid());
   MUST(dunebox_allocate(sandbox, 100, &memory, &error));
   strcpy(dunebox_memory_host(memory), "before");
