@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 49> kRunOptions = {{
+constexpr std::array<OptionRow, 50> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
