@@ -125,8 +125,7 @@ std::uint32_t Translator::Make(EntryKind kind) {
 }
 
 std::uint32_t Translator::MakeNow(EntryKind kind) {
-  if (options_.emitter.isolation == Isolation::kSeg && !may_use_x87_.load(std::memory_order_relaxed) &&
-      MayUseX87(block_)) {
+  if (options_.is_called && !may_use_x87_.load(std::memory_order_relaxed) && MayUseX87(block_)) {
     AdmitX87();
   }
   for (;;) {

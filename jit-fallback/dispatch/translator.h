@@ -151,6 +151,9 @@ class Translator {
     Limits limits;
     EmitterOptions emitter;
     bool measure_time = false;
+    // The code is called, and the x87 unit stays the caller's until there is code that may use it
+    // (ThreadContext::SetGate). With kSeg.
+    bool is_called = false;
     // Told of every block that was made. Called without a lock. Null: nobody is.
     std::function<void(std::uint64_t pc, std::uint64_t host, std::uint32_t size)> on_block;
     // Told of all code before it can run, exit stubs included. Called with the lock held.

@@ -158,6 +158,7 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
     return RunsInPlace(number) && allowed.test(static_cast<std::size_t>(number));
   };
   translation.measure_time = options.measure_time;
+  translation.is_called = options.is_called;
   engine->perf_map_ = std::move(options.perf_map);
   if (engine->perf_map_ != nullptr) {
     translation.on_block = [map = engine->perf_map_.get()](std::uint64_t pc, std::uint64_t host,

@@ -46,6 +46,7 @@ struct JitOptions {
   std::shared_ptr<const SharedCode> shared;  // null: none; with kSeg
   // jit::EmitterOptions: Interrupted is then also what ends a thread's Run when it has none left.
   bool counts_instructions = false;
+  bool is_called = false;  // Translator::Options
 };
 
 class JitEngine final : public ExecutionEngine,

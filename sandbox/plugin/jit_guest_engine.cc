@@ -147,7 +147,8 @@ absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& polic
       {.cache_size = policy.code_cache,
        .isolation = jit::Isolation::kSeg,
        .shared = std::move(shared),
-       .counts_instructions = policy.instruction_budget != 0},
+       .counts_instructions = policy.instruction_budget != 0,
+       .is_called = true},
       space);
   if (!engine.ok()) return engine.status();
   return std::make_unique<JitGuestEngine>(*std::move(engine));

@@ -32,7 +32,7 @@ volatile sig_atomic_t is_over = 0;
 
 // Asks, and changes nothing: a refusal is an answer.
 bool IsQuestion(std::uint64_t number, const std::uint64_t* arguments) {
-  return (number == SYS_seccomp && arguments[0] != SECCOMP_SET_MODE_FILTER) ||
+  return (number == SYS_seccomp && (arguments[0] != SECCOMP_SET_MODE_FILTER || arguments[2] == 0)) ||
          (number == SYS_landlock_create_ruleset && arguments[2] != 0);
 }
 

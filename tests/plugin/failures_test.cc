@@ -191,16 +191,18 @@ TEST_P(Failures, OfCodeThatBeganBeforeAnyKnewTheX87UnitFindNothingInIt) {
 }
 
 TEST_P(Failures, InLookingForTheHostsValuesInMoreRegisters) {
-  auto look = sandbox->Function<unsigned long()>("look_into_more_registers");
+  auto look = sandbox->Function<unsigned long(unsigned long)>("look_into_more_registers");
   ASSERT_TRUE(look.ok());
   for (int time = 0; time < 2; ++time) {
     if (__builtin_cpu_supports("avx512f")) {
       asm volatile(
-          "vpternlogd $0xff, %zmm16, %zmm16, %zmm16; vmovdqa64 %zmm16, %zmm20; vmovdqa64 %zmm16, %zmm27;"
-          "vmovdqa64 %zmm16, %zmm30; vmovdqa64 %zmm16, %zmm31;"
-          "kxnorw %k1, %k1, %k1; kxnorw %k3, %k3, %k3; kxnorw %k7, %k7, %k7");
+          "vpbroadcastq %0, %%zmm16; vmovdqa64 %%zmm16, %%zmm20; vmovdqa64 %%zmm16, %%zmm27;"
+          "vmovdqa64 %%zmm16, %%zmm30; vmovdqa64 %%zmm16, %%zmm31;"
+          "kmovw %k0, %%k1; kmovw %k0, %%k3; kmovw %k0, %%k7"
+          :
+          : "r"(kSecret));
     }
-    EXPECT_EQ((*look)()->UnverifiedValue(), 0u);
+    EXPECT_EQ((*look)(kSecret)->UnverifiedValue(), 0u);
   }
 }
 
@@ -234,8 +236,8 @@ TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
     sigset_t now;
     ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &now), 0);
     EXPECT_EQ(sigismember(&now, SIGTERM), 1);
-    // Where the host's thread runs no code of the plugin's, its mask is as it has set it.
-    EXPECT_EQ(sigismember(&now, SIGSEGV), IsInThisProcess() ? 0 : 1);
+    // Once code of a plugin's has run in this process; two walls alone leave the mask as the host has set it.
+    EXPECT_TRUE(!IsInThisProcess() || sigismember(&now, SIGSEGV) == 0);
   }).join();
 }
 

@@ -9,6 +9,7 @@
 #include "libdune/x86/control.h"
 #include "libdune/x86/descriptor.h"
 #include "libdune/x86/page_table_entry.h"
+#include "runtime/kvm/layout.h"
 
 namespace dune::x86 {
 namespace {
@@ -133,7 +134,7 @@ TEST(Ring0Image, SaysWhereItsPartsAre) {
   const auto image = Ring0Image();
   const dunebox::abi::ImageHeader& header = Ring0Header();
   EXPECT_EQ(header.magic, DUNE_IMAGE_MAGIC);
-  ASSERT_LE(image.size(), 2 * 4096u);  // where the IDT begins [runtime/kvm/layout.h]
+  ASSERT_LE(image.size(), dunebox::kvm::layout::kImageBytes);
   const auto byte = [&](std::uint64_t offset) { return std::to_integer<unsigned>(image[offset]); };
   // OUT imm8, AL with the port of each stub.
   EXPECT_EQ(byte(header.trap_out), 0xe6u);

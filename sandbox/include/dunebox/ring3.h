@@ -4,13 +4,13 @@
 //
 //   absl::Status provided = dunebox::ProvideRing3();   // before dune::Enter
 //   absl::Status entered = dune::Enter();
-//   if (dune::GetCapabilities().user_mode) ...
+//   if (dune::GetCapabilities().user_mode) Run();
 //
 // What differs from ring 0, in the software backend:
 // - ring 3's addresses are from 64 KiB to 4 GiB, whatever lies above bit 31 of an operand's address is ignored, and a
 //   table is PageTable::Contents::kEmpty, with 4 KiB pages of Ring::kUser; Clone, Share, Track and Activate are
-//   kUnimplemented;
-// - PageTable::Map takes shared memory only (MAP_SHARED), a range of one mapping: else kInvalidArgument;
+//   kUnimplemented.
+// - PageTable::Map takes shared memory only (MAP_SHARED), a range of one mapping: else kInvalidArgument.
 // - a forked child cannot use its parent's tables: kFailedPrecondition.
 //
 // It is one wall, the translator's: ring 3's system calls come to RunUser's caller and never to the kernel, but the

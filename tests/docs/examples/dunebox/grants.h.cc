@@ -1,0 +1,9 @@
+#include <dunebox/grants.h>
+
+#include <memory>
+
+using namespace dunebox;
+
+void Example(const Gate& sign) {
+@EXAMPLE@
+}

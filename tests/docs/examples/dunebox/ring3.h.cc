@@ -1,0 +1,8 @@
+#include <dune/dune.h>
+#include <dunebox/ring3.h>
+
+void Run();
+
+void Example() {
+@EXAMPLE@
+}
