@@ -144,7 +144,6 @@ TEST_P(Instructions, OfLoadingAreNotAmongThem) {
 }
 
 TEST_P(Instructions, AreCountedInClonesAndAfterResets) {
-  if (!IsInThisProcess()) GTEST_SKIP() << "no snapshots behind two walls";
   MakeWith(100'000);
   ASSERT_TRUE(Count(1'000).ok());
   ASSERT_TRUE(sandbox->Snapshot().ok());
