@@ -110,15 +110,17 @@ void Normalize(Machine& machine) {
   for (std::size_t i = 0; i < 8; ++i) std::memset(area + kLegacyRegisters + 16 * i + 10, 0, 6);
   if ((present & 2) == 0) std::memset(area + kLegacyVectors, 0, kLegacyEnd - kLegacyVectors);
   std::memset(area + kLegacyEnd, 0, kPresentOffset + kHeaderSize - kLegacyEnd);
+  // What lies between the components is nobody's: on processors of Intel's there is room for those of MPX.
+  std::array<std::byte, std::tuple_size_v<decltype(machine.extended)>> components{};
   for (unsigned i = kFirstComponent; i < kComponents; ++i) {
     const Place place = PlaceOf(i);
-    const std::uint64_t bit = std::uint64_t{1} << i;
-    if ((VectorLayout().mask & bit) != 0 && (present & bit) == 0) {
-      std::memset(area + place.offset, 0, place.size);
+    if ((VectorLayout().mask & present & (std::uint64_t{1} << i)) != 0) {
+      std::memcpy(components.data() + place.offset, area + place.offset, place.size);
     }
   }
+  constexpr std::size_t kAfterHeader = kPresentOffset + kHeaderSize;
+  std::memcpy(area + kAfterHeader, components.data() + kAfterHeader, components.size() - kAfterHeader);
   Put<std::uint64_t>(machine, kPresentOffset, VectorLayout().mask);
-  std::memset(area + VectorLayout().size, 0, machine.extended.size() - VectorLayout().size);
 }
 
 std::string Difference(Machine& native, Machine& translated) {
