@@ -7,7 +7,7 @@
 #     --stderr           compare standard error too
 #     --each 'A B ...'   run PROG once for each of these words, given as one more argument
 #     --interrupt        send SIGINT to the process group once the program has written a line
-#     --seconds N        for one run of the program; default: 60
+#     --seconds N        for one run of the program; default: 120
 #
 # Exit status: 0 the same, 1 different, 77 the program says "skip: ..." and exits with 77 natively, 2 wrong use.
 set -uo pipefail
@@ -18,7 +18,7 @@ usage() {
   exit 2
 }
 
-input=/dev/null compare_stderr='' each='' interrupt='' seconds=60
+input=/dev/null compare_stderr='' each='' interrupt='' seconds=120
 while [[ ${1:-} == --* ]]; do
   case $1 in
     --stdin) input=$(realpath "$2"); shift ;;
