@@ -118,7 +118,10 @@ class Instance final : public Guest {
       std::optional<runtime::FileDescriptor> image);
   // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
   // started are ended. Callbacks stay. On failure the instance is not to be used any more.
-  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override;
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override {
+    return ReturnTo(snapshot, memory::AddressSpace::HostMemory::kStays);
+  }
+  bool BeginAgain(const InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
@@ -219,6 +222,9 @@ class Instance final : public Guest {
   // All of them, so that no call begins. False: not all that are lent are parked, or there are others.
   bool TakeAllParked();
   void ParkAll();
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot,
+                        memory::AddressSpace::HostMemory host_memory);
+  void SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& callbacks);
   void Park(PluginThread& thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/original_process.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -123,7 +124,8 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
   return snapshot;
 }
 
-absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
+absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
+                                memory::AddressSpace::HostMemory host_memory) {
   {
     std::unique_lock lock(mutex_);
     if (running_by_themselves_ != 0) {
@@ -136,7 +138,7 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   if (!TakeAllParked()) return absl::FailedPreconditionError("a call is under way");
   snapshot.code != nullptr ? engine_->ReturnTo(snapshot.code)
                            : engine_->KeepOnly(CommonCode(*snapshot.memory));
-  absl::Status status = space_.ReturnToImage();
+  absl::Status status = space_.ReturnToImage(host_memory);
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
   for (const auto& thread : lent_) {
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
@@ -151,6 +153,31 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   ParkAll();
   if (!status.ok()) End({.kind = Failure::Kind::kMismatch});
   return status;
+}
+
+// Not with a broker, which is its sandbox's own; nor as a virtual machine, of which there are few.
+bool Instance::BeginAgain(const InstanceSnapshot& snapshot) {
+  const bool is_alone = policy_.engine != Engine::kKvm && policy_.file_access == FileAccess::kDirect &&
+                        arena_.use_count() == 1;  // else somebody holds memory of it
+  if (!is_alone || !IsOriginalProcess() || snapshot.code == nullptr ||
+      space_.image() != snapshot.memory || lent_.size() != snapshot.threads.size() ||
+      !ReturnTo(snapshot, memory::AddressSpace::HostMemory::kGoes).ok()) {
+    return false;
+  }
+  arena_->Restore(snapshot.arena);
+  SetCallbacks(snapshot.callbacks);
+  SetWarden(nullptr);
+  return true;
+}
+
+void Instance::SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& callbacks) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t most = std::max(callbacks.size(), callbacks_.size());
+  for (std::size_t number = 0; number < most; ++number) {
+    callback_of_[number].store(number < callbacks.size() ? callbacks[number].get() : nullptr,
+                               std::memory_order_release);
+  }
+  callbacks_ = callbacks;
 }
 
 absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
@@ -226,10 +253,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
   arena_->Restore(snapshot.arena);
   table_ = snapshot.table;
   next_id_.store(snapshot.next_id);
-  callbacks_ = snapshot.callbacks;
-  for (std::size_t number = 0; number < callbacks_.size(); ++number) {
-    callback_of_[number].store(callbacks_[number].get(), std::memory_order_release);
-  }
+  SetCallbacks(snapshot.callbacks);
   return kernel_.Restore(snapshot.kernel, files);
 }
 
