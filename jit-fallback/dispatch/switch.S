@@ -113,12 +113,11 @@ dunebox_jit_enter_window:
         .globl  dunebox_jit_enter_window_end
 dunebox_jit_enter_window_end:
 
+// R8 is GS base, R9 the window's.
         .macro  USE_WINDOW
-        movq    %fs:JIT_WINDOW_BASE, %rax
-        rdgsbase %rcx
-        cmpq    %rcx, %rax
+        cmpq    %r8, %r9
         je      1f
-        wrgsbase %rax
+        wrgsbase %r9
 1:
         .endm
 
@@ -145,14 +144,17 @@ dunebox_jit_windowed_enter:
         pushq   %r14
         pushq   %r15
         movq    %rsp, JIT_HOST_RSP(%rdi)
-        rdfsbase %rax
+        // The thread block begins with its own address, which takes less to read than FS base. [abi-tls §3.4.2]
+        movq    %fs:0, %rax
         movq    %rax, JIT_HOST_FS(%rdi)
-        rdgsbase %rax
-        xorl    %ecx, %ecx
-        cmpq    JIT_WINDOW_BASE(%rdi), %rax
-        cmoveq  %rcx, %rax
-        movq    %rax, JIT_HOST_GS(%rdi)
         wrfsbase %rdi
+        // Handlers leave it as it is from here on.
+        rdgsbase %r8
+        movq    %fs:JIT_WINDOW_BASE, %r9
+        xorl    %ecx, %ecx
+        cmpq    %r9, %r8
+        cmovneq %r8, %rcx
+        movq    %rcx, %fs:JIT_HOST_GS
         cmpl    $0, %fs:JIT_IS_BARE
         jne     .Lload_bare
 .Lwindowed_load_all:
@@ -317,9 +319,9 @@ dunebox_jit_windowed_exit_\name:
         popq    %rcx
         movq    %rcx, %\segment:JIT_RFLAGS
         // The direction flag and alignment checks are the guest's own business.
+        testl   $0x40400, %ecx
+        je      1f
         cld
-        btl     $18, %ecx
-        jnc     1f
         pushfq
         andl    $~0x40000, (%rsp)
         popfq
@@ -376,6 +378,7 @@ dunebox_jit_windowed_exit_signal:
         SAVE_ALL fs
 .Lwindowed_saved:
         ldmxcsr %fs:JIT_HOST_MXCSR
+.Lwindowed_left:
         USE_HOST_SEGMENTS
         movl    %ebx, %eax
         jmp     .Lreturn
@@ -401,7 +404,12 @@ dunebox_jit_windowed_exit_signal:
         vpxord  %zmm\number, %zmm\number, %zmm\number
         .endr
 2:
+        // It is mostly the host's: to compare takes less than to load.
+        movl    24(%rcx), %eax
+        cmpl    %eax, %fs:JIT_HOST_MXCSR
+        je      3f
         ldmxcsr 24(%rcx)
+3:
         .irp    number, 0, 1, 2, 3, 4, 5, 6, 7
         movups  160 + 16 * \number(%rcx), %xmm\number
         .endr
@@ -438,7 +446,10 @@ dunebox_jit_windowed_exit_signal:
         orl     $JIT_SSE_COMPONENT, 512(%rcx)
         movl    $1, %fs:JIT_IS_BARE
         vzeroupper
-        jmp     .Lwindowed_saved
+        movl    24(%rcx), %eax
+        cmpl    %eax, %fs:JIT_HOST_MXCSR
+        jne     .Lwindowed_saved
+        jmp     .Lwindowed_left
         .size   dunebox_jit_enter, . - dunebox_jit_enter
 
         .data

@@ -19,7 +19,6 @@
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
-std::uint32_t dunebox_jit_windowed_enter(dunebox::jit::Context* context);
 #define JIT_DECLARE_EXITS(way)                                                           \
   extern const char dunebox_jit_##way##enter_abort[], dunebox_jit_##way##exit_signal[];  \
   extern const char dunebox_jit_##way##exit_link[], dunebox_jit_##way##exit_lookup[];    \
@@ -342,9 +341,13 @@ void ThreadContext::InitializeState(std::uint32_t mxcsr, std::uint16_t x87_contr
   std::memcpy(area.data() + kMxcsrOffset, &allowed, sizeof(allowed));
   std::memset(area.data() + kPresentOffset, 0, kLegacySize - kPresentOffset);
   std::memcpy(area.data() + kPresentOffset, &present, sizeof(present));
-  context().is_bare = 0;
-  context().rflags = kFirstFlags;
-  context().selectors = kFirstSelectors;
+  Context& state = context();
+  std::memset(memory_, 0, offsetof(Context, self));
+  state.instructions_left = kNoInstructionLimit;
+  state.gpr = {};
+  state.is_bare = 0;
+  state.rflags = kFirstFlags;
+  state.selectors = kFirstSelectors;
 }
 
 std::uint32_t ThreadContext::mxcsr() const {
@@ -434,54 +437,40 @@ void ThreadContext::SetGate(std::uint32_t number) {
 }
 
 void ThreadContext::TakeX87Now() {
+  NoteX87Control();
   context().own_components |= JIT_X87_COMPONENT;
   context().must_be_initial |= JIT_X87_COMPONENT;
   context().is_bare = 0;  // so that all is loaded
 }
 
-ThreadContext::HostState ThreadContext::Borrow() {
-  HostState state{};
-  asm volatile("fnstcw %0" : "=m"(state.x87_control));
-  context().host_mxcsr = _mm_getcsr();
-  is_borrowed_ = true;
-  return state;
-}
+void ThreadContext::NoteX87Control() { asm volatile("fnstcw %0" : "=m"(host_x87_control_)); }
 
-void ThreadContext::GiveBack(const HostState& state) {
-  constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
-  is_borrowed_ = false;
-  if ((context().own_components & JIT_X87_COMPONENT) != 0) {
-    // The bit says whether the unit was in its initial state when the guest was left.
-    std::uint64_t present;
-    std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
-    if ((present & JIT_X87_COMPONENT) != 0 || state.x87_control != kInitialControlWord) {
-      asm volatile("fninit\n\tfldcw %0" : : "m"(state.x87_control));
-    }
-  }
-  if ((context().rflags & kUnusual) != 0) {
-    __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));
+void ThreadContext::GiveBackX87() {
+  // The bit says whether the unit was in its initial state when the guest was left.
+  std::uint64_t present;
+  std::memcpy(&present, memory_ + kExtendedOffset + kPresentOffset, sizeof(present));
+  if ((present & JIT_X87_COMPONENT) != 0 || host_x87_control_ != kInitialControlWord) {
+    asm volatile("fninit\n\tfldcw %0" : : "m"(host_x87_control_));
   }
 }
 
-bool ThreadContext::IsAttached() const {
-  return is_borrowed_ || ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
+void ThreadContext::ClearFlags() {
+  __builtin_ia32_writeeflags_u64(static_cast<std::uint64_t>(kPlainFlags));
+}
+
+bool ThreadContext::IsInGs() const {
+  return ReadGsBase() == reinterpret_cast<std::uint64_t>(memory_);
 }
 
 // A processor may leave the initial state without a change of contents: AMD's Zen 4 counts AVX as
 // in use after a legacy SSE instruction, if the upper halves of ZMM registers are. XSAVEOPT then
 // sets the bit in XSTATE_BV, but as nothing has been modified since XRSTOR it writes nothing: what
 // is in the area has to be the initial contents.
-void ThreadContext::ClearInitialComponents() {
-  std::byte* const area = memory_ + kExtendedOffset;
-  std::uint64_t present;
-  std::memcpy(&present, area + kPresentOffset, sizeof(present));
-  const std::uint64_t stale = dirty_ & ~present;
-  dirty_ = present;  // by the next exit these may have been written
-  if (stale != 0) layout_.Initialize(stale, area);
+void ThreadContext::InitializeStale(std::uint64_t components) {
+  layout_.Initialize(components, memory_ + kExtendedOffset);
 }
 
-// Blocks rely on RSP and the FS base being what isolation says they are. In a window RSP is an
-// address of the host's while translated code runs, and an offset otherwise.
+// Blocks rely on RSP and the FS base being what isolation says they are.
 ExitReason ThreadContext::EnterNow() {
   Context& state = context();
   std::uint64_t& rsp = state.gpr[kRsp];
@@ -492,12 +481,7 @@ ExitReason ThreadContext::EnterNow() {
     if (reason != ExitReason::kSignal) rsp = Unconfine(rsp);  // else RestoreGuest does
     return reason;
   }
-  if (isolation_ == Isolation::kSeg) {
-    rsp = state.window_base + rsp % kWindowSize;
-    const auto reason = static_cast<ExitReason>(dunebox_jit_windowed_enter(&state));
-    rsp %= kWindowSize;
-    return reason;
-  }
+  if (isolation_ == Isolation::kSeg) return EnterWindowNow();
   return static_cast<ExitReason>(dunebox_jit_enter());
 }
 
@@ -527,6 +511,8 @@ void UnregisterRseq() {
   syscall(SYS_rseq, area, std::max(__rseq_size, kRegisteredSize), RSEQ_FLAG_UNREGISTER, kSignature);
 }
 
+thread_local constinit bool internal::is_host_thread_ready = false;
+
 namespace {
 
 // Of one host thread. What it leaves behind when the thread ends is as it was before.
@@ -535,19 +521,18 @@ class HostThreadStack {
   HostThreadStack() = default;
   ~HostThreadStack() {
     if (memory_ == nullptr) return;
-    is_ready_ = false;
+    internal::is_host_thread_ready = false;
     syscall(SYS_sigaltstack, &before_, nullptr);
     munmap(memory_, kSignalStackSize);
   }
   HostThreadStack(const HostThreadStack&) = delete;
   HostThreadStack& operator=(const HostThreadStack&) = delete;
 
-  bool is_ready() const { return is_ready_; }
   void Prepare() {
     UnregisterRseq();
     DUNEBOX_CHECK(syscall(SYS_sigaltstack, nullptr, &before_) == 0, "cannot ask for the signal stack");
     if ((before_.ss_flags & SS_DISABLE) != 0 || before_.ss_size < kLeastHostStack) Renew();
-    is_ready_ = true;
+    internal::is_host_thread_ready = true;
   }
   void Renew() {
     if (memory_ == nullptr) {
@@ -562,7 +547,6 @@ class HostThreadStack {
  private:
   stack_t before_{};
   void* memory_ = nullptr;
-  bool is_ready_ = false;
 };
 
 thread_local HostThreadStack host_thread_stack;
@@ -570,12 +554,10 @@ thread_local HostThreadStack host_thread_stack;
 }  // namespace
 
 bool PrepareHostThread() {
-  if (host_thread_stack.is_ready()) return false;
+  if (IsHostThreadReady()) return false;
   host_thread_stack.Prepare();
   return true;
 }
-
-bool IsHostThreadReady() { return host_thread_stack.is_ready(); }
 
 void RenewHostThreadStack() { host_thread_stack.Renew(); }
 

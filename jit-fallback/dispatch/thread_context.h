@@ -22,6 +22,8 @@
 #include "jit-fallback/emit/emitter.h"
 #include "jit-fallback/emit/isolation.h"
 
+extern "C" std::uint32_t dunebox_jit_windowed_enter(dunebox::jit::Context* context);
+
 namespace dunebox::jit {
 
 // The vector state of guests: which components, how large, how it is saved.
@@ -74,7 +76,7 @@ class ThreadContext {
   void SetGate(std::uint32_t number);
   // Before code of the guest's is entered that may use the x87 unit: from now on it has contents of its own there.
   void TakeX87() {
-    if ((context().own_components & JIT_X87_COMPONENT) == 0) TakeX87Now();
+    if (!HasX87()) TakeX87Now();
   }
 
   // Before the first Enter.
@@ -91,32 +93,68 @@ class ThreadContext {
 
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
-  bool IsAttached() const;
+  bool IsAttached() const { return is_borrowed_ || IsInGs(); }
 
   // Instead of Attach, for a host thread that goes back to code of its own between two Enters in a window: what
   // that code may expect to find again beside what each Enter puts back. The thread has been made ready
   // (PrepareHostThread).
-  struct HostState {
-    std::uint16_t x87_control;
-  };
-  HostState Borrow();
+  void Borrow() {
+    if (HasX87()) NoteX87Control();
+    context().host_mxcsr = __builtin_ia32_stmxcsr();
+    is_borrowed_ = true;
+  }
   // With the x87 unit empty and flags that the guest may have set cleared, as a function leaves them.
-  void GiveBack(const HostState& state);
+  void GiveBack() {
+    constexpr std::uint64_t kUnusual = 0x24'4000;  // nested task, alignment checks, identification
+    is_borrowed_ = false;
+    if (HasX87()) GiveBackX87();
+    if ((context().rflags & kUnusual) != 0) ClearFlags();
+  }
 
   // Runs translated code at host address `host`, which is the block at context().rip.
   ExitReason Enter(std::uint64_t host, EntryKind kind);
+  // The same of a block that is entered directly, in a window.
+  ExitReason EnterWindow(std::uint64_t host) {
+    ClearInitialComponents();
+    *reinterpret_cast<std::uint64_t*>(memory_ + JIT_TO_RESUME) = host;
+    return EnterWindowNow();
+  }
 
  private:
   // `empty` is null where the thread fills its tables itself.
   ThreadContext(std::byte* memory, const ExtendedLayout& layout, Isolation isolation,
                 std::optional<std::uint64_t> window_base, std::shared_ptr<const LookupTable> empty);
+  bool IsInGs() const;
   // Whether the guest's pages of the memory have their keys now.
   bool SetKeys();
   ExitPointers& pointers();
+  bool HasX87() { return (context().own_components & JIT_X87_COMPONENT) != 0; }
   void TakeX87Now();
-  void ClearInitialComponents();
+  void NoteX87Control();
+  void GiveBackX87();
+  static void ClearFlags();
+  // What is called initial since the last time has to be so.
+  void ClearInitialComponents() {
+    constexpr std::size_t kPresentOffset = 512;  // XSTATE_BV [intel/vol1 §13.4.2]
+    const auto present =
+        *reinterpret_cast<const std::uint64_t*>(memory_ + sizeof(Context) + kPresentOffset);
+    const std::uint64_t stale = dirty_ & ~present;
+    dirty_ = present;  // by the next exit these may have been written
+    if (stale != 0) InitializeStale(stale);
+  }
+  void InitializeStale(std::uint64_t components);
   void ClearEmptySecond();
   ExitReason EnterNow();
+  // In a window RSP is an address of the host's while translated code runs, and an offset otherwise.
+  ExitReason EnterWindowNow() {
+    constexpr std::uint64_t kOffset = 0xffff'ffff;
+    Context& state = context();
+    std::uint64_t& rsp = state.gpr[4];
+    rsp = state.window_base + (rsp & kOffset);
+    const auto reason = static_cast<ExitReason>(dunebox_jit_windowed_enter(&state));
+    rsp &= kOffset;
+    return reason;
+  }
   std::uint64_t& Entry(std::uint64_t pc);
   SecondEntry& Second(std::uint64_t pc);
 
@@ -124,6 +162,7 @@ class ThreadContext {
   const ExtendedLayout layout_;
   const Isolation isolation_;
   bool is_borrowed_ = false;
+  std::uint16_t host_x87_control_ = 0;  // while it is borrowed and has contents of its own in the unit
   const std::shared_ptr<const LookupTable> empty_;
   std::optional<std::uint32_t> known_generation_;
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
@@ -132,7 +171,10 @@ class ThreadContext {
 // Of the calling host thread: no rseq, and an alternate signal stack, its own one if that has
 // kLeastHostStack bytes, until the thread ends. True when it was not so before.
 bool PrepareHostThread();
-bool IsHostThreadReady();
+namespace internal {
+extern thread_local constinit bool is_host_thread_ready;
+}
+inline bool IsHostThreadReady() { return internal::is_host_thread_ready; }
 inline constexpr std::size_t kLeastHostStack = 32 * 1024;
 // Puts the alternate stack back after somebody has disabled it. For a thread that is ready.
 void RenewHostThreadStack();

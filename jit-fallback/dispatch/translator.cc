@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "hostcalls/asymmetric_fence.h"
 #include "hostcalls/check.h"
 #include "jit-fallback/dispatch/confined_fault.h"
 #include "jit-fallback/dispatch/recover.h"
@@ -145,6 +146,7 @@ std::uint32_t Translator::MakeNow(EntryKind kind) {
 // Preconditions: the lock is held, the calling thread is not running.
 void Translator::StopThreads() {
   version_.fetch_add(1, std::memory_order_seq_cst);
+  HeavyFence();
   cache_->UnlinkAll();
   // Others see the version before they enter translated code, and their tables cost memory.
   for (TranslatedThread* thread : threads_) {
@@ -258,6 +260,7 @@ void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick)
     if (&thread->source_ == &source) thread->must_move_.store(true, std::memory_order_seq_cst);
   }
   kick();
+  HeavyFence();
   for (TranslatedThread* thread : threads_) {
     while (&thread->source_ == &source && thread->is_running_.load(std::memory_order_seq_cst)) {
       sched_yield();
@@ -305,14 +308,17 @@ bool TranslatedThread::Move() {
   return true;
 }
 
+[[gnu::always_inline]] inline bool TranslatedThread::Begin(std::uint64_t version) {
+  is_running_.store(true, std::memory_order_relaxed);
+  LightFence();
+  if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) return false;
+  if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
+  return true;
+}
+
 // kKicked also when the address is not good any more; nothing has happened then.
 ExitReason TranslatedThread::EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version) {
-  is_running_.store(true, std::memory_order_seq_cst);
-  if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) {
-    return ExitReason::kKicked;
-  }
-  if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
-  return context_->Enter(host, kind);
+  return Begin(version) ? context_->Enter(host, kind) : ExitReason::kKicked;
 }
 
 // What the guest sees of it: only that its code is not there.
@@ -453,23 +459,23 @@ Stop TranslatedThread::Run() {
 }
 
 bool TranslatedThread::RunToSystemCall(Stop& stop) {
-  Context& state = context_->context();
+  const Context& state = context_->context();
   const Resume& known = KnownAt(state.rip);
-  next_.reset();
-  if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) == 0 && known.pc == state.rip &&
-      known.version == translator_->version()) {
-    const ExitReason reason = EnterAt(known.host, EntryKind::kDirect, known.version);
-    if (reason == ExitReason::kSystemCall) {
-      exits_[static_cast<std::size_t>(reason)].Add();
-      is_running_.store(false, std::memory_order_release);
-      return true;
-    }
-    if (const std::optional<Stop> left = Leave(reason)) {
-      stop = *left;
-      return false;
-    }
+  if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0 || known.pc != state.rip) {
+    return GoOnToSystemCall(std::nullopt, stop);
   }
-  stop = GoOn();
+  const ExitReason reason =
+      Begin(known.version) ? context_->EnterWindow(known.host) : ExitReason::kKicked;
+  if (reason != ExitReason::kSystemCall) return GoOnToSystemCall(reason, stop);
+  exits_[static_cast<std::size_t>(reason)].Add();
+  is_running_.store(false, std::memory_order_release);
+  return true;
+}
+
+bool TranslatedThread::GoOnToSystemCall(std::optional<ExitReason> reason, Stop& stop) {
+  next_.reset();
+  const std::optional<Stop> left = reason ? Leave(*reason) : std::nullopt;
+  stop = left ? *left : GoOn();
   return std::holds_alternative<AtSystemCall>(stop);
 }
 

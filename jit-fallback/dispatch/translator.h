@@ -95,7 +95,7 @@ class TranslatedThread {
   ThreadContext& context() { return *context_; }
   // Continues at context().rip until something happens.
   Stop Run();
-  // The same, for who expects a system call: true at one, and else `stop` is what Run would return.
+  // The same in a window, for who expects a system call: true at one, and else `stop` is what Run would return.
   bool RunToSystemCall(Stop& stop);
   // Executes one instruction, whatever watches its page: for single steps, and for stores into code
   // that has just been invalidated.
@@ -113,7 +113,11 @@ class TranslatedThread {
   Stop GoOn();
   // Makes CurrentTranslator() its own; false: there is none.
   bool Move();
+  // Counts as running from then on. False: what was found when the translator had this version is not good any more.
+  bool Begin(std::uint64_t version);
   ExitReason EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version);
+  // Of RunToSystemCall, when it is not there at once.
+  bool GoOnToSystemCall(std::optional<ExitReason> reason, Stop& stop);
   std::optional<Stop> Leave(ExitReason reason);
   static std::optional<Stop> StopAfter(const BlockOutcome& outcome);
   std::optional<Stop> OnLink();

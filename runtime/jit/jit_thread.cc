@@ -73,25 +73,15 @@ Exit JitThread::Run(Registers& registers) {
   }
 }
 
-bool JitThread::RunFunction(const FunctionEntry& entry, Exit& exit) {
+bool JitThread::RunToSystemCall(Registers& registers, Exit& exit) {
   if (!thread_.context().IsAttached()) thread_.context().Attach();
-  jit::Context& context = thread_.context().context();
-  auto& gpr = context.gpr;
-  gpr[0] = entry.vector_count;
-  gpr[7] = entry.integers[0], gpr[6] = entry.integers[1], gpr[2] = entry.integers[2];
-  gpr[1] = entry.integers[3], gpr[8] = entry.integers[4], gpr[9] = entry.integers[5];
-  gpr[4] = entry.stack_pointer;
-  context.rip = entry.address;
-  context.rflags = x86::rflags::kReserved1 | x86::rflags::kInterrupt;
-  context.fs_base = entry.fs_base;
-  context.gs_base = entry.gs_base;
-  run_one_ = false;
-  jit::Stop stop;
-  if (thread_.RunToSystemCall(stop)) {
-    gpr[1] = context.rip;
-    gpr[11] = context.rflags;
-    return true;
-  }
+  CopyIn(registers, thread_.context().context());
+  const bool is_at_call = ContinueToSystemCall(exit);
+  CopyOut(thread_.context().context(), registers);
+  return is_at_call;
+}
+
+bool JitThread::IsSystemCall(jit::Stop stop, Exit& exit) {
   for (;;) {
     if (std::optional<Exit> other = OnStop(stop)) {
       if (std::holds_alternative<SystemCall>(*other)) return true;

@@ -186,8 +186,11 @@ class AddressSpace {
   // Of a space that has nothing yet: begins as a view of `image`.
   absl::Status AdoptImage(std::shared_ptr<const MemoryImage> image);
   // Undoes all that has been written, mapped, unmapped and changed since; but what MapForHost has given stays,
-  // as zeros. On failure it is not to be used any more.
-  absl::Status ReturnToImage();
+  // as zeros, or goes, too. On failure it is not to be used any more.
+  enum class HostMemory : bool { kStays, kGoes };
+  absl::Status ReturnToImage(HostMemory host_memory = HostMemory::kStays);
+  // Null: none was taken or adopted.
+  std::shared_ptr<const MemoryImage> image() const;
   // Readable and writable memory that the guest may not change the mapping of, named `name`. It lies where the
   // image has nothing, too.
   hostcalls::SyscallResult MapForHost(std::uint64_t length, const std::string& name);
@@ -274,7 +277,7 @@ class AddressSpace {
   absl::Status CopyLocked(MemoryImage::Writer& writer) const;
   absl::Status MapSegmentsLocked(const MemoryImage& image, const GuestRange& range) const;
   absl::Status UndoChangesLocked();
-  absl::Status UndoWritesLocked() const;
+  absl::Status UndoWritesLocked(std::uint64_t hot) const;
   void UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const;
   void Forget(const GuestRange& range) const;
   bool ChangeHostRights(const GuestRange& range, int host_prot) const;

@@ -25,6 +25,8 @@ namespace {
 // So many pages get their contents back; what is more is given up, and read again when it is touched. Copying
 // one takes a third of the time of the fault that brings it back.
 constexpr std::uint64_t kHotPages = 1024;
+// Where nobody may need them again soon.
+constexpr std::uint64_t kIdleHotPages = 64;
 
 bool IsZero(const std::byte* page) {
   static constexpr std::array<std::byte, kPageSize> kZeros{};
@@ -172,12 +174,22 @@ absl::Status AddressSpace::AdoptImage(std::shared_ptr<const MemoryImage> image) 
   return absl::OkStatus();
 }
 
-absl::Status AddressSpace::ReturnToImage() {
+std::shared_ptr<const MemoryImage> AddressSpace::image() const {
+  const std::shared_lock lock(mutex_);
+  return image_;
+}
+
+absl::Status AddressSpace::ReturnToImage(HostMemory host_memory) {
   const std::unique_lock lock(mutex_);
   if (image_ == nullptr) return absl::FailedPreconditionError("no image was taken");
+  const bool goes = host_memory == HostMemory::kGoes;
+  if (goes) {
+    for_host_.ForEach([&](const GuestRange& range) { changed_.Add(range); });
+    for_host_ = {};
+  }
   if (absl::Status undone = UndoChangesLocked(); !undone.ok()) return undone;
   heap_end_ = image_->state().heap_end;
-  return UndoWritesLocked();
+  return UndoWritesLocked(goes ? kIdleHotPages : kHotPages);
 }
 
 absl::Status AddressSpace::UndoChangesLocked() {
@@ -210,18 +222,15 @@ absl::Status AddressSpace::UndoChangesLocked() {
 }
 
 // What was mapped anew has no pages yet, and what has not changed can be written to only where the image says so.
-absl::Status AddressSpace::UndoWritesLocked() const {
+absl::Status AddressSpace::UndoWritesLocked(std::uint64_t hot) const {
   std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
-  std::uint64_t hot = kHotPages;
-  absl::Status status = absl::OkStatus();
-  const auto undo = [&](const GuestRange& range) {
-    if (!status.ok()) return;
-    status = ForEachWritten({window + range.start.value, range.size()},
-                            [&](std::span<std::byte> pages) { UndoPages(pages, hot); });
+  std::vector<std::span<std::byte>> ranges;
+  const auto add = [&](const GuestRange& range) {
+    ranges.emplace_back(window + range.start.value, range.size());
   };
-  for (const GuestRange& range : image_->writable()) undo(range);
-  for_host_.ForEach(undo);
-  return status;
+  for (const GuestRange& range : image_->writable()) add(range);
+  for_host_.ForEach(add);
+  return ForEachWrittenIn(ranges, [&](std::span<std::byte> pages) { UndoPages(pages, hot); });
 }
 
 void AddressSpace::UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const {

@@ -51,13 +51,7 @@ absl::Status Failed() { return absl::ErrnoToStatus(errno, "/proc/self/pagemap");
 
 std::uint64_t AddressOf(const std::byte* at) { return reinterpret_cast<std::uint64_t>(at); }
 
-}  // namespace
-
-bool PrepareForEachWritten() { return PageMapFile::Get() >= 0; }
-
-absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) {
-  const int file = PageMapFile::Get();
-  if (file < 0) return Failed();
+absl::Status ScanRange(int file, std::span<std::byte> range, VisitPages visit) {
   const std::uint64_t end = AddressOf(range.data()) + range.size();
   std::array<pagemap::Region, kAtOnce> regions;
   for (std::uint64_t start = AddressOf(range.data()); start < end;) {
@@ -80,6 +74,15 @@ absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) 
     start = arguments.walk_end;
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+bool PrepareForEachWritten() { return PageMapFile::Get() >= 0; }
+
+absl::Status ForEachWrittenByScan(std::span<std::byte> range, VisitPages visit) {
+  const int file = PageMapFile::Get();
+  return file < 0 ? Failed() : ScanRange(file, range, visit);
 }
 
 absl::Status ForEachWrittenByEntries(std::span<std::byte> range, VisitPages visit) {
@@ -114,8 +117,19 @@ absl::Status ForEachWrittenByEntries(std::span<std::byte> range, VisitPages visi
 }
 
 absl::Status ForEachWritten(std::span<std::byte> range, VisitPages visit) {
-  const absl::Status looked = ForEachWrittenByScan(range, visit);
-  return absl::IsUnimplemented(looked) ? ForEachWrittenByEntries(range, visit) : looked;
+  return ForEachWrittenIn(std::span(&range, 1), visit);
+}
+
+// Whether the file is still that one is asked once.
+absl::Status ForEachWrittenIn(std::span<const std::span<std::byte>> ranges, VisitPages visit) {
+  const int file = PageMapFile::Get();
+  if (file < 0) return Failed();
+  for (const std::span<std::byte> range : ranges) {
+    absl::Status looked = ScanRange(file, range, visit);
+    if (absl::IsUnimplemented(looked)) looked = ForEachWrittenByEntries(range, visit);
+    if (!looked.ok()) return looked;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace dunebox::memory

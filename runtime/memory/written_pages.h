@@ -19,6 +19,8 @@ using VisitPages = absl::FunctionRef<void(std::span<std::byte> pages)>;
 
 // Of the calling process, whole pages. What is visited first may be there no more, or more.
 absl::Status ForEachWritten(std::span<std::byte> range, VisitPages visit);
+// In several ranges, for less than by as many calls.
+absl::Status ForEachWrittenIn(std::span<const std::span<std::byte>> ranges, VisitPages visit);
 
 // Opens what the others look into, for a process that is about to lose the right to. False: it cannot.
 bool PrepareForEachWritten();

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <map>
-
 #include "absl/strings/str_cat.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "sandbox/plugin/snapshot.h"
@@ -105,11 +103,15 @@ std::vector<DescriptorState> Descriptors::Save() const {
 
 absl::Status Descriptors::Restore(const std::vector<DescriptorState>& saved) {
   const std::lock_guard lock(mutex_);
-  entries_ = {};
+  for (Entry& entry : entries_) {
+    if (entry.file != nullptr) entry = {};
+  }
   for (const DescriptorState& state : saved) {
-    entries_[static_cast<std::size_t>(state.number)] = {state.file, state.closes_on_exec};
-    if (state.file->kind == OpenFile::Kind::kFile &&
-        lseek(state.file->host.get(), static_cast<off_t>(state.offset), SEEK_SET) < 0) {
+    const auto own = reopened_.find(state.file);
+    const std::shared_ptr<const OpenFile>& file = own != reopened_.end() ? own->second : state.file;
+    entries_[static_cast<std::size_t>(state.number)] = {file, state.closes_on_exec};
+    if (file->kind == OpenFile::Kind::kFile &&
+        lseek(file->host.get(), static_cast<off_t>(state.offset), SEEK_SET) < 0) {
       return absl::FailedPreconditionError("a file that was open cannot be read from where it was");
     }
   }
@@ -117,29 +119,31 @@ absl::Status Descriptors::Restore(const std::vector<DescriptorState>& saved) {
 }
 
 absl::Status Descriptors::Reopen(const std::vector<DescriptorState>& saved) {
-  std::vector<DescriptorState> own = saved;
-  std::map<const OpenFile*, std::shared_ptr<const OpenFile>> opened;  // what dup has made is one file
-  for (DescriptorState& state : own) {
-    // From a file, which says only which one it was.
-    if (state.file->kind == OpenFile::Kind::kOutput && !state.file->host.valid()) {
-      state.file = state.file->name == kStderr ? entries_[2].file : entries_[1].file;
-    }
-    if (state.file->kind != OpenFile::Kind::kFile) continue;
-    std::shared_ptr<const OpenFile>& file = opened[state.file.get()];
-    if (file == nullptr) {
-      const std::string path = hostcalls::DescriptorPath(state.file->host.get());
-      file = std::make_shared<OpenFile>(OpenFile{
-          .kind = state.file->kind,
+  {
+    const std::lock_guard lock(mutex_);
+    for (const DescriptorState& state : saved) {
+      const OpenFile& file = *state.file;
+      std::shared_ptr<const OpenFile>& own = reopened_[state.file];  // what dup has made is one file
+      if (own != nullptr) continue;
+      own = state.file;
+      // From a file, which says only which one it was.
+      if (file.kind == OpenFile::Kind::kOutput && !file.host.valid()) {
+        own = entries_[file.name == kStderr ? 2 : 1].file;
+      }
+      if (file.kind != OpenFile::Kind::kFile) continue;
+      const std::string path = hostcalls::DescriptorPath(file.host.get());
+      auto opened = std::make_shared<OpenFile>(OpenFile{
+          .kind = file.kind,
           .host = runtime::FileDescriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)),
-          .name = state.file->name,
-          .is_executable = state.file->is_executable});
-      if (!file->host.valid()) {
+          .name = file.name,
+          .is_executable = file.is_executable});
+      if (!opened->host.valid()) {
         return absl::FailedPreconditionError("a file that was open cannot be opened again");
       }
+      own = std::move(opened);
     }
-    state.file = file;
   }
-  return Restore(own);
+  return Restore(saved);
 }
 
 }  // namespace dunebox::plugin

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -62,7 +63,7 @@ class Descriptors {
 
   // What is open, and where each file is read.
   std::vector<DescriptorState> Save() const;
-  // The same again, in place of what is open.
+  // The same again, in place of what is open; or what Reopen has opened in place of it.
   absl::Status Restore(const std::vector<DescriptorState>& saved);
   // The same files in descriptors of their own, which nobody else reads from. kFailedPrecondition: the
   // application has closed one, or cannot have more.
@@ -77,6 +78,9 @@ class Descriptors {
 
   mutable std::mutex mutex_;
   std::array<Entry, kMost> entries_;
+  // By what was saved, which may be gone.
+  std::map<std::weak_ptr<const OpenFile>, std::shared_ptr<const OpenFile>, std::owner_less<>>
+      reopened_;
 };
 
 }  // namespace dunebox::plugin

@@ -58,6 +58,13 @@ class Guest {
   // kNotFound: there is no such part, or it was claimed.
   virtual absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) = 0;
 
+  // As a clone of the snapshot begins, which is that of its memory: nothing of its own is left, nor of its owner's. No
+  // call is under way. False: it cannot, and is not to be used any more.
+  virtual bool BeginAgain(const InstanceSnapshot& snapshot) {
+    (void)snapshot;
+    return false;
+  }
+
   // Copies. False: not all of it is memory of the plugin's; a prefix may have been copied.
   virtual bool Read(std::uint64_t from, std::span<std::byte> to) const = 0;
   virtual bool Write(std::uint64_t to, std::span<const std::byte> from) = 0;

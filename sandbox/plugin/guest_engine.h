@@ -47,13 +47,21 @@ class GuestCpu {
     std::uint64_t stack_pointer;
     std::uint64_t integer, second_integer;
   };
-  // Enter, Run from the function's entry, and Leave. True: at the gate by which functions return.
-  // Else TakeExit says what has happened, with the registers.
-  virtual bool RunFunction(const Entry& entry, Returned& returned) = 0;
-  virtual runtime::Exit TakeExit(runtime::Registers& registers) = 0;
+  enum class Left : std::uint8_t {
+    kByReturn,  // RunFunction only: at the gate by which functions return
+    kByCall,    // any system call
+    kOtherwise,
+  };
+  // Enter, Run from the function's entry, and Leave. TakeRegisters has the registers, but after kByReturn.
+  virtual Left RunFunction(const Entry& entry, Returned& returned) = 0;
+  virtual void TakeRegisters(runtime::Registers& registers) = 0;
+  // Enter, Run, and Leave: kByCall or kOtherwise.
+  virtual Left Continue(runtime::Registers& registers) = 0;
+  // What kOtherwise was, once.
+  virtual runtime::Exit TakeExit() = 0;
 
-  // Around a stretch of Runs, by the same host thread. Enter is a full memory barrier: who has been
-  // kicked before it without being known as a runner sees the kick in Run.
+  // Around a stretch of Runs, by the same host thread. In each Run is a LightFence: who has been kicked before it without
+  // being known as a runner sees the kick.
   virtual void Enter() = 0;
   virtual void Leave() = 0;
 

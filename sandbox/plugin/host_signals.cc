@@ -345,7 +345,7 @@ absl::Status TakeOverSignals() {
   return taken_over ? absl::OkStatus() : TakeOverNow();
 }
 
-void PrepareThread() {
+void PrepareThreadNow() {
   if (!jit::PrepareHostThread()) return;
   const std::uint64_t needed = ~ApplicationSignals();
   syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &needed, nullptr, sizeof(needed));

@@ -26,6 +26,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "jit-fallback/dispatch/thread_context.h"
 
 namespace dunebox::runtime {
 class EngineThread;
@@ -39,8 +40,11 @@ absl::Status TakeOverSignals();
 // Has a thread of this process leave guest code, if it is in it. Its engine has been told before.
 void SendKick(pid_t thread);
 
-// Makes the calling host thread one that can be in a sandbox. Cheap when it is.
-void PrepareThread();
+// Makes the calling host thread one that can be in a sandbox.
+void PrepareThreadNow();
+inline void PrepareThread() {
+  if (!jit::IsHostThreadReady()) PrepareThreadNow();
+}
 
 // From now on, what the calling thread runs is kicked whenever a handler of the application's has run in this thread; null:
 // nothing is. Returns how many have run in it so far.

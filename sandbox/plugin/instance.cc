@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "hostcalls/asymmetric_fence.h"
 #include "runtime/loader/program.h"
 #include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
@@ -43,7 +44,8 @@ constexpr std::uint64_t kIgnoredByDefault =
     MaskOf(SIGCONT) | MaskOf(SIGCHLD) | MaskOf(SIGWINCH) | MaskOf(SIGURG);
 
 pid_t HostThread() {
-  static thread_local const pid_t id = gettid();
+  static constinit thread_local pid_t id = 0;
+  if (id == 0) id = gettid();
   return id;
 }
 
@@ -139,6 +141,16 @@ class Counted {
   const bool is_limited_;
 };
 
+bool IsCallback(std::uint64_t number) {
+  return number >= DUNEBOX_GATE_CALLBACK && number < DUNEBOX_GATE_CALLBACK + DUNEBOX_MOST_CALLBACKS;
+}
+
+// Whether there is something to be done before the thread goes on.
+bool HasNews(const PluginThread& thread) {
+  return thread.kicked.load(std::memory_order_relaxed) != 0 ||
+         (thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0;
+}
+
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:
@@ -160,7 +172,7 @@ class Instance::Borrowed {
   Borrowed(Instance& instance, PluginThread& thread)
       : instance_(instance), thread_(thread), outer_(innermost_) {
     innermost_ = this;
-    // GuestCpu::Enter is the barrier behind this.
+    // In GuestCpu::Run is the fence behind this.
     thread_.host_thread.store(HostThread(), std::memory_order_relaxed);
   }
   ~Borrowed() {
@@ -214,6 +226,10 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
 Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> window,
                    std::uint64_t random, std::unique_ptr<Files> files)
     : policy_(policy),
+      limits_{.time = policy.deadline,
+              .budget = {.processor_time = policy.cpu_budget,
+                         .instructions = policy.instruction_budget}},
+      is_limited_(!limits_.IsNone() || policy.instruction_budget != 0),
       random_(random),
       window_(std::move(window)),
       memory_(window_->window()),
@@ -223,12 +239,12 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
 
 Instance::~Instance() {
   End({.kind = Failure::Kind::kExited});
-  delete spare_.load();
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
 
 absl::Status Instance::SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared) {
+  PrepareAsymmetricFences();
   absl::StatusOr<std::unique_ptr<GuestEngine>> engine =
       GuestEngine::Create(policy_, space_, std::move(shared));
   if (!engine.ok()) return engine.status();
@@ -301,8 +317,7 @@ absl::Status Instance::StartMain() {
     return absl::UnavailableError(text);
   }
   table_ = *table;
-  const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(thread));
+  lent_.push_back(std::move(thread));
   return absl::OkStatus();
 }
 
@@ -311,7 +326,7 @@ absl::Status Instance::MakeLentThread() {
   const absl::Status failed =
       absl::ResourceExhaustedError("no more threads for a sandbox's callers");
   std::unique_ptr<PluginThread> made;
-  PluginThread& main = *parked_.front();
+  PluginThread& main = *lent_.front();
   {
     const Borrowed borrowed(*this, main);
     main.made = &made;
@@ -331,8 +346,7 @@ absl::Status Instance::MakeLentThread() {
     Dismiss(*made);
     return failed;
   }
-  const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(made));
+  lent_.push_back(std::move(made));
   return absl::OkStatus();
 }
 
@@ -435,9 +449,7 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   runtime::Registers& registers = thread.registers;
   const std::uint64_t number = registers.rax;
   if (number == DUNEBOX_GATE_RETURN) return Returned{registers.rdi};
-  if (number >= DUNEBOX_GATE_CALLBACK && number < DUNEBOX_GATE_CALLBACK + DUNEBOX_MOST_CALLBACKS) {
-    return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
-  }
+  if (IsCallback(number)) return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
   const SyscallResult result =
       MakeCall(thread, {.number = number,
@@ -644,31 +656,27 @@ absl::Status Instance::Fail(const absl::Status& status) {
   return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
-// The stack as a function finds it.
-absl::StatusOr<GuestCpu::Entry> Instance::PrepareFunction(PluginThread& thread,
-                                                          std::uint64_t function,
-                                                          const CallFrame& frame) {
-  const runtime::Registers& registers = thread.registers;
+// The stack as a function finds it, and the vector registers. False: `failed` says why.
+bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
+                               absl::Status& failed) {
   const std::uint64_t words = frame.stack_count;
   const std::uint64_t arguments =
-      (registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
-  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
+      (thread.registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
+  stack = arguments - sizeof(std::uint64_t);
   const std::uint64_t back = table_.return_gate;
   if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
       (words != 0 &&
        !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
     EndBySignal(thread, SIGSEGV, stack);
-    return EndedStatus();
+    failed = EndedStatus();
+    return false;
   }
   if (frame.vector_count != 0) {
     const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
-    if (!written.ok()) return Fail(written);
+    if (!written.ok()) failed = Fail(written);
+    return written.ok();
   }
-  return GuestCpu::Entry{.function = function,
-                         .stack_pointer = stack,
-                         .frame = frame,
-                         .fs_base = registers.fs_base,
-                         .gs_base = registers.gs_base};
+  return true;
 }
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
@@ -726,24 +734,36 @@ absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFr
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
                                             const CallFrame& frame, std::uint64_t deadline,
                                             const Budget& budget) {
-  // The thread may be one whose last call has ended the instance.
-  if (has_ended_.load()) return EndedStatus();
-  const absl::StatusOr<GuestCpu::Entry> entry = PrepareFunction(thread, function, frame);
-  if (!entry.ok()) return entry.status();
-  const std::uint64_t stack_after = entry->stack_pointer + sizeof(std::uint64_t);
-  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   const Timed timed(thread.watch, deadline);
   const Budgeted budgeted(thread.watch, budget.processor_time);
   std::optional<Counted> counted;
   if (policy_.instruction_budget != 0) counted.emplace(*thread.cpu, budget.instructions);
+  return CallNow(thread, function, frame);
+}
+
+absl::StatusOr<CallResult> Instance::CallNow(PluginThread& thread, std::uint64_t function,
+                                             const CallFrame& frame) {
+  // The thread may be one whose last call has ended the instance.
+  if (has_ended_.load()) return EndedStatus();
+  std::uint64_t stack = 0;
+  absl::Status failed;
+  if (!PrepareFunction(thread, frame, stack, failed)) return failed;
+  const std::uint64_t stack_after = stack + sizeof(std::uint64_t);
+  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   GuestCpu::Returned returned;
-  if (thread.cpu->RunFunction(*entry, returned)) {
+  const GuestCpu::Left left = thread.cpu->RunFunction({.function = function,
+                                                           .stack_pointer = stack,
+                                                           .frame = frame,
+                                                           .fs_base = thread.registers.fs_base,
+                                                           .gs_base = thread.registers.gs_base},
+                                                          returned);
+  if (left == GuestCpu::Left::kByReturn) {
     if (returned.stack_pointer != stack_after) return EndByMismatch();
     return ResultOf(thread, frame, returned);
   }
   const runtime::Registers before = thread.registers;
-  absl::StatusOr<CallResult> result =
-      FinishCall(thread, frame, thread.cpu->TakeExit(thread.registers), stack_after);
+  thread.cpu->TakeRegisters(thread.registers);
+  absl::StatusOr<CallResult> result = FinishCall(thread, frame, left, stack_after);
   if (result.ok()) thread.registers = before;
   return result;
 }
@@ -753,69 +773,67 @@ absl::Status Instance::EndByMismatch() {
   return EndedStatus();
 }
 
-// What is left of a call when something has come before its end.
+// What is left of a call when something has come before its end: callbacks mostly, which need nothing of RunThread's.
 absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const CallFrame& frame,
-                                                std::optional<runtime::Exit> first,
-                                                std::uint64_t stack_after) {
+                                                GuestCpu::Left left, std::uint64_t stack_after) {
+  using Left = GuestCpu::Left;
+  const runtime::Registers& registers = thread.registers;
   for (;;) {
+    bool has_news = false;
+    while (left == Left::kByCall && IsCallback(registers.rax)) {
+      const absl::Status done = RunCallback(thread, registers.rax - DUNEBOX_GATE_CALLBACK);
+      if (!done.ok()) return done;
+      if ((has_news = HasNews(thread))) break;
+      left = thread.cpu->Continue(thread.registers);
+    }
+    if (!has_news && left == Left::kByCall && registers.rax == DUNEBOX_GATE_RETURN) {
+      if (registers.rsp != stack_after) return EndByMismatch();
+      return ResultOf(thread, frame,
+                      {.stack_pointer = stack_after,
+                       .integer = registers.rdi,
+                       .second_integer = registers.rdx});
+    }
     Stop stop = Ended{};
     {
       const Entered entered(thread);
-      stop = RunThread(thread, std::exchange(first, std::nullopt));
-    }
-    if (const auto* called = std::get_if<CallbackCalled>(&stop)) {
-      const absl::Status done = RunCallback(thread, called->number);
-      if (!done.ok()) return done;
-      continue;
-    }
-    if (const auto* returned = std::get_if<Returned>(&stop)) {
-      if (thread.registers.rsp != stack_after) break;
-      return ResultOf(thread, frame,
-                      {.stack_pointer = stack_after,
-                       .integer = returned->value,
-                       .second_integer = thread.registers.rdx});
+      stop = has_news                ? RunThread(thread)
+             : left == Left::kByCall ? RunThread(thread, runtime::SystemCall{})
+                                     : RunThread(thread, thread.cpu->TakeExit());
     }
     if (std::holds_alternative<Ended>(stop)) return EndedStatus();
     if (const auto* broken = std::get_if<Broken>(&stop)) {
       return Fail(absl::InternalError(broken->reason));
     }
-    break;
+    const bool is_at_gate =
+        std::holds_alternative<CallbackCalled>(stop) || std::holds_alternative<Returned>(stop);
+    if (!is_at_gate) return EndByMismatch();
+    left = Left::kByCall;
   }
-  return EndByMismatch();
 }
 
-std::unique_ptr<PluginThread> Instance::TakeParked() {
-  if (PluginThread* const spare = spare_.exchange(nullptr)) {
-    return std::unique_ptr<PluginThread>(spare);
+PluginThread* Instance::TakeFree() {
+  for (const auto& thread : lent_) {
+    if (thread->Take()) return thread.get();
   }
-  std::unique_ptr<PluginThread> thread;
+  return nullptr;
+}
+
+PluginThread* Instance::TakeParked() {
+  if (PluginThread* const thread = TakeFree()) return thread;
+  PluginThread* thread = nullptr;
   std::unique_lock lock(mutex_);
-  ++waiting_;
-  changed_.wait(lock, [&] {
-    if (failure_) return true;
-    // Whoever parks one looks after that whether somebody waits.
-    thread.reset(spare_.exchange(nullptr));
-    if (thread == nullptr && !parked_.empty()) {
-      thread = std::move(parked_.back());
-      parked_.pop_back();
-    }
-    return thread != nullptr;
-  });
-  --waiting_;
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  HeavyFence();
+  changed_.wait(lock, [&] { return failure_ || (thread = TakeFree()) != nullptr; });
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
   return thread;
 }
 
-void Instance::Park(std::unique_ptr<PluginThread> thread) {
-  PluginThread* none = nullptr;
-  if (spare_.compare_exchange_strong(none, thread.get())) {
-    (void)thread.release();
-    if (waiting_.load() == 0) return;
-    const std::lock_guard lock(mutex_);
-    changed_.notify_all();
-    return;
-  }
+void Instance::Park(PluginThread& thread) {
+  thread.is_taken.store(false, std::memory_order_release);
+  LightFence();
+  if (waiting_.load(std::memory_order_relaxed) == 0) return;
   const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(thread));
   changed_.notify_all();
 }
 
@@ -824,30 +842,28 @@ class Instance::Lent {
  public:
   explicit Lent(Instance& instance) : instance_(instance), thread_(instance.TakeParked()) {}
   ~Lent() {
-    if (thread_ != nullptr) instance_.Park(std::move(thread_));
+    if (thread_ != nullptr) instance_.Park(*thread_);
   }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
   // Null: the instance has ended.
-  PluginThread* get() const { return thread_.get(); }
+  PluginThread* get() const { return thread_; }
 
  private:
   Instance& instance_;
-  std::unique_ptr<PluginThread> thread_;
+  PluginThread* const thread_;
 };
 
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
-  return CallWithin(
-      {.time = policy_.deadline,
-       .budget = {.processor_time = policy_.cpu_budget, .instructions = policy_.instruction_budget}},
-      function, frame);
+  return CallWithin(limits_, function, frame);
 }
 
 absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
-  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
+  if (!IsOriginalProcess()) return CheckOriginalProcess();
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
-  const std::uint64_t deadline = DeadlineIn(limits.time);
+  const bool is_unlimited = &limits == &limits_ && !is_limited_;
+  const std::uint64_t deadline = is_unlimited ? kNoDeadline : DeadlineIn(limits.time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
@@ -862,6 +878,7 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
   const Lent thread(*this);
   if (thread.get() == nullptr) return EndedStatus();
   const Borrowed borrowed(*this, *thread.get());
+  if (is_unlimited) return CallNow(*thread.get(), function, frame);
   return CallOn(*thread.get(), function, frame, deadline, limits.budget);
 }
 

@@ -118,7 +118,10 @@ class Instance final : public Guest {
       std::optional<runtime::FileDescriptor> image);
   // To one that was taken of this, or that it was made from; also after the end. Threads that the plugin has
   // started are ended. Callbacks stay. On failure the instance is not to be used any more.
-  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override;
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot) override {
+    return ReturnTo(snapshot, memory::AddressSpace::HostMemory::kStays);
+  }
+  bool BeginAgain(const InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
 
   const hostcalls::GuestMemory& memory() const { return memory_; }
@@ -205,27 +208,36 @@ class Instance final : public Guest {
     std::uint64_t instructions = 0;  // 0: no limit
   };
   struct Limits {
-    absl::Duration time;
+    absl::Duration time = absl::InfiniteDuration();
     Budget budget;
+    bool IsNone() const {
+      return time == absl::InfiniteDuration() && budget.processor_time == absl::InfiniteDuration();
+    }
   };
   absl::StatusOr<CallResult> CallWithin(const Limits& limits, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
-  std::unique_ptr<PluginThread> TakeParked();
-  // All of them, so that no call begins; nothing when not all that are lent are parked.
-  std::optional<std::vector<std::unique_ptr<PluginThread>>> TakeAllParked();
-  void ParkAll(std::vector<std::unique_ptr<PluginThread>> threads);
-  void Park(std::unique_ptr<PluginThread> thread);
+  PluginThread* TakeParked();
+  PluginThread* TakeFree();  // null also when there is none
+  // All of them, so that no call begins. False: not all that are lent are parked, or there are others.
+  bool TakeAllParked();
+  void ParkAll();
+  absl::Status ReturnTo(const InstanceSnapshot& snapshot,
+                        memory::AddressSpace::HostMemory host_memory);
+  void SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& callbacks);
+  void Park(PluginThread& thread);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
                                     const Budget& budget);
-  absl::StatusOr<GuestCpu::Entry> PrepareFunction(PluginThread& thread, std::uint64_t function,
-                                                  const CallFrame& frame);
+  bool PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
+                       absl::Status& failed);
+  // The same without limits of its own.
+  absl::StatusOr<CallResult> CallNow(PluginThread& thread, std::uint64_t function,
+                                     const CallFrame& frame);
   absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,
                                       const GuestCpu::Returned& returned);
   absl::StatusOr<CallResult> FinishCall(PluginThread& thread, const CallFrame& frame,
-                                        std::optional<runtime::Exit> first,
-                                        std::uint64_t stack_after);
+                                        GuestCpu::Left left, std::uint64_t stack_after);
   absl::Status EndByMismatch();
   absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
   absl::Status EndedStatus() const;
@@ -237,6 +249,8 @@ class Instance final : public Guest {
   void Dismiss(PluginThread& thread);
 
   const Policy& policy_;
+  const Limits limits_;  // of each call
+  const bool is_limited_;
   const std::uint64_t random_;
   const std::shared_ptr<const ReservedWindow> window_;
   const hostcalls::GuestMemory memory_;
@@ -250,15 +264,14 @@ class Instance final : public Guest {
 
   std::atomic<bool> has_ended_{false};
 
-  // One of the parked threads, or null: taken and given back without the lock. Owned.
-  std::atomic<PluginThread*> spare_{nullptr};
+  // To callers: all of them from before the first call on. Who takes one gives it back.
+  std::vector<std::unique_ptr<PluginThread>> lent_;
   std::atomic<unsigned> waiting_{0};  // host threads that found none
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<Failure> failure_;
   std::vector<PluginThread*> threads_;  // all of them
-  std::vector<std::unique_ptr<PluginThread>> parked_;
   unsigned running_by_themselves_ = 0;
   std::vector<std::shared_ptr<const Callback>> callbacks_;
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/original_process.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -63,17 +64,20 @@ memory::RangeSet CommonCode(const memory::MemoryImage& image) {
 
 }  // namespace
 
-std::optional<std::vector<std::unique_ptr<PluginThread>>> Instance::TakeAllParked() {
-  const std::lock_guard lock(mutex_);
-  if (PluginThread* const spare = spare_.exchange(nullptr)) parked_.emplace_back(spare);
-  if (parked_.size() != threads_.size()) return std::nullopt;
-  return std::exchange(parked_, {});
+bool Instance::TakeAllParked() {
+  std::size_t taken = 0;
+  while (taken < lent_.size() && lent_[taken]->Take()) ++taken;
+  const auto is_all = [&] {
+    const std::lock_guard lock(mutex_);
+    return taken == threads_.size();
+  };
+  if (is_all()) return true;
+  while (taken > 0) Park(*lent_[--taken]);
+  return false;
 }
 
-void Instance::ParkAll(std::vector<std::unique_ptr<PluginThread>> threads) {
-  const std::lock_guard lock(mutex_);
-  parked_ = std::move(threads);
-  changed_.notify_all();
+void Instance::ParkAll() {
+  for (const auto& thread : lent_) Park(*thread);
 }
 
 absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
@@ -86,8 +90,7 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
           absl::StrCat(running_by_themselves_, " threads run that the plugin has started"));
     }
   }
-  std::optional<std::vector<std::unique_ptr<PluginThread>>> threads = TakeAllParked();
-  if (!threads) return absl::FailedPreconditionError("a call is under way");
+  if (!TakeAllParked()) return absl::FailedPreconditionError("a call is under way");
   const auto take = [&]() -> absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> {
     auto snapshot = std::make_shared<InstanceSnapshot>();
     snapshot->engine = SnapshotEngineOf(policy_);
@@ -100,7 +103,7 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     } else if (absl::Status status = ShareCode(*snapshot); !status.ok()) {
       return status;
     }
-    for (const auto& thread : *threads) {
+    for (const auto& thread : lent_) {
       absl::StatusOr<ThreadState> state = StateOf(*thread);
       if (!state.ok()) return state.status();
       snapshot->threads.push_back(*std::move(state));
@@ -115,13 +118,14 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     return snapshot;
   };
   absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> snapshot = take();
-  ParkAll(*std::move(threads));
+  ParkAll();
   // Its memory is neither what it was nor the image's.
   if (absl::IsInternal(snapshot.status())) End({.kind = Failure::Kind::kMismatch});
   return snapshot;
 }
 
-absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
+absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
+                                memory::AddressSpace::HostMemory host_memory) {
   {
     std::unique_lock lock(mutex_);
     if (running_by_themselves_ != 0) {
@@ -131,13 +135,12 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
       changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
     }
   }
-  std::optional<std::vector<std::unique_ptr<PluginThread>>> threads = TakeAllParked();
-  if (!threads) return absl::FailedPreconditionError("a call is under way");
+  if (!TakeAllParked()) return absl::FailedPreconditionError("a call is under way");
   snapshot.code != nullptr ? engine_->ReturnTo(snapshot.code)
                            : engine_->KeepOnly(CommonCode(*snapshot.memory));
-  absl::Status status = space_.ReturnToImage();
+  absl::Status status = space_.ReturnToImage(host_memory);
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
-  for (const auto& thread : *threads) {
+  for (const auto& thread : lent_) {
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
     if (status.ok() && state != snapshot.threads.end()) status = SetState(*thread, *state);
   }
@@ -147,9 +150,34 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
     failure_.reset();
     has_ended_.store(false, std::memory_order_seq_cst);
   }
-  ParkAll(*std::move(threads));
+  ParkAll();
   if (!status.ok()) End({.kind = Failure::Kind::kMismatch});
   return status;
+}
+
+// Not with a broker, which is its sandbox's own; nor as a virtual machine, of which there are few.
+bool Instance::BeginAgain(const InstanceSnapshot& snapshot) {
+  const bool is_alone = policy_.engine != Engine::kKvm && policy_.file_access == FileAccess::kDirect &&
+                        arena_.use_count() == 1;  // else somebody holds memory of it
+  if (!is_alone || !IsOriginalProcess() || snapshot.code == nullptr ||
+      space_.image() != snapshot.memory || lent_.size() != snapshot.threads.size() ||
+      !ReturnTo(snapshot, memory::AddressSpace::HostMemory::kGoes).ok()) {
+    return false;
+  }
+  arena_->Restore(snapshot.arena);
+  SetCallbacks(snapshot.callbacks);
+  SetWarden(nullptr);
+  return true;
+}
+
+void Instance::SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& callbacks) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t most = std::max(callbacks.size(), callbacks_.size());
+  for (std::size_t number = 0; number < most; ++number) {
+    callback_of_[number].store(number < callbacks.size() ? callbacks[number].get() : nullptr,
+                               std::memory_order_release);
+  }
+  callbacks_ = callbacks;
 }
 
 absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
@@ -220,15 +248,12 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
     auto thread = std::make_unique<PluginThread>(state.id, *std::move(cpu));
     if (absl::Status status = SetState(*thread, state); !status.ok()) return status;
     threads_.push_back(thread.get());
-    parked_.push_back(std::move(thread));
+    lent_.push_back(std::move(thread));
   }
   arena_->Restore(snapshot.arena);
   table_ = snapshot.table;
   next_id_.store(snapshot.next_id);
-  callbacks_ = snapshot.callbacks;
-  for (std::size_t number = 0; number < callbacks_.size(); ++number) {
-    callback_of_[number].store(callbacks_[number].get(), std::memory_order_release);
-  }
+  SetCallbacks(snapshot.callbacks);
   return kernel_.Restore(snapshot.kernel, files);
 }
 

@@ -31,11 +31,12 @@ class JitCpu final : public GuestCpu {
   }
 
   runtime::EngineThread& thread() override { return *thread_; }
-  bool RunFunction(const Entry& entry, Returned& returned) override;
-  runtime::Exit TakeExit(runtime::Registers& registers) override;
-  // Translated code is entered behind a barrier.
-  void Enter() override { host_ = context().Borrow(); }
-  void Leave() override { context().GiveBack(host_); }
+  Left RunFunction(const Entry& entry, Returned& returned) override;
+  void TakeRegisters(runtime::Registers& registers) override { thread_->ReadRegisters(registers); }
+  Left Continue(runtime::Registers& registers) override;
+  runtime::Exit TakeExit() override { return std::exchange(exit_, runtime::SystemCall{}); }
+  void Enter() override { context().Borrow(); }
+  void Leave() override { context().GiveBack(); }
   std::int64_t instructions_left() const override {
     return thread_->context().context().instructions_left;
   }
@@ -57,12 +58,11 @@ class JitCpu final : public GuestCpu {
   jit::ThreadContext& context() { return thread_->context(); }
 
   const std::unique_ptr<runtime::JitThread> thread_;
-  jit::ThreadContext::HostState host_{};
-  runtime::Exit exit_;  // of RunFunction, where it is no system call
+  runtime::Exit exit_;  // of what was left otherwise
 };
 
-bool JitCpu::RunFunction(const Entry& entry, Returned& returned) {
-  const jit::ThreadContext::HostState host = context().Borrow();
+GuestCpu::Left JitCpu::RunFunction(const Entry& entry, Returned& returned) {
+  context().Borrow();
   const bool is_at_call = thread_->RunFunction({.address = entry.function,
                                                 .stack_pointer = entry.stack_pointer,
                                                 .integers = entry.frame.integers,
@@ -70,18 +70,21 @@ bool JitCpu::RunFunction(const Entry& entry, Returned& returned) {
                                                 .fs_base = entry.fs_base,
                                                 .gs_base = entry.gs_base},
                                                exit_);
-  context().GiveBack(host);
+  context().GiveBack();
+  if (!is_at_call) return Left::kOtherwise;
   const jit::Context& state = context().context();
-  if (!is_at_call || state.gpr[kRax] != DUNEBOX_GATE_RETURN) return false;
+  if (state.gpr[kRax] != DUNEBOX_GATE_RETURN) return Left::kByCall;
   returned = {.stack_pointer = state.gpr[kRsp],
               .integer = state.gpr[kRdi],
               .second_integer = state.gpr[kRdx]};
-  return true;
+  return Left::kByReturn;
 }
 
-runtime::Exit JitCpu::TakeExit(runtime::Registers& registers) {
-  thread_->ReadRegisters(registers);
-  return std::exchange(exit_, runtime::SystemCall{});
+GuestCpu::Left JitCpu::Continue(runtime::Registers& registers) {
+  context().Borrow();
+  const bool is_at_call = thread_->RunToSystemCall(registers, exit_);
+  context().GiveBack();
+  return is_at_call ? Left::kByCall : Left::kOtherwise;
 }
 
 absl::StatusOr<Vectors> JitCpu::ReadVectors() {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/abi/signal_frame.h"
+#include "hostcalls/asymmetric_fence.h"
 #include "runtime/kvm/kvm_api.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/probe.h"
@@ -49,7 +50,7 @@ class KvmCpu final : public GuestCpu {
   explicit KvmCpu(std::unique_ptr<runtime::EngineThread> thread) : thread_(std::move(thread)) {}
 
   runtime::EngineThread& thread() override { return *thread_; }
-  bool RunFunction(const Entry& entry, Returned& returned) override {
+  Left RunFunction(const Entry& entry, Returned& returned) override {
     const auto& integers = entry.frame.integers;
     left_ = {.rax = entry.frame.vector_count,
              .rcx = integers[3],
@@ -62,15 +63,18 @@ class KvmCpu final : public GuestCpu {
              .rip = entry.function,
              .fs_base = entry.fs_base,
              .gs_base = entry.gs_base};
-    Enter();
-    exit_ = thread_->Run(left_);
-    const bool is_return =
-        std::holds_alternative<runtime::SystemCall>(exit_) && left_.rax == DUNEBOX_GATE_RETURN;
-    if (is_return) {
-      returned = {.stack_pointer = left_.rsp, .integer = left_.rdi, .second_integer = left_.rdx};
-    }
-    return is_return;
+    const Left left = Continue(left_);
+    if (left != Left::kByCall || left_.rax != DUNEBOX_GATE_RETURN) return left;
+    returned = {.stack_pointer = left_.rsp, .integer = left_.rdi, .second_integer = left_.rdx};
+    return Left::kByReturn;
   }
+  void TakeRegisters(runtime::Registers& registers) override { registers = left_; }
+  Left Continue(runtime::Registers& registers) override {
+    Enter();
+    exit_ = thread_->Run(registers);
+    return std::holds_alternative<runtime::SystemCall>(exit_) ? Left::kByCall : Left::kOtherwise;
+  }
+  runtime::Exit TakeExit() override { return exit_; }
   // Nothing counts them.
   std::int64_t instructions_left() const override { return kNoInstructionLimit; }
   void set_instructions_left(std::int64_t) override {}
@@ -90,11 +94,7 @@ class KvmCpu final : public GuestCpu {
     std::memcpy(area.data() + kX87ControlOffset, &control.x87_control, sizeof(control.x87_control));
     return thread_->LoadExtendedState(area);
   }
-  runtime::Exit TakeExit(runtime::Registers& registers) override {
-    registers = left_;
-    return exit_;
-  }
-  void Enter() override { std::atomic_thread_fence(std::memory_order_seq_cst); }
+  void Enter() override { LightFence(); }
   void Leave() override {}
 
   absl::StatusOr<Vectors> ReadVectors() override {
@@ -136,8 +136,7 @@ class KvmCpu final : public GuestCpu {
   }
 
   const std::unique_ptr<runtime::EngineThread> thread_;
-  // Of RunFunction.
-  runtime::Registers left_;
+  runtime::Registers left_;  // of RunFunction
   runtime::Exit exit_;
 };
 

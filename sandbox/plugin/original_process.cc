@@ -2,21 +2,12 @@
 
 #include <pthread.h>
 
-#include <atomic>
-
 namespace dunebox::plugin {
-namespace {
-
-std::atomic<bool> is_forked_child{false};
-
-}  // namespace
 
 void NoteOriginalProcess() {
   [[maybe_unused]] static const int noted =
-      pthread_atfork(nullptr, nullptr, [] { is_forked_child = true; });
+      pthread_atfork(nullptr, nullptr, [] { original_process::is_forked_child = true; });
 }
-
-bool IsOriginalProcess() { return !is_forked_child.load(std::memory_order_relaxed); }
 
 absl::Status CheckOriginalProcess() {
   if (IsOriginalProcess()) return absl::OkStatus();

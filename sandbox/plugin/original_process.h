@@ -6,12 +6,19 @@
 #ifndef DUNEBOX_SANDBOX_PLUGIN_ORIGINAL_PROCESS_H_
 #define DUNEBOX_SANDBOX_PLUGIN_ORIGINAL_PROCESS_H_
 
+#include <atomic>
+
 #include "absl/status/status.h"
 
 namespace dunebox::plugin {
 
 void NoteOriginalProcess();
-bool IsOriginalProcess();
+namespace original_process {
+inline constinit std::atomic<bool> is_forked_child{false};
+}
+inline bool IsOriginalProcess() {
+  return !original_process::is_forked_child.load(std::memory_order_relaxed);
+}
 // What calls in a child are refused with; OK in the original.
 absl::Status CheckOriginalProcess();
 

@@ -1,5 +1,6 @@
 #include "sandbox/plugin/plugin_thread.h"
 
+#include "hostcalls/asymmetric_fence.h"
 #include "sandbox/plugin/host_signals.h"
 
 namespace dunebox::plugin {
@@ -8,6 +9,7 @@ namespace dunebox::plugin {
 void PluginThread::Kick() {
   engine->Kick();
   kicked.store(1, std::memory_order_seq_cst);
+  HeavyFence();
   const pid_t host = host_thread.load(std::memory_order_seq_cst);
   if (host != 0) SendKick(host);
 }

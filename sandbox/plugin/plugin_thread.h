@@ -27,6 +27,12 @@ struct PluginThread {
         engine(&cpu->thread()),
         watch(Watchdog::Instance(), [this] { Kick(); }) {}
 
+  // Of one that is lent: the caller is its user until it sets is_taken to false. False: somebody is.
+  bool Take() {
+    return !is_taken.load(std::memory_order_relaxed) &&
+           !is_taken.exchange(true, std::memory_order_acquire);
+  }
+
   // From any thread: the host thread that runs this looks soon why it was kicked.
   void Kick();
 
@@ -44,6 +50,7 @@ struct PluginThread {
 
   // Set by a kick; the system calls that block look at it.
   std::atomic<std::uint32_t> kicked{0};
+  std::atomic<bool> is_taken{false};
   std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
   Watch watch;
   std::atomic<std::uint64_t> calls{0};  // of the host's that it has begun

@@ -9,7 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/in_process.h"
+#include "sandbox/plugin/original_process.h"
 #include "sandbox/plugin/snapshot_file.h"
+#include "sandbox/plugin/spare_guests.h"
 
 namespace dunebox {
 
@@ -18,7 +20,7 @@ using internal::CallResult;
 
 struct Sandbox::State {
   // Before anything that refers to it.
-  const Policy policy;
+  const std::shared_ptr<const Policy> policy;  // the same for clones
   std::uint64_t random = 0;
   std::unique_ptr<plugin::Guest> guest;
   // Of the libraries there are and where they lie; a function that knows another one looks its address up again.
@@ -33,6 +35,8 @@ struct Sandbox::State {
     std::shared_ptr<const plugin::InstanceSnapshot> instance;
     std::uint64_t generation;
     std::vector<std::string> libraries;
+    std::shared_ptr<const Policy> policy;  // of the spare guests
+    std::unique_ptr<plugin::SpareGuests> spares = std::make_unique<plugin::SpareGuests>();
   };
   std::shared_ptr<const Kept> kept;
 
@@ -92,15 +96,21 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Create(Policy policy) {
   if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
     return absl::UnavailableError("getrandom failed");
   }
-  std::unique_ptr<State> state(new State{.policy = std::move(policy), .random = random});
-  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest = plugin::MakeGuest(state->policy, random);
+  std::unique_ptr<State> state(new State{
+      .policy = std::make_shared<const Policy>(std::move(policy)), .random = random});
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest = plugin::MakeGuest(*state->policy, random);
   if (!guest.ok()) return guest.status();
   state->guest = *std::move(guest);
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
 Sandbox::Sandbox(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Sandbox::~Sandbox() = default;
+Sandbox::~Sandbox() {
+  const std::shared_ptr<const State::Kept>& kept = state_->kept;
+  if (kept != nullptr && kept->spares->has_room() && state_->guest->BeginAgain(*kept->instance)) {
+    kept->spares->Put(std::move(state_->guest));
+  }
+}
 
 absl::Status Sandbox::Load(const std::string& path) {
   if (path.empty() || path.front() != '/') {
@@ -120,7 +130,10 @@ absl::Status Sandbox::Snapshot() {
   if (!taken.ok()) return taken.status();
   const std::lock_guard lock(state_->mutex);
   state_->kept = std::make_shared<const State::Kept>(State::Kept{
-      .instance = *std::move(taken), .generation = state_->generation, .libraries = state_->libraries});
+      .instance = *std::move(taken),
+      .generation = state_->generation,
+      .libraries = state_->libraries,
+      .policy = state_->policy});
   return absl::OkStatus();
 }
 
@@ -142,10 +155,14 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Clone() const {
                                          .libraries = kept->libraries,
                                          .callbacks = kept->instance->callbacks,
                                          .kept = kept});
-  absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
-      plugin::CloneGuest(state->policy, *kept->instance);
-  if (!guest.ok()) return guest.status();
-  state->guest = *std::move(guest);
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
+  state->guest = kept->spares->Take();
+  if (state->guest == nullptr) {
+    absl::StatusOr<std::unique_ptr<plugin::Guest>> guest =
+        plugin::CloneGuest(*state->policy, *kept->instance);
+    if (!guest.ok()) return guest.status();
+    state->guest = *std::move(guest);
+  }
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
@@ -161,13 +178,16 @@ absl::Status Sandbox::Save(const std::string& path) const {
 
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
   if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
-  std::unique_ptr<State> state(new State{.policy = std::move(policy)});
-  absl::StatusOr<plugin::OpenedGuest> opened = plugin::OpenGuest(state->policy, path);
+  std::unique_ptr<State> state(new State{.policy = std::make_shared<const Policy>(std::move(policy))});
+  absl::StatusOr<plugin::OpenedGuest> opened = plugin::OpenGuest(*state->policy, path);
   if (!opened.ok()) return opened.status();
   state->random = opened->snapshot->random;
   state->guest = std::move(opened->guest);
   state->kept = std::make_shared<const State::Kept>(State::Kept{
-      .instance = std::move(opened->snapshot), .generation = state->generation, .libraries = {}});
+      .instance = std::move(opened->snapshot),
+      .generation = state->generation,
+      .libraries = {},
+      .policy = state->policy});
   return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
 }
 
@@ -189,7 +209,7 @@ absl::Status Sandbox::Reset() {
     }
   }
   absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh =
-      plugin::MakeGuest(state_->policy, state_->random);
+      plugin::MakeGuest(*state_->policy, state_->random);
   if (!fresh.ok()) return fresh.status();
   const std::lock_guard lock(state_->mutex);
   for (const auto& callback : state_->callbacks) {
@@ -248,7 +268,7 @@ std::vector<std::string> Sandbox::confinement() const { return state_->guest->co
 namespace internal {
 
 plugin::Instance* InProcess::InstanceOf(Sandbox& sandbox) {
-  const Policy& policy = sandbox.state_->policy;
+  const Policy& policy = *sandbox.state_->policy;
   if (policy.demand == Demand::kTwoWalls) return nullptr;
   return static_cast<plugin::Instance*>(sandbox.state_->guest.get());
 }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "hostcalls/asymmetric_fence.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "libdune/extended_area.h"
 #include "sandbox/plugin/host_signals.h"
@@ -58,14 +59,13 @@ std::uint64_t DeadlineIn(absl::Duration time) {
 // The host thread's own state, put back at the end.
 class Borrowed {
  public:
-  explicit Borrowed(jit::ThreadContext& context) : context_(context), host_(context.Borrow()) {}
-  ~Borrowed() { context_.GiveBack(host_); }
+  explicit Borrowed(jit::ThreadContext& context) : context_(context) { context_.Borrow(); }
+  ~Borrowed() { context_.GiveBack(); }
   Borrowed(const Borrowed&) = delete;
   Borrowed& operator=(const Borrowed&) = delete;
 
  private:
   jit::ThreadContext& context_;
-  const jit::ThreadContext::HostState host_;
 };
 
 }  // namespace
@@ -77,6 +77,7 @@ Runner::Runner(std::unique_ptr<runtime::EngineThread> thread)
 // In this order: who has not been seen here as the one that runs sees the engine's flag.
 void Runner::Kick() {
   thread_->Kick();
+  HeavyFence();
   const pid_t host = host_thread_.load(std::memory_order_seq_cst);
   if (host != 0) plugin::SendKick(host);
 }

@@ -8,9 +8,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -385,6 +388,122 @@ TEST_P(SnapshotTest, ClonesHaveTheCallbacksThatThereWere) {
   const auto own = *clone->Export<int(int)>([](Tainted<int>) { return 10; });
   EXPECT_EQ((ValueIn<int(int (*)(int), int)>(*clone, "call_back", own, 1)), 11);
   EXPECT_FALSE((Call<int(int (*)(int), int)>("call_back", own, 1)).ok());
+}
+
+// What a guest may leave where: in memory of every kind, registers, descriptors, handlers, callbacks, code.
+constexpr char kSecret[] = "left by the one before";
+constexpr unsigned long kSecretNumber = 0x5ec7e7'5ec7e7'5ec7;
+
+void LeaveSecrets(Sandbox& where, TaintedPtr<void> old) {
+  const Memory<char> text = *where.MakeString(kSecret);
+  EXPECT_TRUE((*where.Function<void(const char*)>("keep"))(text).ok());
+  EXPECT_TRUE((*where.Function<void(int, int)>("dirty"))(500, 0x5e).ok());
+  const auto map = *(*where.Function<void*(int, int)>("map"))(4, 0);
+  for (const TaintedPtr<void> at : {map, old}) {
+    const TaintedPtr<char> place(at.address());
+    EXPECT_TRUE(where.CopyOut(place, std::span<const char>(kSecret)).ok());
+  }
+  EXPECT_TRUE((*where.Function<int(void*, int)>("forbid"))(map, 2).ok());
+  EXPECT_TRUE((*where.Function<int(const char*)>("open_file"))(*where.MakeString(PLUGIN_CASES)).ok());
+  EXPECT_TRUE((*where.Function<int(int, int)>("handle"))(SIGUSR1, 1).ok());
+  EXPECT_TRUE((*where.Function<int(int)>("set_answer"))(77).ok());
+  EXPECT_TRUE((*where.Function<int()>("answer"))().ok());
+  EXPECT_TRUE((*where.Function<int()>("next"))().ok());
+  EXPECT_TRUE((*where.Function<void(unsigned long)>("leave_in_registers"))(kSecretNumber).ok());
+}
+
+// Where the guest's memory begins in this process; what of it can be read has the secret.
+std::uint64_t BaseOf(Sandbox& where) {
+  const Memory<char> memory = *where.Allocate<char>(1);
+  return reinterpret_cast<std::uint64_t>(memory.span().data()) - memory.guest().address();
+}
+bool HasSecret(std::uint64_t base) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long start = 0, end = 0;
+    char right = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx %c", &start, &end, &right) != 3) return true;
+    if (start < base || end > base + (std::uint64_t{1} << 32) || right != 'r') continue;
+    if (memmem(reinterpret_cast<const void*>(start), end - start, kSecret, strlen(kSecret)) != nullptr) return true;
+  }
+  return false;
+}
+
+// A clone may be given the guest of one that is gone.
+TEST_P(SnapshotTest, NothingIsLeftToACloneOfTheOneBefore) {
+  const TaintedPtr<void> old = *Call<void*(int, int)>("map", 4, 7);
+  ASSERT_TRUE(Call<void(const char*)>("keep", Text("at first")).ok());
+  Take();
+  const auto fails = [](Sandbox& where) { EXPECT_FALSE((*where.Function<void()>("crash"))().ok()); };
+  const auto starts_thread = [](Sandbox& where) {
+    EXPECT_EQ(ValueIn<int()>(where, "start_thread"), 0);
+  };
+  const auto changes_code = [](Sandbox& where) {
+    EXPECT_EQ(ValueIn<int(int)>(where, "change_fixed_answer", 9), 0);
+    EXPECT_EQ(ValueIn<int()>(where, "fixed_answer"), 9);
+  };
+  const auto goes_on = [](Sandbox&) {};
+  for (const std::function<void(Sandbox&)>& end :
+       {std::function<void(Sandbox&)>(goes_on), std::function<void(Sandbox&)>(fails),
+        std::function<void(Sandbox&)>(starts_thread), std::function<void(Sandbox&)>(changes_code)}) {
+    auto clone = CloneOf(*sandbox);
+    const std::uint64_t base = BaseOf(*clone);
+    std::atomic<int> called{0};
+    const auto callback = *clone->Export<int(int)>([&](Tainted<int>) { return ++called; });
+    LeaveSecrets(*clone, old);
+    TaintedPtr<char> gone_place;
+    {
+      // More than the original's memory of both sides has room for.
+      const Memory<char> gone = *clone->Allocate<char>(4 << 20);
+      memcpy(gone.span().data(), kSecret, sizeof(kSecret));
+      gone_place = gone.guest();
+    }
+    EXPECT_TRUE(IsInThisProcess() ? HasSecret(base) : true);
+    end(*clone);
+    clone.reset();
+
+    clone = CloneOf(*sandbox);
+    EXPECT_EQ(ValueIn<int(unsigned long)>(*clone, "registers_with", kSecretNumber), 0);
+    if (IsInThisProcess()) {
+      EXPECT_FALSE(clone->CopyIn(gone_place).ok());
+      const std::uint64_t base_now = BaseOf(*clone);
+      EXPECT_EQ(base_now == base, !IsUnderKvm());
+      EXPECT_FALSE(HasSecret(base_now));
+    }
+    EXPECT_EQ(Kept(*clone), "at first");
+    EXPECT_EQ(ValueIn<int(int)>(*clone, "sum_of_pages", 2048), 0);
+    EXPECT_EQ(ValueIn<int()>(*clone, "next"), 1);
+    EXPECT_EQ(ValueIn<int()>(*clone, "fixed_answer"), 1);
+    EXPECT_EQ(ValueIn<int(int)>(*clone, "read_byte", 3), -1);
+    EXPECT_EQ((ValueIn<int(int, int)>(*clone, "handle", SIGUSR1, 0)), 0);
+    EXPECT_EQ(ValueIn<int(const unsigned char*)>(*clone, "look", TaintedPtr<unsigned char>(old.address())), 7);
+    EXPECT_FALSE((*clone->Function<int(int (*)(int), int)>("call_back"))(callback, 1).ok());
+    EXPECT_EQ(called, 0);
+  }
+}
+
+TEST_P(SnapshotTest, AGuestWhoseMemoryIsHeldIsNoOtherClones) {
+  Take();
+  auto clone = CloneOf(*sandbox);
+  const Memory<char> held = *clone->MakeString(kSecret);
+  clone.reset();
+  clone = CloneOf(*sandbox);
+  Run(*clone, "let_thread_end");
+  const Memory<char> other = *clone->Allocate<char>(100);
+  EXPECT_NE(other.span().data(), held.span().data());
+  EXPECT_STREQ(held.span().data(), kSecret);
+}
+
+// Its offsets are its own also after it has gone back.
+TEST_P(SnapshotTest, AResetOfACloneMovesNobodyElsesFiles) {
+  const int fd = Value<int(const char*)>("open_file", Text(PLUGIN_CASES));
+  Take();
+  EXPECT_EQ(Value<int(int)>("read_byte", fd), 0x7f);
+  const auto clone = CloneOf(*sandbox);
+  EXPECT_EQ(ValueIn<int(int)>(*clone, "read_byte", fd), 0x7f);
+  ASSERT_TRUE(clone->Reset().ok());
+  EXPECT_EQ(ValueIn<int(int)>(*clone, "read_byte", fd), 0x7f);
+  EXPECT_EQ(Value<int(int)>("read_byte", fd), 'E');
 }
 
 TEST_P(SnapshotTest, CodeThatACloneWritesIsItsOwn) {

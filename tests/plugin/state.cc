@@ -145,4 +145,54 @@ void crash() { *reinterpret_cast<volatile int*>(16) = 1; }
   for (;;) __asm__ volatile("");
 }
 int call_back(int (*function)(int), int value) { return function(value) + 1; }
+
+// In every register that a function may leave or has to leave alone. It returns with them.
+void leave_in_registers(unsigned long value);
+// How many of those have it at the entry of a function.
+int registers_with(unsigned long value);
+__asm__(R"(
+  .text
+  .globl leave_in_registers, registers_with
+leave_in_registers:
+  movq %rdi, %rbx
+  movq %rdi, %rbp
+  movq %rdi, %r8
+  movq %rdi, %r9
+  movq %rdi, %r10
+  movq %rdi, %r11
+  movq %rdi, %r12
+  movq %rdi, %r13
+  movq %rdi, %r14
+  movq %rdi, %r15
+  .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  movq %rdi, %xmm\number
+  .endr
+  movq %rdi, %mm3
+  movq %rdi, %rcx
+  movq %rdi, %rdx
+  movq %rdi, %rax
+  ret
+registers_with:
+  xorl %eax, %eax
+  .irp name, rbx, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rcx, rdx
+  xorl %esi, %esi
+  cmpq %\name, %rdi
+  sete %sil
+  addl %esi, %eax
+  .endr
+  .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  movq %xmm\number, %rcx
+  xorl %esi, %esi
+  cmpq %rcx, %rdi
+  sete %sil
+  addl %esi, %eax
+  .endr
+  movq %mm3, %rcx
+  emms
+  xorl %esi, %esi
+  cmpq %rcx, %rdi
+  sete %sil
+  addl %esi, %eax
+  ret
+)");
 }
