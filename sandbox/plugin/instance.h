@@ -172,6 +172,7 @@ class Instance final : public Guest {
   absl::Status StartMain();
   absl::Status MakeLentThread();
 
+  // ---- instance_run.cc
   // What `first` says has happened before.
   Stop RunThread(PluginThread& thread, std::optional<runtime::Exit> first = std::nullopt);
   std::optional<Stop> OnExit(PluginThread& thread, const runtime::Exit& exit);
@@ -194,11 +195,15 @@ class Instance final : public Guest {
   hostcalls::SyscallResult MakeCall(PluginThread& thread, const hostcalls::Request& request);
   bool MendArguments(const PluginThread& thread, const hostcalls::Request& request);
 
+  // ---- instance_threads.cc
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  // ---- instance_load.cc
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
+
+  // ---- calls (instance.cc)
   // Of one call, beside its deadline.
   struct Budget {
     absl::Duration processor_time = absl::InfiniteDuration();
