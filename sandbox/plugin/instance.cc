@@ -1,8 +1,6 @@
 #include "sandbox/plugin/instance.h"
 
-#include <cpuid.h>
 #include <signal.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/loader/program.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance_parts.h"
@@ -23,25 +20,7 @@ using hostcalls::Errno;
 
 namespace {
 
-constexpr std::uint64_t kRedZone = 128;            // [abi §3.2.2]
-constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
-
-absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const Policy& policy,
-                                            const runtime::EngineThread& engine) {
-  const hostcalls::Window& window = space.memory().window();
-  absl::StatusOr<loader::Program> program =
-      OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
-  if (!program.ok()) return program.status();
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
-  const loader::HostFacts facts{
-      .vdso = {},
-      .hardware_capabilities = edx,  // AT_HWCAP [linux]
-      .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
-      .minimum_signal_stack = signals::MinimumSignalStack(engine.extended_state_size()),
-      .stack_limit = policy.stack};
-  return loader::Load(*program, policy.environment, space, facts);
-}
+constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
 
 // Gives a call its deadline, if that is before the one of the call that it comes from.
 class Timed {
@@ -167,11 +146,7 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
-  if (absl::Status status = StartMain(); !status.ok()) return status;
-  for (unsigned made = 1; made < policy_.host_threads; ++made) {
-    if (absl::Status status = MakeLentThread(); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return StartMain();
 }
 
 void Instance::KickAll() {
@@ -187,77 +162,6 @@ void Instance::Enlist(PluginThread& thread) {
 void Instance::Dismiss(PluginThread& thread) {
   const std::lock_guard lock(mutex_);
   std::erase(threads_, &thread);
-}
-
-absl::Status Instance::StartMain() {
-  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
-  if (!cpu.ok()) return cpu.status();
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
-  absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
-  if (!start.ok()) return start.status();
-  space_.LimitData(policy_.memory_limit);
-  thread->registers.rip = start->entry.value;
-  thread->registers.rsp = start->stack_pointer.value;
-  Enlist(*thread);
-  Stop stop = Ended{};
-  {
-    const Borrowed borrowed(*this, *thread);
-    thread->watch.Set(DeadlineIn(policy_.load_deadline));
-    {
-      const Entered entered(*thread);
-      stop = RunThread(*thread);
-    }
-    thread->watch.Set(kNoDeadline);
-  }
-  const Ready* const ready = std::get_if<Ready>(&stop);
-  const hostcalls::CopyResult<PluginTable> table =
-      ready == nullptr ? hostcalls::CopyResult<PluginTable>(Errno{EFAULT})
-                       : memory_.CopyIn(GuestPtr<PluginTable>{ready->table});
-  if (!table.ok()) {
-    std::string text = "the plugin's C library did not start";
-    if (const std::optional<Failure> why = failure()) {
-      absl::StrAppend(&text, ": ", ToStatus(*why).message());
-    }
-    if (const std::string output = kernel_.TakeOutput(); !output.empty()) {
-      absl::StrAppend(&text, ": ", output);
-    }
-    Dismiss(*thread);
-    return absl::UnavailableError(text);
-  }
-  table_ = *table;
-  const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(thread));
-  return absl::OkStatus();
-}
-
-// The main thread has the plugin's C library make it, and it runs here until it parks.
-absl::Status Instance::MakeLentThread() {
-  const absl::Status failed =
-      absl::ResourceExhaustedError("no more threads for a sandbox's callers");
-  std::unique_ptr<PluginThread> made;
-  PluginThread& main = *parked_.front();
-  {
-    const Borrowed borrowed(*this, main);
-    main.made = &made;
-    const absl::StatusOr<CallResult> result =
-        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline), {});
-    main.made = nullptr;
-    if (!result.ok()) return result.status();
-    if (result->integer != 0 || made == nullptr) return failed;
-  }
-  Stop stop = Ended{};
-  {
-    const Borrowed borrowed(*this, *made);
-    const Entered entered(*made);
-    stop = RunThread(*made);
-  }
-  if (!std::holds_alternative<Ready>(stop)) {
-    Dismiss(*made);
-    return failed;
-  }
-  const std::lock_guard lock(mutex_);
-  parked_.push_back(std::move(made));
-  return absl::OkStatus();
 }
 
 std::optional<Failure> Instance::failure() const {

@@ -24,12 +24,15 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
+#include "runtime/memory/range_set.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
@@ -46,6 +49,8 @@ using internal::Callback;
 using internal::CallbackFrame;
 using internal::CallFrame;
 using internal::CallResult;
+
+struct ProgramFile;
 
 // What a plugin's clone asks for.
 struct NewThread {
@@ -167,10 +172,26 @@ class Instance final : public Guest {
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status StartFrom(const InstanceSnapshot& snapshot, PluginKernel::OpenFiles files);
   absl::Status ShareCode(InstanceSnapshot& snapshot);
+  absl::Status MatchThreads(const InstanceSnapshot& snapshot,
+                            std::vector<std::unique_ptr<PluginThread>>& threads);
   absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
-  absl::Status LoadProgram(runtime::Registers& registers);
+
+  // ---- instance_program.cc
   absl::Status StartMain();
-  absl::Status MakeLentThread();
+  // In place of all that is in the window but the host's memory and the gates. When it has failed and the instance
+  // has ended, there was no way back.
+  absl::Status LoadProgram(const ProgramFile& file);
+  absl::Status CheckProgram(const ProgramFile& file);
+  absl::Status Execute(const ProgramFile& file);
+  absl::Status ClearWindow();
+  memory::RangeSet Gates() const;
+  absl::StatusOr<std::uint64_t> FindInProgram(const std::string& name);
+  absl::StatusOr<std::unique_ptr<PluginThread>> BeginProgram(const loader::Program& program,
+                                                             std::uint64_t& bias);
+  std::optional<Ready> RunToGate(PluginThread& thread);
+  absl::StatusOr<std::unique_ptr<PluginThread>> MakeLentThread(PluginThread& main);
+  absl::Status LendThreads(std::unique_ptr<PluginThread> main);
+  absl::Status NotStarted(absl::string_view what);
 
   // ---- instance_run.cc
   // What `first` says has happened before.
@@ -202,6 +223,7 @@ class Instance final : public Guest {
   // ---- instance_load.cc
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
+  absl::Status LoadLibrary(const std::string& path);
 
   // ---- calls (instance.cc)
   // Of one call, beside its deadline.
@@ -250,6 +272,7 @@ class Instance final : public Guest {
   PluginKernel kernel_;
   std::unique_ptr<GuestEngine> engine_;
   PluginTable table_{};
+  std::uint64_t names_ = 0;  // of a static program that was loaded: where they are (guest_names.h); 0: none was
   Warden* warden_ = nullptr;
   std::atomic<pid_t> next_id_{kVirtualPid};
 

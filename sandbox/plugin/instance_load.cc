@@ -1,8 +1,11 @@
 // What the host has loaded, and looks up in it.
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/instance_parts.h"
+#include "sandbox/plugin/program_file.h"
 
 namespace dunebox::plugin {
 
@@ -14,18 +17,19 @@ absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
   return block;
 }
 
-namespace {
-
-CallFrame WithArgument(std::uint64_t argument) {
-  CallFrame frame;
-  frame.AddInteger(argument);
-  return frame;
-}
-
-}  // namespace
-
 absl::Status Instance::Load(const std::string& path) {
   kernel_.files().Allow(path);
+  const hostcalls::Window& window = memory_.window();
+  const absl::StatusOr<std::optional<ProgramFile>> program =
+      OpenProgramFile(kernel_.files(), path, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
+  if (!program.ok()) return program.status();
+  if (*program) return LoadProgram(**program);
+  if (names_ == 0) return LoadLibrary(path);
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": this sandbox has a program, beside which nothing can be loaded"));
+}
+
+absl::Status Instance::LoadLibrary(const std::string& path) {
   const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle = CallWithin(
@@ -41,6 +45,7 @@ absl::Status Instance::Load(const std::string& path) {
 }
 
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
+  if (names_ != 0) return FindInProgram(name);
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address = CallWithin(

@@ -30,6 +30,12 @@ inline std::uint64_t BudgetFromNow(pid_t thread, absl::Duration time) {
   return CpuTimeOf(thread) + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
 }
 
+inline CallFrame WithArgument(std::uint64_t argument) {
+  CallFrame frame;
+  frame.AddInteger(argument);
+  return frame;
+}
+
 // Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
 class Entered {
  public:

@@ -91,6 +91,7 @@ Instance::Stop Instance::RunThread(PluginThread& thread, std::optional<runtime::
 std::optional<Instance::Stop> Instance::OnExit(PluginThread& thread, const runtime::Exit& exit) {
   if (std::holds_alternative<runtime::SystemCall>(exit)) return OnSystemCall(thread);
   if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
+    if (thread.stops_at == thread.registers.rip) return Ready{.table = 0};
     OnFault(thread, *fault);
   } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
     return Broken{broken->reason};

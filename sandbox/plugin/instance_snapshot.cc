@@ -108,6 +108,7 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     snapshot->kernel = kernel_.Save();
     snapshot->arena = arena_->Save();
     snapshot->table = table_;
+    snapshot->names = names_;
     snapshot->next_id = next_id_.load();
     snapshot->random = random_;
     const std::lock_guard lock(mutex_);
@@ -137,10 +138,13 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
                            : engine_->KeepOnly(CommonCode(*snapshot.memory));
   absl::Status status = space_.ReturnToImage();
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
+  if (status.ok()) status = MatchThreads(snapshot, *threads);
   for (const auto& thread : *threads) {
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
     if (status.ok() && state != snapshot.threads.end()) status = SetState(*thread, *state);
   }
+  table_ = snapshot.table;
+  names_ = snapshot.names;
   next_id_.store(snapshot.next_id);
   {
     const std::lock_guard lock(mutex_);
@@ -150,6 +154,28 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot) {
   ParkAll(*std::move(threads));
   if (!status.ok()) End({.kind = Failure::Kind::kMismatch});
   return status;
+}
+
+// A program that was loaded since, or ended in loading, has others than the snapshot.
+absl::Status Instance::MatchThreads(const InstanceSnapshot& snapshot,
+                                    std::vector<std::unique_ptr<PluginThread>>& threads) {
+  for (const auto& thread : threads) {
+    if (std::ranges::find(snapshot.threads, thread->id, &ThreadState::id) == snapshot.threads.end()) {
+      Dismiss(*thread);
+    }
+  }
+  std::erase_if(threads, [&](const auto& thread) {
+    return std::ranges::find(snapshot.threads, thread->id, &ThreadState::id) == snapshot.threads.end();
+  });
+  for (const ThreadState& state : snapshot.threads) {
+    const auto has_id = [&](const auto& thread) { return thread->id == state.id; };
+    if (std::ranges::any_of(threads, has_id)) continue;
+    absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
+    if (!cpu.ok()) return cpu.status();
+    threads.push_back(std::make_unique<PluginThread>(state.id, *std::move(cpu)));
+    Enlist(*threads.back());
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
@@ -224,6 +250,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
   }
   arena_->Restore(snapshot.arena);
   table_ = snapshot.table;
+  names_ = snapshot.names;
   next_id_.store(snapshot.next_id);
   callbacks_ = snapshot.callbacks;
   for (std::size_t number = 0; number < callbacks_.size(); ++number) {

@@ -26,6 +26,8 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
       !(*cpu)->thread().LoadExtendedState(extended).ok()) {
     return Errno{EAGAIN};
   }
+  // One, whatever the program does that was to make it.
+  const bool is_lent = parent.made != nullptr && *parent.made == nullptr;
   auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
   thread->registers = parent.registers;
   thread->registers.rax = 0;
@@ -33,13 +35,13 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
   if (request.thread_pointer) thread->registers.fs_base = *request.thread_pointer;
   thread->clear_child_tid = request.clear_tid;
   thread->signal_mask = parent.signal_mask;
-  thread->runs_by_itself = parent.made == nullptr;
+  thread->runs_by_itself = !is_lent;
   const pid_t id = thread->id;
   for (const std::optional<std::uint64_t>& address : {request.parent_tid, request.child_tid}) {
     // A bad address is not reported, as on Linux.
     if (address) (void)memory_.CopyOut(GuestPtr<pid_t>{*address}, id);
   }
-  if (parent.made != nullptr) {
+  if (is_lent) {
     Enlist(*thread);
     *parent.made = std::move(thread);
     return SyscallResult(id);

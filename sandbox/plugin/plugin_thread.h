@@ -56,6 +56,8 @@ struct PluginThread {
   // While the host has it make a thread to be lent: where that one goes, instead of to the pool of
   // threads that run.
   std::unique_ptr<PluginThread>* made = nullptr;
+  // While a program starts: where it parks as at a gate. What is there faults.
+  std::optional<std::uint64_t> stops_at;
   unsigned depth = 0;  // of calls
 };
 
