@@ -10,6 +10,7 @@
 #include <cstring>
 #include <span>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "runtime/loader/auxv.h"
@@ -91,6 +92,7 @@ absl::Status MapSegments(int fd, const ElfImage& image, std::uint64_t bias,
 }
 
 absl::Status MapImage(const ElfFile& file, std::uint64_t bias, memory::AddressSpace& space) {
+  if (file.kind == ElfFile::Handle::kOpen) return MapSegments(file.handle.get(), file.image, bias, space);
   absl::Status status;
   hostcalls::WithSeparateDescriptors([&] {
     const std::string link = hostcalls::DescriptorPath(file.handle.get());
@@ -105,13 +107,24 @@ std::uint64_t AlignUp(std::uint64_t value, std::uint64_t alignment) {
   return (value + alignment - 1) & ~(alignment - 1);
 }
 
-// Link addresses + bias = guest addresses.
-absl::StatusOr<std::uint64_t> BiasOfInterpreter(const ElfImage& image,
-                                                const memory::AddressSpace& space) {
+// Link addresses + bias = guest addresses. `what`: its name in an error.
+absl::StatusOr<std::uint64_t> BiasAnywhere(const char* what, const ElfImage& image,
+                                           const memory::AddressSpace& space) {
   if (image.kind == ElfKind::kFixed) return 0;
   const GuestVirt place = space.FindFreeForImage(image.span.size(), image.alignment);
-  if (place.value == 0) return absl::ResourceExhaustedError("no room for the interpreter");
+  if (place.value == 0) return absl::ResourceExhaustedError(absl::StrCat("no room for ", what));
   return place.value - image.span.start;
+}
+
+// Where the layout wants it, unless something is there: what a plugin's world keeps when a program is loaded into it.
+absl::StatusOr<std::uint64_t> BiasOfProgram(const ElfImage& image, const memory::AddressSpace& space) {
+  if (image.kind == ElfKind::kFixed) return 0;
+  const GuestVirt start{AlignUp(space.layout().pie_base.value, image.alignment)};
+  const GuestRange wanted{start, start + image.span.size()};
+  const bool is_free = space.memory().Contains(wanted) && space.WithMap([&](const memory::VmaMap& map) {
+    return !map.Overlaps(wanted);
+  });
+  return is_free ? start.value - image.span.start : BiasAnywhere("the program", image, space);
 }
 
 std::vector<AuxEntry> BuildAuxv(const Program& program, std::uint64_t bias,
@@ -182,29 +195,31 @@ absl::StatusOr<StartState> MakeStack(const Program& program,
 absl::StatusOr<StartState> Load(const Program& program, const std::vector<std::string>& environment,
                                 memory::AddressSpace& space, const HostFacts& facts) {
   const ElfImage& image = program.executable.image;
-  std::uint64_t bias = 0;
-  if (image.kind == ElfKind::kPositionIndependent) {
-    bias = AlignUp(space.layout().pie_base.value, image.alignment) - PageDown(image.span.start);
-  }
-  if (absl::Status status = MapImage(program.executable, bias, space); !status.ok()) return status;
+  const absl::StatusOr<std::uint64_t> bias = BiasOfProgram(image, space);
+  if (!bias.ok()) return bias.status();
+  if (absl::Status status = MapImage(program.executable, *bias, space); !status.ok()) return status;
   const memory::Layout& layout = space.layout();
   const bool own_heap = image.kind == ElfKind::kPositionIndependent && layout.heap_base.value != 0;
-  const GuestVirt behind{bias + image.span.end};
+  const GuestVirt behind{*bias + image.span.end};
   space.SetHeapStart((own_heap ? layout.heap_base : behind) + layout.heap_gap);
 
-  std::uint64_t entry = image.entry + bias;
+  std::uint64_t entry = image.entry + *bias;
   std::uint64_t interpreter_base = 0;
   if (program.interpreter) {
-    absl::StatusOr<std::uint64_t> place = BiasOfInterpreter(program.interpreter->image, space);
+    absl::StatusOr<std::uint64_t> place =
+        BiasAnywhere("the interpreter", program.interpreter->image, space);
     if (!place.ok()) return place.status();
     absl::Status status = MapImage(*program.interpreter, *place, space);
     if (!status.ok()) return status;
     interpreter_base = *place;
     entry = program.interpreter->image.entry + *place;
   }
-  const std::vector<AuxEntry> auxv = BuildAuxv(program, bias, interpreter_base, facts);
+  const std::vector<AuxEntry> auxv = BuildAuxv(program, *bias, interpreter_base, facts);
   absl::StatusOr<StartState> start = MakeStack(program, environment, auxv, space, facts);
-  if (start.ok()) start->entry = GuestVirt{entry};
+  if (start.ok()) {
+    start->entry = GuestVirt{entry};
+    start->bias = *bias;
+  }
   return start;
 }
 

@@ -22,10 +22,13 @@
 
 namespace dunebox::loader {
 
-// One ELF file, parsed. It is held by an O_PATH descriptor and opened again to be mapped.
+// One ELF file, parsed. It is held by an O_PATH descriptor and opened again to be mapped; or by one that is open for
+// reading, where it could not be opened again.
 struct ElfFile {
+  enum class Handle : unsigned char { kPath, kOpen };
   runtime::FileDescriptor handle;
   ElfImage image;
+  Handle kind = Handle::kPath;
 };
 
 // All that is known before anything is mapped.
@@ -62,7 +65,8 @@ struct HostFacts {
 struct StartState {
   GuestVirt entry;
   GuestVirt stack_pointer;
-  std::string auxv;  // as in /proc/self/auxv
+  std::uint64_t bias = 0;  // of the program: guest address = address as linked + bias
+  std::string auxv;        // as in /proc/self/auxv
 };
 
 // kResourceExhausted: arguments too long, or no room. kFailedPrecondition: a segment is where

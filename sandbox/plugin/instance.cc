@@ -1,81 +1,27 @@
 #include "sandbox/plugin/instance.h"
 
-#include <cpuid.h>
-#include <fcntl.h>
-#include <linux/futex.h>
 #include <signal.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <span>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "hostcalls/asymmetric_fence.h"
-#include "runtime/loader/program.h"
-#include "runtime/loader/symbols.h"
-#include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/instance_parts.h"
 #include "sandbox/plugin/original_process.h"
 #include "sandbox/plugin/saved_guest.h"
 
 namespace dunebox::plugin {
 
 using hostcalls::Errno;
-using hostcalls::kSuccess;
-using hostcalls::SyscallResult;
-using signals::MaskOf;
 
 namespace {
 
-constexpr std::uint64_t kSyscallLength = 2;        // 0f 05
-constexpr std::uint64_t kRedZone = 128;            // [abi §3.2.2]
-constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
-
-// [linux] SIG_KERNEL_IGNORE_MASK
-constexpr std::uint64_t kIgnoredByDefault =
-    MaskOf(SIGCONT) | MaskOf(SIGCHLD) | MaskOf(SIGWINCH) | MaskOf(SIGURG);
-
-pid_t HostThread() {
-  static constinit thread_local pid_t id = 0;
-  if (id == 0) id = gettid();
-  return id;
-}
-
-std::uint64_t DeadlineIn(absl::Duration time) {
-  if (time == absl::InfiniteDuration()) return kNoDeadline;
-  // At most 292 years.
-  return CoarseNow() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
-}
-
-absl::StatusOr<loader::StartState> LoadInto(memory::AddressSpace& space, const Policy& policy,
-                                            const runtime::EngineThread& engine) {
-  const hostcalls::Window& window = space.memory().window();
-  absl::StatusOr<loader::Program> program =
-      OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
-  if (!program.ok()) return program.status();
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
-  const loader::HostFacts facts{
-      .vdso = {},
-      .hardware_capabilities = edx,  // AT_HWCAP [linux]
-      .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
-      .minimum_signal_stack = signals::MinimumSignalStack(engine.extended_state_size()),
-      .stack_limit = policy.stack};
-  return loader::Load(*program, policy.environment, space, facts);
-}
-
-std::uint64_t BudgetFromNow(pid_t thread, absl::Duration time) {
-  if (time == absl::InfiniteDuration()) return kNoDeadline;
-  return CpuTimeOf(thread) + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
-}
+constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
 
 // Gives a call its deadline, if that is before the one of the call that it comes from.
 class Timed {
@@ -141,63 +87,15 @@ class Counted {
   const bool is_limited_;
 };
 
-bool IsCallback(std::uint64_t number) {
-  return number >= DUNEBOX_GATE_CALLBACK && number < DUNEBOX_GATE_CALLBACK + DUNEBOX_MOST_CALLBACKS;
-}
-
 // Whether there is something to be done before the thread goes on.
 bool HasNews(const PluginThread& thread) {
   return thread.kicked.load(std::memory_order_relaxed) != 0 ||
          (thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0;
 }
 
-// Takes a guest thread over for a stretch of guest code, with what the host expects to find again.
-class Entered {
- public:
-  explicit Entered(PluginThread& thread) : cpu_(*thread.cpu) { cpu_.Enter(); }
-  ~Entered() { cpu_.Leave(); }
-  Entered(const Entered&) = delete;
-  Entered& operator=(const Entered&) = delete;
-
- private:
-  GuestCpu& cpu_;
-};
-
 }  // namespace
 
-// A guest thread in the hands of the calling host thread, for a call and what is called from its
-// callbacks.
-class Instance::Borrowed {
- public:
-  Borrowed(Instance& instance, PluginThread& thread)
-      : instance_(instance), thread_(thread), outer_(innermost_) {
-    innermost_ = this;
-    // In GuestCpu::Run is the fence behind this.
-    thread_.host_thread.store(HostThread(), std::memory_order_relaxed);
-  }
-  ~Borrowed() {
-    thread_.host_thread.store(0, std::memory_order_relaxed);
-    innermost_ = outer_;
-  }
-  Borrowed(const Borrowed&) = delete;
-  Borrowed& operator=(const Borrowed&) = delete;
-
-  // The guest thread of `instance` that the calling host thread has; null: none.
-  static PluginThread* Of(const Instance& instance) {
-    for (const Borrowed* entry = innermost_; entry != nullptr; entry = entry->outer_) {
-      if (&entry->instance_ == &instance) return &entry->thread_;
-    }
-    return nullptr;
-  }
-
- private:
-  static thread_local Borrowed* innermost_;
-  Instance& instance_;
-  PluginThread& thread_;
-  Borrowed* const outer_;
-};
-
-thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
+constinit thread_local Instance::Borrowed* Instance::Borrowed::innermost_ = nullptr;
 
 // ---- beginning and end --------------------------------------------------------------------------
 
@@ -259,11 +157,7 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
-  if (absl::Status status = StartMain(); !status.ok()) return status;
-  for (unsigned made = 1; made < policy_.host_threads; ++made) {
-    if (absl::Status status = MakeLentThread(); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return StartMain();
 }
 
 void Instance::KickAll() {
@@ -279,75 +173,6 @@ void Instance::Enlist(PluginThread& thread) {
 void Instance::Dismiss(PluginThread& thread) {
   const std::lock_guard lock(mutex_);
   std::erase(threads_, &thread);
-}
-
-absl::Status Instance::StartMain() {
-  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
-  if (!cpu.ok()) return cpu.status();
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
-  absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
-  if (!start.ok()) return start.status();
-  space_.LimitData(policy_.memory_limit);
-  thread->registers.rip = start->entry.value;
-  thread->registers.rsp = start->stack_pointer.value;
-  Enlist(*thread);
-  Stop stop = Ended{};
-  {
-    const Borrowed borrowed(*this, *thread);
-    thread->watch.Set(DeadlineIn(policy_.load_deadline));
-    {
-      const Entered entered(*thread);
-      stop = RunThread(*thread);
-    }
-    thread->watch.Set(kNoDeadline);
-  }
-  const Ready* const ready = std::get_if<Ready>(&stop);
-  const hostcalls::CopyResult<PluginTable> table =
-      ready == nullptr ? hostcalls::CopyResult<PluginTable>(Errno{EFAULT})
-                       : memory_.CopyIn(GuestPtr<PluginTable>{ready->table});
-  if (!table.ok()) {
-    std::string text = "the plugin's C library did not start";
-    if (const std::optional<Failure> why = failure()) {
-      absl::StrAppend(&text, ": ", ToStatus(*why).message());
-    }
-    if (const std::string output = kernel_.TakeOutput(); !output.empty()) {
-      absl::StrAppend(&text, ": ", output);
-    }
-    Dismiss(*thread);
-    return absl::UnavailableError(text);
-  }
-  table_ = *table;
-  lent_.push_back(std::move(thread));
-  return absl::OkStatus();
-}
-
-// The main thread has the plugin's C library make it, and it runs here until it parks.
-absl::Status Instance::MakeLentThread() {
-  const absl::Status failed =
-      absl::ResourceExhaustedError("no more threads for a sandbox's callers");
-  std::unique_ptr<PluginThread> made;
-  PluginThread& main = *lent_.front();
-  {
-    const Borrowed borrowed(*this, main);
-    main.made = &made;
-    const absl::StatusOr<CallResult> result =
-        CallOn(main, table_.make_thread, {}, DeadlineIn(policy_.load_deadline), {});
-    main.made = nullptr;
-    if (!result.ok()) return result.status();
-    if (result->integer != 0 || made == nullptr) return failed;
-  }
-  Stop stop = Ended{};
-  {
-    const Borrowed borrowed(*this, *made);
-    const Entered entered(*made);
-    stop = RunThread(*made);
-  }
-  if (!std::holds_alternative<Ready>(stop)) {
-    Dismiss(*made);
-    return failed;
-  }
-  lent_.push_back(std::move(made));
-  return absl::OkStatus();
 }
 
 std::optional<Failure> Instance::failure() const {
@@ -367,286 +192,6 @@ void Instance::End(Failure failure) {
   has_ended_.store(true, std::memory_order_seq_cst);
   for (PluginThread* thread : threads_) thread->Kick();
   changed_.notify_all();
-}
-
-// ---- running guest code -------------------------------------------------------------------------
-
-bool Instance::LookWhyKicked(PluginThread& thread) {
-  thread.kicked.store(0, std::memory_order_seq_cst);
-  thread.engine->Unkick();
-  if (has_ended_.load(std::memory_order_seq_cst)) return false;
-  Failure::Kind kind = Failure::Kind::kTimeout;
-  if (!thread.watch.HasPassed()) {
-    if (!thread.watch.IsBudgetUsed() || MayGoOnIdle(thread)) return true;
-    kind = Failure::Kind::kCpuBudget;
-  }
-  End({.kind = kind,
-       .instruction = thread.registers.rip,
-       .symbol = SymbolAt(thread.registers.rip)});
-  return false;
-}
-
-std::uint64_t Instance::CallsSeen(bool& is_called) const {
-  const std::lock_guard lock(mutex_);
-  std::uint64_t calls = 0;
-  is_called = false;
-  for (const PluginThread* thread : threads_) {
-    calls += thread->calls.load(std::memory_order_relaxed);
-    if (!thread->runs_by_itself && thread->host_thread.load(std::memory_order_relaxed) != 0) {
-      is_called = true;
-    }
-  }
-  return calls;
-}
-
-void Instance::BeginIdleBudget(PluginThread& thread) {
-  bool is_called = false;
-  thread.calls_seen = CallsSeen(is_called);
-  thread.watch.SetBudget(HostThread(), BudgetFromNow(HostThread(), policy_.idle_cpu_budget));
-}
-
-bool Instance::MayGoOnIdle(PluginThread& thread) {
-  if (!thread.runs_by_itself) return false;
-  bool is_called = false;
-  if (CallsSeen(is_called) == thread.calls_seen && !is_called) return false;
-  BeginIdleBudget(thread);
-  return true;
-}
-
-Instance::Stop Instance::RunThread(PluginThread& thread, std::optional<runtime::Exit> first) {
-  for (;;) {
-    if (first) {
-      if (std::optional<Stop> stop = OnExit(thread, *std::exchange(first, std::nullopt))) {
-        return *std::move(stop);
-      }
-    }
-    if (thread.kicked.load(std::memory_order_relaxed) != 0 && !LookWhyKicked(thread)) {
-      return Ended{};
-    }
-    if ((thread.pending_signals.load(std::memory_order_relaxed) & ~thread.signal_mask) != 0) {
-      DeliverSignals(thread);
-    }
-    first = thread.engine->Run(thread.registers);
-  }
-}
-
-std::optional<Instance::Stop> Instance::OnExit(PluginThread& thread, const runtime::Exit& exit) {
-  if (std::holds_alternative<runtime::SystemCall>(exit)) return OnSystemCall(thread);
-  if (const auto* fault = std::get_if<runtime::Fault>(&exit)) {
-    OnFault(thread, *fault);
-  } else if (const auto* broken = std::get_if<runtime::EngineFailure>(&exit)) {
-    return Broken{broken->reason};
-  } else if (thread.cpu->instructions_left() < 0) {
-    End({.kind = Failure::Kind::kInstructionBudget,
-         .instruction = thread.registers.rip,
-         .symbol = SymbolAt(thread.registers.rip)});
-    return Ended{};
-  }
-  return std::nullopt;
-}
-
-std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
-  runtime::Registers& registers = thread.registers;
-  const std::uint64_t number = registers.rax;
-  if (number == DUNEBOX_GATE_RETURN) return Returned{registers.rdi};
-  if (IsCallback(number)) return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
-  if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
-  const SyscallResult result =
-      MakeCall(thread, {.number = number,
-                        .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                                      registers.r8, registers.r9}});
-  if (thread.has_exited) return ThreadExited{};
-  if (result.is_registers_set()) return std::nullopt;
-  if (result.is_restart()) {
-    registers.rip -= kSyscallLength;
-    return std::nullopt;
-  }
-  registers.rax = result.ToRegister();
-  return std::nullopt;
-}
-
-void Instance::EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
-                           std::string missing_grant) {
-  const std::uint64_t instruction = thread.registers.rip;
-  End({.kind = Failure::Kind::kTrap,
-       .signal = signal,
-       .instruction = instruction,
-       .fault_address = fault_address,
-       .symbol = SymbolAt(instruction),
-       .missing_grant = std::move(missing_grant)});
-}
-
-bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
-                            const signals::TrapInfo& trap) {
-  const int signal = info.si_signo;
-  const signals::KernelAction action = kernel_.ActionOf(signal);
-  if (!signals::PushFrame({.registers = &thread.registers,
-                           .engine = thread.engine,
-                           .memory = &memory_,
-                           .alternate_stack = &thread.alternate_stack,
-                           .mask = thread.signal_mask},
-                          action, info, trap)) {
-    return false;
-  }
-  thread.signal_mask |= action.mask;
-  if ((action.flags & signals::kSaNoDefer) == 0) thread.signal_mask |= MaskOf(signal);
-  if ((action.flags & signals::kSaResetHand) != 0) kernel_.SetAction(signal, {});
-  return true;
-}
-
-void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
-  std::optional<std::string> missing_grant = MendFault(thread, fault);
-  if (!missing_grant) return;
-  std::vector<std::byte> extended(thread.engine->extended_state_size());
-  if (!thread.engine->SaveExtendedState(extended).ok()) extended.clear();
-  const siginfo_t info = process::SignalOfFault(fault, thread.registers.rip, extended);
-  const int signal = info.si_signo;
-  const signals::KernelAction action = kernel_.ActionOf(signal);
-  const bool is_handled =
-      !action.is_default() && !action.is_ignore() && (thread.signal_mask & MaskOf(signal)) == 0;
-  const signals::TrapInfo trap{.vector = static_cast<std::uint64_t>(fault.vector),
-                               .error_code = fault.error_code,
-                               .address = fault.address};
-  if (!is_handled || !EnterHandler(thread, info, trap)) {
-    EndBySignal(thread, signal, fault.address, *std::move(missing_grant));
-  }
-}
-
-void Instance::DeliverSignals(PluginThread& thread) {
-  for (;;) {
-    const std::uint64_t ready = thread.pending_signals.load() & ~thread.signal_mask;
-    if (ready == 0) return;
-    const int signal = __builtin_ctzll(ready) + 1;
-    thread.pending_signals.fetch_and(~MaskOf(signal));
-    const signals::KernelAction action = kernel_.ActionOf(signal);
-    if (action.is_ignore()) continue;
-    siginfo_t info{};
-    info.si_signo = signal;
-    info.si_code = SI_TKILL;
-    info.si_pid = kVirtualPid;
-    if (action.is_default()) {
-      if ((kIgnoredByDefault & MaskOf(signal)) != 0) continue;
-      return EndBySignal(thread, signal, 0);
-    }
-    if (!EnterHandler(thread, info, {})) return EndBySignal(thread, SIGSEGV, 0);
-  }
-}
-
-SyscallResult Instance::SendSignal(PluginThread& sender, pid_t target, int signal) {
-  const std::lock_guard lock(mutex_);
-  PluginThread* receiver = target == 0 ? &sender : nullptr;
-  for (PluginThread* thread : threads_) {
-    if (thread->id == target) receiver = thread;
-  }
-  if (receiver == nullptr) return Errno{ESRCH};
-  if (signal == 0) return kSuccess;
-  receiver->pending_signals.fetch_or(MaskOf(signal));
-  if (receiver != &sender) receiver->Kick();
-  return kSuccess;
-}
-
-std::string Instance::SymbolAt(std::uint64_t address) {
-  std::string file;
-  std::uint64_t offset = 0;
-  space_.WithVma(GuestVirt{address}, [&](const memory::Vma* vma) {
-    if (vma == nullptr || !vma->file_backed || vma->backing == nullptr) return;
-    file = vma->backing->name;
-    offset = vma->offset + (address - vma->range.start.value);
-  });
-  if (file.empty()) return {};
-  const std::string name = file.substr(file.rfind('/') + 1);
-  const hostcalls::CopyResult<OpenFile> open = kernel_.files().Open(file, LastLink::kKept);
-  std::optional<std::string> symbol;
-  if (open.ok()) symbol = loader::NameAt(loader::ReadSymbolsHere((*open).host.get()), offset);
-  return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
-}
-
-// ---- threads of the plugin's own ----------------------------------------------------------------
-
-SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& request) {
-  if (request.thread_pointer && !memory_.window().AllowsSegmentBase(*request.thread_pointer)) {
-    return Errno{EPERM};
-  }
-  absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
-  std::vector<std::byte> extended(parent.engine->extended_state_size());
-  if (!cpu.ok() || !parent.engine->FetchBases(parent.registers).ok() ||
-      !parent.engine->SaveExtendedState(extended).ok() ||
-      !(*cpu)->thread().LoadExtendedState(extended).ok()) {
-    return Errno{EAGAIN};
-  }
-  auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
-  thread->registers = parent.registers;
-  thread->registers.rax = 0;
-  thread->registers.rsp = request.stack;
-  if (request.thread_pointer) thread->registers.fs_base = *request.thread_pointer;
-  thread->clear_child_tid = request.clear_tid;
-  thread->signal_mask = parent.signal_mask;
-  thread->runs_by_itself = parent.made == nullptr;
-  const pid_t id = thread->id;
-  for (const std::optional<std::uint64_t>& address : {request.parent_tid, request.child_tid}) {
-    // A bad address is not reported, as on Linux.
-    if (address) (void)memory_.CopyOut(GuestPtr<pid_t>{*address}, id);
-  }
-  if (parent.made != nullptr) {
-    Enlist(*thread);
-    *parent.made = std::move(thread);
-    return SyscallResult(id);
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    if (failure_ || running_by_themselves_ >= policy_.plugin_threads) return Errno{EAGAIN};
-    ++running_by_themselves_;
-    threads_.push_back(thread.get());
-  }
-  RunByItself(std::move(thread));
-  return SyscallResult(id);
-}
-
-// On a host thread of its own, which the application's signals do not go to.
-void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
-  const std::uint64_t mask = ApplicationSignals();
-  std::uint64_t before = 0;
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof(before));
-  std::thread([this, thread = std::move(owned)]() mutable {
-    PrepareThread();
-    {
-      const Borrowed borrowed(*this, *thread);
-      BeginIdleBudget(*thread);
-      for (;;) {
-        Stop stop = Ended{};
-        {
-          const Entered entered(*thread);
-          stop = RunThread(*thread);
-        }
-        const CallbackCalled* const called = std::get_if<CallbackCalled>(&stop);
-        if (called != nullptr && RunCallback(*thread, called->number).ok()) continue;
-        if (std::holds_alternative<ThreadExited>(stop)) {
-          Finish(*thread);
-        } else {
-          End({.kind = Failure::Kind::kMismatch});
-        }
-        break;
-      }
-    }
-    Dismiss(*thread);
-    thread.reset();
-    const std::lock_guard lock(mutex_);
-    --running_by_themselves_;
-    changed_.notify_all();
-  }).detach();
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before));
-}
-
-// What Linux does for an ending thread.
-void Instance::Finish(PluginThread& thread) {
-  constexpr std::uint32_t kNobody = 0;
-  if (thread.clear_child_tid == 0) return;
-  void* const word = memory_.HostAddress(thread.clear_child_tid, sizeof(kNobody));
-  if (word == nullptr ||
-      !memory_.CopyOut(GuestPtr<std::uint32_t>{thread.clear_child_tid}, kNobody).ok()) {
-    return;
-  }
-  syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
 }
 
 // ---- calls --------------------------------------------------------------------------------------
@@ -811,26 +356,28 @@ absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const Call
   }
 }
 
-PluginThread* Instance::TakeFree() {
-  for (const auto& thread : lent_) {
-    if (thread->Take()) return thread.get();
+LentPlace* Instance::TakeFree() {
+  for (LentPlace& place : lent_) {
+    if (!place.Take()) continue;
+    if (place.thread != nullptr) return &place;
+    place.GiveBack();
   }
   return nullptr;
 }
 
-PluginThread* Instance::TakeParked() {
-  if (PluginThread* const thread = TakeFree()) return thread;
-  PluginThread* thread = nullptr;
+LentPlace* Instance::TakeParked() {
+  if (LentPlace* const place = TakeFree()) return place;
+  LentPlace* place = nullptr;
   std::unique_lock lock(mutex_);
   waiting_.fetch_add(1, std::memory_order_relaxed);
   HeavyFence();
-  changed_.wait(lock, [&] { return failure_ || (thread = TakeFree()) != nullptr; });
+  changed_.wait(lock, [&] { return failure_ || (place = TakeFree()) != nullptr; });
   waiting_.fetch_sub(1, std::memory_order_relaxed);
-  return thread;
+  return place;
 }
 
-void Instance::Park(PluginThread& thread) {
-  thread.is_taken.store(false, std::memory_order_release);
+void Instance::Park(LentPlace& place) {
+  place.GiveBack();
   LightFence();
   if (waiting_.load(std::memory_order_relaxed) == 0) return;
   const std::lock_guard lock(mutex_);
@@ -840,18 +387,18 @@ void Instance::Park(PluginThread& thread) {
 // One of the parked threads, until the end of a call.
 class Instance::Lent {
  public:
-  explicit Lent(Instance& instance) : instance_(instance), thread_(instance.TakeParked()) {}
+  explicit Lent(Instance& instance) : instance_(instance), place_(instance.TakeParked()) {}
   ~Lent() {
-    if (thread_ != nullptr) instance_.Park(*thread_);
+    if (place_ != nullptr) instance_.Park(*place_);
   }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
   // Null: the instance has ended.
-  PluginThread* get() const { return thread_; }
+  PluginThread* get() const { return place_ != nullptr ? place_->thread.get() : nullptr; }
 
  private:
   Instance& instance_;
-  PluginThread* const thread_;
+  LentPlace* const place_;
 };
 
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
@@ -936,49 +483,5 @@ absl::StatusOr<std::string> Instance::ReadString(std::uint64_t from, std::size_t
 
 std::string Instance::TakeOutput() { return kernel_.TakeOutput(); }
 std::vector<std::string> Instance::Denials() const { return kernel_.Denials(); }
-
-// ---- libraries ----------------------------------------------------------------------------------
-
-absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
-  absl::StatusOr<internal::Block> block = Allocate(text.size() + 1);
-  if (block.ok()) std::memcpy(block->host(), text.c_str(), text.size() + 1);
-  return block;
-}
-
-namespace {
-
-CallFrame WithArgument(std::uint64_t argument) {
-  CallFrame frame;
-  frame.AddInteger(argument);
-  return frame;
-}
-
-}  // namespace
-
-absl::Status Instance::Load(const std::string& path) {
-  kernel_.files().Allow(path);
-  const absl::StatusOr<internal::Block> text = Share(path);
-  if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> handle = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(text->address()));
-  if (!handle.ok()) return handle.status();
-  if (handle->integer != 0) return absl::OkStatus();
-  const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
-  if (!error.ok()) return error.status();
-  constexpr std::size_t kMostText = 1000;
-  const hostcalls::CopyResult<std::string> message =
-      memory_.CopyInString(error->integer, kMostText, Errno{EFAULT});
-  return absl::NotFoundError(message.ok() ? *message : absl::StrCat(path, ": cannot be loaded"));
-}
-
-absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
-  const absl::StatusOr<internal::Block> text = Share(name);
-  if (!text.ok()) return text.status();
-  const absl::StatusOr<CallResult> address = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, table_.find_symbol, WithArgument(text->address()));
-  if (!address.ok()) return address.status();
-  if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
-  return address->integer;
-}
 
 }  // namespace dunebox::plugin

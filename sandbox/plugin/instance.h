@@ -24,12 +24,15 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "dunebox/call.h"
 #include "dunebox/failure.h"
 #include "dunebox/policy.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/loader/program.h"
 #include "runtime/memory/address_space.h"
+#include "runtime/memory/range_set.h"
 #include "sandbox/plugin/arena.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
@@ -46,6 +49,8 @@ using internal::Callback;
 using internal::CallbackFrame;
 using internal::CallFrame;
 using internal::CallResult;
+
+struct ProgramFile;
 
 // What a plugin's clone asks for.
 struct NewThread {
@@ -170,11 +175,27 @@ class Instance final : public Guest {
   absl::Status Start(absl::FunctionRef<absl::Status()> before_guest);
   absl::Status StartFrom(const InstanceSnapshot& snapshot, PluginKernel::OpenFiles files);
   absl::Status ShareCode(InstanceSnapshot& snapshot);
+  absl::Status MatchThreads(const InstanceSnapshot& snapshot);
   absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
-  absl::Status LoadProgram(runtime::Registers& registers);
-  absl::Status StartMain();
-  absl::Status MakeLentThread();
 
+  // ---- instance_program.cc
+  absl::Status StartMain();
+  // In place of all that is in the window but the host's memory and the gates. When it has failed and the instance
+  // has ended, there was no way back.
+  absl::Status LoadProgram(const ProgramFile& file);
+  absl::Status CheckProgram(const ProgramFile& file);
+  absl::Status Execute(const ProgramFile& file);
+  absl::Status ClearWindow();
+  memory::RangeSet Gates() const;
+  absl::StatusOr<std::uint64_t> FindInProgram(const std::string& name);
+  absl::StatusOr<std::unique_ptr<PluginThread>> BeginProgram(const loader::Program& program,
+                                                             std::uint64_t& bias);
+  std::optional<Ready> RunToGate(PluginThread& thread);
+  absl::StatusOr<std::unique_ptr<PluginThread>> MakeLentThread(PluginThread& main);
+  absl::Status LendThreads(std::unique_ptr<PluginThread> main);
+  absl::Status NotStarted(absl::string_view what);
+
+  // ---- instance_run.cc
   // What `first` says has happened before.
   Stop RunThread(PluginThread& thread, std::optional<runtime::Exit> first = std::nullopt);
   std::optional<Stop> OnExit(PluginThread& thread, const runtime::Exit& exit);
@@ -197,11 +218,16 @@ class Instance final : public Guest {
   hostcalls::SyscallResult MakeCall(PluginThread& thread, const hostcalls::Request& request);
   bool MendArguments(const PluginThread& thread, const hostcalls::Request& request);
 
+  // ---- instance_threads.cc
   void RunByItself(std::unique_ptr<PluginThread> thread);
   void Finish(PluginThread& thread);
 
+  // ---- instance_load.cc
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
+  absl::Status LoadLibrary(const std::string& path);
+
+  // ---- calls (instance.cc)
   // Of one call, beside its deadline.
   struct Budget {
     absl::Duration processor_time = absl::InfiniteDuration();
@@ -217,15 +243,16 @@ class Instance final : public Guest {
   absl::StatusOr<CallResult> CallWithin(const Limits& limits, std::uint64_t function,
                                         const CallFrame& frame);
   // A parked guest thread for the calling host thread; null when the instance has ended.
-  PluginThread* TakeParked();
-  PluginThread* TakeFree();  // null also when there is none
+  LentPlace* TakeParked();
+  LentPlace* TakeFree();  // null also when there is none
   // All of them, so that no call begins. False: not all that are lent are parked, or there are others.
   bool TakeAllParked();
   void ParkAll();
+  std::size_t CountLent() const;  // by who has taken all places
   absl::Status ReturnTo(const InstanceSnapshot& snapshot,
                         memory::AddressSpace::HostMemory host_memory);
   void SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& callbacks);
-  void Park(PluginThread& thread);
+  void Park(LentPlace& place);
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
                                     const Budget& budget);
@@ -259,13 +286,14 @@ class Instance final : public Guest {
   PluginKernel kernel_;
   std::unique_ptr<GuestEngine> engine_;
   PluginTable table_{};
+  std::uint64_t names_ = 0;  // of a static program that was loaded: where they are (guest_names.h); 0: none was
   Warden* warden_ = nullptr;
   std::atomic<pid_t> next_id_{kVirtualPid};
 
   std::atomic<bool> has_ended_{false};
 
-  // To callers: all of them from before the first call on. Who takes one gives it back.
-  std::vector<std::unique_ptr<PluginThread>> lent_;
+  // As many places as the policy says, with the guest threads that are lent to callers. Who takes one gives it back.
+  std::vector<LentPlace> lent_ = std::vector<LentPlace>(policy_.host_threads);
   std::atomic<unsigned> waiting_{0};  // host threads that found none
 
   mutable std::mutex mutex_;  // guards what follows

@@ -66,18 +66,23 @@ memory::RangeSet CommonCode(const memory::MemoryImage& image) {
 
 bool Instance::TakeAllParked() {
   std::size_t taken = 0;
-  while (taken < lent_.size() && lent_[taken]->Take()) ++taken;
-  const auto is_all = [&] {
+  while (taken < lent_.size() && lent_[taken].Take()) ++taken;
+  const auto has_others = [&] {
     const std::lock_guard lock(mutex_);
-    return taken == threads_.size();
+    return CountLent() != threads_.size();
   };
-  if (is_all()) return true;
-  while (taken > 0) Park(*lent_[--taken]);
+  if (taken == lent_.size() && !has_others()) return true;
+  while (taken > 0) Park(lent_[--taken]);
   return false;
 }
 
 void Instance::ParkAll() {
-  for (const auto& thread : lent_) Park(*thread);
+  for (LentPlace& place : lent_) Park(place);
+}
+
+std::size_t Instance::CountLent() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(lent_, [](const LentPlace& place) { return place.thread != nullptr; }));
 }
 
 absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
@@ -103,14 +108,16 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     } else if (absl::Status status = ShareCode(*snapshot); !status.ok()) {
       return status;
     }
-    for (const auto& thread : lent_) {
-      absl::StatusOr<ThreadState> state = StateOf(*thread);
+    for (const LentPlace& place : lent_) {
+      if (place.thread == nullptr) continue;
+      absl::StatusOr<ThreadState> state = StateOf(*place.thread);
       if (!state.ok()) return state.status();
       snapshot->threads.push_back(*std::move(state));
     }
     snapshot->kernel = kernel_.Save();
     snapshot->arena = arena_->Save();
     snapshot->table = table_;
+    snapshot->names = names_;
     snapshot->next_id = next_id_.load();
     snapshot->random = random_;
     const std::lock_guard lock(mutex_);
@@ -140,10 +147,15 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
                            : engine_->KeepOnly(CommonCode(*snapshot.memory));
   absl::Status status = space_.ReturnToImage(host_memory);
   if (status.ok()) status = kernel_.Restore(snapshot.kernel, PluginKernel::OpenFiles::kSame);
-  for (const auto& thread : lent_) {
+  if (status.ok()) status = MatchThreads(snapshot);
+  for (const LentPlace& place : lent_) {
+    if (place.thread == nullptr) continue;
+    PluginThread* const thread = place.thread.get();
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
     if (status.ok() && state != snapshot.threads.end()) status = SetState(*thread, *state);
   }
+  table_ = snapshot.table;
+  names_ = snapshot.names;
   next_id_.store(snapshot.next_id);
   {
     const std::lock_guard lock(mutex_);
@@ -160,7 +172,7 @@ bool Instance::BeginAgain(const InstanceSnapshot& snapshot) {
   const bool is_alone = policy_.engine != Engine::kKvm && policy_.file_access == FileAccess::kDirect &&
                         arena_.use_count() == 1;  // else somebody holds memory of it
   if (!is_alone || !IsOriginalProcess() || snapshot.code == nullptr ||
-      space_.image() != snapshot.memory || lent_.size() != snapshot.threads.size() ||
+      space_.image() != snapshot.memory || CountLent() != snapshot.threads.size() ||
       !ReturnTo(snapshot, memory::AddressSpace::HostMemory::kGoes).ok()) {
     return false;
   }
@@ -178,6 +190,28 @@ void Instance::SetCallbacks(const std::vector<std::shared_ptr<const Callback>>& 
                                std::memory_order_release);
   }
   callbacks_ = callbacks;
+}
+
+// A program that was loaded since, or ended in loading, has others than the snapshot.
+absl::Status Instance::MatchThreads(const InstanceSnapshot& snapshot) {
+  for (LentPlace& place : lent_) {
+    if (place.thread == nullptr) continue;
+    const auto state = std::ranges::find(snapshot.threads, place.thread->id, &ThreadState::id);
+    if (state != snapshot.threads.end()) continue;
+    Dismiss(*place.thread);
+    place.thread = nullptr;
+  }
+  for (const ThreadState& state : snapshot.threads) {
+    const auto has_id = [&](const LentPlace& place) { return place.thread != nullptr && place.thread->id == state.id; };
+    if (std::ranges::any_of(lent_, has_id)) continue;
+    absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
+    if (!cpu.ok()) return cpu.status();
+    const auto place = std::ranges::find_if(lent_, [](const LentPlace& other) { return other.thread == nullptr; });
+    if (place == lent_.end()) return absl::InternalError("more threads than places for them");
+    place->thread = std::make_unique<PluginThread>(state.id, *std::move(cpu));
+    Enlist(*place->thread);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<internal::Block> Instance::Claim(std::uint64_t address, std::size_t size) {
@@ -242,16 +276,15 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
   PrepareThread();
   space_.LimitData(policy_.memory_limit);
   if (absl::Status status = space_.AdoptImage(snapshot.memory); !status.ok()) return status;
-  for (const ThreadState& state : snapshot.threads) {
-    absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
-    if (!cpu.ok()) return cpu.status();
-    auto thread = std::make_unique<PluginThread>(state.id, *std::move(cpu));
-    if (absl::Status status = SetState(*thread, state); !status.ok()) return status;
-    threads_.push_back(thread.get());
-    lent_.push_back(std::move(thread));
+  if (absl::Status status = MatchThreads(snapshot); !status.ok()) return status;
+  for (const LentPlace& place : lent_) {
+    if (place.thread == nullptr) continue;
+    const auto state = std::ranges::find(snapshot.threads, place.thread->id, &ThreadState::id);
+    if (absl::Status status = SetState(*place.thread, *state); !status.ok()) return status;
   }
   arena_->Restore(snapshot.arena);
   table_ = snapshot.table;
+  names_ = snapshot.names;
   next_id_.store(snapshot.next_id);
   SetCallbacks(snapshot.callbacks);
   return kernel_.Restore(snapshot.kernel, files);

@@ -127,6 +127,16 @@ std::uint32_t PluginKernel::ExchangeMask(std::uint32_t mask) {
   return std::exchange(mask_, mask & 0777);
 }
 
+void PluginKernel::Execute() {
+  for (int fd = 0; fd < Descriptors::kMost; ++fd) {
+    if (descriptors_.ClosesOnExec(fd)) descriptors_.Close(fd);
+  }
+  const std::lock_guard lock(mutex_);
+  for (signals::KernelAction& action : actions_) {
+    if (!action.is_ignore()) action = {};
+  }
+}
+
 KernelState PluginKernel::Save() const {
   const std::lock_guard lock(mutex_);
   return {.actions = actions_,

@@ -81,6 +81,8 @@ class PluginKernel {
   std::uint32_t ExchangeMask(std::uint32_t mask);
 
   // Between calls.
+  // What execve does: handlers are forgotten, and descriptors closed that say so.
+  void Execute();
   KernelState Save() const;
   // With descriptors of its own, or, of the kernel that it was saved from, with the same: they are moved to
   // where they were. What was put out and denied since is forgotten.

@@ -27,12 +27,6 @@ struct PluginThread {
         engine(&cpu->thread()),
         watch(Watchdog::Instance(), [this] { Kick(); }) {}
 
-  // Of one that is lent: the caller is its user until it sets is_taken to false. False: somebody is.
-  bool Take() {
-    return !is_taken.load(std::memory_order_relaxed) &&
-           !is_taken.exchange(true, std::memory_order_acquire);
-  }
-
   // From any thread: the host thread that runs this looks soon why it was kicked.
   void Kick();
 
@@ -50,7 +44,6 @@ struct PluginThread {
 
   // Set by a kick; the system calls that block look at it.
   std::atomic<std::uint32_t> kicked{0};
-  std::atomic<bool> is_taken{false};
   std::atomic<pid_t> host_thread{0};  // that runs it now; 0: none
   Watch watch;
   std::atomic<std::uint64_t> calls{0};  // of the host's that it has begun
@@ -63,7 +56,22 @@ struct PluginThread {
   // While the host has it make a thread to be lent: where that one goes, instead of to the pool of
   // threads that run.
   std::unique_ptr<PluginThread>* made = nullptr;
+  // While a program starts: where it parks as at a gate. What is there faults.
+  std::optional<std::uint64_t> stops_at;
   unsigned depth = 0;  // of calls
+};
+
+// Where a guest thread is that is lent to the host's. Who has taken the place has the thread to itself, and may put
+// another one there, or none.
+struct LentPlace {
+  // False: somebody has it.
+  bool Take() {
+    return !is_taken.load(std::memory_order_relaxed) && !is_taken.exchange(true, std::memory_order_acquire);
+  }
+  void GiveBack() { is_taken.store(false, std::memory_order_release); }
+
+  std::unique_ptr<PluginThread> thread;
+  std::atomic<bool> is_taken{false};
 };
 
 }  // namespace dunebox::plugin

@@ -118,9 +118,11 @@ absl::Status Sandbox::Load(const std::string& path) {
   }
   if (absl::Status status = state_->guest->Load(path); !status.ok()) return status;
   const std::lock_guard lock(state_->mutex);
+  // Clones of an older snapshot do not have it. What is loaded first may be a program, whose C library is another.
+  if (state_->kept != nullptr || state_->libraries.empty()) {
+    state_->generation = State::NextGeneration();
+  }
   state_->libraries.push_back(path);
-  // Clones of an older snapshot do not have it.
-  if (state_->kept != nullptr) state_->generation = State::NextGeneration();
   return absl::OkStatus();
 }
 

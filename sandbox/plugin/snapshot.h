@@ -78,6 +78,7 @@ struct InstanceSnapshot {
   ArenaState shared;
   std::vector<std::string> named;
   PluginTable table{};
+  std::uint64_t names = 0;  // of a static program's functions, as Instance has them
   pid_t next_id = 0;
   std::uint64_t random = 0;  // of the layout
   std::vector<std::shared_ptr<const internal::Callback>> callbacks;

@@ -26,7 +26,7 @@ namespace dunebox::plugin {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'O', 'X', 'S'};
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 
 struct Header {
   std::array<char, 8> magic = kMagic;

@@ -269,7 +269,8 @@ std::string EncodeGuest(const SavedGuest& guest) {
   to.Number(guest.next_id);
   for (const std::uint64_t address :
        {guest.table.open_library, guest.table.find_symbol, guest.table.last_error,
-        guest.table.make_thread, guest.table.return_gate, guest.table.callbacks}) {
+        guest.table.make_thread, guest.table.ready_gate, guest.table.return_gate, guest.table.callbacks,
+        guest.names}) {
     to.Number(address);
   }
   to.Number<std::uint64_t>(guest.threads.size());
@@ -311,7 +312,8 @@ absl::StatusOr<SavedGuest> DecodeGuest(std::string_view bytes, const hostcalls::
   guest.next_id = from.Number<pid_t>(kVirtualPid, 1 << 30);
   for (std::uint64_t* const address :
        {&guest.table.open_library, &guest.table.find_symbol, &guest.table.last_error,
-        &guest.table.make_thread, &guest.table.return_gate, &guest.table.callbacks}) {
+        &guest.table.make_thread, &guest.table.ready_gate, &guest.table.return_gate,
+        &guest.table.callbacks, &guest.names}) {
     *address = from.Number<std::uint64_t>(0, window.limit);
   }
   for (std::uint64_t left = from.Count(kMostThreads); left > 0 && from.ok(); --left) {

@@ -46,6 +46,7 @@ struct SavedGuest {
   std::uint64_t random = 0;
   pid_t next_id = 0;
   PluginTable table{};
+  std::uint64_t names = 0;
   std::vector<ThreadState> threads;
   std::array<signals::KernelAction, signals::kSignalCount + 1> actions{};
   std::string directory;

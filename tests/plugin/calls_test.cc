@@ -98,10 +98,12 @@ TEST_P(Calls, ThatAreUnknownAreRefused) {
   EXPECT_EQ(sandbox->Load("libz.so.1").code(), absl::StatusCode::kInvalidArgument);
 }
 
-// A static one, with a C library of its own.
-TEST_P(Calls, ThatAreInAProgramAreRefused) {
-  const absl::Status status = sandbox->Load("/usr/sbin/ldconfig");
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << status;
+// With a C library of its own, or with that of others.
+TEST_P(Calls, ThatAreInAProgramBesideALibraryAreRefused) {
+  for (const char* const program : {"/usr/sbin/ldconfig", "/usr/bin/true"}) {
+    const absl::Status status = sandbox->Load(program);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  }
   EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
 }
 

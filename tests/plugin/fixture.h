@@ -27,6 +27,12 @@ class PluginTest : public testing::TestWithParam<Demand> {
     const char* const engine = getenv("DUNEBOX_TEST_ENGINE");
     return engine != nullptr && std::string(engine) == "kvm";
   }
+  // The library of cases.cc, or of another file that the test is built with; or the same as the static program that
+  // DUNEBOX_TEST_PROGRAM names.
+  static std::string Plugin() {
+    const char* const program = getenv("DUNEBOX_TEST_PROGRAM");
+    return program != nullptr ? program : PLUGIN_CASES;
+  }
   void Make() { Make(Patient()); }
   void Make(Policy policy) {
     policy.demand = GetParam();
@@ -34,7 +40,7 @@ class PluginTest : public testing::TestWithParam<Demand> {
     absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(std::move(policy));
     ASSERT_TRUE(made.ok()) << made.status();
     sandbox = *std::move(made);
-    const absl::Status loaded = sandbox->Load(PLUGIN_CASES);
+    const absl::Status loaded = sandbox->Load(Plugin());
     ASSERT_TRUE(loaded.ok()) << loaded;
   }
 

@@ -140,7 +140,7 @@ TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
 }
 
 TEST_P(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
-  const Memory<char> file = Text(PLUGIN_CASES), other = Text("/usr/lib/x86_64-linux-gnu"), usr = Text("/usr/lib");
+  const Memory<char> file = Text(Plugin()), other = Text("/usr/lib/x86_64-linux-gnu"), usr = Text("/usr/lib");
   const int fd = Value<int(const char*)>("open_file", file);
   ASSERT_GE(fd, 3);
   EXPECT_EQ(Value<int(int)>("read_byte", fd), 0x7f);
@@ -338,7 +338,7 @@ TEST_P(SnapshotTest, ACloneFailsAlone) {
 }
 
 TEST_P(SnapshotTest, AClonesFilesAreReadAlone) {
-  const int fd = Value<int(const char*)>("open_file", Text(PLUGIN_CASES));
+  const int fd = Value<int(const char*)>("open_file", Text(Plugin()));
   EXPECT_EQ(Value<int(int)>("read_byte", fd), 0x7f);
   const int copy = Value<int(int)>("duplicate", fd);
   Take();

@@ -10,13 +10,15 @@
 #define DUNEBOX_SANDBOX_PLUGIN_GUEST_GATES_H_
 
 /* RDI: address of a PluginTable; or 0, of a thread that was made to be lent. Does not return: from here
- * on the thread runs calls of the host's. */
+ * on the thread runs calls of the host's. Also what a static program may execute that has no `main` to be stopped
+ * at, with anything in RDI. */
 #define DUNEBOX_GATE_READY 0x44420000
 /* A call is over: RDI is what RAX was, RDX and the vector registers as the function has left them. */
 #define DUNEBOX_GATE_RETURN 0x44420001
 /* Plus the number of a callback: arguments as of a function, but R10 is the fourth. */
 #define DUNEBOX_GATE_CALLBACK 0x44430000
 
+#define DUNEBOX_GATE_SIZE 16 /* none is longer */
 #define DUNEBOX_MOST_CALLBACKS 512
 #define DUNEBOX_CALLBACK_SIZE 16
 
@@ -25,10 +27,11 @@
 
 /* Guest addresses. */
 struct PluginTable {
-  uint64_t open_library;  /* void* (const char* path) */
+  uint64_t open_library;  /* void* (const char* path); of null: the last one opened, or null */
   uint64_t find_symbol;   /* void* (const char* name): in the libraries opened, last one first */
   uint64_t last_error;    /* const char* (void): why one of the two has failed */
-  uint64_t make_thread;   /* int (void): one more thread to be lent; errno */
+  uint64_t make_thread;   /* int (pthread_t*, 0, ready_gate, 0): one more thread to be lent; errno */
+  uint64_t ready_gate;    /* void (void*): where such a thread begins */
   uint64_t return_gate;   /* where functions that the host calls return to */
   uint64_t callbacks;     /* the first of DUNEBOX_MOST_CALLBACKS */
 };

@@ -1,7 +1,6 @@
 // The program that lies in every sandbox's window: an ordinary one, so that the plugin's own dynamic
 // linker and C library start as in any process. It tells the host where its functions are and parks.
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -17,6 +16,7 @@ struct Library {
 static struct Library* libraries;  // the last one first; changed by one call of the host's at a time
 
 static void* open_library(const char* path) {
+  if (path == NULL) return libraries != NULL ? libraries->handle : NULL;
   struct Library* library = malloc(sizeof(*library));
   if (library == NULL) return NULL;
   library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -41,28 +41,13 @@ static void* find_symbol(const char* name) {
 
 static const char* last_error(void) { return dlerror(); }
 
-static void* park(void* unused) {
-  (void)unused;
-  dunebox_gate_ready(NULL);
-}
-
-static int make_thread(void) {
-  pthread_attr_t attributes;
-  pthread_t thread;
-  int error = pthread_attr_init(&attributes);
-  if (error != 0) return error;
-  error = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  if (error == 0) error = pthread_create(&thread, &attributes, park, NULL);
-  pthread_attr_destroy(&attributes);
-  return error;
-}
-
 int main(void) {
   const struct PluginTable table = {
       .open_library = (uintptr_t)open_library,
       .find_symbol = (uintptr_t)find_symbol,
       .last_error = (uintptr_t)last_error,
-      .make_thread = (uintptr_t)make_thread,
+      .make_thread = (uintptr_t)pthread_create,
+      .ready_gate = (uintptr_t)dunebox_gate_ready,
       .return_gate = (uintptr_t)dunebox_gate_return,
       .callbacks = (uintptr_t)dunebox_gate_callbacks,
   };

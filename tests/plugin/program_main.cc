@@ -1,0 +1,2 @@
+// Makes a program of what is otherwise a library.
+int main() { return 0; }
