@@ -7,8 +7,9 @@
 
 namespace dune {
 
+// Of two structures apart from each other, as the compiler may know.
 template <typename From, typename To>
-inline void CopyGeneralRegisters(const From& from, To& to) {
+inline void CopyGeneralRegisters(const From& __restrict from, To& __restrict to) {
   to.rax = from.rax, to.rbx = from.rbx, to.rcx = from.rcx, to.rdx = from.rdx;
   to.rsi = from.rsi, to.rdi = from.rdi, to.rbp = from.rbp, to.rsp = from.rsp;
   to.r8 = from.r8, to.r9 = from.r9, to.r10 = from.r10, to.r11 = from.r11;

@@ -113,12 +113,24 @@ bool Split(Entry& entry) {
 
 namespace {
 
+template <unsigned kCount>
+bool AreEmpty(const Entry* entries) {
+  std::uint64_t any = 0;
+  for (unsigned index = 0; index < kCount; ++index) any |= entries[index].load(std::memory_order_relaxed);
+  return any == 0;
+}
+
 // What leads to `level`'s table for another page table too leads to a copy of it. The leaves that own their frames are
 // then two.
 std::uint64_t CopyTable(std::uint64_t word, int level, std::uint64_t frame) {
   const Entry* const from = TableAt(word);
   auto* const to = reinterpret_cast<Entry*>(frame);
+  constexpr unsigned kTogether = 8;  // most tables are nearly empty
   for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
+    if (index % kTogether == 0 && AreEmpty<kTogether>(from + index)) {
+      index += kTogether - 1;
+      continue;
+    }
     const std::uint64_t below = from[index].load(std::memory_order_relaxed);
     if (below == 0) continue;
     const bool leads = level > 1 && LeadsToTable(below);
@@ -220,8 +232,7 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
     *no_frame = true;
     return false;
   }
-  CopyBytes(reinterpret_cast<void*>(frame),
-            reinterpret_cast<const void*>(AddressOf(word & bits::kFrame)), kPage);
+  CopyPage(reinterpret_cast<void*>(frame), reinterpret_cast<const void*>(AddressOf(word & bits::kFrame)));
   fresh = (fresh & ~bits::kFrame) | PhysicalOf(frame) | bits::kOwned;
   KeepFrame(PhysicalOf(frame));
   if (!entry->compare_exchange_strong(word, fresh)) {

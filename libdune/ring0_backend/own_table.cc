@@ -100,9 +100,8 @@ absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents c
   std::unique_ptr<OwnTable> table(new OwnTable(PhysicalOf(frame)));
   Entry* const to = TableAt(table->root());
   Entry* const from = TableAt(vm.root);
-  for (unsigned index = kLowerHalf; index < x86::kEntriesPerTable; ++index) {
-    to[index].store(from[index].load());
-  }
+  constexpr unsigned kUpperPart = x86::TableIndex(DUNE_ALIAS_BASE, 4);  // there is one
+  to[kUpperPart].store(from[kUpperPart].load());
   if (contents == PageTable::Contents::kEmpty) return table;
   table->has_process_ = true;
   // Every part of the process has a table from here on, so what comes later is there as well.
@@ -195,13 +194,15 @@ absl::Status OwnTable::MapFresh(Range where, Rights rights) {
 }
 
 absl::StatusOr<std::byte*> OwnTable::FindUserByte(std::uintptr_t address, Access access) {
-  const absl::Status none = absl::OutOfRangeError(absl::StrCat("ring 3 may not use 0x", absl::Hex(address), " so"));
+  const auto none = [address] {
+    return absl::OutOfRangeError(absl::StrCat("ring 3 may not use 0x", absl::Hex(address), " so"));
+  };
   int level = 0;
   const Entry* entry = address < kLowerEnd ? FindLeaf(root(), address, &level) : nullptr;
-  if (entry == nullptr) return none;
+  if (entry == nullptr) return none();
   std::uint64_t word = entry->load();
   constexpr std::uint64_t kNeeded = bits::kPresent | bits::kUser;
-  if ((word & kNeeded) != kNeeded) return none;
+  if ((word & kNeeded) != kNeeded) return none();
   if (access == Access::kWrite && (word & bits::kCopyOnWrite) != 0) {
     bool no_frame = false;
     static_cast<void>(ResolveCopyOnWrite(root(), address, &no_frame));
@@ -209,8 +210,8 @@ absl::StatusOr<std::byte*> OwnTable::FindUserByte(std::uintptr_t address, Access
     entry = FindLeaf(root(), address, &level);
     word = entry->load();
   }
-  if (access == Access::kWrite && (word & bits::kWritable) == 0) return none;
-  if (access == Access::kExecute && (word & bits::kNoExecute) != 0) return none;
+  if (access == Access::kWrite && (word & bits::kWritable) == 0) return none();
+  if (access == Access::kExecute && (word & bits::kNoExecute) != 0) return none();
   const std::uint64_t inside = x86::EntrySpan(level) - 1;
   return reinterpret_cast<std::byte*>(AddressOf(word & bits::kFrame & ~inside) + (address & inside));
 }
@@ -317,10 +318,13 @@ void OwnTable::MakeTemplate() const {
   ForEachEntry(root(), 0, kLowerEnd, [](std::uint64_t, Entry& entry, int) {
     if ((entry.load() & bits::kKnown) != 0) MakeCopyOnWrite(entry);
   });
+  for (unsigned index = 0; index < kLowerHalf; ++index) {
+    if (LeadsToTable(TableAt(root())[index].load())) lent_entries_ = index + 1;
+  }
 }
 
 void OwnTable::LendTables(std::uint64_t to) const {
-  for (unsigned index = 0; index < kLowerHalf; ++index) {
+  for (unsigned index = 0; index < lent_entries_; ++index) {
     const std::uint64_t word = TableAt(root())[index].load();
     if (LeadsToTable(word)) TableAt(to)[index].store(word | bits::kForeign);
   }

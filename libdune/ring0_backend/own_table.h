@@ -65,6 +65,7 @@ class OwnTable final : public PageTable::Implementation {
   mutable std::mutex mutex_;  // changes of one table, one after the other
   bool has_process_ = false;  // Contents::kProcess
   mutable std::atomic<bool> is_template_{false};
+  mutable unsigned lent_entries_ = 0;     // of a template: its root's, up to the last that leads somewhere
   std::shared_ptr<const Tables> lender_;  // of the template's tables, in a clone of one
   std::shared_ptr<const Tables> tables_;
 };
