@@ -20,10 +20,12 @@
 #include "runtime/loader/program.h"
 #include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
+#include "sandbox/plugin/call_protocol.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/original_process.h"
 #include "sandbox/plugin/saved_guest.h"
+#include "sandbox/plugin/warded_call.h"
 
 namespace dunebox::plugin {
 
@@ -35,7 +37,6 @@ using signals::MaskOf;
 namespace {
 
 constexpr std::uint64_t kSyscallLength = 2;        // 0f 05
-constexpr std::uint64_t kRedZone = 128;            // [abi §3.2.2]
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
 
 // [linux] SIG_KERNEL_IGNORE_MASK
@@ -219,7 +220,7 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
       arena_(std::make_shared<Arena>(window_, window_->window().base)),
-      kernel_(policy, space_, *this, std::move(files)) {}
+      kernel_(policy, memory_, space_, *this, std::move(files)) {}
 
 Instance::~Instance() {
   End({.kind = Failure::Kind::kExited});
@@ -440,7 +441,7 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   }
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
   const SyscallResult result =
-      MakeCall(thread, {.number = number,
+      MakeWardedCall(kernel_, thread, {.number = number,
                         .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
                                       registers.r8, registers.r9}});
   if (thread.has_exited) return ThreadExited{};
@@ -483,7 +484,7 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
 }
 
 void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
-  std::optional<std::string> missing_grant = MendFault(thread, fault);
+  std::optional<std::string> missing_grant = MendFault(warden_, fault, thread.registers.rip);
   if (!missing_grant) return;
   std::vector<std::byte> extended(thread.engine->extended_state_size());
   if (!thread.engine->SaveExtendedState(extended).ok()) extended.clear();
@@ -644,20 +645,13 @@ absl::Status Instance::Fail(const absl::Status& status) {
   return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
-// The stack as a function finds it.
 absl::StatusOr<GuestCpu::Entry> Instance::PrepareFunction(PluginThread& thread,
                                                           std::uint64_t function,
                                                           const CallFrame& frame) {
   const runtime::Registers& registers = thread.registers;
-  const std::uint64_t words = frame.stack_count;
-  const std::uint64_t arguments =
-      (registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
-  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
-  const std::uint64_t back = table_.return_gate;
-  if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
-      (words != 0 &&
-       !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
-    EndBySignal(thread, SIGSEGV, stack);
+  std::uint64_t stack = registers.rsp;
+  if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
+    EndBySignal(thread, SIGSEGV, *fault);
     return EndedStatus();
   }
   if (frame.vector_count != 0) {
@@ -673,52 +667,21 @@ absl::StatusOr<GuestCpu::Entry> Instance::PrepareFunction(PluginThread& thread,
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   const Callback* const callback = callback_of_[number].load(std::memory_order_acquire);
-  runtime::Registers& registers = thread.registers;
   if (callback == nullptr) {
     EndBySignal(thread, SIGSEGV, 0);
     return EndedStatus();
   }
-  CallbackFrame frame;
-  frame.integers = {registers.rdi, registers.rsi, registers.rdx,
-                    registers.r10, registers.r8,  registers.r9};
-  if (callback->uses_vectors) {
-    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
-    if (!vectors.ok()) return Fail(vectors.status());
-    frame.vectors = *vectors;
-  }
-  const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
-  if (callback->stack_words != 0 &&
-      !memory_.Read(arguments,
-                    std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
-    EndBySignal(thread, SIGSEGV, arguments);
-    return EndedStatus();
-  }
-  callback->run(frame);
-  if (callback->has_large_result) {
-    // Returned, as it was given. [abi §3.2.3]
-    frame.result.integer = frame.integers[0];
-    if (!memory_.Write(frame.integers[0], frame.large_result)) {
-      EndBySignal(thread, SIGSEGV, frame.integers[0]);
-      return EndedStatus();
-    }
-  }
-  registers.rax = frame.result.integer;
-  registers.rdx = frame.result.second_integer;
-  if (!callback->uses_vectors) return absl::OkStatus();
-  const absl::Status written =
-      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
-  return written.ok() ? written : Fail(written);
+  const absl::StatusOr<StackFault> served = ServeCallback(memory_, thread, *callback);
+  if (!served.ok()) return Fail(served.status());
+  if (!*served) return absl::OkStatus();
+  EndBySignal(thread, SIGSEGV, **served);
+  return EndedStatus();
 }
 
 absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFrame& frame,
                                               const GuestCpu::Returned& returned) {
-  CallResult result{.integer = returned.integer, .second_integer = returned.second_integer};
-  if (!frame.wants_vector_result) return result;
-  const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
-  if (!vectors.ok()) return Fail(vectors.status());
-  result.vector = (*vectors)[0];
-  result.second_vector = (*vectors)[1];
-  return result;
+  absl::StatusOr<CallResult> result = ResultOfCall(*thread.cpu, frame, returned);
+  return result.ok() ? result : Fail(result.status());
 }
 
 // A thread of an instance that has ended keeps whatever it has: it is not used again. One that has
