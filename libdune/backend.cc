@@ -26,6 +26,10 @@ absl::Status Implementation::MapFresh(Range /*where*/, Rights /*rights*/) {
   return Missing("memory of a table's own");
 }
 
+absl::StatusOr<std::byte*> Implementation::FindUserByte(std::uintptr_t /*address*/, Access /*access*/) {
+  return Missing("a table's memory by address");
+}
+
 absl::Status Implementation::Unmap(Range /*range*/) { return Missing("PageTable::Unmap"); }
 
 absl::Status Implementation::Protect(Range /*range*/, Rights /*rights*/) {

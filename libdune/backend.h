@@ -32,6 +32,9 @@ class PageTable::Implementation {
   virtual absl::Status Map(Range where, std::uintptr_t memory, const MapOptions& options);
   // Zeroed memory that is the table's own: for programs in ring 3.
   virtual absl::Status MapFresh(Range where, Rights rights);
+  // Where the program itself has the byte, if ring 3 may use it so; a page that is copied on write is copied before it
+  // is given for kWrite. kOutOfRange: it may not.
+  virtual absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access);
   virtual absl::Status Unmap(Range range);
   virtual absl::Status Protect(Range range, Rights rights);
   virtual absl::Status Share(Range range, Implementation& other);
@@ -42,6 +45,8 @@ class PageTable::Implementation {
   virtual absl::Status TestAndClear(Range range, Tracking tracking,
                                     absl::FunctionRef<void(Range)> visitor);
   virtual absl::Status Activate();
+  // Whether ring 3 may run in it.
+  virtual absl::Status CheckRunnable() const { return absl::OkStatus(); }
   // A backend whose tables the program cannot change behind its back has nothing to flush.
   virtual void Flush(Range /*range*/) {}
   virtual std::uint64_t root() const { return 0; }

@@ -20,7 +20,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "hostcalls/memory/address.h"
+#include "hostcalls/memory/paged_memory.h"
 #include "hostcalls/result.h"
 
 namespace dunebox::hostcalls {
@@ -89,6 +91,11 @@ class MemoryWatcher {
 class GuestMemory {
  public:
   explicit constexpr GuestMemory(Window window) : window_(window) {}
+  // Of which the window says only what addresses there are: `pages`, which outlives this, says where they are.
+  constexpr GuestMemory(Window window, const PagedMemory& pages) : window_(window), pages_(&pages) {}
+
+  // Null: host = base + guest.
+  const PagedMemory* pages() const { return pages_; }
 
   const Window& window() const { return window_; }
   // At most one; null takes it away. Before the first guest instruction.
@@ -100,8 +107,8 @@ class GuestMemory {
   bool Contains(std::uint64_t address, std::uint64_t size) const;
   bool Contains(const GuestRange& range) const;
 
-  // The host pointer for a range already known to be inside; nullptr when it is not. The result
-  // is for the kernel and for the copy routines only: never dereference it.
+  // The host pointer for a range already known to be inside; nullptr when it is not, and of pages(). The
+  // result is for the kernel and for the copy routines only: never dereference it.
   void* HostAddress(std::uint64_t address, std::uint64_t size) const;
   // The guest address of a host address inside the window.
   GuestVirt GuestAddress(const void* host) const;
@@ -146,8 +153,13 @@ class GuestMemory {
  private:
   // Contains, for what is only read, and by us.
   bool IsInside(std::uint64_t address, std::uint64_t size) const;
+  // Of pages(): a visit a page, in order, with what comes before it.
+  bool ForEachPage(std::uint64_t address, std::size_t size, PagedMemory::Use use,
+                   absl::FunctionRef<void(std::byte* bytes, std::size_t before, std::size_t size)> visit) const;
+  CopyResult<std::string> CopyInStringByPages(std::uint64_t from, std::size_t limit, Errno too_long) const;
 
   Window window_;
+  const PagedMemory* pages_ = nullptr;
   mutable MemoryWatcher* watcher_ = nullptr;
 };
 

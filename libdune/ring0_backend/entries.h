@@ -41,6 +41,8 @@ inline constexpr std::uint64_t kKnown = std::uint64_t{1} << 56,
 inline constexpr std::uint64_t kTrackDirty = std::uint64_t{1} << 59,
                                kTrackAccessed = std::uint64_t{1} << 60;
 inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
+// The frame is somebody else's: where writing is allowed it is kCopyOnWrite.
+inline constexpr std::uint64_t kPrivate = std::uint64_t{1} << 61;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table, which is another page table's: copied before it is changed, or
 // changed for both (PageTable::Share).
@@ -113,6 +115,16 @@ inline Entry* MakeEntry(std::uint64_t root, std::uint64_t address, int level) {
   }
   return &table[x86::TableIndex(address, level)];
 }
+
+inline bool LeadsToTable(std::uint64_t word) {
+  return (word & bits::kPresent) != 0 && (word & bits::kLarge) == 0;
+}
+
+// As MakeEntry; another page table's tables are copied on the way, but for shared ones. Those of a template never
+// change, so that several may do this at once; of the process's there has to be a lock.
+Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level);
+// Whether it would have to copy one on the way to the page.
+bool HasForeignTable(std::uint64_t root, std::uint64_t address);
 
 // Calls visit(address, entry, level) for every entry of a page, present or not, in [begin, end) for
 // which there is a table; for large pages the entry of level 2.

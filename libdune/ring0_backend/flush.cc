@@ -111,9 +111,99 @@ bool Split(Entry& entry) {
 
 }  // namespace
 
+namespace {
+
+template <unsigned kCount>
+bool AreEmpty(const Entry* entries) {
+  std::uint64_t any = 0;
+  for (unsigned index = 0; index < kCount; ++index) any |= entries[index].load(std::memory_order_relaxed);
+  return any == 0;
+}
+
+// What leads to `level`'s table for another page table too leads to a copy of it. The leaves that own their frames are
+// then two.
+std::uint64_t CopyTable(std::uint64_t word, int level, std::uint64_t frame) {
+  const Entry* const from = TableAt(word);
+  auto* const to = reinterpret_cast<Entry*>(frame);
+  constexpr unsigned kTogether = 8;  // most tables are nearly empty
+  for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
+    if (index % kTogether == 0 && AreEmpty<kTogether>(from + index)) {
+      index += kTogether - 1;
+      continue;
+    }
+    const std::uint64_t below = from[index].load(std::memory_order_relaxed);
+    if (below == 0) continue;
+    const bool leads = level > 1 && LeadsToTable(below);
+    if (!leads && (below & bits::kOwned) != 0) KeepFrame(below & bits::kFrame);
+    to[index].store(leads ? below | bits::kForeign : below & ~bits::kTracked, std::memory_order_relaxed);
+  }
+  return PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
+}
+
+// A copy that nobody has seen.
+void DropTable(std::uint64_t frame, int level) {
+  for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
+    const std::uint64_t below = reinterpret_cast<Entry*>(frame)[index].load(std::memory_order_relaxed);
+    const bool leads = level > 1 && LeadsToTable(below);
+    if (!leads && (below & bits::kOwned) != 0) DropFrame(below & bits::kFrame);
+  }
+  GiveFrame(frame);
+}
+
+}  // namespace
+
+Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
+  Entry* table = TableAt(root);
+  for (int at = 4; at > level; --at) {
+    Entry& entry = table[x86::TableIndex(address, at)];
+    std::uint64_t word = entry.load(std::memory_order_acquire);
+    if ((word & bits::kLarge) != 0) return nullptr;
+    if (!LeadsToTable(word) || (word & bits::kForeign) != 0) {
+      const std::uint64_t frame = TakeFrame();
+      if (frame == 0) return nullptr;
+      const std::uint64_t fresh = LeadsToTable(word)
+                                      ? CopyTable(word, at - 1, frame)
+                                      : PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
+      // The processor may mark the entry meanwhile, or another thread be faster.
+      std::uint64_t seen = word;
+      while (!entry.compare_exchange_strong(seen, fresh, std::memory_order_acq_rel)) {
+        if (LeadsToTable(seen) && (seen & bits::kForeign) == 0) break;
+      }
+      if (seen != word && LeadsToTable(seen) && (seen & bits::kForeign) == 0) {
+        DropTable(frame, at - 1);
+        word = seen;
+      } else {
+        word = fresh;
+      }
+    }
+    table = TableAt(word);
+  }
+  return &table[x86::TableIndex(address, level)];
+}
+
+bool HasForeignTable(std::uint64_t root, std::uint64_t address) {
+  const Entry* table = TableAt(root);
+  for (int at = 4; at > 1; --at) {
+    const std::uint64_t word = table[x86::TableIndex(address, at)].load(std::memory_order_relaxed);
+    if (!LeadsToTable(word)) return false;
+    if ((word & bits::kForeign) != 0) return true;
+    table = TableAt(word);
+  }
+  return false;
+}
+
 bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_frame) {
   int level = 0;
   Entry* entry = FindLeaf(root, address, &level);
+  if (entry != nullptr && (entry->load() & bits::kCopyOnWrite) != 0 && HasForeignTable(root, address)) {
+    entry = OwnEntry(root, address, level);
+    if (entry == nullptr) {
+      *no_frame = true;
+      return false;
+    }
+    // The processor may remember the way through the other's tables. [intel/vol3 §4.10.3]
+    FlushRange({address & ~(kPage - 1), kPage});
+  }
   if (entry != nullptr && level == 2 && (entry->load() & bits::kCopyOnWrite) != 0) {
     if (!Split(*entry)) {
       *no_frame = true;
@@ -131,7 +221,7 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
     return (word & bits::kPresent) != 0 && (word & bits::kWritable) != 0;
   }
   const bool owned = (word & bits::kOwned) != 0;
-  std::uint64_t fresh = (word & ~bits::kCopyOnWrite) | bits::kWritable;
+  std::uint64_t fresh = (word & ~(bits::kCopyOnWrite | bits::kPrivate)) | bits::kWritable;
   if (owned && ReferencesOf(word & bits::kFrame) == 1) {
     entry->compare_exchange_strong(word, fresh);
     FlushRange({page, kPage});
@@ -142,8 +232,7 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
     *no_frame = true;
     return false;
   }
-  CopyBytes(reinterpret_cast<void*>(frame),
-            reinterpret_cast<const void*>(AddressOf(word & bits::kFrame)), kPage);
+  CopyPage(reinterpret_cast<void*>(frame), reinterpret_cast<const void*>(AddressOf(word & bits::kFrame)));
   fresh = (fresh & ~bits::kFrame) | PhysicalOf(frame) | bits::kOwned;
   KeepFrame(PhysicalOf(frame));
   if (!entry->compare_exchange_strong(word, fresh)) {

@@ -21,10 +21,6 @@ absl::Status NothingAt(std::uintptr_t address) {
   return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
 }
 
-bool LeadsToTable(std::uint64_t word) {
-  return (word & bits::kPresent) != 0 && (word & bits::kLarge) == 0;
-}
-
 // An entry that is mapped has kKnown, present or not: rights may be none.
 std::uint64_t LeafWith(std::uint64_t word, Rights rights) {
   const auto granted = static_cast<unsigned>(rights);
@@ -53,6 +49,32 @@ void Free(std::uint64_t physical, int level) {
   GiveFrame(AddressOf(physical));
 }
 
+std::uint64_t Privately(std::uint64_t word) {
+  const bool may_write = (word & bits::kWritable) != 0;
+  return (word & ~bits::kWritable) | bits::kPrivate | (may_write ? bits::kCopyOnWrite : 0);
+}
+
+bool IsInUse(std::uint64_t address) {
+  const Entry* const entry = FindEntry(vm.root, address, 1);
+  return entry != nullptr && (entry->load() & bits::kPresent) != 0;
+}
+
+// Returns what it is then.
+std::uint64_t MakeCopyOnWrite(Entry& entry) {
+  std::uint64_t leaf = entry.load(), shared = leaf;
+  do {
+    if ((leaf & bits::kWritable) == 0) return leaf;
+    shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;
+    if ((leaf & bits::kOwned) == 0) shared |= bits::kPrivate;
+  } while (!entry.compare_exchange_weak(leaf, shared));
+  return shared;
+}
+
+// A write of ring 0's own to such a page is for the traps' stub first.
+void ExpectCopies() {
+  std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
+}
+
 Mapping MappingOf(std::uintptr_t page, std::uint64_t word, int level) {
   const bool present = (word & bits::kPresent) != 0;
   const bool copied = (word & bits::kCopyOnWrite) != 0;
@@ -76,12 +98,12 @@ absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents c
   const std::uint64_t frame = TakeFrame();
   if (frame == 0) return NoFrame();
   std::unique_ptr<OwnTable> table(new OwnTable(PhysicalOf(frame)));
-  Entry* const to = TableAt(table->root_);
+  Entry* const to = TableAt(table->root());
   Entry* const from = TableAt(vm.root);
-  for (unsigned index = kLowerHalf; index < x86::kEntriesPerTable; ++index) {
-    to[index].store(from[index].load());
-  }
+  constexpr unsigned kUpperPart = x86::TableIndex(DUNE_ALIAS_BASE, 4);  // there is one
+  to[kUpperPart].store(from[kUpperPart].load());
   if (contents == PageTable::Contents::kEmpty) return table;
+  table->has_process_ = true;
   // Every part of the process has a table from here on, so what comes later is there as well.
   for (unsigned index = 0; index < kLowerHalf; ++index) {
     if (MakeEntry(vm.root, index * x86::EntrySpan(4), 3) == nullptr) return NoFrame();
@@ -90,9 +112,9 @@ absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents c
   return table;
 }
 
-OwnTable::~OwnTable() {
+OwnTable::Tables::~Tables() {
   vm.retired_tables.fetch_add(1);
-  Free(root_, 4);
+  Free(root, 4);
 }
 
 absl::Status OwnTable::CheckLower(Range range) const {
@@ -102,55 +124,40 @@ absl::Status OwnTable::CheckLower(Range range) const {
   return absl::OkStatus();
 }
 
-// As MakeEntry; another table's tables are copied on the way, but for shared ones.
-Entry* OwnTable::OwnEntry(std::uintptr_t address, int level) {
-  Entry* table = TableAt(root_);
-  for (int at = 4; at > level; --at) {
-    Entry& entry = table[x86::TableIndex(address, at)];
-    std::uint64_t word = entry.load();
-    if ((word & bits::kLarge) != 0) return nullptr;
-    if (!LeadsToTable(word) || (word & bits::kForeign) != 0) {
-      const std::uint64_t frame = TakeFrame();
-      if (frame == 0) return nullptr;
-      const std::uint64_t fresh =
-          PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
-      if (LeadsToTable(word)) {
-        Entry* const from = TableAt(word);
-        Entry* const to = TableAt(fresh);
-        for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
-          const std::uint64_t below = from[index].load();
-          const bool leads = at > 2 && LeadsToTable(below);
-          to[index].store(leads ? below | bits::kForeign : below & ~bits::kTracked);
-        }
-      }
-      entry.store(fresh);
-      word = fresh;
-    }
-    table = TableAt(word);
-  }
-  return &table[x86::TableIndex(address, level)];
+absl::Status OwnTable::CheckChangeable() const {
+  if (!is_template_.load()) return absl::OkStatus();
+  return absl::FailedPreconditionError("clones use this table's own (PageTable::Sharing::kTemplate)");
+}
+
+absl::Status OwnTable::CheckChange(Range range) const {
+  if (!IsInRing0()) return NotInRing0();
+  if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
+  return CheckLower(range);
 }
 
 absl::Status OwnTable::Map(Range where, std::uintptr_t memory,
                            const PageTable::MapOptions& options) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(where); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(where); !may.ok()) return may;
   const int level = options.page_size == PageSize::k2MiB ? 2 : 1;
   const std::size_t unit = level == 2 ? kLargePageSize : kPageSize;
   const std::lock_guard lock(mutex_);
+  Area area;
   for (std::size_t at = 0; at < where.size; at += unit) {
-    Area area;
-    if (!vm.maps.Find(memory + at, &area) || area.end < memory + at + unit || area.rights == 0) {
+    // What ring 0 has used before need not be asked about.
+    const bool is_sure = (memory + at >= area.begin && memory + at + unit <= area.end) ||
+                         (level == 1 && IsInUse(memory + at));
+    if (!is_sure && (!vm.maps.Find(memory + at, &area) || area.end < memory + at + unit || area.rights == 0)) {
       return NothingAt(memory + at);
     }
     // Used once, it has guest-physical memory.
     static_cast<void>(*reinterpret_cast<volatile const char*>(memory + at));
     Entry* const entry = OwnEntry(where.begin + at, level);
     if (entry == nullptr) return NoFrame();
-    const std::uint64_t word =
+    std::uint64_t word =
         LeafWith(PhysicalOf(memory + at) | bits::kKnown | (level == 2 ? bits::kLarge : 0) |
                      (options.ring == Ring::kUser ? bits::kUser : 0),
                  options.rights);
+    if (options.copy_on_write) word = Privately(word);
     const std::uint64_t old = entry->exchange(word);
     if (level == 2 && LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
       FlushRange(where);
@@ -159,13 +166,17 @@ absl::Status OwnTable::Map(Range where, std::uintptr_t memory,
       GiveBack(old);
     }
   }
+  if (options.copy_on_write) ExpectCopies();
   FlushRange(where);
   return absl::OkStatus();
 }
 
 absl::Status OwnTable::MapFresh(Range where, Rights rights) {
+  if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
   const std::lock_guard lock(mutex_);
+  bool was_lent = false;
   for (std::uintptr_t page = where.begin; page < where.end(); page += kPageSize) {
+    was_lent |= HasForeignTable(root(), page);
     Entry* const entry = OwnEntry(page, 1);
     if (entry == nullptr) return NoFrame();
     const std::uint64_t old = entry->load();
@@ -177,17 +188,41 @@ absl::Status OwnTable::MapFresh(Range where, Rights rights) {
     KeepFrame(PhysicalOf(frame));
     entry->store(LeafWith(PhysicalOf(frame) | bits::kKnown | bits::kOwned | bits::kUser, rights));
   }
+  // The processor may remember the way through the other's tables.
+  if (was_lent) FlushRange(where);
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::byte*> OwnTable::FindUserByte(std::uintptr_t address, Access access) {
+  const auto none = [address] {
+    return absl::OutOfRangeError(absl::StrCat("ring 3 may not use 0x", absl::Hex(address), " so"));
+  };
+  int level = 0;
+  const Entry* entry = address < kLowerEnd ? FindLeaf(root(), address, &level) : nullptr;
+  if (entry == nullptr) return none();
+  std::uint64_t word = entry->load();
+  constexpr std::uint64_t kNeeded = bits::kPresent | bits::kUser;
+  if ((word & kNeeded) != kNeeded) return none();
+  if (access == Access::kWrite && (word & bits::kCopyOnWrite) != 0) {
+    bool no_frame = false;
+    static_cast<void>(ResolveCopyOnWrite(root(), address, &no_frame));
+    if (no_frame) return NoFrame();
+    entry = FindLeaf(root(), address, &level);
+    word = entry->load();
+  }
+  if (access == Access::kWrite && (word & bits::kWritable) == 0) return none();
+  if (access == Access::kExecute && (word & bits::kNoExecute) != 0) return none();
+  const std::uint64_t inside = x86::EntrySpan(level) - 1;
+  return reinterpret_cast<std::byte*>(AddressOf(word & bits::kFrame & ~inside) + (address & inside));
+}
+
 absl::Status OwnTable::Unmap(Range range) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
   std::vector<std::uint64_t> gone;
   for (std::uintptr_t page = range.begin; page < range.end();) {
     int level = 0;
-    const Entry* const found = FindLeaf(root_, page, &level);
+    const Entry* const found = FindLeaf(root(), page, &level);
     const std::size_t span = x86::EntrySpan(level);
     const std::uintptr_t next = (page & ~(span - 1)) + span;
     if (found != nullptr && (found->load() & bits::kKnown) != 0) {
@@ -206,12 +241,11 @@ absl::Status OwnTable::Unmap(Range range) {
 }
 
 absl::Status OwnTable::Protect(Range range, Rights rights) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
   for (std::uintptr_t page = range.begin; page < range.end();) {
     int level = 0;
-    const Entry* const found = FindLeaf(root_, page, &level);
+    const Entry* const found = FindLeaf(root(), page, &level);
     if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
     const std::size_t span = x86::EntrySpan(level);
     if (level > 1 && ((page & (span - 1)) != 0 || page + span > range.end())) {
@@ -223,7 +257,7 @@ absl::Status OwnTable::Protect(Range range, Rights rights) {
     do {
       fresh = LeafWith(old, rights);
       // What is shared with another table stays so until it is written to.
-      const bool shared = (old & bits::kCopyOnWrite) != 0 ||
+      const bool shared = (old & (bits::kCopyOnWrite | bits::kPrivate)) != 0 ||
                           ((old & bits::kOwned) != 0 && ReferencesOf(old & bits::kFrame) > 1);
       if (shared && (fresh & bits::kWritable) != 0) {
         fresh = (fresh & ~bits::kWritable) | bits::kCopyOnWrite;
@@ -236,8 +270,7 @@ absl::Status OwnTable::Protect(Range range, Rights rights) {
 }
 
 absl::Status OwnTable::Share(Range range, Implementation& other) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
   for (std::uintptr_t at = range.begin; at < range.end(); at += x86::EntrySpan(3)) {
     Entry* const entry = OwnEntry(at, 3);
@@ -258,28 +291,62 @@ absl::StatusOr<std::unique_ptr<PageTable::Implementation>> OwnTable::Clone(
   absl::StatusOr<std::unique_ptr<OwnTable>> clone = Create(PageTable::Contents::kEmpty);
   if (!clone.ok()) return clone.status();
   const std::lock_guard lock(mutex_);
-  Entry* const from = TableAt(root_);
+  (*clone)->lender_ = lender_;
+  if (sharing == PageTable::Sharing::kTemplate) {
+    if (lender_ != nullptr || has_process_) {
+      return absl::FailedPreconditionError("a template has tables of its own only, and nothing of the process's");
+    }
+    if (!is_template_.load()) {
+      MakeTemplate();
+      FlushRange({0, kLowerEnd});
+      ExpectCopies();
+      is_template_.store(true);
+    }
+    (*clone)->lender_ = tables_;
+    LendTables((*clone)->root());
+    return *std::move(clone);
+  }
+  const absl::Status copied = CopyInto(**clone, sharing);
+  FlushRange({0, kLowerEnd});
+  if (!copied.ok()) return copied;
+  if (sharing == PageTable::Sharing::kCopyOnWrite) ExpectCopies();
+  return *std::move(clone);
+}
+
+// With the lock.
+void OwnTable::MakeTemplate() const {
+  ForEachEntry(root(), 0, kLowerEnd, [](std::uint64_t, Entry& entry, int) {
+    if ((entry.load() & bits::kKnown) != 0) MakeCopyOnWrite(entry);
+  });
+  for (unsigned index = 0; index < kLowerHalf; ++index) {
+    if (LeadsToTable(TableAt(root())[index].load())) lent_entries_ = index + 1;
+  }
+}
+
+void OwnTable::LendTables(std::uint64_t to) const {
+  for (unsigned index = 0; index < lent_entries_; ++index) {
+    const std::uint64_t word = TableAt(root())[index].load();
+    if (LeadsToTable(word)) TableAt(to)[index].store(word | bits::kForeign);
+  }
+}
+
+absl::Status OwnTable::CopyInto(OwnTable& clone, PageTable::Sharing sharing) const {
+  Entry* const from = TableAt(root());
   absl::Status status;
   for (unsigned index = 0; index < kLowerHalf; ++index) {
     const std::uint64_t word = from[index].load();
     if ((word & bits::kForeign) != 0) {
-      TableAt((*clone)->root_)[index].store(word);
+      TableAt(clone.root())[index].store(word);
       continue;
     }
     if (!LeadsToTable(word)) continue;
     const std::uint64_t begin = index * x86::EntrySpan(4);
     ForEachEntry(
-        root_, begin, begin + x86::EntrySpan(4), [&](std::uint64_t page, Entry& entry, int level) {
+        root(), begin, begin + x86::EntrySpan(4), [&](std::uint64_t page, Entry& entry, int level) {
           std::uint64_t leaf = entry.load();
           if ((leaf & bits::kKnown) == 0 || !status.ok()) return;
-          if (sharing == PageTable::Sharing::kCopyOnWrite && (leaf & bits::kWritable) != 0) {
-            std::uint64_t shared = 0;
-            do {
-              shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;
-            } while (!entry.compare_exchange_weak(leaf, shared));
-            leaf = shared;
-          }
-          Entry* const to = (*clone)->OwnEntry(page, level);
+          if (sharing == PageTable::Sharing::kCopyOnWrite) leaf = MakeCopyOnWrite(entry);
+          Entry* const to = clone.OwnEntry(page, level);
           if (to == nullptr) {
             status = NoFrame();
             return;
@@ -288,24 +355,19 @@ absl::StatusOr<std::unique_ptr<PageTable::Implementation>> OwnTable::Clone(
           to->store(leaf);
         });
   }
-  FlushRange({0, kLowerEnd});
-  if (!status.ok()) return status;
-  if (sharing == PageTable::Sharing::kCopyOnWrite) {
-    std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
-  }
-  return *std::move(clone);
+  return status;
 }
 
 absl::StatusOr<Mapping> OwnTable::Walk(std::uintptr_t address) const {
   int level = 0;
-  const Entry* const entry = address < kLowerEnd ? FindLeaf(root_, address, &level) : nullptr;
+  const Entry* const entry = address < kLowerEnd ? FindLeaf(root(), address, &level) : nullptr;
   if (entry == nullptr || (entry->load() & bits::kKnown) == 0) return NothingAt(address);
   return MappingOf(address & ~(x86::EntrySpan(level) - 1), entry->load(), level);
 }
 
 absl::Status OwnTable::Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const {
   if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
-  ForEachEntry(root_, range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
+  ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
     const std::uint64_t word = entry.load();
     if ((word & bits::kKnown) != 0) visitor(MappingOf(page, word, level));
   });
@@ -322,11 +384,10 @@ std::uint64_t TrackBitOf(Tracking tracking) {
 }  // namespace
 
 absl::Status OwnTable::Track(Range range, Tracking tracking) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(range); !may.ok()) return may;
   for (std::uintptr_t page = range.begin; page < range.end();) {
     int level = 0;
-    const Entry* const found = FindLeaf(root_, page, &level);
+    const Entry* const found = FindLeaf(root(), page, &level);
     if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
     Entry* const entry = OwnEntry(page, level);
     if (entry == nullptr) return NoFrame();
@@ -340,18 +401,17 @@ absl::Status OwnTable::Track(Range range, Tracking tracking) {
 
 absl::Status OwnTable::Untrack(Range range, Tracking tracking) {
   if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
-  ForEachEntry(root_, range.begin, range.end(),
+  ForEachEntry(root(), range.begin, range.end(),
                [&](std::uint64_t, Entry& entry, int) { entry.fetch_and(~TrackBitOf(tracking)); });
   return absl::OkStatus();
 }
 
 absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
                                     absl::FunctionRef<void(Range)> visitor) {
-  if (!IsInRing0()) return NotInRing0();
-  if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  if (absl::Status may = CheckChange(range); !may.ok()) return may;
   std::vector<Range> found;
   std::size_t tracked = 0;
-  ForEachEntry(root_, range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
+  ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
     if ((entry.load() & TrackBitOf(tracking)) == 0) return;
     const std::size_t size = x86::EntrySpan(level);
     tracked += size;
@@ -372,7 +432,8 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
 
 absl::Status OwnTable::Activate() {
   if (!IsInRing0()) return NotInRing0();
-  UseTable(root_);
+  if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
+  UseTable(root());
   return absl::OkStatus();
 }
 

@@ -1,12 +1,13 @@
 // A PageTable of the program's own making. Its upper half is that of every table; the lower half is
-// what was mapped, and with Contents::kProcess the process's tables, which are copied where
-// something is changed.
+// what was mapped, and with Contents::kProcess the process's tables, or those of the template that it is
+// a clone of, which are copied where something is changed.
 //
 //   auto table = OwnTable::Create(PageTable::Contents::kEmpty);
 //   (*table)->Map({0x400000, 4096}, memory, {.rights = Rights::kReadExecute});
 #ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_OWN_TABLE_H_
 #define DUNEBOX_LIBDUNE_RING0_BACKEND_OWN_TABLE_H_
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -18,7 +19,6 @@ namespace dune::ring0 {
 class OwnTable final : public PageTable::Implementation {
  public:
   static absl::StatusOr<std::unique_ptr<OwnTable>> Create(PageTable::Contents contents);
-  ~OwnTable() override;
 
   absl::StatusOr<std::unique_ptr<Implementation>> Clone(PageTable::Sharing sharing) const override;
   absl::Status Map(Range where, std::uintptr_t memory,
@@ -33,19 +33,41 @@ class OwnTable final : public PageTable::Implementation {
   absl::Status TestAndClear(Range range, Tracking tracking,
                             absl::FunctionRef<void(Range)> visitor) override;
   absl::Status Activate() override;
+  absl::Status CheckRunnable() const override { return CheckChangeable(); }
   void Flush(Range range) override;
-  std::uint64_t root() const override { return root_; }
+  std::uint64_t root() const override { return tables_->root; }
 
+  absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access) override;
   // Pages of the pool.
   absl::Status MapFresh(Range where, Rights rights) override;
 
  private:
-  explicit OwnTable(std::uint64_t root) : root_(root) {}
-  Entry* OwnEntry(std::uintptr_t address, int level);
+  // The table and those below it that are nobody else's.
+  struct Tables {
+    explicit Tables(std::uint64_t physical) : root(physical) {}
+    ~Tables();
+    Tables(const Tables&) = delete;
+    Tables& operator=(const Tables&) = delete;
+    const std::uint64_t root;
+  };
+
+  explicit OwnTable(std::uint64_t root) : tables_(std::make_shared<const Tables>(root)) {}
+  Entry* OwnEntry(std::uintptr_t address, int level) { return dune::ring0::OwnEntry(root(), address, level); }
   absl::Status CheckLower(Range range) const;
+  // kFailedPrecondition: it is a template.
+  absl::Status CheckChangeable() const;
+  // In ring 0, and the range's.
+  absl::Status CheckChange(Range range) const;
+  void MakeTemplate() const;
+  void LendTables(std::uint64_t to) const;
+  absl::Status CopyInto(OwnTable& clone, PageTable::Sharing sharing) const;
 
   mutable std::mutex mutex_;  // changes of one table, one after the other
-  std::uint64_t root_;
+  bool has_process_ = false;  // Contents::kProcess
+  mutable std::atomic<bool> is_template_{false};
+  mutable unsigned lent_entries_ = 0;     // of a template: its root's, up to the last that leads somewhere
+  std::shared_ptr<const Tables> lender_;  // of the template's tables, in a clone of one
+  std::shared_ptr<const Tables> tables_;
 };
 
 }  // namespace dune::ring0

@@ -46,6 +46,15 @@ inline void CopyBytes(void* to, const void* from, std::size_t size) {
 inline void ZeroBytes(void* to, std::size_t size) {
   asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(0) : "memory");
 }
+// Of 4 KiB, by words: as fast as by bytes where the processor is told to be fast with those, and elsewhere faster.
+inline void CopyPage(void* to, const void* from) {
+  std::size_t words = 512;
+  asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+}
+inline void ZeroPage(void* at) {
+  std::size_t words = 512;
+  asm volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
+}
 
 }  // namespace dune::ring0
 

@@ -243,6 +243,7 @@ class Ring0Machine final : public Machine {
     if (!capabilities_.user_mode) {
       return absl::UnimplementedError("ring 3 needs a processor with FSGSBASE and XSAVE");
     }
+    if (absl::Status runnable = table.CheckRunnable(); !runnable.ok()) return runnable;
     return ring0::RunInRing3(context, table.root(), options);
   }
   absl::Status LoadProgram(const std::string& path, std::span<const std::string> arguments,
@@ -260,6 +261,7 @@ class Ring0Machine final : public Machine {
   }
   absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to, const void* from,
                           std::size_t size) override {
+    if (absl::Status runnable = table.CheckRunnable(); !runnable.ok()) return runnable;
     return ring0::CopyUser(table.root(), to, const_cast<void*>(from), size,
                            ring0::Direction::kToUser);
   }

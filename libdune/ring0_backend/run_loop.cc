@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "libdune/general_registers.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/symbols.h"
@@ -35,12 +36,7 @@ TrapFrame* FrameAt(Thread* thread, std::uint64_t rsp) {
 
 void LoadFrame(Thread* thread, const TrapFrame& frame) {
   kvm_regs& registers = Registers(thread);
-  registers.r15 = frame.r15, registers.r14 = frame.r14, registers.r13 = frame.r13;
-  registers.r12 = frame.r12, registers.r11 = frame.r11, registers.r10 = frame.r10;
-  registers.r9 = frame.r9, registers.r8 = frame.r8, registers.rdi = frame.rdi;
-  registers.rsi = frame.rsi, registers.rbp = frame.rbp, registers.rbx = frame.rbx;
-  registers.rdx = frame.rdx, registers.rcx = frame.rcx, registers.rax = frame.rax;
-  registers.rip = frame.rip, registers.rflags = frame.rflags, registers.rsp = frame.rsp;
+  CopyGeneralRegisters(frame, registers);
   RegistersChanged(thread);
 }
 
@@ -50,12 +46,7 @@ void StopUser(Thread* thread) {
   kvm_regs& registers = Registers(thread);
   constexpr std::uint64_t kFrameAt = DUNE_BLOCK_IST2_TOP - sizeof(TrapFrame);
   TrapFrame& frame = *reinterpret_cast<TrapFrame*>(thread->block() + kFrameAt);
-  frame.r15 = registers.r15, frame.r14 = registers.r14, frame.r13 = registers.r13;
-  frame.r12 = registers.r12, frame.r11 = registers.r11, frame.r10 = registers.r10;
-  frame.r9 = registers.r9, frame.r8 = registers.r8, frame.rdi = registers.rdi;
-  frame.rsi = registers.rsi, frame.rbp = registers.rbp, frame.rbx = registers.rbx;
-  frame.rdx = registers.rdx, frame.rcx = registers.rcx, frame.rax = registers.rax;
-  frame.rip = registers.rip, frame.rflags = registers.rflags, frame.rsp = registers.rsp;
+  CopyGeneralRegisters(registers, frame);
   frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
   frame.vector = DUNE_VECTOR_STOPPED, frame.error = 0;
   kvm_sregs& system = thread->system_registers;

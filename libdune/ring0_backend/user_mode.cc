@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "libdune/extended_area.h"
+#include "libdune/general_registers.h"
 #include "libdune/ring0_backend/entries.h"
 #include "libdune/ring0_backend/flush.h"
 #include "libdune/ring0_backend/raw_call.h"
@@ -23,37 +24,10 @@ void StoreRegisters(const UserContext& context, TrapFrame& frame) {
   using namespace x86::rflags;
   constexpr std::uint64_t kTaken =
       kCarry | kParity | kAdjust | kZero | kSign | kOverflow | kDirection | kTrap | kAlignmentCheck;
-  frame = {.r15 = context.r15,
-           .r14 = context.r14,
-           .r13 = context.r13,
-           .r12 = context.r12,
-           .r11 = context.r11,
-           .r10 = context.r10,
-           .r9 = context.r9,
-           .r8 = context.r8,
-           .rdi = context.rdi,
-           .rsi = context.rsi,
-           .rbp = context.rbp,
-           .rbx = context.rbx,
-           .rdx = context.rdx,
-           .rcx = context.rcx,
-           .rax = context.rax,
-           .vector = 0,
-           .error = 0,
-           .rip = context.rip,
-           .cs = DUNE_RING3_CODE,
-           .rflags = (context.rflags & kTaken) | kReserved1 | kInterrupt,
-           .rsp = context.rsp,
-           .ss = DUNE_RING3_DATA};
-}
-
-void LoadRegisters(const TrapFrame& frame, UserContext& context) {
-  context.r15 = frame.r15, context.r14 = frame.r14, context.r13 = frame.r13;
-  context.r12 = frame.r12, context.r11 = frame.r11, context.r10 = frame.r10;
-  context.r9 = frame.r9, context.r8 = frame.r8, context.rdi = frame.rdi;
-  context.rsi = frame.rsi, context.rbp = frame.rbp, context.rbx = frame.rbx;
-  context.rdx = frame.rdx, context.rcx = frame.rcx, context.rax = frame.rax;
-  context.rip = frame.rip, context.rflags = frame.rflags, context.rsp = frame.rsp;
+  CopyGeneralRegisters(context, frame);
+  frame.rflags = (context.rflags & kTaken) | kReserved1 | kInterrupt;
+  frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
+  frame.vector = frame.error = 0;
 }
 
 Stop StopFor(const TrapFrame& frame, const VcpuState& state) {
@@ -130,7 +104,7 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
     context.fs_base = state.user_fs_base;
     context.gs_base = state.user_gs_base;
     const TrapFrame& stopped = *reinterpret_cast<const TrapFrame*>(state.frame);
-    LoadRegisters(stopped, context);
+    CopyGeneralRegisters(stopped, context);
     const Stop stop = StopFor(stopped, state);
     // A signal that stopped the vCPU meanwhile comes with the next call of the kernel's.
     if (state.pending != 0 || stop.reason == StopReason::kInterrupted || stop.reason == StopReason::kTime) {

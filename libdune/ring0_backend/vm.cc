@@ -114,7 +114,7 @@ std::uint64_t TakeFrame() {
 }
 
 void GiveFrame(std::uint64_t address) {
-  ZeroBytes(reinterpret_cast<void*>(address), kPage);
+  ZeroPage(reinterpret_cast<void*>(address));
   const std::uint64_t index = (address - vm.pool) / kPage + 1;
   std::uint64_t head = vm.free_frames.load(std::memory_order_relaxed);
   do {

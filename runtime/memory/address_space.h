@@ -27,9 +27,9 @@
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
 #include "hostcalls/services/limit_notes.h"
-#include "hostcalls/services/low_descriptors.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
+#include "runtime/memory/memory_calls.h"
 #include "runtime/memory/memory_image.h"
 #include "runtime/memory/range_set.h"
 #include "runtime/memory/vma_map.h"
@@ -72,26 +72,7 @@ struct PoolPage {
   Protection protection;
 };
 
-struct MapRequest {
-  std::uint64_t address = 0;
-  std::uint64_t length = 0;
-  int prot = 0;
-  int flags = 0;
-  int fd = -1;
-  std::uint64_t offset = 0;
-  // Where the descriptor is one that the guest names: the engine makes none of its own meanwhile.
-  hostcalls::LowDescriptors* low_descriptors = nullptr;
-};
-
-struct RemapRequest {
-  std::uint64_t old_address = 0;
-  std::uint64_t old_length = 0;
-  std::uint64_t new_length = 0;
-  int flags = 0;
-  std::uint64_t new_address = 0;
-};
-
-class AddressSpace {
+class AddressSpace final : public MemoryCalls {
  public:
   AddressSpace(const hostcalls::GuestMemory& memory, const Layout& layout);
   AddressSpace(const AddressSpace&) = delete;
@@ -114,12 +95,12 @@ class AddressSpace {
   void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes = nullptr);
 
   // The memory system calls, with Linux's results.
-  hostcalls::SyscallResult Map(const MapRequest& request);
-  hostcalls::SyscallResult Unmap(std::uint64_t address, std::uint64_t length);
-  hostcalls::SyscallResult Protect(std::uint64_t address, std::uint64_t length, int prot);
-  hostcalls::SyscallResult Remap(const RemapRequest& request);
-  hostcalls::SyscallResult Advise(std::uint64_t address, std::uint64_t length, int advice);
-  hostcalls::SyscallResult Break(std::uint64_t address);
+  hostcalls::SyscallResult Map(const MapRequest& request) override;
+  hostcalls::SyscallResult Unmap(std::uint64_t address, std::uint64_t length) override;
+  hostcalls::SyscallResult Protect(std::uint64_t address, std::uint64_t length, int prot) override;
+  hostcalls::SyscallResult Remap(const RemapRequest& request) override;
+  hostcalls::SyscallResult Advise(std::uint64_t address, std::uint64_t length, int advice) override;
+  hostcalls::SyscallResult Break(std::uint64_t address) override;
   hostcalls::SyscallResult LockAll(int flags);
   hostcalls::SyscallResult UnlockAll();
   hostcalls::SyscallResult AttachShared(int id, std::uint64_t address, int flags);
@@ -234,6 +215,7 @@ class AddressSpace {
     std::shared_lock lock(mutex_);
     return visit(map_);
   }
+  void LookAtMap(absl::FunctionRef<void(const VmaMap& map)> look) const override { WithMap(look); }
   void ForEachVma(const std::function<bool(const Vma&)>& visit) const;
   // The text of /proc/self/maps as the guest should see it.
   std::string FormatMaps() const;

@@ -2,7 +2,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dune/dune.h"
+#include "sandbox/compartment/outside_ring0.h"
 #include "sandbox/compartment/state.h"
+#include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/in_process.h"
 
 namespace dunebox {
@@ -16,6 +19,11 @@ absl::Status CheckPolicy(const Policy& policy) {
     return absl::UnimplementedError("compartments are within one process: one wall, and no broker");
   }
   return absl::OkStatus();
+}
+
+bool IsByRing0(const CodeOptions& options) {
+  if (options.engine != CompartmentEngine::kBest) return options.engine == CompartmentEngine::kRing0;
+  return compartment::Ring0Origin::Check(options.policy).ok();
 }
 
 absl::Status ReserveRegions(plugin::Instance& instance) {
@@ -57,13 +65,23 @@ CompartmentCode::~CompartmentCode() = default;
 
 absl::StatusOr<std::shared_ptr<CompartmentCode>> CompartmentCode::Load(CodeOptions options) {
   if (absl::Status status = CheckPolicy(options.policy); !status.ok()) return status;
+  const bool by_ring0 = IsByRing0(options);
+  if (by_ring0) {
+    if (absl::Status able = compartment::Ring0Origin::Check(options.policy); !able.ok()) return able;
+    // By a thread that is in: dispositions are libdune's business.
+    if (absl::Status taken = plugin::TakeOverSignals(); !taken.ok()) return taken;
+  } else if (dune::CurrentBackend() == dune::Backend::kRing0) {
+    return absl::FailedPreconditionError("the translator runs in no thread that is in ring 0: dune::Leave first");
+  }
   if (!options.grants.gates().empty()) {
     return absl::InvalidArgumentError("code is initialised without gates");
   }
   if (options.gates.size() > DUNEBOX_MOST_CALLBACKS) {
     return absl::InvalidArgumentError("more gates than a compartment can have");
   }
-  absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create(std::move(options.policy));
+  compartment::OutsideRing0 outside;
+  if (!outside.status().ok()) return outside.status();
+  absl::StatusOr<std::unique_ptr<Sandbox>> sandbox = Sandbox::Create(options.policy);
   if (!sandbox.ok()) return sandbox.status();
   plugin::Instance& instance = *internal::InProcess::InstanceOf(**sandbox);
   if (absl::Status status = ReserveRegions(instance); !status.ok()) return status;
@@ -73,8 +91,7 @@ absl::StatusOr<std::shared_ptr<CompartmentCode>> CompartmentCode::Load(CodeOptio
   if (absl::Status status = PointToGates(instance, options.gates); !status.ok()) return status;
 
   auto parts = std::make_unique<Compartment::State>();
-  parts->sandbox = *std::move(sandbox);
-  parts->instance = &instance;
+  parts->Keep(*std::move(sandbox));
   if (absl::Status status = parts->SetRights(WithAllCalls(std::move(options.grants)));
       !status.ok()) {
     return status;
@@ -87,7 +104,14 @@ absl::StatusOr<std::shared_ptr<CompartmentCode>> CompartmentCode::Load(CodeOptio
   original->state_->rights->Narrow(WithAllCalls({}));
   if (absl::Status status = original->sandbox().Snapshot(); !status.ok()) return status;
 
+  if (absl::Status back = outside.Return(); !back.ok()) return back;
   auto state = std::make_unique<State>();
+  if (by_ring0) {
+    absl::StatusOr<std::unique_ptr<const compartment::Ring0Origin>> origin = compartment::Ring0Origin::Of(
+        instance, internal::InProcess::SnapshotOf(original->sandbox()), std::move(options.policy));
+    if (!origin.ok()) return origin.status();
+    state->ring0 = *std::move(origin);
+  }
   state->gates = std::move(options.gates);
   state->original = std::move(original);
   return std::shared_ptr<CompartmentCode>(new CompartmentCode(std::move(state)));
@@ -98,8 +122,11 @@ absl::StatusOr<std::uint64_t> CompartmentCode::AddressOf(const std::string& name
   if (const auto found = state_->addresses.find(name); found != state_->addresses.end()) {
     return found->second;
   }
+  compartment::OutsideRing0 outside;
+  if (!outside.status().ok()) return outside.status();
   const absl::StatusOr<std::uint64_t> address =
       state_->original->state_->instance->FindSymbol(name);
+  if (absl::Status back = outside.Return(); !back.ok()) return back;
   if (address.ok()) state_->addresses.emplace(name, *address);
   return address;
 }

@@ -18,13 +18,39 @@ absl::Status CheckWithin(const Grants& grants, const Grants& wider) {
       absl::StrCat("the compartment was not granted: ", absl::StrJoin(more, "; ")));
 }
 
+// Groups whose calls nothing there carries out.
+absl::Status CheckForRing0(const Grants& grants) {
+  for (const CallGroup group : {CallGroup::kThreads, CallGroup::kSignals}) {
+    if (!grants.Has(group)) continue;
+    return absl::UnimplementedError(
+        absl::StrCat("a compartment by ring 0 has no calls ", ToString(group), " (CompartmentEngine::kTranslator has)"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+void Compartment::State::Keep(std::unique_ptr<Sandbox> made) {
+  sandbox = std::move(made);
+  guest = instance = internal::InProcess::InstanceOf(*sandbox);
+  translated = std::make_unique<compartment::TranslatedHolder>(*sandbox, *instance);
+  holder = translated.get();
+}
+
+absl::Status Compartment::State::KeepByRing0(const compartment::Ring0Origin& of) {
+  absl::StatusOr<std::unique_ptr<compartment::Ring0Guest>> made = compartment::Ring0Guest::Create(of);
+  if (!made.ok()) return made.status();
+  guest = ring0 = made->get();
+  holder = ring0;
+  sandbox = internal::InProcess::Around(*std::move(made));
+  return absl::OkStatus();
+}
 
 absl::Status Compartment::State::SetRights(Grants grants) {
   rights =
-      std::make_unique<Rights>(*instance, std::move(grants),
+      std::make_unique<Rights>(*holder, std::move(grants),
                                mode == Mode::kLearn ? Rights::Learns::kYes : Rights::Learns::kNo);
-  instance->SetWarden(rights.get());
+  ring0 != nullptr ? ring0->SetWarden(rights.get()) : instance->SetWarden(rights.get());
   return rights->Install();
 }
 
@@ -45,7 +71,7 @@ absl::Status Compartment::State::SetGates(Compartment& self,
       if (rights->MayPass(name)) run(frame);
     };
     const absl::StatusOr<std::uint64_t> added =
-        instance->AddCallback(std::make_shared<const internal::Callback>(std::move(callback)));
+        guest->AddCallback(std::make_shared<const internal::Callback>(std::move(callback)));
     if (!added.ok()) return added.status();
   }
   return absl::OkStatus();
@@ -58,12 +84,16 @@ Sandbox& Compartment::sandbox() const { return *state_->sandbox; }
 
 absl::StatusOr<std::shared_ptr<Compartment>> Compartment::Create(
     std::shared_ptr<CompartmentCode> code, Grants grants, Mode mode) {
-  absl::StatusOr<std::unique_ptr<Sandbox>> clone = code->state_->original->sandbox().Clone();
-  if (!clone.ok()) return clone.status();
   auto state = std::make_unique<State>();
   state->mode = mode;
-  state->instance = internal::InProcess::InstanceOf(**clone);
-  state->sandbox = *std::move(clone);
+  if (code->state_->ring0 != nullptr) {
+    if (absl::Status able = CheckForRing0(grants); !able.ok()) return able;
+    if (absl::Status kept = state->KeepByRing0(*code->state_->ring0); !kept.ok()) return kept;
+  } else {
+    absl::StatusOr<std::unique_ptr<Sandbox>> clone = code->state_->original->sandbox().Clone();
+    if (!clone.ok()) return clone.status();
+    state->Keep(*std::move(clone));
+  }
   if (absl::Status status = state->SetRights(std::move(grants)); !status.ok()) return status;
   std::shared_ptr<Compartment> made(new Compartment(std::move(state)));
   if (absl::Status status = made->state_->SetGates(*made, code->state_->gates); !status.ok()) {
@@ -90,6 +120,7 @@ absl::Status Compartment::Narrow(Grants grants) {
   if (state_->mode == Mode::kLearn) {
     return absl::FailedPreconditionError("a compartment that learns is not narrowed");
   }
+  if (absl::Status may = state_->holder->CheckThread(); !may.ok()) return may;
   const std::lock_guard lock(state_->changing);
   if (absl::Status status = CheckWithin(grants, state_->rights->granted()); !status.ok()) {
     return status;
@@ -100,7 +131,7 @@ absl::Status Compartment::Narrow(Grants grants) {
 
 absl::Status Compartment::Recycle() {
   const std::lock_guard lock(state_->changing);
-  if (absl::Status status = sandbox().Reset(); !status.ok()) return status;
+  if (absl::Status status = state_->holder->Recycle(); !status.ok()) return status;
   return state_->rights->Renew(state_->rights->granted());
 }
 
@@ -111,7 +142,7 @@ absl::Status Compartment::RecycleFor(std::vector<Descriptor> descriptors) {
   if (state_->origin == State::Origin::kCompartment) {
     if (absl::Status status = CheckWithin(grants, had); !status.ok()) return status;
   }
-  if (absl::Status status = sandbox().Reset(); !status.ok()) return status;
+  if (absl::Status status = state_->holder->Recycle(); !status.ok()) return status;
   return state_->rights->Renew(std::move(grants));
 }
 

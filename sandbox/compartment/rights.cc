@@ -1,7 +1,6 @@
 #include "sandbox/compartment/rights.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <utility>
@@ -55,27 +54,17 @@ absl::StatusOr<std::shared_ptr<const OpenFile>> Open(const Descriptor& descripto
 
 }  // namespace
 
-Rights::Rights(plugin::Instance& instance, Grants grants, Learns learns)
-    : instance_(instance), learns_(learns == Learns::kYes), granted_(std::move(grants)) {}
+Rights::Rights(Holder& holder, Grants grants, Learns learns)
+    : holder_(holder), learns_(learns == Learns::kYes), granted_(std::move(grants)) {}
 
 // ---- putting into force -------------------------------------------------------------------------
-
-absl::Status Rights::Put(const Region& region, std::optional<RegionAccess> access) {
-  memory::AddressSpace& space = instance_.space();
-  const GuestRange range = RangeOf(region);
-  if (!access)
-    return space.BackSealed(range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
-  const int prot = *access == RegionAccess::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
-  const int sharing = *access == RegionAccess::kCopyOnWrite ? MAP_PRIVATE : MAP_SHARED;
-  return space.BackSealed(range, prot, sharing | MAP_NORESERVE, region.file());
-}
 
 absl::Status Rights::Install() {
   const std::lock_guard lock(mutex_);
   groups_.store(GroupsOf(granted_));
   for (const Grants::RegionGrant& grant : granted_.regions()) {
     if (learns_) continue;
-    if (absl::Status put = Put(*grant.region, grant.access); !put.ok()) return put;
+    if (absl::Status put = holder_.Put(*grant.region, grant.access); !put.ok()) return put;
     mapped_[grant.region.get()] = grant.access;
   }
   return InstallDescriptorsLocked();
@@ -86,7 +75,7 @@ absl::Status Rights::InstallDescriptorsLocked() {
   for (const Descriptor& descriptor : granted_.descriptors()) {
     absl::StatusOr<std::shared_ptr<const OpenFile>> file = Open(descriptor);
     if (!file.ok()) return file.status();
-    instance_.kernel().descriptors().Set(descriptor.number(), *file, false);
+    holder_.kernel().descriptors().Set(descriptor.number(), *file, false);
     open_[descriptor.number()] = *std::move(file);
   }
   return absl::OkStatus();
@@ -104,7 +93,7 @@ void Rights::NarrowDescriptorsLocked(const Grants& grants) {
       if (file.ok())
         less = *std::move(file);  // without a descriptor to spare: nothing is less, too
     }
-    instance_.kernel().descriptors().Replace(open_[had.number()].get(), less);
+    holder_.kernel().descriptors().Replace(open_[had.number()].get(), less);
     open_[had.number()] = std::move(less);
   }
 }
@@ -119,7 +108,7 @@ void Rights::Narrow(const Grants& grants) {
     if (has != nullptr) access = has->access;
     // It takes mappings that there are, so it cannot fail for want of them; half a narrowing would
     // be none.
-    DUNEBOX_CHECK(Put(*had.region, access).ok(), "the kernel does not take a region away");
+    DUNEBOX_CHECK(holder_.Put(*had.region, access).ok(), "the kernel does not take a region away");
     mapped_.erase(had.region.get());
     if (access) mapped_[had.region.get()] = *access;
   }
@@ -133,7 +122,7 @@ absl::Status Rights::Renew(Grants grants) {
   faults_.clear();
   for (const auto& [region, access] : mapped_) {
     if (access != RegionAccess::kCopyOnWrite) continue;
-    if (absl::Status put = Put(*region, access); !put.ok()) return put;
+    if (absl::Status put = holder_.Put(*region, access); !put.ok()) return put;
   }
   return InstallDescriptorsLocked();
 }
@@ -156,7 +145,7 @@ bool Rights::LearnLocked(const RegionPlace& place, MemoryFault::Access access) {
   if (offered == granted_.regions().end() || !Allows(offered->access, access)) return false;
   const RegionAccess given =
       access == MemoryFault::Access::kRead ? RegionAccess::kRead : offered->access;
-  if (!Put(*offered->region, given).ok()) return false;
+  if (!holder_.Put(*offered->region, given).ok()) return false;
   mapped_[place.region] = given;
   return true;
 }
@@ -246,7 +235,7 @@ bool Rights::MayPass(const std::string& gate) {
     }
     NoteOnceLocked(fault);
   }
-  instance_.End({.kind = Failure::Kind::kDenied, .missing_grant = fault.ToText()});
+  holder_.End({.kind = Failure::Kind::kDenied, .missing_grant = fault.ToText()});
   return false;
 }
 

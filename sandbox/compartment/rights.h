@@ -2,10 +2,10 @@
 // in its table, groups of calls, gates. The only thing that turns a grant into access; it knows no
 // way to have more than the grants that it was made with, and says what was asked for beyond them.
 //
-//   Rights rights(instance, grants, Rights::Learns::kNo);
+//   Rights rights(holder, grants, Rights::Learns::kNo);
 //   absl::Status in_force = rights.Install();
 //
-// Thread-safe. Its lock is taken before those of the instance.
+// Thread-safe. Its lock is taken before those of what holds the compartment.
 #ifndef DUNEBOX_SANDBOX_COMPARTMENT_RIGHTS_H_
 #define DUNEBOX_SANDBOX_COMPARTMENT_RIGHTS_H_
 
@@ -21,8 +21,9 @@
 #include "absl/status/status.h"
 #include "dunebox/compartment.h"
 #include "dunebox/grants.h"
+#include "sandbox/compartment/holder.h"
 #include "sandbox/compartment/region_area.h"
-#include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/warden.h"
 
 namespace dunebox::compartment {
@@ -31,13 +32,14 @@ class Rights final : public plugin::Warden {
  public:
   enum class Learns : bool { kNo, kYes };
 
-  Rights(plugin::Instance& instance, Grants grants, Learns learns);
+  // `holder` outlives it.
+  Rights(Holder& holder, Grants grants, Learns learns);
 
-  // Once, in an instance whose region area is empty.
+  // Once, in a compartment that has no regions.
   absl::Status Install();
   // No more than these from now on, which are less.
   void Narrow(const Grants& grants);
-  // After the instance has returned to its snapshot: its own copies of pages go, descriptors come
+  // After the compartment was recycled: its own copies of pages go, descriptors come
   // back. `grants` are the same but for descriptors.
   absl::Status Renew(Grants grants);
   // Whether a gate may be used; if not, the compartment ends.
@@ -53,7 +55,6 @@ class Rights final : public plugin::Warden {
   bool Permits(const hostcalls::Row& call, std::uint64_t instruction) override;
 
  private:
-  absl::Status Put(const Region& region, std::optional<RegionAccess> access);
   absl::Status InstallDescriptorsLocked();
   void NarrowDescriptorsLocked(const Grants& grants);
   std::optional<RegionAccess> AccessLocked(const Region* region) const;
@@ -61,7 +62,7 @@ class Rights final : public plugin::Warden {
   AccessFault NoteLocked(const plugin::MemoryFault& fault, const std::optional<RegionPlace>& place);
   void NoteOnceLocked(AccessFault fault);
 
-  plugin::Instance& instance_;
+  Holder& holder_;
   const bool learns_;
   std::atomic<std::uint32_t> groups_{0}, learned_groups_{0};  // a bit a CallGroup
 

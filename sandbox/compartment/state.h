@@ -11,6 +11,8 @@
 
 #include "dunebox/compartment.h"
 #include "sandbox/compartment/rights.h"
+#include "sandbox/compartment/ring0_guest.h"
+#include "sandbox/compartment/translated_holder.h"
 
 namespace dunebox {
 
@@ -18,6 +20,8 @@ struct CompartmentCode::State {
   std::vector<std::string> gates;
   // Which all begin as copies of.
   std::unique_ptr<Compartment> original;
+  // Null: compartments are the translator's, too.
+  std::unique_ptr<const compartment::Ring0Origin> ring0;
   std::mutex mutex;  // guards what follows
   std::map<std::string, std::uint64_t> addresses;
 };
@@ -30,8 +34,15 @@ struct Compartment::State {
   std::unique_ptr<compartment::Rights> rights;
   // Asks the rights until it is gone.
   std::unique_ptr<Sandbox> sandbox;
-  plugin::Instance* instance = nullptr;  // the sandbox's
+  plugin::Guest* guest = nullptr;  // the sandbox's
+  // What keeps it: of its own, or the guest itself.
+  std::unique_ptr<compartment::Holder> translated;
+  compartment::Holder* holder = nullptr;
+  plugin::Instance* instance = nullptr;      // where the translator keeps it
+  compartment::Ring0Guest* ring0 = nullptr;  // where ring 0 does
 
+  void Keep(std::unique_ptr<Sandbox> made);
+  absl::Status KeepByRing0(const compartment::Ring0Origin& of);
   // In force from here on.
   absl::Status SetRights(Grants grants);
   // Callbacks for all gates of the code: those that are not granted end the compartment.

@@ -15,6 +15,7 @@
 #include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/services/support.h"
 #include "sandbox/plugin/calls.h"
+#include "sandbox/plugin/kernel_buffer.h"
 #include "sandbox/plugin/without_pipe_signal.h"
 
 namespace dunebox::plugin::calls {
@@ -65,14 +66,18 @@ File Writable(const Calling& call) {
   return file->kind == Kind::kOutput || (file->kind == Kind::kGranted && file->may_write) ? file : nullptr;
 }
 
+SyscallResult ReadInto(const Calling& call, const File& file, std::uint64_t number, std::uint64_t to,
+                       std::uint64_t count, std::uint64_t offset) {
+  KernelBuffer buffer(call, to, count, KernelBuffer::Filled::kByKernel);
+  if (buffer.data() == nullptr) return Errno{EFAULT};
+  if (file->kind == Kind::kEmpty) return kSuccess;
+  return buffer.Finish(call.Host(number, Arguments(file->host.get(), buffer.data(), buffer.size(), offset)));
+}
+
 SyscallResult ReadAt(const Calling& call, std::uint64_t number, std::uint64_t offset) {
   const File file = Readable(call);
   if (file == nullptr) return Errno{EBADF};
-  const std::uint64_t count = std::min(call[2], kMostBytes);
-  void* const buffer = call.Checked(call[1], count);
-  if (buffer == nullptr) return Errno{EFAULT};
-  if (file->kind == Kind::kEmpty) return kSuccess;
-  return call.Host(number, Arguments(file->host.get(), buffer, count, offset));
+  return ReadInto(call, file, number, call[1], std::min(call[2], kMostBytes), offset);
 }
 
 // All of it, unless the host's descriptor fails or a kick comes.
@@ -116,13 +121,12 @@ SyscallResult Keep(const Calling& call, const File& output, std::uint64_t addres
   return Number(count);
 }
 
-// Straight out of the guest's memory.
 SyscallResult WriteGranted(const Calling& call, const File& file, std::uint64_t address,
                            std::uint64_t count) {
-  const void* const bytes = call.Checked(address, count);
-  if (bytes == nullptr) return Errno{EFAULT};
+  const KernelBuffer bytes(call, address, count, KernelBuffer::Filled::kByGuest);
+  if (bytes.data() == nullptr) return Errno{EFAULT};
   const WithoutPipeSignal guard;
-  return call.Host(SYS_write, Arguments(file->host.get(), bytes, count));
+  return call.Host(SYS_write, Arguments(file->host.get(), bytes.data(), bytes.size()));
 }
 
 SyscallResult WriteTo(const Calling& call, const File& file, std::uint64_t address,
@@ -235,6 +239,14 @@ SyscallResult ReadVector(const Calling& call) {
   if (file == nullptr) return Errno{EBADF};
   CopyResult<std::vector<iovec>> parts = hostcalls::CopyInIovec(call.memory, call[1], call[2]);
   if (!parts.ok()) return parts.error();
+  if (call.memory.pages() != nullptr) {
+    // Into the first that takes something, which is less than what was asked for.
+    for (const iovec& part : *parts) {
+      if (part.iov_len == 0) continue;
+      return ReadInto(call, file, SYS_read, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len, 0);
+    }
+    return kSuccess;
+  }
   for (iovec& part : *parts) {
     part.iov_base = call.Checked(reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
     if (part.iov_base == nullptr) return Errno{EFAULT};
@@ -338,9 +350,9 @@ SyscallResult ListDirectory(const Calling& call) {
   const File file = call.kernel.descriptors().Find(call.Int(0));
   if (file == nullptr) return Errno{EBADF};
   if (file->kind != Kind::kFile) return Errno{ENOTDIR};
-  void* const buffer = call.Checked(call[1], call[2]);
-  if (buffer == nullptr) return Errno{EFAULT};
-  return call.Host(SYS_getdents64, Arguments(file->host.get(), buffer, call[2]));
+  KernelBuffer buffer(call, call[1], call[2], KernelBuffer::Filled::kByKernel);
+  if (buffer.data() == nullptr) return Errno{EFAULT};
+  return buffer.Finish(call.Host(SYS_getdents64, Arguments(file->host.get(), buffer.data(), buffer.size())));
 }
 
 SyscallResult GetDirectory(const Calling& call) {

@@ -17,17 +17,20 @@ constexpr int kFlags = MAP_TYPE | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_ANONYMOU
 constexpr std::size_t kMostMappings = 4096;
 
 bool HasRoomForMappings(const Calling& call) {
-  return call.kernel.space().WithMap(
-      [](const memory::VmaMap& map) { return map.size() < kMostMappings; });
+  bool has_room = false;
+  call.kernel.space().LookAtMap([&](const memory::VmaMap& map) { has_room = map.size() < kMostMappings; });
+  return has_room;
 }
 
 // Would unmapping the range make two mappings of one?
 bool IsInMiddle(const Calling& call) {
-  return call.kernel.space().WithMap([&](const memory::VmaMap& map) {
+  bool is_in_middle = false;
+  call.kernel.space().LookAtMap([&](const memory::VmaMap& map) {
     const memory::Vma* const vma = map.Find(GuestVirt{call[0]});
-    return vma != nullptr && vma->range.start.value < call[0] &&
-           vma->range.end.value - call[0] > PageUp(call[1]);
+    is_in_middle = vma != nullptr && vma->range.start.value < call[0] &&
+                   vma->range.end.value - call[0] > PageUp(call[1]);
   });
+  return is_in_middle;
 }
 
 }  // namespace

@@ -14,7 +14,6 @@
 
 #include "hostcalls/services/support.h"
 #include "sandbox/plugin/calls.h"
-#include "sandbox/plugin/instance.h"
 
 namespace dunebox::plugin::calls {
 namespace {
@@ -41,7 +40,7 @@ SyscallResult MakeThread(const Calling& call, const NewThread& request, std::uin
       request.stack == 0) {
     return Errno{EINVAL};
   }
-  return call.kernel.instance().StartThread(call.thread, request);
+  return call.kernel.process().StartThread(call.thread, request);
 }
 
 NewThread Request(std::uint64_t flags, std::uint64_t stack, std::uint64_t parent_tid,
@@ -62,7 +61,7 @@ SyscallResult Exit(const Calling& call) {
 }
 
 SyscallResult ExitGroup(const Calling& call) {
-  call.kernel.instance().End({.kind = Failure::Kind::kExited, .exit_status = call.Int(0)});
+  call.kernel.process().End({.kind = Failure::Kind::kExited, .exit_status = call.Int(0)});
   return SyscallResult::RegistersSet();
 }
 

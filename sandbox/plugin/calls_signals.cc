@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "sandbox/plugin/calls.h"
-#include "sandbox/plugin/instance.h"
 
 namespace dunebox::plugin::calls {
 namespace {
@@ -21,7 +20,7 @@ bool IsSignal(int signal) { return signal >= 1 && signal <= signals::kSignalCoun
 
 SyscallResult Send(const Calling& call, int target, int signal) {
   if (signal != 0 && !IsSignal(signal)) return Errno{EINVAL};
-  return call.kernel.instance().SendSignal(call.thread, target, signal);
+  return call.kernel.process().SendSignal(call.thread, target, signal);
 }
 
 }  // namespace
@@ -77,7 +76,7 @@ SyscallResult ReturnFromHandler(const Calling& call) {
                                          &mask);
   thread.signal_mask = mask & ~signals::kUnblockable;
   if (!is_good) {
-    call.kernel.instance().End({.kind = Failure::Kind::kTrap,
+    call.kernel.process().End({.kind = Failure::Kind::kTrap,
                                 .signal = SIGSEGV,
                                 .instruction = thread.registers.rip});
   }

@@ -9,6 +9,7 @@
 
 #include "hostcalls/services/support.h"
 #include "sandbox/plugin/calls.h"
+#include "sandbox/plugin/kernel_buffer.h"
 
 namespace dunebox::plugin::calls {
 namespace {
@@ -122,7 +123,7 @@ SyscallResult Futex(const Calling& call) {
   const int operation = call.Int(1) & FUTEX_CMD_MASK;
   const auto row = std::ranges::find(kFutexes, operation, &FutexRow::operation);
   if (row == std::end(kFutexes)) return Errno{ENOSYS};
-  void* const word = call.Checked(call[0], sizeof(std::uint32_t));
+  void* const word = FutexWord(call, call[0], /*is_written=*/false);
   if (word == nullptr) return Errno{EFAULT};
   std::uint64_t fourth = call[3], fifth = call[4];
   timespec timeout;
@@ -133,7 +134,7 @@ SyscallResult Futex(const Calling& call) {
     fourth = hostcalls::AsArgument(&timeout);
   }
   if (row->fourth_and_fifth == Uses::kSecondWord) {
-    const void* const second = call.Checked(call[4], sizeof(std::uint32_t));
+    const void* const second = FutexWord(call, call[4], /*is_written=*/operation == FUTEX_WAKE_OP);
     if (second == nullptr) return Errno{EFAULT};
     fifth = hostcalls::AsArgument(second);
   }
@@ -144,9 +145,9 @@ SyscallResult Futex(const Calling& call) {
 SyscallResult GetRandom(const Calling& call) {
   constexpr std::uint64_t kMost = 1 << 20;
   const std::uint64_t size = std::min(call[1], kMost);
-  void* const buffer = call.Checked(call[0], size);
-  if (buffer == nullptr) return Errno{EFAULT};
-  return call.Host(SYS_getrandom, Arguments(buffer, size, call[2]));
+  KernelBuffer buffer(call, call[0], size, KernelBuffer::Filled::kByKernel);
+  if (buffer.data() == nullptr) return Errno{EFAULT};
+  return buffer.Finish(call.Host(SYS_getrandom, Arguments(buffer.data(), buffer.size(), call[2])));
 }
 
 }  // namespace dunebox::plugin::calls

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/asymmetric_fence.h"
+#include "sandbox/plugin/call_protocol.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance_parts.h"
@@ -20,8 +21,6 @@ namespace dunebox::plugin {
 using hostcalls::Errno;
 
 namespace {
-
-constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
 
 // Gives a call its deadline, if that is before the one of the call that it comes from.
 class Timed {
@@ -133,7 +132,7 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
       memory_(window_->window()),
       space_(memory_, memory::Layout::FromRandom(random, policy.stack, memory::Images::kSmall)),
       arena_(std::make_shared<Arena>(window_, window_->window().base)),
-      kernel_(policy, space_, *this, std::move(files)) {}
+      kernel_(policy, memory_, space_, *this, std::move(files)) {}
 
 Instance::~Instance() {
   End({.kind = Failure::Kind::kExited});
@@ -204,15 +203,9 @@ absl::Status Instance::Fail(const absl::Status& status) {
 // The stack as a function finds it, and the vector registers. False: `failed` says why.
 bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
                                absl::Status& failed) {
-  const std::uint64_t words = frame.stack_count;
-  const std::uint64_t arguments =
-      (thread.registers.rsp - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
-  stack = arguments - sizeof(std::uint64_t);
-  const std::uint64_t back = table_.return_gate;
-  if (!memory_.WriteAtOnce(stack, std::as_bytes(std::span(&back, 1))) ||
-      (words != 0 &&
-       !memory_.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
-    EndBySignal(thread, SIGSEGV, stack);
+  stack = thread.registers.rsp;
+  if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
+    EndBySignal(thread, SIGSEGV, *fault);
     failed = EndedStatus();
     return false;
   }
@@ -226,52 +219,21 @@ bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std
 
 absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
   const Callback* const callback = callback_of_[number].load(std::memory_order_acquire);
-  runtime::Registers& registers = thread.registers;
   if (callback == nullptr) {
     EndBySignal(thread, SIGSEGV, 0);
     return EndedStatus();
   }
-  CallbackFrame frame;
-  frame.integers = {registers.rdi, registers.rsi, registers.rdx,
-                    registers.r10, registers.r8,  registers.r9};
-  if (callback->uses_vectors) {
-    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
-    if (!vectors.ok()) return Fail(vectors.status());
-    frame.vectors = *vectors;
-  }
-  const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
-  if (callback->stack_words != 0 &&
-      !memory_.Read(arguments,
-                    std::as_writable_bytes(std::span(frame.stack).first(callback->stack_words)))) {
-    EndBySignal(thread, SIGSEGV, arguments);
-    return EndedStatus();
-  }
-  callback->run(frame);
-  if (callback->has_large_result) {
-    // Returned, as it was given. [abi §3.2.3]
-    frame.result.integer = frame.integers[0];
-    if (!memory_.Write(frame.integers[0], frame.large_result)) {
-      EndBySignal(thread, SIGSEGV, frame.integers[0]);
-      return EndedStatus();
-    }
-  }
-  registers.rax = frame.result.integer;
-  registers.rdx = frame.result.second_integer;
-  if (!callback->uses_vectors) return absl::OkStatus();
-  const absl::Status written =
-      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
-  return written.ok() ? written : Fail(written);
+  const absl::StatusOr<StackFault> served = ServeCallback(memory_, thread, *callback);
+  if (!served.ok()) return Fail(served.status());
+  if (!*served) return absl::OkStatus();
+  EndBySignal(thread, SIGSEGV, **served);
+  return EndedStatus();
 }
 
 absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFrame& frame,
                                               const GuestCpu::Returned& returned) {
-  CallResult result{.integer = returned.integer, .second_integer = returned.second_integer};
-  if (!frame.wants_vector_result) return result;
-  const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
-  if (!vectors.ok()) return Fail(vectors.status());
-  result.vector = (*vectors)[0];
-  result.second_vector = (*vectors)[1];
-  return result;
+  absl::StatusOr<CallResult> result = ResultOfCall(*thread.cpu, frame, returned);
+  return result.ok() ? result : Fail(result.status());
 }
 
 // A thread of an instance that has ended keeps whatever it has: it is not used again. One that has

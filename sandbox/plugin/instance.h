@@ -37,6 +37,7 @@
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/guest/gates.h"
 #include "sandbox/plugin/guest_engine.h"
+#include "sandbox/plugin/guest_process.h"
 #include "sandbox/plugin/kernel.h"
 #include "sandbox/plugin/plugin_thread.h"
 #include "sandbox/plugin/snapshot.h"
@@ -52,14 +53,7 @@ using internal::CallResult;
 
 struct ProgramFile;
 
-// What a plugin's clone asks for.
-struct NewThread {
-  std::uint64_t stack = 0;                                             // its top
-  std::optional<std::uint64_t> parent_tid, child_tid, thread_pointer;  // guest addresses
-  std::uint64_t clear_tid = 0;                                         // 0: nothing to clear
-};
-
-class Instance final : public Guest {
+class Instance final : public Guest, public GuestProcess {
  public:
   // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
   // bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
@@ -108,7 +102,7 @@ class Instance final : public Guest {
   // Asked from then on; null: nobody is. Outlives the instance, or is taken away. Between calls, when no thread of
   // the plugin's runs.
   void SetWarden(Warden* warden) { warden_ = warden; }
-  Warden* warden() const { return warden_; }
+  Warden* warden() const override { return warden_; }
   // What AddCallback gives the callback of that number, also before it is added.
   std::uint64_t CallbackAddress(std::size_t number) const;
 
@@ -136,13 +130,10 @@ class Instance final : public Guest {
 
   // ---- for the virtual kernel, from the thread that makes the call
 
-  // The first failure counts. Whoever runs guest code stops.
-  void End(Failure failure);
-  hostcalls::SyscallResult StartThread(PluginThread& parent, const NewThread& request);
-  // To thread `target`, or, 0, to any.
-  hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal);
-  // "libz.so.1.2.13: deflate+0x1f"; empty when nothing is known of the address.
-  std::string SymbolAt(std::uint64_t address);
+  void End(Failure failure) override;
+  hostcalls::SyscallResult StartThread(PluginThread& parent, const NewThread& request) override;
+  hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal) override;
+  std::string SymbolAt(std::uint64_t address) override;
 
  private:
   // Why RunThread has returned.
@@ -212,11 +203,6 @@ class Instance final : public Guest {
   bool EnterHandler(PluginThread& thread, const siginfo_t& info, const signals::TrapInfo& trap);
   void EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
                    std::string missing_grant = {});
-  // ---- instance_warden.cc
-  // Nothing: the instruction is to be executed again; else what is missing, as far as that is known.
-  std::optional<std::string> MendFault(const PluginThread& thread, const runtime::Fault& fault);
-  hostcalls::SyscallResult MakeCall(PluginThread& thread, const hostcalls::Request& request);
-  bool MendArguments(const PluginThread& thread, const hostcalls::Request& request);
 
   // ---- instance_threads.cc
   void RunByItself(std::unique_ptr<PluginThread> thread);

@@ -11,6 +11,7 @@
 #include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/instance_parts.h"
+#include "sandbox/plugin/warded_call.h"
 
 namespace dunebox::plugin {
 
@@ -111,9 +112,10 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   if (IsCallback(number)) return CallbackCalled{number - DUNEBOX_GATE_CALLBACK};
   if (number == DUNEBOX_GATE_READY) return Ready{registers.rdi};
   const SyscallResult result =
-      MakeCall(thread, {.number = number,
-                        .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10,
-                                      registers.r8, registers.r9}});
+      MakeWardedCall(kernel_, thread,
+                     {.number = number,
+                      .arguments = {registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8,
+                                    registers.r9}});
   if (thread.has_exited) return ThreadExited{};
   if (result.is_registers_set()) return std::nullopt;
   if (result.is_restart()) {
@@ -154,7 +156,7 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
 }
 
 void Instance::OnFault(PluginThread& thread, const runtime::Fault& fault) {
-  std::optional<std::string> missing_grant = MendFault(thread, fault);
+  std::optional<std::string> missing_grant = MendFault(warden_, fault, thread.registers.rip);
   if (!missing_grant) return;
   std::vector<std::byte> extended(thread.engine->extended_state_size());
   if (!thread.engine->SaveExtendedState(extended).ok()) extended.clear();

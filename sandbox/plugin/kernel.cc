@@ -7,7 +7,6 @@
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/host_call.h"
 #include "sandbox/plugin/calls.h"
-#include "sandbox/plugin/instance.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -50,9 +49,10 @@ SyscallResult Calling::Host(std::uint64_t number, const hostcalls::ArgumentValue
   return hostcalls::InterruptibleCall(thread.kicked, number, values);
 }
 
-PluginKernel::PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance,
+PluginKernel::PluginKernel(const Policy& policy, const hostcalls::GuestMemory& memory,
+                           memory::MemoryCalls& space, GuestProcess& process,
                            std::unique_ptr<Files> files)
-    : policy_(policy), space_(space), instance_(instance), files_(std::move(files)),
+    : policy_(policy), memory_(memory), space_(space), process_(process), files_(std::move(files)),
       descriptors_(policy.stdout_to, policy.stderr_to) {}
 
 SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request& request) {
@@ -61,7 +61,7 @@ SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request&
       request.number < handlers.size() ? handlers[request.number] : nullptr;
   const Row* const row = hostcalls::FindRow(request.number);
   if (handler == nullptr) return Refuse(thread, row);
-  if (Warden* const warden = instance_.warden();
+  if (Warden* const warden = process_.warden();
       warden != nullptr && !warden->Permits(*row, thread.registers.rip)) {
     return Refuse(thread, row);
   }
@@ -72,9 +72,9 @@ SyscallResult PluginKernel::Refuse(PluginThread& thread, const Row* row) {
   if (row == nullptr || row->route == hostcalls::Route::kAbsent) return Errno{ENOSYS};
   NoteDenial(absl::StrCat("call ", row->name));
   if (policy_.on_denied == OnDenied::kEndSandbox) {
-    instance_.End({.kind = Failure::Kind::kDenied,
+    process_.End({.kind = Failure::Kind::kDenied,
                    .instruction = thread.registers.rip,
-                   .symbol = instance_.SymbolAt(thread.registers.rip),
+                   .symbol = process_.SymbolAt(thread.registers.rip),
                    .call = row->name});
   }
   return Errno{EPERM};

@@ -10,7 +10,7 @@
 // application's, or, with two walls, those of a confined worker (sandbox/worker). Everything that asks the host's kernel
 // for more than the thread's own memory or time goes through Files, which may be a confined broker's.
 //
-//   PluginKernel kernel(policy, space, instance);
+//   PluginKernel kernel(policy, memory, space, instance, std::move(files));
 //   SyscallResult result = kernel.Call(thread, request);
 #ifndef DUNEBOX_SANDBOX_PLUGIN_KERNEL_H_
 #define DUNEBOX_SANDBOX_PLUGIN_KERNEL_H_
@@ -27,27 +27,28 @@
 
 #include "absl/status/status.h"
 #include "hostcalls/dispatch/caller.h"
+#include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
 #include "hostcalls/table/table.h"
-#include "runtime/memory/address_space.h"
+#include "runtime/memory/memory_calls.h"
 #include "runtime/signals/action.h"
 #include "dunebox/policy.h"
 #include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/files.h"
+#include "sandbox/plugin/guest_process.h"
 #include "sandbox/plugin/plugin_thread.h"
 #include "sandbox/plugin/snapshot.h"
 
 namespace dunebox::plugin {
-
-class Instance;
 
 // The only process that a plugin knows of: itself.
 inline constexpr pid_t kVirtualPid = 2;
 
 class PluginKernel {
  public:
-  PluginKernel(const Policy& policy, memory::AddressSpace& space, Instance& instance,
-               std::unique_ptr<Files> files);
+  // All outlive it.
+  PluginKernel(const Policy& policy, const hostcalls::GuestMemory& memory, memory::MemoryCalls& space,
+               GuestProcess& process, std::unique_ptr<Files> files);
 
   hostcalls::SyscallResult Call(PluginThread& thread, const hostcalls::Request& request);
 
@@ -60,9 +61,9 @@ class PluginKernel {
   std::vector<std::string> Denials() const;
 
   const Policy& policy() const { return policy_; }
-  const hostcalls::GuestMemory& memory() const { return space_.memory(); }
-  memory::AddressSpace& space() { return space_; }
-  Instance& instance() { return instance_; }
+  const hostcalls::GuestMemory& memory() const { return memory_; }
+  memory::MemoryCalls& space() { return space_; }
+  GuestProcess& process() { return process_; }
   Files& files() { return *files_; }
   const Files& files() const { return *files_; }
   Descriptors& descriptors() { return descriptors_; }
@@ -93,8 +94,9 @@ class PluginKernel {
   hostcalls::SyscallResult Refuse(PluginThread& thread, const hostcalls::Row* row);
 
   const Policy& policy_;
-  memory::AddressSpace& space_;
-  Instance& instance_;
+  const hostcalls::GuestMemory& memory_;
+  memory::MemoryCalls& space_;
+  GuestProcess& process_;
   const std::unique_ptr<Files> files_;
   Descriptors descriptors_;
   Relay relay_;

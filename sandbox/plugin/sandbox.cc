@@ -275,6 +275,16 @@ plugin::Instance* InProcess::InstanceOf(Sandbox& sandbox) {
   return static_cast<plugin::Instance*>(sandbox.state_->guest.get());
 }
 
+std::shared_ptr<const plugin::InstanceSnapshot> InProcess::SnapshotOf(const Sandbox& sandbox) {
+  const std::lock_guard lock(sandbox.state_->mutex);
+  return sandbox.state_->kept == nullptr ? nullptr : sandbox.state_->kept->instance;
+}
+
+std::unique_ptr<Sandbox> InProcess::Around(std::unique_ptr<plugin::Guest> guest) {
+  std::unique_ptr<Sandbox::State> state(new Sandbox::State{.policy = {}, .guest = std::move(guest)});
+  return std::unique_ptr<Sandbox>(new Sandbox(std::move(state)));
+}
+
 absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;
   const std::uint64_t generation = state.generation.load();

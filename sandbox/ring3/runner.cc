@@ -9,6 +9,7 @@
 #include "hostcalls/asymmetric_fence.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "libdune/extended_area.h"
+#include "libdune/general_registers.h"
 #include "sandbox/plugin/host_signals.h"
 
 namespace dunebox::ring3 {
@@ -18,35 +19,14 @@ using dune::Stop;
 using dune::StopReason;
 
 runtime::Registers RegistersOf(const dune::UserContext& context) {
-  return {.rax = context.rax,
-          .rbx = context.rbx,
-          .rcx = context.rcx,
-          .rdx = context.rdx,
-          .rsi = context.rsi,
-          .rdi = context.rdi,
-          .rsp = context.rsp,
-          .rbp = context.rbp,
-          .r8 = context.r8,
-          .r9 = context.r9,
-          .r10 = context.r10,
-          .r11 = context.r11,
-          .r12 = context.r12,
-          .r13 = context.r13,
-          .r14 = context.r14,
-          .r15 = context.r15,
-          .rip = context.rip,
-          .rflags = context.rflags,
-          .fs_base = context.fs_base,
-          .gs_base = context.gs_base};
+  runtime::Registers registers;
+  dune::CopyGeneralRegisters(context, registers);
+  registers.fs_base = context.fs_base, registers.gs_base = context.gs_base;
+  return registers;
 }
 
 void Store(const runtime::Registers& registers, dune::UserContext& context) {
-  context.rax = registers.rax, context.rbx = registers.rbx, context.rcx = registers.rcx;
-  context.rdx = registers.rdx, context.rsi = registers.rsi, context.rdi = registers.rdi;
-  context.rsp = registers.rsp, context.rbp = registers.rbp, context.r8 = registers.r8;
-  context.r9 = registers.r9, context.r10 = registers.r10, context.r11 = registers.r11;
-  context.r12 = registers.r12, context.r13 = registers.r13, context.r14 = registers.r14;
-  context.r15 = registers.r15, context.rip = registers.rip, context.rflags = registers.rflags;
+  dune::CopyGeneralRegisters(registers, context);
   context.fs_base = registers.fs_base, context.gs_base = registers.gs_base;
 }
 

@@ -82,8 +82,8 @@ absl::Status WindowTable::CheckInside(Range range) const {
 
 absl::Status WindowTable::Map(Range where, std::uintptr_t memory, const MapOptions& options) {
   if (absl::Status inside = CheckInside(where); !inside.ok()) return inside;
-  if (options.page_size != dune::PageSize::k4KiB || options.ring != dune::Ring::kUser) {
-    return absl::UnimplementedError("in the software backend these tables are of 4 KiB pages of ring 3's");
+  if (options.page_size != dune::PageSize::k4KiB || options.ring != dune::Ring::kUser || options.copy_on_write) {
+    return absl::UnimplementedError("in the software backend these tables are of 4 KiB pages of ring 3's, shared");
   }
   if (where.size == 0) return absl::OkStatus();
   if (!IsOneMapping({memory, where.size})) return NothingAt(memory);

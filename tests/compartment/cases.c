@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/uio.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -87,4 +88,92 @@ long draw(void) {
 long look_at_machine(void) {
   struct utsname name;
   return status(uname(&name));
+}
+
+/* ---- what somebody does who has taken one over */
+
+__attribute__((noinline)) int answer(void) {
+  __asm__ volatile("");
+  return 42;
+}
+
+/* Its own code, in its own copy. */
+long patch_answer(void) {
+  unsigned char* const at = (unsigned char*)(unsigned long)answer;
+  unsigned char* const page = (unsigned char*)((unsigned long)at & ~4095ul);
+  if (mprotect(page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC) != 0) return -errno;
+  static const unsigned char returns_7[] = {0xb8, 7, 0, 0, 0, 0xc3};
+  memcpy(at, returns_7, sizeof(returns_7));
+  return 0;
+}
+
+/* What only ring 0 may execute. */
+void privileged(int which) {
+  unsigned long value = 0;
+  switch (which) {
+    case 0: __asm__ volatile("hlt"); break;
+    case 1: __asm__ volatile("cli"); break;
+    case 2: __asm__ volatile("mov %%cr3, %0" : "=r"(value)); break;
+    case 3: __asm__ volatile("mov %0, %%cr3" : : "r"(value)); break;
+    case 4: __asm__ volatile("rdmsr" : : "c"(0xc0000082) : "rax", "rdx"); break;
+    case 5: __asm__ volatile("wrmsr" : : "a"(0), "d"(0), "c"(0xc0000082)); break;
+    case 6: __asm__ volatile("out %%al, $0xe3" : : "a"(0)); break;
+    case 7: __asm__ volatile("invlpg (%0)" : : "r"(&value)); break;
+    case 8: __asm__ volatile("lidt %0" : : "m"(value)); break;
+    case 9: __asm__ volatile("swapgs"); break;
+    case 10: __asm__ volatile("int $0x80" : : "a"(20)); break;
+    case 11: __asm__ volatile("iretq"); break;
+    case 12: __asm__ volatile("sysretq"); break;
+  }
+}
+
+void spin(void) {
+  for (;;) __asm__ volatile("");
+}
+
+/* Leaves to wherever its stack says, which it has written itself. */
+__attribute__((naked)) void smash_return(void) {
+  __asm__("movq $0x41414141, (%rsp)\n\tret");
+}
+/* Back by the right gate, with another stack. */
+__attribute__((naked)) void unbalance(void) {
+  __asm__("popq %rax\n\tsubq $64, %rsp\n\tjmp *%rax");
+}
+__attribute__((naked)) void lose_stack(void) { __asm__("movq $16, %rsp\n\tret"); }
+/* A base that no program of its ring has, and a system call. */
+__attribute__((naked)) void take_kernels_base(void) {
+  __asm__("movq $0xffffff8000000000, %rax\n\twrgsbase %rax\n\tmovl $39, %eax\n\tsyscall\n\tret");
+}
+
+long deepen(long levels) {
+  volatile char room[4096];
+  room[0] = (char)levels;
+  return levels == 0 ? 0 : deepen(levels - 1) + room[0] - (char)levels;
+}
+
+/* Whether it had so much memory to write to. */
+long fill(long size) {
+  char* const at = malloc((unsigned long)size);
+  if (at == NULL) return -ENOMEM;
+  memset(at, 1, (unsigned long)size);
+  const long sum = at[0] + at[size - 1];
+  free(at);
+  return sum;
+}
+long grow(long size, long steps) {
+  char* at = NULL;
+  for (long i = 1; i <= steps; ++i) {
+    at = realloc(at, (unsigned long)(size * i));
+    if (at == NULL) return -ENOMEM;
+    at[size * i - 1] = (char)i;
+  }
+  long right = 1;
+  for (long i = 1; i <= steps; ++i) right &= at[size * i - 1] == (char)i;
+  free(at);
+  return right;
+}
+double twice(double value) { return value * 2; }
+long send_parts(int fd, const void* first, const void* second, long size) {
+  struct iovec parts[2] = {{(void*)first, (unsigned long)size}, {(void*)second, (unsigned long)size}};
+  return status(writev(fd, parts, 2));
 }

@@ -1,4 +1,6 @@
-// What compartments have, what they have not, and what they say of it.
+// What compartments have, what they have not, and what they say of it, by either engine.
+//
+// usage: compartment_test [--engine=translator|ring0] [GoogleTest's options]; ring 0 is to be had in the lab.
 #include "dunebox/compartment.h"
 
 #include <fcntl.h>
@@ -8,13 +10,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "dune/dune.h"
 #include "hostcalls/table/table.h"
 #include "sandbox/compartment/call_groups.h"
 
@@ -28,11 +33,16 @@ using testing::UnorderedElementsAre;
 
 using Byte = const unsigned char*;
 
+CompartmentEngine engine = CompartmentEngine::kTranslator;
+
+bool IsByRing0() { return engine == CompartmentEngine::kRing0; }
+
 class CompartmentTest : public testing::Test {
  protected:
   static std::shared_ptr<CompartmentCode> Code() {
     static const std::shared_ptr<CompartmentCode>* const code = [] {
       CodeOptions options{.libraries = {COMPARTMENT_CASES}, .gates = {"sign", "lend"}};
+      options.engine = engine;
       options.policy.deadline = absl::Minutes(2);
       options.policy.memory_limit = 64 << 20;
       auto loaded = CompartmentCode::Load(std::move(options));
@@ -262,6 +272,12 @@ constexpr GroupCase kGroupCases[] = {{CallGroup::kThreads, "start_thread"},
 
 TEST_F(CompartmentTest, MakesTheSystemCallsOfItsGroupsOnly) {
   for (const GroupCase& row : kGroupCases) {
+    const bool needs_translator = row.group == CallGroup::kThreads || row.group == CallGroup::kSignals;
+    if (IsByRing0() && needs_translator) {
+      EXPECT_EQ(Compartment::Create(Code(), Grants().Add(row.group)).status().code(),
+                absl::StatusCode::kUnimplemented);
+      continue;
+    }
     const auto with = Make(Grants().Add(row.group)), without = Make(Grants());
     EXPECT_GE(Value<long()>(*with, row.function), 0) << row.function;
     EXPECT_LT(Value<long()>(*without, row.function), 0) << row.function;
@@ -471,7 +487,7 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
 
 TEST_F(CompartmentTest, WhatInitialisesCodeIsNotLeftInIt) {
   const auto secret = MakeRegion("secret", "s");
-  CodeOptions options{.libraries = {COMPARTMENT_CASES}};
+  CodeOptions options{.libraries = {COMPARTMENT_CASES}, .engine = engine};
   options.grants.Add(secret, RegionAccess::kRead);
   options.initialize = [&](Compartment& original) {
     EXPECT_EQ(Peek(original, *secret), 's');
@@ -526,5 +542,221 @@ TEST_F(CompartmentTest, ThreadsMakeAndRecycleTheirOwn) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// ---- engines
+
+TEST_F(CompartmentTest, SaysWhatKeepsIt) {
+  const auto compartment = Make(Grants());
+  EXPECT_EQ(compartment->engine(), IsByRing0() ? "ring 0" : "jit");
+  EXPECT_EQ(compartment->isolation(), IsByRing0() ? "page table" : "seg");
+}
+
+TEST_F(CompartmentTest, Ring0ThatIsAskedForIsHadOrAnError) {
+  if (IsByRing0()) {
+    CodeOptions budget{.libraries = {COMPARTMENT_CASES}, .engine = CompartmentEngine::kRing0};
+    budget.policy.cpu_budget = absl::Seconds(1);
+    EXPECT_EQ(CompartmentCode::Load(std::move(budget)).status().code(), absl::StatusCode::kUnimplemented);
+    const auto code = CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}});
+    ASSERT_TRUE(code.ok()) << code.status();
+    EXPECT_EQ((*Compartment::Create(*code, Grants()))->engine(), "ring 0");
+    EXPECT_EQ(CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}, .engine = CompartmentEngine::kTranslator})
+                  .status()
+                  .code(),
+              absl::StatusCode::kFailedPrecondition);
+    return;
+  }
+  const auto code =
+      CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}, .engine = CompartmentEngine::kRing0});
+  EXPECT_EQ(code.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(code.status().message(), HasSubstr("dune::Enter"));
+}
+
+// A thread that is not in ring 0 is told so, and changes nothing.
+TEST_F(CompartmentTest, OnlyThreadsInRing0UseWhatRing0Keeps) {
+  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  const auto region = MakeRegion("region", "r");
+  const auto compartment = Make(Grants().Add(region, RegionAccess::kReadWrite));
+  constexpr auto kRefused = absl::StatusCode::kFailedPrecondition;
+  std::thread([&] {
+    ASSERT_TRUE(dune::Leave().ok());
+    EXPECT_EQ(Call<int()>(*compartment, "next").status().code(), kRefused);
+    EXPECT_EQ(compartment->Narrow(Grants()).code(), kRefused);
+    EXPECT_EQ(compartment->Recycle().code(), kRefused);
+    EXPECT_EQ(Compartment::Create(Code(), Grants()).status().code(), kRefused);
+  }).join();
+  EXPECT_EQ(Peek(*compartment, *region), 'r');
+}
+
+// ---- victims: what has been taken over
+
+TEST_F(CompartmentTest, PrivilegedInstructionsEndIt) {
+  for (int which = 0; which < 13; ++which) {
+    const auto compartment = Make(Grants());
+    const auto refused = Call<void(int)>(*compartment, "privileged", which);
+    ASSERT_FALSE(refused.ok()) << which;
+    const std::optional<Failure> failure = FailureOf(refused);
+    ASSERT_TRUE(failure.has_value()) << which << refused;
+    EXPECT_TRUE(failure->signal == SIGSEGV || failure->signal == SIGILL) << which << refused;
+    ASSERT_TRUE(compartment->Recycle().ok());
+    EXPECT_EQ(Value<int()>(*compartment, "next"), 1);
+  }
+}
+
+TEST_F(CompartmentTest, WhatNeverReturnsIsEnded) {
+  CodeOptions options{.libraries = {COMPARTMENT_CASES}, .engine = engine};
+  options.policy.deadline = absl::Milliseconds(300);
+  const auto code = CompartmentCode::Load(std::move(options));
+  ASSERT_TRUE(code.ok()) << code.status();
+  const auto compartment = *Compartment::Create(*code, Grants());
+  const auto ended = Call<void()>(*compartment, "spin");
+  EXPECT_EQ(ended.code(), absl::StatusCode::kDeadlineExceeded) << ended;
+  ASSERT_TRUE(compartment->failure().has_value());
+  EXPECT_EQ(compartment->failure()->kind, Failure::Kind::kTimeout);
+  ASSERT_TRUE(compartment->Recycle().ok());
+  EXPECT_EQ(Value<int()>(*compartment, "next"), 1);
+}
+
+TEST_F(CompartmentTest, ACorruptedStackEndsIt) {
+  for (const char* const way : {"smash_return", "unbalance", "lose_stack"}) {
+    const auto compartment = Make(Grants());
+    EXPECT_FALSE(Call<void()>(*compartment, way).ok()) << way;
+    EXPECT_TRUE(compartment->failure().has_value()) << way;
+    ASSERT_TRUE(compartment->Recycle().ok());
+    EXPECT_EQ(Value<int()>(*compartment, "next"), 1) << way;
+  }
+  const auto compartment = Make(Grants());
+  EXPECT_EQ(Value<long(long)>(*compartment, "deepen", 100l), 0);
+  EXPECT_FALSE(Call<long(long)>(*compartment, "deepen", 1'000'000l).ok());
+}
+
+TEST_F(CompartmentTest, BadPointersOfSystemCallsAreErrors) {
+  const auto read_only = MakeRegion("read_only", "r");
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(write(ends[1], "secret", 6), 6);
+  const auto compartment = Make(Grants()
+                                    .Add(read_only, RegionAccess::kRead)
+                                    .Add(*Descriptor::Of(ends[0], 5, DescriptorAccess::kRead))
+                                    .Add(*Descriptor::Of(ends[1], 6, DescriptorAccess::kWrite)));
+  using Transfer = long(int, void*, long);
+  EXPECT_EQ(Value<Transfer>(*compartment, "read_from", 5, read_only->guest<void>(), 6l), -EFAULT);
+  EXPECT_EQ(At(*read_only, 0), 'r');
+  for (const std::uint64_t bad : {std::uint64_t{0}, std::uint64_t{0xffff'f000}}) {
+    EXPECT_EQ(Value<Transfer>(*compartment, "read_from", 5, TaintedPtr<void>(bad), 6l), -EFAULT) << bad;
+    EXPECT_EQ(Value<Transfer>(*compartment, "write_to", 6, TaintedPtr<void>(bad), 6l), -EFAULT) << bad;
+  }
+  EXPECT_EQ(Value<Transfer>(*compartment, "write_to", 6, read_only->guest<void>(), -1l), 4096);
+  using Parts = long(int, const void*, const void*, long);
+  EXPECT_EQ(Value<Parts>(*compartment, "send_parts", 6, read_only->guest<const void>(),
+                         TaintedPtr<const void>(std::uint64_t{0x0e00'0000}), 2l),
+            2);
+  EXPECT_FALSE(compartment->failure().has_value());
+  close(ends[0]);
+  close(ends[1]);
+}
+
+TEST_F(CompartmentTest, ReachesNothingOfTheHostsAddresses) {
+  if (!IsByRing0()) GTEST_SKIP() << "the translator's compartments lose the upper half of an address";
+  static int on_data = 1;
+  int on_stack = 1;
+  const auto on_heap = std::make_unique<int>(1);
+  const auto address = [](const void* at) { return reinterpret_cast<std::uint64_t>(at); };
+  const std::uint64_t places[] = {address(&on_data),
+                                  address(&on_stack),
+                                  address(on_heap.get()),
+                                  address(reinterpret_cast<const void*>(&read)),
+                                  0xffff'ff80'0000'0000,  // ring 0's stubs
+                                  0xffff'ff80'0001'0000,  // its state
+                                  0xffff'8000'0000'0000,
+                                  0x8000'0000'0000'0000};
+  for (const std::uint64_t place : places) {
+    const auto compartment = Make(Grants());
+    EXPECT_FALSE(Call<int(Byte)>(*compartment, "peek", TaintedPtr<const unsigned char>(place)).ok()) << place;
+    ASSERT_TRUE(compartment->Recycle().ok());
+    EXPECT_FALSE(
+        (Call<void(unsigned char*, int)>(*compartment, "poke", TaintedPtr<unsigned char>(place), 7).ok()));
+    ASSERT_TRUE(compartment->Recycle().ok());
+    EXPECT_FALSE(Call<void(void (*)())>(*compartment, "jump", FunctionPointer<void()>(place)).ok());
+    ASSERT_TRUE(compartment->Recycle().ok());
+    EXPECT_EQ(Value<long(int, const void*, long)>(*compartment, "write_to", 1, TaintedPtr<const void>(place), 4l),
+              -EFAULT);
+  }
+  EXPECT_EQ(on_data + on_stack + *on_heap, 3);
+}
+
+TEST_F(CompartmentTest, ABaseOfTheKernelsEndsIt) {
+  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  const auto compartment = Make(Grants());
+  EXPECT_FALSE(Call<void()>(*compartment, "take_kernels_base").ok());
+  ASSERT_TRUE(compartment->Recycle().ok());
+  EXPECT_EQ(Value<int()>(*compartment, "next"), 1);
+}
+
+TEST_F(CompartmentTest, WhatOnePatchesIsItsOwn) {
+  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  const auto one = Make(Grants()), other = Make(Grants());
+  ASSERT_EQ(Value<long()>(*one, "patch_answer"), 0);
+  EXPECT_EQ(Value<int()>(*one, "answer"), 7);
+  EXPECT_EQ(Value<int()>(*other, "answer"), 42);
+  ASSERT_TRUE(one->Recycle().ok());
+  EXPECT_EQ(Value<int()>(*one, "answer"), 42);
+  EXPECT_EQ(Value<int()>(*Make(Grants()), "answer"), 42);
+}
+
+// ---- memory of its own
+
+TEST_F(CompartmentTest, HasTheMemoryThatItsLimitLeaves) {
+  const auto compartment = Make(Grants());
+  EXPECT_EQ(Value<long(long)>(*compartment, "fill", 1000l), 2);
+  EXPECT_EQ(Value<long(long)>(*compartment, "fill", 8l << 20), 2);
+  EXPECT_EQ((Value<long(long, long)>(*compartment, "grow", 300'000l, 10l)), 1);
+  EXPECT_EQ(Value<long(long)>(*compartment, "fill", 128l << 20), -ENOMEM);
+  EXPECT_EQ(Value<long(long)>(*compartment, "fill", 8l << 20), 2);
+}
+
+TEST_F(CompartmentTest, FloatingPointPassesTheWall) {
+  const auto compartment = Make(Grants());
+  EXPECT_EQ(Value<double(double)>(*compartment, "twice", 1.25), 2.5);
+}
+
+TEST_F(CompartmentTest, MemoryOfTheHostsIsBothSides) {
+  const auto compartment = Make(Grants());
+  auto memory = compartment->Allocate<unsigned char>(5000);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  memory->span()[4999] = 9;
+  using Peek = int(Byte);
+  EXPECT_EQ((Value<Peek>(*compartment, "peek", memory->guest().Cast<const unsigned char>() + 4999)), 9);
+  ASSERT_TRUE((Call<void(unsigned char*, int)>(*compartment, "poke", memory->guest(), 8).ok()));
+  EXPECT_EQ(memory->span()[0], 8);
+  EXPECT_EQ(Value<long(void*, long)>(*compartment, "unmap",
+                                     TaintedPtr<void>(memory->guest().address() & ~std::uint64_t{4095}), 4096l),
+            -EPERM);
+  ASSERT_TRUE(compartment->Recycle().ok());
+  memory->span()[1] = 5;
+  EXPECT_EQ((Value<Peek>(*compartment, "peek", memory->guest().Cast<const unsigned char>() + 1)), 5);
+}
+
+TEST_F(CompartmentTest, ManyAreMadeAndForgotten) {
+  const auto region = MakeRegion("region", "r");
+  for (int round = 0; round < 300; ++round) {
+    const auto compartment = Make(Grants().Add(region, RegionAccess::kCopyOnWrite));
+    EXPECT_EQ(Value<int()>(*compartment, "next"), 1);
+    EXPECT_TRUE(Poke(*compartment, *region, 'x').ok());
+  }
+  EXPECT_EQ(At(*region, 0), 'r');
+}
+
 }  // namespace
 }  // namespace dunebox
+
+int main(int argc, char** argv) {
+  testing::InitGoogleMock(&argc, argv);
+  if (argc > 1 && std::string_view(argv[1]) == "--engine=ring0") {
+    dunebox::engine = dunebox::CompartmentEngine::kRing0;
+    const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
+    if (!entered.ok()) {
+      std::fprintf(stderr, "compartment_test: %s\n", entered.ToString().c_str());
+      return 1;
+    }
+  }
+  return RUN_ALL_TESTS();
+}

@@ -69,9 +69,11 @@ class PageTable {
   ~PageTable();
 
   // The same mappings. kCopyOnWrite: memory that either may write is copied when one of them first does, from the frame
-  // pool, 4 KiB at a time (a large page becomes small ones then); kShare: the same memory with the same rights. Not of
-  // Current().
-  enum class Sharing : std::uint8_t { kCopyOnWrite, kShare };
+  // pool, 4 KiB at a time (a large page becomes small ones then); kShare: the same memory with the same rights.
+  // kTemplate: as kCopyOnWrite, at a price that does not depend on how much is mapped, for the tables are shared, too,
+  // until one is changed; from the first time on this one stays as it is: to change it, to use it, or to run ring 3 in it
+  // is kFailedPrecondition. Not of Current().
+  enum class Sharing : std::uint8_t { kCopyOnWrite, kShare, kTemplate };
   absl::StatusOr<PageTable> Clone(Sharing sharing) const;
 
   // At `where`, the memory that lies at `memory` in Current(), which must stay mapped there as long as it is here.
@@ -80,6 +82,8 @@ class PageTable {
     Rights rights = Rights::kReadWrite;
     Ring ring = Ring::kUser;
     PageSize page_size = PageSize::k4KiB;
+    // Whoever first writes there gets a copy of the page, from the frame pool; `memory` is never written to.
+    bool copy_on_write = false;
   };
   absl::Status Map(Range where, const void* memory, const MapOptions& options);
   absl::Status Unmap(Range range);

@@ -13,7 +13,8 @@
 //   absl::Status fresh = (*handler)->Recycle();  // as it was created
 //
 // Rights only shrink: by Narrow, in a child, over a recycle. It is done by the in-process engine of
-// plugins (jit, isolation seg: docs/plugins.md), which works on every machine; what that cannot do
+// plugins (jit, isolation seg: docs/plugins.md), which works on every machine, or, in a program that is
+// in ring 0, by page tables of ring 3's (CompartmentEngine); what that cannot do
 // is refused with kUnimplemented. Thread-safe, but for the destructor; Policy::host_threads may be
 // in one at once. Not for children of fork.
 #ifndef DUNEBOX_SANDBOX_COMPARTMENT_H_
@@ -62,14 +63,26 @@ struct AccessFault {
   std::string ToText() const;
 };
 
+// What keeps compartments of one code apart.
+enum class CompartmentEngine : std::uint8_t {
+  kBest,        // kRing0 where CompartmentCode::Load is called by a thread in ring 0, with a policy for it
+  // Windows of the process's addresses, code translated; not by threads in ring 0 (kFailedPrecondition).
+  kTranslator,
+  // Ring 3 of page tables of their own (libdune), code as it is: the threads that load, create, call, narrow and
+  // recycle have to be in ring 0 (dune::Enter). kUnavailable: they cannot be. Compartments start no threads and handle
+  // no signals (kUnimplemented), and one thread of the host's is in one at a time.
+  kRing0,
+};
+
 struct CodeOptions {
   // Shared libraries, by absolute path, loaded in this order.
   std::vector<std::string> libraries;
   // Names of gates. Each is a variable that one of the libraries exports, a pointer to a function
   // of C.
   std::vector<std::string> gates;
+  CompartmentEngine engine = CompartmentEngine::kBest;
   // Deadlines, limits, files that CallGroup::kFiles is about. Engine jit, one wall, files without a
-  // broker: else kUnimplemented.
+  // broker, and by ring 0 no budgets: else kUnimplemented.
   Policy policy;
   // Runs once, in what all compartments begin as copies of, with these grants and all groups of
   // calls, which are taken away afterwards. What is random then is the same in all of them. No gate
@@ -169,7 +182,7 @@ class Compartment {
   }
   std::optional<Failure> failure() const { return sandbox().failure(); }
   std::string TakeOutput() { return sandbox().TakeOutput(); }
-  // How it is kept: "jit", "seg".
+  // How it is kept: "jit", "seg"; or "ring 0", "page table".
   std::string engine() const { return sandbox().engine(); }
   std::string isolation() const { return sandbox().isolation(); }
 

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "dune/page_table.h"
 #include "dune/trap.h"
 #include "dune/user.h"
+#include "dunebox/compartment.h"
 
 asm(R"(
         .pushsection .text
@@ -245,6 +247,56 @@ PageTable UserTable() {
   return *std::move(table);
 }
 
+// ---- compartments ----
+using dunebox::Compartment;
+using dunebox::CompartmentCode;
+using dunebox::Grants;
+
+std::shared_ptr<CompartmentCode> LoadCompartments() {
+  auto code = CompartmentCode::Load({.libraries = {COMPARTMENT_CASES},
+                                     .gates = {"sign", "lend"},
+                                     .engine = dunebox::CompartmentEngine::kRing0});
+  if (!code.ok()) std::fprintf(stderr, "%s\n", code.status().ToString().c_str());
+  Check(code.ok(), "CompartmentCode::Load");
+  return *std::move(code);
+}
+
+void AddCompartments(const std::shared_ptr<CompartmentCode>& code, double fork, double pipe,
+                     std::vector<Row>& rows) {
+  const auto create = [&](Grants grants) {
+    auto made = Compartment::Create(code, std::move(grants));
+    Check(made.ok(), "Compartment::Create");
+    return *std::move(made);
+  };
+  const auto next_of = [](Compartment& of) { return *of.Function<int()>("next"); };
+  const auto call = [](auto& function) { Check(function().ok(), "a call"); };
+  auto region = *dunebox::Region::Create("region", 4096);
+
+  rows.push_back({"compartment: create, and its end (fork, exit, wait)", fork,
+                  CostOf(50, [&] { create(Grants()); })});
+  rows.push_back({"the same with a region to read (fork, exit, wait)", fork, CostOf(50, [&] {
+                    create(Grants().Add(region, dunebox::RegionAccess::kRead));
+                  })});
+  rows.push_back({"compartment: create, a call, its end (fork, exit, wait)", fork, CostOf(50, [&] {
+                    const auto compartment = create(Grants());
+                    auto next = next_of(*compartment);
+                    call(next);
+                  })});
+  const auto used = create(Grants());
+  auto next = next_of(*used);
+  rows.push_back({"compartment: recycle, and a call (fork, exit, wait)", fork, CostOf(50, [&] {
+                    Check(used->Recycle().ok(), "Recycle");
+                    call(next);
+                  })});
+  rows.push_back({"into a compartment and back (pipe, there and back)", pipe, CostOf(500, [&] { call(next); })});
+  const auto lend = dunebox::Gate::ToHost<long(long)>(
+      "lend", 1l, [](long by, Compartment&, dunebox::Tainted<long> value) { return value.UnverifiedValue() + by; });
+  const auto lending = create(Grants().Add(lend));
+  auto use_lend = *lending->Function<long(long)>("use_lend");
+  rows.push_back({"the same, and a gate to the host and back (two pipes)", 2 * pipe,
+                  CostOf(500, [&] { Check(use_lend(41).ok(), "a call by a gate"); })});
+}
+
 }  // namespace
 
 int main() {
@@ -324,6 +376,7 @@ int main() {
   rows.push_back(
       {"compartment: clone of 100 pages, and its end (fork, exit, wait)", fork_and_wait.clock,
        CostOf(50, [&] { Check(table.Clone(PageTable::Sharing::kCopyOnWrite).ok(), "Clone"); })});
+  AddCompartments(LoadCompartments(), fork_and_wait.clock, round, rows);
   munmap(const_cast<char*>(tracked), kTracked);
   const Fork own_fork = CostOfFork(20);
   rows.push_back({"fork, exit, wait: the clock", fork_and_wait.clock, own_fork.clock});

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -55,6 +56,7 @@ using dune::Range;
 using dune::Rights;
 using dune::StopReason;
 
+constexpr std::size_t kFramePool = std::size_t{16} << 20;  // a frame lost a round would be seen
 constexpr std::uintptr_t kCode = 0x400000, kStack = 0x7000'0000, kHeap = 0x5000'0000;
 
 char* Pages(std::size_t bytes) {
@@ -246,6 +248,75 @@ void Copies() {
   std::puts("ok copies");
 }
 
+char ByteAt(PageTable& table, std::uintptr_t address) {
+  char value = 0;
+  Expect(dune::CopyFromUser(table, &value, address, 1).ok(), "CopyFromUser");
+  return value;
+}
+
+// Clones that share the template's very tables until they change something.
+void Templates() {
+  heap_memory[0] = 1, heap_memory[4096] = 2;
+  auto origin = std::make_unique<PageTable>(MakeTable());
+  absl::StatusOr<PageTable> one = origin->Clone(PageTable::Sharing::kTemplate);
+  absl::StatusOr<PageTable> other = origin->Clone(PageTable::Sharing::kTemplate);
+  Expect(one.ok() && other.ok(), "clones of a template");
+  constexpr auto kRefused = absl::StatusCode::kFailedPrecondition;
+  dune::UserContext context;
+  context.rsp = kStack + 2048;
+  Expect(origin->Unmap({kHeap, 4096}).code() == kRefused &&
+             origin->Protect({kHeap, 4096}, Rights::kRead).code() == kRefused &&
+             origin->Map({kHeap, 4096}, heap_memory, {}).code() == kRefused &&
+             origin->Activate().code() == kRefused &&
+             dune::RunUser(context, *origin).status().code() == kRefused &&
+             dune::CopyToUser(*origin, kHeap, "", 1).code() == kRefused,
+         "a template stays as it is");
+  Expect(one->Clone(PageTable::Sharing::kTemplate).status().code() == kRefused, "nor is a clone one");
+
+  const auto store = [&](PageTable& table, std::uintptr_t address) {
+    context.rip = UserAddress(user_store);
+    context.rdi = address;
+    return Run(context, table).reason;
+  };
+  Expect(store(*one, kHeap) == StopReason::kSystemCall, "a store in a clone");
+  Expect(ByteAt(*one, kHeap) == 9 && ByteAt(*other, kHeap) == 1 && heap_memory[0] == 1, "is the clone's alone");
+  Expect(ByteAt(*one, kHeap + 4096) == 2, "what is beside it is there");
+  // Changes of a table are the clone's alone as well, whatever page they are of.
+  Expect(one->Unmap({kHeap + 4096, 4096}).ok() && !one->Walk(kHeap + 4096).ok(), "Unmap in a clone");
+  Expect(ByteAt(*other, kHeap + 4096) == 2, "is not the other's");
+  Expect(other->Protect({kHeap, 4096}, Rights::kRead).ok() &&
+             store(*other, kHeap) == StopReason::kFault,
+         "Protect");
+  Expect(other->Protect({kHeap, 4096}, Rights::kReadWrite).ok() &&
+             store(*other, kHeap) == StopReason::kSystemCall && heap_memory[0] == 1,
+         "rights that come back are rights to a copy");
+  // A clone outlives it, and one made later begins as the first did.
+  absl::StatusOr<PageTable> third = origin->Clone(PageTable::Sharing::kTemplate);
+  absl::StatusOr<PageTable> copy = one->Clone(PageTable::Sharing::kCopyOnWrite);
+  origin.reset();
+  one = absl::CancelledError();
+  Expect(third.ok() && ByteAt(*third, kHeap) == 1 && store(*third, kHeap) == StopReason::kSystemCall &&
+             ByteAt(*third, kHeap) == 9,
+         "without the template");
+  Expect(copy.ok() && ByteAt(*copy, kHeap) == 9 && ByteAt(*copy, kStack) == stack_memory[0],
+         "and a copy of a clone");
+
+  // Memory of the process's that a table has copies of.
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kEmpty);
+  Expect(table.ok() && table->Map({kCode, 4096}, user_code, {.rights = Rights::kReadExecute}).ok() &&
+             table->Map({kHeap, 8192}, heap_memory, {.rights = Rights::kRead, .copy_on_write = true}).ok() &&
+             store(*table, kHeap) == StopReason::kFault &&
+             table->Protect({kHeap, 8192}, Rights::kReadWrite).ok() &&
+             store(*table, kHeap) == StopReason::kSystemCall && ByteAt(*table, kHeap) == 9 &&
+             heap_memory[0] == 1,
+         "MapOptions::copy_on_write");
+  for (std::size_t round = 0; round < kFramePool / 4096; ++round) {
+    absl::StatusOr<PageTable> many = table->Clone(PageTable::Sharing::kTemplate);
+    Expect(many.ok() && dune::CopyToUser(*many, kHeap, "x", 1).ok(), "no frame is lost");
+  }
+  std::puts("ok templates");
+}
+
 // The thread goes on in another table that has the process's memory, and a page of its own choice
 // elsewhere.
 void Activating() {
@@ -315,7 +386,7 @@ void Activating() {
 
 int main() {
   std::setvbuf(stdout, nullptr, _IONBF, 0);
-  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
+  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0, .frame_pool = kFramePool});
   if (!entered.ok()) {
     std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
     return 1;
@@ -323,6 +394,7 @@ int main() {
   stack_memory = Pages(4096);
   heap_memory = Pages(8192);
   Copies();
+  Templates();
   Activating();
   SystemCallsAndFaults();
   std::puts("ring 0 works");

@@ -1,0 +1,69 @@
+#include "sandbox/plugin/call_protocol.h"
+
+#include <span>
+
+namespace dunebox::plugin {
+namespace {
+
+constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
+
+}  // namespace
+
+StackFault LayOutCall(const hostcalls::GuestMemory& memory, const internal::CallFrame& frame,
+                      std::uint64_t return_gate, std::uint64_t& stack_pointer) {
+  const std::uint64_t words = frame.stack_count;
+  const std::uint64_t arguments =
+      (stack_pointer - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
+  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
+  if (!memory.WriteAtOnce(stack, std::as_bytes(std::span(&return_gate, 1))) ||
+      (words != 0 && !memory.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
+    return stack;
+  }
+  stack_pointer = stack;
+  return std::nullopt;
+}
+
+absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, PluginThread& thread,
+                                         const internal::Callback& callback) {
+  runtime::Registers& registers = thread.registers;
+  internal::CallbackFrame frame;
+  frame.integers = {registers.rdi, registers.rsi, registers.rdx,
+                    registers.r10, registers.r8,  registers.r9};
+  if (callback.uses_vectors) {
+    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+    if (!vectors.ok()) return vectors.status();
+    frame.vectors = *vectors;
+  }
+  const std::uint64_t arguments = registers.rsp + sizeof(std::uint64_t);
+  if (callback.stack_words != 0 &&
+      !memory.Read(arguments,
+                   std::as_writable_bytes(std::span(frame.stack).first(callback.stack_words)))) {
+    return StackFault(arguments);
+  }
+  callback.run(frame);
+  if (callback.has_large_result) {
+    // Returned, as it was given. [abi §3.2.3]
+    frame.result.integer = frame.integers[0];
+    if (!memory.Write(frame.integers[0], frame.large_result)) return StackFault(frame.integers[0]);
+  }
+  registers.rax = frame.result.integer;
+  registers.rdx = frame.result.second_integer;
+  if (!callback.uses_vectors) return StackFault();
+  const absl::Status written =
+      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
+  if (!written.ok()) return written;
+  return StackFault();
+}
+
+absl::StatusOr<internal::CallResult> ResultOfCall(GuestCpu& cpu, const internal::CallFrame& frame,
+                                                  const GuestCpu::Returned& returned) {
+  internal::CallResult result{.integer = returned.integer, .second_integer = returned.second_integer};
+  if (!frame.wants_vector_result) return result;
+  const absl::StatusOr<Vectors> vectors = cpu.ReadVectors();
+  if (!vectors.ok()) return vectors.status();
+  result.vector = (*vectors)[0];
+  result.second_vector = (*vectors)[1];
+  return result;
+}
+
+}  // namespace dunebox::plugin
