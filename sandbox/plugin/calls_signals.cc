@@ -69,14 +69,15 @@ SyscallResult SetMask(const Calling& call) {
 SyscallResult ReturnFromHandler(const Calling& call) {
   PluginThread& thread = call.thread;
   std::uint64_t mask = thread.signal_mask;
-  const bool is_good = signals::PopFrame({.registers = &thread.registers,
-                                          .engine = thread.engine,
-                                          .memory = &call.memory,
-                                          .alternate_stack = &thread.alternate_stack,
-                                          .mask = mask},
-                                         &mask);
+  const absl::StatusOr<bool> popped =
+      signals::PopFrame({.registers = &thread.registers,
+                         .engine = thread.engine,
+                         .memory = &call.memory,
+                         .alternate_stack = &thread.alternate_stack,
+                         .mask = mask},
+                        &mask);
   thread.signal_mask = mask & ~signals::kUnblockable;
-  if (!is_good) {
+  if (!popped.value_or(false)) {
     call.kernel.instance().End({.kind = Failure::Kind::kTrap,
                                 .signal = SIGSEGV,
                                 .instruction = thread.registers.rip});
