@@ -1,5 +1,5 @@
 // What the user wants to see of programs and engines at work: --trace, --stats, --backtrace,
-// --jit-perf-map, --jit-dump, --jit-record. Fixed for a session, and carried from one program to the next.
+// --jit-perf-map, --jit-perf-dump, --jit-dump, --jit-record. Fixed for a session, and carried from one program to the next.
 //
 //   Diagnostics wanted{.statistics = true, .dump = "libc.so.6+0x28b60"};
 //   std::string text = engine.Dump(wanted.dump);
@@ -20,6 +20,7 @@ struct Diagnostics {
   bool statistics = false;
   StatisticsFormat statistics_format = StatisticsFormat::kText;  // with `statistics`
   bool perf_map = false;  // engine jit only
+  std::string perf_dump;  // directory for code and its names, engine jit only; empty: none
   bool backtrace = false;  // of a process that crashes
   std::string dump;       // a CodePlace as text, engine jit only; empty: none
   std::string record;     // directory for records of all emitted code, engine jit only; empty: none

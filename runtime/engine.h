@@ -226,6 +226,8 @@ class ExecutionEngine {
     (void)place;
     return {};
   }
+  // The program is about to end, by exit or by execve: what is written down of its code is all there is.
+  virtual void OnProgramEnd() {}
 };
 
 }  // namespace dunebox::runtime

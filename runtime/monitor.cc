@@ -14,16 +14,14 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "hostcalls/errors/message.h"
 #include "runtime/confinement/cgroup.h"
 #include "runtime/confinement/mechanisms.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/kill_tree.h"
 #include "runtime/limits/limit_watch.h"
 #include "runtime/session.h"
-#include "runtime/text_file.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -47,24 +45,6 @@ std::optional<ChildEvent> Reap(pid_t child) {
                                         .signal = WTERMSIG(status)}};
   }
   return ChildEvent{.stopped = WIFSTOPPED(status)};
-}
-
-// The processes whose parent we are.
-void KillChildren() {
-  const absl::StatusOr<std::string> children =
-      ReadTextFile(absl::StrCat("/proc/self/task/", gettid(), "/children"));
-  if (!children.ok()) return;
-  for (absl::string_view word : absl::StrSplit(*children, ' ', absl::SkipEmpty())) {
-    pid_t child = 0;
-    if (absl::SimpleAtoi(word, &child)) kill(child, SIGKILL);
-  }
-}
-
-// Ends everything below this process, which is a subreaper: the children of what dies become ours.
-void KillTree() {
-  KillChildren();
-  // Each death may bring new children; ECHILD means that there are none left.
-  while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) KillChildren();
 }
 
 // Of the pid namespace that it was started in, as in a container.
@@ -172,9 +152,13 @@ struct EndPipe {
   }
 };
 
+// In the guardian. What it cannot end, its own end does: the kernel kills the program and the first process with it, and
+// whatever is below them becomes the monitor's, which tries as well and says so.
+void EndWhatIsBelow() { KillTree().IgnoreError(); }
+
 [[noreturn]] void GiveUp(const absl::Status& status) {
   errors::Say(errors::Id::kNoProcess, status);
-  KillTree();
+  EndWhatIsBelow();
   _exit(kExitRuntimeError);
 }
 
@@ -250,7 +234,7 @@ void LookAtSignal(const SessionLimits& limits, SessionEnd& end) {
   }
   namespaces->LeaveToChild();
   std::optional<SessionEnd> end = WaitForEnd(Role::kGuardian, program, monitor, stops, watch);
-  KillTree();
+  EndWhatIsBelow();
   if (end) LookAtGroup(group, *end);
   if (end) LookAtSignal(options.limits, *end);
   if (group) group->Remove();
@@ -296,8 +280,9 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
     end = WaitForEnd(Role::kMonitor, guardian, getppid(), *stops, no_limits);
   }
   // Only when the guardian did not come to it.
-  KillTree();
+  const absl::Status ended = KillTree();
   if (*group) (*group)->Remove();
+  if (!ended.ok()) return ended;
   if (!end) return SessionEnd{.reason = EndReason::kParentGone, .exit_status = kExitRuntimeError};
   return pipe->Told().value_or(*end);
 }

@@ -39,6 +39,7 @@
 #include "runtime/jit/code_recorder.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
+#include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
@@ -120,6 +121,7 @@ process::EngineKind EngineFor(EngineChoice choice) {
 // The option that shows something only engine jit has; null: none was given.
 const char* OptionOfJit(const Diagnostics& diagnostics) {
   if (diagnostics.perf_map) return "--jit-perf-map";
+  if (!diagnostics.perf_dump.empty()) return "--jit-perf-dump";
   if (!diagnostics.dump.empty()) return "--jit-dump";
   return diagnostics.record.empty() ? nullptr : "--jit-record";
 }
@@ -279,7 +281,7 @@ class Guest {
   template <typename Page>
   absl::Status Take(Shared<Page> shared, std::unique_ptr<Page>& page, int& fd);
   void ShowSharedToLimits();
-  absl::StatusOr<int> OpenRecordDirectory(const std::string& path);
+  absl::StatusOr<int> OpenDirectory(const char* option, const std::string& path);
   absl::StatusOr<int> OpenOutput(const char* option, const std::string& path);
   absl::StatusOr<int> TakeOutput(int fd);
   absl::StatusOr<int> OpenCoreFile(const std::string& path);
@@ -376,11 +378,11 @@ absl::Status Guest::BeginLimits(const SessionLimits& limits, process::ExecState&
 }
 
 // By descriptor: the program may change its directory and its root.
-absl::StatusOr<int> Guest::OpenRecordDirectory(const std::string& path) {
+absl::StatusOr<int> Guest::OpenDirectory(const char* option, const std::string& path) {
   const FileDescriptor directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) {
     return Named(Id::kNoReportFile,
-                 absl::ErrnoToStatus(errno, absl::StrCat("--jit-record: cannot use ", path)));
+                 absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot use ", path)));
   }
   absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(directory.get());
   if (!fd.ok()) return fd.status();
@@ -478,9 +480,15 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
                                 .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
   if (!options.diagnostics.record.empty()) {
-    absl::StatusOr<int> directory = OpenRecordDirectory(options.diagnostics.record);
+    absl::StatusOr<int> directory = OpenDirectory("--jit-record", options.diagnostics.record);
     if (!directory.ok()) return directory.status();
     session.record_fd = *directory;
+  }
+  if (!options.diagnostics.perf_dump.empty()) {
+    absl::StatusOr<int> directory = OpenDirectory("--jit-perf-dump", options.diagnostics.perf_dump);
+    if (!directory.ok()) return directory.status();
+    session.perf_dump_fd = *directory;
+    session.perf_dump_since = PerfDump::Now();
   }
   if (options.gdb) {
     // Here, where the program's network is not yet ours.
@@ -560,6 +568,17 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
       options.perf_map = *std::move(map);
     } else {
       errors::Say(Id::kNotWatched, map.status());
+    }
+  }
+  if (session.perf_dump_fd >= 0) {
+    absl::StatusOr<std::unique_ptr<PerfDump>> dump =
+        PerfDump::Create(limits_, space_, {.directory = session.perf_dump_fd,
+                                           .since = session.perf_dump_since,
+                                           .mapped = CodeCacheBytes(session)});
+    if (dump.ok()) {
+      options.perf_dump = *std::move(dump);
+    } else {
+      errors::Say(Id::kNotWatched, dump.status());
     }
   }
   if (session.record_fd >= 0) {
@@ -655,8 +674,8 @@ absl::Status Confine(const SessionOptions& options, int first_reserved,
       .protection_keys = is_jit && session.isolation == jit::Isolation::kPku,
       .runtime_fd = session.runtime_fd,
       .first_reserved = first_reserved};
-  if (session.record_fd >= 0) {
-    request.output_directories.push_back(hostcalls::DescriptorPath(session.record_fd));
+  for (const int directory : {session.record_fd, session.perf_dump_fd}) {
+    if (directory >= 0) request.output_directories.push_back(hostcalls::DescriptorPath(directory));
   }
   if (options.diagnostics.perf_map) request.output_directories.push_back(PerfMap::kDirectory);
   absl::StatusOr<confinement::Confinement> confinement = confinement::LockDown(request);

@@ -39,7 +39,7 @@ class SignalGuard {
 
 }  // namespace
 
-void WriteLine(int fd, std::string_view line) {
+bool WriteLine(int fd, std::string_view line) {
   const int saved_errno = errno;
   const SignalGuard broken_pipe(SIGPIPE);
   const SignalGuard file_too_big(SIGXFSZ);
@@ -50,6 +50,7 @@ void WriteLine(int fd, std::string_view line) {
   if (written < 0 && errno == EPIPE) broken_pipe.Discard();
   if (written < 0 && errno == EFBIG) file_too_big.Discard();
   errno = saved_errno;
+  return written == static_cast<ssize_t>(line.size());
 }
 
 }  // namespace dunebox::hostcalls

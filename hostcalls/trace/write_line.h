@@ -8,8 +8,8 @@
 
 namespace dunebox::hostcalls {
 
-// One write(2) of all of it, "\n" included. Keeps errno.
-void WriteLine(int fd, std::string_view line);
+// One write(2) of all of it, "\n" included. Keeps errno. False: not all was written.
+bool WriteLine(int fd, std::string_view line);
 
 }  // namespace dunebox::hostcalls
 

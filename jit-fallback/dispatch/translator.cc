@@ -47,6 +47,13 @@ class Stopwatch {
   const std::uint64_t begin_;
 };
 
+// Executable memory is readable.
+MadeBlock CopyOf(const CodeCache& cache, std::uint32_t id) {
+  const CodeBlock& block = cache.block(id);
+  const auto* const code = reinterpret_cast<const std::uint8_t*>(cache.StartOf(id));
+  return {.pc = block.pc, .host = cache.StartOf(id), .code = {code, code + block.host_length}};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Translator>> Translator::Create(Options options) {
@@ -95,6 +102,16 @@ void Translator::Inspect(absl::FunctionRef<void(const CodeCache&)> look) {
   look(*cache_);
 }
 
+std::vector<MadeBlock> Translator::LivingBlocks() {
+  std::vector<MadeBlock> blocks;
+  Inspect([&](const CodeCache& cache) {
+    for (std::uint32_t id = 0; id < cache.size(); ++id) {
+      if (!cache.block(id).dead) blocks.push_back(CopyOf(cache, id));
+    }
+  });
+  return blocks;
+}
+
 absl::StatusOr<std::shared_ptr<const LookupTable>> Translator::MakeTable() {
   std::vector<KnownTarget> known;
   std::uint32_t generation = 0;
@@ -107,21 +124,18 @@ absl::StatusOr<std::shared_ptr<const LookupTable>> Translator::MakeTable() {
 
 void Translator::Announce() {
   if (!options_.on_block) return;
-  std::vector<Made> made;
+  std::vector<MadeBlock> made;
   {
     std::lock_guard lock(mutex_);
     made.swap(made_);
   }
-  for (const Made& block : made) options_.on_block(block.pc, block.host, block.size);
+  for (const MadeBlock& block : made) options_.on_block(block);
 }
 
 // Preconditions: the lock is held and block_ is translated.
 std::uint32_t Translator::Make(EntryKind kind) {
   const std::uint32_t id = MakeNow(kind);
-  if (options_.on_block) {
-    const CodeBlock& block = cache_->block(id);
-    made_.push_back({block.pc, cache_->StartOf(id), block.host_length});
-  }
+  if (options_.on_block) made_.push_back(CopyOf(*cache_, id));
   return id;
 }
 

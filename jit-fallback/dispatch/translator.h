@@ -148,6 +148,12 @@ struct TranslatorStatistics {
   std::array<std::uint64_t, kExitReasons> exits{};  // by ExitReason
 };
 
+// A block, as it went into the code cache.
+struct MadeBlock {
+  std::uint64_t pc, host;  // of the first byte
+  std::vector<std::uint8_t> code;
+};
+
 class Translator {
  public:
   struct Options {
@@ -159,7 +165,7 @@ class Translator {
     // (ThreadContext::SetGate). With kSeg.
     bool is_called = false;
     // Told of every block that was made. Called without a lock. Null: nobody is.
-    std::function<void(std::uint64_t pc, std::uint64_t host, std::uint32_t size)> on_block;
+    std::function<void(const MadeBlock&)> on_block;
     // Told of all code before it can run, exit stubs included. Called with the lock held.
     OnNewCode on_new_code;
   };
@@ -182,6 +188,8 @@ class Translator {
   TranslatorStatistics statistics();
   // Calls `look` while the cache does not change.
   void Inspect(absl::FunctionRef<void(const CodeCache&)> look);
+  // The blocks that can be entered.
+  std::vector<MadeBlock> LivingBlocks();
   // For new threads, of what indirect jumps may lead to now.
   absl::StatusOr<std::shared_ptr<const LookupTable>> MakeTable();
 
@@ -222,11 +230,7 @@ class Translator {
   std::mutex mutex_;  // guards what follows, and changes of cache_
   Emitter emitter_;
   Block block_;
-  struct Made {
-    std::uint64_t pc, host;
-    std::uint32_t size;
-  };
-  std::vector<Made> made_;  // not announced yet
+  std::vector<MadeBlock> made_;  // not announced yet
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, translate_nanoseconds_ = 0;
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
   std::vector<TranslatedThread*> threads_;

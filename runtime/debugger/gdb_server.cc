@@ -220,6 +220,12 @@ void GdbServer::Tell(GuestThread& thread, const StopReason& reason) {
     case StopReason::Kind::kWatchpoint:
       why = absl::StrFormat("watch:%x;", reason.address);
       break;
+    case StopReason::Kind::kReadWatchpoint:
+      why = absl::StrFormat("rwatch:%x;", reason.address);
+      break;
+    case StopReason::Kind::kAccessWatchpoint:
+      why = absl::StrFormat("awatch:%x;", reason.address);
+      break;
     case StopReason::Kind::kExec:
       why = absl::StrCat("exec:", ToHex(owner_.executable_path()), ";");
       break;

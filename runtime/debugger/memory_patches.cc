@@ -102,29 +102,43 @@ void MemoryPatches::ClearInChild(runtime::ExecutionEngine& engine) {
   Clear();
 }
 
-bool MemoryPatches::Watch(std::uint64_t address, std::uint64_t size) {
+bool MemoryPatches::Watched::IsHitBy(const AccessedRange& range) const {
+  if (kind == WatchKind::kChange || (kind == WatchKind::kRead && !range.reads)) return false;
+  return range.address - address < value.size() || address - range.address < range.size;
+}
+
+bool MemoryPatches::Watch(WatchKind kind, std::uint64_t address, std::uint64_t size) {
   if (size == 0 || size > kMostWatched) return false;
   std::string value = Read(address, size);
   if (value.size() != size) return false;
-  watched_.push_back({.address = address, .value = std::move(value)});
+  watched_.push_back({.kind = kind, .address = address, .value = std::move(value)});
   return true;
 }
 
-bool MemoryPatches::Unwatch(std::uint64_t address, std::uint64_t size) {
+bool MemoryPatches::Unwatch(WatchKind kind, std::uint64_t address, std::uint64_t size) {
   const auto found = std::ranges::find_if(watched_, [&](const Watched& watched) {
-    return watched.address == address && watched.value.size() == size;
+    return watched.kind == kind && watched.address == address && watched.value.size() == size;
   });
   if (found == watched_.end()) return false;
   watched_.erase(found);
   return true;
 }
 
-std::optional<std::uint64_t> MemoryPatches::Changed() {
+bool MemoryPatches::is_watching_accesses() const {
+  return std::ranges::any_of(watched_, [](const Watched& watched) { return watched.kind != WatchKind::kChange; });
+}
+
+std::optional<WatchHit> MemoryPatches::Hit(std::span<const AccessedRange> accessed) {
   for (Watched& watched : watched_) {
+    if (watched.kind != WatchKind::kChange) continue;
     std::string now = Read(watched.address, watched.value.size());
     if (now == watched.value || now.size() != watched.value.size()) continue;
     watched.value = std::move(now);
-    return watched.address;
+    return WatchHit{watched.kind, watched.address};
+  }
+  for (const Watched& watched : watched_) {
+    const auto hits = [&](const AccessedRange& range) { return watched.IsHitBy(range); };
+    if (std::ranges::any_of(accessed, hits)) return WatchHit{watched.kind, watched.address};
   }
   return std::nullopt;
 }

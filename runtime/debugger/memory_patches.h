@@ -1,8 +1,9 @@
 // Breakpoints and watched memory of one process, for an engine that stops at breakpoints by itself and
 // for one that executes what memory holds: there an INT3 is written, and whoever reads through here
-// never sees it. Memory is watched by its value, looked at after each instruction of any thread.
+// never sees it. Memory is watched for changes by its value, looked at after each instruction of any thread, and
+// for accesses by what each instruction accesses (step_accesses.h).
 //
-// Used while the threads stand still, but for Changed, which is for one thread at a time.
+// Used while the threads stand still, but for Hit, which is for one thread at a time.
 //
 //   MemoryPatches memory(space, engine);
 //   if (memory.AddBreakpoint(0x401000)) ...
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +23,23 @@
 #include "runtime/memory/address_space.h"
 
 namespace dunebox::debugger {
+
+enum class WatchKind : std::uint8_t {
+  kChange,
+  kRead,
+  kAccess,  // read or written
+};
+
+// What an instruction has accessed.
+struct AccessedRange {
+  std::uint64_t address, size;
+  bool reads, writes;
+};
+
+struct WatchHit {
+  WatchKind kind;
+  std::uint64_t address;  // of the watched range
+};
 
 class MemoryPatches {
  public:
@@ -42,16 +61,19 @@ class MemoryPatches {
   // In a forked child, whose memory is a copy and whose engine may be another one.
   void ClearInChild(runtime::ExecutionEngine& engine);
 
-  bool Watch(std::uint64_t address, std::uint64_t size);
-  bool Unwatch(std::uint64_t address, std::uint64_t size);
+  bool Watch(WatchKind kind, std::uint64_t address, std::uint64_t size);
+  bool Unwatch(WatchKind kind, std::uint64_t address, std::uint64_t size);
   bool is_watching() const { return !watched_.empty(); }
-  // The first watched range that is not what it was, or was when it was last said to be.
-  std::optional<std::uint64_t> Changed();
+  bool is_watching_accesses() const;
+  // The first watched range that is not what it was, or was when it was last said to be; else the first that was accessed.
+  std::optional<WatchHit> Hit(std::span<const AccessedRange> accessed);
 
  private:
   struct Watched {
+    WatchKind kind;
     std::uint64_t address;
     std::string value;
+    bool IsHitBy(const AccessedRange& range) const;
   };
   void Apply();
   bool Poke(std::uint64_t address, std::byte byte);

@@ -35,6 +35,20 @@ std::optional<Range> TakeRange(std::string_view& text) {
   return Range{*address, *size};
 }
 
+// As in "Z2".
+std::optional<WatchKind> WatchKindOf(char kind) {
+  switch (kind) {
+    case '2':
+      return WatchKind::kChange;
+    case '3':
+      return WatchKind::kRead;
+    case '4':
+      return WatchKind::kAccess;
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 GuestThread* GdbServer::Selected() {
@@ -163,7 +177,7 @@ std::string GdbServer::WriteMemory(std::string_view request, bool is_binary) {
   return std::string(memory_.Write(range->address, *bytes) ? kOk : kNoMemory);
 }
 
-// "Z0,ADDRESS,KIND" and its like. Memory can be watched for changes; that it is read cannot be seen.
+// "Z0,ADDRESS,KIND" and its like.
 std::string GdbServer::AnswerBreakpoint(std::string_view request) {
   const bool inserts = request.front() == 'Z';
   request.remove_prefix(1);
@@ -177,12 +191,10 @@ std::string GdbServer::AnswerBreakpoint(std::string_view request) {
   if (kind == '0' || kind == '1') {
     const std::lock_guard lock(breakpoints_mutex_);
     done = inserts ? memory_.AddBreakpoint(range->address) : memory_.RemoveBreakpoint(range->address);
-  } else if (kind == '2') {
-    done = inserts ? memory_.Watch(range->address, range->size)
-                   : memory_.Unwatch(range->address, range->size);
+  } else if (const std::optional<WatchKind> watch = WatchKindOf(kind)) {
+    done = inserts ? memory_.Watch(*watch, range->address, range->size)
+                   : memory_.Unwatch(*watch, range->address, range->size);
     is_stepping_all_ = memory_.is_watching();
-  } else if (kind == '3' || kind == '4') {
-    return "E.only writing can be watched here, not reading";
   } else {
     return {};
   }

@@ -3,13 +3,16 @@
 #include <unistd.h>
 
 #include <mutex>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "libdune/x86/control.h"
 #include "runtime/debugger/gdb_server.h"
 #include "runtime/debugger/signal_numbers.h"
+#include "runtime/debugger/step_accesses.h"
 #include "runtime/process/signal_delivery.h"
 #include "runtime/signals/host_signals.h"
 
@@ -32,6 +35,18 @@ bool IsPushFlags(const hostcalls::GuestMemory& memory, std::uint64_t rip) {
   if (!is_prefix) return false;
   const auto second = memory.CopyIn(GuestPtr<std::uint8_t>{rip + 1});
   return second.ok() && *second == kPushFlags;
+}
+
+process::StopReason::Kind KindOf(WatchKind kind) {
+  switch (kind) {
+    case WatchKind::kChange:
+      return process::StopReason::Kind::kWatchpoint;
+    case WatchKind::kRead:
+      return process::StopReason::Kind::kReadWatchpoint;
+    case WatchKind::kAccess:
+      return process::StopReason::Kind::kAccessWatchpoint;
+  }
+  return process::StopReason::Kind::kWatchpoint;
 }
 
 void HideTrapOnStack(GuestThread& thread) {
@@ -80,18 +95,22 @@ runtime::Exit GdbServer::Run(GuestThread& thread) {
   std::unique_lock<TurnLock> turn(turns_, std::defer_lock);
   if (watches) turn.lock();
   runtime::Exit exit = runtime::Interrupted{};
+  std::optional<StepAccesses> accesses;
   if (!debug.is_step_done) {
     // Whoever waited for its turn may have to stand still meanwhile.
     if (thread.is_held) return exit;
+    if (watches && memory_.is_watching_accesses()) accesses = StepAccesses::Before(thread, memory_);
     exit = StepOnce(thread);
   }
   if (std::holds_alternative<runtime::SystemCall>(exit) || !debug.is_step_done) return exit;
   debug.is_step_done = false;
-  const std::optional<std::uint64_t> changed = watches ? memory_.Changed() : std::nullopt;
+  std::vector<AccessedRange> accessed;
+  if (accesses) accessed = accesses->After(thread.registers);
+  const std::optional<WatchHit> hit = watches ? memory_.Hit(accessed) : std::nullopt;
   if (watches) turn.unlock();
   const std::uint64_t rip = thread.registers.rip;
-  if (changed) {
-    Stop(thread, {.kind = StopReason::Kind::kWatchpoint, .address = *changed});
+  if (hit) {
+    Stop(thread, {.kind = KindOf(hit->kind), .address = hit->address});
   } else if (debug.steps && (rip < debug.step_start || rip >= debug.step_end)) {
     Stop(thread, {.kind = StopReason::Kind::kStep});
   }

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "runtime/diagnostics.h"
-#include "runtime/jit/perf_map.h"
+#include "runtime/jit/block_names.h"
 
 namespace dunebox::runtime {
 namespace {

@@ -84,7 +84,7 @@ unsigned RmField(const Instruction& instruction) {
 }
 
 std::uint64_t AddressOf(const Instruction& instruction, const jit::Context& context) {
-  return jit::OperandAddress(instruction, {}, context);
+  return jit::OperandAddress(instruction, {}, jit::AddressRegistersOf(context));
 }
 
 class Emulator {

@@ -160,11 +160,9 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   translation.measure_time = options.measure_time;
   translation.is_called = options.is_called;
   engine->perf_map_ = std::move(options.perf_map);
-  if (engine->perf_map_ != nullptr) {
-    translation.on_block = [map = engine->perf_map_.get()](std::uint64_t pc, std::uint64_t host,
-                                                           std::uint32_t size) {
-      map->Add(pc, host, size);
-    };
+  engine->perf_dump_ = std::move(options.perf_dump);
+  if (engine->perf_map_ != nullptr || engine->perf_dump_ != nullptr) {
+    translation.on_block = [raw = engine.get()](const jit::MadeBlock& block) { raw->TellPerf(block); };
   }
   engine->recorder_ = std::move(options.recorder);
   if (engine->recorder_ != nullptr) {
@@ -233,7 +231,14 @@ absl::Status JitEngine::AliasHostPages(const GuestRange& at, const void* host) {
   return isolation_ == jit::Isolation::kPku ? OpenClockPages() : absl::OkStatus();
 }
 
+void JitEngine::TellPerf(const jit::MadeBlock& block) {
+  const auto size = static_cast<std::uint32_t>(block.code.size());
+  if (perf_map_ != nullptr) perf_map_->Add(block.pc, block.host, size);
+  if (perf_dump_ != nullptr) perf_dump_->Add(block);
+}
+
 void JitEngine::LockForFork() {
+  if (perf_dump_ != nullptr) perf_dump_->LockForFork();
   if (perf_map_ != nullptr) perf_map_->LockForFork();
   sharing_mutex_.lock();
   translator_->LockForFork();
@@ -247,6 +252,7 @@ void JitEngine::UnlockAfterFork() {
   translator_->UnlockAfterFork();
   sharing_mutex_.unlock();
   if (perf_map_ != nullptr) perf_map_->UnlockAfterFork();
+  if (perf_dump_ != nullptr) perf_dump_->UnlockAfterFork();
 }
 
 std::vector<Counter> JitEngine::Counters() {
@@ -277,11 +283,16 @@ std::string JitEngine::Dump(const std::string& place) {
   return DumpBlocks(*translator_, space_, place);
 }
 
+void JitEngine::OnProgramEnd() {
+  if (perf_dump_ != nullptr) perf_dump_->Close();
+}
+
 absl::StatusOr<bool> JitEngine::ContinueAfterFork(EngineThread& self) {
   absl::Status status = translator_->ContinueAfterFork(static_cast<JitThread&>(self).thread());
   if (!status.ok()) return status;
   code_page_faults_.store(0, std::memory_order_relaxed);
   if (perf_map_ != nullptr) perf_map_->ContinueAfterFork();
+  if (perf_dump_ != nullptr) perf_dump_->ContinueAfterFork(translator_->LivingBlocks());
   if (recorder_ != nullptr) recorder_->ContinueAfterFork();
   return true;
 }

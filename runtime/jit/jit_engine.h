@@ -21,6 +21,7 @@
 #include "runtime/engine.h"
 #include "runtime/jit/code_pages.h"
 #include "runtime/jit/code_recorder.h"
+#include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/memory/address_space.h"
 #include "runtime/memory/range_set.h"
@@ -42,6 +43,7 @@ struct JitOptions {
   std::bitset<hostcalls::kSyscallTableSize> in_place_calls;
   bool measure_time = false;               // of translating, for Report
   std::unique_ptr<PerfMap> perf_map;       // null: no names for perf
+  std::unique_ptr<PerfDump> perf_dump;     // null: no code for perf
   std::unique_ptr<CodeRecorder> recorder;  // null: no record of emitted code
   std::shared_ptr<const SharedCode> shared;  // null: none; with kSeg
   // jit::EmitterOptions: Interrupted is then also what ends a thread's Run when it has none left.
@@ -77,6 +79,7 @@ class JitEngine final : public ExecutionEngine,
   bool SetBreakpoints(std::span<const std::uint64_t> addresses) override;
   std::vector<Counter> Counters() override;
   std::string Dump(const std::string& place) override;
+  void OnProgramEnd() override;
 
   // ---- with kSeg, in windows
 
@@ -124,6 +127,7 @@ class JitEngine final : public ExecutionEngine,
 
   absl::Status ReserveGuard();
   absl::Status MakeTranslator(const JitOptions& options);
+  void TellPerf(const jit::MadeBlock& block);
   // Another translator for the threads of this engine, which leave the one they have. Null: none is to be
   // had. Preconditions: the lock is held.
   void GoOnWith(std::shared_ptr<jit::Translator> translator);
@@ -146,6 +150,7 @@ class JitEngine final : public ExecutionEngine,
   GuestRange alias_;
   std::uint64_t alias_host_ = 0;
   std::unique_ptr<PerfMap> perf_map_;
+  std::unique_ptr<PerfDump> perf_dump_;
   std::unique_ptr<CodeRecorder> recorder_;  // called with the translator's lock held
   std::atomic<std::uint64_t> code_page_faults_{0};
   jit::Translator::Options translation_;  // for one of its own

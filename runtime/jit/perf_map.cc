@@ -12,25 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "hostcalls/trace/write_line.h"
-#include "runtime/diagnostics.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::runtime {
 namespace {
-
-using FilePlace = PerfMap::FilePlace;
-
-std::optional<FilePlace> FilePlaceOf(const memory::AddressSpace& space, std::uint64_t pc) {
-  return space.WithVma(GuestVirt{pc}, [&](const memory::Vma* vma) -> std::optional<FilePlace> {
-    if (vma == nullptr || vma->backing == nullptr || vma->backing->name.empty()) return {};
-    return FilePlace{vma->backing->name, pc - vma->range.start.value + vma->offset};
-  });
-}
-
-std::string PlainName(const std::optional<FilePlace>& place, std::uint64_t pc) {
-  if (!place) return absl::StrFormat("guest:0x%x", pc);
-  return absl::StrFormat("guest:%s+0x%x", std::string(BaseName(place->path)), place->offset);
-}
 
 // /tmp/perf-PID.map of the calling process. What lies there may be of an earlier process with this
 // number, or of this one's program before execve; whatever else it is, it is not followed.
@@ -45,10 +30,6 @@ absl::StatusOr<hostcalls::ReservedFd> MakeFile(hostcalls::VirtualLimits& limits)
 }
 
 }  // namespace
-
-std::string PlaceName(const memory::AddressSpace& space, std::uint64_t pc) {
-  return PlainName(FilePlaceOf(space, pc), pc);
-}
 
 absl::StatusOr<std::unique_ptr<PerfMap>> PerfMap::Create(hostcalls::VirtualLimits& limits,
                                                          const memory::AddressSpace& space) {
@@ -72,19 +53,11 @@ void PerfMap::ContinueAfterFork() {
   }
 }
 
-std::string PerfMap::NameOf(const std::optional<FilePlace>& place, std::uint64_t pc) {
-  if (!place || !place->path.starts_with('/')) return PlainName(place, pc);
-  const hostcalls::LowDescriptors::Window window(limits_.low_descriptors);
-  const std::optional<std::string> symbol = symbols_.NameOf(place->path, place->offset);
-  if (!symbol) return PlainName(place, pc);
-  return absl::StrCat(PlainName(place, pc), " ", *symbol);
-}
-
 void PerfMap::Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size) {
   const std::optional<FilePlace> place = FilePlaceOf(space_, pc);
   std::lock_guard lock(mutex_);
   if (!file_.valid()) return;
-  const std::string line = absl::StrFormat("%x %x %s\n", host, size, NameOf(place, pc));
+  const std::string line = absl::StrFormat("%x %x %s\n", host, size, names_.NameOf(place, pc));
   hostcalls::WriteLine(file_.get(), line);
   written_ += line.size();
 }

@@ -11,24 +11,17 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "hostcalls/services/limits.h"
-#include "runtime/loader/symbols.h"
+#include "runtime/jit/block_names.h"
 #include "runtime/memory/address_space.h"
 
 namespace dunebox::runtime {
 
 class PerfMap {
  public:
-  // Where a guest address lies in a mapped file.
-  struct FilePlace {
-    std::string path;
-    std::uint64_t offset;
-  };
-
   static constexpr const char* kDirectory = "/tmp";
 
   // Makes perf-PID.map there anew. Both outlive this.
@@ -49,19 +42,15 @@ class PerfMap {
  private:
   PerfMap(hostcalls::ReservedFd file, hostcalls::VirtualLimits& limits,
           const memory::AddressSpace& space)
-      : limits_(limits), space_(space), file_(std::move(file)) {}
-  std::string NameOf(const std::optional<FilePlace>& place, std::uint64_t pc);
+      : limits_(limits), space_(space), file_(std::move(file)), names_(limits) {}
 
   hostcalls::VirtualLimits& limits_;
   const memory::AddressSpace& space_;
   std::mutex mutex_;  // guards what follows
   hostcalls::ReservedFd file_;
   std::uint64_t written_ = 0;  // bytes; a forked child's parent may write more
-  loader::SymbolNames symbols_;
+  BlockNames names_;
 };
-
-// "guest:libc.so.6+0x28b62" where a file is mapped, "guest:0x401000" elsewhere.
-std::string PlaceName(const memory::AddressSpace& space, std::uint64_t pc);
 
 }  // namespace dunebox::runtime
 

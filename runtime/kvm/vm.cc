@@ -45,6 +45,8 @@ absl::Status KvmError(std::string_view what, int negative_errno) {
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(text);
+    case EINVAL:
+      return absl::InvalidArgumentError(text);
     case ENOMEM:
     case EMFILE:
     case ENFILE:

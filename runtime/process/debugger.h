@@ -25,6 +25,8 @@ struct StopReason {
     kStep,        // the step that was asked for is done
     kBreakpoint,  // at the breakpoint that RIP is at
     kWatchpoint,  // the memory at `address` has changed
+    kReadWatchpoint,    // it was read
+    kAccessWatchpoint,  // it was read or written
     kExec,        // this is the first instruction of another program
   };
   Kind kind = Kind::kSignal;

@@ -152,7 +152,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   char* const envp[] = {nullptr};
   const SessionState& session = state.session;
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
-                       session.record_fd, session.denials_fd, session.tasks_fd, session.output_fd,
+                       session.record_fd, session.perf_dump_fd, session.denials_fd, session.tasks_fd, session.output_fd,
                        session.notes_fd, session.kvm_fd, session.core_fd, session.gdb.fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }

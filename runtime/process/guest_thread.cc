@@ -125,11 +125,6 @@ bool PostsWrites(const Process& owner, const hostcalls::Caller& caller, runtime:
          (guard == nullptr || guard->calls().AlwaysAllows(SYS_write));
 }
 
-[[noreturn]] void OnEngineFailure(const runtime::EngineFailure& failure) {
-  errors::Say(errors::Id::kEngineFailure, "engine failure: " + failure.reason);
-  _exit(125);
-}
-
 // As a crash that no handler can take.
 [[noreturn]] void OnGuestCrash(GuestThread& thread, const runtime::GuestCrash& crash) {
   errors::Say(errors::Id::kRing0Crash, "the program in ring 0 cannot go on: " + crash.reason);
@@ -235,6 +230,11 @@ void GuestThread::Die(const siginfo_t& info) {
   signals::DieBySignal(info.si_signo);
 }
 
+void EndByEngineFailure(const std::string& reason) {
+  errors::Say(errors::Id::kEngineFailure, "engine failure: " + reason);
+  _exit(125);
+}
+
 void GuestThread::ReplaceEngine(std::unique_ptr<runtime::EngineThread> fresh) {
   engine = std::move(fresh);
   shown_actions = 0;
@@ -267,7 +267,7 @@ void RunGuest(GuestThread& thread) {
                    [&](const runtime::SystemCall&) { OnSystemCall(thread); },
                    [&](const runtime::Fault& fault) { OnFault(thread, fault); },
                    [](const runtime::Interrupted&) {},
-                   [](const runtime::EngineFailure& failure) { OnEngineFailure(failure); },
+                   [](const runtime::EngineFailure& failure) { EndByEngineFailure(failure.reason); },
                    [&](const runtime::GuestCrash& crash) { OnGuestCrash(thread, crash); },
                },
                RunStretch(thread));

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "hostcalls/dispatch/caller.h"
 #include "runtime/engine.h"
@@ -81,6 +82,9 @@ class GuestThread final : public hostcalls::Caller {
   bool has_exited = false;  // by exit(2): RunGuest returns
   int exit_status = 0;
 };
+
+// Ends the process: the host's failure, not the guest's.
+[[noreturn]] void EndByEngineFailure(const std::string& reason);
 
 // Runs the guest from the thread's registers until this thread exits. Does not return when the
 // process ends.

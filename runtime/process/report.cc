@@ -44,6 +44,7 @@ std::string StatisticsOf(Process& process) {
 void ReportEnd(Process& process) {
   const SessionState& session = process.session();
   if (process.is_vforked()) return;
+  process.machine().engine().OnProgramEnd();
   if (session.diagnostics.statistics) {
     hostcalls::WriteLine(session.statistics_fd, StatisticsOf(process));
   }

@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3943'4558'4244;  // "DBXEC9"
+constexpr std::uint64_t kMagic = 0x4143'4558'4244;  // "DBXECA"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -17,6 +17,8 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.report_fd);
   visit(state.session.statistics_fd);
   visit(state.session.record_fd);
+  visit(state.session.perf_dump_fd);
+  visit(state.session.perf_dump_since);
   visit(state.session.denials_fd);
   visit(state.session.tasks_fd);
   visit(state.session.output_fd);
@@ -30,6 +32,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.diagnostics.statistics);
   visit(state.session.diagnostics.statistics_format);
   visit(state.session.diagnostics.perf_map);
+  visit(state.session.diagnostics.perf_dump);
   visit(state.session.diagnostics.backtrace);
   visit(state.session.diagnostics.dump);
   visit(state.session.diagnostics.record);

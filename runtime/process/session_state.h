@@ -46,6 +46,8 @@ struct SessionState {
   int report_fd = -1;   // reserved: where --jit-dump and denials go; -1: nowhere
   int statistics_fd = -1;  // reserved, may be report_fd: where --stats goes; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
+  int perf_dump_fd = -1;  // reserved, O_PATH: the directory of --jit-perf-dump; -1: none
+  std::uint64_t perf_dump_since = 0;  // PerfDump::Place::since
   int denials_fd = -1;  // reserved: where denials go as JSON lines; -1: nowhere
   int tasks_fd = -1;    // reserved: the slots of --pids (limits/task_slots.h); -1: no limit
   int output_fd = -1;   // reserved: the count of --output (services/output_meter.h); -1: no limit

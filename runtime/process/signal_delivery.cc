@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -26,14 +27,14 @@ bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo
   SignalState& state = thread.signal;
   const std::optional<PoolPause> pause = thread.pool_use.PauseForFrame(thread);
   const std::uint64_t mask_to_restore = state.mask_to_restore.value_or(state.mask);
-  if (!signals::PushFrame({.registers = &thread.registers,
-                           .engine = thread.engine.get(),
-                           .memory = &thread.memory,
-                           .alternate_stack = &state.alternate_stack,
-                           .mask = mask_to_restore},
-                          action, info, trap)) {
-    return false;
-  }
+  const absl::StatusOr<bool> pushed = signals::PushFrame({.registers = &thread.registers,
+                                                          .engine = thread.engine.get(),
+                                                          .memory = &thread.memory,
+                                                          .alternate_stack = &state.alternate_stack,
+                                                          .mask = mask_to_restore},
+                                                         action, info, trap);
+  if (!pushed.ok()) EndByEngineFailure(std::string(pushed.status().message()));
+  if (!*pushed) return false;
   state.mask_to_restore.reset();
   state.mask |= action.mask;
   if ((action.flags & signals::kSaNoDefer) == 0) state.mask |= MaskOf(info.si_signo);

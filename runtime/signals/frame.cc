@@ -74,11 +74,12 @@ void RestoreRegisters(runtime::Registers& registers, const SignalContext& contex
 }
 
 // Writes the XSAVE area below `top`; returns its address, 0 when it cannot be written.
-std::uint64_t PushExtendedState(const DeliveryState& state, std::uint64_t top) {
+absl::StatusOr<std::uint64_t> PushExtendedState(const DeliveryState& state, std::uint64_t top) {
   const std::size_t size = state.engine->extended_state_size();
   const std::size_t with_magic = size + sizeof(kMagic2);
   std::vector<std::byte> area(with_magic);
-  if (!state.engine->SaveExtendedState(std::span(area).first(size)).ok()) return 0;
+  absl::Status saved = state.engine->SaveExtendedState(std::span(area).first(size));
+  if (!saved.ok()) return saved;
   const SoftwareReserved software{.magic1 = kMagic1,
                                   .extended_size = static_cast<std::uint32_t>(with_magic),
                                   .features = state.engine->extended_features(),
@@ -135,26 +136,27 @@ std::vector<std::byte> ReadExtendedState(const DeliveryState& state, std::uint64
 
 }  // namespace
 
-bool PushFrame(const DeliveryState& state, const KernelAction& action, const siginfo_t& info,
-               const TrapInfo& trap) {
+absl::StatusOr<bool> PushFrame(const DeliveryState& state, const KernelAction& action,
+                               const siginfo_t& info, const TrapInfo& trap) {
   const std::uint64_t top = HandlerStack(state, action);
-  const std::uint64_t extended_state = PushExtendedState(state, top);
-  if (extended_state == 0) return false;
+  const absl::StatusOr<std::uint64_t> extended_state = PushExtendedState(state, top);
+  if (!extended_state.ok()) return extended_state.status();
+  if (*extended_state == 0) return false;
 
   runtime::Registers& registers = *state.registers;
   SignalFrame frame{.return_address = action.restorer, .user = {}, .info = info};
   frame.user.flags = kContextFlags;
   frame.user.stack = *state.alternate_stack;
   frame.user.context = SaveRegisters(registers, trap);
-  frame.user.context.extended_state = extended_state;
+  frame.user.context.extended_state = *extended_state;
   frame.user.context.old_mask = state.mask;
   frame.user.mask = state.mask;
-  const std::uint64_t address = abi::FramePlace(extended_state);
+  const std::uint64_t address = abi::FramePlace(*extended_state);
   if (!state.memory->Write(address, std::as_bytes(std::span(&frame, 1)))) return false;
 
   // The handler starts with a fresh x87 and vector state. [linux]
   const std::vector<std::byte> fresh = InitialExtendedState(state.engine->extended_state_size());
-  if (!state.engine->LoadExtendedState(fresh).ok()) return false;
+  if (absl::Status loaded = state.engine->LoadExtendedState(fresh); !loaded.ok()) return loaded;
   const bool disarm = (state.alternate_stack->flags & kAutoDisarm) != 0;
   if (disarm && state.alternate_stack->Contains(address)) *state.alternate_stack = {};
   registers.rdi = static_cast<std::uint64_t>(info.si_signo);
@@ -167,7 +169,7 @@ bool PushFrame(const DeliveryState& state, const KernelAction& action, const sig
   return true;
 }
 
-bool PopFrame(const DeliveryState& state, std::uint64_t* mask) {
+absl::StatusOr<bool> PopFrame(const DeliveryState& state, std::uint64_t* mask) {
   runtime::Registers& registers = *state.registers;
   const std::uint64_t address = registers.rsp - sizeof(std::uint64_t);
   auto frame = state.memory->CopyIn(GuestPtr<SignalFrame>{address});
@@ -182,7 +184,9 @@ bool PopFrame(const DeliveryState& state, std::uint64_t* mask) {
     area = ReadExtendedState(state, context.extended_state);
     if (area.empty()) return false;
   }
-  if (!state.engine->LoadExtendedState(area).ok()) return false;
+  absl::Status loaded = state.engine->LoadExtendedState(area);
+  if (absl::IsInvalidArgument(loaded)) return false;  // KVM has a rule more than we do
+  if (!loaded.ok()) return loaded;
   RestoreRegisters(registers, context);
   // Linux restores the alternate stack too, ignoring a bad one.
   const AlternateStack& stack = frame->user.stack;

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/statusor.h"
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/abi/signal_frame.h"
 #include "hostcalls/memory/guest_memory.h"
@@ -53,14 +54,15 @@ struct DeliveryState {
 };
 
 // Writes the frame for `info` and points the registers at the handler. False: the stack cannot
-// take it, which is a SIGSEGV that cannot be handled.
-[[nodiscard]] bool PushFrame(const DeliveryState& state, const KernelAction& action,
-                             const siginfo_t& info, const TrapInfo& trap);
+// take it, which is a SIGSEGV that cannot be handled. Not OK: the engine cannot give or take the
+// extended state, which is the host's failure and not the guest's.
+absl::StatusOr<bool> PushFrame(const DeliveryState& state, const KernelAction& action,
+                               const siginfo_t& info, const TrapInfo& trap);
 
-// Undoes PushFrame from the frame at RSP - 8. On success the registers, the extended state, the
+// Undoes PushFrame from the frame at RSP - 8. When true the registers, the extended state, the
 // alternate stack are the frame's and `*mask` is the mask to install. False: SIGSEGV, with `*mask`
-// in force if the frame could be read at all, as on Linux.
-[[nodiscard]] bool PopFrame(const DeliveryState& state, std::uint64_t* mask);
+// in force if the frame could be read at all, as on Linux. Not OK: as above.
+absl::StatusOr<bool> PopFrame(const DeliveryState& state, std::uint64_t* mask);
 
 // AT_MINSIGSTKSZ for this extended-state size.
 std::uint64_t MinimumSignalStack(std::size_t extended_state_size);

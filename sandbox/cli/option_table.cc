@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 50> kRunOptions = {{
+constexpr std::array<OptionRow, 51> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -170,6 +170,10 @@ constexpr std::array<OptionRow, 50> kRunOptions = {{
     {.id = OptionId::kJitPerfMap,
      .name = "--jit-perf-map",
      .help = "engine jit: name translated code for perf, in /tmp/perf-PID.map"},
+    {.id = OptionId::kJitPerfDump,
+     .name = "--jit-perf-dump",
+     .value_name = "DIR",
+     .help = "engine jit: code and names for 'perf inject --jit', in DIR/jit-PID.dump"},
     {.id = OptionId::kJitDump,
      .name = "--jit-dump",
      .value_name = "ADDR",
@@ -419,8 +423,9 @@ kill. A name in --net is looked up once, before PROG starts.
 --jit-dump takes a hexadecimal guest address, or FILE+0xOFFSET in a mapped file, as
 --jit-perf-map names places. A process that a signal ends, other than for a fault of
 its own, prints no --stats and no --jit-dump. What --jit-record writes is for the
-checker of emitted code, dunebox_check_code; DIR has to exist. Engine kvm refuses the
---jit options.
+checker of emitted code, dunebox_check_code; what --jit-perf-dump writes is for perf
+('perf record -k mono', then 'perf inject --jit'). DIR has to exist. Engine kvm refuses
+the --jit options.
 
 --gdb says where it waits, and begins with the program when gdb has connected ('target
 remote'). Whoever can connect can do what you can. Children are not debugged; docs/debugging.md

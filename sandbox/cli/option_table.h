@@ -25,6 +25,7 @@ enum class OptionId : unsigned char {
   kStatsFile,
   kMetricsFile,
   kJitPerfMap,
+  kJitPerfDump,
   kJitCache,
   kJitDump,
   kJitRecord,

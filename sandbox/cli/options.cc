@@ -178,7 +178,9 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
                        id == OptionId::kLearnLog;
   if (is_file && value.empty()) return "'' is not a file";
   if (id == OptionId::kOci && value.empty()) return "the value is empty";
-  if (id == OptionId::kJitRecord && value.empty()) return "'' is not a directory";
+  if ((id == OptionId::kJitRecord || id == OptionId::kJitPerfDump) && value.empty()) {
+    return "'' is not a directory";
+  }
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
     return fmt::format("'{}' is not a number from {} to {}", value, runtime::kLeastJitCache,
                        runtime::kMostJitCache);
@@ -267,6 +269,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {
       break;
     case OptionId::kJitPerfMap:
       session.diagnostics.perf_map = true;
+      break;
+    case OptionId::kJitPerfDump:
+      session.diagnostics.perf_dump = value;
       break;
     case OptionId::kJitCache:
       session.jit_cache = MebibytesFrom(value).value_or(runtime::kDefaultJitCache);

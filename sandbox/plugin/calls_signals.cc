@@ -68,17 +68,17 @@ SyscallResult SetMask(const Calling& call) {
 SyscallResult ReturnFromHandler(const Calling& call) {
   PluginThread& thread = call.thread;
   std::uint64_t mask = thread.signal_mask;
-  const bool is_good = signals::PopFrame({.registers = &thread.registers,
-                                          .engine = thread.engine,
-                                          .memory = &call.memory,
-                                          .alternate_stack = &thread.alternate_stack,
-                                          .mask = mask},
-                                         &mask);
+  const absl::StatusOr<bool> popped =
+      signals::PopFrame({.registers = &thread.registers,
+                         .engine = thread.engine,
+                         .memory = &call.memory,
+                         .alternate_stack = &thread.alternate_stack,
+                         .mask = mask},
+                        &mask);
   thread.signal_mask = mask & ~signals::kUnblockable;
-  if (!is_good) {
-    call.kernel.process().End({.kind = Failure::Kind::kTrap,
-                                .signal = SIGSEGV,
-                                .instruction = thread.registers.rip});
+  if (!popped.value_or(false)) {
+    call.kernel.process().End(
+        {.kind = Failure::Kind::kTrap, .signal = SIGSEGV, .instruction = thread.registers.rip});
   }
   return SyscallResult::RegistersSet();
 }

@@ -141,14 +141,14 @@ bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
                             const signals::TrapInfo& trap) {
   const int signal = info.si_signo;
   const signals::KernelAction action = kernel_.ActionOf(signal);
-  if (!signals::PushFrame({.registers = &thread.registers,
-                           .engine = thread.engine,
-                           .memory = &memory_,
-                           .alternate_stack = &thread.alternate_stack,
-                           .mask = thread.signal_mask},
-                          action, info, trap)) {
-    return false;
-  }
+  const absl::StatusOr<bool> pushed =
+      signals::PushFrame({.registers = &thread.registers,
+                          .engine = thread.engine,
+                          .memory = &memory_,
+                          .alternate_stack = &thread.alternate_stack,
+                          .mask = thread.signal_mask},
+                         action, info, trap);
+  if (!pushed.value_or(false)) return false;
   thread.signal_mask |= action.mask;
   if ((action.flags & signals::kSaNoDefer) == 0) thread.signal_mask |= MaskOf(signal);
   if ((action.flags & signals::kSaResetHand) != 0) kernel_.SetAction(signal, {});

@@ -90,6 +90,7 @@ refuses "--jit-dump: 'main' is neither a hexadecimal address nor FILE+0xOFFSET; 
   run --jit-dump=main ls
 refuses "--jit-dump needs engine jit, not --engine=kvm" run --engine=kvm --jit-dump=0x401000 ls
 refuses "--jit-record needs engine jit, not --engine=kvm" run --engine=kvm --jit-record=/tmp ls
+refuses "--jit-perf-dump needs engine jit, not --engine=kvm" run --engine=kvm --jit-perf-dump=/tmp ls
 refuses "--jit-perf-map needs engine jit, not --engine=kvm" run --engine=kvm --jit-perf-map ls
 refuses "unexpected argument 'now'; see 'dunebox doctor --help'" doctor now
 

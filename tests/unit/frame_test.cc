@@ -39,13 +39,13 @@ class FakeEngineThread final : public runtime::EngineThread {
   std::size_t extended_state_size() const override { return kStateSize; }
   std::uint64_t extended_features() const override { return kFeatures; }
   absl::Status SaveExtendedState(std::span<std::byte> area) override {
-    if (fail) return absl::InternalError("asked to fail");
+    if (!error.ok()) return error;
     EXPECT_EQ(area.size(), kStateSize);
     std::ranges::copy(state, area.begin());
     return absl::OkStatus();
   }
   absl::Status LoadExtendedState(std::span<const std::byte> area) override {
-    if (fail) return absl::InternalError("asked to fail");
+    if (!error.ok()) return error;
     EXPECT_EQ(area.size(), kStateSize);
     // The caller's promise.
     std::uint64_t present, compact;
@@ -62,7 +62,7 @@ class FakeEngineThread final : public runtime::EngineThread {
   }
 
   std::vector<std::byte> state;
-  bool fail = false;
+  absl::Status error;
   int loads = 0;
 };
 
@@ -92,11 +92,12 @@ class FrameTest : public ::testing::Test {
             .alternate_stack = &alternate_,
             .mask = 0x1234'5678'0000'0000};
   }
-  bool Push() { return PushFrame(State(), action_, info_, trap_); }
+  // False as well if the engine fails.
+  bool Push() { return PushFrame(State(), action_, info_, trap_).value_or(false); }
   // As the handler's RET and the restorer's rt_sigreturn leave it.
   bool Pop() {
     registers_.rsp += 8;
-    return PopFrame(State(), &mask_);
+    return PopFrame(State(), &mask_).value_or(false);
   }
   SignalFrame& Frame() { return *reinterpret_cast<SignalFrame*>(registers_.rsp); }
   std::byte* Extended() {
@@ -255,13 +256,23 @@ TEST_F(FrameTest, AStackThatCannotTakeTheFrameIsSaidAndChangesNothing) {
   }
 }
 
-TEST_F(FrameTest, AnEngineThatCannotSaveIsAFailure) {
-  engine_.fail = true;
-  EXPECT_FALSE(Push());
-  engine_.fail = false;
+TEST_F(FrameTest, AnEngineThatFailsIsNoFaultOfTheProgram) {
+  engine_.error = absl::ResourceExhaustedError("asked to fail");
+  EXPECT_EQ(PushFrame(State(), action_, info_, trap_).status(), engine_.error);
+  engine_.error = absl::OkStatus();
   ASSERT_TRUE(Push());
-  engine_.fail = true;
-  EXPECT_FALSE(Pop());
+  engine_.error = absl::ResourceExhaustedError("asked to fail");
+  registers_.rsp += 8;
+  EXPECT_EQ(PopFrame(State(), &mask_).status(), engine_.error);
+}
+
+TEST_F(FrameTest, AStateThatTheEngineDoesNotTakeIsABadFrame) {
+  ASSERT_TRUE(Push());
+  engine_.error = absl::InvalidArgumentError("no such state");
+  registers_.rsp += 8;
+  const absl::StatusOr<bool> popped = PopFrame(State(), &mask_);
+  ASSERT_TRUE(popped.ok()) << popped.status();
+  EXPECT_FALSE(*popped);
 }
 
 TEST_F(FrameTest, AFrameThatIsNotThereIsAFailure) {
@@ -269,7 +280,7 @@ TEST_F(FrameTest, AFrameThatIsNotThereIsAFailure) {
        {std::uint64_t{0}, std::uint64_t{4}, pages_.end() - 8, pages_.end() + 8,
         std::uint64_t{0x4000'0000'0000}, std::uint64_t{0x7000'0000'0000}, ~std::uint64_t{0}}) {
     registers_.rsp = rsp;
-    EXPECT_FALSE(PopFrame(State(), &mask_)) << std::hex << rsp;
+    EXPECT_FALSE(PopFrame(State(), &mask_).value_or(true)) << std::hex << rsp;
   }
   EXPECT_EQ(engine_.loads, 0);
 }

@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <iterator>
 
+#include "jit-fallback/decode/operand_size.h"
+
 namespace dunebox::jit {
 namespace {
 
@@ -120,7 +122,8 @@ constexpr Exception kExceptions[] = {
      }},
     {"Zydis 4.0 takes r13d as base where mod 0 and SIB base 5 mean none, with 67 and REX.B",
      [](const Case& c) {
-       return (c.difference == "register missing" || c.difference == "not overwritten") &&
+       return (c.difference == "register missing" || c.difference == "not overwritten" ||
+               c.difference == "unit") &&
               c.ours.address_size && c.ours.modrm >> 6 == 0 && (c.ours.modrm & 7) == 4 &&
               (c.ours.sib & 7) == 5 && (c.ours.rex & 1) != 0;
      }},
@@ -200,7 +203,16 @@ std::string_view Oracle::CompareMemory(const Instruction& ours) const {
   }
   if ((!reads || !accesses) && ours.access == Access::kRead) return "does not read memory";
   if ((!writes || !accesses) && ours.access == Access::kWrite) return "does not write memory";
-  return {};
+  return accesses && ours.access != Access::kNone ? CompareSize(ours, *memory) : "";
+}
+
+std::string_view Oracle::CompareSize(const Instruction& ours, const ZydisDecodedOperand& memory) const {
+  const unsigned size = OperandSize(ours, bytes_);
+  if (size == 0 || ours.klass >= Class::kTrap) return {};  // depends on more than the instruction, or is never accessed
+  if (size * 8 != memory.size) return "operand size";
+  const bool is_scaled = ours.encoding == Encoding::kEvex && ours.displacement_size == 1;
+  const auto unit = static_cast<std::int64_t>(is_scaled ? DisplacementUnit(ours, bytes_) : 1);
+  return ours.modrm_offset == 0 || ours.displacement * unit == memory.mem.disp.value ? "" : "unit";
 }
 
 std::string_view Oracle::CompareRegisters(const Instruction& ours) const {
@@ -326,6 +338,7 @@ std::string_view Oracle::CompareValid(const Instruction& ours) const {
 }
 
 Comparison Oracle::Compare(std::span<const std::uint8_t> bytes) {
+  bytes_ = bytes;
   Instruction ours;
   const DecodeStatus status = Decode(bytes, ours);
   const ZyanStatus their_status =

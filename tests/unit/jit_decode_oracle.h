@@ -41,11 +41,13 @@ class Oracle {
   std::string_view CompareValid(const Instruction& ours) const;
   std::string_view CompareLayout(const Instruction& ours) const;
   std::string_view CompareMemory(const Instruction& ours) const;
+  std::string_view CompareSize(const Instruction& ours, const ZydisDecodedOperand& memory) const;
   std::string_view CompareRegisters(const Instruction& ours) const;
   std::string_view CompareFlags(const Instruction& ours) const;
   std::string_view CompareClass(const Instruction& ours) const;
 
   ZydisDecoder decoder_;
+  std::span<const std::uint8_t> bytes_;
   ZydisDecodedInstruction theirs_{};
   ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT]{};
   std::map<std::string_view, std::uint64_t> exceptions_;

@@ -78,6 +78,7 @@ TEST(Options, DiagnosticsReachTheSession) {
   EXPECT_EQ(run.session.diagnostics.dump, "0x401000");
   EXPECT_TRUE(run.session.diagnostics.any_report());
   EXPECT_EQ(run.session.program, "ls");
+  EXPECT_EQ(ParseRun({"--jit-perf-dump=/tmp/dumps", "ls"}).session.diagnostics.perf_dump, "/tmp/dumps");
   const RunCommand recorded = ParseRun({"--jit-record=/tmp/records", "ls"});
   EXPECT_EQ(recorded.session.diagnostics.record, "/tmp/records");
   EXPECT_FALSE(recorded.session.diagnostics.any_report());
@@ -290,6 +291,7 @@ TEST(Options, AWrongOrAbsentValueIsRefused) {
   EXPECT_EQ(error({"--env", "=1", "ls"}), "--env: '=1' has no name of a variable");
   EXPECT_EQ(error({"--env"}), "option '--env' needs a value: K[=V]");
   EXPECT_EQ(error({"--chdir", "", "ls"}), "--chdir: '' is not a directory");
+  EXPECT_EQ(error({"--jit-perf-dump", "", "ls"}), "--jit-perf-dump: '' is not a directory");
   EXPECT_EQ(error({"--jit-perf-map=1", "ls"}), "option '--jit-perf-map' takes no value");
   EXPECT_EQ(error({"--stats=1", "ls"}), "--stats: '1' is not one of text, json");
   EXPECT_EQ(error({"--trace=yes", "ls"}), "--trace: 'yes' is not one of text, json, chrome");

@@ -72,12 +72,15 @@ SyscallResult HandleSigprocmask(Caller& caller, const ArgumentValues& a) {
 SyscallResult HandleSigreturn(Caller& caller, const ArgumentValues&) {
   GuestThread& thread = GuestThread::From(caller);
   std::uint64_t mask = thread.signal.mask;
-  if (!signals::PopFrame({.registers = &thread.registers,
-                          .engine = thread.engine.get(),
-                          .memory = &thread.memory,
-                          .alternate_stack = &thread.signal.alternate_stack,
-                          .mask = thread.signal.mask},
-                         &mask)) {
+  const absl::StatusOr<bool> popped =
+      signals::PopFrame({.registers = &thread.registers,
+                         .engine = thread.engine.get(),
+                         .memory = &thread.memory,
+                         .alternate_stack = &thread.signal.alternate_stack,
+                         .mask = thread.signal.mask},
+                        &mask);
+  if (!popped.ok()) EndByEngineFailure(std::string(popped.status().message()));
+  if (!*popped) {
     // As a fault of the guest's: Linux forces SIGSEGV too.
     SetSignalMask(thread, mask);
     DeliverFault(thread, {.vector = dune::x86::Vector::kGeneralProtection,
