@@ -657,7 +657,7 @@ absl::Status Instance::Fail(const absl::Status& status) {
 }
 
 // The stack as a function finds it, and the vector registers. False: `failed` says why.
-bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
+[[gnu::always_inline]] inline bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
                                absl::Status& failed) {
   const std::uint64_t words = frame.stack_count;
   const std::uint64_t arguments =
@@ -759,7 +759,8 @@ absl::StatusOr<CallResult> Instance::CallNow(PluginThread& thread, std::uint64_t
                                                           returned);
   if (left == GuestCpu::Left::kByReturn) {
     if (returned.stack_pointer != stack_after) return EndByMismatch();
-    return ResultOf(thread, frame, returned);
+    if (frame.wants_vector_result) return ResultOf(thread, frame, returned);
+    return CallResult{.integer = returned.integer, .second_integer = returned.second_integer};
   }
   const runtime::Registers before = thread.registers;
   thread.cpu->TakeRegisters(thread.registers);
@@ -811,7 +812,7 @@ absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const Call
   }
 }
 
-PluginThread* Instance::TakeFree() {
+[[gnu::always_inline]] inline PluginThread* Instance::TakeFree() {
   for (const auto& thread : lent_) {
     if (thread->Take()) return thread.get();
   }
