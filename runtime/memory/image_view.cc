@@ -146,14 +146,30 @@ absl::Status AddressSpace::MapSegmentsLocked(const MemoryImage& image,
   const std::optional<int> fd = image.file().Get();
   if (!fd) return absl::FailedPreconditionError("the application has closed a sandbox's image");
   const auto all = image.segments();
+  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  // Neighbours in the file are mapped with the rights of the first: to change some of them takes less than to map
+  // them.
   for (auto segment = image.SegmentFrom(range.start);
-       segment != all.end() && segment->range.start < range.end; ++segment) {
-    const GuestRange part = Cut(segment->range, range);
-    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (segment->is_file ? 0 : MAP_ANONYMOUS);
-    void* const wanted = reinterpret_cast<std::byte*>(memory_.window().base) + part.start.value;
-    if (host_.Map(wanted, part.size(), segment->host_prot, flags, segment->is_file ? *fd : -1,
-                  segment->is_file ? static_cast<off_t>(part.start.value) : 0) == MAP_FAILED) {
+       segment != all.end() && segment->range.start < range.end;) {
+    const auto first = segment++;
+    GuestRange run = Cut(first->range, range);
+    for (; first->is_file && segment != all.end() && segment->is_file &&
+           segment->range.start == run.end && run.end < range.end;
+         ++segment) {
+      run.end = Cut(segment->range, range).end;
+    }
+    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (first->is_file ? 0 : MAP_ANONYMOUS);
+    if (host_.Map(window + run.start.value, run.size(), first->host_prot, flags,
+                  first->is_file ? *fd : -1,
+                  first->is_file ? static_cast<off_t>(run.start.value) : 0) == MAP_FAILED) {
       return NoMapping();
+    }
+    for (auto other = first + 1; other < segment; ++other) {
+      const GuestRange part = Cut(other->range, range);
+      if (other->host_prot != first->host_prot &&
+          mprotect(window + part.start.value, part.size(), other->host_prot) != 0) {
+        return NoMapping();
+      }
     }
   }
   return absl::OkStatus();

@@ -201,8 +201,8 @@ absl::Status Instance::Fail(const absl::Status& status) {
 }
 
 // The stack as a function finds it, and the vector registers. False: `failed` says why.
-bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
-                               absl::Status& failed) {
+[[gnu::always_inline]] inline bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame,
+                                                              std::uint64_t& stack, absl::Status& failed) {
   stack = thread.registers.rsp;
   if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
     EndBySignal(thread, SIGSEGV, *fault);
@@ -266,7 +266,8 @@ absl::StatusOr<CallResult> Instance::CallNow(PluginThread& thread, std::uint64_t
                                                           returned);
   if (left == GuestCpu::Left::kByReturn) {
     if (returned.stack_pointer != stack_after) return EndByMismatch();
-    return ResultOf(thread, frame, returned);
+    if (frame.wants_vector_result) return ResultOf(thread, frame, returned);
+    return CallResult{.integer = returned.integer, .second_integer = returned.second_integer};
   }
   const runtime::Registers before = thread.registers;
   thread.cpu->TakeRegisters(thread.registers);
@@ -318,7 +319,7 @@ absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const Call
   }
 }
 
-LentPlace* Instance::TakeFree() {
+[[gnu::always_inline]] inline LentPlace* Instance::TakeFree() {
   for (LentPlace& place : lent_) {
     if (!place.Take()) continue;
     if (place.thread != nullptr) return &place;
