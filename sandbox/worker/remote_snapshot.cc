@@ -29,6 +29,15 @@ absl::Status NotSent() {
   return absl::ResourceExhaustedError("a file for a sandbox's process cannot be sent");
 }
 
+// With what was given out.
+memory::RangeSet PagesOf(const plugin::ArenaState& state) {
+  memory::RangeSet pages;
+  for (const auto& [address, size] : state.used) {
+    pages.Add({GuestVirt{PageDown(address)}, GuestVirt{PageUp(address + size)}});
+  }
+  return pages;
+}
+
 bool WriteAt(int fd, std::span<const std::byte> bytes, std::uint64_t at) {
   while (!bytes.empty()) {
     const ssize_t written = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(at));
@@ -71,10 +80,7 @@ class RemoteGuest::AllLines {
 // Whole pages with what was given out, where the window has them.
 absl::StatusOr<memory::RangeSet> RemoteGuest::CopyShared(const plugin::ArenaState& state,
                                                          int fd) const {
-  memory::RangeSet pages;
-  for (const auto& [address, size] : state.used) {
-    pages.Add({GuestVirt{PageDown(address)}, GuestVirt{PageUp(address + size)}});
-  }
+  const memory::RangeSet pages = PagesOf(state);
   bool is_written = true;
   pages.ForEach([&](const GuestRange& range) {
     const std::byte* const from = SharedAt(range.start.value, range.size());
@@ -147,15 +153,26 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> RemoteGuest::Believe(
 
 // ---- going back ---------------------------------------------------------------------------------
 
+// Who has written where is nothing that the kernel would tell of another process, so what was given out is compared,
+// and written where it differs; the rest is given up, in both processes. A worker that goes on writing meanwhile has
+// only its own answers wrong.
 void RemoteGuest::RestoreShared(const InstanceSnapshot& snapshot) {
-  const std::span<std::byte> all = shared_->bytes();
-  // The pages are given up, in both processes.
-  if (madvise(all.data(), all.size(), MADV_REMOVE) != 0) std::memset(all.data(), 0, all.size());
-  for (const auto& [address, size] : snapshot.shared.used) {
-    if (std::byte* const to = SharedAt(address, size)) {
-      std::memcpy(to, snapshot.memory->At(GuestVirt{address}), size);
+  const memory::RangeSet pages = PagesOf(snapshot.shared);
+  memory::RangeSet rest;
+  rest.Add({GuestVirt{shared_start_}, GuestVirt{shared_start_ + shared_->bytes().size()}});
+  pages.ForEach([&](const GuestRange& range) { rest.Remove(range); });
+  rest.ForEach([&](const GuestRange& range) {
+    std::byte* const at = SharedAt(range.start.value, range.size());
+    if (madvise(at, range.size(), MADV_REMOVE) != 0) std::memset(at, 0, range.size());
+  });
+  pages.ForEach([&](const GuestRange& range) {
+    for (GuestVirt page = range.start; page < range.end; page = page + kPageSize) {
+      std::byte* const to = SharedAt(page.value, kPageSize);
+      if (to == nullptr) continue;
+      const std::byte* const from = snapshot.memory->At(page);
+      if (std::memcmp(to, from, kPageSize) != 0) std::memcpy(to, from, kPageSize);
     }
-  }
+  });
 }
 
 absl::Status RemoteGuest::ReturnTo(const InstanceSnapshot& snapshot) {

@@ -3,7 +3,9 @@
 // "address" that comes back is an errno, or kThrough when it got what it wanted. What kills it is
 // seen by the host.
 //
-// The linker puts FindSymbol of this file in front of Instance's (--wrap, see CMakeLists.txt).
+// And a worker that lies about its snapshots: a name that begins with "lie." is how, from then on.
+//
+// The linker puts three functions of this file in front of the worker's (--wrap, see CMakeLists.txt).
 #include "tests/plugin/hostile_worker.h"
 
 #include <errno.h>
@@ -23,11 +25,15 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "sandbox/plugin/instance.h"
+#include "sandbox/plugin/snapshot_format.h"
 #include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/protocol.h"
 #include "sandbox/worker/worker.h"
@@ -179,6 +185,99 @@ const std::map<std::string, Attack> kAttacks = {
      }},
 };
 
+// ---- lies about snapshots -----------------------------------------------------------------------
+
+using plugin::SavedGuest;
+
+const memory::Vma* FirstWhere(const SavedGuest& guest, bool (*is_it)(const memory::Vma& vma)) {
+  const memory::Vma* found = nullptr;
+  guest.memory.map.ForEach([&](const memory::Vma& vma) {
+    if (found == nullptr && is_it(vma)) found = &vma;
+    return true;
+  });
+  return found;
+}
+
+void Move(SavedGuest& guest, const memory::Vma* vma, const GuestRange& to) {
+  memory::Vma moved = *vma;
+  guest.memory.map.Erase(moved.range);
+  moved.range = to;
+  guest.memory.map.Replace(std::move(moved));
+}
+
+GuestRange SharedIn(const SavedGuest& guest) {
+  return FirstWhere(guest, memory::IsSharedByHost)->range;
+}
+
+// What the guest is said to be.
+const std::map<std::string, void (*)(SavedGuest& guest)> kLayouts = {
+    {"no_threads", [](SavedGuest& guest) { guest.threads.clear(); }},
+    {"one_thread_twice", [](SavedGuest& guest) { guest.threads.push_back(guest.threads.front()); }},
+    {"bases_of_the_host", [](SavedGuest& guest) { guest.threads.front().fs_base = 0x7fff'ffff'0000; }},
+    {"functions_of_the_host", [](SavedGuest& guest) { guest.table.return_gate = 0x7fff'ffff'0000; }},
+    {"names_of_the_host", [](SavedGuest& guest) { guest.names = ~std::uint64_t{0}; }},
+    {"heap_beyond", [](SavedGuest& guest) { guest.memory.heap_end = GuestVirt{std::uint64_t{1} << 40}; }},
+    {"nothing_shared", [](SavedGuest& guest) { guest.memory.map.Erase(SharedIn(guest)); }},
+    {"shared_elsewhere",
+     [](SavedGuest& guest) {
+       const GuestRange part = SharedIn(guest);
+       Move(guest, FirstWhere(guest, memory::IsSharedByHost),
+            {GuestVirt{part.start.value - 4096}, GuestVirt{part.end.value - 4096}});
+     }},
+    {"less_shared",
+     [](SavedGuest& guest) {
+       const GuestRange part = SharedIn(guest);
+       Move(guest, FirstWhere(guest, memory::IsSharedByHost), {part.start, GuestVirt{part.end.value - 4096}});
+     }},
+    {"more_shared",
+     [](SavedGuest& guest) {
+       const GuestRange part = SharedIn(guest);
+       Move(guest, FirstWhere(guest, memory::IsSharedByHost), {part.start, GuestVirt{part.end.value + 4096}});
+     }},
+    {"memory_beyond",
+     [](SavedGuest& guest) {
+       Move(guest, FirstWhere(guest, memory::IsSharedByHost),
+            {GuestVirt{std::uint64_t{1} << 32}, GuestVirt{std::uint64_t{1} << 33}});
+     }},
+    {"contents_nowhere", [](SavedGuest& guest) { guest.contents.Add({GuestVirt{0x1'0000}, GuestVirt{0x2'0000}}); }},
+    {"the_hosts_memory",
+     [](SavedGuest& guest) { guest.arena.used.emplace(guest.threads.front().stack_pointer & ~63ull, 4096); }},
+    {"a_directory_without_end", [](SavedGuest& guest) { guest.directory.assign(100'000, 'x'); }},
+    {"a_descriptor_of_nothing",
+     [](SavedGuest& guest) {
+       guest.files.push_back({.number = 1'000'000, .kind = plugin::OpenFile::Kind::kFile, .name = "/etc/shadow"});
+     }},
+};
+
+// What is said, as a text. Behind the name of a lie may be a number, by which noise differs: "noise:3".
+std::mt19937 random_bytes;
+const std::map<std::string, void (*)(std::string& text)> kTexts = {
+    {"nothing_said", [](std::string& text) { text.clear(); }},
+    {"half_of_it", [](std::string& text) { text.resize(text.size() / 2); }},
+    {"some_more", [](std::string& text) { text += "more"; }},
+    {"without_end", [](std::string& text) { text.append(std::size_t{80} << 20, 'x'); }},
+    {"noise",
+     [](std::string& text) {
+       for (char& byte : text) byte = static_cast<char>(random_bytes());
+     }},
+    {"a_word_of_noise",
+     [](std::string& text) {
+       const std::size_t at = random_bytes() % (text.size() - 8);
+       for (std::size_t i = 0; i < 8; ++i) text[at + i] = static_cast<char>(random_bytes());
+     }},
+};
+
+// What is in the file: null: as it is to be.
+const std::map<std::string, void (*)(int file)> kFiles = {
+    {"unsealed", [](int) {}},
+    {"sealed_half", [](int file) { fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW); }},
+    {"empty", [](int file) { fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL); }},
+    {"truncated", [](int file) { (void)!ftruncate(file, 4096); }},
+    {"grown", [](int file) { (void)!ftruncate(file, off_t{1} << 33); }},
+};
+
+std::string lie;
+
 }  // namespace
 
 // A label of the assembler's replaces the whole name, so these are not members of anything.
@@ -191,12 +290,55 @@ Found FindSymbolOrAttack(plugin::Instance* instance, const std::string& name) __
     "traitsIcESaIcEEE");
 
 Found FindSymbolOrAttack(plugin::Instance* instance, const std::string& name) {
+  constexpr std::string_view kLie = "lie.";
+  if (name.starts_with(kLie)) {
+    lie = name.substr(kLie.size());
+    if (const std::size_t number = lie.find(':'); number != std::string::npos) {
+      random_bytes.seed(static_cast<unsigned>(std::stoul(lie.substr(number + 1))));
+      lie.resize(number);
+    }
+    const bool is_known = lie == "none" || kLayouts.contains(lie) || kTexts.contains(lie) || kFiles.contains(lie);
+    return is_known ? kThrough : kNoSuchAttack;
+  }
   constexpr std::string_view kPrefix = "attack.";
   if (!name.starts_with(kPrefix)) return RealFindSymbol(instance, name);
   const auto found = kAttacks.find(name.substr(kPrefix.size()));
   if (found == kAttacks.end()) return kNoSuchAttack;
   errno = 0;
   return found->second() >= 0 ? kThrough : static_cast<std::uint64_t>(errno);
+}
+
+std::string RealEncodeGuest(const SavedGuest& guest) __asm__(
+    "__real__ZN7dunebox6plugin11EncodeGuestB5cxx11ERKNS0_10SavedGuestE");
+std::string EncodeGuestOrLie(const SavedGuest& guest) __asm__(
+    "__wrap__ZN7dunebox6plugin11EncodeGuestB5cxx11ERKNS0_10SavedGuestE");
+
+std::string EncodeGuestOrLie(const SavedGuest& guest) {
+  SavedGuest told = guest;
+  if (const auto layout = kLayouts.find(lie); layout != kLayouts.end()) layout->second(told);
+  std::string text = RealEncodeGuest(told);
+  if (const auto change = kTexts.find(lie); change != kTexts.end()) change->second(text);
+  return text;
+}
+
+using Taken = absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>>;
+using ImageFile = std::optional<runtime::FileDescriptor>;
+Taken RealSnapshotInto(plugin::Instance* instance, ImageFile image) __asm__(
+    "__real__ZN7dunebox6plugin8Instance12SnapshotIntoESt8optionalINS_7runtime14FileDescriptorEE");
+Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) __asm__(
+    "__wrap__ZN7dunebox6plugin8Instance12SnapshotIntoESt8optionalINS_7runtime14FileDescriptorEE");
+
+Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) {
+  // The last one that was taken as it is to be.
+  static std::shared_ptr<const plugin::InstanceSnapshot> honest;
+  const auto file = kFiles.find(lie);
+  if (file != kFiles.end() && honest != nullptr && image) {
+    file->second(image->get());
+    return honest;
+  }
+  Taken taken = RealSnapshotInto(instance, std::move(image));
+  if (taken.ok()) honest = *taken;
+  return taken;
 }
 
 }  // namespace dunebox

@@ -546,6 +546,16 @@ TEST_P(BentPrograms, HaveNoFunctionsOutsideOfThemselves) {
   EXPECT_EQ(FailureIn(Call<long()>("own_mode").status()).kind, Failure::Kind::kTrap);
 }
 
+// Nobody could tell which is meant.
+TEST_P(BentPrograms, HaveNoLocalFunctionsThatAreThereTwice) {
+  BentFile file(PROGRAM_ALONE_MAIN);
+  file.Symbol("spin").st_name = file.Symbol("only_here").st_name;
+  const absl::Status loaded = sandbox->Load(file.Written());
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_TRUE(absl::IsNotFound(sandbox->Function<int(int)>("only_here").status()));
+  EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
+}
+
 TEST_P(BentPrograms, WithMainElsewhereDoNotBecomeReady) {
   for (const std::uint64_t address : {std::uint64_t{0}, std::uint64_t{0x1'0000'0000}}) {
     BentFile file(PROGRAM_ALONE_MAIN);

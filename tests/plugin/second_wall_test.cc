@@ -12,6 +12,7 @@
 #include <string>
 
 #include "sandbox/plugin/guest.h"
+#include "sandbox/plugin/snapshot_file.h"
 #include "tests/plugin/hostile_worker.h"
 
 namespace dunebox {
@@ -168,6 +169,103 @@ TEST_F(SecondWall, LiesAreWrongAnswersAtMost) {
     guest_ = MakeOne();
     EXPECT_TRUE(Adds(*guest_));
   }
+}
+
+// ---- snapshots of who lies about them -----------------------------------------------------------
+
+class LyingSnapshots : public SecondWall {
+ protected:
+  // In a worker that has taken an honest one.
+  absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> TakeWith(const std::string& lie) {
+    guest_ = MakeOne();
+    EXPECT_TRUE(guest_->Snapshot().ok());
+    EXPECT_EQ(*guest_->FindSymbol("lie." + lie), kThrough) << lie;
+    return guest_->Snapshot();
+  }
+  // The worker is gone, and the host as it was.
+  void ExpectEnded(const absl::Status& status, int signal) {
+    const Failure failure = FailureIn(status);
+    EXPECT_EQ(failure.kind, Kind::kTrap);
+    EXPECT_EQ(failure.signal, signal);
+    EXPECT_FALSE(Adds(*guest_));
+    EXPECT_TRUE(guest_->failure().has_value());
+  }
+};
+
+TEST_F(LyingSnapshots, AreNoneWhereNothingIsWrong) {
+  const auto taken = TakeWith("none");
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  const auto clone = plugin::CloneGuest(policy_, **taken);
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  EXPECT_TRUE(Adds(**clone));
+}
+
+TEST_F(LyingSnapshots, WithAnotherLayoutEndTheWorker) {
+  for (const char* const lie :
+       {"no_threads", "one_thread_twice", "bases_of_the_host", "functions_of_the_host", "names_of_the_host", "heap_beyond",
+        "nothing_shared", "shared_elsewhere", "less_shared", "more_shared", "memory_beyond", "contents_nowhere",
+        "the_hosts_memory", "a_directory_without_end", "a_descriptor_of_nothing"}) {
+    SCOPED_TRACE(lie);
+    ExpectEnded(TakeWith(lie).status(), SIGKILL);
+  }
+  EXPECT_TRUE(Adds(*MakeOne()));
+}
+
+TEST_F(LyingSnapshots, WithAnotherTextEndTheWorker) {
+  for (const char* const lie : {"nothing_said", "half_of_it", "some_more", "without_end", "noise"}) {
+    SCOPED_TRACE(lie);
+    ExpectEnded(TakeWith(lie).status(), SIGKILL);
+  }
+  EXPECT_TRUE(Adds(*MakeOne()));
+}
+
+// It could be changed, and cut off, while the host and other workers have it mapped.
+TEST_F(LyingSnapshots, InAFileThatIsNotFinalEndTheWorker) {
+  for (const char* const lie : {"unsealed", "sealed_half"}) {
+    SCOPED_TRACE(lie);
+    ExpectEnded(TakeWith(lie).status(), SIGKILL);
+  }
+}
+
+// The filter has no such call.
+TEST_F(LyingSnapshots, InAFileOfAnotherSizeAreNotMade) {
+  for (const char* const lie : {"truncated", "grown"}) {
+    SCOPED_TRACE(lie);
+    const absl::Status status = TakeWith(lie).status();
+    EXPECT_FALSE(status.ok());
+    EXPECT_EQ(guest_->failure().value_or(Failure{}).signal, SIGSYS) << status;
+  }
+}
+
+// What is said cannot be told from the truth: clones have what they were given, and the host goes on.
+TEST_F(LyingSnapshots, ThatAreTakenAreWrongAnswersAtMost) {
+  const auto empty = TakeWith("empty");
+  ASSERT_TRUE(empty.ok()) << empty.status();
+  const auto clone = plugin::CloneGuest(policy_, **empty);
+  if (clone.ok()) {
+    EXPECT_FALSE(Adds(**clone));
+  }
+  int taken = 0;
+  for (int round = 0; round < 25; ++round) {
+    const auto snapshot = TakeWith("a_word_of_noise:" + std::to_string(round));
+    if (!snapshot.ok()) continue;
+    ++taken;
+    const std::string file = testing::TempDir() + "dunebox-lie-" + std::to_string(getpid());
+    EXPECT_TRUE(plugin::SaveSnapshot(**snapshot, file).ok());
+    const auto other = plugin::CloneGuest(policy_, **snapshot);
+    if (other.ok()) (void)Adds(**other);
+    (void)guest_->ReturnTo(**snapshot);
+    (void)Adds(*guest_);
+    Policy one_wall = policy_;
+    one_wall.demand = Demand::kOneWall;
+    one_wall.deadline = one_wall.load_deadline = absl::Seconds(2);
+    const auto opened = plugin::OpenGuest(one_wall, file);
+    unlink(file.c_str());
+    if (opened.ok()) (void)Adds(*opened->guest);
+  }
+  // The dispositions alone are a good part of the text, and any will do.
+  EXPECT_GT(taken, 0);
+  EXPECT_TRUE(Adds(*MakeOne()));
 }
 
 }  // namespace

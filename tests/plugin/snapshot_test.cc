@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -235,6 +236,24 @@ TEST_P(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
     }
     for (std::thread& thread : threads) thread.join();
     Return();
+  }
+}
+
+// Few of many pages, the first and the last among them.
+TEST_P(SnapshotTest, ResetBringsBackMemoryOfTheHostWhereItWasWritten) {
+  constexpr std::size_t kSize = 4 << 20;
+  const Memory<unsigned char> block = *sandbox->Allocate<unsigned char>(kSize);
+  std::memset(block.span().data(), 1, kSize);
+  Take();
+  for (const std::size_t at : {std::size_t{0}, std::size_t{5000}, kSize / 2, kSize - 1}) {
+    block.span()[at] = 2;
+    const auto later = sandbox->Allocate<unsigned char>(100'000);
+    ASSERT_TRUE(later.ok());
+    std::memset(later->span().data(), 3, 100'000);
+    EXPECT_EQ(Value<int(const unsigned char*)>("look", TaintedPtr<unsigned char>(block.guest().address() + at)), 2);
+    Return();
+    EXPECT_EQ(Value<int(const unsigned char*)>("look", TaintedPtr<unsigned char>(block.guest().address() + at)), 1);
+    EXPECT_EQ(static_cast<std::size_t>(std::count(block.span().begin(), block.span().end(), 1)), kSize);
   }
 }
 

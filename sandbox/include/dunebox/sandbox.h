@@ -1,4 +1,4 @@
-// Untrusted native code, called like a function: loads unmodified x86-64 shared libraries of Linux into a
+// Untrusted native code, called like a function: loads unmodified x86-64 shared libraries of Linux, or a static program, into a
 // window of this process, or of a confined one (Demand::kTwoWalls), and calls what is in them. The plugin has its own C library and memory there; it
 // cannot reach the host's memory, and its system calls go through a kernel of its own (docs/plugins.md says
 // what holds and what does not).
@@ -54,7 +54,10 @@ class Sandbox {
   Sandbox(const Sandbox&) = delete;
   Sandbox& operator=(const Sandbox&) = delete;
 
-  // Loads a shared library and what it needs, and runs its constructors. An absolute path.
+  // Loads a shared library and what it needs, and runs its constructors. An absolute path. Or a static program, which
+  // is not stripped: it has the sandbox to itself, starts as far as its main, and is called by the names in its symbol
+  // table (docs/plugins.md, Static programs). kFailedPrecondition: it cannot be loaded, or not here, and nothing has
+  // changed. When it does not come to its main, the sandbox has failed.
   absl::Status Load(const std::string& path);
   // A function of the libraries that were loaded, the last one first, or of the C library.
   template <typename Signature>
