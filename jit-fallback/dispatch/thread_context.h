@@ -118,6 +118,7 @@ class ThreadContext {
   void ClearEmptySecond();
   ExitReason EnterNow();
   std::uint64_t& Entry(std::uint64_t pc);
+  std::uint64_t NoTarget();
   SecondEntry& Second(std::uint64_t pc);
 
   std::byte* const memory_;
