@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/loader/program.h"
 #include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
@@ -269,7 +270,8 @@ absl::Status Instance::StartMain() {
   absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
   if (!cpu.ok()) return cpu.status();
   auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
-  absl::StatusOr<loader::StartState> start = LoadInto(space_, policy_, *thread->engine);
+  absl::StatusOr<loader::StartState> start = absl::UnknownError("not loaded");
+  hostcalls::WithSeparateDescriptors([&] { start = LoadInto(space_, policy_, *thread->engine); });
   if (!start.ok()) return start.status();
   space_.LimitData(policy_.memory_limit);
   thread->registers.rip = start->entry.value;
