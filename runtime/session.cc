@@ -746,6 +746,8 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   absl::StatusOr<int> self = OpenRuntime(limits_);
   if (!self.ok()) return Fail(kExitRuntimeError, self.status());
   state.session.runtime_fd = *self;
+  std::optional<hostcalls::NoLocksYet> no_locks;
+  if (beginning != nullptr) no_locks.emplace();
   // Opened here so that the files are closed again before the program runs.
   std::optional<loader::Program> program;
   {
@@ -761,6 +763,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   absl::StatusOr<loader::StartState> start =
       loader::Load(*program, state.environment, space_, *facts);
   if (!start.ok()) return FailToStart(Named(Id::kCannotLoad, start.status()));
+  no_locks.reset();
   if (hostcalls::SyscallResult kept =
           limits_.SetSlot(program->executable.handle.get(), hostcalls::ReservedSlot::kExecutable);
       !kept.ok()) {

@@ -18,8 +18,18 @@ namespace dunebox::hostcalls {
 
 // Runs `work` in a short-lived kernel thread, on a small stack but with the thread-local storage of
 // the caller, which waits. Host signals stay out. What `work` opens has to stay there: only the
-// memory is shared. Where the host allows no more threads, `work` runs with the common table.
+// memory is shared. Where the host allows no more threads, `work` runs with the common table. Within `work` the same
+// is a plain call.
 void WithSeparateDescriptors(absl::FunctionRef<void()> work);
+
+// While there is one it is a plain call, too: for a process that has no record locks yet.
+class NoLocksYet {
+ public:
+  NoLocksYet();
+  ~NoLocksYet();
+  NoLocksYet(const NoLocksYet&) = delete;
+  NoLocksYet& operator=(const NoLocksYet&) = delete;
+};
 
 // By which a descriptor is opened once more, there as here.
 std::string DescriptorPath(int fd);

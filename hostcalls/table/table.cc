@@ -1,6 +1,8 @@
 #include "hostcalls/table/table.h"
 
+#include <algorithm>
 #include <iterator>
+#include <numeric>
 
 namespace dunebox::hostcalls {
 namespace {
@@ -31,6 +33,14 @@ constexpr std::array<std::int16_t, kSyscallTableSize> kIndex = [] {
     index[kRows[i].number] = static_cast<std::int16_t>(i);
   }
   return index;
+}();
+
+// Places in kRows by name: handlers and filters of a starting process ask for hundreds of them.
+constexpr std::array<std::int16_t, std::size(kRows)> kByName = [] {
+  std::array<std::int16_t, std::size(kRows)> order{};
+  std::iota(order.begin(), order.end(), std::int16_t{0});
+  std::ranges::sort(order, {}, [](std::int16_t place) { return std::string_view(kRows[place].name); });
+  return order;
 }();
 
 // ---- Flag names ---------------------------------------------------------------------------------
@@ -75,10 +85,10 @@ const Row* FindRow(std::uint64_t number) {
 }
 
 const Row* FindRow(std::string_view name) {
-  for (const Row& row : kRows) {
-    if (row.name == name) return &row;
-  }
-  return nullptr;
+  const auto* const found = std::ranges::lower_bound(
+      kByName, name, {}, [](std::int16_t place) { return std::string_view(kRows[place].name); });
+  if (found == kByName.end() || kRows[*found].name != name) return nullptr;
+  return &kRows[*found];
 }
 
 std::string_view ToString(Route route) {

@@ -1,26 +1,37 @@
 #include "jit-fallback/cache/code_cache.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "hostcalls/check.h"
 #include "jit-fallback/dispatch/context_offsets.h"
 
 namespace dunebox::jit {
 namespace {
 
 constexpr std::uint32_t kBlockAlignment = 16;
-constexpr std::uint32_t kStubSize = 20;  // mov dword [link], number; jmp [pointer]
+constexpr std::size_t kStubNumber = 8;  // where the number is in mov dword [link], number
 constexpr std::uint64_t kPageShift = 12;
+constexpr std::uint32_t kPageMask = (1U << kPageShift) - 1;
 
 constexpr std::uint32_t AlignUp(std::uint32_t value) {
   return (value + kBlockAlignment - 1) & ~(kBlockAlignment - 1);
 }
 
-std::uint32_t StubCapacity(std::size_t size, std::uint32_t stubs) {
-  return (static_cast<std::uint32_t>(size) - stubs) / kStubSize;
-}
-
 }  // namespace
+
+// mov dword [link], 0; jmp [pointer]
+CodeCache::Stub CodeCache::FirstStub(std::uint8_t context_prefix) {
+  Assembler code(context_prefix);
+  code.StoreSlotImmediate32(JIT_LINK, 0);
+  DUNEBOX_CHECK(code.size() == kStubNumber + sizeof(std::uint32_t), "the number is in another place");
+  code.JumpThroughSlot(JIT_TO_LINK);
+  Stub stub;
+  DUNEBOX_CHECK(code.size() == stub.size(), "an exit stub of another size");
+  std::ranges::copy(code.code(), stub.begin());
+  return stub;
+}
 
 absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size,
                                                              std::uint8_t context_prefix) {
@@ -36,10 +47,12 @@ absl::StatusOr<std::unique_ptr<CodeCache>> CodeCache::Create(std::size_t size,
 
 CodeCache::CodeCache(CodeMemory memory, std::uint8_t context_prefix)
     : memory_(std::move(memory)),
-      context_prefix_(context_prefix),
-      stubs_(static_cast<std::uint32_t>(memory_.size() / 4 * 3)),
+      first_stub_(FirstStub(context_prefix)),
+      stubs_(static_cast<std::uint32_t>(memory_.size() / 4 * 3) & ~kPageMask),
+      block_memory_(memory_.Part(0, stubs_)),
+      stub_memory_(memory_.Part(stubs_, memory_.size() - stubs_)),
       blocks_(static_cast<std::uint32_t>(memory_.size() / 64)),
-      links_(StubCapacity(memory_.size(), stubs_)),
+      links_((static_cast<std::uint32_t>(memory_.size()) - stubs_) / kStubSize),
       recoveries_(static_cast<std::uint32_t>(memory_.size() / 16)) {}
 
 std::uint32_t CodeCache::Find(std::uint64_t pc, EntryKind kind) const {
@@ -56,18 +69,17 @@ void CodeCache::PatchTo(const Link& link, std::uint64_t target) {
 }
 
 void CodeCache::MakeStub(std::uint32_t number) {
-  Assembler stub(context_prefix_);
-  stub.Reset(start() + StubOf(number));
-  stub.StoreSlotImmediate32(JIT_LINK, number);
-  stub.JumpThroughSlot(JIT_TO_LINK);
+  Stub stub = first_stub_;
+  std::memcpy(stub.data() + kStubNumber, &number, sizeof(number));
   if (on_new_code_) {
     on_new_code_({.kind = CodeKind::kExitStub,
                   .pc = links_[number].target,
                   .host = start() + StubOf(number),
                   .generation = generation_,
-                  .bytes = stub.code()});
+                  .bytes = stub});
   }
-  memory_.Write(StubOf(number), stub.code());
+  stub_memory_.Reach((std::size_t{number} + 1) * kStubSize);
+  memory_.Write(StubOf(number), stub);
 }
 
 void CodeCache::LinkToStub(std::uint32_t number) {
@@ -110,9 +122,10 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                   .bytes = emitter.code(),
                   .exits = emitter.exits()});
   }
+  block_memory_.Reach(host + length);
   memory_.Write(host, emitter.code());
   const std::uint32_t first_recovery = recoveries_.size();
-  for (const Recovery& recovery : emitter.recovery()) recoveries_.Append(recovery);
+  recoveries_.AppendAll(emitter.recovery());
   const std::uint32_t id = blocks_.Append({.pc = block.pc,
                                            .guest_length = block.length,
                                            .host = host,
@@ -223,6 +236,8 @@ absl::Status CodeCache::Clear() {
   links_.Clear();
   recoveries_.Clear();
   next_ = 0;
+  block_memory_.Restart();
+  stub_memory_.Restart();
   ++counters_.flushes;
   ++generation_;
   // Another file, not the same one emptied: a forked child may be copying that.

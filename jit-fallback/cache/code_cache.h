@@ -124,7 +124,11 @@ class CodeCache {
   std::uint32_t BlockAt(std::uint64_t host) const;
 
  private:
+  static constexpr std::uint32_t kStubSize = 20;
+  using Stub = std::array<std::uint8_t, kStubSize>;
+
   CodeCache(CodeMemory memory, std::uint8_t context_prefix);
+  static Stub FirstStub(std::uint8_t context_prefix);
   using Index = absl::flat_hash_map<std::uint64_t, std::uint32_t>;
   Index& IndexOf(EntryKind kind) { return kind == EntryKind::kDirect ? direct_ : indirect_; }
   std::uint32_t StubOf(std::uint32_t link) const;
@@ -133,8 +137,9 @@ class CodeCache {
   void MakeStub(std::uint32_t link);
 
   CodeMemory memory_;
-  const std::uint8_t context_prefix_;
-  const std::uint32_t stubs_;  // offset of the first exit stub
+  const Stub first_stub_;  // the others differ in their numbers
+  const std::uint32_t stubs_;  // offset of the first exit stub, a page's
+  GrowingMemory block_memory_, stub_memory_;
   std::uint32_t next_ = 0;
   StableArray<CodeBlock> blocks_;
   StableArray<Link> links_;

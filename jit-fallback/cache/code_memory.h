@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "jit-fallback/cache/growing_memory.h"
 
 namespace dunebox::jit {
 
@@ -24,6 +25,8 @@ class CodeMemory {
   // Where the code runs. Not writable.
   std::uint64_t address() const { return reinterpret_cast<std::uint64_t>(executable_); }
   void Write(std::size_t offset, std::span<const std::uint8_t> bytes);
+  // For a part that is written from its start, a page's, on.
+  GrowingMemory Part(std::size_t offset, std::size_t size) { return {writable_ + offset, size}; }
   // Seen whole by threads that execute it: the four bytes do not straddle 16.
   void WriteAtomic32(std::size_t offset, std::int32_t value);
   struct Extent {

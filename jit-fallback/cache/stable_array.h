@@ -6,10 +6,14 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
+
+#include "jit-fallback/cache/growing_memory.h"
 
 namespace dunebox::jit {
 
@@ -21,7 +25,9 @@ class StableArray {
   explicit StableArray(std::uint32_t capacity) : capacity_(capacity) {
     void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory != MAP_FAILED) elements_ = static_cast<T*>(memory);
+    if (memory == MAP_FAILED) return;
+    elements_ = static_cast<T*>(memory);
+    memory_ = GrowingMemory(memory, bytes());
   }
   ~StableArray() {
     if (is_reserved()) munmap(elements_, bytes());
@@ -38,13 +44,22 @@ class StableArray {
   // One writer at a time. Preconditions: room() > 0.
   std::uint32_t Append(const T& value) {
     const std::uint32_t index = size_.load(std::memory_order_relaxed);
+    memory_.Reach((std::size_t{index} + 1) * sizeof(T));
     elements_[index] = value;
     size_.store(index + 1, std::memory_order_release);
     return index;
   }
+  // Preconditions: there is room for all of them.
+  void AppendAll(std::span<const T> values) {
+    const std::uint32_t index = size_.load(std::memory_order_relaxed);
+    memory_.Reach((std::size_t{index} + values.size()) * sizeof(T));
+    std::ranges::copy(values, elements_ + index);
+    size_.store(index + static_cast<std::uint32_t>(values.size()), std::memory_order_release);
+  }
   void Clear() {
     size_.store(0, std::memory_order_release);
     madvise(elements_, bytes(), MADV_DONTNEED);
+    memory_.Restart();
   }
 
  private:
@@ -53,6 +68,7 @@ class StableArray {
   const std::uint32_t capacity_;
   std::atomic<std::uint32_t> size_{0};
   T* elements_ = nullptr;
+  GrowingMemory memory_;
 };
 
 }  // namespace dunebox::jit

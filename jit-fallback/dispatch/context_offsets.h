@@ -95,12 +95,14 @@
 #define JIT_TO_RESUME 0x4040
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
-// guest's. In the thread's own memory, at this distance from its Context.
+// guest's. In the thread's own memory, at this distance from its Context. An entry without contents leads to the exit
+// for lookups.
 #define JIT_TABLE 0x5000
 #define JIT_TABLE_ENTRIES 0x10000
 
 // The second table, for guest addresses that share an entry of the first: pairs of minus the guest
-// address less one, and the host address, indexed by 16 bits of the address's CRC-32C.
+// address less one, and the host address, indexed by 16 bits of the address's CRC-32C. It is asked where the entry of the
+// first is another's.
 #define JIT_SECOND_TABLE (JIT_TABLE + JIT_TABLE_ENTRIES * 8)
 #define JIT_SECOND_TABLE_ENTRIES 0x10000
 

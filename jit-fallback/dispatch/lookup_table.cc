@@ -12,7 +12,7 @@
 
 #include "jit-fallback/dispatch/context_offsets.h"
 
-extern "C" const char dunebox_jit_windowed_lookup[], dunebox_jit_windowed_exit_lookup[];
+extern "C" const char dunebox_jit_windowed_exit_lookup[];
 
 namespace dunebox::jit {
 namespace {
@@ -26,12 +26,11 @@ bool WriteAt(int fd, const void* data, std::size_t size, std::size_t place) {
 }
 
 absl::StatusOr<hostcalls::SealedFile> MakeFile(std::span<const KnownTarget> known) {
-  const auto nothing = reinterpret_cast<std::uint64_t>(dunebox_jit_windowed_lookup);
+  const auto nothing = reinterpret_cast<std::uint64_t>(dunebox_jit_windowed_exit_lookup);
   std::vector<std::uint64_t> first(JIT_TABLE_ENTRIES, nothing);
   // Of the one address that an entry without contents would take for its own.
-  const auto miss = reinterpret_cast<std::uint64_t>(dunebox_jit_windowed_exit_lookup);
   std::map<std::uint64_t, SecondEntry> second = {
-      {SecondIndex(~std::uint64_t{0}), {.negative = 0, .host = miss}}};
+      {SecondIndex(~std::uint64_t{0}), {.negative = 0, .host = nothing}}};
   for (const KnownTarget& target : known) {
     std::uint64_t& entry = first[target.pc % JIT_TABLE_ENTRIES];
     if (entry == nothing) {

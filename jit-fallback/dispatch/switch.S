@@ -202,8 +202,7 @@ dunebox_jit_enter_abort:
 
 // ---- the second table --------------------------------------------------------------------------
 
-// Entered from: a block that was not the target of the indirect jump that came to it, or an empty
-//               entry of the first table.
+// Entered from: a block that was not the target of the indirect jump that came to it.
 // Registers in: R11 the guest address, RCX spent, both in slots; all others the guest's.
 // Stack: the guest's, not to be touched.
 // Leaves to: the target's block, registers as before; or the exit for lookups. Flags are kept.
@@ -237,7 +236,7 @@ dunebox_jit_windowed_lookup_end:
 // ---- out ---------------------------------------------------------------------------------------
 
 // Entered from: emitted code, by its pointers in the thread's memory; one label for each reason, with one
-//               more for isolation pku and one for seg.
+//               more for isolation pku and one for seg. For lookups also from an empty entry of the first table.
 // Registers in: the guest's; at lookup R11 is the guest address, RCX is spent, both are in slots.
 // Stack: the guest's, not to be touched.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_*, guest registers in the Context.

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/memory/protection_keys.h"
+#include "jit-fallback/cache/growing_memory.h"
 
 extern "C" {
 std::uint32_t dunebox_jit_enter();
@@ -306,7 +307,8 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .budget = AddressOf(way.exit_budget),
                 .resume = 0};
   if (empty_ == nullptr) {
-    for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = pointers().lookup;
+    GrowingMemory::Populate(memory_, JIT_SECOND_TABLE);
+    for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = NoTarget();
     ClearEmptySecond();
   }
   dunebox_guest_fs_possible = 1;
@@ -373,23 +375,28 @@ std::uint64_t& ThreadContext::Entry(std::uint64_t pc) {
   return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % JIT_TABLE_ENTRIES];
 }
 
+// An entry of the first table without contents: then the second has none for the address either.
+std::uint64_t ThreadContext::NoTarget() { return pointers().exit_lookup; }
+
 SecondEntry& ThreadContext::Second(std::uint64_t pc) {
   return reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE)[SecondIndex(pc)];
 }
 
-// Where tables are shared until they are written to, the second gets only what the first has no room for.
+// The second gets only what the first has no room for: most threads never touch it. What has been put in
+// another's place in the first comes to the second when it is missed. Where tables are shared until they are
+// written to, the first keeps what it has.
 void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
   std::uint64_t& entry = Entry(pc);
-  const bool has_room =
-      empty_ == nullptr || __atomic_load_n(&entry, __ATOMIC_RELAXED) == pointers().lookup;
-  if (has_room) __atomic_store_n(&entry, host, __ATOMIC_RELAXED);
-  if (empty_ == nullptr || !has_room) Second(pc) = {.negative = ~pc, .host = host};
+  const bool has_room = __atomic_load_n(&entry, __ATOMIC_RELAXED) == NoTarget();
+  if (has_room || empty_ == nullptr) __atomic_store_n(&entry, host, __ATOMIC_RELAXED);
+  if (!has_room) Second(pc) = {.negative = ~pc, .host = host};
 }
 
 // The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
-  __atomic_store_n(&Entry(pc), pointers().lookup, __ATOMIC_RELAXED);
-  __atomic_store_n(&Second(pc).host, pointers().exit_lookup, __ATOMIC_RELAXED);
+  __atomic_store_n(&Entry(pc), NoTarget(), __ATOMIC_RELAXED);
+  SecondEntry& second = Second(pc);
+  if (second.negative == ~pc) __atomic_store_n(&second.host, pointers().exit_lookup, __ATOMIC_RELAXED);
 }
 
 // Of the one address that an entry without contents would take for its own.
@@ -405,8 +412,8 @@ void ThreadContext::ForgetTargets() {
 void ThreadContext::ClearTargets() {
   for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
     // Writing would give it memory.
-    if (__atomic_load_n(&Entry(pc), __ATOMIC_RELAXED) == pointers().lookup) continue;
-    __atomic_store_n(&Entry(pc), pointers().lookup, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&Entry(pc), __ATOMIC_RELAXED) == NoTarget()) continue;
+    __atomic_store_n(&Entry(pc), NoTarget(), __ATOMIC_RELAXED);
   }
   auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
   for (std::size_t i = 0; i < kSecondTableEntries; ++i) {

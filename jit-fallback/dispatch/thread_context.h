@@ -156,6 +156,7 @@ class ThreadContext {
     return reason;
   }
   std::uint64_t& Entry(std::uint64_t pc);
+  std::uint64_t NoTarget();
   SecondEntry& Second(std::uint64_t pc);
 
   std::byte* const memory_;

@@ -8,6 +8,8 @@ constexpr std::uint8_t High(Reg reg) { return static_cast<std::uint8_t>(reg) >> 
 
 }  // namespace
 
+void Assembler::Grow(std::size_t bytes) { room_.resize(2 * (size_ + bytes)); }
+
 // Segment prefix, REX.W, opcode, ModRM with a SIB byte that means "disp32 alone".
 void Assembler::SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg) {
   const auto rex = static_cast<std::uint8_t>(0x48 | (High(reg) << 2));

@@ -16,33 +16,30 @@ namespace dunebox::jit {
 class Assembler {
  public:
   // `context_prefix`: of the segment whose base is the thread's Context.
-  explicit Assembler(std::uint8_t context_prefix) : context_prefix_(context_prefix) {}
+  explicit Assembler(std::uint8_t context_prefix)
+      : context_prefix_(context_prefix), room_(kFirstRoom) {}
 
   void Reset(std::uint64_t address) {
     address_ = address;
-    code_.clear();
+    size_ = 0;
   }
-  std::uint32_t size() const { return static_cast<std::uint32_t>(code_.size()); }
-  std::uint64_t here() const { return address_ + code_.size(); }
-  const std::vector<std::uint8_t>& code() const { return code_; }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(size_); }
+  std::uint64_t here() const { return address_ + size_; }
+  std::span<const std::uint8_t> code() const { return std::span(room_).first(size_); }
 
-  void Byte(std::uint8_t value) { code_.push_back(value); }
+  void Byte(std::uint8_t value) { *Append(1) = value; }
+  // Of known length where it is called, and so a store or two there.
   void Bytes(std::initializer_list<std::uint8_t> bytes) {
-    code_.insert(code_.end(), bytes.begin(), bytes.end());
+    std::memcpy(Append(bytes.size()), bytes.begin(), bytes.size());
   }
   void Copy(std::span<const std::uint8_t> bytes) {
-    code_.insert(code_.end(), bytes.begin(), bytes.end());
+    std::memcpy(Append(bytes.size()), bytes.data(), bytes.size());
   }
   template <typename T>
   void Value(T value) {
-    const std::size_t at = code_.size();
-    code_.resize(at + sizeof(value));
-    std::memcpy(code_.data() + at, &value, sizeof(value));
+    std::memcpy(Append(sizeof(value)), &value, sizeof(value));
   }
-  void Patch32(std::uint32_t at, std::int32_t value) {
-    std::memcpy(code_.data() + at, &value, sizeof(value));
-  }
-  void Patch8(std::uint32_t at, std::uint8_t value) { code_[at] = value; }
+  void Patch8(std::uint32_t at, std::uint8_t value) { room_[at] = value; }
 
   // mov context:[offset], reg and back.
   void StoreSlot(std::uint32_t offset, Reg reg) { SlotMove(0x89, offset, reg); }
@@ -72,12 +69,23 @@ class Assembler {
   std::uint32_t Jump(std::uint64_t target);
 
  private:
+  static constexpr std::size_t kFirstRoom = 1024;
+
+  // Where the next `bytes` bytes go.
+  std::uint8_t* Append(std::size_t bytes) {
+    if (room_.size() - size_ < bytes) [[unlikely]] Grow(bytes);
+    std::uint8_t* const at = room_.data() + size_;
+    size_ += bytes;
+    return at;
+  }
+  void Grow(std::size_t bytes);
   void BitsBySlot(unsigned prefix, Reg to, Reg from, std::uint32_t slot);
   void SlotMove(std::uint8_t opcode, std::uint32_t offset, Reg reg);
 
   const std::uint8_t context_prefix_;
   std::uint64_t address_ = 0;
-  std::vector<std::uint8_t> code_;
+  std::vector<std::uint8_t> room_;  // the code, and what the next block will not have to ask for
+  std::size_t size_ = 0;
 };
 
 inline bool FitsSigned32(std::uint64_t value) {

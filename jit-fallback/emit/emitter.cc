@@ -147,6 +147,33 @@ void Emitter::EmitPlain(const Step& step) {
   SettleRegisters(step);
 }
 
+// How many in a row are instructions of which nothing but their bytes has to be known: their operands are where the
+// guest has them, and they change nothing that the emitter keeps count of.
+std::size_t Emitter::CountCopied(std::size_t first, std::size_t end) const {
+  if (masks()) return 0;
+  const bool is_windowed = IsWindowed();
+  const auto is_at_rest = [](const Spill& spill) { return spill.in_register && !spill.in_slot; };
+  unsigned counted = is_windowed ? Bit(Reg::kRsp) : 0;
+  if (!is_at_rest(rcx_) || !is_at_rest(r11_)) counted |= Bit(Reg::kRcx) | Bit(Reg::kR11);
+  const auto is_copied = [&](const Instruction& instruction) {
+    const bool is_plain = instruction.klass == Class::kCopy && (instruction.registers & counted) == 0 &&
+                          (instruction.operation == Operation::kOther || instruction.operation == Operation::kLea);
+    if (!is_plain) return false;
+    if (is_windowed) return !instruction.has_memory && instruction.segment == Segment::kNone;
+    return !instruction.rip_relative && instruction.segment != Segment::kGs;
+  };
+  std::size_t last = first;
+  while (last < end && is_copied(block_->steps[last].instruction)) ++last;
+  return last - first;
+}
+
+void Emitter::EmitCopied(std::size_t first, std::size_t count) {
+  const Step& last = block_->steps[first + count - 1];
+  const unsigned start = block_->steps[first].offset;
+  MarkAt(RecoveryKind::kLinear, static_cast<std::int32_t>(start));
+  code_.Copy(block_->bytes.subspan(start, last.offset + last.instruction.length - start));
+}
+
 // RSP as a block's exits need it: the drift that a block is entered with does not add up over blocks.
 void Emitter::SettleStack(std::int32_t guest) {
   if (masks()) SettleMaskedStack(guest);
@@ -222,6 +249,12 @@ void Emitter::EmitBody(const Block& block) {
     const Step& step = block.steps[i];
     const Class klass = step.instruction.klass;
     if (i == reload_before) ReloadAll(step.offset);
+    const std::size_t end = i < reload_before ? reload_before : block.steps.size();
+    if (const std::size_t count = CountCopied(i, end); count != 0) {
+      EmitCopied(i, count);
+      i += count - 1;
+      continue;
+    }
     const std::uint32_t leave = klass == Class::kCopy ? LeaveInsteadOf(step.instruction) : 0;
     if (leave != 0) {
       EmitLeave(leave, block.PcOf(step), step.offset);

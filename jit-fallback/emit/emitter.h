@@ -114,6 +114,8 @@ class Emitter {
   // Back to the runtime with RCX and R11, which are in their slots, as they are at `pc`, the block's first byte.
   void EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer);
   void EmitBody(const Block& block);
+  std::size_t CountCopied(std::size_t first, std::size_t end) const;
+  void EmitCopied(std::size_t first, std::size_t count);
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitPlain(const Step& step);

@@ -338,6 +338,11 @@ CLI::Option* Register(CLI::App& parser, const OptionRow& row) {
       ->check(check_value);
 }
 
+// The library takes longer to be told of an option than to read one: it is told of those that it will meet.
+bool IsGiven(const OptionRow& row, Words words) {
+  return std::ranges::any_of(words, [&](const std::string& word) { return NameOf(word) == row.name; });
+}
+
 // Parses our words into `settings`; nothing on success.
 std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, Settings& settings) {
   CLI::App parser;
@@ -346,7 +351,9 @@ std::optional<UsageError> ParseOptions(const CommandRow& command, Words words, S
     // Each option with how many of its words have been read. An option of two words stands twice in
     // the library's order, in a row.
     std::map<const CLI::Option*, std::pair<const OptionRow*, std::size_t>> options;
-    for (const OptionRow& row : command.options) options[Register(parser, row)] = {&row, 0};
+    for (const OptionRow& row : command.options) {
+      if (IsGiven(row, words)) options[Register(parser, row)] = {&row, 0};
+    }
     parser.parse(LibraryWords(command, words));
     for (const auto& [option, row] : options) {
       if (row.first->id != OptionId::kPolicyFile) continue;

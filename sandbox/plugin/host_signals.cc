@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -96,29 +95,14 @@ void PassOn(int signal, siginfo_t* info, void* context) {
 // The C library sets its own handlers when it first needs them, without asking sigaction: it does so
 // here, before ours go in front. Those of pthread_create and of pthread_cancel.
 void HaveLibraryHandlersSet() {
-  struct Rendezvous {
-    sem_t ready, cancelled;
-  } meet;
-  sem_init(&meet.ready, 0, 0);
-  sem_init(&meet.cancelled, 0, 0);
   pthread_t thread;
-  const auto main = [](void* raw) -> void* {
-    auto& rendezvous = *static_cast<Rendezvous*>(raw);
+  const auto main = [](void*) -> void* {
+    // By a thread that does not take it.
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-    sem_post(&rendezvous.ready);
-    while (sem_wait(&rendezvous.cancelled) != 0) {
-    }
+    pthread_cancel(pthread_self());
     return nullptr;
   };
-  if (pthread_create(&thread, nullptr, main, &meet) == 0) {
-    while (sem_wait(&meet.ready) != 0) {
-    }
-    pthread_cancel(thread);
-    sem_post(&meet.cancelled);
-    pthread_join(thread, nullptr);
-  }
-  sem_destroy(&meet.ready);
-  sem_destroy(&meet.cancelled);
+  if (pthread_create(&thread, nullptr, main, nullptr) == 0) pthread_join(thread, nullptr);
 }
 
 // The highest real-time signal that nobody handles.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "hostcalls/services/separate_descriptors.h"
 #include "runtime/memory/range_set.h"
 #include "sandbox/plugin/guest_names.h"
 #include "sandbox/plugin/guest_program.h"
@@ -75,8 +76,10 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::BeginProgram(const loade
   absl::StatusOr<std::unique_ptr<GuestCpu>> cpu = engine_->CreateCpu();
   if (!cpu.ok()) return cpu.status();
   auto thread = std::make_unique<PluginThread>(next_id_++, *std::move(cpu));
-  const absl::StatusOr<loader::StartState> start =
-      loader::Load(program, policy_.environment, space_, FactsFor(policy_, *thread->engine));
+  absl::StatusOr<loader::StartState> start = absl::UnknownError("not loaded");
+  hostcalls::WithSeparateDescriptors([&] {
+    start = loader::Load(program, policy_.environment, space_, FactsFor(policy_, *thread->engine));
+  });
   if (!start.ok()) return start.status();
   thread->registers.rip = start->entry.value;
   thread->registers.rsp = start->stack_pointer.value;
