@@ -197,6 +197,8 @@ absl::StatusOr<FirstProcess> FirstProcess::Start(const Plan& plan) {
   report->write_end = FileDescriptor();
   absl::StatusOr<Report> told = Listen(report->read_end.get());
   if (!told.ok()) {
+    // It may be in place, and wait for who joins: nobody will.
+    joined->write_end = FileDescriptor();
     waitpid(first, nullptr, __WALL);
     return told.status();
   }

@@ -22,8 +22,6 @@
 namespace dunebox::debugger {
 namespace {
 
-using process::DebugState;
-using process::GuestThread;
 using process::StopReason;
 
 constexpr std::size_t kHostStack = std::size_t{512} << 10;
@@ -155,7 +153,7 @@ void GdbServer::Handle(const PacketEvent& event) {
   }
 }
 
-void GdbServer::SendRaw(std::string_view bytes) {
+void GdbServer::SendRaw(std::string_view bytes) const {
   while (!bytes.empty()) {
     const ssize_t written = write(connection_.fd, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;

@@ -74,7 +74,7 @@ class GdbServer final : public process::Debugger {
   bool Receive();
   void Handle(const PacketEvent& event);
   void Send(std::string_view body);
-  void SendRaw(std::string_view bytes);
+  void SendRaw(std::string_view bytes) const;
   void LostConnection();
   void StopAll();
   void TellStop();

@@ -53,7 +53,7 @@ class PoolWorth {
 class PoolPause {
  public:
   explicit PoolPause(GuestThread& thread);
-  PoolPause(PoolPause&& other) : space_(std::exchange(other.space_, nullptr)) {}
+  PoolPause(PoolPause&& other) noexcept : space_(std::exchange(other.space_, nullptr)) {}
   PoolPause& operator=(PoolPause&&) = delete;
   ~PoolPause() {
     if (space_ != nullptr) space_->EndUse();
