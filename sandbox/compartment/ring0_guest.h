@@ -1,8 +1,8 @@
 // A compartment that ring 0 keeps: its code runs in ring 3 of a page table of its own, and what it asks for comes back
 // here. For callers it is what any sandbox's guest is; system calls are those of plugins (sandbox/plugin/kernel.h).
 //
-// One host thread is in it at a time, with whatever it calls from callbacks; others wait until their deadline. Each has to
-// be in ring 0.
+// All that there are in a process are one host thread's, which is in ring 0: who makes the first has them until the last is
+// gone. Others get an error (kFailedPrecondition).
 //
 //   absl::StatusOr<std::unique_ptr<Ring0Guest>> guest = Ring0Guest::Create(origin);
 //   absl::StatusOr<CallResult> result = (*guest)->Call(function, frame);
@@ -46,9 +46,9 @@ struct Ring0Origin {
 
 class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, public Holder {
  public:
-  // `origin` outlives it.
+  // `origin` outlives it. kFailedPrecondition: another thread has some.
   static absl::StatusOr<std::unique_ptr<Ring0Guest>> Create(const Ring0Origin& origin);
-  ~Ring0Guest() override = default;
+  ~Ring0Guest() override;
 
   void SetWarden(plugin::Warden* warden) { warden_ = warden; }
 
@@ -107,7 +107,6 @@ class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, publ
   plugin::Warden* warden_ = nullptr;
   plugin::PluginThread thread_;
   std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
-  std::recursive_timed_mutex in_use_;  // held around calls
   std::atomic<bool> has_ended_{false};
 
   mutable std::mutex mutex_;  // guards what follows

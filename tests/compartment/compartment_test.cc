@@ -525,7 +525,22 @@ TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST_F(CompartmentTest, RingZerosAreOneThreadsAtATime) {
+  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  constexpr auto kRefused = absl::StatusCode::kFailedPrecondition;
+  auto compartment = Make(Grants());
+  std::thread([&] {
+    EXPECT_EQ(Compartment::Create(Code(), Grants()).status().code(), kRefused);
+    EXPECT_EQ(Call<int()>(*compartment, "next").status().code(), kRefused);
+    EXPECT_EQ(compartment->Recycle().code(), kRefused);
+  }).join();
+  EXPECT_EQ(Value<int()>(*compartment, "next"), 1);
+  compartment.reset();
+  std::thread([&] { EXPECT_TRUE(Compartment::Create(Code(), Grants()).ok()); }).join();
+}
+
 TEST_F(CompartmentTest, ThreadsMakeAndRecycleTheirOwn) {
+  if (IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are one thread's";
   const auto shared = MakeRegion("shared", "s");
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
