@@ -293,6 +293,7 @@ absl::Status AddressSpace::BackSealed(const GuestRange& range, int prot, int fla
   if (host_.Map(wanted, range.size(), prot, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
     return absl::ResourceExhaustedError("the host's kernel refuses a mapping");
   }
+  backed_.Add(range);
   return absl::OkStatus();
 }
 

@@ -166,8 +166,8 @@ class AddressSpace final : public MemoryCalls {
       std::optional<int> fd = std::nullopt);
   // Of a space that has nothing yet: begins as a view of `image`.
   absl::Status AdoptImage(std::shared_ptr<const MemoryImage> image);
-  // Undoes all that has been written, mapped, unmapped and changed since; but what MapForHost has given stays,
-  // as zeros, or goes, too. On failure it is not to be used any more.
+  // Undoes all that has been written, mapped, unmapped and changed since; but what MapForHost has given stays, as zeros, and
+  // what BackSealed has, as it is; or both go, too. On failure it is not to be used any more.
   enum class HostMemory : bool { kStays, kGoes };
   absl::Status ReturnToImage(HostMemory host_memory = HostMemory::kStays);
   // Null: none was taken or adopted.
@@ -290,6 +290,7 @@ class AddressSpace final : public MemoryCalls {
   std::shared_ptr<const MemoryImage> image_;  // null: none was taken
   RangeSet changed_;  // with an image: where the mapping is not the image's any more
   RangeSet for_host_;  // with an image: what MapForHost has given since
+  RangeSet backed_;    // what BackSealed has put something behind
 };
 
 }  // namespace dunebox::memory

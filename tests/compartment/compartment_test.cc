@@ -120,6 +120,15 @@ TEST_F(CompartmentTest, ReadsWhatItWasGrantedAndNothingElse) {
   EXPECT_EQ(Peek(*compartment, *open), 'o');
 }
 
+// The next one may be made of what is left of it.
+TEST_F(CompartmentTest, WhatOneHadThatIsGoneTheNextHasNot) {
+  const auto secret = MakeRegion("secret", "s");
+  for (const RegionAccess access : {RegionAccess::kRead, RegionAccess::kCopyOnWrite, RegionAccess::kReadWrite}) {
+    EXPECT_EQ(Peek(*Make(Grants().Add(secret, access)), *secret), 's');
+    EXPECT_FALSE(Call<int(Byte)>(*Make(Grants()), "peek", secret->guest<const unsigned char>()).ok());
+  }
+}
+
 TEST_F(CompartmentTest, DoesNotReachTheHostsOwnViewOfARegion) {
   const auto secret = MakeRegion("secret", "s");
   const auto compartment = Make(Grants());
