@@ -86,6 +86,14 @@ class Counted {
   const bool is_limited_;
 };
 
+// What runs guests lends them segment bases, which in ring 0 are libdune's to keep.
+absl::Status CheckNotInRing0() {
+  std::uint16_t selector = 0;
+  asm("mov %%cs, %0" : "=r"(selector));
+  if ((selector & 3) != 0) return absl::OkStatus();
+  return absl::FailedPreconditionError("a sandbox cannot be made by a thread in ring 0: dune::Leave first");
+}
+
 // Whether there is something to be done before the thread goes on.
 bool HasNews(const PluginThread& thread) {
   return thread.kicked.load(std::memory_order_relaxed) != 0 ||
@@ -103,6 +111,7 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Reserve(const Policy& policy
                                                             std::unique_ptr<Files> files) {
   NoteOriginalProcess();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
+  if (absl::Status status = CheckNotInRing0(); !status.ok()) return status;
   if (absl::Status status = CheckOutputs(policy); !status.ok()) return status;
   absl::StatusOr<ReservedWindow> window = ReservedWindow::Create();
   if (!window.ok()) return window.status();

@@ -515,7 +515,7 @@ TEST_P(SnapshotTest, AGuestWhoseMemoryIsHeldIsNoOtherClones) {
 
 // Its offsets are its own also after it has gone back.
 TEST_P(SnapshotTest, AResetOfACloneMovesNobodyElsesFiles) {
-  const int fd = Value<int(const char*)>("open_file", Text(PLUGIN_CASES));
+  const int fd = Value<int(const char*)>("open_file", Text(Plugin()));
   Take();
   EXPECT_EQ(Value<int(int)>("read_byte", fd), 0x7f);
   const auto clone = CloneOf(*sandbox);
