@@ -8,7 +8,7 @@ dunebox=$1
 work=$(mktemp -d /tmp/dunebox-oci.XXXXXX)
 failures=0
 
-skip() { echo "SKIP: $*"; exit 77; }
+skip() { echo "skip: $*"; exit 77; }
 
 clean() {
   local id
