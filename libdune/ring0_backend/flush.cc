@@ -109,10 +109,6 @@ bool Split(Entry& entry) {
   return true;
 }
 
-}  // namespace
-
-namespace {
-
 template <unsigned kCount>
 bool AreEmpty(const Entry* entries) {
   std::uint64_t any = 0;

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <mutex>
 #include <utility>
 #include <variant>
@@ -17,6 +16,7 @@
 #include "sandbox/plugin/engine_cpu.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/instance_parts.h"
 #include "sandbox/plugin/original_process.h"
 #include "sandbox/plugin/saved_guest.h"
 #include "sandbox/plugin/warded_call.h"
@@ -27,16 +27,13 @@ using hostcalls::Errno;
 using hostcalls::SyscallResult;
 using internal::CallFrame;
 using internal::CallResult;
+using plugin::DeadlineIn;
+using plugin::HostThread;
 using plugin::kNoDeadline;
 
 namespace {
 
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
-
-pid_t HostThread() {
-  static thread_local const pid_t id = gettid();
-  return id;
-}
 
 // Compartments of ring 0's are one thread's at a time: with several that made and recycled them a call has begun where
 // there was nothing of its compartment's (docs/compartments.md, Limits). Who makes the first has all until the last is gone.
@@ -79,11 +76,6 @@ absl::Status CheckInRing0() {
 absl::Status CheckMayUse() {
   absl::Status in = CheckInRing0();
   return in.ok() ? one_thread.Check() : in;
-}
-
-std::uint64_t DeadlineIn(absl::Duration time) {
-  if (time == absl::InfiniteDuration()) return kNoDeadline;
-  return plugin::CoarseNow() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
 }
 
 // Gives a call its deadline, if that is before the one of the call that it comes from, and the host thread to be
