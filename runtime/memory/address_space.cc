@@ -288,12 +288,16 @@ absl::Status AddressSpace::BackSealed(const GuestRange& range, int prot, int fla
   bool is_sealed = memory_.Contains(range) && map_.Covers(range);
   map_.ForEachIn(range, [&](const Vma& vma) { return is_sealed = is_sealed && vma.sealed; });
   if (!is_sealed) return absl::InvalidArgumentError("not all of the range is sealed");
+  backed_.Add(range);
+  return BackLocked(range, prot, flags, fd);
+}
+
+absl::Status AddressSpace::BackLocked(const GuestRange& range, int prot, int flags, int fd) {
   Forget(range);
   void* const wanted = memory_.HostAddress(range.start.value, range.size());
   if (host_.Map(wanted, range.size(), prot, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
     return absl::ResourceExhaustedError("the host's kernel refuses a mapping");
   }
-  backed_.Add(range);
   return absl::OkStatus();
 }
 

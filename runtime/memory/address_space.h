@@ -258,6 +258,7 @@ class AddressSpace final : public MemoryCalls {
   RangeSet ContentsLocked() const;
   absl::Status CopyLocked(MemoryImage::Writer& writer) const;
   absl::Status MapSegmentsLocked(const MemoryImage& image, const GuestRange& range) const;
+  absl::Status BackLocked(const GuestRange& range, int prot, int flags, int fd);
   absl::Status UndoChangesLocked();
   absl::Status UndoWritesLocked(std::uint64_t hot) const;
   void UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const;

@@ -202,14 +202,11 @@ absl::Status AddressSpace::ReturnToImage(HostMemory host_memory) {
   if (goes) {
     for_host_.ForEach([&](const GuestRange& range) { changed_.Add(range); });
     for_host_ = {};
-    bool is_empty = true;
+    absl::Status emptied;
     backed_.ForEach([&](const GuestRange& range) {
-      Forget(range);
-      void* const wanted = memory_.HostAddress(range.start.value, range.size());
-      constexpr int kNothing = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-      is_empty = host_.Map(wanted, range.size(), PROT_NONE, kNothing, -1, 0) != MAP_FAILED && is_empty;
+      emptied.Update(BackLocked(range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1));
     });
-    if (!is_empty) return absl::ResourceExhaustedError("the host's kernel refuses a mapping");
+    if (!emptied.ok()) return emptied;
     backed_ = {};
   }
   if (absl::Status undone = UndoChangesLocked(); !undone.ok()) return undone;

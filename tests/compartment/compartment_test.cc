@@ -536,7 +536,7 @@ TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
 }
 
 TEST_F(CompartmentTest, RingZerosAreOneThreadsAtATime) {
-  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  if (!IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are tested in the lab (lab.dune.compartments)";
   constexpr auto kRefused = absl::StatusCode::kFailedPrecondition;
   auto compartment = Make(Grants());
   std::thread([&] {
@@ -599,7 +599,7 @@ TEST_F(CompartmentTest, Ring0ThatIsAskedForIsHadOrAnError) {
 
 // A thread that is not in ring 0 is told so, and changes nothing.
 TEST_F(CompartmentTest, OnlyThreadsInRing0UseWhatRing0Keeps) {
-  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  if (!IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are tested in the lab (lab.dune.compartments)";
   const auto region = MakeRegion("region", "r");
   const auto compartment = Make(Grants().Add(region, RegionAccess::kReadWrite));
   constexpr auto kRefused = absl::StatusCode::kFailedPrecondition;
@@ -682,7 +682,7 @@ TEST_F(CompartmentTest, BadPointersOfSystemCallsAreErrors) {
 }
 
 TEST_F(CompartmentTest, ReachesNothingOfTheHostsAddresses) {
-  if (!IsByRing0()) GTEST_SKIP() << "the translator's compartments lose the upper half of an address";
+  if (!IsByRing0()) GTEST_SKIP() << "the translator's compartments lose the upper half of an address; tested in the lab";
   static int on_data = 1;
   int on_stack = 1;
   const auto on_heap = std::make_unique<int>(1);
@@ -711,7 +711,7 @@ TEST_F(CompartmentTest, ReachesNothingOfTheHostsAddresses) {
 }
 
 TEST_F(CompartmentTest, ABaseOfTheKernelsEndsIt) {
-  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  if (!IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are tested in the lab (lab.dune.compartments)";
   const auto compartment = Make(Grants());
   EXPECT_FALSE(Call<void()>(*compartment, "take_kernels_base").ok());
   ASSERT_TRUE(compartment->Recycle().ok());
@@ -719,7 +719,7 @@ TEST_F(CompartmentTest, ABaseOfTheKernelsEndsIt) {
 }
 
 TEST_F(CompartmentTest, WhatOnePatchesIsItsOwn) {
-  if (!IsByRing0()) GTEST_SKIP() << "of ring 0's";
+  if (!IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are tested in the lab (lab.dune.compartments)";
   const auto one = Make(Grants()), other = Make(Grants());
   ASSERT_EQ(Value<long()>(*one, "patch_answer"), 0);
   EXPECT_EQ(Value<int()>(*one, "answer"), 7);
