@@ -201,9 +201,9 @@ void SetWatchdog(unsigned seconds) {
   setitimer(ITIMER_REAL, &value, nullptr);
 }
 
+// Once: a period that is shorter than what a kick takes on a busy machine would let nothing else happen.
 void SetKickTimer(suseconds_t microseconds) {
-  const timeval period{.tv_sec = 0, .tv_usec = microseconds};
-  const itimerval value{.it_interval = period, .it_value = period};
+  const itimerval value{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = microseconds}};
   setitimer(ITIMER_REAL, &value, nullptr);
 }
 
@@ -442,18 +442,26 @@ Ending Runner::KickTranslated(Machine& machine, const Kicks& kicks,
             .cache = cache_,
             .kick_every = kicks.every,
             .kick_random = Random(kicks.seed)};
+  constexpr suseconds_t kShortest = 1, kRange = 30, kLongest = 500'000;
+  const suseconds_t first = kShortest + static_cast<suseconds_t>(kicks.seed % kRange);
+  suseconds_t delay = first;
   if (kicks.every != 0) {
     run.countdown = static_cast<unsigned>(Below(run.kick_random, 2 * kicks.every));
     context().rflags |= kTrapFlag;
   } else {
-    constexpr suseconds_t kShortest = 10, kRange = 40;
-    SetKickTimer(kShortest + static_cast<suseconds_t>(kicks.seed % kRange));
+    SetKickTimer(delay);
   }
   Ending ending;
+  std::uint64_t kicked_at = machine.rip;
   while (!Continue(ending)) {
     const Context& state = context();
     visit({.rip = state.rip, .rflags = state.rflags & ~kTrapFlag & ~kResumeFlag, .gpr = state.gpr});
     context().kick = 0;
+    if (kicks.every != 0) continue;
+    // Where the way to the program takes longer than that, the next kick gives it more time.
+    delay = state.rip == kicked_at ? std::min(2 * delay, kLongest) : first;
+    kicked_at = state.rip;
+    SetKickTimer(delay);
   }
   SetWatchdog(0);
   Store(machine);

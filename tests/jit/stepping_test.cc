@@ -131,7 +131,7 @@ TEST_P(Stepping, ATimersKicksFindStatesOfTheProgram) {
   for (unsigned i = 0; i < kSequences; ++i) {
     const Machine start = Next();
     Trace(start);
-    for (unsigned round = 0; round < 5; ++round) {
+    for (unsigned round = 0; round < 10; ++round) {
       const std::string wrong = CheckKicked(start, {.every = 0, .seed = random_()});
       ASSERT_EQ(wrong, "") << "sequence " << i << "\n" << sequence_.Dump();
     }
