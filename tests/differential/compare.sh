@@ -47,9 +47,14 @@ ulimit -c 0
 
 environment=(PATH=/usr/local/bin:/usr/bin:/bin HOME=/ LC_ALL=C TZ=UTC 'SPACED=two words' EMPTY=)
 
-# once KIND ARGUMENT...: appends to KIND.out, KIND.err and KIND.status.
+# Of each kind of run, native and sandboxed, a folder with what is compared: status, out, list, files; and err if it is.
+native_err=$work/native.err sandboxed_err=$work/sandboxed.err
+[[ ! $compare_stderr ]] || native_err=$work/native/err sandboxed_err=$work/sandboxed/err
+
+# once KIND ARGUMENT...: appends to out, err and status of KIND.
 once() {
   local kind=$1 status=0
+  local -n err=${kind}_err
   shift
   local command=(env -i "${environment[@]}")
   [[ $kind == native ]] || command+=("$dunebox" run "${engine_options[@]}" --allow=all --)
@@ -58,22 +63,23 @@ once() {
     interrupted "$kind" "${command[@]}"
   else
     timeout --foreground --kill-after=5 "$seconds" "${command[@]}" \
-      <"$input" >>"$work/$kind.out" 2>>"$work/$kind.err" || status=$?
-    echo "$status" >>"$work/$kind.status"
+      <"$input" >>"$work/$kind/out" 2>>"$err" || status=$?
+    echo "$status" >>"$work/$kind/status"
   fi
 }
 
 # In a session of its own, so that the signal goes to the program's whole process group and nobody else.
 interrupted() {
   local kind=$1 status=0 group deadline=$((SECONDS + seconds))
+  local -n err=${kind}_err
   shift
   # In the background bash would have SIGINT ignored, and that is inherited.
   /usr/bin/python3 -c 'import os, signal, sys
 os.setsid()
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])' "$@" <"$input" >>"$work/$kind.out" 2>>"$work/$kind.err" &
+os.execvp(sys.argv[1], sys.argv[1:])' "$@" <"$input" >>"$work/$kind/out" 2>>"$err" &
   group=$!
-  until [[ -s $work/$kind.out ]] || ((SECONDS >= deadline)) || ! kill -0 "$group" 2>/dev/null; do sleep 0.02; done
+  until [[ -s $work/$kind/out ]] || ((SECONDS >= deadline)) || ! kill -0 "$group" 2>/dev/null; do sleep 0.02; done
   sleep 0.1
   kill -INT -- "-$group"
   (
@@ -85,55 +91,56 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$@" <"$input" >>"$work/$kind.out" 2>>"$wo
   pkill -P "$watchdog" 2>/dev/null
   kill "$watchdog" 2>/dev/null
   wait "$watchdog" 2>/dev/null
-  echo "$status" >>"$work/$kind.status"
+  echo "$status" >>"$work/$kind/status"
 }
 
-# execute KIND: all runs of one kind, then the files they left become KIND.files.
+# execute KIND: all runs of one kind, then the files they left become KIND/files.
 execute() {
   local kind=$1 word
-  mkdir "$work/here" && cd "$work/here" || exit 2
-  : >"$work/$kind.out" >"$work/$kind.err" >"$work/$kind.status"
+  local -n err=${kind}_err
+  mkdir "$work/$kind" "$work/here" && cd "$work/here" || exit 2
+  : >"$work/$kind/out" >"$err" >"$work/$kind/status"
   if [[ $each ]]; then
     for word in $each; do
-      echo "== $word" >>"$work/$kind.status"
+      echo "== $word" >>"$work/$kind/status"
       once "$kind" "$word" 2>/dev/null
     done
   else
     once "$kind"
   fi
   cd "$work" || exit 2
-  mv here "$kind.files"
-  (cd "$kind.files" && find . -mindepth 1 -printf '%P %y %m %n %l\n' | sort) >"$kind.list"
+  mv here "$kind/files"
+  find "$kind/files" -mindepth 1 -printf '%P %y %m %n %l\n' | sort >"$kind/list"
 }
 
-differences=0
-# same WHAT NATIVE SANDBOXED
-same() {
+# different WHAT PART: says how, if it is.
+different() {
   local difference
-  difference=$(diff -r --no-dereference --text "$2" "$3" 2>&1 | head -n 40) && [[ -z $difference ]] && return
-  differences=$((differences + 1))
+  difference=$(diff -r --no-dereference --text "$work/native/$2" "$work/sandboxed/$2" 2>&1 | head -n 40)
+  [[ $difference ]] || return
   printf '%s: %s differs (< native, > sandboxed)\n' "${program##*/}" "$1"
   printf '%s\n' "$difference" | cut -c 1-200 | sed 's/^/    /'
 }
 
 execute native
-if [[ $(<"$work/native.status") == 77 ]]; then
-  cat "$work/native.out"
+if [[ $(<"$work/native/status") == 77 ]]; then
+  cat "$work/native/out"
   exit 77
 fi
 execute sandboxed
-same 'exit status' "$work/native.status" "$work/sandboxed.status"
-same 'standard output' "$work/native.out" "$work/sandboxed.out"
-[[ -z $compare_stderr ]] || same 'standard error' "$work/native.err" "$work/sandboxed.err"
-same 'the list of files' "$work/native.list" "$work/sandboxed.list"
-same 'the content of files' "$work/native.files" "$work/sandboxed.files"
-if ((differences > 0)); then
-  head -n 5 "$work/sandboxed.err" | cut -c 1-200 | sed 's/^/    sandboxed stderr: /'
+# All at once: a process takes a quarter of a second to start where processors are emulated (tests/lab).
+if ! diff -r --no-dereference --text "$work/native" "$work/sandboxed" >/dev/null 2>&1; then
+  different 'exit status' status
+  different 'standard output' out
+  [[ -z $compare_stderr ]] || different 'standard error' err
+  different 'the list of files' list
+  different 'the content of files' files
+  head -n 5 "$sandboxed_err" | cut -c 1-200 | sed 's/^/    sandboxed stderr: /'
   exit 1
 fi
 # A program that fails the same way twice compares nothing; what may end other than with 0 says so by --each or --interrupt.
-if [[ -z $each && -z $interrupt ]] && [[ $(<"$work/native.status") != 0 ]]; then
-  printf '%s: fails natively too, with %s\n' "${program##*/}" "$(<"$work/native.status")"
-  tail -n 5 "$work/native.out" "$work/native.err"
+if [[ -z $each && -z $interrupt ]] && [[ $(<"$work/native/status") != 0 ]]; then
+  printf '%s: fails natively too, with %s\n' "${program##*/}" "$(<"$work/native/status")"
+  tail -n 5 "$work/native/out" "$native_err"
   exit 1
 fi

@@ -26,8 +26,8 @@ using victim::Expect;
 
 std::uint64_t Number(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
 
-void Guess() {
-  for (std::uint64_t fd = 3; fd < 65536; ++fd) {
+void Guess(std::uint64_t end) {
+  for (std::uint64_t fd = 3; fd < end; ++fd) {
     const long result = Call(SYS_fcntl, fd, F_GETFD);
     Expect(result == -EBADF, "descriptor %lu answers fcntl with %ld", fd, result);
   }
@@ -207,9 +207,9 @@ void Limits() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   victim::Begin("descriptor_guess");
-  Guess();
+  Guess(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 65536);
   for (std::uint64_t fd = 4096; fd < 4140; ++fd) Use(fd);
   for (const std::uint64_t fd : {5000ul, 8191ul, 8192ul, 20000ul, 65535ul, 1048575ul, 0x7ffffffful, 0xfffffffful, 0x80000000ul}) Use(fd);
   Send();

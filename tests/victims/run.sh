@@ -16,7 +16,7 @@ if [[ ${1:-} == --seconds ]]; then
   shift 2
 fi
 [[ $# -ge 3 ]] || { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-dunebox=$(realpath "$1") engine=$2 victim=$(realpath "$3")
+dunebox=$(realpath "$1") engine=$2 victim=$(realpath "$3") observe=$(realpath "${BASH_SOURCE[0]%/*}/observe")
 options=("--engine=${engine%%:*}")
 [[ $engine != *:* ]] || options+=("--jit-isolation=${engine#*:}")
 if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
@@ -66,40 +66,6 @@ await() {
   done
 }
 
-# The process the victim runs in: the last one in the line of children.
-find_guest() {
-  local child
-  guest=$session
-  while child=$(pgrep -P "$guest" | head -n 1) && [[ $child ]]; do guest=$child; done
-}
-
-# The runtime's mappings: those in its half, bit 46 set. One line each: START END RIGHTS NAME.
-runtime_mappings() {
-  local range rights offset device inode name
-  while read -r range rights offset device inode name; do
-    local start=$((0x${range%-*}))
-    ((start >= 0x400000000000)) || continue
-    [[ $name != '[vsyscall]' ]] || continue
-    printf '%x-%x %s %s\n' "$start" "$((0x${range#*-}))" "$rights" "$name"
-  done <"/proc/$guest/maps"
-}
-
-# A checksum of every mapping that the runtime itself does not write either.
-runtime_content() {
-  local range rights name
-  while read -r range rights name; do
-    # Translated code is the runtime's to change.
-    [[ $rights == r-* && $name != '[v'* && $name != *dunebox-code* ]] || continue
-    local start=$((0x${range%-*})) end=$((0x${range#*-}))
-    echo "$range $(dd if="/proc/$guest/mem" bs=4096 skip=$((start / 4096)) count=$(((end - start) / 4096)) 2>/dev/null | cksum)"
-  done <"$1"
-}
-
-# Descriptors above the guest's limit, and what they are.
-runtime_descriptors() {
-  find "/proc/$guest/fd" -mindepth 1 -printf '%f %l\n' 2>/dev/null | awk '$1 >= 4096' | sort -n
-}
-
 # Each mapping is still there with its rights; it may have grown, and there may be more (heap).
 mappings_remain() {
   awk '
@@ -123,27 +89,25 @@ await ready || {
   fi
   fail "did not start (exit status $status)"
 }
-find_guest
+guest=$session
 if [[ $engine != native ]]; then
-  runtime_mappings >"$work/before"
-  runtime_content "$work/before" >"$work/content.before"
-  runtime_descriptors >"$work/descriptors.before"
-  [[ -s $work/before && -s $work/content.before && -s $work/descriptors.before ]] || fail 'cannot see the runtime from outside'
-  cat "$work/before" >&3
+  guest=$("$observe" before "$session" "$work") || fail 'cannot see the runtime from outside'
+  for what in mappings content descriptors; do
+    [[ -s $work/$what.before ]] || fail "cannot see the runtime's $what from outside"
+  done
+  cat "$work/mappings.before" >&3
 fi
 echo go >&3
 await over || { wait "$session"; fail "ended during the attack, with exit status $?"; }
 if [[ $engine != native ]]; then
-  runtime_mappings >"$work/after"
-  runtime_content "$work/before" >"$work/content.after"
-  runtime_descriptors >"$work/descriptors.after"
+  "$observe" after "$guest" "$work" || fail 'cannot see the runtime from outside'
 fi
 exec 3>&-
 status=0
 wait "$session" || status=$?
 session='' guest=''
 if [[ $engine != native ]]; then
-  mappings_remain "$work/before" "$work/after" || fail "mappings of the runtime changed"
+  mappings_remain "$work/mappings.before" "$work/mappings.after" || fail "mappings of the runtime changed"
   diff "$work/content.before" "$work/content.after" || fail "the runtime's memory changed"
   diff "$work/descriptors.before" "$work/descriptors.after" || fail "the runtime's descriptors changed"
 fi
