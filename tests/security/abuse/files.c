@@ -106,12 +106,12 @@ int LargeFile(void) {
   return 1;
 }
 
-enum { kDepth = 10000 };
+enum { kDepth = 3000 };
 
 // Made and left again name by name: no path is that long. At the bottom nothing may hang or crash.
 int DeepDirectory(void) {
   static const char kName[] = "directory";
-  static char buffer[1 << 16];
+  static char buffer[1 << 14];
   int depth = 0;
   while (depth < kDepth && mkdir(kName, 0700) == 0 && chdir(kName) == 0) ++depth;
   printf("%d deep", depth);
