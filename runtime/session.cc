@@ -1,6 +1,5 @@
 #include "runtime/session.h"
 
-#include <cpuid.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -20,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/host_cpuid.h"
 #include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limit_notes.h"
@@ -644,9 +644,7 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
 
 // AT_HWCAP, [linux] CPUID.1:EDX. Not from getauxval, which answers with glibc's own set of flags.
 std::uint64_t HardwareCapabilities() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
-  return edx;
+  return hostcalls::FeaturesOfHost(1).edx;
 }
 
 absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
@@ -884,7 +882,9 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   const pid_t pid = PidForCaller();
   absl::Status status = Named(Id::kNoNamespaces, EnterNamespaces(namespaces));
-  if (status.ok()) status = (*guest)->UseCurrentRoot();
+  if (status.ok() && namespaces.Has(confinement::Mechanism::kMountNamespace)) {
+    status = (*guest)->UseCurrentRoot();
+  }
   if (status.ok()) status = EnterDirectory(options.directory);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);
