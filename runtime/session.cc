@@ -444,7 +444,8 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.denials_fd = *fd;
   }
-  if (options.diagnostics.any_report() || !options.rules.allow_all || options.posted_writes) {
+  if (options.diagnostics.any_report() || options.trace != TraceFormat::kNone || !options.rules.allow_all ||
+      options.posted_writes) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
@@ -563,7 +564,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
                      .in_place_calls = CallsInPlace(session),
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
-    absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
+    absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_, session.report_fd);
     if (map.ok()) {
       options.perf_map = *std::move(map);
     } else {
@@ -573,6 +574,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
   if (session.perf_dump_fd >= 0) {
     absl::StatusOr<std::unique_ptr<PerfDump>> dump =
         PerfDump::Create(limits_, space_, {.directory = session.perf_dump_fd,
+                                           .report_fd = session.report_fd,
                                            .since = session.perf_dump_since,
                                            .mapped = CodeCacheBytes(session)});
     if (dump.ok()) {
@@ -583,7 +585,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
   }
   if (session.record_fd >= 0) {
     absl::StatusOr<std::unique_ptr<CodeRecorder>> recorder =
-        CodeRecorder::Create(limits_, session.record_fd);
+        CodeRecorder::Create(limits_, session.record_fd, session.report_fd);
     if (recorder.ok()) {
       options.recorder = *std::move(recorder);
     } else {
