@@ -24,7 +24,10 @@ struct Diagnostics {
   bool backtrace = false;  // of a process that crashes
   std::string dump;       // a CodePlace as text, engine jit only; empty: none
   std::string record;     // directory for records of all emitted code, engine jit only; empty: none
-  bool any_report() const { return statistics || backtrace || !dump.empty(); }
+  // Whether something may have to be said on standard error while programs run.
+  bool any_report() const {
+    return statistics || backtrace || perf_map || !dump.empty() || !perf_dump.empty() || !record.empty();
+  }
   // The statistics name every call; the engine answers none by itself then.
   bool counts_calls() const { return statistics && statistics_format == StatisticsFormat::kJson; }
 };

@@ -1,8 +1,8 @@
 #include "runtime/engine_choice.h"
 
-#include <cpuid.h>
 #include <unistd.h>
 
+#include "hostcalls/host_cpuid.h"
 #include "runtime/jit/isolation_choice.h"
 #include "runtime/jit/jit_engine.h"
 
@@ -11,9 +11,8 @@ namespace {
 
 // [intel/vol2 CPUID, amd/vol3 app. E] VMX and SVM.
 bool HasVirtualization() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 5)) != 0) return true;
-  return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1U << 2)) != 0;
+  return (hostcalls::FeaturesOfHost(1).ecx & (1U << 5)) != 0 ||
+         (hostcalls::FeaturesOfHost(0x8000'0001).ecx & (1U << 2)) != 0;
 }
 
 // Whether there is one that a run would take. The cheap question first: the other makes a process.

@@ -1,6 +1,5 @@
 #include "runtime/session.h"
 
-#include <cpuid.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -20,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/host_cpuid.h"
 #include "hostcalls/policy/call_rules.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limit_notes.h"
@@ -444,7 +444,8 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.denials_fd = *fd;
   }
-  if (options.diagnostics.any_report() || !options.rules.allow_all || options.posted_writes) {
+  if (options.diagnostics.any_report() || options.trace != TraceFormat::kNone || !options.rules.allow_all ||
+      options.posted_writes) {
     absl::StatusOr<int> fd = OpenOutput("standard error", {});
     if (!fd.ok()) return fd.status();
     session.report_fd = *fd;
@@ -563,7 +564,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
                      .in_place_calls = CallsInPlace(session),
                      .measure_time = session.diagnostics.statistics};
   if (session.diagnostics.perf_map) {
-    absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_);
+    absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_, session.report_fd);
     if (map.ok()) {
       options.perf_map = *std::move(map);
     } else {
@@ -573,6 +574,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
   if (session.perf_dump_fd >= 0) {
     absl::StatusOr<std::unique_ptr<PerfDump>> dump =
         PerfDump::Create(limits_, space_, {.directory = session.perf_dump_fd,
+                                           .report_fd = session.report_fd,
                                            .since = session.perf_dump_since,
                                            .mapped = CodeCacheBytes(session)});
     if (dump.ok()) {
@@ -583,7 +585,7 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
   }
   if (session.record_fd >= 0) {
     absl::StatusOr<std::unique_ptr<CodeRecorder>> recorder =
-        CodeRecorder::Create(limits_, session.record_fd);
+        CodeRecorder::Create(limits_, session.record_fd, session.report_fd);
     if (recorder.ok()) {
       options.recorder = *std::move(recorder);
     } else {
@@ -644,9 +646,7 @@ absl::StatusOr<loader::Program> Guest::Open(const process::ExecState& state) {
 
 // AT_HWCAP, [linux] CPUID.1:EDX. Not from getauxval, which answers with glibc's own set of flags.
 std::uint64_t HardwareCapabilities() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
-  return edx;
+  return hostcalls::FeaturesOfHost(1).edx;
 }
 
 absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
@@ -884,7 +884,9 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   const pid_t pid = PidForCaller();
   absl::Status status = Named(Id::kNoNamespaces, EnterNamespaces(namespaces));
-  if (status.ok()) status = (*guest)->UseCurrentRoot();
+  if (status.ok() && namespaces.Has(confinement::Mechanism::kMountNamespace)) {
+    status = (*guest)->UseCurrentRoot();
+  }
   if (status.ok()) status = EnterDirectory(options.directory);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   absl::StatusOr<std::string> path = loader::FindProgram(options.program);

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/host_cpuid.h"
 
 // Read by assembly: whether PKRU has to be set on the way into the runtime.
 unsigned char dunebox_keys_in_use = 0;
@@ -15,12 +16,12 @@ namespace dunebox::hostcalls {
 
 absl::Status CheckProtectionKeys() {
   constexpr unsigned kPkuEnabledByOs = 1U << 4;  // [intel/vol2 CPUID] leaf 7, ECX
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (ecx & kPkuEnabledByOs) == 0) {
+  const HostCpuid leaf = FeaturesOfHost(7);
+  if ((leaf.ecx & kPkuEnabledByOs) == 0) {
     return absl::UnavailableError("the processor has no protection keys, or the kernel hides them");
   }
   // Emitted code looks at bits of EAX with PEXT.
-  if ((ebx & bit_BMI2) == 0) return absl::UnavailableError("the processor has no BMI2");
+  if ((leaf.ebx & bit_BMI2) == 0) return absl::UnavailableError("the processor has no BMI2");
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hostcalls/quiet_write.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/support.h"
 
@@ -21,7 +22,7 @@ int MakeMemory() {
 
 bool Fill(int fd, std::string_view text) {
   while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
+    const ssize_t written = Quietly([&] { return write(fd, text.data(), text.size()); });
     if (written <= 0) return false;
     text.remove_prefix(static_cast<std::size_t>(written));
   }

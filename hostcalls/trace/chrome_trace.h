@@ -24,7 +24,7 @@ inline constexpr std::string_view kChromeTraceStart = "[\n";
 class ChromeTrace final : public EventTrace {
  public:
   // Borrows `fd`.
-  explicit ChromeTrace(int fd) : EventTrace(fd) {}
+  explicit ChromeTrace(int fd, int report_fd = -1) : EventTrace(fd, report_fd) {}
 
  private:
   std::string FormatCall(const CallEvent& call) const override;

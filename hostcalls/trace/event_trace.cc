@@ -12,7 +12,6 @@
 #include "absl/strings/str_format.h"
 #include "hostcalls/trace/json.h"
 #include "hostcalls/trace/text.h"
-#include "hostcalls/trace/write_line.h"
 
 namespace dunebox::hostcalls {
 namespace {
@@ -100,7 +99,7 @@ void EventTrace::OnExit(Caller& caller, const Row* row, const Request& request,
   // An execve that was announced as one without return, and did: its time is not known any more.
   if (!pending) pending = PendingCall{&caller, request, {caller.memory, row, request}, end};
   pending->text.AddOutputs(caller.memory, row, request, result);
-  WriteLine(fd_, FormatCall({.origin = OriginAt(pending->start),
+  file_.Write(FormatCall({.origin = OriginAt(pending->start),
                              .row = row,
                              .number = request.number,
                              .text = pending->text,
@@ -113,7 +112,7 @@ void EventTrace::OnNoReturn() {
   const std::uint64_t end = MonotonicNow();
   const std::optional<PendingCall> pending = AbandonCall();
   if (!pending) return;
-  WriteLine(fd_, FormatCall({.origin = OriginAt(pending->start),
+  file_.Write(FormatCall({.origin = OriginAt(pending->start),
                              .row = FindRow(pending->request.number),
                              .number = pending->request.number,
                              .text = pending->text,
@@ -123,11 +122,11 @@ void EventTrace::OnNoReturn() {
 }
 
 void EventTrace::OnSignal(const siginfo_t& info) {
-  WriteLine(fd_, FormatSignal(OriginAt(MonotonicNow()), info));
+  file_.Write(FormatSignal(OriginAt(MonotonicNow()), info));
 }
 
 void EventTrace::OnBegin(Beginning what, std::string_view program) {
-  WriteLine(fd_, FormatBegin(OriginAt(MonotonicNow()), what, program));
+  file_.Write(FormatBegin(OriginAt(MonotonicNow()), what, program));
 }
 
 }  // namespace dunebox::hostcalls

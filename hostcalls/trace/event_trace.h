@@ -20,6 +20,7 @@
 
 #include "hostcalls/dispatch/dispatcher.h"
 #include "hostcalls/trace/pending_call.h"
+#include "hostcalls/trace/write_line.h"
 
 namespace dunebox::hostcalls {
 
@@ -56,8 +57,8 @@ class EventTrace : public TraceSink {
   void OnBegin(Beginning what, std::string_view program) final;
 
  protected:
-  // Borrows `fd`, which outlives the trace.
-  explicit EventTrace(int fd) : fd_(fd) {}
+  // Borrows both; where `fd` takes no more, `report_fd` says so.
+  EventTrace(int fd, int report_fd) : file_(fd, report_fd, "--trace") {}
 
  private:
   // Each returns whole lines, "\n" included, or nothing.
@@ -66,7 +67,7 @@ class EventTrace : public TraceSink {
   virtual std::string FormatBegin(const EventOrigin& origin, Beginning what,
                                   std::string_view program) const = 0;
 
-  const int fd_;
+  UserFile file_;
 };
 
 }  // namespace dunebox::hostcalls

@@ -24,7 +24,8 @@ namespace dunebox::hostcalls {
 class JsonTrace final : public EventTrace {
  public:
   // Borrows `fd`.
-  JsonTrace(int fd, std::string_view engine) : EventTrace(fd), engine_(engine) {}
+  JsonTrace(int fd, std::string_view engine, int report_fd = -1)
+      : EventTrace(fd, report_fd), engine_(engine) {}
 
  private:
   std::string FormatCall(const CallEvent& call) const override;

@@ -10,7 +10,6 @@
 #include "hostcalls/trace/format.h"
 #include "hostcalls/trace/pending_call.h"
 #include "hostcalls/trace/text.h"
-#include "hostcalls/trace/write_line.h"
 
 namespace dunebox::hostcalls {
 namespace {
@@ -19,8 +18,8 @@ std::string Prefix() { return absl::StrCat("dunebox: [", gettid(), "] "); }
 
 }  // namespace
 
-void TextTrace::WriteCall(const std::string& call, const std::string& result) const {
-  WriteLine(fd_, absl::StrCat(Prefix(), call, " = ", result, "\n"));
+void TextTrace::WriteCall(const std::string& call, const std::string& result) {
+  file_.Write(absl::StrCat(Prefix(), call, " = ", result, "\n"));
 }
 
 void TextTrace::OnEnter(Caller& caller, const Row* row, const Request& request) {
@@ -46,7 +45,7 @@ void TextTrace::OnNoReturn() {
 }
 
 void TextTrace::OnSignal(const siginfo_t& info) {
-  WriteLine(fd_, absl::StrCat(Prefix(), FormatSignal(info), "\n"));
+  file_.Write(absl::StrCat(Prefix(), FormatSignal(info), "\n"));
 }
 
 void TextTrace::OnBegin(Beginning /*what*/, std::string_view /*program*/) {}

@@ -18,13 +18,14 @@
 #include <string_view>
 
 #include "hostcalls/dispatch/dispatcher.h"
+#include "hostcalls/trace/write_line.h"
 
 namespace dunebox::hostcalls {
 
 class TextTrace final : public TraceSink {
  public:
-  // Borrows `fd`, which outlives the trace.
-  explicit TextTrace(int fd) : fd_(fd) {}
+  // Borrows both; where `fd` takes no more, `report_fd` says so.
+  explicit TextTrace(int fd, int report_fd = -1) : file_(fd, report_fd, "--trace") {}
 
   void OnEnter(Caller& caller, const Row* row, const Request& request) override;
   void OnExit(Caller& caller, const Row* row, const Request& request,
@@ -39,9 +40,9 @@ class TextTrace final : public TraceSink {
   void OnBegin(Beginning what, std::string_view program) override;
 
  private:
-  void WriteCall(const std::string& call, const std::string& result) const;
+  void WriteCall(const std::string& call, const std::string& result);
 
-  int fd_;
+  UserFile file_;
 };
 
 }  // namespace dunebox::hostcalls

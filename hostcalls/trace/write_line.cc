@@ -1,56 +1,46 @@
 #include "hostcalls/trace/write_line.h"
 
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
+#include "hostcalls/quiet_write.h"
 
 namespace dunebox::hostcalls {
 namespace {
 
-// Keeps a signal that a write raises (SIGPIPE: nobody reads; SIGXFSZ: the file may not grow) from
-// reaching the program, which did not write.
-class SignalGuard {
- public:
-  explicit SignalGuard(int signal) {
-    sigemptyset(&signal_);
-    sigaddset(&signal_, signal);
-    sigset_t pending;
-    was_pending_ = sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;
-    pthread_sigmask(SIG_BLOCK, &signal_, &previous_mask_);
+// 0, or why not all of it is there.
+int Write(int fd, std::string_view text) {
+  while (!text.empty()) {
+    // In one piece, but where there was room for a part only: then the rest is refused, and says why.
+    const ssize_t written = Quietly([&] { return write(fd, text.data(), text.size()); });
+    if (written <= 0) return written < 0 ? errno : EIO;
+    text.remove_prefix(static_cast<std::size_t>(written));
   }
-  ~SignalGuard() { pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr); }
-  SignalGuard(const SignalGuard&) = delete;
-  SignalGuard& operator=(const SignalGuard&) = delete;
-
-  // The signal goes to the thread that wrote: take it back, unless one was waiting before, which is
-  // the program's.
-  void Discard() const {
-    const timespec now = {};
-    if (!was_pending_) sigtimedwait(&signal_, nullptr, &now);
-  }
-
- private:
-  sigset_t signal_;
-  sigset_t previous_mask_;
-  bool was_pending_;
-};
+  return 0;
+}
 
 }  // namespace
 
 bool WriteLine(int fd, std::string_view line) {
   const int saved_errno = errno;
-  const SignalGuard broken_pipe(SIGPIPE);
-  const SignalGuard file_too_big(SIGXFSZ);
-  ssize_t written;
-  do {
-    written = write(fd, line.data(), line.size());
-  } while (written < 0 && errno == EINTR);
-  if (written < 0 && errno == EPIPE) broken_pipe.Discard();
-  if (written < 0 && errno == EFBIG) file_too_big.Discard();
+  const int error = Write(fd, line);
   errno = saved_errno;
-  return written == static_cast<ssize_t>(line.size());
+  return error == 0;
+}
+
+bool UserFile::Write(std::string_view piece) {
+  const int saved_errno = errno;
+  const int error = hostcalls::Write(fd_, piece);
+  if (error != 0 && !has_said_.exchange(true)) {
+    WriteLine(report_fd_, errors::LineOf(errors::Id::kNotWatched,
+                                         absl::StrCat("[", getpid(), "] ", what_, ": not all could be written: ", strerror(error))));
+  }
+  errno = saved_errno;
+  return error == 0;
 }
 
 }  // namespace dunebox::hostcalls

@@ -217,9 +217,12 @@ void CodeCache::UnlinkAll() {
   for (std::uint32_t id = 0; id < blocks_.size(); ++id) blocks_[id].first_incoming = kNone;
 }
 
+void CodeCache::PrepareForFork() { may_be_copied_ = true; }
+
 absl::Status CodeCache::TakeOwnMemory() {
   const CodeMemory::Extent parts[] = {{0, next_}, {stubs_, links_.size() * kStubSize}};
   if (absl::Status status = memory_.Renew(parts); !status.ok()) return status;
+  may_be_copied_ = false;
   // The parent may have linked some jump to a block that only it has.
   for (std::uint32_t number = 0; number < links_.size(); ++number) {
     const Link& link = links_[number];
@@ -240,8 +243,10 @@ absl::Status CodeCache::Clear() {
   stub_memory_.Restart();
   ++counters_.flushes;
   ++generation_;
-  // Another file, not the same one emptied: a forked child may be copying that.
-  return memory_.Renew({});
+  absl::Status status = memory_.Renew({});
+  if (status.ok()) may_be_copied_ = false;
+  // The program may have limited the size of files.
+  return absl::IsResourceExhausted(status) && !may_be_copied_ ? absl::OkStatus() : status;
 }
 
 std::uint32_t CodeCache::BlockAt(std::uint64_t host) const {

@@ -109,6 +109,8 @@ class CodeCache {
   void UnlinkAll();
   // Bytes of code, without exit stubs.
   std::size_t used() const { return next_; }
+  // In front of every fork.
+  void PrepareForFork();
   // In a forked child: another file behind the code memory, with what it holds.
   absl::Status TakeOwnMemory();
   // Forgets everything. Preconditions: no thread is in translated code.
@@ -137,6 +139,7 @@ class CodeCache {
   void MakeStub(std::uint32_t link);
 
   CodeMemory memory_;
+  bool may_be_copied_ = false;  // by a forked child, which has the same file until it has its own
   const Stub first_stub_;  // the others differ in their numbers
   const std::uint32_t stubs_;  // offset of the first exit stub, a page's
   GrowingMemory block_memory_, stub_memory_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/quiet_write.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
@@ -54,7 +55,8 @@ absl::Status CodeMemory::Renew(std::span<const Extent> kept) {
   const int fd = CreateFile();
   if (fd < 0) return Failed("memfd_create");
   absl::Status status = absl::OkStatus();
-  if (ftruncate(fd, static_cast<off_t>(size_)) != 0) status = Failed("ftruncate");
+  const auto grow = [&]() -> ssize_t { return ftruncate(fd, static_cast<off_t>(size_)); };
+  if (hostcalls::Quietly(grow) != 0) status = Failed("ftruncate");
   for (const Extent& extent : kept) {
     for (std::size_t done = 0; status.ok() && done < extent.length;) {
       const std::size_t at = extent.offset + done;
@@ -71,7 +73,7 @@ absl::Status CodeMemory::Renew(std::span<const Extent> kept) {
                            MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED ||
                       mmap(writable_, size_, PROT_READ | PROT_WRITE,
                            MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED)) {
-    status = Failed("mmap");
+    status = absl::InternalError("translated code is at two places");
   }
   close(fd);
   return status;

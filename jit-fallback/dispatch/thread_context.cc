@@ -1,6 +1,5 @@
 #include "jit-fallback/dispatch/thread_context.h"
 
-#include <cpuid.h>
 #include <immintrin.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -15,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
+#include "hostcalls/host_cpuid.h"
 #include "hostcalls/memory/protection_keys.h"
 #include "jit-fallback/cache/growing_memory.h"
 
@@ -44,6 +44,7 @@ namespace {
 // isolation pku the Context's first page has the guest's key, pointers and tables have the tables'.
 constexpr std::size_t kExtendedOffset = sizeof(Context);
 constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
+constexpr std::size_t kFirstTableSize = std::size_t{JIT_TABLE_ENTRIES} * sizeof(std::uint64_t);
 constexpr std::size_t kSecondTableEntries = JIT_SECOND_TABLE_ENTRIES;
 constexpr std::size_t kSignalStackOffset =
     JIT_SECOND_TABLE + kSecondTableEntries * 2 * sizeof(std::uint64_t);
@@ -52,6 +53,9 @@ constexpr std::size_t kSignalStackSize = 64 * 1024;
 // sigaltstack(2), SS_AUTODISARM
 constexpr int kAutoDisarm = static_cast<int>(1U << 31);
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
+
+// So many in a folded table, and its thread gets a whole one: half as many as 512 targets are likely to bring about.
+constexpr unsigned kMostDisplaced = 16;
 
 constexpr std::uint16_t kUserCode = 0x33, kUserData = 0x2b;  // [linux] of 64-bit processes
 constexpr std::array<std::uint16_t, 6> kFirstSelectors = {0, kUserCode, kUserData, 0, 0, 0};
@@ -164,7 +168,6 @@ void LeaveAt(Context& context, ucontext_t& machine) {
 
 namespace {
 
-// CPUID takes some microseconds in a virtual machine: what does not change is asked for once.
 struct StateFacts {
   std::uint64_t supported;
   std::array<ExtendedLayout::Place, 64> places;
@@ -175,17 +178,14 @@ StateFacts AskStateFacts() {
   constexpr unsigned kXsaveopt = 1;
   constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
   StateFacts facts{};
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
-  facts.supported = (std::uint64_t{edx} << 32) | eax;
+  const auto leaf = [](unsigned subleaf) { return hostcalls::FeaturesOfHost(0xd, subleaf); };
+  facts.supported = (std::uint64_t{leaf(0).edx} << 32) | leaf(0).eax;
   for (unsigned component = 2; component < 63; ++component) {
     if (((facts.supported >> component) & 1) == 0) continue;
-    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
-    facts.places[component] = {.offset = ebx, .size = eax};
+    facts.places[component] = {.offset = leaf(component).ebx, .size = leaf(component).eax};
   }
-  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0) return facts;
-  facts.has_xsaveopt = (eax & kXsaveopt) != 0;
-  facts.tells_use = (eax & kTellsUse) != 0;
+  facts.has_xsaveopt = (leaf(1).eax & kXsaveopt) != 0;
+  facts.tells_use = (leaf(1).eax & kTellsUse) != 0;
   return facts;
 }
 
@@ -233,6 +233,26 @@ absl::StatusOr<std::byte*> MapContext(const ExtendedLayout& layout) {
   return absl::ResourceExhaustedError(absl::StrCat("no memory for a thread: ", strerror(errno)));
 }
 
+absl::Status NoTable() {
+  return absl::ResourceExhaustedError(absl::StrCat("no memory for a lookup table: ", strerror(errno)));
+}
+
+bool MapWhole(std::byte* place) {
+  return mmap(place, kFirstTableSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+         MAP_FAILED;
+}
+
+// The same `size` bytes again and again; only shared memory can be had so.
+bool MapFolded(std::byte* place, std::size_t size) {
+  void* const piece =
+      mmap(place, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (piece == MAP_FAILED) return false;
+  for (std::size_t at = size; at < kFirstTableSize; at += size) {
+    if (mremap(piece, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, place + at) == MAP_FAILED) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
@@ -241,6 +261,9 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
   if (!memory.ok()) return memory.status();
   std::unique_ptr<ThreadContext> thread(
       new ThreadContext(*memory, layout, isolation, window_base, nullptr));
+  // A window's thread stays whole: its host application may fork at any time.
+  const std::uint64_t entries = window_base ? JIT_TABLE_ENTRIES : JIT_FOLDED_ENTRIES;
+  if (!thread->MapFirst(entries)) return NoTable();
   if (isolation == Isolation::kPku && !thread->SetKeys()) {
     return absl::ResourceExhaustedError(absl::StrCat("pkey_mprotect: ", strerror(errno)));
   }
@@ -259,7 +282,33 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
   std::unique_ptr<ThreadContext> thread(
       new ThreadContext(*memory, layout, Isolation::kSeg, window_base, std::move(empty)));
   thread->known_generation_ = known.generation();
+  thread->entries_ = JIT_TABLE_ENTRIES;
   return thread;
+}
+
+// A whole table is 128 pages to be filled before the first jump, and short programs have too few targets to be worth it.
+// Folded, addresses with the same low 13 bits share an entry in place of those with the same 16.
+bool ThreadContext::MapFirst(std::uint64_t entries) {
+  std::byte* const place = memory_ + JIT_TABLE;
+  if (entries != JIT_TABLE_ENTRIES && !MapFolded(place, entries * sizeof(std::uint64_t))) {
+    entries = JIT_TABLE_ENTRIES;
+  }
+  if (entries == JIT_TABLE_ENTRIES && !MapWhole(place)) return false;
+  if (isolation_ == Isolation::kPku &&
+      !hostcalls::SetProtectionKey(place, kFirstTableSize, PROT_READ | PROT_WRITE, DUNE_KEY_TABLES)) {
+    return false;
+  }
+  entries_ = entries;
+  displaced_ = 0;
+  GrowingMemory::Populate(place, entries * sizeof(std::uint64_t));
+  std::fill_n(reinterpret_cast<std::uint64_t*>(place), entries, NoTarget());
+  return true;
+}
+
+// What is folded is the parent's.
+absl::Status ThreadContext::ContinueAfterFork() {
+  const bool is_own = entries_ == JIT_TABLE_ENTRIES;
+  return is_own || MapFirst(JIT_FOLDED_ENTRIES) ? absl::OkStatus() : NoTable();
 }
 
 bool ThreadContext::SetKeys() {
@@ -306,11 +355,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .exit_lookup = AddressOf(way.exit_lookup),
                 .budget = AddressOf(way.exit_budget),
                 .resume = 0};
-  if (empty_ == nullptr) {
-    GrowingMemory::Populate(memory_, JIT_SECOND_TABLE);
-    for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = NoTarget();
-    ClearEmptySecond();
-  }
+  if (empty_ == nullptr) ClearEmptySecond();
   dunebox_guest_fs_possible = 1;
   dunebox_windows_possible = window_base ? 1 : 0;
 }
@@ -372,7 +417,7 @@ void ThreadContext::SetCache(std::uint64_t start, std::uint64_t code_end) {
 }
 
 std::uint64_t& ThreadContext::Entry(std::uint64_t pc) {
-  return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % JIT_TABLE_ENTRIES];
+  return reinterpret_cast<std::uint64_t*>(memory_ + JIT_TABLE)[pc % entries_];
 }
 
 // An entry of the first table without contents: then the second has none for the address either.
@@ -384,10 +429,13 @@ SecondEntry& ThreadContext::Second(std::uint64_t pc) {
 
 // The second gets only what the first has no room for: most threads never touch it. What has been put in
 // another's place in the first comes to the second when it is missed. Where tables are shared until they are
-// written to, the first keeps what it has.
+// written to, the first keeps what it has. Where many have had to share a folded one, it is time for a whole one.
 void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
   std::uint64_t& entry = Entry(pc);
-  const bool has_room = __atomic_load_n(&entry, __ATOMIC_RELAXED) == NoTarget();
+  bool has_room = __atomic_load_n(&entry, __ATOMIC_RELAXED) == NoTarget();
+  if (!has_room && entries_ != JIT_TABLE_ENTRIES && ++displaced_ >= kMostDisplaced) {
+    has_room = MapFirst(JIT_TABLE_ENTRIES);
+  }
   if (has_room || empty_ == nullptr) __atomic_store_n(&entry, host, __ATOMIC_RELAXED);
   if (!has_room) Second(pc) = {.negative = ~pc, .host = host};
 }
@@ -410,7 +458,7 @@ void ThreadContext::ForgetTargets() {
 }
 
 void ThreadContext::ClearTargets() {
-  for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) {
+  for (std::uint64_t pc = 0; pc < entries_; ++pc) {
     // Writing would give it memory.
     if (__atomic_load_n(&Entry(pc), __ATOMIC_RELAXED) == NoTarget()) continue;
     __atomic_store_n(&Entry(pc), NoTarget(), __ATOMIC_RELAXED);

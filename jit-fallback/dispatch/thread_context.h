@@ -88,6 +88,8 @@ class ThreadContext {
   void ClearTargets();
   // The same by the owner, outside of translated code.
   void ForgetTargets();
+  // In a forked child, before it enters translated code: tables of its own, without entries.
+  absl::Status ContinueAfterFork();
   // Of `known`, if the tables began so and have not been forgotten since.
   std::optional<std::uint32_t> known_generation() const { return known_generation_; }
 
@@ -144,6 +146,8 @@ class ThreadContext {
   }
   void InitializeStale(std::uint64_t components);
   void ClearEmptySecond();
+  // The first table anew, of so many different entries, all without contents. Where it cannot be had the former one stays.
+  bool MapFirst(std::uint64_t entries);
   ExitReason EnterNow();
   // In a window RSP is an address of the host's while translated code runs, and an offset otherwise.
   ExitReason EnterWindowNow() {
@@ -166,6 +170,8 @@ class ThreadContext {
   std::uint16_t host_x87_control_ = 0;  // while it is borrowed and has contents of its own in the unit
   const std::shared_ptr<const LookupTable> empty_;
   std::optional<std::uint32_t> known_generation_;
+  std::uint64_t entries_ = 0;        // different ones of the first table
+  unsigned displaced_ = 0;           // targets that have been put in another's place since it was mapped
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };
 

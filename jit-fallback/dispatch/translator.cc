@@ -290,6 +290,7 @@ absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
   entry_stubs_ = entry_stub_guest_bytes_ = translate_nanoseconds_ = 0;
   cache_->ResetCounters();
   made_.clear();
+  if (absl::Status status = self.context().ContinueAfterFork(); !status.ok()) return status;
   if (cache_->used() > kMostCopiedCode) {
     // Most children run little before they execute another program.
     version_.fetch_add(1, std::memory_order_seq_cst);

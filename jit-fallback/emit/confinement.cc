@@ -1,5 +1,6 @@
 #include "jit-fallback/emit/confinement.h"
 
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 
@@ -200,8 +201,8 @@ void Confinement::After(const Instruction& instruction, std::span<const std::uin
   if (instruction.access != Access::kNone && SurelyAccesses(instruction, bytes)) {
     TouchStack(instruction);
   }
-  for (unsigned reg = 0; reg < drift_.size(); ++reg) {
-    if (MayWrite(instruction, static_cast<Reg>(reg))) drift_[reg] = kUnknown;
+  for (unsigned left = WrittenBy(instruction); left != 0; left &= left - 1) {
+    drift_[static_cast<unsigned>(std::countr_zero(left))] = kUnknown;
   }
 }
 

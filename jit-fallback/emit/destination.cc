@@ -66,21 +66,26 @@ Destination DestinationOf(const Instruction& instruction) {
 
 }  // namespace
 
-bool MayWrite(const Instruction& instruction, Reg reg) {
-  if ((instruction.registers & Bit(reg)) == 0) return false;
-  const auto number = static_cast<unsigned>(reg);
+std::uint16_t WrittenBy(const Instruction& instruction) {
+  const auto among_touched = [&](unsigned number) {
+    return static_cast<std::uint16_t>(instruction.registers & (1U << number));
+  };
   switch (DestinationOf(instruction)) {
     case Destination::kNone:
-      return false;
+      return 0;
     case Destination::kReg:
-      return (((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U)) == number;
+      return among_touched(((instruction.modrm >> 3) & 7U) | ((instruction.rex & 4) != 0 ? 8U : 0U));
     case Destination::kRm:
-      return instruction.modrm >> 6 == 3 &&
-             ((instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U)) == number;
+      if (instruction.modrm >> 6 != 3) return 0;
+      return among_touched((instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U));
     case Destination::kUnknown:
-      return true;
+      return instruction.registers;
   }
-  return true;
+  return instruction.registers;
+}
+
+bool MayWrite(const Instruction& instruction, Reg reg) {
+  return (instruction.registers & Bit(reg)) != 0 && (WrittenBy(instruction) & Bit(reg)) != 0;
 }
 
 }  // namespace dunebox::jit

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/trace/write_line.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::runtime {
@@ -57,22 +58,13 @@ void Append(std::vector<char>& bytes, const T& value) {
   std::memcpy(bytes.data() + at, &value, sizeof(value));
 }
 
-// One write(2), which is appended whole even where a parent and its child share the file. What does
-// not fit on the disk is lost, and the program goes on. Keeps errno.
-void WriteAll(int fd, const std::vector<char>& bytes) {
-  const int saved_errno = errno;
-  while (write(fd, bytes.data(), bytes.size()) < 0 && errno == EINTR) {
-  }
-  errno = saved_errno;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CodeRecorder>> CodeRecorder::Create(hostcalls::VirtualLimits& limits,
-                                                                   int directory) {
+                                                                   int directory, int report_fd) {
   absl::StatusOr<hostcalls::ReservedFd> file = MakeFile(limits, directory);
   if (!file.ok()) return file.status();
-  return std::unique_ptr<CodeRecorder>(new CodeRecorder(*std::move(file), limits, directory));
+  return std::unique_ptr<CodeRecorder>(new CodeRecorder(*std::move(file), limits, directory, report_fd));
 }
 
 void CodeRecorder::Describe(const jit::EmitterOptions& options) {
@@ -83,6 +75,7 @@ void CodeRecorder::Describe(const jit::EmitterOptions& options) {
 }
 
 void CodeRecorder::Add(const jit::NewCode& code) {
+  if (!file_.valid()) return;
   const auto exits = static_cast<std::uint32_t>(code.exits.size());
   const auto code_size = static_cast<std::uint32_t>(code.bytes.size());
   const auto used =
@@ -110,7 +103,9 @@ void CodeRecorder::Add(const jit::NewCode& code) {
   }
   buffer_.insert(buffer_.end(), code.bytes.begin(), code.bytes.end());
   buffer_.resize(size);
-  WriteAll(file_.get(), buffer_);
+  // One write(2), which is appended whole even where a parent and its child share the file.
+  hostcalls::UserFile file(file_.get(), report_fd_, "--jit-record");
+  if (!file.Write({buffer_.data(), buffer_.size()})) file_ = hostcalls::ReservedFd();
 }
 
 void CodeRecorder::ContinueAfterFork() {

@@ -1,13 +1,9 @@
 #include "runtime/jit/emulate.h"
 
-#include <cpuid.h>
-
-#include <atomic>
 #include <cstring>
-#include <mutex>
 
-#include "absl/container/flat_hash_map.h"
 #include "hostcalls/abi/ring0_abi.h"
+#include "hostcalls/host_cpuid.h"
 #include "jit-fallback/dispatch/operand_address.h"
 
 namespace dunebox::runtime {
@@ -45,13 +41,14 @@ Fault BadStore(std::uint64_t address) {
 }
 
 x86::CpuidResult HostCpuid(std::uint32_t function, std::uint32_t index) {
-  x86::CpuidResult result;
-  __cpuid_count(function, index, result.eax, result.ebx, result.ecx, result.edx);
-  return result;
+  const hostcalls::HostCpuid found = hostcalls::AskHostCpuid(function, index);
+  return {.eax = found.eax, .ebx = found.ebx, .ecx = found.ecx, .edx = found.edx};
 }
 
+}  // namespace
+
 // What a process of the host would see, minus what is hidden.
-x86::CpuidResult ComputeCpuid(std::uint32_t function, std::uint32_t index) {
+x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
   x86::CpuidResult result = HostCpuid(function, index);
   x86::HideFeatures(function, index, result);
   if (function == 0xa) return {};  // performance counters
@@ -72,6 +69,8 @@ x86::CpuidResult ComputeCpuid(std::uint32_t function, std::uint32_t index) {
   }
   return result;
 }
+
+namespace {
 
 // The registers in the order of their numbers.
 std::uint64_t& Gpr(jit::Context& context, unsigned number) { return context.gpr[number & 15]; }
@@ -368,22 +367,6 @@ std::optional<Fault> Emulator::Run() {
 }
 
 }  // namespace
-
-dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
-  // APIC ids and the like depend on where the thread runs; these leaves do not.
-  static std::mutex mutex;
-  static absl::flat_hash_map<std::uint64_t, x86::CpuidResult> known;
-  constexpr std::size_t kMostKnown = 4096;
-  const bool by_cpu =
-      function == 1 || function == 0xb || function == 0x1f || function == 0x8000'001e;
-  if (by_cpu) return ComputeCpuid(function, index);
-  const std::uint64_t key = (std::uint64_t{function} << 32) | index;
-  std::lock_guard lock(mutex);
-  if (const auto found = known.find(key); found != known.end()) return found->second;
-  const x86::CpuidResult result = ComputeCpuid(function, index);
-  if (known.size() < kMostKnown) known.emplace(key, result);
-  return result;
-}
 
 std::optional<Fault> Emulate(const jit::Instruction& instruction, jit::Context& context,
                              const hostcalls::GuestMemory& memory) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/host_cpuid.h"
 #include "runtime/jit/key_probe.h"
 
 namespace dunebox::runtime {
@@ -19,8 +20,7 @@ constexpr std::array kOrder = {Isolation::kPku, Isolation::kMask};
 
 // [intel/vol2 CPUID] BMI2: PDEP, PEXT and SARX.
 bool HasBitDeposit() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx & bit_BMI2) != 0;
+  return (hostcalls::FeaturesOfHost(7).ebx & bit_BMI2) != 0;
 }
 
 absl::string_view TextOf(Isolation isolation) {

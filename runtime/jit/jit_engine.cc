@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/host_cpuid.h"
 #include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
 #include "jit-fallback/decode/instruction.h"
@@ -41,18 +42,11 @@ bool RunsInPlace(std::int64_t number) {
          row->argument_count() == 0;
 }
 
-// CPUID takes some microseconds in a virtual machine: each of these is asked once.
-
 // LOOP is one operation on AMD's and Hygon's processors and about seven on Intel's.
-bool AskForFastLoop() {
-  constexpr unsigned kHygon = 0x656e6975;  // "uine", the last four letters of the vendor
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(0, &eax, &ebx, &ecx, &edx);
-  return ecx == signature_AMD_ecx || ecx == kHygon;
-}
 bool HasFastLoop() {
-  static const bool has = AskForFastLoop();
-  return has;
+  constexpr unsigned kHygon = 0x656e6975;  // "uine", the last four letters of the vendor
+  const unsigned vendor = hostcalls::AskHostCpuid(0).ecx;
+  return vendor == signature_AMD_ecx || vendor == kHygon;
 }
 
 // Where executable memory that begins at `pc` ends, at most `most` bytes on.
@@ -72,12 +66,8 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
 }
 
 // Of the second lookup table. [intel/vol2 CPUID] SSE4.2
-bool AskForCrc32() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_2) != 0;
-}
 bool HasCrc32() {
-  static const bool has = AskForCrc32();
+  static const bool has = (hostcalls::FeaturesOfHost(1).ecx & bit_SSE4_2) != 0;
   return has;
 }
 

@@ -118,7 +118,8 @@ absl::Status PerfDump::Begin() {
 }
 
 void PerfDump::WriteBytes(const std::vector<char>& bytes) {
-  if (hostcalls::WriteLine(file_.get(), {bytes.data(), bytes.size()})) {
+  hostcalls::UserFile file(file_.get(), place_.report_fd, "--jit-perf-dump");
+  if (file.Write({bytes.data(), bytes.size()})) {
     written_ += bytes.size();
   } else {
     file_ = hostcalls::ReservedFd();

@@ -27,6 +27,7 @@ class PerfDump {
  public:
   struct Place {
     int directory = -1;       // stays open
+    int report_fd = -1;       // standard error; so does this
     std::uint64_t since = 0;  // Now() when the session began: older files are other processes'
     std::size_t mapped = 0;   // bytes, of the executable mapping
   };
@@ -59,7 +60,7 @@ class PerfDump {
   absl::Status Begin();
   // With its size and time filled in.
   void Write(std::vector<char>& record);
-  // What does not fit on the disk ends the file.
+  // What cannot be written ends the file, and is said.
   void WriteBytes(const std::vector<char>& bytes);
   void Unmap();
 

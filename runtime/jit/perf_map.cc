@@ -32,10 +32,10 @@ absl::StatusOr<hostcalls::ReservedFd> MakeFile(hostcalls::VirtualLimits& limits)
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PerfMap>> PerfMap::Create(hostcalls::VirtualLimits& limits,
-                                                         const memory::AddressSpace& space) {
+                                                         const memory::AddressSpace& space, int report_fd) {
   absl::StatusOr<hostcalls::ReservedFd> file = MakeFile(limits);
   if (!file.ok()) return file.status();
-  return std::unique_ptr<PerfMap>(new PerfMap(*std::move(file), limits, space));
+  return std::unique_ptr<PerfMap>(new PerfMap(*std::move(file), limits, space, report_fd));
 }
 
 void PerfMap::ContinueAfterFork() {
@@ -58,7 +58,8 @@ void PerfMap::Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size) {
   std::lock_guard lock(mutex_);
   if (!file_.valid()) return;
   const std::string line = absl::StrFormat("%x %x %s\n", host, size, names_.NameOf(place, pc));
-  hostcalls::WriteLine(file_.get(), line);
+  hostcalls::UserFile file(file_.get(), report_fd_, "--jit-perf-map");
+  if (!file.Write(line)) file_ = hostcalls::ReservedFd();
   written_ += line.size();
 }
 

@@ -24,15 +24,15 @@ class PerfMap {
  public:
   static constexpr const char* kDirectory = "/tmp";
 
-  // Makes perf-PID.map there anew. Both outlive this.
+  // Makes perf-PID.map there anew. Both outlive this; standard error in `report_fd` stays open.
   static absl::StatusOr<std::unique_ptr<PerfMap>> Create(hostcalls::VirtualLimits& limits,
-                                                         const memory::AddressSpace& space);
+                                                         const memory::AddressSpace& space, int report_fd);
 
   // Preconditions: the caller holds no lock of the address space.
   void Add(std::uint64_t pc, std::uint64_t host, std::uint32_t size);
 
   // In a forked child: its own file, with what is known of the code it has inherited. A child that
-  // cannot have one (it has another root, say) goes on without names.
+  // cannot have one (it has another root, say) goes on without names. So does who finds no room for more.
   void ContinueAfterFork();
 
   // Lock order: the address space's lock, then this one.
@@ -41,11 +41,12 @@ class PerfMap {
 
  private:
   PerfMap(hostcalls::ReservedFd file, hostcalls::VirtualLimits& limits,
-          const memory::AddressSpace& space)
-      : limits_(limits), space_(space), file_(std::move(file)), names_(limits) {}
+          const memory::AddressSpace& space, int report_fd)
+      : limits_(limits), space_(space), report_fd_(report_fd), file_(std::move(file)), names_(limits) {}
 
   hostcalls::VirtualLimits& limits_;
   const memory::AddressSpace& space_;
+  const int report_fd_;
   std::mutex mutex_;  // guards what follows
   hostcalls::ReservedFd file_;
   std::uint64_t written_ = 0;  // bytes; a forked child's parent may write more

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/quiet_write.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/write_line.h"
@@ -212,8 +213,8 @@ class Writer {
     const std::size_t count = std::min<std::uint64_t>(bytes.size(), left_);
     const bool is_empty = std::ranges::all_of(bytes, [](char byte) { return byte == 0; });
     for (std::size_t done = 0; done < count && !is_empty;) {
-      const ssize_t written = pwrite(fd_, bytes.data() + done, count - done,
-                                     static_cast<off_t>(at_ + done));
+      const ssize_t written = hostcalls::Quietly(
+          [&] { return pwrite(fd_, bytes.data() + done, count - done, static_cast<off_t>(at_ + done)); });
       if (written <= 0) {
         error_ = written < 0 ? errno : EIO;
         return false;
@@ -226,7 +227,8 @@ class Writer {
   }
   // What was left out at the end belongs to the file.
   void Finish() {
-    if (ftruncate(fd_, static_cast<off_t>(at_)) != 0 && error_ == 0) error_ = errno;
+    const ssize_t result = hostcalls::Quietly([&]() -> ssize_t { return ftruncate(fd_, static_cast<off_t>(at_)); });
+    if (result != 0 && error_ == 0) error_ = errno;
   }
   int error() const { return error_; }
 

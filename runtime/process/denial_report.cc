@@ -118,7 +118,7 @@ void DenialReport::OnDenial(hostcalls::Caller& caller, const Denial& denial, boo
                   .cure = denial.cure,
                   .audited = audited};
   caller.denied_by = absl::StrCat(audited ? "audit: " : "", "policy: ", Escape(text.rule));
-  if (session_.denials_fd >= 0) hostcalls::WriteLine(session_.denials_fd, DenialLine(text));
+  if (session_.denials_fd >= 0) record_.Write(DenialLine(text));
   // Who has asked for the lines of an audit reads them instead.
   if (audited && session_.denials_fd >= 0) return;
   if (session_.report_fd < 0 || !IsNew(denial)) return;

@@ -26,6 +26,7 @@
 #include <string>
 
 #include "hostcalls/policy/guard.h"
+#include "hostcalls/trace/write_line.h"
 #include "runtime/process/session_state.h"
 
 namespace dunebox::process {
@@ -63,7 +64,8 @@ class RateLimit {
 class DenialReport final : public hostcalls::policy::DenialSink {
  public:
   // Which has to outlive it. Calls come from GuestThreads.
-  explicit DenialReport(const SessionState& session) : session_(session) {}
+  explicit DenialReport(const SessionState& session)
+      : session_(session), record_(session.denials_fd, session.report_fd, "the record of denials") {}
 
   void OnDenial(hostcalls::Caller& caller, const hostcalls::policy::Denial& denial,
                 bool audited) override;
@@ -72,6 +74,7 @@ class DenialReport final : public hostcalls::policy::DenialSink {
   bool IsNew(const hostcalls::policy::Denial& denial);
 
   const SessionState& session_;
+  hostcalls::UserFile record_;
   RateLimit limit_{16, std::chrono::milliseconds(250)};
   std::atomic<std::uint64_t> left_out_{0};
   std::array<std::atomic<std::uint64_t>, 256> told_{};  // hashes, each in its place

@@ -13,11 +13,11 @@ std::unique_ptr<hostcalls::TraceSink> MakeTrace(const SessionState& session,
     case runtime::TraceFormat::kNone:
       return nullptr;
     case runtime::TraceFormat::kText:
-      return std::make_unique<hostcalls::TextTrace>(session.trace_fd);
+      return std::make_unique<hostcalls::TextTrace>(session.trace_fd, session.report_fd);
     case runtime::TraceFormat::kJson:
-      return std::make_unique<hostcalls::JsonTrace>(session.trace_fd, engine);
+      return std::make_unique<hostcalls::JsonTrace>(session.trace_fd, engine, session.report_fd);
     case runtime::TraceFormat::kChrome:
-      return std::make_unique<hostcalls::ChromeTrace>(session.trace_fd);
+      return std::make_unique<hostcalls::ChromeTrace>(session.trace_fd, session.report_fd);
   }
   return nullptr;
 }

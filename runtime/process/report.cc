@@ -46,7 +46,7 @@ void ReportEnd(Process& process) {
   if (process.is_vforked()) return;
   process.machine().engine().OnProgramEnd();
   if (session.diagnostics.statistics) {
-    hostcalls::WriteLine(session.statistics_fd, StatisticsOf(process));
+    hostcalls::UserFile(session.statistics_fd, session.report_fd, "--stats").Write(StatisticsOf(process));
   }
   if (!session.diagnostics.dump.empty()) {
     const std::string dump = process.machine().engine().Dump(session.diagnostics.dump);

@@ -1,4 +1,6 @@
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -193,11 +195,14 @@ TEST(Recovery, BehindASystemCallInPlaceRcxIsTheGuestsNextAddress) {
   EXPECT_EQ(recovered->pc, kPc + 7);
 }
 
+const std::uint64_t* FirstTableOf(ThreadContext& context) {
+  return reinterpret_cast<const std::uint64_t*>(reinterpret_cast<const std::byte*>(&context.context()) + JIT_TABLE);
+}
+
 TEST(ThreadContextTables, ATargetIsSetAndCleared) {
   auto context = ThreadContext::Create(ExtendedLayout::OfHost(7));
   ASSERT_TRUE(context.ok());
-  const auto* table = reinterpret_cast<const std::uint64_t*>(
-      reinterpret_cast<const std::byte*>(&(*context)->context()) + JIT_TABLE);
+  const std::uint64_t* const table = FirstTableOf(**context);
   const std::uint64_t empty = table[0];
   (*context)->SetTarget(kPc, 0x1234);
   EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], 0x1234u);
@@ -209,6 +214,50 @@ TEST(ThreadContextTables, ATargetIsSetAndCleared) {
   (*context)->SetTarget(kPc, 0x1234);
   (*context)->ClearTargets();
   for (std::size_t i = 0; i < JIT_TABLE_ENTRIES; ++i) ASSERT_EQ(table[i], empty) << i;
+}
+
+TEST(ThreadContextTables, OneOfAFewTargetsIsFoundAtEveryAddressThatSharesItsEntry) {
+  auto context = ThreadContext::Create(ExtendedLayout::OfHost(7));
+  ASSERT_TRUE(context.ok());
+  const std::uint64_t* const table = FirstTableOf(**context);
+  (*context)->SetTarget(kPc, 0x1234);
+  for (std::size_t i = kPc % JIT_FOLDED_ENTRIES; i < JIT_TABLE_ENTRIES; i += JIT_FOLDED_ENTRIES) {
+    EXPECT_EQ(table[i], 0x1234u) << i;
+  }
+}
+
+TEST(ThreadContextTables, ManyTargetsThatShareEntriesGetAWholeTable) {
+  auto context = ThreadContext::Create(ExtendedLayout::OfHost(7));
+  ASSERT_TRUE(context.ok());
+  const std::uint64_t* const table = FirstTableOf(**context);
+  const std::uint64_t empty = table[(kPc + 1) % JIT_TABLE_ENTRIES];
+  for (std::uint64_t host = 1; host <= 100; ++host) (*context)->SetTarget(kPc, host);
+  (*context)->SetTarget(kPc + JIT_FOLDED_ENTRIES, 0x5678);
+  EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], 100u);
+  EXPECT_EQ(table[(kPc + JIT_FOLDED_ENTRIES) % JIT_TABLE_ENTRIES], 0x5678u);
+  EXPECT_EQ(table[(kPc + 1) % JIT_TABLE_ENTRIES], empty);
+  (*context)->ClearTargets();
+  for (std::size_t i = 0; i < JIT_TABLE_ENTRIES; ++i) ASSERT_EQ(table[i], empty) << i;
+}
+
+TEST(ThreadContextTables, AForkedChildsTargetsAreNotItsParents) {
+  auto context = ThreadContext::Create(ExtendedLayout::OfHost(7));
+  ASSERT_TRUE(context.ok());
+  const std::uint64_t* const table = FirstTableOf(**context);
+  const std::uint64_t empty = table[0];
+  (*context)->SetTarget(kPc, 0x1234);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool is_ready = (*context)->ContinueAfterFork().ok();
+    const bool is_empty = table[kPc % JIT_TABLE_ENTRIES] == empty;
+    (*context)->SetTarget(kPc, 0x5678);
+    (*context)->ClearTarget(kPc + 1);
+    _exit(is_ready && is_empty && table[kPc % JIT_TABLE_ENTRIES] == 0x5678 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(table[kPc % JIT_TABLE_ENTRIES], 0x1234u);
 }
 
 // What tests/security/checker relies on: it looks at a block's bytes as they were emitted, and

@@ -10,13 +10,17 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "hostcalls/trace/chrome_trace.h"
 #include "hostcalls/trace/json.h"
 #include "hostcalls/trace/json_trace.h"
@@ -337,6 +341,44 @@ TEST(WriteLine, AFileThatMayNotGrowRaisesNoSignal) {
   ASSERT_EQ(sigpending(&pending), 0);
   EXPECT_EQ(sigismember(&pending, SIGXFSZ), 0);
   close(file);
+}
+
+// And of those that the program itself has blocked and waits for, none is lost.
+TEST(WriteLine, WhatTheProgramWaitsForStaysPendingAndBlocked) {
+  const std::uint64_t blocked = (std::uint64_t{1} << (SIGPIPE - 1)) | (std::uint64_t{1} << (33 - 1));
+  std::uint64_t before = 0, after = 0, pending = 0;
+  ASSERT_EQ(syscall(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, &before, sizeof(before)), 0);
+  ASSERT_EQ(raise(SIGPIPE), 0);
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  close(ends[0]);
+  EXPECT_FALSE(WriteLine(ends[1], "x\n"));
+  close(ends[1]);
+  ASSERT_EQ(syscall(SYS_rt_sigpending, &pending, sizeof(pending)), 0);
+  EXPECT_NE(pending & (std::uint64_t{1} << (SIGPIPE - 1)), 0U);
+  const std::uint64_t pipe_signal = std::uint64_t{1} << (SIGPIPE - 1);
+  const timespec now = {};
+  EXPECT_EQ(syscall(SYS_rt_sigtimedwait, &pipe_signal, nullptr, &now, sizeof(pipe_signal)), SIGPIPE);
+  ASSERT_EQ(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, &after, sizeof(after)), 0);
+  EXPECT_EQ(after & blocked, blocked);
+}
+
+TEST(UserFile, WhatCannotBeWrittenIsSaidOnce) {
+  const int report = memfd_create("report", MFD_CLOEXEC);
+  const int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(full, 0);
+  UserFile file(full, report, "--trace");
+  errno = 0;
+  EXPECT_FALSE(file.Write("x\n"));
+  EXPECT_FALSE(file.Write("y\n"));
+  EXPECT_EQ(errno, 0);
+  char said[200] = {};
+  const ssize_t length = pread(report, said, sizeof(said) - 1, 0);
+  EXPECT_GT(length, 0);
+  EXPECT_EQ(std::string(said), absl::StrCat("dunebox: [", getpid(), "] --trace: not all could be written: ",
+                                            strerror(ENOSPC), " [E0803]\n"));
+  close(full);
+  close(report);
 }
 
 }  // namespace

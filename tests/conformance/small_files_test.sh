@@ -1,0 +1,50 @@
+#!/bin/bash
+# The runtime writes, too: what it was asked to write down, texts of /proc, translated code's memory. Where files may not grow
+# (ulimit -f, here 1 KiB) the program notices nothing of that, and the user is told once.
+#
+#   tests/conformance/small_files_test.sh DUNEBOX ENGINE
+set -uo pipefail
+
+dunebox=$(realpath "$1")
+engine=$2
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+mkdir "$place/dir"
+cd "$place" || exit 1
+failures=0
+
+failed() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# expect NAME STATUS OUTPUT OPTION... -- COMMAND...: so ends the session with that limit.
+expect() {
+  local name=$1 status=$2 output=$3 got
+  shift 3
+  (ulimit -S -f 1; exec "$dunebox" run --engine="$engine" --allow=all "$@" >output 2>errors)
+  got=$?
+  ((got == status)) || failed "$name: status $got and not $status: $(cat errors)"
+  [[ $(cat output) == "$output" ]] || failed "$name: it says '$(head -c 200 output)'"
+}
+
+# told OPTION: once on standard error.
+told() {
+  (($(grep -c -- "$1: not all could be written: File too large.*E0803" errors) == 1)) || failed "$1: the user is told: '$(cat errors)'"
+}
+
+expect trace 0 hi --trace --trace-file=trace -- /bin/echo hi
+told --trace
+expect "trace as JSON" 0 hi --trace=json --trace-file=trace.json -- /bin/echo hi
+told --trace
+expect /proc/self/maps 1 "" -- /bin/cat /proc/self/maps  # an error, and no signal
+if [[ $engine == jit ]]; then
+  expect record 0 hi --jit-record=dir -- /bin/echo hi
+  told --jit-record
+  expect dump 0 hi --jit-perf-dump=dir -- /bin/echo hi
+  told --jit-perf-dump
+  # More code than there is room for: the memory is used again.
+  expect "a full code cache" 0 '[1, 2]' --jit-cache=1 -- /usr/bin/python3 -c 'import json, decimal; print(json.loads("[1, 2]"))'
+fi
+((failures == 0)) && echo "all as expected"
+exit $((failures != 0))
