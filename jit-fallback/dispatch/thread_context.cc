@@ -164,11 +164,13 @@ void LeaveAt(Context& context, ucontext_t& machine) {
 
 namespace {
 
-// CPUID takes some microseconds in a virtual machine: what does not change is asked for once.
+// CPUID takes some microseconds in a virtual machine: what does not change is asked for once, and not how far it goes
+// each time, as <cpuid.h> would.
 struct StateFacts {
   std::uint64_t supported;
   std::array<ExtendedLayout::Place, 64> places;
   bool has_xsaveopt, tells_use;
+  bool clears_at_once;  // AVX512VL: the 128-bit form of an operation clears all above
 };
 
 StateFacts AskStateFacts() {
@@ -176,16 +178,19 @@ StateFacts AskStateFacts() {
   constexpr unsigned kTellsUse = 4;  // XGETBV with ECX 1 [intel/vol1 §13.2]
   StateFacts facts{};
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
+  if (__get_cpuid_max(0, nullptr) < 0xd) return facts;
+  __cpuid_count(0xd, 0, eax, ebx, ecx, edx);
   facts.supported = (std::uint64_t{edx} << 32) | eax;
   for (unsigned component = 2; component < 63; ++component) {
     if (((facts.supported >> component) & 1) == 0) continue;
-    __get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx);
+    __cpuid_count(0xd, component, eax, ebx, ecx, edx);
     facts.places[component] = {.offset = ebx, .size = eax};
   }
-  if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0) return facts;
+  __cpuid_count(0xd, 1, eax, ebx, ecx, edx);
   facts.has_xsaveopt = (eax & kXsaveopt) != 0;
   facts.tells_use = (eax & kTellsUse) != 0;
+  __cpuid_count(7, 0, eax, ebx, ecx, edx);
+  facts.clears_at_once = (ebx & bit_AVX512VL) != 0;
   return facts;
 }
 
@@ -437,6 +442,7 @@ void ThreadContext::SetGate(std::uint32_t number) {
   constexpr std::uint64_t kCleared =
       JIT_SSE_COMPONENT | kAvx | JIT_OPMASK_COMPONENT | kUpperZmm | kMoreZmm;
   if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
+  if ((layout_.mask & kMoreZmm) != 0 && !FactsOfHost().clears_at_once) return;
   context().own_components &= ~std::uint64_t{JIT_X87_COMPONENT};
   context().must_be_initial =
       static_cast<std::uint32_t>(layout_.mask & ~(kCleared | JIT_X87_COMPONENT));
