@@ -367,9 +367,16 @@ std::optional<Fault> Emulator::Run() {
   }
 }
 
+// Leaves that pay no heed to ECX, which programs then leave as it is. [intel/vol2 CPUID]
+bool HasOneResult(std::uint32_t function) {
+  return function <= 3 || function == 5 || function == 6 || function == 0x15 || function == 0x16 ||
+         (function >= 0x8000'0000 && function <= 0x8000'0008);
+}
+
 }  // namespace
 
-dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
+dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t asked_index) {
+  const std::uint32_t index = HasOneResult(function) ? 0 : asked_index;
   // APIC ids and the like depend on where the thread runs; these leaves do not.
   static std::mutex mutex;
   static absl::flat_hash_map<std::uint64_t, x86::CpuidResult> known;

@@ -47,7 +47,7 @@ bool RunsInPlace(std::int64_t number) {
 bool AskForFastLoop() {
   constexpr unsigned kHygon = 0x656e6975;  // "uine", the last four letters of the vendor
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(0, &eax, &ebx, &ecx, &edx);
+  __cpuid(0, eax, ebx, ecx, edx);
   return ecx == signature_AMD_ecx || ecx == kHygon;
 }
 bool HasFastLoop() {
@@ -74,7 +74,8 @@ std::uint64_t ExecutableEnd(const memory::VmaMap& map, std::uint64_t pc, std::ui
 // Of the second lookup table. [intel/vol2 CPUID] SSE4.2
 bool AskForCrc32() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_2) != 0;
+  __cpuid(1, eax, ebx, ecx, edx);
+  return (ecx & bit_SSE4_2) != 0;
 }
 bool HasCrc32() {
   static const bool has = AskForCrc32();
