@@ -255,12 +255,10 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
     const LookupTable& known, std::shared_ptr<const LookupTable> empty,
     const ExtendedLayout& layout, std::uint64_t window_base) {
-  const absl::StatusOr<std::byte*> memory = MapContext(layout);
+  DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
+  const absl::StatusOr<std::byte*> memory = known.MapWithThread();
   if (!memory.ok()) return memory.status();
-  if (absl::Status mapped = known.MapAt(*memory + JIT_TABLE); !mapped.ok()) {
-    munmap(*memory, kTotalSize);
-    return mapped;
-  }
+  GrowingMemory::Populate(*memory, JIT_TABLE);
   std::unique_ptr<ThreadContext> thread(
       new ThreadContext(*memory, layout, Isolation::kSeg, window_base, std::move(empty)));
   thread->known_generation_ = known.generation();
@@ -313,7 +311,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .resume = 0};
   if (empty_ == nullptr) {
     GrowingMemory::Populate(memory_, JIT_SECOND_TABLE);
-    for (std::uint64_t pc = 0; pc < JIT_TABLE_ENTRIES; ++pc) Entry(pc) = NoTarget();
+    std::ranges::fill(std::span(&Entry(0), JIT_TABLE_ENTRIES), NoTarget());
     ClearEmptySecond();
   }
   dunebox_guest_fs_possible = 1;
@@ -327,7 +325,7 @@ ThreadContext::~ThreadContext() {
     const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
     sigaltstack(&none, nullptr);
   }
-  munmap(memory_, kTotalSize);
+  munmap(memory_, empty_ != nullptr ? LookupTable::kThreadSize : kTotalSize);
 }
 
 std::span<std::byte> ThreadContext::extended_area() {
@@ -428,6 +426,7 @@ void ThreadContext::ClearTargets() {
 }
 
 void ThreadContext::Attach() {
+  DUNEBOX_CHECK(empty_ == nullptr, "a thread without a signal stack, which is only borrowed");
   UnregisterRseq();
   context().host_fs = ReadFsBase();
   const stack_t stack{
