@@ -242,17 +242,19 @@ class Instance final : public Guest, public GuestProcess {
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
                                     const Budget& budget);
-  bool PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
-                       absl::Status& failed);
   // The same without limits of its own.
   absl::StatusOr<CallResult> CallNow(PluginThread& thread, std::uint64_t function,
                                      const CallFrame& frame);
+  // What is left of a call that has not just returned numbers.
+  absl::StatusOr<CallResult> LeaveFunction(PluginThread& thread, const CallFrame& frame,
+                                           GuestCpu::Left left, GuestCpu::Returned& returned,
+                                           std::uint64_t stack_after);
   absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,
                                       const GuestCpu::Returned& returned);
   absl::StatusOr<CallResult> FinishCall(PluginThread& thread, const CallFrame& frame,
-                                        GuestCpu::Left left, std::uint64_t stack_after);
+                                        std::optional<runtime::Exit> first, std::uint64_t stack_after);
   absl::Status EndByMismatch();
-  absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
+  absl::Status RunCallback(PluginThread& thread, runtime::Registers& registers, std::uint64_t number);
   absl::Status EndedStatus() const;
   // Of the engine's failure, which ends the instance.
   absl::Status Fail(const absl::Status& status);
