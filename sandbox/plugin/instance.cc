@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/asymmetric_fence.h"
 #include "sandbox/plugin/call_protocol.h"
+#include "sandbox/plugin/gate_pages.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance_parts.h"
@@ -165,7 +166,9 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
-  return StartMain();
+  const absl::StatusOr<PluginTable> gates = PutGates(space_);
+  if (gates.ok()) table_ = *gates;
+  return gates.status();
 }
 
 void Instance::KickAll() {
@@ -398,6 +401,7 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
     --thread->depth;
     return result;
   }
+  if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   PrepareThread();
   LentPlace* const place = TakeParked();
   if (place == nullptr) return EndedStatus();
