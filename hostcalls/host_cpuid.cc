@@ -17,11 +17,6 @@ constexpr bool DependsOnProcessor(std::uint32_t leaf) {
          leaf == kAmdTopology || leaf == kAmdTopologyV2;
 }
 
-// Without subleaves: whatever is in ECX then, the answer is the same.
-constexpr bool IsWhole(std::uint32_t leaf) {
-  return leaf <= 3 || leaf == 5 || leaf == 6 || (leaf >= 0x8000'0000 && leaf <= 0x8000'0008);
-}
-
 HostCpuid Execute(std::uint32_t leaf, std::uint32_t subleaf) {
   HostCpuid result;
   __cpuid_count(leaf, subleaf, result.eax, result.ebx, result.ecx, result.edx);
@@ -55,9 +50,15 @@ bool Exists(std::uint32_t leaf) {
 
 }  // namespace
 
+bool HasSubleaves(std::uint32_t leaf) {
+  const bool is_whole = leaf <= 3 || leaf == 5 || leaf == 6 || leaf == 0x15 || leaf == 0x16 ||
+                        (leaf >= 0x8000'0000 && leaf <= 0x8000'0008);
+  return !is_whole;
+}
+
 HostCpuid AskHostCpuid(std::uint32_t leaf, std::uint32_t subleaf) {
   if (DependsOnProcessor(leaf) || !Exists(leaf)) return Execute(leaf, subleaf);
-  if (IsWhole(leaf)) subleaf = 0;
+  if (!HasSubleaves(leaf)) subleaf = 0;
   for (Known& place : known) {
     if (place.Has(leaf, subleaf)) return place.result;
     if (!place.Take()) continue;

@@ -13,6 +13,9 @@ struct HostCpuid {
   std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
+// False for a leaf that pays no heed to ECX, in which programs then leave what they find. [intel/vol2 CPUID; amd/vol3 app. E]
+bool HasSubleaves(std::uint32_t leaf);
+
 // What the instruction gives: for a leaf that the processor does not have, whatever it says instead. Any thread's, also in a
 // child of fork.
 HostCpuid AskHostCpuid(std::uint32_t leaf, std::uint32_t subleaf = 0);

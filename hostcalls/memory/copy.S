@@ -53,6 +53,17 @@ dunebox_move_\size:
         movl    $1, %eax
         ret
 
+// Entered from: WriteWord(). RDI destination, RSI the word.
+// Leaves to: caller, RAX = 0 done, 1 fault.
+        .globl  dunebox_store_8
+        .type   dunebox_store_8, @function
+dunebox_store_8:
+.Lstore_8:
+        movq    %rsi, (%rdi)
+        xorl    %eax, %eax
+        ret
+        .size   dunebox_store_8, . - dunebox_store_8
+
 // Entered from: CopyInString(). RDI destination, RSI source, RDX most bytes to copy.
 // Stack: return address only.
 // Leaves to: caller, RAX = bytes copied before the NUL, RDX when there was none, or -1 after
@@ -116,6 +127,7 @@ dunebox_copy_fixups:
         .quad   .Lmove_\size\()_load, .Lmove_fault
         .quad   .Lmove_\size\()_store, .Lmove_fault
         .endr
+        .quad   .Lstore_8, .Lmove_fault
         .quad   .Lstring_load, .Lstring_fault
         .quad   .Lprobe_load, .Lprobe_fault
         .quad   .Lexchange, .Lexchange_fault

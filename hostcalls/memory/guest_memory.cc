@@ -26,19 +26,12 @@ extern const Fixup dunebox_copy_fixups[];
 }
 
 bool MoveAtOnce(void* to, const void* from, std::size_t size) {
-  if (size == sizeof(std::uint64_t)) return dunebox_move_8(to, from) == 0;  // each call's return address
   constexpr int (*kMoves[])(void*, const void*) = {dunebox_move_1, dunebox_move_2, dunebox_move_4,
                                                    dunebox_move_8};
   return kMoves[std::countr_zero(size)](to, from) == 0;
 }
 
 }  // namespace
-
-bool GuestMemory::IsInside(std::uint64_t address, std::uint64_t size) const {
-  // Linux accepts any address below the limit with size 0, NULL included.
-  if (size == 0) return address <= window_.limit;
-  return address >= window_.lowest && address < window_.limit && size <= window_.limit - address;
-}
 
 bool GuestMemory::Contains(std::uint64_t address, std::uint64_t size) const {
   if (!IsInside(address, size)) return false;

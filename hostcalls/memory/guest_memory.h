@@ -25,6 +25,8 @@
 #include "hostcalls/memory/paged_memory.h"
 #include "hostcalls/result.h"
 
+extern "C" int dunebox_store_8(void* to, std::uint64_t word);
+
 namespace dunebox::hostcalls {
 
 // Where guest addresses live in this process: host = base + guest, and only
@@ -122,6 +124,14 @@ class GuestMemory {
   // at all, and so is an aligned one from here; what fails has changed nothing.
   [[nodiscard]] bool ReadAtOnce(std::uint64_t from, std::span<std::byte> to) const;
   [[nodiscard]] bool WriteAtOnce(std::uint64_t to, std::span<const std::byte> from) const;
+  // The same of eight bytes: each call's return address.
+  [[nodiscard]] bool WriteWord(std::uint64_t to, std::uint64_t word) const {
+    const bool is_watched = watcher_ != nullptr && watcher_->is_watching();
+    if (pages_ != nullptr || is_watched || !IsInside(to, sizeof(word))) {
+      return WriteAtOnce(to, std::as_bytes(std::span(&word, 1)));
+    }
+    return dunebox_store_8(reinterpret_cast<void*>(window_.base + to), word) == 0;
+  }
 
   template <typename T>
   CopyResult<T> CopyIn(GuestPtr<T> pointer) const {
@@ -152,7 +162,11 @@ class GuestMemory {
 
  private:
   // Contains, for what is only read, and by us.
-  bool IsInside(std::uint64_t address, std::uint64_t size) const;
+  bool IsInside(std::uint64_t address, std::uint64_t size) const {
+    // Linux accepts any address below the limit with size 0, NULL included.
+    if (size == 0) return address <= window_.limit;
+    return address >= window_.lowest && address < window_.limit && size <= window_.limit - address;
+  }
   // Of pages(): a visit a page, in order, with what comes before it.
   bool ForEachPage(std::uint64_t address, std::size_t size, PagedMemory::Use use,
                    absl::FunctionRef<void(std::byte* bytes, std::size_t before, std::size_t size)> visit) const;

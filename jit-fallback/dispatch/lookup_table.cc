@@ -18,7 +18,9 @@ namespace dunebox::jit {
 namespace {
 
 constexpr std::size_t kFirstBytes = std::size_t{JIT_TABLE_ENTRIES} * sizeof(std::uint64_t);
-constexpr std::size_t kBytes = kFirstBytes + std::size_t{JIT_SECOND_TABLE_ENTRIES} * sizeof(SecondEntry);
+// The tables lie in the file as in a thread's memory.
+constexpr std::size_t kFirstTable = JIT_TABLE, kSecondTable = JIT_SECOND_TABLE;
+constexpr std::size_t kBytes = kSecondTable + std::size_t{JIT_SECOND_TABLE_ENTRIES} * sizeof(SecondEntry);
 
 // A memory file takes all of it or has no memory.
 bool WriteAt(int fd, const void* data, std::size_t size, std::size_t place) {
@@ -40,10 +42,10 @@ absl::StatusOr<hostcalls::SealedFile> MakeFile(std::span<const KnownTarget> know
     }
   }
   return hostcalls::SealedFile::Create("dunebox-table", kBytes, [&](int fd) {
-    bool is_written = WriteAt(fd, first.data(), kFirstBytes, 0);
+    bool is_written = WriteAt(fd, first.data(), kFirstBytes, kFirstTable);
     for (const auto& [index, entry] : second) {
       is_written = is_written &&
-                   WriteAt(fd, &entry, sizeof(entry), kFirstBytes + index * sizeof(entry));
+                   WriteAt(fd, &entry, sizeof(entry), kSecondTable + index * sizeof(entry));
     }
     return is_written ? absl::OkStatus()
                       : absl::ResourceExhaustedError("no memory for a lookup table");
@@ -73,14 +75,20 @@ absl::StatusOr<std::shared_ptr<const LookupTable>> LookupTable::Empty() {
   return table;
 }
 
-absl::Status LookupTable::MapAt(std::byte* place) const {
+const std::size_t LookupTable::kThreadSize = kBytes;
+
+absl::StatusOr<std::byte*> LookupTable::Map(std::byte* place, std::size_t first) const {
   const std::optional<int> fd = file_.Get();
   if (!fd) return absl::FailedPreconditionError("the application has closed a sandbox's table");
-  if (mmap(place, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, *fd, 0) ==
-      MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::ErrnoToStatus(errno, "no lookup table").message());
-  }
-  return absl::OkStatus();
+  void* const mapped = mmap(place, kBytes - first, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_NORESERVE | (place != nullptr ? MAP_FIXED : 0), *fd,
+                            static_cast<off_t>(first));
+  if (mapped != MAP_FAILED) return static_cast<std::byte*>(mapped);
+  return absl::ResourceExhaustedError(absl::ErrnoToStatus(errno, "no lookup table").message());
 }
+
+absl::StatusOr<std::byte*> LookupTable::MapWithThread() const { return Map(nullptr, 0); }
+
+absl::Status LookupTable::MapAt(std::byte* place) const { return Map(place, kFirstTable).status(); }
 
 }  // namespace dunebox::jit

@@ -38,6 +38,9 @@ class LookupTable {
   // The one without targets: all who ask while somebody has it get the same.
   static absl::StatusOr<std::shared_ptr<const LookupTable>> Empty();
 
+  // A thread's memory: JIT_TABLE bytes of zeros, and both tables behind them. In one mapping, for many threads.
+  absl::StatusOr<std::byte*> MapWithThread() const;
+  static const std::size_t kThreadSize;
   // Both tables, over what is mapped there.
   absl::Status MapAt(std::byte* place) const;
   // Of the translator's cache; means nothing of the empty one.
@@ -46,6 +49,8 @@ class LookupTable {
  private:
   LookupTable(hostcalls::SealedFile file, std::uint32_t generation)
       : file_(std::move(file)), generation_(generation) {}
+  // From `first` in the file on: at `place`, or anywhere.
+  absl::StatusOr<std::byte*> Map(std::byte* place, std::size_t first) const;
 
   const hostcalls::SealedFile file_;
   const std::uint32_t generation_;

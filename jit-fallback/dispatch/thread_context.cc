@@ -172,6 +172,7 @@ struct StateFacts {
   std::uint64_t supported;
   std::array<ExtendedLayout::Place, 64> places;
   bool has_xsaveopt, tells_use;
+  bool clears_at_once;  // AVX512VL: the 128-bit form of an operation clears all above
 };
 
 StateFacts AskStateFacts() {
@@ -186,6 +187,7 @@ StateFacts AskStateFacts() {
   }
   facts.has_xsaveopt = (leaf(1).eax & kXsaveopt) != 0;
   facts.tells_use = (leaf(1).eax & kTellsUse) != 0;
+  facts.clears_at_once = (hostcalls::FeaturesOfHost(7).ebx & bit_AVX512VL) != 0;
   return facts;
 }
 
@@ -273,12 +275,10 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::Create(
 absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
     const LookupTable& known, std::shared_ptr<const LookupTable> empty,
     const ExtendedLayout& layout, std::uint64_t window_base) {
-  const absl::StatusOr<std::byte*> memory = MapContext(layout);
+  DUNEBOX_CHECK(layout.size <= kExtendedRoom, "vector state is larger than its place");
+  const absl::StatusOr<std::byte*> memory = known.MapWithThread();
   if (!memory.ok()) return memory.status();
-  if (absl::Status mapped = known.MapAt(*memory + JIT_TABLE); !mapped.ok()) {
-    munmap(*memory, kTotalSize);
-    return mapped;
-  }
+  GrowingMemory::Populate(*memory, JIT_TABLE);
   std::unique_ptr<ThreadContext> thread(
       new ThreadContext(*memory, layout, Isolation::kSeg, window_base, std::move(empty)));
   thread->known_generation_ = known.generation();
@@ -367,7 +367,7 @@ ThreadContext::~ThreadContext() {
     const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
     sigaltstack(&none, nullptr);
   }
-  munmap(memory_, kTotalSize);
+  munmap(memory_, empty_ != nullptr ? LookupTable::kThreadSize : kTotalSize);
 }
 
 std::span<std::byte> ThreadContext::extended_area() {
@@ -471,6 +471,7 @@ void ThreadContext::ClearTargets() {
 }
 
 void ThreadContext::Attach() {
+  DUNEBOX_CHECK(empty_ == nullptr, "a thread without a signal stack, which is only borrowed");
   UnregisterRseq();
   context().host_fs = ReadFsBase();
   const stack_t stack{
@@ -485,6 +486,7 @@ void ThreadContext::SetGate(std::uint32_t number) {
   constexpr std::uint64_t kCleared =
       JIT_SSE_COMPONENT | kAvx | JIT_OPMASK_COMPONENT | kUpperZmm | kMoreZmm;
   if (!FactsOfHost().tells_use || (layout_.mask & kAvx) == 0) return;
+  if ((layout_.mask & kMoreZmm) != 0 && !FactsOfHost().clears_at_once) return;
   context().own_components &= ~std::uint64_t{JIT_X87_COMPONENT};
   context().must_be_initial =
       static_cast<std::uint32_t>(layout_.mask & ~(kCleared | JIT_X87_COMPONENT));

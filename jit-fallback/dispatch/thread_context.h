@@ -51,7 +51,7 @@ class ThreadContext {
       const ExtendedLayout& layout, Isolation isolation = Isolation::kNone,
       std::optional<std::uint64_t> window_base = std::nullopt);
   // With kSeg, for many threads of which most do little: the lookup tables begin as `known`, and are memory of the
-  // thread's own only where it has set an entry. When it forgets them they are `empty`.
+  // thread's own only where it has set an entry. When it forgets them they are `empty`. To be borrowed only.
   static absl::StatusOr<std::unique_ptr<ThreadContext>> CreateWith(
       const LookupTable& known, std::shared_ptr<const LookupTable> empty,
       const ExtendedLayout& layout, std::uint64_t window_base);

@@ -323,14 +323,6 @@ bool TranslatedThread::Move() {
   return true;
 }
 
-[[gnu::always_inline]] inline bool TranslatedThread::Begin(std::uint64_t version) {
-  is_running_.store(true, std::memory_order_relaxed);
-  LightFence();
-  if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) return false;
-  if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
-  return true;
-}
-
 // kKicked also when the address is not good any more; nothing has happened then.
 ExitReason TranslatedThread::EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version) {
   return Begin(version) ? context_->Enter(host, kind) : ExitReason::kKicked;
@@ -471,20 +463,6 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
 Stop TranslatedThread::Run() {
   next_.reset();
   return GoOn();
-}
-
-bool TranslatedThread::RunToSystemCall(Stop& stop) {
-  const Context& state = context_->context();
-  const Resume& known = KnownAt(state.rip);
-  if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0 || known.pc != state.rip) {
-    return GoOnToSystemCall(std::nullopt, stop);
-  }
-  const ExitReason reason =
-      Begin(known.version) ? context_->EnterWindow(known.host) : ExitReason::kKicked;
-  if (reason != ExitReason::kSystemCall) return GoOnToSystemCall(reason, stop);
-  exits_[static_cast<std::size_t>(reason)].Add();
-  is_running_.store(false, std::memory_order_release);
-  return true;
 }
 
 bool TranslatedThread::GoOnToSystemCall(std::optional<ExitReason> reason, Stop& stop) {

@@ -21,6 +21,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "hostcalls/asymmetric_fence.h"
 #include "hostcalls/counter.h"
 #include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/thread_context.h"
@@ -96,7 +97,10 @@ class TranslatedThread {
   // Continues at context().rip until something happens.
   Stop Run();
   // The same in a window, for who expects a system call: true at one, and else `stop` is what Run would return.
-  bool RunToSystemCall(Stop& stop);
+  bool RunToSystemCall(Stop& stop) {
+    std::optional<ExitReason> reason;
+    return RunNowToSystemCall(reason) || GoOnToSystemCall(reason, stop);
+  }
   // Executes one instruction, whatever watches its page: for single steps, and for stores into code
   // that has just been invalidated.
   Stop Step();
@@ -116,7 +120,10 @@ class TranslatedThread {
   // Counts as running from then on. False: what was found when the translator had this version is not good any more.
   bool Begin(std::uint64_t version);
   ExitReason EnterAt(std::uint64_t host, EntryKind kind, std::uint64_t version);
-  // Of RunToSystemCall, when it is not there at once.
+  // Of RunToSystemCall: whether the block was known, and its code led to one. Else why it was left; nothing: it was not
+  // entered.
+  bool RunNowToSystemCall(std::optional<ExitReason>& reason);
+  // When it is not there at once.
   bool GoOnToSystemCall(std::optional<ExitReason> reason, Stop& stop);
   std::optional<Stop> Leave(ExitReason reason);
   static std::optional<Stop> StopAfter(const BlockOutcome& outcome);
@@ -238,6 +245,30 @@ class Translator {
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
   std::vector<TranslatedThread*> threads_;
 };
+
+// ---- what each call of a function takes ---------------------------------------------------------
+
+inline bool TranslatedThread::Begin(std::uint64_t version) {
+  is_running_.store(true, std::memory_order_relaxed);
+  LightFence();
+  if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) return false;
+  if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
+  return true;
+}
+
+inline bool TranslatedThread::RunNowToSystemCall(std::optional<ExitReason>& reason) {
+  const Context& state = context_->context();
+  const Resume& known = KnownAt(state.rip);
+  if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0 || known.pc != state.rip) return false;
+  const ExitReason left = Begin(known.version) ? context_->EnterWindow(known.host) : ExitReason::kKicked;
+  if (left != ExitReason::kSystemCall) {
+    reason = left;
+    return false;
+  }
+  exits_[static_cast<std::size_t>(left)].Add();
+  is_running_.store(false, std::memory_order_release);
+  return true;
+}
 
 }  // namespace dunebox::jit
 

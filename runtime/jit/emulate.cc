@@ -48,7 +48,8 @@ x86::CpuidResult HostCpuid(std::uint32_t function, std::uint32_t index) {
 }  // namespace
 
 // What a process of the host would see, minus what is hidden.
-x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index) {
+x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t asked_index) {
+  const std::uint32_t index = hostcalls::HasSubleaves(function) ? asked_index : 0;
   x86::CpuidResult result = HostCpuid(function, index);
   x86::HideFeatures(function, index, result);
   if (function == 0xa) return {};  // performance counters

@@ -73,12 +73,10 @@ Exit JitThread::Run(Registers& registers) {
   }
 }
 
-bool JitThread::RunToSystemCall(Registers& registers, Exit& exit) {
+bool JitThread::RunToSystemCall(const Registers& registers, Exit& exit) {
   if (!thread_.context().IsAttached()) thread_.context().Attach();
   CopyIn(registers, thread_.context().context());
-  const bool is_at_call = ContinueToSystemCall(exit);
-  CopyOut(thread_.context().context(), registers);
-  return is_at_call;
+  return ContinueToSystemCall(exit);
 }
 
 bool JitThread::IsSystemCall(jit::Stop stop, Exit& exit) {

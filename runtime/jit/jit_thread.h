@@ -54,8 +54,8 @@ class JitThread final : public EngineThread {
     return ContinueToSystemCall(exit);
   }
   void ReadRegisters(Registers& registers);
-  // Run, for who expects a system call: true at one.
-  bool RunToSystemCall(Registers& registers, Exit& exit);
+  // The same from anywhere, with all registers.
+  bool RunToSystemCall(const Registers& registers, Exit& exit);
   void Kick() override;
   void Unkick() override;
   std::size_t extended_state_size() const override;

@@ -260,10 +260,6 @@ absl::StatusOr<CallResult> Ring0Guest::CallLocked(std::uint64_t function, const 
                                                                 .gs_base = thread_.registers.gs_base},
                                                                returned);
   if (left == plugin::GuestCpu::Left::kByReturn) {
-    if (returned.stack_pointer != stack_after) {
-      End({.kind = Failure::Kind::kMismatch});
-      return EndedStatus();
-    }
     absl::StatusOr<CallResult> result = plugin::ResultOfCall(*thread_.cpu, frame, returned);
     return result.ok() ? result : Fail(result.status());
   }
@@ -296,8 +292,7 @@ std::optional<absl::StatusOr<CallResult>> Ring0Guest::OnSystemCall(const CallFra
   const std::uint64_t number = registers.rax;
   if (number == DUNEBOX_GATE_RETURN && registers.rsp == stack_after) {
     absl::StatusOr<CallResult> result = plugin::ResultOfCall(
-        *thread_.cpu, frame,
-        {.stack_pointer = stack_after, .integer = registers.rdi, .second_integer = registers.rdx});
+        *thread_.cpu, frame, {.integer = registers.rdi, .second_integer = registers.rdx});
     return result.ok() ? result : absl::StatusOr<CallResult>(Fail(result.status()));
   }
   if (number >= DUNEBOX_GATE_CALLBACK && number < DUNEBOX_GATE_CALLBACK + DUNEBOX_MOST_CALLBACKS) {
@@ -326,7 +321,7 @@ std::optional<absl::StatusOr<CallResult>> Ring0Guest::OnSystemCall(const CallFra
 void Ring0Guest::OnCallback(std::uint64_t number) {
   if (number >= callbacks_.size()) return EndBySignal(SIGSEGV, 0);
   const absl::StatusOr<plugin::StackFault> served =
-      plugin::ServeCallback(memory_, thread_, *callbacks_[number]);
+      plugin::ServeCallback(memory_, *thread_.cpu, thread_.registers, *callbacks_[number]);
   if (!served.ok()) {
     End({.kind = Failure::Kind::kTrap});
   } else if (*served) {

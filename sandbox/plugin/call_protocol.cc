@@ -3,34 +3,13 @@
 #include <span>
 
 namespace dunebox::plugin {
-namespace {
-
-constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
-
-}  // namespace
-
-StackFault LayOutCall(const hostcalls::GuestMemory& memory, const internal::CallFrame& frame,
-                      std::uint64_t return_gate, std::uint64_t& stack_pointer) {
-  const std::uint64_t words = frame.stack_count;
-  const std::uint64_t arguments =
-      (stack_pointer - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
-  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
-  if (!memory.WriteAtOnce(stack, std::as_bytes(std::span(&return_gate, 1))) ||
-      (words != 0 && !memory.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
-    return stack;
-  }
-  stack_pointer = stack;
-  return std::nullopt;
-}
-
-absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, PluginThread& thread,
-                                         const internal::Callback& callback) {
-  runtime::Registers& registers = thread.registers;
+absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, GuestCpu& cpu,
+                                         runtime::Registers& registers, const internal::Callback& callback) {
   internal::CallbackFrame frame;
   frame.integers = {registers.rdi, registers.rsi, registers.rdx,
                     registers.r10, registers.r8,  registers.r9};
   if (callback.uses_vectors) {
-    const absl::StatusOr<Vectors> vectors = thread.cpu->ReadVectors();
+    const absl::StatusOr<Vectors> vectors = cpu.ReadVectors();
     if (!vectors.ok()) return vectors.status();
     frame.vectors = *vectors;
   }
@@ -50,7 +29,7 @@ absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, P
   registers.rdx = frame.result.second_integer;
   if (!callback.uses_vectors) return StackFault();
   const absl::Status written =
-      thread.cpu->WriteVectors({frame.result.vector, frame.result.second_vector});
+      cpu.WriteVectors({frame.result.vector, frame.result.second_vector});
   if (!written.ok()) return written;
   return StackFault();
 }

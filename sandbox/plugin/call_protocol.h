@@ -9,13 +9,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dunebox/call.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "sandbox/plugin/guest_engine.h"
-#include "sandbox/plugin/plugin_thread.h"
 
 namespace dunebox::plugin {
 
@@ -23,12 +23,24 @@ namespace dunebox::plugin {
 using StackFault = std::optional<std::uint64_t>;
 
 // Below `stack_pointer`, which becomes the one that the function is entered with.
-StackFault LayOutCall(const hostcalls::GuestMemory& memory, const internal::CallFrame& frame,
-                      std::uint64_t return_gate, std::uint64_t& stack_pointer);
-// The callback whose gate the thread's registers stand behind; they become those that it goes on with. The status is
+inline StackFault LayOutCall(const hostcalls::GuestMemory& memory, const internal::CallFrame& frame,
+                             std::uint64_t return_gate, std::uint64_t& stack_pointer) {
+  constexpr std::uint64_t kRedZone = 128;  // [abi §3.2.2]
+  const std::uint64_t words = frame.stack_count;
+  const std::uint64_t arguments =
+      (stack_pointer - kRedZone - words * sizeof(std::uint64_t)) & ~std::uint64_t{15};
+  const std::uint64_t stack = arguments - sizeof(std::uint64_t);
+  if (!memory.WriteWord(stack, return_gate) ||
+      (words != 0 && !memory.Write(arguments, std::as_bytes(std::span(frame.stack).first(words))))) {
+    return stack;
+  }
+  stack_pointer = stack;
+  return std::nullopt;
+}
+// The callback whose gate the registers stand behind; they become those that the thread goes on with. The status is
 // the engine's.
-absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, PluginThread& thread,
-                                         const internal::Callback& callback);
+absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, GuestCpu& cpu,
+                                         runtime::Registers& registers, const internal::Callback& callback);
 // Of a function that has returned. The status is the engine's.
 absl::StatusOr<internal::CallResult> ResultOfCall(GuestCpu& cpu, const internal::CallFrame& frame,
                                                   const GuestCpu::Returned& returned);

@@ -26,7 +26,8 @@ constexpr std::size_t PlaceOf(std::size_t number) { return kVectorsOffset + numb
 
 GuestCpu::Left EngineCpu::RunFunction(const Entry& entry, Returned& returned) {
   const auto& integers = entry.frame.integers;
-  left_ = {.rax = entry.frame.vector_count,
+  const runtime::Registers registers = {
+           .rax = entry.frame.vector_count,
            .rcx = integers[3],
            .rdx = integers[2],
            .rsi = integers[1],
@@ -37,16 +38,18 @@ GuestCpu::Left EngineCpu::RunFunction(const Entry& entry, Returned& returned) {
            .rip = entry.function,
            .fs_base = entry.fs_base,
            .gs_base = entry.gs_base};
-  const Left left = Continue(left_);
-  if (left != Left::kByCall || left_.rax != DUNEBOX_GATE_RETURN) return left;
-  returned = {.stack_pointer = left_.rsp, .integer = left_.rdi, .second_integer = left_.rdx};
-  return Left::kByReturn;
+  return Continue(registers, entry.stack_pointer + sizeof(std::uint64_t), returned);
 }
 
-GuestCpu::Left EngineCpu::Continue(runtime::Registers& registers) {
+GuestCpu::Left EngineCpu::Continue(const runtime::Registers& registers, std::uint64_t stack_after,
+                                   Returned& returned) {
   Enter();
-  exit_ = thread_->Run(registers);
-  return std::holds_alternative<runtime::SystemCall>(exit_) ? Left::kByCall : Left::kOtherwise;
+  left_ = registers;
+  exit_ = thread_->Run(left_);
+  if (!std::holds_alternative<runtime::SystemCall>(exit_)) return Left::kOtherwise;
+  if (left_.rax != DUNEBOX_GATE_RETURN || left_.rsp != stack_after) return Left::kByCall;
+  returned = {.integer = left_.rdi, .second_integer = left_.rdx};
+  return Left::kByReturn;
 }
 
 void EngineCpu::Enter() { LightFence(); }

@@ -20,7 +20,7 @@ class EngineCpu final : public GuestCpu {
   runtime::EngineThread& thread() override { return *thread_; }
   Left RunFunction(const Entry& entry, Returned& returned) override;
   void TakeRegisters(runtime::Registers& registers) override { registers = left_; }
-  Left Continue(runtime::Registers& registers) override;
+  Left Continue(const runtime::Registers& registers, std::uint64_t stack_after, Returned& returned) override;
   runtime::Exit TakeExit() override { return exit_; }
   void Enter() override;
   void Leave() override {}
@@ -36,7 +36,7 @@ class EngineCpu final : public GuestCpu {
   absl::StatusOr<std::vector<std::byte>> State() const;
 
   const std::unique_ptr<runtime::EngineThread> thread_;
-  runtime::Registers left_;  // of RunFunction
+  runtime::Registers left_;
   runtime::Exit exit_;
 };
 

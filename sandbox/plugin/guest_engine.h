@@ -44,19 +44,18 @@ class GuestCpu {
     std::uint64_t fs_base, gs_base;
   };
   struct Returned {
-    std::uint64_t stack_pointer;
     std::uint64_t integer, second_integer;
   };
   enum class Left : std::uint8_t {
-    kByReturn,  // RunFunction only: at the gate by which functions return
-    kByCall,    // any system call
+    kByReturn,  // at the gate by which functions return, with the stack as they leave it
+    kByCall,    // any other system call
     kOtherwise,
   };
   // Enter, Run from the function's entry, and Leave. TakeRegisters has the registers, but after kByReturn.
   virtual Left RunFunction(const Entry& entry, Returned& returned) = 0;
   virtual void TakeRegisters(runtime::Registers& registers) = 0;
-  // Enter, Run, and Leave: kByCall or kOtherwise.
-  virtual Left Continue(runtime::Registers& registers) = 0;
+  // The same from within a function that has called the host; it leaves the stack at `stack_after`.
+  virtual Left Continue(const runtime::Registers& registers, std::uint64_t stack_after, Returned& returned) = 0;
   // What kOtherwise was, once.
   virtual runtime::Exit TakeExit() = 0;
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/asymmetric_fence.h"
 #include "sandbox/plugin/call_protocol.h"
+#include "sandbox/plugin/gate_pages.h"
 #include "sandbox/plugin/guest_program.h"
 #include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance_parts.h"
@@ -165,7 +166,9 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
-  return StartMain();
+  const absl::StatusOr<PluginTable> gates = PutGates(space_);
+  if (gates.ok()) table_ = *gates;
+  return gates.status();
 }
 
 void Instance::KickAll() {
@@ -209,30 +212,14 @@ absl::Status Instance::Fail(const absl::Status& status) {
   return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
 }
 
-// The stack as a function finds it, and the vector registers. False: `failed` says why.
-[[gnu::always_inline]] inline bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame,
-                                                              std::uint64_t& stack, absl::Status& failed) {
-  stack = thread.registers.rsp;
-  if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
-    EndBySignal(thread, SIGSEGV, *fault);
-    failed = EndedStatus();
-    return false;
-  }
-  if (frame.vector_count != 0) {
-    const absl::Status written = thread.cpu->WriteVectors(frame.vectors);
-    if (!written.ok()) failed = Fail(written);
-    return written.ok();
-  }
-  return true;
-}
-
-absl::Status Instance::RunCallback(PluginThread& thread, std::uint64_t number) {
+absl::Status Instance::RunCallback(PluginThread& thread, runtime::Registers& registers,
+                                   std::uint64_t number) {
   const Callback* const callback = callback_of_[number].load(std::memory_order_acquire);
   if (callback == nullptr) {
     EndBySignal(thread, SIGSEGV, 0);
     return EndedStatus();
   }
-  const absl::StatusOr<StackFault> served = ServeCallback(memory_, thread, *callback);
+  const absl::StatusOr<StackFault> served = ServeCallback(memory_, *thread.cpu, registers, *callback);
   if (!served.ok()) return Fail(served.status());
   if (!*served) return absl::OkStatus();
   EndBySignal(thread, SIGSEGV, **served);
@@ -247,6 +234,68 @@ absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFr
 
 // A thread of an instance that has ended keeps whatever it has: it is not used again. One that has
 // returned has the registers with which it was parked, or has called back.
+[[gnu::always_inline]] inline absl::StatusOr<CallResult> Instance::CallNow(PluginThread& thread,
+                                                                           std::uint64_t function,
+                                                                           const CallFrame& frame) {
+  // The thread may be one whose last call has ended the instance.
+  if (has_ended_.load()) return EndedStatus();
+  std::uint64_t stack = thread.registers.rsp;
+  if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
+    EndBySignal(thread, SIGSEGV, *fault);
+    return EndedStatus();
+  }
+  if (frame.vector_count != 0) {
+    if (absl::Status written = thread.cpu->WriteVectors(frame.vectors); !written.ok()) return Fail(written);
+  }
+  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  GuestCpu::Returned returned;
+  const GuestCpu::Left left = thread.cpu->RunFunction({.function = function,
+                                                       .stack_pointer = stack,
+                                                       .frame = frame,
+                                                       .fs_base = thread.registers.fs_base,
+                                                       .gs_base = thread.registers.gs_base},
+                                                      returned);
+  if (left == GuestCpu::Left::kByReturn && !frame.wants_vector_result) {
+    return CallResult{.integer = returned.integer, .second_integer = returned.second_integer};
+  }
+  return LeaveFunction(thread, frame, left, returned, stack + sizeof(std::uint64_t));
+}
+
+// What comes before a function's end: callbacks mostly, which need nothing of RunThread's.
+absl::StatusOr<CallResult> Instance::LeaveFunction(PluginThread& thread, const CallFrame& frame,
+                                                   GuestCpu::Left left, GuestCpu::Returned& returned,
+                                                   std::uint64_t stack_after) {
+  using Left = GuestCpu::Left;
+  runtime::Registers& own = thread.registers;
+  const std::uint64_t rsp = own.rsp, rip = own.rip, fs_base = own.fs_base, gs_base = own.gs_base;
+  runtime::Registers registers;
+  bool has_news = false;
+  while (left == Left::kByCall) {
+    thread.cpu->TakeRegisters(registers);
+    if (!IsCallback(registers.rax)) break;
+    // For calls from the callback, and what failures tell.
+    own.rsp = registers.rsp, own.rip = registers.rip;
+    own.fs_base = registers.fs_base, own.gs_base = registers.gs_base;
+    const absl::Status done = RunCallback(thread, registers, registers.rax - DUNEBOX_GATE_CALLBACK);
+    if (!done.ok()) return done;
+    if ((has_news = HasNews(thread))) break;
+    left = thread.cpu->Continue(registers, stack_after, returned);
+  }
+  own.rsp = rsp, own.rip = rip, own.fs_base = fs_base, own.gs_base = gs_base;
+  if (left == Left::kByReturn) return ResultOf(thread, frame, returned);
+  std::optional<runtime::Exit> first;
+  if (left == Left::kOtherwise) {
+    thread.cpu->TakeRegisters(registers);
+    first = thread.cpu->TakeExit();
+  } else if (!has_news) {
+    first = runtime::SystemCall{};
+  }
+  const runtime::Registers before = std::exchange(own, registers);
+  absl::StatusOr<CallResult> result = FinishCall(thread, frame, std::move(first), stack_after);
+  if (result.ok()) own = before;
+  return result;
+}
+
 absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t function,
                                             const CallFrame& frame, std::uint64_t deadline,
                                             const Budget& budget) {
@@ -257,74 +306,31 @@ absl::StatusOr<CallResult> Instance::CallOn(PluginThread& thread, std::uint64_t 
   return CallNow(thread, function, frame);
 }
 
-absl::StatusOr<CallResult> Instance::CallNow(PluginThread& thread, std::uint64_t function,
-                                             const CallFrame& frame) {
-  // The thread may be one whose last call has ended the instance.
-  if (has_ended_.load()) return EndedStatus();
-  std::uint64_t stack = 0;
-  absl::Status failed;
-  if (!PrepareFunction(thread, frame, stack, failed)) return failed;
-  const std::uint64_t stack_after = stack + sizeof(std::uint64_t);
-  thread.calls.store(thread.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  GuestCpu::Returned returned;
-  const GuestCpu::Left left = thread.cpu->RunFunction({.function = function,
-                                                           .stack_pointer = stack,
-                                                           .frame = frame,
-                                                           .fs_base = thread.registers.fs_base,
-                                                           .gs_base = thread.registers.gs_base},
-                                                          returned);
-  if (left == GuestCpu::Left::kByReturn) {
-    if (returned.stack_pointer != stack_after) return EndByMismatch();
-    if (frame.wants_vector_result) return ResultOf(thread, frame, returned);
-    return CallResult{.integer = returned.integer, .second_integer = returned.second_integer};
-  }
-  const runtime::Registers before = thread.registers;
-  thread.cpu->TakeRegisters(thread.registers);
-  absl::StatusOr<CallResult> result = FinishCall(thread, frame, left, stack_after);
-  if (result.ok()) thread.registers = before;
-  return result;
-}
-
 absl::Status Instance::EndByMismatch() {
   End({.kind = Failure::Kind::kMismatch});
   return EndedStatus();
 }
 
-// What is left of a call when something has come before its end: callbacks mostly, which need nothing of RunThread's.
+// From the thread's registers, behind what `first` says.
 absl::StatusOr<CallResult> Instance::FinishCall(PluginThread& thread, const CallFrame& frame,
-                                                GuestCpu::Left left, std::uint64_t stack_after) {
-  using Left = GuestCpu::Left;
-  const runtime::Registers& registers = thread.registers;
+                                                std::optional<runtime::Exit> first, std::uint64_t stack_after) {
+  runtime::Registers& registers = thread.registers;
   for (;;) {
-    bool has_news = false;
-    while (left == Left::kByCall && IsCallback(registers.rax)) {
-      const absl::Status done = RunCallback(thread, registers.rax - DUNEBOX_GATE_CALLBACK);
-      if (!done.ok()) return done;
-      if ((has_news = HasNews(thread))) break;
-      left = thread.cpu->Continue(thread.registers);
-    }
-    if (!has_news && left == Left::kByCall && registers.rax == DUNEBOX_GATE_RETURN) {
-      if (registers.rsp != stack_after) return EndByMismatch();
-      return ResultOf(thread, frame,
-                      {.stack_pointer = stack_after,
-                       .integer = registers.rdi,
-                       .second_integer = registers.rdx});
-    }
     Stop stop = Ended{};
     {
       const Entered entered(thread);
-      stop = has_news                ? RunThread(thread)
-             : left == Left::kByCall ? RunThread(thread, runtime::SystemCall{})
-                                     : RunThread(thread, thread.cpu->TakeExit());
+      stop = RunThread(thread, std::exchange(first, std::nullopt));
     }
     if (std::holds_alternative<Ended>(stop)) return EndedStatus();
     if (const auto* broken = std::get_if<Broken>(&stop)) {
       return Fail(absl::InternalError(broken->reason));
     }
-    const bool is_at_gate =
-        std::holds_alternative<CallbackCalled>(stop) || std::holds_alternative<Returned>(stop);
-    if (!is_at_gate) return EndByMismatch();
-    left = Left::kByCall;
+    if (const auto* called = std::get_if<CallbackCalled>(&stop)) {
+      if (absl::Status done = RunCallback(thread, registers, called->number); !done.ok()) return done;
+      continue;
+    }
+    if (!std::holds_alternative<Returned>(stop) || registers.rsp != stack_after) return EndByMismatch();
+    return ResultOf(thread, frame, {.integer = registers.rdi, .second_integer = registers.rdx});
   }
 }
 
@@ -356,33 +362,35 @@ void Instance::Park(LentPlace& place) {
   changed_.notify_all();
 }
 
-// One of the parked threads, until the end of a call.
+// One of the parked threads, which has been taken, until the end of a call.
 class Instance::Lent {
  public:
-  explicit Lent(Instance& instance) : instance_(instance), place_(instance.TakeParked()) {}
-  ~Lent() {
-    if (place_ != nullptr) instance_.Park(*place_);
-  }
+  Lent(Instance& instance, LentPlace& place) : instance_(instance), place_(place) {}
+  ~Lent() { instance_.Park(place_); }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
-  // Null: the instance has ended.
-  PluginThread* get() const { return place_ != nullptr ? place_->thread.get() : nullptr; }
+  PluginThread& thread() const { return *place_.thread; }
 
  private:
   Instance& instance_;
-  LentPlace* const place_;
+  LentPlace& place_;
 };
 
+// Most calls have no limits, come from no callback, and find a thread that is parked.
 absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFrame& frame) {
-  return CallWithin(limits_, function, frame);
+  const bool is_plain = !is_limited_ && IsOriginalProcess() && jit::IsHostThreadReady() && Borrowed::IsNone();
+  LentPlace* const place = is_plain ? TakeFree() : nullptr;
+  if (place == nullptr) return CallWithin(limits_, function, frame);
+  const Lent lent(*this, *place);
+  const Borrowed borrowed(*this, lent.thread());
+  return CallNow(lent.thread(), function, frame);
 }
 
 absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
   if (!IsOriginalProcess()) return CheckOriginalProcess();
   if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
-  const bool is_unlimited = &limits == &limits_ && !is_limited_;
-  const std::uint64_t deadline = is_unlimited ? kNoDeadline : DeadlineIn(limits.time);
+  const std::uint64_t deadline = DeadlineIn(limits.time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
@@ -393,12 +401,13 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
     --thread->depth;
     return result;
   }
+  if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   PrepareThread();
-  const Lent thread(*this);
-  if (thread.get() == nullptr) return EndedStatus();
-  const Borrowed borrowed(*this, *thread.get());
-  if (is_unlimited) return CallNow(*thread.get(), function, frame);
-  return CallOn(*thread.get(), function, frame, deadline, limits.budget);
+  LentPlace* const place = TakeParked();
+  if (place == nullptr) return EndedStatus();
+  const Lent lent(*this, *place);
+  const Borrowed borrowed(*this, lent.thread());
+  return CallOn(lent.thread(), function, frame, deadline, limits.budget);
 }
 
 absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callback> callback) {

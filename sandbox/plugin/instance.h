@@ -55,8 +55,8 @@ struct ProgramFile;
 
 class Instance final : public Guest, public GuestProcess {
  public:
-  // With a guest whose program has started and whose host threads' guest threads are made. The same `random`
-  // bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
+  // With a guest whose program starts when it is first needed, and with it its host threads' guest threads. The same
+  // `random` bits give the same guest addresses. `before_guest` comes when the engine has all that it needs of the
   // host's kernel, and nothing of the plugin's world has been read; what it returns is respected.
   static absl::StatusOr<std::unique_ptr<Instance>> Create(
       const Policy& policy, std::uint64_t random, std::unique_ptr<Files> files,
@@ -170,6 +170,7 @@ class Instance final : public Guest, public GuestProcess {
   absl::Status SetUpEngine(std::shared_ptr<const runtime::SharedCode> shared);
 
   // ---- instance_program.cc
+  absl::Status EnsureStarted();
   absl::Status StartMain();
   // In place of all that is in the window but the host's memory and the gates. When it has failed and the instance
   // has ended, there was no way back.
@@ -242,17 +243,19 @@ class Instance final : public Guest, public GuestProcess {
   absl::StatusOr<CallResult> CallOn(PluginThread& thread, std::uint64_t function,
                                     const CallFrame& frame, std::uint64_t deadline,
                                     const Budget& budget);
-  bool PrepareFunction(PluginThread& thread, const CallFrame& frame, std::uint64_t& stack,
-                       absl::Status& failed);
   // The same without limits of its own.
   absl::StatusOr<CallResult> CallNow(PluginThread& thread, std::uint64_t function,
                                      const CallFrame& frame);
+  // What is left of a call that has not just returned numbers.
+  absl::StatusOr<CallResult> LeaveFunction(PluginThread& thread, const CallFrame& frame,
+                                           GuestCpu::Left left, GuestCpu::Returned& returned,
+                                           std::uint64_t stack_after);
   absl::StatusOr<CallResult> ResultOf(PluginThread& thread, const CallFrame& frame,
                                       const GuestCpu::Returned& returned);
   absl::StatusOr<CallResult> FinishCall(PluginThread& thread, const CallFrame& frame,
-                                        GuestCpu::Left left, std::uint64_t stack_after);
+                                        std::optional<runtime::Exit> first, std::uint64_t stack_after);
   absl::Status EndByMismatch();
-  absl::Status RunCallback(PluginThread& thread, std::uint64_t number);
+  absl::Status RunCallback(PluginThread& thread, runtime::Registers& registers, std::uint64_t number);
   absl::Status EndedStatus() const;
   // Of the engine's failure, which ends the instance.
   absl::Status Fail(const absl::Status& status);
@@ -277,6 +280,9 @@ class Instance final : public Guest, public GuestProcess {
   std::atomic<pid_t> next_id_{kVirtualPid};
 
   std::atomic<bool> has_ended_{false};
+
+  std::mutex start_mutex_;  // before mutex_
+  std::atomic<bool> is_started_{false};  // a program has begun in the window
 
   // As many places as the policy says, with the guest threads that are lent to callers. Who takes one gives it back.
   std::vector<LentPlace> lent_ = std::vector<LentPlace>(policy_.host_threads);

@@ -30,6 +30,7 @@ absl::Status Instance::Load(const std::string& path) {
 }
 
 absl::Status Instance::LoadLibrary(const std::string& path) {
+  if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> handle = CallWithin(
@@ -45,6 +46,7 @@ absl::Status Instance::LoadLibrary(const std::string& path) {
 }
 
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
+  if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   if (names_ != 0) return FindInProgram(name);
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();

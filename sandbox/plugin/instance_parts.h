@@ -70,6 +70,8 @@ class Instance::Borrowed {
   Borrowed(const Borrowed&) = delete;
   Borrowed& operator=(const Borrowed&) = delete;
 
+  // Whether the calling host thread has none at all.
+  static bool IsNone() { return innermost_ == nullptr; }
   // The guest thread of `instance` that the calling host thread has; null: none.
   static PluginThread* Of(const Instance& instance) {
     for (const Borrowed* entry = innermost_; entry != nullptr; entry = entry->outer_) {

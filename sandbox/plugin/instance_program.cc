@@ -1,6 +1,7 @@
 // A program that begins in the window: the plugin host's own, or, in its place, a static one that the host
 // application has loaded. Either runs until it parks; guest threads for the host's calls are made by its C library.
 #include <cpuid.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/auxv.h>
 
@@ -14,6 +15,7 @@
 #include "runtime/memory/range_set.h"
 #include "sandbox/plugin/guest_names.h"
 #include "sandbox/plugin/guest_program.h"
+#include "sandbox/plugin/host_signals.h"
 #include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/instance_parts.h"
 #include "sandbox/plugin/original_process.h"
@@ -29,11 +31,17 @@ namespace {
 
 constexpr std::uint64_t kHwcap2Fsgsbase = 1 << 1;  // [linux]
 
-loader::HostFacts FactsFor(const Policy& policy, const runtime::EngineThread& engine) {
+// CPUID takes some microseconds in a virtual machine.
+unsigned AskHardwareCapabilities() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+  __cpuid(1, eax, ebx, ecx, edx);
+  return edx;
+}
+
+loader::HostFacts FactsFor(const Policy& policy, const runtime::EngineThread& engine) {
+  static const unsigned capabilities = AskHardwareCapabilities();
   return {.vdso = {},
-          .hardware_capabilities = edx,  // AT_HWCAP [linux]
+          .hardware_capabilities = capabilities,  // AT_HWCAP [linux]
           .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
           .minimum_signal_stack = signals::MinimumSignalStack(engine.extended_state_size()),
           .stack_limit = policy.stack};
@@ -84,6 +92,8 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::BeginProgram(const loade
   thread->registers.rip = start->entry.value;
   thread->registers.rsp = start->stack_pointer.value;
   bias = start->bias;
+  // From the first one on.
+  if (!is_started_.load(std::memory_order_relaxed)) space_.LimitData(policy_.memory_limit);
   return thread;
 }
 
@@ -154,15 +164,37 @@ absl::Status Instance::NotStarted(absl::string_view what) {
 
 // ---- the plugin host's --------------------------------------------------------------------------
 
+// With the first thing that needs the plugin's C library: a static program brings its own, and what has been started
+// before it would be thrown away.
+absl::Status Instance::EnsureStarted() {
+  if (is_started_.load(std::memory_order_acquire)) return absl::OkStatus();
+  if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
+  const std::lock_guard lock(start_mutex_);
+  if (is_started_.load(std::memory_order_relaxed)) return absl::OkStatus();
+  PrepareThread();
+  // Whoever looks for a thread meanwhile gives back at once what he takes.
+  for (LentPlace& place : lent_) {
+    while (!place.Take()) sched_yield();
+  }
+  absl::Status status = StartMain();
+  if (!status.ok()) End({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
+  is_started_.store(true, std::memory_order_release);
+  ParkAll();
+  return status;
+}
+
 absl::Status Instance::StartMain() {
+  constexpr absl::string_view kNotStarted = "the plugin's C library did not start";
+  const auto not_even_begun = [&](const absl::Status& why) {
+    return absl::UnavailableError(absl::StrCat(kNotStarted, ": ", why.message()));
+  };
   const hostcalls::Window& window = memory_.window();
   const absl::StatusOr<loader::Program> program =
       OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
-  if (!program.ok()) return program.status();
+  if (!program.ok()) return not_even_begun(program.status());
   std::uint64_t bias = 0;
   absl::StatusOr<std::unique_ptr<PluginThread>> thread = BeginProgram(*program, bias);
-  if (!thread.ok()) return thread.status();
-  space_.LimitData(policy_.memory_limit);
+  if (!thread.ok()) return not_even_begun(thread.status());
   Enlist(**thread);
   const std::optional<Ready> ready = RunToGate(**thread);
   const hostcalls::CopyResult<PluginTable> table =
@@ -170,9 +202,12 @@ absl::Status Instance::StartMain() {
             : hostcalls::CopyResult<PluginTable>(Errno{EFAULT});
   if (!table.ok()) {
     Dismiss(**thread);
-    return NotStarted("the plugin's C library did not start");
+    return NotStarted(kNotStarted);
   }
-  table_ = *table;
+  table_.open_library = (*table).open_library;
+  table_.find_symbol = (*table).find_symbol;
+  table_.last_error = (*table).last_error;
+  table_.make_thread = (*table).make_thread;
   return LendThreads(*std::move(thread));
 }
 
@@ -198,11 +233,13 @@ absl::Status Instance::CheckProgram(const ProgramFile& file) {
     return absl::FailedPreconditionError(absl::StrCat(file.program.path, ": ", why));
   };
   if (names_ != 0) return refuse("a sandbox has one program, and this one has one");
-  const absl::StatusOr<CallResult> loaded = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(0));
-  if (!loaded.ok()) return loaded.status();
-  if (loaded->integer != 0) {
-    return refuse("a program has a sandbox to itself, and in this one a library is loaded");
+  if (is_started_.load()) {
+    const absl::StatusOr<CallResult> loaded = CallWithin(
+        {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(0));
+    if (!loaded.ok()) return loaded.status();
+    if (loaded->integer != 0) {
+      return refuse("a program has a sandbox to itself, and in this one a library is loaded");
+    }
   }
   if (policy_.host_threads > 1 && file.symbols.Find("pthread_create") == nullptr) {
     return refuse(absl::StrCat(
@@ -242,6 +279,7 @@ absl::Status Instance::ClearWindow() {
 }
 
 absl::Status Instance::LoadProgram(const ProgramFile& file) {
+  const std::lock_guard start_lock(start_mutex_);
   if (absl::Status status = CheckProgram(file); !status.ok()) return status;
   {
     const std::lock_guard lock(mutex_);
@@ -258,6 +296,7 @@ absl::Status Instance::LoadProgram(const ProgramFile& file) {
   absl::Status status = ClearWindow();
   if (status.ok()) status = Execute(file);
   if (!status.ok()) End({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
+  is_started_.store(true, std::memory_order_release);
   ParkAll();
   return status;
 }

@@ -88,6 +88,7 @@ std::size_t Instance::CountLent() const {
 absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     std::optional<runtime::FileDescriptor> file) {
   if (has_ended_.load()) return absl::FailedPreconditionError("the sandbox has failed: reset it");
+  if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   {
     const std::lock_guard lock(mutex_);
     if (running_by_themselves_ != 0) {
@@ -287,6 +288,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
   names_ = snapshot.names;
   next_id_.store(snapshot.next_id);
   SetCallbacks(snapshot.callbacks);
+  is_started_.store(true, std::memory_order_release);
   return kernel_.Restore(snapshot.kernel, files);
 }
 

@@ -73,7 +73,7 @@ void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
           stop = RunThread(*thread);
         }
         const CallbackCalled* const called = std::get_if<CallbackCalled>(&stop);
-        if (called != nullptr && RunCallback(*thread, called->number).ok()) continue;
+        if (called != nullptr && RunCallback(*thread, thread->registers, called->number).ok()) continue;
         if (std::holds_alternative<ThreadExited>(stop)) {
           Finish(*thread);
         } else {

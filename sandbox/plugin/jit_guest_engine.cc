@@ -33,7 +33,7 @@ class JitCpu final : public GuestCpu {
   runtime::EngineThread& thread() override { return *thread_; }
   Left RunFunction(const Entry& entry, Returned& returned) override;
   void TakeRegisters(runtime::Registers& registers) override { thread_->ReadRegisters(registers); }
-  Left Continue(runtime::Registers& registers) override;
+  Left Continue(const runtime::Registers& registers, std::uint64_t stack_after, Returned& returned) override;
   runtime::Exit TakeExit() override { return std::exchange(exit_, runtime::SystemCall{}); }
   void Enter() override { context().Borrow(); }
   void Leave() override { context().GiveBack(); }
@@ -56,6 +56,7 @@ class JitCpu final : public GuestCpu {
 
  private:
   jit::ThreadContext& context() { return thread_->context(); }
+  Left HowLeft(bool is_at_call, std::uint64_t stack_after, Returned& returned);
 
   const std::unique_ptr<runtime::JitThread> thread_;
   runtime::Exit exit_;  // of what was left otherwise
@@ -71,20 +72,24 @@ GuestCpu::Left JitCpu::RunFunction(const Entry& entry, Returned& returned) {
                                                 .gs_base = entry.gs_base},
                                                exit_);
   context().GiveBack();
-  if (!is_at_call) return Left::kOtherwise;
-  const jit::Context& state = context().context();
-  if (state.gpr[kRax] != DUNEBOX_GATE_RETURN) return Left::kByCall;
-  returned = {.stack_pointer = state.gpr[kRsp],
-              .integer = state.gpr[kRdi],
-              .second_integer = state.gpr[kRdx]};
-  return Left::kByReturn;
+  return HowLeft(is_at_call, entry.stack_pointer + sizeof(std::uint64_t), returned);
 }
 
-GuestCpu::Left JitCpu::Continue(runtime::Registers& registers) {
+GuestCpu::Left JitCpu::Continue(const runtime::Registers& registers, std::uint64_t stack_after,
+                                Returned& returned) {
   context().Borrow();
   const bool is_at_call = thread_->RunToSystemCall(registers, exit_);
   context().GiveBack();
-  return is_at_call ? Left::kByCall : Left::kOtherwise;
+  return HowLeft(is_at_call, stack_after, returned);
+}
+
+[[gnu::always_inline]] inline GuestCpu::Left JitCpu::HowLeft(bool is_at_call, std::uint64_t stack_after,
+                                                             Returned& returned) {
+  if (!is_at_call) return Left::kOtherwise;
+  const auto& gpr = context().context().gpr;
+  if (gpr[kRax] != DUNEBOX_GATE_RETURN || gpr[kRsp] != stack_after) return Left::kByCall;
+  returned = {.integer = gpr[kRdi], .second_integer = gpr[kRdx]};
+  return Left::kByReturn;
 }
 
 absl::StatusOr<Vectors> JitCpu::ReadVectors() {

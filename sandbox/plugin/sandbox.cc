@@ -288,7 +288,7 @@ std::unique_ptr<Sandbox> InProcess::Around(std::unique_ptr<plugin::Guest> guest)
 absl::Status Target::Find() {
   Sandbox::State& state = *sandbox_.state_;
   const std::uint64_t generation = state.generation.load();
-  if (name_.empty() || generation_ == generation) return absl::OkStatus();
+  if (generation_ == generation || name_.empty()) return absl::OkStatus();
   const absl::StatusOr<std::uint64_t> address = state.guest->FindSymbol(name_);
   if (!address.ok()) return address.status();
   address_ = *address;
@@ -296,9 +296,15 @@ absl::Status Target::Find() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<CallResult> Target::Call(const CallFrame& frame) {
+absl::StatusOr<CallResult> Target::FindAndCall(const CallFrame& frame) {
   if (absl::Status status = Find(); !status.ok()) return status;
   return sandbox_.state_->guest->Call(address_, frame);
+}
+
+absl::StatusOr<CallResult> Target::Call(const CallFrame& frame) {
+  const Sandbox::State& state = *sandbox_.state_;
+  if (generation_ != state.generation.load()) return FindAndCall(frame);
+  return state.guest->Call(address_, frame);
 }
 
 absl::StatusOr<CallResult> Target::CallInto(CallFrame& frame, void* result, std::size_t size) {

@@ -328,6 +328,7 @@ unsigned long look_into_x87_when(int* started, const volatile int* go) {
   }
   return look_into_x87();
 }
+unsigned arithmetic_flags() { return __builtin_ia32_stmxcsr() & 0x3f; }
 // How many words of the mask registers, and of the upper half of the vector registers, hold `secret` or its low
 // half word. (What else they hold is the plugin's own: its C library uses them.)
 unsigned long look_into_more_registers(unsigned long secret) {

@@ -150,6 +150,18 @@ TEST_P(Failures, InLookingForTheHostsValues) {
   EXPECT_EQ(seen->UnverifiedValue(), 0u);
 }
 
+// What the host's arithmetic has met with is its own.
+TEST_P(Failures, InLookingForTheHostsExceptions) {
+  auto flags = sandbox->Function<unsigned()>("arithmetic_flags");
+  ASSERT_TRUE(flags.ok());
+  const unsigned own = (*flags)()->UnverifiedValue();
+  for (int time = 0; time < 2; ++time) {
+    _mm_setcsr(_mm_getcsr() | _MM_EXCEPT_MASK);
+    EXPECT_EQ((*flags)()->UnverifiedValue(), own);
+  }
+  _mm_setcsr(_mm_getcsr() & ~unsigned{_MM_EXCEPT_MASK});
+}
+
 constexpr std::uint64_t kSecret = 0x5ec7e75ec7e75ec7;
 
 void HideInX87() { asm volatile("movq %0, %%mm3; movq %0, %%mm7" : : "m"(kSecret)); }

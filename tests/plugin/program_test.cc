@@ -144,6 +144,23 @@ TEST_P(ProgramTest, CallsTheHostBack) {
   EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", second, 4)), -3);
 }
 
+// Which cannot be had here, and would be thrown away.
+TEST_P(ProgramTest, BeginsWithoutTheCLibraryThatALibraryWouldHave) {
+  Policy policy = Patient();
+  policy.libraries.clear();
+  Create(policy);
+  const auto callback = *sandbox->Export<int(int)>([](Tainted<int> value) { return value.UnverifiedValue() * 2; });
+  const absl::Status loaded = sandbox->Load(Path());
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", callback, 4)), 9);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", callback, 5)), 11);
+  Create(policy);
+  const absl::Status absent = sandbox->Function<void()>("malloc").status();
+  EXPECT_TRUE(absl::IsUnavailable(absent)) << absent;
+  EXPECT_FALSE(sandbox->Load(Path()).ok());
+}
+
 TEST_P(ProgramTest, HasMemoryOfTheHostsFromBefore) {
   Create();
   const Memory<char> text = *sandbox->MakeString("from before");

@@ -29,6 +29,27 @@ class EmulateTest : public testing::Test {
   jit::Context context_{};
 };
 
+// Where the leaf has no parts, whatever is in ECX.
+TEST_F(EmulateTest, HiddenFeaturesStayHidden) {
+  constexpr unsigned kRcx = 1, kRdx = 2;
+  const std::vector<std::uint8_t> cpuid = {0x0f, 0xa2};
+  for (const std::uint64_t leaf : {std::uint64_t{1}, std::uint64_t{0x8000'0001}}) {
+    std::vector<std::uint64_t> seen;
+    for (const std::uint64_t rest : {0, 1, 0x1234}) {
+      context_.gpr[kRax] = leaf;
+      context_.gpr[kRcx] = rest;
+      EXPECT_FALSE(Run(cpuid).has_value());
+      for (const x86::HiddenFeature& hidden : x86::kHiddenFeatures) {
+        if (hidden.function != leaf || hidden.reg != &x86::CpuidResult::ecx) continue;
+        EXPECT_EQ(context_.gpr[kRcx] >> hidden.bit & 1, 0u) << hidden.name;
+      }
+      seen.push_back(context_.gpr[kRcx] << 32 | context_.gpr[kRdx]);
+    }
+    EXPECT_EQ(seen[1], seen[0]);
+    EXPECT_EQ(seen[2], seen[0]);
+  }
+}
+
 TEST_F(EmulateTest, SegmentBasesStayInTheWindow) {
   const std::vector<std::uint8_t> wrfsbase = {0xf3, 0x48, 0x0f, 0xae, 0xd0};  // RAX
   const std::vector<std::uint8_t> wrgsbase = {0xf3, 0x48, 0x0f, 0xae, 0xd8};

@@ -189,6 +189,21 @@ TEST_F(GuestMemoryTest, AnAccessAtOnceIsMadeOrNot) {
   }
 }
 
+TEST_F(GuestMemoryTest, AWordIsWrittenOrNot) {
+  constexpr std::uint64_t kWord = 0x0123'4567'89ab'cdef;
+  for (const std::uint64_t at : {at_ + 3, at_ + kPageSize - 3, end_ - sizeof(kWord)}) {
+    EXPECT_TRUE(memory_.WriteWord(at, kWord));
+    const auto seen = memory_.CopyIn(GuestPtr<std::uint64_t>{at});
+    EXPECT_TRUE(seen.ok() && *seen == kWord);
+  }
+  std::memset(pages_.host(), 0, 4 * kPageSize);
+  for (const std::uint64_t bad : {at_ - 2, end_ - 7, kLowest - 1, kLimit - 7, kMost - 1, std::uint64_t{0}}) {
+    EXPECT_FALSE(memory_.WriteWord(bad, kWord)) << std::hex << bad;
+  }
+  const char* const end = reinterpret_cast<const char*>(end_);
+  EXPECT_TRUE(std::all_of(end - sizeof(kWord), end, [](char byte) { return byte == 0; }));
+}
+
 TEST_F(GuestMemoryTest, ProtectionCounts) {
   ASSERT_EQ(mprotect(pages_.host() + kPageSize, kPageSize, PROT_READ), 0);
   ASSERT_EQ(mprotect(pages_.host() + 2 * kPageSize, kPageSize, PROT_NONE), 0);

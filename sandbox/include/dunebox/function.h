@@ -235,6 +235,7 @@ class Target {
         generation_(original.generation_) {}
   absl::Status Find();
   absl::StatusOr<CallResult> Call(const CallFrame& frame);
+  absl::StatusOr<CallResult> FindAndCall(const CallFrame& frame);
   // Room in the sandbox for a result, and what is in it after the call.
   absl::StatusOr<CallResult> CallInto(CallFrame& frame, void* result, std::size_t size);
 

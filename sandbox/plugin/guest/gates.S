@@ -1,9 +1,11 @@
-// The ways from guest code to the host. SYSCALL spends RCX and R11, which a function may.
+// The ways from guest code to the host, as bytes of the host's, which puts them into each window (gate_pages.cc). SYSCALL
+// spends RCX and R11, which a function may.
 
 #include "sandbox/plugin/guest/gates.h"
 
-        .text
-// Entered from: main or a thread's function, ordinary call. RDI: the table, or 0.
+        .section .rodata
+        .balign DUNEBOX_CALLBACK_SIZE
+// Entered from: a thread's function, ordinary call. RDI: 0.
 // Leaves to: the host, for good.
         .globl  dunebox_gate_ready
         .type   dunebox_gate_ready, @function
@@ -40,5 +42,7 @@ dunebox_gate_callbacks:
         .set    number, number + 1
         .endr
         .size   dunebox_gate_callbacks, . - dunebox_gate_callbacks
+        .globl  dunebox_gates_end
+dunebox_gates_end:
 
         .section .note.GNU-stack, "", @progbits

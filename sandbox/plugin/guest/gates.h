@@ -31,6 +31,7 @@ struct PluginTable {
   uint64_t find_symbol;   /* void* (const char* name): in the libraries opened, last one first */
   uint64_t last_error;    /* const char* (void): why one of the two has failed */
   uint64_t make_thread;   /* int (pthread_t*, 0, ready_gate, 0): one more thread to be lent; errno */
+  /* What the host has put into the window before: */
   uint64_t ready_gate;    /* void (void*): where such a thread begins */
   uint64_t return_gate;   /* where functions that the host calls return to */
   uint64_t callbacks;     /* the first of DUNEBOX_MOST_CALLBACKS */

@@ -6,8 +6,10 @@
 
 #include "sandbox/plugin/guest/gates.h"
 
-_Noreturn void dunebox_gate_ready(const struct PluginTable* table);
-extern const char dunebox_gate_return[], dunebox_gate_callbacks[];
+_Noreturn static void tell_ready(const struct PluginTable* table) {
+  __asm__ volatile("syscall" : : "a"(DUNEBOX_GATE_READY), "D"(table) : "rcx", "r11", "memory");
+  __builtin_trap();
+}
 
 struct Library {
   void* handle;
@@ -47,9 +49,6 @@ int main(void) {
       .find_symbol = (uintptr_t)find_symbol,
       .last_error = (uintptr_t)last_error,
       .make_thread = (uintptr_t)pthread_create,
-      .ready_gate = (uintptr_t)dunebox_gate_ready,
-      .return_gate = (uintptr_t)dunebox_gate_return,
-      .callbacks = (uintptr_t)dunebox_gate_callbacks,
   };
-  dunebox_gate_ready(&table);
+  tell_ready(&table);
 }
