@@ -82,6 +82,7 @@ void FlushRange(Range range) {
     ReloadTranslations();
   }
   if (vm.pcid) Tags().OnChange(UsedTable());
+  // Those that are out forget when they begin (dune_begin_ring0), which is after they are counted.
   if (vm.entered.load() <= 1) return;
   *reinterpret_cast<volatile std::byte*>(vm.flush_page) = std::byte{1};
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);

@@ -162,7 +162,7 @@ bool MakeMirror() {
 
 bool ShowBlock(Thread* thread) {
   const std::uint64_t block = Address(thread->block());
-  for (std::uint64_t offset = 0; offset < DUNE_BLOCK_IST2_TOP; offset += kPage) {
+  for (std::uint64_t offset = 0; offset < DUNE_ALIAS_BLOCK_BYTES; offset += kPage) {
     if (!Pin(AliasOfBlock(thread->index) + offset, block + offset,
              bits::kWritable | bits::kNoExecute)) {
       return false;
