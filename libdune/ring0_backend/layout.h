@@ -172,6 +172,8 @@ struct SharedState {
 enum class Hypercall : std::uint64_t {
   kLeave,     // RSI: where the signal mask to be restored is written
   kFlushAll,  // every vCPU forgets its translations
+  kAddClone,  // RSI: an empty table's root, which becomes a clone of Current(). RAX: 0, or -errno
+  kRemoveClone,  // RSI: its root
   kSetTimer,  // RSI: ring 3 is stopped in so many nanoseconds; 0: it is not. RAX: 0, or -errno
 };
 

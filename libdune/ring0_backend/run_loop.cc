@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "libdune/general_registers.h"
+#include "libdune/ring0_backend/clones.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/symbols.h"
@@ -213,6 +214,15 @@ void OnHypercall(Thread* thread) {
     case Hypercall::kFlushAll:
       FlushAll();
       return;
+    case Hypercall::kAddClone: {
+      const LoopLock::Holder holder(vm.lock);
+      registers.rax = static_cast<std::uint64_t>(AddClone(registers.rsi));
+      return;
+    }
+    case Hypercall::kRemoveClone: {
+      const LoopLock::Holder holder(vm.lock);
+      return RemoveClone(registers.rsi);
+    }
     case Hypercall::kSetTimer:
       registers.rax = static_cast<std::uint64_t>(SetTimer(thread, registers.rsi));
       return;
