@@ -62,6 +62,10 @@ absl::Status Implementation::TestAndClear(Range /*range*/, Tracking /*tracking*/
   return Missing("PageTable::TestAndClear");
 }
 
+absl::Status Implementation::Read(void* /*to*/, std::uintptr_t /*from*/, std::size_t /*size*/) const {
+  return Missing("PageTable::Read");
+}
+
 absl::Status Implementation::Activate() { return Missing("PageTable::Activate"); }
 
 absl::StatusOr<std::unique_ptr<Implementation>> Machine::CreateTable(

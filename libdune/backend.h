@@ -44,6 +44,7 @@ class PageTable::Implementation {
   virtual absl::Status Untrack(Range range, Tracking tracking);
   virtual absl::Status TestAndClear(Range range, Tracking tracking,
                                     absl::FunctionRef<void(Range)> visitor);
+  virtual absl::Status Read(void* to, std::uintptr_t from, std::size_t size) const;
   virtual absl::Status Activate();
   // Whether ring 3 may run in it.
   virtual absl::Status CheckRunnable() const { return absl::OkStatus(); }

@@ -113,6 +113,11 @@ absl::Status PageTable::Visit(Range range, absl::FunctionRef<void(const Mapping&
   return table->Visit(range, visitor);
 }
 
+absl::Status PageTable::Read(void* to, std::uintptr_t from, std::size_t size) const {
+  const Implementation* const table = implementation();
+  return table == nullptr ? NotEntered() : table->Read(to, from, size);
+}
+
 absl::Status PageTable::Track(Range range, Tracking tracking) {
   Implementation* const table = implementation();
   if (table == nullptr) return NotEntered();

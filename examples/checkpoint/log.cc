@@ -141,26 +141,21 @@ absl::StatusOr<int> CheckpointLog::Restore(Range arena) {
   return records;
 }
 
-absl::StatusOr<std::size_t> CheckpointLog::Append(Range arena) {
+absl::Status CheckpointLog::Append(std::span<const Range> written, CopyPage copy) {
   std::vector<SavedPage> pages;
-  const absl::Status told =
-      dune::PageTable::Current().TestAndClearDirty(arena, [&](Range written) {
-        for (std::uintptr_t at = written.begin; at < written.end(); at += kPageSize) {
-          SavedPage& page = pages.emplace_back();
-          page.address = at;
-          std::memcpy(page.bytes, reinterpret_cast<const void*>(at), kPageSize);
-        }
-      });
-  if (!told.ok()) return told;
+  for (const Range range : written) {
+    for (std::uintptr_t at = range.begin; at < range.end(); at += kPageSize) {
+      SavedPage& page = pages.emplace_back();
+      page.address = at;
+      if (absl::Status copied = copy(page.bytes, at); !copied.ok()) return copied;
+    }
+  }
   const RecordHeader header{kRecordMagic, pages.size(),
                             Sum(pages.data(), pages.size() * sizeof(SavedPage))};
-  if (absl::Status written = WriteAll(file_, &header, sizeof(header)); !written.ok()) {
-    return written;
-  }
-  absl::Status written = WriteAll(file_, pages.data(), pages.size() * sizeof(SavedPage));
-  if (!written.ok()) return written;
-  if (fdatasync(file_) != 0) return absl::ErrnoToStatus(errno, "fdatasync");
-  return pages.size();
+  if (absl::Status saved = WriteAll(file_, &header, sizeof(header)); !saved.ok()) return saved;
+  absl::Status saved = WriteAll(file_, pages.data(), pages.size() * sizeof(SavedPage));
+  if (!saved.ok()) return saved;
+  return fdatasync(file_) == 0 ? absl::OkStatus() : absl::ErrnoToStatus(errno, "fdatasync");
 }
 
 }  // namespace checkpoint

@@ -4,13 +4,15 @@
 //
 //   absl::StatusOr<CheckpointLog> log = CheckpointLog::Open(path);
 //   absl::StatusOr<int> restored = log->Restore(arena);          // how many records; 0: a new one
-//   absl::StatusOr<std::size_t> saved = log->Append(arena);      // pages; the arena's pages are tracked
+//   absl::Status saved = log->Append(written, copy);             // copy(to, page)
 #ifndef DUNEBOX_EXAMPLES_CHECKPOINT_LOG_H_
 #define DUNEBOX_EXAMPLES_CHECKPOINT_LOG_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dune/page_table.h"
@@ -27,8 +29,9 @@ class CheckpointLog {
 
   // Into `arena`, which is zero and not tracked yet. What follows the last whole record is cut off.
   absl::StatusOr<int> Restore(dune::Range arena);
-  // The record is on the disk when this returns.
-  absl::StatusOr<std::size_t> Append(dune::Range arena);
+  // A record of the pages of `written`, each as `copy` gives it. It is on the disk when this returns.
+  using CopyPage = absl::FunctionRef<absl::Status(void* to, std::uintptr_t page)>;
+  absl::Status Append(std::span<const dune::Range> written, CopyPage copy);
 
  private:
   explicit CheckpointLog(int file) : file_(file) {}

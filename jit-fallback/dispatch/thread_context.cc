@@ -1,5 +1,6 @@
 #include "jit-fallback/dispatch/thread_context.h"
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <signal.h>
 #include <sys/mman.h>

@@ -2,27 +2,14 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/process_clone.h"
 #include "libdune/ring0_backend/symbols.h"
 
 namespace dune::ring0 {
 namespace {
 
-absl::Status NotInRing0() {
-  return absl::FailedPreconditionError("this thread is not in ring 0; see dune::Enter");
-}
-
-absl::Status NothingAt(std::uintptr_t address) {
-  return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
-}
-
 absl::Status NotTracked() {
   return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
-}
-
-absl::Status NoFrame() {
-  return absl::ResourceExhaustedError("EnterOptions::frame_pool has no frame left for a table");
 }
 
 std::uint64_t LimitFor(Rights rights) {
@@ -52,13 +39,16 @@ Mapping MappingOf(std::uintptr_t page, std::uint64_t word, const Area& area) {
                       ((area.rights & Area::kWrite) != 0 ? bits::kGivenWrite : 0) |
                       ((area.rights & Area::kExecute) != 0 ? bits::kGivenExecute : 0));
   }
+  const bool lent = (word & bits::kLent) != 0;
+  if (lent) word = WithRights(word & ~bits::kLent);
   const bool present = (word & bits::kPresent) != 0 && area.rights != 0;
   return {.page = {page, kPageSize},
           .memory = page,
           .rights = RightsOf(present, present && (word & bits::kWritable) != 0,
                              present && (word & bits::kNoExecute) == 0),
           .dirty = (word & bits::kDirty) != 0,
-          .accessed = (word & bits::kAccessed) != 0};
+          .accessed = (word & bits::kAccessed) != 0,
+          .copy_on_write = lent && (word & bits::kWritable) != 0};
 }
 
 std::uint64_t WordAt(std::uintptr_t page) {
@@ -137,6 +127,13 @@ bool IsKnown(Range range) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<PageTable::Implementation>> CurrentTable::Clone(PageTable::Sharing sharing) const {
+  if (sharing != PageTable::Sharing::kCopyOnWrite) {
+    return absl::UnimplementedError("Current() is cloned copy-on-write only; what shares it is PageTable::Create's");
+  }
+  return ProcessClone::Create();
+}
 
 absl::Status CurrentTable::Protect(Range range, Rights rights) {
   if (!IsInRing0()) return NotInRing0();

@@ -10,6 +10,7 @@
 #ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_CURRENT_TABLE_H_
 #define DUNEBOX_LIBDUNE_RING0_BACKEND_CURRENT_TABLE_H_
 
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -20,6 +21,7 @@ namespace dune::ring0 {
 
 class CurrentTable final : public PageTable::Implementation {
  public:
+  absl::StatusOr<std::unique_ptr<Implementation>> Clone(PageTable::Sharing sharing) const override;
   absl::Status Protect(Range range, Rights rights) override;
   absl::StatusOr<Mapping> Walk(std::uintptr_t address) const override;
   absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const override;

@@ -43,6 +43,8 @@ inline constexpr std::uint64_t kTrackDirty = std::uint64_t{1} << 59,
 inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
 // The frame is somebody else's: where writing is allowed it is kCopyOnWrite.
 inline constexpr std::uint64_t kPrivate = std::uint64_t{1} << 61;
+// In Current(): clones of it have the page in common, and get a copy before it is written to (clones.h).
+inline constexpr std::uint64_t kLent = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table, which is another page table's: copied before it is changed, or
 // changed for both (PageTable::Share).
@@ -56,7 +58,8 @@ constexpr std::uint64_t WithRights(std::uint64_t word) {
   const bool limited = (word & bits::kLimited) != 0;
   // On x86 what can be written or executed can be read.
   if (limited && (word & (bits::kMayRead | bits::kMayWrite | bits::kMayExecute)) == 0) return word;
-  const bool write = (word & bits::kGivenWrite) != 0 && (!limited || (word & bits::kMayWrite) != 0);
+  const bool write = (word & (bits::kGivenWrite | bits::kLent)) == bits::kGivenWrite &&
+                     (!limited || (word & bits::kMayWrite) != 0);
   const bool execute =
       (word & bits::kGivenExecute) != 0 && (!limited || (word & bits::kMayExecute) != 0);
   return word | bits::kPresent | (write ? bits::kWritable : 0) | (execute ? 0 : bits::kNoExecute);
@@ -64,6 +67,12 @@ constexpr std::uint64_t WithRights(std::uint64_t word) {
 static_assert(WithRights(0x5000 | bits::kKnown | bits::kGivenWrite | bits::kGivenExecute) ==
               (0x5003 | bits::kKnown | bits::kGivenWrite | bits::kGivenExecute));
 static_assert(WithRights(bits::kKnown | bits::kLimited) == (bits::kKnown | bits::kLimited));
+
+// What a leaf of Current() is in another table that has it too: tracking and clones are Current()'s own.
+constexpr std::uint64_t ForOthers(std::uint64_t word) {
+  const std::uint64_t plain = word & ~(bits::kTracked | bits::kLent);
+  return (word & bits::kLent) != 0 ? WithRights(plain) : plain;
+}
 
 inline Entry* TableAt(std::uint64_t word) {
   return reinterpret_cast<Entry*>(AddressOf(word & bits::kFrame));
@@ -118,6 +127,21 @@ inline Entry* MakeEntry(std::uint64_t root, std::uint64_t address, int level) {
 
 inline bool LeadsToTable(std::uint64_t word) {
   return (word & bits::kPresent) != 0 && (word & bits::kLarge) == 0;
+}
+
+// Calls visit(index, entry) for the entries of a table that are not 0. Most tables are nearly empty, so these are looked for by
+// eight.
+template <typename AnyEntry, typename Visit>
+void ForEachUsed(AnyEntry* table, Visit visit) {
+  constexpr unsigned kTogether = 8;
+  for (unsigned first = 0; first < x86::kEntriesPerTable; first += kTogether) {
+    std::uint64_t any = 0;
+    for (unsigned index = first; index < first + kTogether; ++index) any |= table[index].load(std::memory_order_relaxed);
+    if (any == 0) continue;
+    for (unsigned index = first; index < first + kTogether; ++index) {
+      if (table[index].load(std::memory_order_relaxed) != 0) visit(index, table[index]);
+    }
+  }
 }
 
 // As MakeEntry; another page table's tables are copied on the way, but for shared ones. Those of a template never

@@ -82,6 +82,7 @@ void FlushRange(Range range) {
     ReloadTranslations();
   }
   if (vm.pcid) Tags().OnChange(UsedTable());
+  // Those that are out forget when they begin (dune_begin_ring0), which is after they are counted.
   if (vm.entered.load() <= 1) return;
   *reinterpret_cast<volatile std::byte*>(vm.flush_page) = std::byte{1};
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
@@ -109,30 +110,17 @@ bool Split(Entry& entry) {
   return true;
 }
 
-template <unsigned kCount>
-bool AreEmpty(const Entry* entries) {
-  std::uint64_t any = 0;
-  for (unsigned index = 0; index < kCount; ++index) any |= entries[index].load(std::memory_order_relaxed);
-  return any == 0;
-}
-
 // What leads to `level`'s table for another page table too leads to a copy of it. The leaves that own their frames are
 // then two.
 std::uint64_t CopyTable(std::uint64_t word, int level, std::uint64_t frame) {
   const Entry* const from = TableAt(word);
   auto* const to = reinterpret_cast<Entry*>(frame);
-  constexpr unsigned kTogether = 8;  // most tables are nearly empty
-  for (unsigned index = 0; index < x86::kEntriesPerTable; ++index) {
-    if (index % kTogether == 0 && AreEmpty<kTogether>(from + index)) {
-      index += kTogether - 1;
-      continue;
-    }
-    const std::uint64_t below = from[index].load(std::memory_order_relaxed);
-    if (below == 0) continue;
+  ForEachUsed(from, [&](unsigned index, const Entry& entry) {
+    const std::uint64_t below = entry.load(std::memory_order_relaxed);
     const bool leads = level > 1 && LeadsToTable(below);
     if (!leads && (below & bits::kOwned) != 0) KeepFrame(below & bits::kFrame);
-    to[index].store(leads ? below | bits::kForeign : below & ~bits::kTracked, std::memory_order_relaxed);
-  }
+    to[index].store(leads ? below | bits::kForeign : ForOthers(below), std::memory_order_relaxed);
+  });
   return PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
 }
 

@@ -5,8 +5,8 @@
 //
 //   DUNE_ALIAS_TEXT           ring0_entry.S, execute
 //   DUNE_ALIAS_SHARED         IDT, SharedState: one page for all vCPUs
-//   DUNE_ALIAS_BLOCKS + n * DUNE_ALIAS_BLOCK_BYTES   of vCPU n: state page, two IST stacks, a spare
-//   page
+//   DUNE_ALIAS_BLOCKS + n * DUNE_ALIAS_BLOCK_BYTES   of vCPU n: state page, two IST stacks, the stack
+//   on which ring 3 stops
 //
 // Guest-physical addresses are given to 1 GiB granules of the process's addresses, densely, from 4
 // GiB on.
@@ -40,6 +40,9 @@
 #define DUNE_BLOCK_STATE_AT 0x200
 #define DUNE_BLOCK_IST1_TOP 0x2000
 #define DUNE_BLOCK_IST2_TOP 0x3000
+// IST2 while ring 3 runs. What stops it stays there, whatever page faults ring 0 has before it has read it.
+#define DUNE_BLOCK_USER_TOP 0x4000
+#define DUNE_BLOCK_TSS_IST2 0x12c
 
 // VcpuState.
 #define DUNE_STATE_IN_USER 0x200
@@ -169,6 +172,8 @@ struct SharedState {
 enum class Hypercall : std::uint64_t {
   kLeave,     // RSI: where the signal mask to be restored is written
   kFlushAll,  // every vCPU forgets its translations
+  kAddClone,  // RSI: an empty table's root, which becomes a clone of Current(). RAX: 0, or -errno
+  kRemoveClone,  // RSI: its root
   kSetTimer,  // RSI: ring 3 is stopped in so many nanoseconds; 0: it is not. RAX: 0, or -errno
 };
 

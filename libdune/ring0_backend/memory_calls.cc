@@ -4,6 +4,7 @@
 #include <linux/mman.h>
 #include <sys/mman.h>
 
+#include "libdune/ring0_backend/clones.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/run_loop.h"
@@ -25,6 +26,7 @@ std::int64_t UnmapMemory(Thread* thread, const SystemCall& call) {
 
 std::int64_t ProtectMemory(Thread* thread, const SystemCall& call) {
   const LoopLock::Holder holder(vm.lock);
+  if ((call.arguments[2] & PROT_READ) == 0) KeepRange(call.arguments[0], call.arguments[1]);
   Drop(call.arguments[0], call.arguments[1]);
   return HostCall(thread, call);
 }
@@ -43,6 +45,21 @@ std::int64_t MoveBreak(Thread* thread, const SystemCall& call) {
   if (wanted != 0 && wanted < now) {
     const std::uint64_t begin = (wanted + kPage - 1) & ~(kPage - 1);
     if (begin < now) Forget(begin, now - begin);
+  }
+  return HostCall(thread, call);
+}
+
+std::int64_t AdviseMemory(Thread* thread, const SystemCall& call) {
+  switch (call.arguments[2]) {
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_REMOVE: {
+      const LoopLock::Holder holder(vm.lock);
+      KeepRange(call.arguments[0], call.arguments[1]);
+      break;
+    }
+    default:
+      break;
   }
   return HostCall(thread, call);
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/clones.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/symbols.h"
 #include "libdune/x86/control.h"
@@ -20,7 +20,7 @@ namespace {
 
 // What stays in an entry whose page is looked up again.
 constexpr std::uint64_t kKept =
-    bits::kLimit | bits::kTracked | bits::kPinned | bits::kAccessed | bits::kDirty;
+    bits::kLimit | bits::kTracked | bits::kLent | bits::kPinned | bits::kAccessed | bits::kDirty;
 
 unsigned LimitOf(std::uint64_t word) {
   if ((word & bits::kLimited) == 0) return Area::kRead | Area::kWrite | Area::kExecute;
@@ -65,6 +65,11 @@ bool FillSpan(const Area& area, std::uint64_t address) {
   return true;
 }
 
+// Nothing but a clone of Current() stands in the way of a write.
+bool IsOnlyLent(std::uint64_t word) {
+  return (word & bits::kLent) != 0 && (WithRights(word & ~bits::kLent) & bits::kWritable) != 0;
+}
+
 }  // namespace
 
 Filled Fill(std::uint64_t address, std::uint64_t error_code) {
@@ -72,12 +77,15 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code) {
   const std::uint64_t page = address & ~(kPage - 1);
   const unsigned needed = NeededFor(error_code);
   const LoopLock::Holder holder(vm.lock);
+  Entry* const known = FindEntry(vm.root, page, 1);
+  if (known != nullptr && needed == Area::kWrite && IsOnlyLent(known->load())) {
+    KeepPage(page, *known);
+    return Filled::kYes;
+  }
   Area area;
   if (!vm.maps.Find(address, &area)) return Filled::kNotMapped;
   if (!Allows(area.rights, needed)) return Filled::kForbidden;
-  if (Entry* const entry = FindEntry(vm.root, page, 1); entry != nullptr) {
-    if (!Allows(LimitOf(entry->load()) & area.rights, needed)) return Filled::kLimited;
-  }
+  if (known != nullptr && !Allows(LimitOf(known->load()) & area.rights, needed)) return Filled::kLimited;
   if (area.of_file && RawCall(SYS_madvise, page, kPage, MADV_POPULATE_READ) == -EFAULT) {
     return Filled::kNoBacking;
   }
@@ -91,11 +99,12 @@ void ShowIn(std::uint64_t root, std::uint64_t address) {
   if (known == nullptr || entry == nullptr || known == entry) return;
   const std::uint64_t word = known->load();
   std::uint64_t old = entry->load();
-  if ((old & bits::kKnown) == 0) entry->compare_exchange_strong(old, word & ~bits::kTracked);
+  if ((old & bits::kKnown) == 0) entry->compare_exchange_strong(old, ForOthers(word));
 }
 
 void Forget(std::uint64_t begin, std::uint64_t size) {
   if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;  // the kernel refuses it
+  KeepRange(begin, size);
   ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t, Entry& entry, int) {
     if ((entry.load(std::memory_order_relaxed) & bits::kPinned) != 0) return;
     if ((entry.exchange(0) & bits::kTracked) != 0) vm.tracking_lost.fetch_add(1);
@@ -162,7 +171,7 @@ bool MakeMirror() {
 
 bool ShowBlock(Thread* thread) {
   const std::uint64_t block = Address(thread->block());
-  for (std::uint64_t offset = 0; offset < DUNE_BLOCK_IST2_TOP; offset += kPage) {
+  for (std::uint64_t offset = 0; offset < DUNE_ALIAS_BLOCK_BYTES; offset += kPage) {
     if (!Pin(AliasOfBlock(thread->index) + offset, block + offset,
              bits::kWritable | bits::kNoExecute)) {
       return false;

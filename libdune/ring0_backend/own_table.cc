@@ -8,19 +8,6 @@
 namespace dune::ring0 {
 namespace {
 
-constexpr unsigned kLowerHalf = x86::kEntriesPerTable / 2;
-constexpr std::uint64_t kLowerEnd = std::uint64_t{1} << 47;
-
-absl::Status NoFrame() {
-  return absl::ResourceExhaustedError("EnterOptions::frame_pool has no frame left");
-}
-absl::Status NotInRing0() {
-  return absl::FailedPreconditionError("this thread is not in ring 0; see dune::Enter");
-}
-absl::Status NothingAt(std::uintptr_t address) {
-  return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
-}
-
 // An entry that is mapped has kKnown, present or not: rights may be none.
 std::uint64_t LeafWith(std::uint64_t word, Rights rights) {
   const auto granted = static_cast<unsigned>(rights);
@@ -28,25 +15,6 @@ std::uint64_t LeafWith(std::uint64_t word, Rights rights) {
   if (granted == 0) return word;
   return word | bits::kPresent | ((granted & 2) != 0 ? bits::kWritable : 0) |
          ((granted & 4) != 0 ? 0 : bits::kNoExecute);
-}
-
-void GiveBack(std::uint64_t word) {
-  if ((word & bits::kOwned) != 0) DropFrame(word & bits::kFrame);
-}
-
-// A table and what is below it that is nobody else's.
-void Free(std::uint64_t physical, int level) {
-  Entry* const table = TableAt(physical);
-  const unsigned count = level == 4 ? kLowerHalf : x86::kEntriesPerTable;
-  for (unsigned index = 0; index < count; ++index) {
-    const std::uint64_t word = table[index].load();
-    if (level == 1 || (word & bits::kLarge) != 0) {
-      GiveBack(word);
-    } else if (LeadsToTable(word) && (word & (bits::kForeign | bits::kShared)) == 0) {
-      Free(word & bits::kFrame, level - 1);
-    }
-  }
-  GiveFrame(AddressOf(physical));
 }
 
 std::uint64_t Privately(std::uint64_t word) {
@@ -75,22 +43,6 @@ void ExpectCopies() {
   std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
 }
 
-Mapping MappingOf(std::uintptr_t page, std::uint64_t word, int level) {
-  const bool present = (word & bits::kPresent) != 0;
-  const bool copied = (word & bits::kCopyOnWrite) != 0;
-  const bool write = (word & bits::kWritable) != 0 || copied;
-  return {.page = {page, level == 2 ? kLargePageSize : kPageSize},
-          .memory =
-              AddressOf(word & bits::kFrame & ~std::uint64_t{level == 2 ? kLargePageSize - 1 : 0}),
-          .rights = !present ? Rights::kNone
-                             : static_cast<Rights>(1 | (write ? 2 : 0) |
-                                                   ((word & bits::kNoExecute) == 0 ? 4 : 0)),
-          .ring = (word & bits::kUser) != 0 ? Ring::kUser : Ring::kSupervisor,
-          .dirty = (word & bits::kDirty) != 0,
-          .accessed = (word & bits::kAccessed) != 0,
-          .copy_on_write = copied};
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents contents) {
@@ -110,11 +62,6 @@ absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents c
     to[index].store(from[index].load() | bits::kForeign);
   }
   return table;
-}
-
-OwnTable::Tables::~Tables() {
-  vm.retired_tables.fetch_add(1);
-  Free(root, 4);
 }
 
 absl::Status OwnTable::CheckLower(Range range) const {
@@ -161,7 +108,7 @@ absl::Status OwnTable::Map(Range where, std::uintptr_t memory,
     const std::uint64_t old = entry->exchange(word);
     if (level == 2 && LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
       FlushRange(where);
-      Free(old & bits::kFrame, 1);
+      FreeTables(old & bits::kFrame, 1);
     } else {
       GiveBack(old);
     }
@@ -271,6 +218,8 @@ absl::Status OwnTable::Protect(Range range, Rights rights) {
 
 absl::Status OwnTable::Share(Range range, Implementation& other) {
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
+  // Their tables are not to be changed behind somebody's back.
+  if (absl::Status changeable = other.CheckRunnable(); !changeable.ok()) return changeable;
   const std::lock_guard lock(mutex_);
   for (std::uintptr_t at = range.begin; at < range.end(); at += x86::EntrySpan(3)) {
     Entry* const entry = OwnEntry(at, 3);
@@ -279,7 +228,7 @@ absl::Status OwnTable::Share(Range range, Implementation& other) {
     const std::uint64_t old = entry->exchange(theirs | bits::kShared);
     if (LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
       FlushRange(range);
-      Free(old & bits::kFrame, 2);
+      FreeTables(old & bits::kFrame, 2);
     }
   }
   FlushRange(range);

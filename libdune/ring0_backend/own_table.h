@@ -12,7 +12,7 @@
 #include <mutex>
 
 #include "libdune/backend.h"
-#include "libdune/ring0_backend/entries.h"
+#include "libdune/ring0_backend/tables.h"
 
 namespace dune::ring0 {
 
@@ -42,15 +42,6 @@ class OwnTable final : public PageTable::Implementation {
   absl::Status MapFresh(Range where, Rights rights) override;
 
  private:
-  // The table and those below it that are nobody else's.
-  struct Tables {
-    explicit Tables(std::uint64_t physical) : root(physical) {}
-    ~Tables();
-    Tables(const Tables&) = delete;
-    Tables& operator=(const Tables&) = delete;
-    const std::uint64_t root;
-  };
-
   explicit OwnTable(std::uint64_t root) : tables_(std::make_shared<const Tables>(root)) {}
   Entry* OwnEntry(std::uintptr_t address, int level) { return dune::ring0::OwnEntry(root(), address, level); }
   absl::Status CheckLower(Range range) const;

@@ -15,7 +15,7 @@ dune_ring0_text:
 
 // Entered from: the CPU, exception n in ring 0 or ring 3.
 // Registers in: the interrupted code's, but for RSP.
-// Stack: IST2 (IST1 for #DB, NMI, #DF, #MC): [error code,] RIP, CS, RFLAGS, RSP, SS.
+// Stack: IST2, which for ring 3 is one of its own (IST1 for #DB, NMI, #DF, #MC): [error code,] RIP, CS, RFLAGS, RSP, SS.
 // Leaves to: trap, with error code and vector pushed.
         .globl  dune_ring0_vectors
         .hidden dune_ring0_vectors
@@ -167,6 +167,8 @@ dune_ring0_enter_user:
         orq     DUNE_TAGS_USER_KEEP(%rbx), %rsi
         movq    %rsi, %cr3
         movl    $1, DUNE_STATE_IN_USER(%rbx)
+        leaq    DUNE_BLOCK_USER_TOP(%rbx), %rax
+        movq    %rax, DUNE_BLOCK_TSS_IST2(%rbx)
         movq    %rdi, %rsp
         cmpl    $0, DUNE_STATE_PENDING(%rbx)
         je      dune_ring0_restore
@@ -180,6 +182,8 @@ dune_ring0_enter_user:
         .hidden dune_ring0_from_user
 dune_ring0_from_user:
         movl    $0, DUNE_STATE_IN_USER(%rbx)
+        leaq    DUNE_BLOCK_IST2_TOP(%rbx), %rcx
+        movq    %rcx, DUNE_BLOCK_TSS_IST2(%rbx)
         movq    DUNE_TAGS_PROCESS_LOAD(%rbx), %rcx
         movq    %rcx, %cr3
         movq    %rax, DUNE_STATE_CR2(%rbx)
@@ -212,7 +216,7 @@ dune_ring0_syscall:
 .Lof_user:
         movq    %rsp, %gs:DUNE_STATE_SCRATCH
         movq    %gs:DUNE_STATE_SELF, %rsp
-        addq    $DUNE_BLOCK_IST2_TOP, %rsp
+        addq    $DUNE_BLOCK_USER_TOP, %rsp
         pushq   $DUNE_RING3_DATA
         pushq   %gs:DUNE_STATE_SCRATCH
         pushq   %r11
@@ -226,9 +230,21 @@ dune_ring0_syscall:
         .hidden dune_ring0_text_end
 dune_ring0_text_end:
 
+// Entered from: the loop, which begins to run a thread; runs where it is linked.
+// Registers in: the program's, as behind a system call: RCX where it goes on.
+// Leaves to: there, with RAX = 0. What a former thread has left of translations in this virtual CPU is forgotten: of changes since
+// then nobody has told it (FlushRange).
+        .text
+        .globl  dune_begin_ring0
+        .hidden dune_begin_ring0
+dune_begin_ring0:
+        movq    %cr3, %rax
+        movq    %rax, %cr3
+        movl    $0, %eax
+        jmp     *%rcx
+
 // Entered from: the program, ordinary call; runs where it is linked.
 // Registers in: RDI operation, RSI, RDX arguments. Out: RAX.
-        .text
         .globl  dune_hypercall, dune_hypercall_return
         .hidden dune_hypercall, dune_hypercall_return
         .type   dune_hypercall, @function

@@ -308,6 +308,7 @@ class Ring0Machine final : public Machine {
                              .dirty = true,
                              .accessed = true,
                              .separate_tables = true,
+                             .process_clones = true,
                              .large_pages = true,
                              .page_fault_handler = true,
                              .trap_vectors = ring0::kSettableVectors,

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "libdune/general_registers.h"
+#include "libdune/ring0_backend/clones.h"
 #include "libdune/ring0_backend/mirror.h"
 #include "libdune/ring0_backend/raw_call.h"
 #include "libdune/ring0_backend/symbols.h"
@@ -44,7 +45,7 @@ void LoadFrame(Thread* thread, const TrapFrame& frame) {
 // RunUser does.
 void StopUser(Thread* thread) {
   kvm_regs& registers = Registers(thread);
-  constexpr std::uint64_t kFrameAt = DUNE_BLOCK_IST2_TOP - sizeof(TrapFrame);
+  constexpr std::uint64_t kFrameAt = DUNE_BLOCK_USER_TOP - sizeof(TrapFrame);
   TrapFrame& frame = *reinterpret_cast<TrapFrame*>(thread->block() + kFrameAt);
   CopyGeneralRegisters(registers, frame);
   frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
@@ -193,13 +194,10 @@ void OnSystemCall(Thread* thread) {
   dune_leave(&registers, &thread->id);
 }
 
-// The program has just written to the page, so KVM has it among its translations; taking it away
-// there makes KVM have every vCPU forget all it has translated, and wait until they have.
-void FlushAll() {
-  const LoopLock::Holder holder(vm.lock);
-  RawCall(SYS_mprotect, vm.flush_page, kPage, PROT_READ);
-  RawCall(SYS_mprotect, vm.flush_page, kPage, PROT_READ | PROT_WRITE);
-}
+// The program has just written to the page, so KVM has it among its translations; when its memory is given up KVM has
+// every vCPU forget all it has translated, and waits until they have. If another loop was faster, and KVM has nothing left
+// to take away, then that was after the write. Whoever writes there meanwhile gets other memory, at any time.
+void FlushAll() { RawCall(SYS_madvise, vm.flush_page, kPage, MADV_DONTNEED); }
 
 void OnHypercall(Thread* thread) {
   kvm_regs& registers = Registers(thread);
@@ -216,6 +214,15 @@ void OnHypercall(Thread* thread) {
     case Hypercall::kFlushAll:
       FlushAll();
       return;
+    case Hypercall::kAddClone: {
+      const LoopLock::Holder holder(vm.lock);
+      registers.rax = static_cast<std::uint64_t>(AddClone(registers.rsi));
+      return;
+    }
+    case Hypercall::kRemoveClone: {
+      const LoopLock::Holder holder(vm.lock);
+      return RemoveClone(registers.rsi);
+    }
     case Hypercall::kSetTimer:
       registers.rax = static_cast<std::uint64_t>(SetTimer(thread, registers.rsi));
       return;
@@ -323,7 +330,10 @@ bool WriteProgram(std::uint64_t to, const void* from, std::size_t size) {
 
 void dune_begin_loop(dune::ring0::Thread* thread) {
   using namespace dune::ring0;
-  thread->run->s.regs.regs = thread->first_registers;
+  kvm_regs& registers = Registers(thread);
+  registers = thread->first_registers;
+  registers.rcx = registers.rip;
+  registers.rip = Address(dune_begin_ring0);
   RegistersChanged(thread);
   SetSignalMask(thread->first_mask);
   RunLoop(thread);

@@ -60,6 +60,7 @@ std::int64_t UnmapMemory(Thread* thread, const SystemCall& call);    // munmap
 std::int64_t ProtectMemory(Thread* thread, const SystemCall& call);  // mprotect, pkey_mprotect
 std::int64_t MoveMemory(Thread* thread, const SystemCall& call);     // mremap
 std::int64_t MoveBreak(Thread* thread, const SystemCall& call);      // brk
+std::int64_t AdviseMemory(Thread* thread, const SystemCall& call);   // madvise
 
 // ---- new_threads.cc ----
 std::int64_t Clone(Thread* thread, const SystemCall& call);

@@ -23,6 +23,7 @@ extern const std::byte dune_ring0_from_user[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_test[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_restore[] DUNE_HIDDEN;
 extern const std::byte dune_ring0_iret[] DUNE_HIDDEN;
+extern const std::byte dune_begin_ring0[] DUNE_HIDDEN;
 extern const std::byte dune_hypercall_return[] DUNE_HIDDEN;
 std::uint64_t dune_hypercall(std::uint64_t operation, std::uint64_t first,
                              std::uint64_t second) DUNE_HIDDEN;

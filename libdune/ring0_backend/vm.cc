@@ -192,6 +192,7 @@ void WriteBlock(Thread* thread) {
       x86::TaskStateDescriptor::Available(alias + DUNE_BLOCK_TSS_AT, sizeof(x86::TaskState) - 1);
   gdt[DUNE_TSS_SELECTOR >> 3] = tss.low;
   gdt[(DUNE_TSS_SELECTOR >> 3) + 1] = tss.high;
+  static_assert(DUNE_BLOCK_TSS_AT + offsetof(x86::TaskState, ist) + sizeof(std::uint64_t) == DUNE_BLOCK_TSS_IST2);
   x86::TaskState task;
   task.rsp[0] = alias + DUNE_BLOCK_IST2_TOP;
   task.ist[0] = alias + DUNE_BLOCK_IST1_TOP;

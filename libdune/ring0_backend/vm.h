@@ -107,6 +107,12 @@ struct Vm {
   std::atomic<std::uint64_t> tracking_lost{0};       // tracked pages that were unmapped
   std::uint64_t root = 0;                            // guest-physical, of Current()
   std::atomic<std::uint64_t> retired_tables{0};      // that are gone
+  static constexpr unsigned kMostClones = 16;
+  struct Clone {
+    std::uint64_t root = 0;  // 0: a free place
+    std::uint64_t copies = 0;
+  };
+  Clone clones[kMostClones];  // of Current(), with the lock (clones.h)
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
   std::byte* flush_page = nullptr;  // see FlushAll

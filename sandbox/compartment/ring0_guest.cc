@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <mutex>
 #include <utility>
 #include <variant>
@@ -35,47 +36,9 @@ namespace {
 
 constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 
-// Compartments of ring 0's are one thread's at a time: with several that made and recycled them a call has begun where
-// there was nothing of its compartment's (docs/compartments.md, Limits). Who makes the first has all until the last is gone.
-class OneThread {
- public:
-  absl::Status Take() {
-    const std::lock_guard lock(mutex_);
-    if (guests_ == 0) thread_ = HostThread();
-    if (absl::Status is_it = CheckLocked(); !is_it.ok()) return is_it;
-    ++guests_;
-    return absl::OkStatus();
-  }
-  void GiveBack() {
-    const std::lock_guard lock(mutex_);
-    --guests_;
-  }
-  absl::Status Check() const {
-    const std::lock_guard lock(mutex_);
-    return CheckLocked();
-  }
-
- private:
-  absl::Status CheckLocked() const {
-    if (thread_ == HostThread()) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        absl::StrCat("compartments by ring 0 are one thread's at a time, and thread ", thread_, " has made some"));
-  }
-
-  mutable std::mutex mutex_;
-  pid_t thread_ = 0;
-  unsigned guests_ = 0;
-};
-OneThread one_thread;
-
 absl::Status CheckInRing0() {
   if (dune::CurrentBackend() == dune::Backend::kRing0) return absl::OkStatus();
   return absl::FailedPreconditionError("a compartment of ring 0's, and this thread is not in ring 0: dune::Enter");
-}
-
-absl::Status CheckMayUse() {
-  absl::Status in = CheckInRing0();
-  return in.ok() ? one_thread.Check() : in;
 }
 
 // Gives a call its deadline, if that is before the one of the call that it comes from, and the host thread to be
@@ -133,7 +96,6 @@ absl::StatusOr<std::unique_ptr<const Ring0Origin>> Ring0Origin::Of(
 
 absl::StatusOr<std::unique_ptr<Ring0Guest>> Ring0Guest::Create(const Ring0Origin& origin) {
   if (absl::Status in = CheckInRing0(); !in.ok()) return in;
-  if (absl::Status taken = one_thread.Take(); !taken.ok()) return taken;
   std::unique_ptr<Ring0Guest> guest(new Ring0Guest(origin));
   if (absl::Status begun = guest->Begin(); !begun.ok()) return begun;
   return guest;
@@ -145,8 +107,6 @@ Ring0Guest::Ring0Guest(const Ring0Origin& origin)
       memory_(hostcalls::Window::Embedded(0), space_),
       thread_(plugin::kVirtualPid,
               std::make_unique<plugin::EngineCpu>(std::make_unique<Ring0Thread>(space_))) {}
-
-Ring0Guest::~Ring0Guest() { one_thread.GiveBack(); }
 
 absl::Status Ring0Guest::Begin() {
   if (absl::Status begun = space_.Begin(); !begun.ok()) return begun;
@@ -164,8 +124,9 @@ absl::Status Ring0Guest::Begin() {
 }
 
 absl::Status Ring0Guest::Recycle() {
-  if (absl::Status in = CheckMayUse(); !in.ok()) return in;
-  if (thread_.depth != 0) return absl::FailedPreconditionError("a call is under way");
+  if (absl::Status in = CheckInRing0(); !in.ok()) return in;
+  const std::unique_lock use(in_use_, std::try_to_lock);
+  if (!use.owns_lock() || thread_.depth != 0) return absl::FailedPreconditionError("a call is under way");
   absl::Status begun = Begin();
   const std::lock_guard lock(mutex_);
   kernel_.reset();
@@ -231,7 +192,13 @@ plugin::PluginKernel& Ring0Guest::kernel() {
 
 absl::StatusOr<CallResult> Ring0Guest::Call(std::uint64_t function, const CallFrame& frame) {
   if (absl::Status same = plugin::CheckOriginalProcess(); !same.ok()) return same;
-  if (absl::Status in = CheckMayUse(); !in.ok()) return in;
+  if (absl::Status in = CheckInRing0(); !in.ok()) return in;
+  std::unique_lock use(in_use_, std::defer_lock);
+  if (origin_.policy.deadline == absl::InfiniteDuration()) {
+    use.lock();
+  } else if (!use.try_lock_for(absl::ToChronoNanoseconds(origin_.policy.deadline))) {
+    return absl::DeadlineExceededError("another thread is in the compartment");
+  }
   if (thread_.depth > origin_.policy.nesting) {
     return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
   }
@@ -319,9 +286,10 @@ std::optional<absl::StatusOr<CallResult>> Ring0Guest::OnSystemCall(const CallFra
 }
 
 void Ring0Guest::OnCallback(std::uint64_t number) {
-  if (number >= callbacks_.size()) return EndBySignal(SIGSEGV, 0);
+  const std::shared_ptr<const internal::Callback> callback = CallbackAt(number);
+  if (callback == nullptr) return EndBySignal(SIGSEGV, 0);
   const absl::StatusOr<plugin::StackFault> served =
-      plugin::ServeCallback(memory_, *thread_.cpu, thread_.registers, *callbacks_[number]);
+      plugin::ServeCallback(memory_, *thread_.cpu, thread_.registers, *callback);
   if (!served.ok()) {
     End({.kind = Failure::Kind::kTrap});
   } else if (*served) {
@@ -368,13 +336,19 @@ SyscallResult Ring0Guest::SendSignal(plugin::PluginThread&, pid_t target, int si
 
 // ---- memory and what else the host asks for -----------------------------------------------------
 
-absl::Status Ring0Guest::CheckThread() const { return CheckMayUse(); }
+absl::Status Ring0Guest::CheckThread() const { return CheckInRing0(); }
 
 absl::Status Ring0Guest::Put(const Region& region, std::optional<RegionAccess> access) {
   return space_.Put(region, access);
 }
 
+std::shared_ptr<const internal::Callback> Ring0Guest::CallbackAt(std::uint64_t number) const {
+  const std::lock_guard lock(mutex_);
+  return number < callbacks_.size() ? callbacks_[number] : nullptr;
+}
+
 absl::StatusOr<std::uint64_t> Ring0Guest::AddCallback(std::shared_ptr<const internal::Callback> callback) {
+  const std::lock_guard lock(mutex_);
   if (callbacks_.size() == DUNEBOX_MOST_CALLBACKS) {
     return absl::ResourceExhaustedError("a compartment has no room for more callbacks");
   }
@@ -383,7 +357,7 @@ absl::StatusOr<std::uint64_t> Ring0Guest::AddCallback(std::shared_ptr<const inte
 }
 
 absl::StatusOr<internal::Block> Ring0Guest::Allocate(std::size_t size) {
-  if (absl::Status in = CheckMayUse(); !in.ok()) return in;
+  if (absl::Status in = CheckInRing0(); !in.ok()) return in;
   std::shared_ptr<plugin::Arena> arena;
   {
     const std::lock_guard lock(mutex_);
@@ -400,13 +374,13 @@ absl::StatusOr<internal::Block> Ring0Guest::Allocate(std::size_t size) {
 }
 
 bool Ring0Guest::Read(std::uint64_t from, std::span<std::byte> to) const {
-  return CheckMayUse().ok() && memory_.Read(from, to);
+  return CheckInRing0().ok() && memory_.Read(from, to);
 }
 bool Ring0Guest::Write(std::uint64_t to, std::span<const std::byte> from) {
-  return CheckMayUse().ok() && memory_.Write(to, from);
+  return CheckInRing0().ok() && memory_.Write(to, from);
 }
 absl::StatusOr<std::string> Ring0Guest::ReadString(std::uint64_t from, std::size_t most) const {
-  if (absl::Status in = CheckMayUse(); !in.ok()) return in;
+  if (absl::Status in = CheckInRing0(); !in.ok()) return in;
   hostcalls::CopyResult<std::string> text = memory_.CopyInString(from, most, Errno{E2BIG});
   if (text.ok()) return *std::move(text);
   return absl::OutOfRangeError(text.error().value == E2BIG

@@ -1,8 +1,8 @@
 // A compartment that ring 0 keeps: its code runs in ring 3 of a page table of its own, and what it asks for comes back
 // here. For callers it is what any sandbox's guest is; system calls are those of plugins (sandbox/plugin/kernel.h).
 //
-// All that there are in a process are one host thread's, which is in ring 0: who makes the first has them until the last is
-// gone. Others get an error (kFailedPrecondition).
+// One host thread is in it at a time, with whatever it calls from callbacks; others wait until their deadline. Each has to
+// be in ring 0.
 //
 //   absl::StatusOr<std::unique_ptr<Ring0Guest>> guest = Ring0Guest::Create(origin);
 //   absl::StatusOr<CallResult> result = (*guest)->Call(function, frame);
@@ -46,9 +46,9 @@ struct Ring0Origin {
 
 class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, public Holder {
  public:
-  // `origin` outlives it. kFailedPrecondition: another thread has some.
+  // `origin` outlives it.
   static absl::StatusOr<std::unique_ptr<Ring0Guest>> Create(const Ring0Origin& origin);
-  ~Ring0Guest() override;
+  ~Ring0Guest() override = default;
 
   void SetWarden(plugin::Warden* warden) { warden_ = warden; }
 
@@ -96,6 +96,8 @@ class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, publ
                                                                    std::uint64_t stack_after);
   void OnFault(const runtime::Fault& fault);
   void OnCallback(std::uint64_t number);
+  // Null: there is none.
+  std::shared_ptr<const internal::Callback> CallbackAt(std::uint64_t number) const;
   void LookWhyKicked();
   void EndBySignal(int signal, std::uint64_t fault_address, std::string missing_grant = {});
   absl::Status Fail(const absl::Status& status);
@@ -106,10 +108,11 @@ class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, publ
   const hostcalls::GuestMemory memory_;
   plugin::Warden* warden_ = nullptr;
   plugin::PluginThread thread_;
-  std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
+  std::recursive_timed_mutex in_use_;  // held around calls
   std::atomic<bool> has_ended_{false};
 
   mutable std::mutex mutex_;  // guards what follows
+  std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
   std::optional<Failure> failure_;
   // Made when it is first needed: many compartments make no system call.
   std::unique_ptr<plugin::PluginKernel> kernel_;

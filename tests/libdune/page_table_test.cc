@@ -174,6 +174,24 @@ TEST_F(TablesTest, WhatIsNoCapabilityIsRefused) {
   EXPECT_EQ(Current().root() != 0, CurrentBackend() == Backend::kRing0);
 }
 
+// By ring 0: tests/libdune/ring0/dune_clone.cc.
+TEST_F(TablesTest, ClonesOfTheProcessAreACapability) {
+  volatile char mine = 3;
+  const auto address = reinterpret_cast<std::uintptr_t>(&mine);
+  char byte = 0;
+  EXPECT_TRUE(absl::IsUnimplemented(Current().Read(&byte, address, 1)));
+  for (const auto sharing :
+       {PageTable::Sharing::kCopyOnWrite, PageTable::Sharing::kShare, PageTable::Sharing::kTemplate}) {
+    const bool is_one = GetCapabilities().process_clones && sharing == PageTable::Sharing::kCopyOnWrite;
+    const auto clone = Current().Clone(sharing);
+    ASSERT_EQ(clone.status().code(), is_one ? absl::StatusCode::kOk : absl::StatusCode::kUnimplemented);
+    if (!is_one) continue;
+    mine = 4;
+    EXPECT_TRUE(clone->Read(&byte, address, 1).ok());
+    EXPECT_EQ(byte, 3);
+  }
+}
+
 TEST_F(TablesTest, TheProcessesOwnIsNotMappedInto) {
   Pages pages(1);
   EXPECT_TRUE(absl::IsInvalidArgument(Current().Map(pages.range(), pages.data(), {})));

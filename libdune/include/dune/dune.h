@@ -73,7 +73,8 @@ struct Capabilities {
   bool dirty_system_calls = false;
   bool accessed = false;                 // TestAndClearAccessed
   bool separate_tables = false;          // PageTable::Create, Clone, Activate; see user_mode
-  bool large_pages = false;              // 2 MiB leaves
+  bool process_clones = false;           // PageTable::Current().Clone, and Read of what it made
+  bool large_pages = false;              // 2 MiB leaves, in tables other than Current()
   bool page_fault_handler = false;       // SetPageFaultHandler
   std::uint32_t trap_vectors = 0;        // bit N: SetTrapHandler(N)
   // RunUser, and PageTable::Create(Contents::kEmpty) for it. In software it is an addition: <dunebox/ring3.h>.

@@ -73,6 +73,11 @@ class PageTable {
   // kTemplate: as kCopyOnWrite, at a price that does not depend on how much is mapped, for the tables are shared, too,
   // until one is changed; from the first time on this one stays as it is: to change it, to use it, or to run ring 3 in it
   // is kFailedPrecondition. Not of Current().
+  // Of Current() (Capabilities::process_clones; kCopyOnWrite only): the pages that ring 0 had used by then, with what was
+  // around them, to be read as they were. Before ring 0 writes to one, or the process unmaps, moves or gives up its memory, the
+  // clone gets a copy. Of writes that are not ring 0's nobody hears: the kernel's for a system call, those of threads that are
+  // out, those through other tables; write to pages that a call fills. To use it, to change it or to run ring 3 in it is
+  // refused. 16 at a time; their copies take three quarters of the frame pool at the most. Other clones of it are kUnimplemented.
   enum class Sharing : std::uint8_t { kCopyOnWrite, kShare, kTemplate };
   absl::StatusOr<PageTable> Clone(Sharing sharing) const;
 
@@ -102,6 +107,11 @@ class PageTable {
   absl::StatusOr<Mapping> Walk(std::uintptr_t address) const;
   // Every mapped page of `range`, in order.
   absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const;
+
+  // What a clone of Current() has at `from`, whatever its rights are there. kNotFound: it has nothing in a part;
+  // kResourceExhausted: there was no frame for a copy when a part was written to. Nothing is promised of `to` then. By threads
+  // that are in ring 0, with other tables and backends kUnimplemented.
+  absl::Status Read(void* to, std::uintptr_t from, std::size_t size) const;
 
   // From now on it is known what is written to (or used) in `range`, whose pages begin clean. Costs what the backend
   // costs: nothing in ring 0, a fault for the first write to each page in software. kNotFound: a part is not mapped.

@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <ctime>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -44,10 +46,19 @@ user_store:
         movb    $9, (%rdi)
         movl    $1, %eax
         syscall
+        .balign 64
+user_meet:
+        movq    $1, (%rdi)
+1:      pause
+        cmpq    $0, 8(%rdi)
+        je      1b
+        movl    $78, %eax
+        syscall
+user_met:
         .balign 4096
         .popsection
 )");
-extern "C" const char user_code[], user_spin[], user_privileged[], user_store[];
+extern "C" const char user_code[], user_spin[], user_privileged[], user_store[], user_meet[], user_met[];
 
 namespace {
 
@@ -317,6 +328,34 @@ void Templates() {
   std::puts("ok templates");
 }
 
+// Ring 3's registers are those it stopped with, whatever faults ring 0 has on its way back to RunUser's caller: the pages of
+// the context are looked up anew, because another thread has changed their rights meanwhile.
+void FaultsOnTheWayBack() {
+  PageTable table = MakeTable();
+  constexpr std::size_t kContextBytes = (sizeof(dune::UserContext) + 4095) & ~std::size_t{4095};
+  auto& context = *new (Pages(kContextBytes)) dune::UserContext;
+  auto* const meeting = reinterpret_cast<std::atomic<std::uint64_t>*>(heap_memory);
+  for (std::uint64_t round = 1; round <= 20; ++round) {
+    meeting[0] = meeting[1] = 0;
+    std::thread other([&] {
+      while (meeting[0] == 0) {
+      }
+      Expect(mprotect(&context, kContextBytes, PROT_READ | PROT_WRITE) == 0, "mprotect");
+      meeting[1] = 1;
+    });
+    context.rip = UserAddress(user_meet);
+    context.rsp = kStack + 2048;
+    context.rdi = kHeap;
+    context.rbx = round;
+    const dune::Stop stop = Run(context, table);
+    Expect(stop.reason == StopReason::kSystemCall && context.rax == 78, "it stops where it did");
+    Expect(context.rip == UserAddress(user_met) && context.rbx == round && context.rsp == kStack + 2048,
+           "with the registers that it had");
+    other.join();
+  }
+  std::puts("ok faults on the way back");
+}
+
 // The thread goes on in another table that has the process's memory, and a page of its own choice
 // elsewhere.
 void Activating() {
@@ -396,6 +435,7 @@ int main() {
   Copies();
   Templates();
   Activating();
+  FaultsOnTheWayBack();
   SystemCallsAndFaults();
   std::puts("ring 0 works");
 }
