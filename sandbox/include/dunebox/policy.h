@@ -70,7 +70,7 @@ struct Policy {
   // Bytes of the first guest thread's stack.
   std::uint64_t stack = std::uint64_t{1} << 20;
   // How many host threads can be in the sandbox at once; others wait. Guest threads are made for them
-  // when the sandbox is created.
+  // when the plugin's C library, or the static program, starts.
   unsigned host_threads = 1;
   // Threads that the plugin may start by itself.
   unsigned plugin_threads = 16;
