@@ -204,11 +204,6 @@ void Instance::End(Failure failure) {
 
 // ---- calls --------------------------------------------------------------------------------------
 
-absl::Status Instance::Fail(const absl::Status& status) {
-  End({.kind = Failure::Kind::kTrap});
-  return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
-}
-
 // The stack as a function finds it, and the vector registers. False: `failed` says why.
 [[gnu::always_inline]] inline bool Instance::PrepareFunction(PluginThread& thread, const CallFrame& frame,
                                                               std::uint64_t& stack, absl::Status& failed) {
