@@ -11,7 +11,7 @@ using dune::PageTable;
 absl::Status Checkpointer::Take() {
   if (absl::Status before = Finish(); !before.ok()) return before;
   written_.clear();
-  const absl::Status told = PageTable::Current().TestAndClearDirty(arena_, [this](dune::Range written) {
+  absl::Status told = PageTable::Current().TestAndClearDirty(arena_, [this](dune::Range written) {
     written_.push_back(written);
     pages_ += written.size / kPageSize;
   });

@@ -104,7 +104,7 @@ bool ParseOption(std::string_view argument, Options& options) {
     options.die_after = std::atoi(argument.data() + kDieAfter.size());
     return options.die_after > 0;
   }
-  const struct {
+  static constexpr struct {
     std::string_view argument;
     void (*set)(Options& options);
   } kWords[] = {

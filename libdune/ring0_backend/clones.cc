@@ -9,7 +9,7 @@ namespace {
 
 // Page tables, and the counts of their frames, are no part of what a program would look at later.
 bool IsOfPool(std::uint64_t page) {
-  const std::uint64_t counts = reinterpret_cast<std::uint64_t>(vm.references);
+  const auto counts = reinterpret_cast<std::uint64_t>(vm.references);
   return page - vm.pool < vm.pool_bytes || page - counts < vm.pool_bytes / kPage * sizeof(std::uint32_t);
 }
 

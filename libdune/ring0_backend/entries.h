@@ -45,6 +45,8 @@ inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
 inline constexpr std::uint64_t kPrivate = std::uint64_t{1} << 61;
 // In Current(): clones of it have the page in common, and get a copy before it is written to (clones.h).
 inline constexpr std::uint64_t kLent = std::uint64_t{1} << 62;
+// Of a leaf that owns its frame, in a table of the program's own: a clone may have the frame, too (OwnTable::Clone).
+inline constexpr std::uint64_t kCloned = 1 << 11;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table, which is another page table's: copied before it is changed, or
 // changed for both (PageTable::Share).

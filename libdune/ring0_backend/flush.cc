@@ -205,8 +205,16 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
     return (word & bits::kPresent) != 0 && (word & bits::kWritable) != 0;
   }
   const bool owned = (word & bits::kOwned) != 0;
-  std::uint64_t fresh = (word & ~(bits::kCopyOnWrite | bits::kPrivate)) | bits::kWritable;
-  if (owned && ReferencesOf(word & bits::kFrame) == 1) {
+  const auto is_only_one = [&] { return owned && ReferencesOf(word & bits::kFrame) == 1; };
+  std::uint64_t fresh = (word & ~(bits::kCopyOnWrite | bits::kPrivate | bits::kCloned)) | bits::kWritable;
+  if (is_only_one()) {
+    // Whoever clones the table meanwhile refers to the frame first and then says so in the entry, which is then another one
+    // than here. So what was said before is taken back before the last look at the count.
+    if ((word & bits::kCloned) != 0) {
+      if (!entry->compare_exchange_strong(word, word & ~bits::kCloned)) return true;
+      word &= ~bits::kCloned;
+      if (!is_only_one()) return true;
+    }
     entry->compare_exchange_strong(word, fresh);
     FlushRange({page, kPage});
     return true;

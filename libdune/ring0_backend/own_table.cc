@@ -27,15 +27,35 @@ bool IsInUse(std::uint64_t address) {
   return entry != nullptr && (entry->load() & bits::kPresent) != 0;
 }
 
-// Returns what it is then.
-std::uint64_t MakeCopyOnWrite(Entry& entry) {
+// Of a template, in which nobody runs.
+void MakeCopyOnWrite(Entry& entry) {
   std::uint64_t leaf = entry.load(), shared = leaf;
   do {
-    if ((leaf & bits::kWritable) == 0) return leaf;
+    if ((leaf & bits::kWritable) == 0) return;
     shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;
     if ((leaf & bits::kOwned) == 0) shared |= bits::kPrivate;
   } while (!entry.compare_exchange_weak(leaf, shared));
-  return shared;
+}
+
+// Returns what it is for the clone, which has a reference to the frame if the leaf owns it. A fault in another thread may put another
+// frame there at any time.
+std::uint64_t Lend(Entry& entry, PageTable::Sharing sharing) {
+  std::uint64_t leaf = entry.load();
+  for (;;) {
+    const bool owned = (leaf & bits::kOwned) != 0;
+    const std::uint64_t frame = leaf & bits::kFrame;
+    if (owned && !TryKeepFrame(frame)) {
+      leaf = entry.load();
+      continue;
+    }
+    std::uint64_t lent = leaf;
+    if (sharing == PageTable::Sharing::kCopyOnWrite) {
+      if ((lent & bits::kWritable) != 0) lent = (lent & ~bits::kWritable) | bits::kCopyOnWrite | (owned ? 0 : bits::kPrivate);
+      if (owned && (lent & bits::kCopyOnWrite) != 0) lent |= bits::kCloned;
+    }
+    if (entry.compare_exchange_strong(leaf, lent)) return lent;
+    if (owned) DropFrame(frame);
+  }
 }
 
 // A write of ring 0's own to such a page is for the traps' stub first.
@@ -292,16 +312,13 @@ absl::Status OwnTable::CopyInto(OwnTable& clone, PageTable::Sharing sharing) con
     const std::uint64_t begin = index * x86::EntrySpan(4);
     ForEachEntry(
         root(), begin, begin + x86::EntrySpan(4), [&](std::uint64_t page, Entry& entry, int level) {
-          std::uint64_t leaf = entry.load();
-          if ((leaf & bits::kKnown) == 0 || !status.ok()) return;
-          if (sharing == PageTable::Sharing::kCopyOnWrite) leaf = MakeCopyOnWrite(entry);
+          if ((entry.load() & bits::kKnown) == 0 || !status.ok()) return;
           Entry* const to = clone.OwnEntry(page, level);
           if (to == nullptr) {
             status = NoFrame();
             return;
           }
-          if ((leaf & bits::kOwned) != 0) KeepFrame(leaf & bits::kFrame);
-          to->store(leaf);
+          to->store(Lend(entry, sharing));
         });
   }
   return status;

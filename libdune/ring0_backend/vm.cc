@@ -129,6 +129,14 @@ std::atomic<std::uint32_t>& ReferenceOf(std::uint64_t physical) {
 }  // namespace
 
 void KeepFrame(std::uint64_t physical) { ReferenceOf(physical).fetch_add(1); }
+bool TryKeepFrame(std::uint64_t physical) {
+  std::atomic<std::uint32_t>& references = ReferenceOf(physical);
+  std::uint32_t seen = references.load();
+  while (seen != 0) {
+    if (references.compare_exchange_weak(seen, seen + 1)) return true;
+  }
+  return false;
+}
 void DropFrame(std::uint64_t physical) {
   if (ReferenceOf(physical).fetch_sub(1) == 1) GiveFrame(AddressOf(physical));
 }

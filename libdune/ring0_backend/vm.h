@@ -159,6 +159,8 @@ std::uint64_t TakeFrame();
 void GiveFrame(std::uint64_t address);
 // Of a frame that leaves own: one leaf more, or less; without any it is given back.
 void KeepFrame(std::uint64_t physical);
+// False: no leaf owns it any more.
+bool TryKeepFrame(std::uint64_t physical);
 void DropFrame(std::uint64_t physical);
 std::uint32_t ReferencesOf(std::uint64_t physical);
 

@@ -154,21 +154,6 @@ absl::Status Ring0Guest::EndedStatus() const {
   return why ? ToStatus(*why) : absl::InternalError("a compartment has stopped for no reason");
 }
 
-absl::Status Ring0Guest::Fail(const absl::Status& status) {
-  End({.kind = Failure::Kind::kTrap});
-  return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
-}
-
-void Ring0Guest::EndBySignal(int signal, std::uint64_t fault_address, std::string missing_grant) {
-  const std::uint64_t instruction = thread_.registers.rip;
-  End({.kind = Failure::Kind::kTrap,
-       .signal = signal,
-       .instruction = instruction,
-       .fault_address = fault_address,
-       .symbol = SymbolAt(instruction),
-       .missing_grant = std::move(missing_grant)});
-}
-
 // Libraries lie where they lie in what it is a clone of.
 std::string Ring0Guest::SymbolAt(std::uint64_t address) { return origin_.instance.SymbolAt(address); }
 
@@ -212,7 +197,7 @@ absl::StatusOr<CallResult> Ring0Guest::CallLocked(std::uint64_t function, const 
   std::uint64_t stack = thread_.registers.rsp;
   if (const plugin::StackFault fault =
           plugin::LayOutCall(memory_, frame, origin_.snapshot->table.return_gate, stack)) {
-    EndBySignal(SIGSEGV, *fault);
+    EndBySignal(thread_, SIGSEGV, *fault);
     return EndedStatus();
   }
   if (frame.vector_count != 0) {
@@ -287,13 +272,13 @@ std::optional<absl::StatusOr<CallResult>> Ring0Guest::OnSystemCall(const CallFra
 
 void Ring0Guest::OnCallback(std::uint64_t number) {
   const std::shared_ptr<const internal::Callback> callback = CallbackAt(number);
-  if (callback == nullptr) return EndBySignal(SIGSEGV, 0);
+  if (callback == nullptr) return EndBySignal(thread_, SIGSEGV, 0);
   const absl::StatusOr<plugin::StackFault> served =
       plugin::ServeCallback(memory_, *thread_.cpu, thread_.registers, *callback);
   if (!served.ok()) {
     End({.kind = Failure::Kind::kTrap});
   } else if (*served) {
-    EndBySignal(SIGSEGV, **served);
+    EndBySignal(thread_, SIGSEGV, **served);
   }
 }
 
@@ -309,7 +294,7 @@ void Ring0Guest::OnFault(const runtime::Fault& fault) {
   std::optional<std::string> missing = plugin::MendFault(warden_, fault, thread_.registers.rip);
   if (!missing) return;
   const siginfo_t info = process::SignalOfFault(fault, thread_.registers.rip, {});
-  EndBySignal(info.si_signo, fault.address, *std::move(missing));
+  EndBySignal(thread_, info.si_signo, fault.address, *std::move(missing));
 }
 
 void Ring0Guest::LookWhyKicked() {
@@ -330,7 +315,7 @@ SyscallResult Ring0Guest::StartThread(plugin::PluginThread&, const plugin::NewTh
 // Nothing handles one here; what is left is its default action.
 SyscallResult Ring0Guest::SendSignal(plugin::PluginThread&, pid_t target, int signal) {
   if (target != 0 && target != plugin::kVirtualPid) return Errno{ESRCH};
-  if (signal != 0) EndBySignal(signal, 0);
+  if (signal != 0) EndBySignal(thread_, signal, 0);
   return hostcalls::kSuccess;
 }
 

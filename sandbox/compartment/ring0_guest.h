@@ -99,8 +99,6 @@ class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, publ
   // Null: there is none.
   std::shared_ptr<const internal::Callback> CallbackAt(std::uint64_t number) const;
   void LookWhyKicked();
-  void EndBySignal(int signal, std::uint64_t fault_address, std::string missing_grant = {});
-  absl::Status Fail(const absl::Status& status);
   absl::Status EndedStatus() const;
 
   const Ring0Origin& origin_;

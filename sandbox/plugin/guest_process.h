@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "dunebox/failure.h"
 #include "hostcalls/result.h"
 #include "sandbox/plugin/plugin_thread.h"
@@ -34,6 +35,11 @@ class GuestProcess {
   virtual hostcalls::SyscallResult SendSignal(PluginThread& sender, pid_t target, int signal) = 0;
   // "libz.so.1.2.13: deflate+0x1f"; empty when nothing is known of the address.
   virtual std::string SymbolAt(std::uint64_t address) = 0;
+
+  // By a signal that the thread's next instruction was the cause of.
+  void EndBySignal(const PluginThread& thread, int signal, std::uint64_t fault_address, std::string missing_grant = {});
+  // The engine could not go on. Returns what the caller is told.
+  absl::Status Fail(const absl::Status& status);
 
  protected:
   ~GuestProcess() = default;

@@ -207,11 +207,6 @@ void Instance::End(Failure failure) {
 
 // ---- calls --------------------------------------------------------------------------------------
 
-absl::Status Instance::Fail(const absl::Status& status) {
-  End({.kind = Failure::Kind::kTrap});
-  return absl::InternalError(absl::StrCat("engine failure: ", status.message()));
-}
-
 absl::Status Instance::RunCallback(PluginThread& thread, runtime::Registers& registers,
                                    std::uint64_t number) {
   const Callback* const callback = callback_of_[number].load(std::memory_order_acquire);

@@ -202,8 +202,6 @@ class Instance final : public Guest, public GuestProcess {
   void OnFault(PluginThread& thread, const runtime::Fault& fault);
   void DeliverSignals(PluginThread& thread);
   bool EnterHandler(PluginThread& thread, const siginfo_t& info, const signals::TrapInfo& trap);
-  void EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
-                   std::string missing_grant = {});
 
   // ---- instance_threads.cc
   void RunByItself(std::unique_ptr<PluginThread> thread);
@@ -258,7 +256,6 @@ class Instance final : public Guest, public GuestProcess {
   absl::Status RunCallback(PluginThread& thread, runtime::Registers& registers, std::uint64_t number);
   absl::Status EndedStatus() const;
   // Of the engine's failure, which ends the instance.
-  absl::Status Fail(const absl::Status& status);
 
   void KickAll();
   void Enlist(PluginThread& thread);

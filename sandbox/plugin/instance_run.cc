@@ -126,17 +126,6 @@ std::optional<Instance::Stop> Instance::OnSystemCall(PluginThread& thread) {
   return std::nullopt;
 }
 
-void Instance::EndBySignal(PluginThread& thread, int signal, std::uint64_t fault_address,
-                           std::string missing_grant) {
-  const std::uint64_t instruction = thread.registers.rip;
-  End({.kind = Failure::Kind::kTrap,
-       .signal = signal,
-       .instruction = instruction,
-       .fault_address = fault_address,
-       .symbol = SymbolAt(instruction),
-       .missing_grant = std::move(missing_grant)});
-}
-
 bool Instance::EnterHandler(PluginThread& thread, const siginfo_t& info,
                             const signals::TrapInfo& trap) {
   const int signal = info.si_signo;

@@ -100,7 +100,7 @@ class PageTable {
   absl::Status Protect(Range range, Rights rights);
 
   // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts: what one maps there
-  // the other has mapped too. Not for Current().
+  // the other has mapped too. Not for Current(), nor from a template or a clone of Current() (kFailedPrecondition).
   absl::Status Share(Range range, PageTable& other);
 
   // kNotFound where nothing is mapped.
