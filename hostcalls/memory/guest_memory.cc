@@ -124,7 +124,8 @@ CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_
   const std::uint64_t room = std::min<std::uint64_t>(limit + 1, window_.limit - from);
   // Most paths are short: do not pay for clearing the limit's worth of bytes.
   std::string text;
-  std::uint64_t capacity = std::min<std::uint64_t>(room, 256);
+  constexpr std::uint64_t kFirst = 256;
+  std::uint64_t capacity = std::min(room, kFirst);
   for (;;) {
     text.resize(capacity);
     const std::uint64_t start = window_.base + from;
@@ -134,10 +135,11 @@ CopyResult<std::string> GuestMemory::CopyInString(std::uint64_t from, std::size_
     const auto length = static_cast<std::uint64_t>(copied);
     if (length < capacity) {
       text.resize(length);
+      if (capacity > kFirst) text.shrink_to_fit();  // arguments and environments are kept for a while
       return text;
     }
     if (capacity == room) break;
-    capacity = room;  // second and last pass; the copy that ends is the one used
+    capacity = std::min(room, 16 * capacity);  // the copy that ends is the one used
   }
   return room == limit + 1 ? too_long : Errno{EFAULT};
 }

@@ -245,7 +245,8 @@ bool MapWhole(std::byte* place) {
          MAP_FAILED;
 }
 
-// The same `size` bytes again and again; only shared memory can be had so.
+// The same `size` bytes again and again; only shared memory can be had so. A forked child has nothing there, whichever thread forks:
+// it must not be able to write where its parent's translated code jumps.
 bool MapFolded(std::byte* place, std::size_t size) {
   void* const piece =
       mmap(place, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -253,7 +254,7 @@ bool MapFolded(std::byte* place, std::size_t size) {
   for (std::size_t at = size; at < kFirstTableSize; at += size) {
     if (mremap(piece, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, place + at) == MAP_FAILED) return false;
   }
-  return true;
+  return madvise(place, kFirstTableSize, MADV_DONTFORK) == 0;
 }
 
 }  // namespace
@@ -297,6 +298,7 @@ bool ThreadContext::MapFirst(std::uint64_t entries) {
   if (entries == JIT_TABLE_ENTRIES && !MapWhole(place)) return false;
   if (isolation_ == Isolation::kPku &&
       !hostcalls::SetProtectionKey(place, kFirstTableSize, PROT_READ | PROT_WRITE, DUNE_KEY_TABLES)) {
+    DUNEBOX_CHECK(entries_ == 0, "a lookup table that was in use is gone");
     return false;
   }
   entries_ = entries;
@@ -306,7 +308,7 @@ bool ThreadContext::MapFirst(std::uint64_t entries) {
   return true;
 }
 
-// What is folded is the parent's.
+// What is folded has stayed with the parent.
 absl::Status ThreadContext::ContinueAfterFork() {
   const bool is_own = entries_ == JIT_TABLE_ENTRIES;
   return is_own || MapFirst(JIT_FOLDED_ENTRIES) ? absl::OkStatus() : NoTable();

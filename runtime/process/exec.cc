@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -107,6 +108,29 @@ absl::Status MayExecute(GuestThread& thread, int fd) {
   return allowed.ok() ? absl::OkStatus() : absl::PermissionDeniedError("denied by the policy");
 }
 
+// Executes the runtime with the thread's next program.
+Errno HandOver(GuestThread& thread) {
+  Process& owner = thread.owner;
+  const ExecState& state = *thread.next_program;
+  auto packed = PackState(owner.limits(), state);
+  if (!packed.ok()) return packed.error();
+
+  std::string name = "dunebox";
+  std::string option = absl::StrCat(kResumeOption, packed->get());
+  char* const argv[] = {name.data(), option.data(), nullptr};
+  char* const envp[] = {nullptr};
+  const SessionState& session = state.session;
+  for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
+                       session.record_fd, session.perf_dump_fd, session.denials_fd, session.tasks_fd, session.output_fd,
+                       session.notes_fd, session.kvm_fd, session.core_fd, session.gdb.fd}) {
+    if (fd >= 0) KeepOverExec(fd);
+  }
+  if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
+  ReportEnd(owner);
+  execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
+  return Errno{errno};
+}
+
 }  // namespace
 
 SyscallResult Execute(GuestThread& thread, ExecRequest request) {
@@ -132,34 +156,22 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   }
   SessionState kept = owner.session();
   kept.gdb = owner.debugger() == nullptr ? GdbConnection{} : owner.debugger()->Connection();
-  const ExecState state{.session = std::move(kept),
-                        .path = std::move(request.path),
-                        .program_fd = program_fd.get(),
-                        .arguments = std::move(request.arguments),
-                        .environment = std::move(request.environment),
-                        .signal_mask = thread.signal.mask,
-                        .descriptors = limits.Get(RLIMIT_NOFILE),
-                        .stack = limits.Get(RLIMIT_STACK),
-                        .address_space = limits.Get(RLIMIT_AS),
-                        .core = limits.Get(RLIMIT_CORE),
-                        .file_size = limits.Get(RLIMIT_FSIZE)};
-  auto packed = PackState(limits, state);
-  if (!packed.ok()) return packed.error();
-
-  std::string name = "dunebox";
-  std::string option = absl::StrCat(kResumeOption, packed->get());
-  char* const argv[] = {name.data(), option.data(), nullptr};
-  char* const envp[] = {nullptr};
-  const SessionState& session = state.session;
-  for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
-                       session.record_fd, session.perf_dump_fd, session.denials_fd, session.tasks_fd, session.output_fd,
-                       session.notes_fd, session.kvm_fd, session.core_fd, session.gdb.fd}) {
-    if (fd >= 0) KeepOverExec(fd);
-  }
-  if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
-  ReportEnd(owner);
-  execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
-  return Errno{errno};
+  // After a vfork the memory is the suspended parent's: what an execve that succeeds leaves here it would keep for ever, but the
+  // thread is destroyed there.
+  thread.next_program = std::make_unique<ExecState>(ExecState{.session = std::move(kept),
+                                                              .path = std::move(request.path),
+                                                              .program_fd = program_fd.get(),
+                                                              .arguments = std::move(request.arguments),
+                                                              .environment = std::move(request.environment),
+                                                              .signal_mask = thread.signal.mask,
+                                                              .descriptors = limits.Get(RLIMIT_NOFILE),
+                                                              .stack = limits.Get(RLIMIT_STACK),
+                                                              .address_space = limits.Get(RLIMIT_AS),
+                                                              .core = limits.Get(RLIMIT_CORE),
+                                                              .file_size = limits.Get(RLIMIT_FSIZE)});
+  const Errno failed = HandOver(thread);
+  thread.next_program = nullptr;
+  return failed;
 }
 
 absl::StatusOr<ExecState> ReceiveExecState(int fd) {

@@ -17,6 +17,7 @@
 #include "runtime/process/futex_notice.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
+#include "runtime/process/session_state.h"
 #include "runtime/process/signal_delivery.h"
 
 namespace dunebox::process {

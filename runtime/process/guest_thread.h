@@ -23,6 +23,7 @@
 namespace dunebox::process {
 
 class Process;
+struct ExecState;
 
 struct SignalState {
   signals::PendingSignals pending;
@@ -79,6 +80,7 @@ class GuestThread final : public hostcalls::Caller {
   DebugState debug;
   std::uint64_t shown_actions = 0;  // the version that the engine has
   RefusedCalls refused_calls;       // and been told so
+  std::unique_ptr<ExecState> next_program;  // execve's, from when it is ready until it has failed
   bool has_exited = false;  // by exit(2): RunGuest returns
   int exit_status = 0;
 };
