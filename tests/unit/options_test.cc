@@ -81,7 +81,7 @@ TEST(Options, DiagnosticsReachTheSession) {
   EXPECT_EQ(ParseRun({"--jit-perf-dump=/tmp/dumps", "ls"}).session.diagnostics.perf_dump, "/tmp/dumps");
   const RunCommand recorded = ParseRun({"--jit-record=/tmp/records", "ls"});
   EXPECT_EQ(recorded.session.diagnostics.record, "/tmp/records");
-  EXPECT_FALSE(recorded.session.diagnostics.any_report());
+  EXPECT_TRUE(recorded.session.diagnostics.any_report());
 }
 
 TEST(Options, LimitsReachTheSession) {
