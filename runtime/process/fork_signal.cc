@@ -14,17 +14,11 @@ namespace {
 
 thread_local int fork_signal = SIGCHLD;
 
-// Where the C library keeps this thread's id, which the kernel has to change in a child. It is in
-// the thread's descriptor, at a place that depends on the library's version; null when it is not
-// found.
+// Which the kernel has to change in a child.
 pid_t* ThreadIdWord() {
-  constexpr std::size_t kWords = 0x500 / sizeof(pid_t);
-  const pid_t id = gettid();
+  constexpr std::size_t kWords = 0x500 / sizeof(std::uint64_t);
   // NOLINTNEXTLINE(performance-no-int-to-ptr): a pthread_t is the descriptor's address here
-  for (pid_t& word : std::span(reinterpret_cast<pid_t*>(pthread_self()), kWords)) {
-    if (word == id) return &word;
-  }
-  return nullptr;
+  return ThreadIdIn(std::span(reinterpret_cast<std::uint64_t*>(pthread_self()), kWords), gettid());
 }
 
 }  // namespace

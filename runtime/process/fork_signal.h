@@ -8,7 +8,19 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <span>
+
 namespace dunebox::process {
+
+// Where a thread's descriptor of the C library has its id: at a place that depends on the library's version, with an unused half of a
+// word behind it. Half of a pointer may be the same number. Null when it is not found.
+inline pid_t* ThreadIdIn(std::span<std::uint64_t> descriptor, pid_t id) {
+  for (std::uint64_t& word : descriptor) {
+    if (word == static_cast<std::uint64_t>(id)) return reinterpret_cast<pid_t*>(&word);
+  }
+  return nullptr;
+}
 
 // As fork(). `exit_signal` 0: none. Signals are blocked by the caller.
 pid_t ForkWithSignal(int exit_signal);
