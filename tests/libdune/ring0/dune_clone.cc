@@ -253,11 +253,7 @@ void Frames() {
 
 int main() {
   std::setvbuf(stdout, nullptr, _IONBF, 0);
-  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0, .frame_pool = kFramePool});
-  if (!entered.ok()) {
-    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
-    return 1;
-  }
+  EnterRing0({.frame_pool = kFramePool});
   Expect(dune::GetCapabilities().process_clones, "the capability");
   Moments();
   WhatGoes();

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "dune/dune.h"
+#include "tests/libdune/ring0/expect.h"
 
 extern "C" {
 std::atomic<int> debugger_word{0};
@@ -31,11 +32,7 @@ std::atomic<int> turns{0};
 }
 
 int main() {
-  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
-  if (!entered.ok()) {
-    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
-    return 1;
-  }
+  EnterRing0();
   alarm(100);  // no debugger came
   std::thread sleeper(debugged_sleeper);
   std::puts("ready");

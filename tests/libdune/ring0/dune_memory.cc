@@ -290,11 +290,7 @@ void Vectors() {
 }  // namespace
 
 int main() {
-  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
-  if (!entered.ok()) {
-    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
-    return 1;
-  }
+  EnterRing0();
   Dirty();
   Faults();
   ShootDown();

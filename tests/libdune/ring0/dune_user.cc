@@ -466,11 +466,7 @@ void Activating() {
 
 int main() {
   std::setvbuf(stdout, nullptr, _IONBF, 0);
-  const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0, .frame_pool = kFramePool});
-  if (!entered.ok()) {
-    std::printf("FAILED: %s\n", std::string(entered.message()).c_str());
-    return 1;
-  }
+  EnterRing0({.frame_pool = kFramePool});
   stack_memory = Pages(4096);
   heap_memory = Pages(8192);
   Copies();
