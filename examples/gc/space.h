@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -75,6 +76,9 @@ class Space {
     return std::uint64_t{1} << Granule(address) % 64;
   }
   std::uintptr_t BlockAddress(std::size_t block) const { return begin_ + block * kBlockSize; }
+  // Of what begins in these addresses of one block.
+  template <typename Visitor>
+  void ForEachMarkIn(std::uintptr_t from, std::uintptr_t to, Visitor visitor) const;
   Object* AllocateLarge(Shape shape);
   // `count` free blocks in a row; blocks_.size() where there are none.
   std::size_t FindFree(std::size_t count);
@@ -94,6 +98,22 @@ class Space {
   std::array<std::vector<std::size_t>, kLargestCell / kGranule + 1> blocks_of_;
 };
 
+// A word of marks at a time instead of each cell's bit.
+template <typename Visitor>
+void Space::ForEachMarkIn(std::uintptr_t from, std::uintptr_t to, Visitor visitor) const {
+  const std::size_t first = (from - begin_ + kGranule - 1) / kGranule;
+  const std::size_t last = (to - begin_ + kGranule - 1) / kGranule;
+  for (std::size_t granule = first; granule < last; granule = (granule / 64 + 1) * 64) {
+    std::uint64_t marks = marks_[granule / 64] >> granule % 64 << granule % 64;
+    const std::size_t word = granule / 64 * 64;
+    if (last - word < 64) marks &= (std::uint64_t{1} << (last - word)) - 1;
+    for (; marks != 0; marks &= marks - 1) {
+      const std::size_t marked = word + static_cast<std::size_t>(std::countr_zero(marks));
+      visitor(reinterpret_cast<Object*>(begin_ + marked * kGranule));
+    }
+  }
+}
+
 template <typename Visitor>
 void Space::ForEachMarked(dune::Range range, Visitor visitor) const {
   for (std::uintptr_t at = range.begin; at < range.end();) {
@@ -105,11 +125,10 @@ void Space::ForEachMarked(dune::Range range, Visitor visitor) const {
       auto* const object = reinterpret_cast<Object*>(BlockAddress(block));
       if (IsMarked(object)) visitor(object, dune::Range{at, end - at});
     } else if (size != kFree) {
-      const std::uintptr_t first = BlockAddress(block) + (at - BlockAddress(block)) / size * size;
-      for (std::uintptr_t cell = first; cell < end; cell += size) {
-        auto* const object = reinterpret_cast<Object*>(cell);
-        if (IsMarked(object)) visitor(object, dune::Range{at, end - at});
-      }
+      const std::uintptr_t offset = (at - BlockAddress(block)) % size;
+      auto* const before = reinterpret_cast<Object*>(at - offset);
+      if (offset != 0 && IsMarked(before)) visitor(before, dune::Range{at, end - at});
+      ForEachMarkIn(at, end, [&](Object* object) { visitor(object, dune::Range{at, end - at}); });
     }
     at = end;
   }
