@@ -134,6 +134,9 @@ enum class FutexUse : std::uint8_t {
   kIrregular,  // move waiters, or wait in a way that an address does not tell
 };
 
+// For EngineThread::set_instructions_left.
+inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;
+
 // The engine's half of one guest thread. Used by one host thread at a time, but for Kick.
 class EngineThread {
  public:
@@ -181,6 +184,11 @@ class EngineThread {
 
   // XCR0 as the guest sees it.
   virtual std::uint64_t extended_features() const = 0;
+
+  // How many instructions may still be executed, where an engine counts them for who asks it to; less than 0 when Run
+  // has returned Interrupted because there were no more. Between two Runs.
+  virtual std::int64_t instructions_left() const { return kNoInstructionLimit; }
+  virtual void set_instructions_left(std::int64_t number) { (void)number; }
 };
 
 // The engine's half of one process.

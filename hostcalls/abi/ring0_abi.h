@@ -64,6 +64,8 @@
 #define DUNE_STATE_STACK_FLAGS 912
 #define DUNE_STATE_STACK_SIZE 920
 #define DUNE_STATE_SCRATCH 928
+#define DUNE_STATE_STEPS 960
+#define DUNE_RFLAGS_TRAP 0x100
 #define DUNE_RFLAGS_TRAP_RESUME 0x10100
 #define DUNE_RFLAGS_ACCESS 0x40000
 #define DUNE_FAULT_USER 4 /* of a page fault's error code */
@@ -91,9 +93,10 @@
 #define DUNE_SS_DISABLE 2
 #define DUNE_MINIMUM_SIGNAL_STACK 2048 /* MINSIGSTKSZ */
 
-// In a vCPU's page: where Ring0State is, and the top of the stack on which it takes traps.
+// In a vCPU's page: where Ring0State is, and the tops of the stacks on which it takes traps, and those with a stack of their own.
 #define DUNE_BLOCK_STATE 0x200
 #define DUNE_BLOCK_TRAP_STACK_TOP 0xc00
+#define DUNE_BLOCK_IST_STACK_TOP 0x1000
 
 // FutexWaits: of a futex word at address a, the count at (a >> DUNE_FUTEX_SHIFT) % DUNE_FUTEX_BUCKETS.
 #define DUNE_FUTEX_SHIFT 4
@@ -184,8 +187,11 @@ struct ImageHeader {
   std::uint64_t fault_test;      // a fault is answered; looks at Ring0State::interrupted
   std::uint64_t fault_return;    // its IRETQ
   std::uint64_t flush_out;       // the OUT that asks the host to flush
+  std::uint64_t step;            // the stub of vector 1 that counts Ring0State::steps
+  std::uint64_t step_test;       // a step is counted; looks at Ring0State::interrupted
+  std::uint64_t step_return;     // its IRETQ
 };
-static_assert(sizeof(ImageHeader) == 24 * 8);
+static_assert(sizeof(ImageHeader) == 27 * 8);
 
 // What ring 0 of one vCPU knows, in the vCPU's page (supervisor only). It is ring 0's while the vCPU
 // runs and the host's while it is out. Of what ring 0 writes the host believes nothing: `answered` is
@@ -217,6 +223,7 @@ struct Ring0State {
   std::uint64_t changed_actions;  // those that ring 0 has replaced, as a mask
   AlternateStack alternate_stack;
   std::uint64_t scratch[4];   // a routine's
+  std::int64_t steps;         // so many instructions may ring 3 still execute with TF set; 0: TF is the program's own
 };
 static_assert(offsetof(Ring0State, answer_of) == 0);
 static_assert(offsetof(Ring0State, answers) == DUNE_STATE_ANSWERS);
@@ -245,6 +252,7 @@ static_assert(offsetof(Ring0State, alternate_stack) == DUNE_STATE_STACK_BASE);
 static_assert(DUNE_STATE_STACK_FLAGS == DUNE_STATE_STACK_BASE + offsetof(AlternateStack, flags));
 static_assert(DUNE_STATE_STACK_SIZE == DUNE_STATE_STACK_BASE + offsetof(AlternateStack, size));
 static_assert(offsetof(Ring0State, scratch) == DUNE_STATE_SCRATCH);
+static_assert(offsetof(Ring0State, steps) == DUNE_STATE_STEPS);
 static_assert(DUNE_SIGSEGV == SIGSEGV && DUNE_SS_ONSTACK == SS_ONSTACK && DUNE_SS_DISABLE == SS_DISABLE);
 
 // How many threads of this memory may be waiting in the host's kernel for futex words of each bucket.

@@ -13,6 +13,8 @@
 #define FROM_RIP(offset) (DUNE_BLOCK_STATE + (offset) - (DUNE_BLOCK_TRAP_STACK_TOP - 40))
 #define INTERRUPTED_FROM_RIP FROM_RIP(DUNE_STATE_INTERRUPTED)
 #define FAULTS_FROM_RIP FROM_RIP(DUNE_STATE_FAULTS)
+// The same on the stack of #DB.
+#define FROM_STEP_RIP(offset) (DUNE_BLOCK_STATE + (offset) - (DUNE_BLOCK_IST_STACK_TOP - 40))
 
 // All general registers but RSP, as GuestState has them. POP_GENERAL leaves the flags alone.
         .macro  PUSH_GENERAL
@@ -52,6 +54,9 @@ image:
         .quad   fault_test - image
         .quad   fault_return - image
         .quad   flush_out - image
+        .quad   step - image
+        .quad   step_test - image
+        .quad   step_return - image
 
 // Entered from: the CPU, exception n in ring 3 (or, as a bug, in ring 0).
 // Registers in: the guest's, but for RSP.
@@ -163,6 +168,31 @@ fault_return:
         movq    8(%rsp), %rax
         addq    $(16 + 16), %rsp
         iretq
+
+// Entered from: the CPU as vector 1.
+// Stack: IST1: RIP, CS, RFLAGS, RSP, SS.
+// Leaves to: ring 3 with TF set, whatever the instruction did to it, while there are steps left; else as vector 1's stub does.
+        .balign 16
+step:
+        testb   $3, 8(%rsp)
+        jz      step_out
+        decq    FROM_STEP_RIP(DUNE_STATE_STEPS)(%rsp)
+        jle     step_out
+        orq     $DUNE_RFLAGS_TRAP, 16(%rsp)
+// As fault_test.
+step_test:
+        cmpq    $0, FROM_STEP_RIP(DUNE_STATE_INTERRUPTED)(%rsp)
+        jne     step_interrupted
+step_return:
+        iretq
+step_interrupted:
+        pushq   $0
+        pushq   $DUNE_VECTOR_NONE
+        jmp     trap
+step_out:
+        pushq   $0
+        pushq   $1
+        jmp     trap
 
 // bool ring0_probe_write(address), bool ring0_probe_read(address): see trap_delivery.cc.
         .globl  ring0_probe_write, ring0_probe_read

@@ -200,11 +200,22 @@ void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring) {
   std::memcpy(page, idt.data(), sizeof(idt));
 }
 
+namespace {
+
+void Redirect(std::byte* page, x86::Vector vector, GuestVirt entry, unsigned stack) {
+  const auto gate = x86::GateDescriptor::Interrupt(entry.value, DUNE_SELECTOR_KERNEL_CODE, stack,
+                                                   /*privilege=*/0);
+  std::memcpy(page + static_cast<std::size_t>(vector) * sizeof(gate), &gate, sizeof(gate));
+}
+
+}  // namespace
+
 void RedirectPageFaults(std::byte* page, GuestVirt entry) {
-  const auto gate = x86::GateDescriptor::Interrupt(entry.value, DUNE_SELECTOR_KERNEL_CODE,
-                                                   /*stack=*/0, /*privilege=*/0);
-  constexpr auto kVector = static_cast<std::size_t>(x86::Vector::kPageFault);
-  std::memcpy(page + kVector * sizeof(gate), &gate, sizeof(gate));
+  Redirect(page, x86::Vector::kPageFault, entry, /*stack=*/0);
+}
+
+void RedirectSteps(std::byte* page, GuestVirt entry) {
+  Redirect(page, x86::Vector::kDebug, entry, /*stack=*/1);
 }
 
 }  // namespace dunebox::kvm

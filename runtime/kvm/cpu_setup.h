@@ -46,6 +46,8 @@ void WriteVcpuBlock(std::byte* block, GuestVirt address);
 void WriteIdt(std::byte* page, GuestVirt vectors, ProgramRing ring);
 // Page faults enter at `entry` instead of at their vector stub, on the usual stack.
 void RedirectPageFaults(std::byte* page, GuestVirt entry);
+// The same of #DB, on its own.
+void RedirectSteps(std::byte* page, GuestVirt entry);
 
 }  // namespace dunebox::kvm
 

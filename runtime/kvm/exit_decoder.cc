@@ -51,7 +51,10 @@ Stubs Stubs::At(GuestVirt base) {
           .page_fault = base + header.page_fault,
           .fault_test = base + header.fault_test,
           .fault_return = base + header.fault_return,
-          .flush_out = base + header.flush_out};
+          .flush_out = base + header.flush_out,
+          .step = base + header.step,
+          .step_test = base + header.step_test,
+          .step_return = base + header.step_return};
 }
 
 int PrivilegeOf(const kvm_run& run) { return run.s.regs.sregs.cs.selector & 3; }

@@ -24,6 +24,7 @@ struct Stubs {
   GuestVirt quick_routines, quick_routines_end, quick_retreat;
   GuestVirt page_fault, fault_test, fault_return;
   GuestVirt flush_out;
+  GuestVirt step, step_test, step_return;
   // Resolved from the image's header for the image at `base`.
   static Stubs At(GuestVirt base);
   // The same for the image of programs in ring 0, which has no other way back than trap_return.

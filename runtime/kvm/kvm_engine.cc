@@ -53,9 +53,12 @@ absl::Status InstallSupervisor(Vm& vm, PageTables& tables, ProgramRing ring) {
 absl::Status InstallSupervisorFor(const Probe& probe, Vm& vm, PageTables& tables,
                                   ProgramRing ring) {
   absl::Status status = InstallSupervisor(vm, tables, ring);
-  if (!status.ok() || !Vcpu::LeavesSystemRegisters(probe, ring)) return status;
+  if (!status.ok() || ring == ProgramRing::kRing0) return status;
   const Stubs stubs = Stubs::At(layout::ArenaVirt(layout::kImageOffset));
-  RedirectPageFaults(vm.arena(layout::kIdtOffset), stubs.page_fault);
+  RedirectSteps(vm.arena(layout::kIdtOffset), stubs.step);
+  if (Vcpu::LeavesSystemRegisters(probe, ring)) {
+    RedirectPageFaults(vm.arena(layout::kIdtOffset), stubs.page_fault);
+  }
   return status;
 }
 
@@ -68,6 +71,7 @@ class VcpuLease final : public runtime::EngineThread {
       : pool_(std::move(pool)), vcpu_(pooled.vcpu), maker_(pooled.maker) {}
   ~VcpuLease() override {
     vcpu_->Unkick();
+    vcpu_->set_instructions_left(runtime::kNoInstructionLimit);
     std::lock_guard lock(pool_->mutex);
     pool_->idle.push_back({vcpu_, maker_});
   }
@@ -91,6 +95,8 @@ class VcpuLease final : public runtime::EngineThread {
   absl::Status FetchBases(runtime::Registers& registers) override {
     return vcpu_->FetchBases(registers);
   }
+  std::int64_t instructions_left() const override { return vcpu_->instructions_left(); }
+  void set_instructions_left(std::int64_t number) override { vcpu_->set_instructions_left(number); }
   absl::Status SaveExtendedState(std::span<std::byte> area) override {
     return vcpu_->SaveExtendedState(area);
   }

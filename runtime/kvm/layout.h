@@ -68,7 +68,7 @@ inline constexpr std::uint64_t kBlockGdt = 0;
 inline constexpr std::uint64_t kBlockTss = 0x100;
 inline constexpr std::uint64_t kBlockState = DUNE_BLOCK_STATE;  // Ring0State
 inline constexpr std::uint64_t kBlockTrapStackTop = DUNE_BLOCK_TRAP_STACK_TOP;
-inline constexpr std::uint64_t kBlockIstStackTop = 0x1000;
+inline constexpr std::uint64_t kBlockIstStackTop = DUNE_BLOCK_IST_STACK_TOP;
 
 static_assert(kBlockState + sizeof(abi::Ring0State) + 1024 <= kBlockTrapStackTop);
 

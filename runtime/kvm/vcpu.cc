@@ -598,6 +598,7 @@ Vcpu::Step Vcpu::OnInterrupted(Registers& registers) {
   };
   test_again(stubs_.quick_test, stubs_.quick_sysret);
   test_again(stubs_.fault_test, stubs_.fault_return + 1);
+  test_again(stubs_.step_test, stubs_.step_return + 1);
   Unkick();
   return Resume{};
 }
@@ -708,12 +709,52 @@ void Vcpu::Count(const Step& step) {
 Exit Vcpu::Run(Registers& registers) {
   // Neither IRETQ nor SYSRETQ may see such an address: the CPU would fault in ring 0.
   if (IsBadRip(registers.rip, ring_)) return GeneralProtection();
+  return is_counting_ ? RunCounted(registers) : RunToExit(registers);
+}
+
+Exit Vcpu::RunToExit(Registers& registers) {
   Enter(registers);
   for (;;) {
     Step step = RunOnce(registers);
     Count(step);
     if (auto* exit = std::get_if<Exit>(&step)) return std::move(*exit);
   }
+}
+
+// ---- counted instructions -----------------------------------------------------------------------
+
+std::int64_t Vcpu::StepsLeft() const {
+  return std::clamp(state().steps, std::int64_t{0}, steps_granted_);
+}
+
+std::int64_t Vcpu::instructions_left() const {
+  if (!is_counting_) return runtime::kNoInstructionLimit;
+  return is_used_up_ ? -1 : StepsLeft();
+}
+
+void Vcpu::set_instructions_left(std::int64_t number) {
+  is_counting_ = number < runtime::kNoInstructionLimit;
+  is_used_up_ = is_counting_ && number < 0;
+  steps_granted_ = is_counting_ ? std::max(number, std::int64_t{0}) : 0;
+  state().steps = steps_granted_;
+}
+
+// Ring 0 comes out with #DB where it would have to let ring 3 execute one more. SYSCALL clears TF: it is counted here.
+Exit Vcpu::RunCounted(Registers& registers) {
+  is_used_up_ = StepsLeft() == 0;
+  if (is_used_up_) return Interrupted{};
+  registers.rflags |= x86::rflags::kTrap;
+  Exit exit = RunToExit(registers);
+  registers.rflags &= ~x86::rflags::kTrap;
+  if (std::holds_alternative<SystemCall>(exit)) {
+    registers.r11 = registers.rflags;
+    state().steps = std::max(StepsLeft() - 1, std::int64_t{0});
+    return exit;
+  }
+  const auto* const fault = std::get_if<Fault>(&exit);
+  is_used_up_ = fault != nullptr && fault->vector == x86::Vector::kDebug && StepsLeft() == 0;
+  if (is_used_up_) return Interrupted{};
+  return exit;
 }
 
 // ---- extended state -----------------------------------------------------------------------------

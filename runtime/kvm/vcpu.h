@@ -90,6 +90,10 @@ class Vcpu final : public runtime::EngineThread {
   std::uint64_t traps_delivered() const { return state().traps_delivered; }
   // Pages that KVM has mapped before they were touched.
   std::uint64_t mapped_ahead() const { return mapped_ahead_.Get(); }
+  // While there is a limit ring 3 runs with TF set, and a flag of the program's own is lost. Ring 0 counts (entry.S, `step`); each
+  // iteration of REP is one. Not for a program in ring 0.
+  std::int64_t instructions_left() const override;
+  void set_instructions_left(std::int64_t number) override;
   absl::Status SaveExtendedState(std::span<std::byte> area) override;
   absl::Status LoadExtendedState(std::span<const std::byte> area) override;
   // By VcpuEvent.
@@ -120,6 +124,10 @@ class Vcpu final : public runtime::EngineThread {
   bool StandsInProgramOfRing0() const;
   absl::Status ClearWhatRing0MaySet();
   Step RunOnce(runtime::Registers& registers);
+  runtime::Exit RunToExit(runtime::Registers& registers);
+  runtime::Exit RunCounted(runtime::Registers& registers);
+  // What ring 0 says, within what the host has granted.
+  std::int64_t StepsLeft() const;
   VmExit Decode() const;
   bool IsHypercallOfImage(int result) const;
   std::uint64_t FaultAddress() const;
@@ -166,6 +174,10 @@ class Vcpu final : public runtime::EngineThread {
   runtime::OwnState lent_;
   TranslationFlushes::Visit visit_;
   bool has_system_registers_ = true;  // the run area's are the vCPU's
+  bool is_counting_ = false;
+  // Ring0State::steps is what is left of these.
+  std::int64_t steps_granted_ = 0;
+  bool is_used_up_ = false;        // and one more was wanted
   unsigned fruitless_repairs_ = 0; // EFAULTs in a row with nothing to repair
   unsigned fruitless_faults_ = 0;  // page faults in a row at pages that were there
 };

@@ -24,9 +24,8 @@ class EngineCpu final : public GuestCpu {
   runtime::Exit TakeExit() override { return exit_; }
   void Enter() override;
   void Leave() override {}
-  // Nothing counts them.
-  std::int64_t instructions_left() const override { return kNoInstructionLimit; }
-  void set_instructions_left(std::int64_t) override {}
+  std::int64_t instructions_left() const override { return thread_->instructions_left(); }
+  void set_instructions_left(std::int64_t number) override { thread_->set_instructions_left(number); }
   absl::StatusOr<Control> control() const override;
   absl::Status Restart(const Control& control) override;
   absl::StatusOr<Vectors> ReadVectors() override;

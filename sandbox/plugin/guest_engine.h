@@ -104,8 +104,7 @@ class GuestEngine {
   virtual std::vector<runtime::Counter> Counters() = 0;
 };
 
-// For set_instructions_left.
-inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;
+using runtime::kNoInstructionLimit;
 
 // Each sandbox under kvm is a virtual machine of its own, and every change of the process's
 // mappings is told to all of them: with their number munmap and fork take longer.

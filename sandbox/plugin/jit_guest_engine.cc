@@ -19,7 +19,7 @@ constexpr std::size_t kVectorsOffset = 160, kVectorSize = 16, kVectorsSize = 256
 constexpr std::size_t kPresentOffset = 512;
 constexpr std::uint64_t kVectorsPresent = 2;
 
-static_assert(kNoInstructionLimit == jit::kNoInstructionLimit);
+static_assert(runtime::kNoInstructionLimit == jit::kNoInstructionLimit);
 
 constexpr std::size_t kRax = 0, kRdx = 2, kRsp = 4, kRdi = 7;  // as instructions number them
 

@@ -63,9 +63,6 @@ struct Sandbox::State {
 namespace {
 
 absl::Status CheckDemands(const Policy& policy) {
-  if (policy.instruction_budget != 0 && policy.engine == Engine::kKvm) {
-    return absl::UnimplementedError("instructions are counted under engine jit only");
-  }
   constexpr std::uint64_t kLeastStack = 64 << 10, kMostStack = 256 << 20;
   if (policy.stack < kLeastStack || policy.stack > kMostStack) {
     return absl::InvalidArgumentError("the stack of a sandbox has 64 KiB to 256 MiB");

@@ -182,6 +182,17 @@ void count_in_calls(volatile long* place, long most) {
 [[noreturn]] void spin_in_calls() {
   for (;;) getpid();
 }
+// As code does that wants nobody to step it.
+[[noreturn]] void spin_without_trap_flag() {
+  for (;;) {
+    asm volatile(
+        "subq $128, %%rsp\n\t"
+        "pushfq\n\t"
+        "andq $-257, (%%rsp)\n\t"
+        "popfq\n\t"
+        "addq $128, %%rsp" ::: "cc", "memory");
+  }
+}
 void sleep_for(int seconds) { sleep(static_cast<unsigned>(seconds)); }
 void wait_for_ever() {
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

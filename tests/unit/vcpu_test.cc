@@ -927,6 +927,96 @@ TEST_F(VcpuTest, InterruptedWhileRing0AnswersAFaultItIsToldToLeave) {
 }
 
 // The host fills in a page and would go on; but the signal that came on the way in is not forgotten.
+TEST_F(VcpuTest, InterruptedWhileRing0CountsItIsToldToLeave) {
+  const struct {
+    std::uint64_t rip, then;
+  } places[] = {{kStubs.step.value, kStubs.step.value},
+                {kStubs.step_test.value, kStubs.step_test.value},
+                {kStubs.step_test.value + 1, kStubs.step_test.value},
+                {kStubs.step_return.value, kStubs.step_test.value},
+                {kStubs.step_return.value + 2, kStubs.step_return.value + 2}};
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  for (const auto& place : places) {
+    registers_.rip = kCode;
+    vcpu_->set_instructions_left(100);
+    ScriptInterrupted(0, place.rip);
+    kvm_.ScriptRun([&](kvm_run& run) {
+      EXPECT_EQ(state.interrupted, 1u);
+      EXPECT_EQ(run.s.regs.regs.rip, place.then);
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf(Stack::kIst) = {.vector = DUNE_VECTOR_NONE,
+                              .error_code = 0,
+                              .rip = fault_rip_,
+                              .cs = DUNE_SELECTOR_USER_CODE,
+                              .rflags = kUserFlags | x86::rflags::kTrap,
+                              .rsp = kCode + 0xe00,
+                              .ss = DUNE_SELECTOR_USER_DATA};
+      run.s.regs.regs.rsp = FrameAddress(Stack::kIst);
+      return 0;
+    });
+    RunTo<Interrupted>();
+    EXPECT_EQ(registers_.rip, fault_rip_);
+    EXPECT_EQ(registers_.rflags, kUserFlags);
+    EXPECT_EQ(vcpu_->instructions_left(), 100);
+  }
+}
+
+TEST_F(VcpuTest, CountedInstructionsRunWithTheTrapFlagAsLongAsSomeAreLeft) {
+  auto& state = *reinterpret_cast<abi::Ring0State*>(vm_->arena(kBlock + layout::kBlockState));
+  const auto is_trapped = [](const Registers& registers) { return (registers.rflags & x86::rflags::kTrap) != 0; };
+  EXPECT_EQ(vcpu_->instructions_left(), runtime::kNoInstructionLimit);
+  // A flag of the program's own is none of ours.
+  registers_.rflags |= x86::rflags::kTrap;
+  ScriptTrap(Vector::kDebug, 0, 0, Stack::kIst);
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kDebug);
+  EXPECT_EQ(state.steps, 0);
+
+  vcpu_->set_instructions_left(10);
+  registers_.rip = kCode;
+  kvm_.ScriptRun([&](kvm_run& run) {
+    EXPECT_NE(FrameOf(Stack::kIst).rflags & x86::rflags::kTrap, 0u);
+    state.steps = 7;
+    Out(run, DUNE_PORT_SYSCALL, kStubs.syscall_entry);
+    run.s.regs.regs.rcx = kCode + 0x42;
+    run.s.regs.regs.r11 = kUserFlags | x86::rflags::kTrap;
+    return 0;
+  });
+  RunTo<SystemCall>();
+  EXPECT_FALSE(is_trapped(registers_));
+  EXPECT_EQ(registers_.r11, registers_.rflags);
+  EXPECT_EQ(vcpu_->instructions_left(), 6);  // SYSCALL is one
+  // Ring 0 cannot have more than it was given.
+  state.steps = 1'000;
+  EXPECT_EQ(vcpu_->instructions_left(), 10);
+  // Another fault is as ever, also when it came with the last one.
+  const auto script_trap_with_none_left = [&](Vector vector, Stack stack) {
+    kvm_.ScriptRun([&state, vector, stack, this](kvm_run& run) {
+      state.steps = 0;
+      Out(run, DUNE_PORT_TRAP, kStubs.trap_out);
+      FrameOf(stack).vector = static_cast<std::uint64_t>(vector);
+      FrameOf(stack).cs = DUNE_SELECTOR_USER_CODE;
+      run.s.regs.regs.rsp = FrameAddress(stack);
+      return 0;
+    });
+  };
+  script_trap_with_none_left(Vector::kDivideError, Stack::kTrap);
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kDivideError);
+  EXPECT_EQ(vcpu_->instructions_left(), 0);
+  // Not entered again.
+  RunTo<Interrupted>();
+  EXPECT_EQ(vcpu_->instructions_left(), -1);
+  EXPECT_FALSE(is_trapped(registers_));
+
+  vcpu_->set_instructions_left(3);
+  ScriptTrap(Vector::kDebug, 0, 0, Stack::kIst);
+  EXPECT_EQ(RunTo<Fault>().vector, Vector::kDebug);  // some are left: not ours
+  script_trap_with_none_left(Vector::kDebug, Stack::kIst);
+  RunTo<Interrupted>();
+  EXPECT_EQ(vcpu_->instructions_left(), -1);
+  vcpu_->set_instructions_left(runtime::kNoInstructionLimit);
+  EXPECT_EQ(state.steps, 0);
+}
+
 TEST_F(VcpuTest, AFaultThatNeedsNothingMoreIsFollowedByTheSignalThatCameWithIt) {
   ASSERT_TRUE(space_.Map({.address = kCode,
                           .length = kPageSize,

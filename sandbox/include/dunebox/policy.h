@@ -57,10 +57,11 @@ struct Policy {
   // is not in it. Failure::Kind::kCpuBudget.
   absl::Duration cpu_budget = absl::InfiniteDuration();
   // Of each call: how many instructions the calling thread may run of the plugin's, the same number on every machine
-  // and however busy it is. They are counted before they run, up to 64 at once: as far as the next jump that is taken
-  // at most, so a call has never run more, and may end some sooner. One with REP counts once. What threads that the
-  // plugin has started run is not in it, nor is what Load and looking names up run. 0: no limit, and nothing is
-  // counted, which takes time. Failure::Kind::kInstructionBudget; under engine jit only, else kUnimplemented.
+  // and however busy it is. Under engine jit they are counted before they run, up to 64 at once: as far as the next jump that
+  // is taken at most, so a call has never run more, and may end some sooner; one with REP counts once. Under kvm each is an
+  // exception of the guest's, which takes long, none is counted before it runs, and each iteration of REP counts. What threads
+  // that the plugin has started run is not in it, nor is what Load and looking names up run. 0: no limit, and nothing is
+  // counted, which takes time. Failure::Kind::kInstructionBudget.
   std::uint64_t instruction_budget = 0;
   // What each thread that the plugin has started may use of a processor while the host makes no call; the next
   // call, and a call under way, begin it anew. More of it ends the sandbox: Failure::Kind::kCpuBudget.
