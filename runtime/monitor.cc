@@ -32,12 +32,15 @@ struct ChildEvent {
   bool stopped = false;
 };
 
-// Takes one state change of any child. Orphans that a subreaper inherits are only buried.
-std::optional<ChildEvent> Reap(pid_t child) {
+// Takes one state change of any child. Orphans that a subreaper inherits are only buried, as strangers are.
+std::optional<ChildEvent> Reap(pid_t child, Strangers& strangers) {
   int status = 0;
   const pid_t result = waitpid(-1, &status, WNOHANG | WUNTRACED);
   if (result <= 0) return std::nullopt;
-  if (result != child) return ChildEvent{};
+  if (result != child) {
+    if (!WIFSTOPPED(status)) strangers.Forget(result);
+    return ChildEvent{};
+  }
   if (WIFEXITED(status)) return ChildEvent{.end = SessionEnd{.exit_status = WEXITSTATUS(status)}};
   if (WIFSIGNALED(status)) {
     return ChildEvent{.end = SessionEnd{.reason = EndReason::kSignaled,
@@ -89,12 +92,12 @@ enum class Role : unsigned char { kMonitor, kGuardian };
 // Waits for the child's end, or for a limit, with all signals blocked, taking them one at a time.
 // Nothing when our own parent, `parent`, is gone.
 std::optional<SessionEnd> WaitForEnd(Role role, pid_t child, pid_t parent, const Stops& stops,
-                                     LimitWatch& watch) {
+                                     LimitWatch& watch, Strangers& strangers) {
   sigset_t all;
   sigfillset(&all);
   for (;;) {
     if (getppid() != parent) return std::nullopt;
-    if (const std::optional<ChildEvent> event = Reap(child)) {
+    if (const std::optional<ChildEvent> event = Reap(child, strangers)) {
       if (event->end) return event->end;
       if (event->stopped && role == Role::kGuardian) stops.Tell(parent);
       continue;
@@ -141,20 +144,24 @@ struct EndPipe {
     read_end = FileDescriptor();
     write_end = FileDescriptor();
   }
-  void Tell(const SessionEnd& end) const {
-    // Smaller than a pipe: written whole. Without it the monitor still has the exit status.
-    [[maybe_unused]] const ssize_t written = write(write_end.get(), &end, sizeof(end));
-  }
-  std::optional<SessionEnd> Told() const {
+  struct Message {
     SessionEnd end;
-    if (read(read_end.get(), &end, sizeof(end)) != ssize_t{sizeof(end)}) return std::nullopt;
-    return end;
+    bool is_alone;  // nothing of the session's is left
+  };
+  void Tell(const Message& message) const {
+    // Smaller than a pipe: written whole. Without it the monitor still has the exit status.
+    [[maybe_unused]] const ssize_t written = write(write_end.get(), &message, sizeof(message));
+  }
+  std::optional<Message> Told() const {
+    Message message;
+    if (read(read_end.get(), &message, sizeof(message)) != ssize_t{sizeof(message)}) return std::nullopt;
+    return message;
   }
 };
 
 // In the guardian. What it cannot end, its own end does: the kernel kills the program and the first process with it, and
-// whatever is below them becomes the monitor's, which tries as well and says so.
-void EndWhatIsBelow() { KillTree().IgnoreError(); }
+// whatever is below them becomes the monitor's, which tries as well and says so. False: there may be something.
+bool EndWhatIsBelow() { return KillTree().ok(); }
 
 [[noreturn]] void GiveUp(const absl::Status& status) {
   errors::Say(errors::Id::kNoProcess, status);
@@ -233,13 +240,14 @@ void LookAtSignal(const SessionLimits& limits, SessionEnd& end) {
     BecomeProgram(guardian, inherited, group, *namespaces, run_program);
   }
   namespaces->LeaveToChild();
-  std::optional<SessionEnd> end = WaitForEnd(Role::kGuardian, program, monitor, stops, watch);
-  EndWhatIsBelow();
+  Strangers none;
+  std::optional<SessionEnd> end = WaitForEnd(Role::kGuardian, program, monitor, stops, watch, none);
+  const bool is_alone = EndWhatIsBelow();
   if (end) LookAtGroup(group, *end);
   if (end) LookAtSignal(options.limits, *end);
   if (group) group->Remove();
   if (!end) _exit(kExitRuntimeError);
-  pipe.Tell(*end);
+  pipe.Tell({.end = *end, .is_alone = is_alone});
   kill(monitor, SIGCONT);  // one that stopped with the program has to see the end
   _exit(end->exit_status);
 }
@@ -250,6 +258,8 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
                                            const RunProgram& run_program) {
   absl::StatusOr<EndPipe> pipe = EndPipe::Create();
   if (!pipe.ok()) return pipe.status();
+  absl::StatusOr<Strangers> strangers = Strangers::Note();
+  if (!strangers.ok()) return strangers.status();
   sigset_t all;
   Inherited inherited;
   sigfillset(&all);
@@ -274,17 +284,18 @@ absl::StatusOr<SessionEnd> RunUnderMonitor(const MonitorOptions& options,
     BecomeGuardian(monitor, inherited, *pipe, *stops, options, *group, run_program);
   pipe->write_end = FileDescriptor();
   LimitWatch no_limits({});
-  std::optional<SessionEnd> end = WaitForEnd(Role::kMonitor, guardian, parent, *stops, no_limits);
+  std::optional<SessionEnd> end = WaitForEnd(Role::kMonitor, guardian, parent, *stops, no_limits, *strangers);
   // A program started by a shell that ended goes on, as natively.
   while (!end && !options.die_with_parent) {
-    end = WaitForEnd(Role::kMonitor, guardian, getppid(), *stops, no_limits);
+    end = WaitForEnd(Role::kMonitor, guardian, getppid(), *stops, no_limits, *strangers);
   }
-  // Only when the guardian did not come to it.
-  const absl::Status ended = KillTree();
+  const std::optional<EndPipe::Message> told = pipe->Told();
+  // Only when the guardian did not come to it. While it lived, what the session's processes left behind was its own.
+  const absl::Status ended = told && told->is_alone ? absl::OkStatus() : KillTree(*std::move(strangers));
   if (*group) (*group)->Remove();
   if (!ended.ok()) return ended;
   if (!end) return SessionEnd{.reason = EndReason::kParentGone, .exit_status = kExitRuntimeError};
-  return pipe->Told().value_or(*end);
+  return told ? told->end : *end;
 }
 
 }  // namespace dunebox::runtime

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -119,7 +120,9 @@ process::EngineKind EngineFor(EngineChoice choice) {
 }
 
 // The option that shows something only engine jit has; null: none was given.
-const char* OptionOfJit(const Diagnostics& diagnostics) {
+const char* OptionOfJit(const SessionOptions& options) {
+  const Diagnostics& diagnostics = options.diagnostics;
+  if (options.jit_cache) return "--jit-cache";
   if (diagnostics.perf_map) return "--jit-perf-map";
   if (!diagnostics.perf_dump.empty()) return "--jit-perf-dump";
   if (!diagnostics.dump.empty()) return "--jit-dump";
@@ -135,7 +138,7 @@ absl::Status CheckChoices(const SessionOptions& options) {
   if (options.isolation && EngineFor(options.engine) != process::EngineKind::kJit) {
     return Named(Id::kWrongEngine, absl::InvalidArgumentError("--jit-isolation needs engine jit"));
   }
-  const char* const of_jit = OptionOfJit(options.diagnostics);
+  const char* const of_jit = OptionOfJit(options);
   if (of_jit != nullptr && EngineFor(options.engine) != process::EngineKind::kJit) {
     return Named(Id::kWrongEngine,
                  absl::InvalidArgumentError(absl::StrCat(
@@ -163,12 +166,14 @@ absl::Status CheckChoices(const SessionOptions& options) {
     return Named(Id::kOptionsDoNotFit, absl::InvalidArgumentError("--stats-file needs --stats"));
   }
   if (options.posted_writes && options.ring == 0) {
-    return absl::InvalidArgumentError("--posted-writes is not for --ring=0, where no call is answered inside");
+    return Named(Id::kOptionsDoNotFit,
+                 absl::InvalidArgumentError("--posted-writes is not for --ring=0, where no call is answered inside"));
   }
   if (options.posted_writes && EngineFor(options.engine) != process::EngineKind::kKvm) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--posted-writes needs engine kvm on virtualization hardware",
-        options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : ""));
+    return Named(Id::kWrongEngine,
+                 absl::InvalidArgumentError(absl::StrCat(
+                     "--posted-writes needs engine kvm on virtualization hardware",
+                     options.engine == EngineChoice::kAuto ? ", and auto takes jit here" : "")));
   }
   if (options.ring == 0 && EngineFor(options.engine) != process::EngineKind::kKvm) {
     return Named(Id::kWrongEngine,
@@ -305,7 +310,7 @@ class Guest {
   std::unique_ptr<hostcalls::OutputMeter> output_;  // null: any amount
   std::unique_ptr<hostcalls::LimitNotes> notes_;    // null: no limit refuses anything
   std::unique_ptr<process::Machine> machine_;
-  FileDescriptor listening_;  // for gdb, until it has connected
+  debugger::Listener listener_;  // for gdb, until it has connected
 };
 
 template <typename Page>
@@ -389,18 +394,19 @@ absl::StatusOr<int> Guest::OpenDirectory(const char* option, const std::string& 
   return fd->release();
 }
 
-// Where a trace or statistics go: the file, or standard error for an empty path. A descriptor of
-// its own, because the program may close or redirect its stderr.
+// Where a trace, statistics or messages go: the file, or standard error for an empty path. A descriptor of
+// its own, because the program may close or redirect its stderr. Where there is none nobody is told, as natively.
 absl::StatusOr<int> Guest::OpenOutput(const char* option, const std::string& path) {
   constexpr mode_t kMode = 0666;
   // Appending: every process writes to it, and each line goes behind all others.
   constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY;
   FileDescriptor file;
-  if (!path.empty()) {
-    file = FileDescriptor(open(path.c_str(), kFlags, kMode));
+  if (!path.empty() || fcntl(STDERR_FILENO, F_GETFD) < 0) {
+    const char* const name = path.empty() ? "/dev/null" : path.c_str();
+    file = FileDescriptor(open(name, kFlags, kMode));
     if (!file.valid()) {
       return Named(Id::kNoReportFile,
-                   absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot open ", path)));
+                   absl::ErrnoToStatus(errno, absl::StrCat(option, ": cannot open ", name)));
     }
   }
   absl::StatusOr<hostcalls::ReservedFd> fd =
@@ -444,13 +450,10 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
     if (!fd.ok()) return fd.status();
     session.denials_fd = *fd;
   }
-  if (options.diagnostics.any_report() || options.trace != TraceFormat::kNone || !options.rules.allow_all ||
-      options.posted_writes) {
-    absl::StatusOr<int> fd = OpenOutput("standard error", {});
-    if (!fd.ok()) return fd.status();
-    session.report_fd = *fd;
-    session.statistics_fd = *fd;
-  }
+  absl::StatusOr<int> standard_error = OpenOutput("standard error", {});
+  if (!standard_error.ok()) return standard_error.status();
+  session.report_fd = session.statistics_fd = *standard_error;
+  errors::SpeakTo(session.report_fd);
   if (!options.core_file.empty()) {
     absl::StatusOr<int> fd = OpenCoreFile(options.core_file);
     if (!fd.ok()) return fd.status();
@@ -476,7 +479,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   process::SessionState session{.trace = options.trace,
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
-                                .jit_cache = options.jit_cache,
+                                .jit_cache = options.jit_cache.value_or(kDefaultJitCache),
                                 .root = getppid(),
                                 .rules = options.rules};
   if (absl::Status status = OpenOutputs(options, session); !status.ok()) return status;
@@ -493,9 +496,9 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   }
   if (options.gdb) {
     // Here, where the program's network is not yet ours.
-    absl::StatusOr<FileDescriptor> listening = debugger::Listen(*options.gdb);
-    if (!listening.ok()) return Named(Id::kNoGdb, listening.status());
-    listening_ = *std::move(listening);
+    absl::StatusOr<debugger::Listener> listener = debugger::Listen(*options.gdb);
+    if (!listener.ok()) return Named(Id::kNoGdb, listener.status());
+    listener_ = *std::move(listener);
   }
   if (engine == process::EngineKind::kJit) {
     session.isolation = isolation;
@@ -515,9 +518,10 @@ absl::Status Guest::ProbeDevice(const SessionOptions& options, process::SessionS
   if (!probe.ok()) return Named(Id::kNoKvm, probe.status());
   session.probe = *probe;
   if (options.posted_writes && !probe->is_hardware()) {
-    return absl::UnimplementedError(
-        absl::StrCat("--posted-writes needs virtualization hardware, and this /dev/kvm is emulated: ",
-                     probe->reason()));
+    return Named(Id::kNoHardware,
+                 absl::UnimplementedError(absl::StrCat(
+                     "--posted-writes needs virtualization hardware, and this /dev/kvm is emulated: ",
+                     probe->reason())));
   }
   session.posted_writes = options.posted_writes;
   if (options.ring != 0) return absl::OkStatus();
@@ -552,8 +556,13 @@ std::bitset<hostcalls::kSyscallTableSize> CallsInPlace(const process::SessionSta
   return calls;
 }
 
+// The code is a file to the kernel, which may not become larger than the caller's files may.
 std::size_t CodeCacheBytes(const process::SessionState& session) {
-  return std::size_t{session.jit_cache} << 20;
+  constexpr unsigned kMebibyte = 20;
+  rlimit most{};
+  getrlimit(RLIMIT_FSIZE, &most);
+  const rlim_t possible = std::max(most.rlim_max >> kMebibyte, rlim_t{1});
+  return static_cast<std::size_t>(std::min(rlim_t{session.jit_cache}, possible)) << kMebibyte;
 }
 
 // A process that cannot have a file for perf or for its record goes on without: a program must not
@@ -698,8 +707,8 @@ std::string Join(const std::vector<std::string>& strings) {
 
 absl::Status Guest::AwaitGdb(const SessionOptions& options, process::SessionState& session) {
   if (!options.gdb) return absl::OkStatus();
-  const FileDescriptor listening = std::move(listening_);
-  absl::StatusOr<FileDescriptor> connection = debugger::Accept(*options.gdb, listening);
+  const debugger::Listener listener = std::move(listener_);
+  absl::StatusOr<FileDescriptor> connection = debugger::Accept(*options.gdb, listener);
   if (!connection.ok()) return Named(Id::kNoGdb, connection.status());
   absl::StatusOr<hostcalls::ReservedFd> reserved = limits_.DuplicateToReserved(connection->get());
   if (!reserved.ok()) return reserved.status();
@@ -916,6 +925,7 @@ int ContinueSession(int state_fd) {
       !status.ok()) {
     return Fail(kExitRuntimeError, Named(Id::kWouldBeUnconfined, status));
   }
+  errors::SpeakTo(state->session.report_fd);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);

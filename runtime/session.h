@@ -34,7 +34,7 @@ inline constexpr unsigned kDefaultJitCache = 256, kLeastJitCache = 1, kMostJitCa
 
 struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
-  unsigned jit_cache = kDefaultJitCache;  // MiB, without effect under kvm
+  std::optional<unsigned> jit_cache;  // MiB; refused under kvm
   std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
   int ring = 3;  // or 0: engine kvm on virtualization hardware only
   bool posted_writes = false;  // the same, and only with ring 3

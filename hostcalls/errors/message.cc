@@ -11,6 +11,8 @@ namespace {
 
 constexpr char kPayload[] = "dunebox/error";
 
+int standard_error = STDERR_FILENO;
+
 }  // namespace
 
 absl::Status Named(Id id, absl::Status status) {
@@ -40,9 +42,11 @@ std::string LineOf(Id id, std::string_view message) {
   return absl::StrCat("dunebox: ", WithCode(id, message), "\n");
 }
 
+void SpeakTo(int fd) { standard_error = fd; }
+
 void Say(Id id, std::string_view message) {
   const std::string line = LineOf(id, message);
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  [[maybe_unused]] const ssize_t written = write(standard_error, line.data(), line.size());
 }
 
 void Say(Id otherwise, const absl::Status& status) {

@@ -35,6 +35,10 @@ std::string WithCode(Id id, std::string_view message);
 // "dunebox: MESSAGE [E0123]\n"
 std::string LineOf(Id id, std::string_view message);
 
+// Once a program may have a file of its own as descriptor 2: messages go to this one, which is standard error and the runtime's.
+// Before there are other threads.
+void SpeakTo(int fd);
+
 // Writes the line to standard error, in one piece. Nobody need be there to read it.
 void Say(Id id, std::string_view message);
 void Say(Id otherwise, const absl::Status& status);

@@ -35,12 +35,15 @@ absl::StatusOr<CodeMemory> CodeMemory::Create(std::size_t size) {
   if (fd < 0) return Failed("memfd_create");
   void* executable = MAP_FAILED;
   void* writable = MAP_FAILED;
-  if (ftruncate(fd, static_cast<off_t>(size)) == 0) {
+  absl::Status failed;
+  const auto grow = [&]() -> ssize_t { return ftruncate(fd, static_cast<off_t>(size)); };
+  if (hostcalls::Quietly(grow) == 0) {
     executable = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
     writable = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (executable == MAP_FAILED || writable == MAP_FAILED) failed = Failed("mmap");
+  } else {
+    failed = Failed("ftruncate");
   }
-  absl::Status failed =
-      executable == MAP_FAILED || writable == MAP_FAILED ? Failed("mmap") : absl::OkStatus();
   close(fd);
   if (!failed.ok()) {
     if (executable != MAP_FAILED) munmap(executable, size);

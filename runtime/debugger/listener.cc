@@ -1,6 +1,7 @@
 #include "runtime/debugger/listener.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -26,7 +28,12 @@ absl::Status Failed(const std::string& what) {
   return absl::ErrnoToStatus(errno, absl::StrCat("--gdb: ", what));
 }
 
-absl::StatusOr<FileDescriptor> ListenOnPath(const std::string& path) {
+absl::StatusOr<Listener> ListenOnPath(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string directory = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  Listener listener{.directory = FileDescriptor(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+                    .name = path.substr(slash + 1)};
+  if (!listener.directory.valid()) return Failed(absl::StrCat("cannot listen on ", path));
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   std::memcpy(name.sun_path, path.data(), path.size());
@@ -39,10 +46,11 @@ absl::StatusOr<FileDescriptor> ListenOnPath(const std::string& path) {
   if (bound != 0 || listen(listening.get(), 1) != 0) {
     return Failed(absl::StrCat("cannot listen on ", path));
   }
-  return listening;
+  listener.socket = std::move(listening);
+  return listener;
 }
 
-absl::StatusOr<FileDescriptor> ListenOnPort(std::uint16_t port) {
+absl::StatusOr<Listener> ListenOnPort(std::uint16_t port) {
   sockaddr_in name{};
   name.sin_family = AF_INET;
   name.sin_port = htons(port);
@@ -55,7 +63,7 @@ absl::StatusOr<FileDescriptor> ListenOnPort(std::uint16_t port) {
       listen(listening.get(), 1) != 0) {
     return Failed(absl::StrCat("cannot listen on port ", port, " of 127.0.0.1"));
   }
-  return listening;
+  return Listener{.socket = std::move(listening)};
 }
 
 }  // namespace
@@ -73,17 +81,17 @@ std::optional<ListenAddress> ListenAddress::Parse(std::string_view text) {
   return address;
 }
 
-absl::StatusOr<FileDescriptor> Listen(const ListenAddress& address) {
+absl::StatusOr<Listener> Listen(const ListenAddress& address) {
   return address.path.empty() ? ListenOnPort(address.port) : ListenOnPath(address.path);
 }
 
 absl::StatusOr<FileDescriptor> Accept(const ListenAddress& address,
-                                      const FileDescriptor& listening) {
+                                      const Listener& listener) {
   std::string place = address.path;
   if (place.empty()) {
     sockaddr_in name{};
     socklen_t size = sizeof(name);
-    if (getsockname(listening.get(), reinterpret_cast<sockaddr*>(&name), &size) != 0) {
+    if (getsockname(listener.socket.get(), reinterpret_cast<sockaddr*>(&name), &size) != 0) {
       return Failed("cannot name the port");
     }
     place = absl::StrCat("127.0.0.1:", ntohs(name.sin_port));
@@ -91,11 +99,11 @@ absl::StatusOr<FileDescriptor> Accept(const ListenAddress& address,
   fprintf(stderr, "dunebox: waiting for gdb: target remote %s\n", place.c_str());
   FileDescriptor connection;
   do {
-    connection = FileDescriptor(accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    connection = FileDescriptor(accept4(listener.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
   } while (!connection.valid() && errno == EINTR);
   if (!connection.valid()) return Failed("nobody could connect");
   if (!address.path.empty()) {
-    unlink(address.path.c_str());
+    unlinkat(listener.directory.get(), listener.name.c_str(), 0);
     return connection;
   }
   // A packet is an answer that somebody waits for.

@@ -2,8 +2,8 @@
 // taken, then nobody listens any more. Who can reach the socket can do what the user can.
 //
 //   ListenAddress::Parse("1234"), Parse("unix:/run/user/1000/gdb")
-//   absl::StatusOr<FileDescriptor> listening = Listen(*address);   // before there are walls
-//   absl::StatusOr<FileDescriptor> connection = Accept(*address, *listening);
+//   absl::StatusOr<Listener> listener = Listen(*address);   // before there are walls
+//   absl::StatusOr<FileDescriptor> connection = Accept(*address, *listener);
 #ifndef DUNEBOX_RUNTIME_DEBUGGER_LISTENER_H_
 #define DUNEBOX_RUNTIME_DEBUGGER_LISTENER_H_
 
@@ -24,10 +24,17 @@ struct ListenAddress {
   static std::optional<ListenAddress> Parse(std::string_view text);
 };
 
-absl::StatusOr<runtime::FileDescriptor> Listen(const ListenAddress& address);
+struct Listener {
+  runtime::FileDescriptor socket;
+  // Of a unix socket: where its name is, whatever view of the files the program has. The name goes when somebody has connected.
+  runtime::FileDescriptor directory;
+  std::string name;
+};
+
+absl::StatusOr<Listener> Listen(const ListenAddress& address);
 // Says on standard error where it listens, and waits until somebody connects.
 absl::StatusOr<runtime::FileDescriptor> Accept(const ListenAddress& address,
-                                               const runtime::FileDescriptor& listening);
+                                               const Listener& listener);
 
 }  // namespace dunebox::debugger
 

@@ -310,7 +310,7 @@ void WriteCoreFile(GuestThread& thread, const siginfo_t& info) {
   });
   const std::string of_process = absl::StrCat("[", getpid(), "] ");
   if (error == 0) {
-    hostcalls::WriteLine(STDERR_FILENO, absl::StrCat("dunebox: ", of_process, "core file written\n"));
+    hostcalls::WriteLine(owner.session().report_fd, absl::StrCat("dunebox: ", of_process, "core file written\n"));
   } else {
     errors::Say(errors::Id::kNoCoreFile,
                 absl::StrCat(of_process, "no whole core file: ", strerror(error)));

@@ -231,11 +231,8 @@ void GuestThread::Die(const siginfo_t& info) {
   signals::DieBySignal(info.si_signo);
 }
 
-void EndByEngineFailure(const GuestThread& thread, const std::string& reason) {
-  // The program may have closed its standard error, as many do before they end.
-  const int ours = thread.owner.session().report_fd;
-  hostcalls::WriteLine(ours >= 0 ? ours : STDERR_FILENO,
-                       errors::LineOf(errors::Id::kEngineFailure, "engine failure: " + reason));
+void EndByEngineFailure(const std::string& reason) {
+  errors::Say(errors::Id::kEngineFailure, "engine failure: " + reason);
   _exit(125);
 }
 
@@ -271,7 +268,7 @@ void RunGuest(GuestThread& thread) {
                    [&](const runtime::SystemCall&) { OnSystemCall(thread); },
                    [&](const runtime::Fault& fault) { OnFault(thread, fault); },
                    [](const runtime::Interrupted&) {},
-                   [&](const runtime::EngineFailure& failure) { EndByEngineFailure(thread, failure.reason); },
+                   [&](const runtime::EngineFailure& failure) { EndByEngineFailure(failure.reason); },
                    [&](const runtime::GuestCrash& crash) { OnGuestCrash(thread, crash); },
                },
                RunStretch(thread));

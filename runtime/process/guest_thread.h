@@ -86,7 +86,7 @@ class GuestThread final : public hostcalls::Caller {
 };
 
 // Ends the process: the host's failure, not the guest's.
-[[noreturn]] void EndByEngineFailure(const GuestThread& thread, const std::string& reason);
+[[noreturn]] void EndByEngineFailure(const std::string& reason);
 
 // Runs the guest from the thread's registers until this thread exits. Does not return when the
 // process ends.

@@ -43,7 +43,7 @@ struct SessionState {
 
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
-  int report_fd = -1;   // reserved: where --jit-dump and denials go; -1: nowhere
+  int report_fd = -1;   // reserved: standard error as it was when the session began
   int statistics_fd = -1;  // reserved, may be report_fd: where --stats goes; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
   int perf_dump_fd = -1;  // reserved, O_PATH: the directory of --jit-perf-dump; -1: none

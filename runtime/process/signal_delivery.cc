@@ -33,7 +33,7 @@ bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo
                                                           .alternate_stack = &state.alternate_stack,
                                                           .mask = mask_to_restore},
                                                          action, info, trap);
-  if (!pushed.ok()) EndByEngineFailure(thread, std::string(pushed.status().message()));
+  if (!pushed.ok()) EndByEngineFailure(std::string(pushed.status().message()));
   if (!*pushed) return false;
   state.mask_to_restore.reset();
   state.mask |= action.mask;

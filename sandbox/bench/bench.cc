@@ -1,6 +1,7 @@
 #include "sandbox/bench/bench.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -247,6 +248,7 @@ int Fail(const absl::Status& status) {
 }  // namespace
 
 int RunBench(const BenchOptions& options) {
+  signal(SIGCHLD, SIG_DFL);  // inherited as ignored it would take away how what is measured ends
   const absl::StatusOr<std::string> self = OwnFile();
   if (!self.ok()) return Fail(self.status());
   const absl::StatusOr<std::vector<Way>> ways = WaysOf(options, *self);

@@ -442,12 +442,12 @@ ten times a second. PROG is searched with the caller's PATH, after --chdir.
 --stats.
 
 --json-status-fd: {"event":"started","pid":...,"engine":...,"isolation":...}, then
-{"event":"ended","exit_status":...,"signal":...,"reason":...,"limit":...}. The program
-does not have descriptor N.
+{"event":"ended","exit_status":...,"signal":...,"reason":...,"limit":...,"refused":[...]}.
+The program does not have descriptor N.
 
-Exit status: that of the program; 128+N when signal N ended it; 124 when --time or
---cpu-time did; 125 when Dunebox itself failed; 126 when PROG cannot be executed; 127
-when it was not found.
+Exit status: that of the program; 128+N when signal N ended it; 124 when --time,
+--cpu-time or --output did; 125 when Dunebox itself failed; 126 when PROG cannot be
+executed; 127 when it was not found.
 )",
      .options = kRunOptions,
      .operands = Operands::kProgram},

@@ -87,9 +87,16 @@ absl::Status CheckPlaceFor(const std::string& path) {
       absl::ErrnoToStatus(errno, absl::StrCat("--metrics-file: cannot write in ", directory)));
 }
 
+absl::Status CheckIsRun(const runtime::SessionOptions& session) {
+  if (!session.dry_run) return absl::OkStatus();
+  return errors::Named(errors::Id::kOptionsDoNotFit,
+                       absl::InvalidArgumentError("with --dry-run nothing runs that could be measured"));
+}
+
 }  // namespace
 
 int RunStat(const runtime::SessionOptions& session, const StatReport& report, const std::string& metrics_file) {
+  if (const absl::Status status = CheckIsRun(session); !status.ok()) return Fail(status);
   FileDescriptor file;
   if (!report.file.empty()) {
     file = FileDescriptor(open(report.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666));
@@ -119,6 +126,7 @@ int RunWithMetrics(const runtime::SessionOptions& session, const std::string& me
         absl::InvalidArgumentError(
             "--metrics-file and --stats cannot be had together; see 'dunebox stat'")));
   }
+  if (const absl::Status status = CheckIsRun(session); !status.ok()) return Fail(status);
   if (const absl::Status status = CheckPlaceFor(metrics_file); !status.ok()) return Fail(status);
   const absl::StatusOr<Measured> measured = Measure(session);
   if (!measured.ok()) return Fail(measured.status());

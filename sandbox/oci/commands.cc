@@ -65,7 +65,15 @@ struct Held {
     if (!state.ok()) return state.status();
     return Held{*std::move(directory), *std::move(lock), *std::move(state)};
   }
+  void Release() { lock = FileDescriptor(); }
 };
+
+// The same as it is just now: for who does not change it, and is not to wait for hooks that do not end.
+absl::StatusOr<State> Seen(const Command& command) {
+  const absl::StatusOr<ContainerDirectory> directory =
+      ContainerDirectory::Open(command.root, command.id);
+  return directory.ok() ? directory->Load() : directory.status();
+}
 
 // ---- start --------------------------------------------------------------------------------------
 
@@ -95,6 +103,7 @@ absl::Status Start(const Command& command, const Log& log) {
   if (!text.ok()) return text.status();
   absl::StatusOr<Config> config = ParseConfig(*text, "config.json");
   if (!config.ok()) return errors::Named(errors::Id::kBadConfig, config.status());
+  held->Release();
   // [OCI runtime.md "Lifecycle" 9] It runs whatever they say.
   const absl::Status hooks = RunHooks(config->hooks, HookPoint::kPoststart, StateJson(state));
   if (!hooks.ok()) log.Warning(std::string(hooks.message()));
@@ -128,9 +137,9 @@ absl::Status Kill(const Command& command) {
     return absl::InvalidArgumentError(
         fmt::format("{} is not a signal", policy::Quoted(command.signal)));
   }
-  absl::StatusOr<Held> held = Held::Of(command);
-  if (!held.ok()) return held.status();
-  const State& state = held->state;
+  const absl::StatusOr<State> seen = Seen(command);
+  if (!seen.ok()) return seen.status();
+  const State& state = *seen;
   const bool has_process = state.status == Status::kCreated || state.status == Status::kRunning;
   if (command.all) {
     const Cgroups groups(state.cgroups);
@@ -167,12 +176,22 @@ absl::Status EndProcess(const State& state) {
   return absl::DeadlineExceededError("the container's process does not end");
 }
 
+// What is to be gone by all means, and is not there, or was never a container: one that was being made when its maker died.
+absl::Status DeleteRemains(const Command& command) {
+  const absl::StatusOr<ContainerDirectory> directory =
+      ContainerDirectory::Open(command.root, command.id);
+  if (absl::IsNotFound(directory.status())) return absl::OkStatus();
+  if (!directory.ok()) return directory.status();
+  const absl::StatusOr<FileDescriptor> lock = directory->Lock();
+  if (!lock.ok()) return lock.status();
+  const absl::Status state = directory->Load().status();
+  return absl::IsNotFound(state) ? directory->Remove() : state;
+}
+
 absl::Status Delete(const Command& command, const Log& log) {
   absl::StatusOr<Held> held = Held::Of(command);
   if (!held.ok()) {
-    // What is to be gone by all means, and is not there.
-    if (command.force && absl::IsNotFound(held.status())) return absl::OkStatus();
-    return held.status();
+    return command.force && absl::IsNotFound(held.status()) ? DeleteRemains(command) : held.status();
   }
   if (held->state.status != Status::kStopped) {
     if (!command.force) return WrongStatus(held->state, "only a stopped one can be deleted");
@@ -313,6 +332,7 @@ std::optional<int> SignalFrom(const std::string& name) {
 }
 
 int RunCommand(const Command& command) {
+  signal(SIGCHLD, SIG_DFL);  // inherited as ignored it would take away how hooks and containers end
   // Before anything of ours can have their numbers, and so be handed to the program.
   const absl::Status preserved = CheckPreserved(command.preserved_descriptors);
   absl::StatusOr<Log> log = Log::Open(command.log, command.log_format);

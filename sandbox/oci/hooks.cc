@@ -76,7 +76,8 @@ absl::Status RunHook(const Hook& hook, const std::string& state) {
   const bool ended = WaitFor(child, hook);
   if (!ended) kill(-child, SIGKILL);  // and whatever it has started
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return absl::ErrnoToStatus(errno, "cannot tell how it ended");
   }
   if (!ended) {
     return absl::DeadlineExceededError(fmt::format("has not ended after {} s", *hook.timeout));

@@ -96,8 +96,8 @@ absl::Status Unfit(absl::string_view why) {
 absl::Status CheckAllowAll(const Policy& policy) {
   if (!policy.HasRules()) return absl::OkStatus();
   return At(*policy.allow_all,
-            Unfit("every right of the caller's goes together with limits, environment and engine, "
-                  "but with no rule"));
+            Unfit("every right of the caller's goes together with limits (but for that of output), environment and "
+                  "engine, but with no rule"));
 }
 
 // An audit shows what the caller's machine would have given: with a view of the program's own,

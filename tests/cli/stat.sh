@@ -58,3 +58,11 @@ grep -q "^dunebox: --metrics-file: cannot write in /nowhere" "$work/err" || fail
 status=0
 "$dunebox" run --metrics-file "$work/metrics" --stats -- true 2>"$work/err" || status=$?
 [[ $status == 125 ]] || fail "--stats and --metrics-file together: $status"
+
+# What does not run cannot be measured.
+echo kept >"$work/metrics"
+for command in "run --metrics-file $work/metrics" "stat --metrics-file $work/metrics"; do
+  status=0
+  "$dunebox" $command --dry-run -- true >"$work/out" 2>"$work/err" || status=$?
+  [[ $status == 125 && "$(cat "$work/metrics")" == kept ]] || fail "$command --dry-run: $status, $(cat "$work/metrics")"
+done

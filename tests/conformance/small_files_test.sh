@@ -46,5 +46,17 @@ if [[ $engine == jit ]]; then
   # More code than there is room for: the memory is used again.
   expect "a full code cache" 0 '[1, 2]' --jit-cache=1 -- /usr/bin/python3 -c 'import json, decimal; print(json.loads("[1, 2]"))'
 fi
+# A limit that nobody can raise is the code cache's, too: that becomes smaller, or the session does not begin, and says why.
+if [[ $engine == jit ]]; then
+  for kibibytes in 200000 2000 1; do
+    output=$( (ulimit -f $kibibytes; exec "$dunebox" run --engine=jit --allow=all -- /bin/echo hi) 2>errors)
+    got=$?
+    if ((kibibytes > 1000)); then
+      [[ $got == 0 && $output == hi ]] || failed "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
+    else
+      [[ $got == 125 ]] && grep -q 'dunebox: .*File too large.*\[E' errors || failed "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
+    fi
+  done
+fi
 ((failures == 0)) && echo "all as expected"
 exit $((failures != 0))

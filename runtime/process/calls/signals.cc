@@ -79,7 +79,7 @@ SyscallResult HandleSigreturn(Caller& caller, const ArgumentValues&) {
                          .alternate_stack = &thread.signal.alternate_stack,
                          .mask = thread.signal.mask},
                         &mask);
-  if (!popped.ok()) EndByEngineFailure(thread, std::string(popped.status().message()));
+  if (!popped.ok()) EndByEngineFailure(std::string(popped.status().message()));
   if (!*popped) {
     // As a fault of the guest's: Linux forces SIGSEGV too.
     SetSignalMask(thread, mask);
