@@ -177,7 +177,7 @@ void RemoteGuest::RestoreShared(const InstanceSnapshot& snapshot) {
 
 absl::Status RemoteGuest::ReturnTo(const InstanceSnapshot& snapshot) {
   if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
-  const absl::Status gone = absl::AbortedError("the sandbox's process cannot go back");
+  absl::Status gone = absl::AbortedError("the sandbox's process cannot go back");
   {
     const std::lock_guard lock(mutex_);
     if (has_ended_ || current_ != &snapshot) return gone;
