@@ -3,6 +3,7 @@
 #   make demo      install what is missing, build, run real programs in the sandbox; ENGINE=kvm or
 #                  ENGINE=jit instead of what the machine is best at
 #   make test      install what is missing, build, run the whole suite
+#   make tidy      install what is missing, run clang-tidy over all sources: more than an hour
 #   make bench     measure programs, servers, plugins and many instances, natively, here and in what others have made
 #   make bench-lab count exits and instructions of single operations on emulated hardware
 #   make deb       Debian packages of it, in build/release/packages
@@ -14,7 +15,7 @@ JOBS ?= $(shell nproc)
 REPEAT ?= 3
 BUILD := build/$(PRESET)
 
-.PHONY: all deps configure demo test bench bench-lab deb install clean
+.PHONY: all deps configure demo test tidy bench bench-lab deb install clean
 
 all: configure
 	cmake --build $(BUILD) --parallel $(JOBS)
@@ -35,6 +36,10 @@ test:
 	.ci/deps build demo test
 	$(MAKE) all
 	tests/suite $(BUILD) --parallel $$(($(JOBS) + 1))  # one more: tests wait as much as they work
+
+tidy:
+	.ci/deps build tidy
+	tests/tidy
 
 bench:
 	.ci/deps build bench

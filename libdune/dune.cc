@@ -19,8 +19,8 @@ constinit std::mutex making;
 
 // Before main, as nothing else is: a thread that did it later could be stopped in the middle by a fork, too. Only memory
 // can be missing, and then the program does not get far.
-[[maybe_unused]] const int registered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
-                                                       [] { making.unlock(); });
+[[maybe_unused]] const int kRegistered = pthread_atfork([] { making.lock(); }, [] { making.unlock(); },
+                                                        [] { making.unlock(); });
 
 constexpr std::size_t kSmallestPool = std::size_t{1} << 20;
 constexpr std::size_t kLargestPool = std::size_t{1} << 40;

@@ -38,6 +38,7 @@ absl::Status Reexecute() {
   std::vector<std::string> words = absl::StrSplit(*command, '\0');
   if (!words.empty()) words.pop_back();  // the text ends with a NUL
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   execv("/proc/self/exe", argv.data());

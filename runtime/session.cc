@@ -686,7 +686,7 @@ absl::Status Confine(const SessionOptions& options, int first_reserved,
   for (const int directory : {session.record_fd, session.perf_dump_fd}) {
     if (directory >= 0) request.output_directories.push_back(hostcalls::DescriptorPath(directory));
   }
-  if (options.diagnostics.perf_map) request.output_directories.push_back(PerfMap::kDirectory);
+  if (options.diagnostics.perf_map) request.output_directories.emplace_back(PerfMap::kDirectory);
   absl::StatusOr<confinement::Confinement> confinement = confinement::LockDown(request);
   if (!confinement.ok()) return Named(Id::kNoLockDown, confinement.status());
   session.confinement = *std::move(confinement);

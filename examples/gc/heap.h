@@ -136,8 +136,9 @@ template <typename Barrier>
 void Heap<Barrier>::MarkFields(Object* object, dune::Range part) {
   const auto first = reinterpret_cast<std::uintptr_t>(&object->pointer(0));
   const std::size_t count = object->shape().pointers;
-  const std::size_t from = part.begin <= first ? 0 : (part.begin - first) / sizeof(Object*);
-  const std::size_t to = part.end() <= first ? 0 : (part.end() - first) / sizeof(Object*);
+  constexpr std::size_t kPointerBytes = sizeof(void*);
+  const std::size_t from = part.begin <= first ? 0 : (part.begin - first) / kPointerBytes;
+  const std::size_t to = part.end() <= first ? 0 : (part.end() - first) / kPointerBytes;
   for (std::size_t index = from; index < std::min(to, count); ++index) {
     MarkObject(object->pointer(index));
   }

@@ -16,7 +16,6 @@
 namespace {
 
 using dunebox::Sandbox;
-using dunebox::TaintedPtr;
 
 constexpr const char* kLibrary = "/usr/lib/x86_64-linux-gnu/libpcre2-8.so.0";
 

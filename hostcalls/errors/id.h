@@ -21,7 +21,7 @@ using Code = std::array<char, 6>;
 
 constexpr Code CodeOf(Id id) {
   Code code{'E', '0', '0', '0', '0', '\0'};
-  unsigned rest = static_cast<unsigned>(id);
+  auto rest = static_cast<unsigned>(id);
   for (std::size_t place = 4; place >= 1; --place, rest /= 10) {
     code[place] = static_cast<char>('0' + rest % 10);
   }

@@ -68,11 +68,12 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
       core_(kUnlimited),
       file_size_(kUnlimited) {}
 
-VirtualLimits::VirtualLimits(VirtualLimits& parent)
+VirtualLimits::VirtualLimits(OfVforkedChild of, VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
       root_changed(parent.root_changed.load()),
-      low_descriptors(parent.low_descriptors),
+      low_descriptors(of, parent.low_descriptors),
       output(parent.output),
+      notes(parent.notes),
       reserved_(parent.reserved_),
       descriptors_(parent.Get(RLIMIT_NOFILE)),
       stack_(parent.Get(RLIMIT_STACK)),

@@ -45,8 +45,9 @@ class OutputMeter;  // output_meter.h
 class VirtualLimits {
  public:
   explicit VirtualLimits(ReservedDescriptors reserved);
-  // The limits of a child: the parent's, from then on its own.
-  explicit VirtualLimits(VirtualLimits& parent);
+  // The parent's limits, from then on the child's own.
+  VirtualLimits(OfVforkedChild, VirtualLimits& parent);
+  VirtualLimits(const VirtualLimits&) = delete;
   VirtualLimits& operator=(const VirtualLimits&) = delete;
 
   // Takes over the limits that the process was started with and fills the fixed slots (root and

@@ -29,6 +29,9 @@
 
 namespace dunebox::hostcalls {
 
+// Said to the constructor of what is a vforked child's own and begins with its parent's.
+struct OfVforkedChild {};
+
 class LowDescriptors {
  public:
   static constexpr std::chrono::milliseconds kLongestWait{100};
@@ -72,8 +75,8 @@ class LowDescriptors {
   };
 
   LowDescriptors() : root_(*this) {}
-  // Of a vforked child, which may be killed at any time: the parent destroys it when it has ended.
-  explicit LowDescriptors(LowDescriptors& parent) : root_(parent.root_) {}
+  // A vforked child may be killed at any time: the parent destroys it when the child has ended.
+  LowDescriptors(OfVforkedChild, LowDescriptors& parent) : root_(parent.root_) {}
   ~LowDescriptors();
   LowDescriptors(const LowDescriptors&) = delete;
   LowDescriptors& operator=(const LowDescriptors&) = delete;

@@ -25,7 +25,7 @@ bool IsNull(const struct stat& status) {
 }  // namespace
 
 absl::StatusOr<int> OutputMeter::CreateFile(std::uint64_t limit) {
-  const absl::StatusOr<int> fd = CreateSharedMemory("dunebox-output", sizeof(Page));
+  absl::StatusOr<int> fd = CreateSharedMemory("dunebox-output", sizeof(Page));
   if (!fd.ok()) return fd.status();
   void* const memory = MapSharedMemory(*fd, sizeof(Page));
   if (memory == MAP_FAILED) {

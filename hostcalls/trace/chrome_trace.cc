@@ -82,7 +82,7 @@ std::string ChromeTrace::FormatSignal(const EventOrigin& origin, const siginfo_t
 
 std::string ChromeTrace::FormatBegin(const EventOrigin& origin, Beginning what,
                                      std::string_view program) const {
-  const std::string thread = ThreadNameLine(origin);
+  std::string thread = ThreadNameLine(origin);
   if (what == Beginning::kThread) return thread;
   return absl::StrCat(NameLine("process_name", origin, program), thread);
 }

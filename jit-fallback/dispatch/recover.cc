@@ -6,7 +6,7 @@ namespace dunebox::jit {
 
 std::uint64_t RestoreGuest(const Recovered& recovered, const Context& context,
                            std::array<std::uint64_t, 16>& gpr) {
-  constexpr unsigned kR11 = static_cast<unsigned>(Reg::kR11);
+  constexpr auto kR11 = static_cast<unsigned>(Reg::kR11);
   const auto is_set = [&](std::uint8_t flag) { return (recovered.in_slot & flag) != 0; };
   const std::uint64_t rip = recovered.kind == RecoveryKind::kInR11 ? gpr[kR11] : recovered.pc;
   for (unsigned number = 0; number < gpr.size(); ++number) {

@@ -22,7 +22,7 @@ static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8);
 // Of Linux 6.10; Debian 12's header is older. [linux Documentation/virt/kvm/api.rst]
 #ifndef KVM_PRE_FAULT_MEMORY
 #define KVM_CAP_PRE_FAULT_MEMORY 236
-struct kvm_pre_fault_memory {
+struct kvm_pre_fault_memory {  // NOLINT(readability-identifier-naming)
   __u64 gpa;
   __u64 size;
   __u64 flags;

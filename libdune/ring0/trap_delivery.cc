@@ -14,7 +14,7 @@ extern "C" bool ring0_probe_read(std::uint64_t address);
 
 namespace {
 
-using namespace dunebox::abi;  // NOLINT: the whole of this file is about it
+using namespace dunebox::abi;
 using dune::ring0::kPoolTries;
 using dune::ring0::StateOf;
 namespace rflags = dune::x86::rflags;

@@ -86,7 +86,7 @@ bool FindInText(long fd, std::uint64_t address, Area* area) {
     held += static_cast<std::size_t>(got);
     std::size_t line = 0;
     for (std::size_t place = 0; place < held && !found; ++place) {
-      if (text[place] != '\n') continue;
+      if (text[place] != '\n') continue;  // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): read above
       if (ParseMapsLine(text + line, place - line, area)) {
         found = address < area->end;
       }

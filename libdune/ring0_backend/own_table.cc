@@ -29,7 +29,7 @@ bool IsInUse(std::uint64_t address) {
 
 // Of a template, in which nobody runs.
 void MakeCopyOnWrite(Entry& entry) {
-  std::uint64_t leaf = entry.load(), shared = leaf;
+  std::uint64_t leaf = entry.load(), shared;
   do {
     if ((leaf & bits::kWritable) == 0) return;
     shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;

@@ -217,7 +217,7 @@ class Ring0Machine final : public Machine {
       return absl::FailedPreconditionError("Enter on an alternate signal stack");
     }
     const std::uint64_t mask = ring0::BlockSignals();
-    const absl::Status entered = EnterMasked(mask, signal_stack);
+    absl::Status entered = EnterMasked(mask, signal_stack);
     if (!entered.ok()) ring0::SetSignalMask(mask);
     return entered;
   }

@@ -192,6 +192,7 @@ void UseSignalStack(Thread* thread) {
 void DeliverSignal(Thread* thread) {
   siginfo_t info;
   CopyBytes(&info, &thread->info, sizeof(info));
+  // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the analyzer does not see what CopyBytes writes
   const int signal = info.si_signo;
   const std::uint64_t before = thread->mask_before;
   const KernelAction action = TakeAction(thread, signal);

@@ -123,15 +123,16 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
 
 absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::size_t size,
                       Direction direction) {
-  const absl::Status outside = absl::OutOfRangeError(
-      absl::StrCat("ring 3 may not use all of 0x", absl::Hex(user), " + ", size));
-  if (user >= kUserEnd || size > kUserEnd - user) return outside;
+  const auto outside = [&] {
+    return absl::OutOfRangeError(absl::StrCat("ring 3 may not use all of 0x", absl::Hex(user), " + ", size));
+  };
+  if (user >= kUserEnd || size > kUserEnd - user) return outside();
   // Twice: all is looked at before anything is copied.
   for (const bool copies : {false, true}) {
     for (std::size_t done = 0; done < size;) {
       int level = 0;
       Entry* const entry = FindLeaf(root, user + done, &level);
-      if (entry == nullptr) return outside;
+      if (entry == nullptr) return outside();
       bool no_frame = false;
       if (copies && direction == Direction::kToUser) {
         ResolveCopyOnWrite(root, user + done, &no_frame);
@@ -142,7 +143,7 @@ absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::s
       const bool writable = (word & (bits::kWritable | bits::kCopyOnWrite)) != 0;
       if ((word & bits::kPresent) == 0 || (word & bits::kUser) == 0 ||
           (direction == Direction::kToUser && !writable)) {
-        return outside;
+        return outside();
       }
       const std::size_t span = x86::EntrySpan(level);
       const std::size_t offset = (user + done) & (span - 1);

@@ -59,7 +59,7 @@ void VectorState::EnterMmx() {
   const std::span<std::byte> registers =
       area_.subspan(kX87Registers, kX87RegisterSize * kX87RegisterCount);
   const auto first = (kX87RegisterCount - top) % kX87RegisterCount * kX87RegisterSize;
-  std::ranges::rotate(registers, registers.begin() + static_cast<std::ptrdiff_t>(first));
+  std::rotate(registers.begin(), registers.begin() + static_cast<std::ptrdiff_t>(first), registers.end());
   const auto status = Load<std::uint16_t>(kStatusWord);
   Store(kStatusWord, static_cast<std::uint16_t>(status & ~(kTopMask << kTopShift)));
   Store(kTagWord, kAllInUse);

@@ -51,7 +51,7 @@ class VectorState {
   void WritePart(const Part& part, unsigned number, std::span<const std::byte> from);
   unsigned X87Top() const;
 
-  const std::span<std::byte> area_;
+  std::span<std::byte> area_;
   const jit::ExtendedLayout& layout_;
 };
 

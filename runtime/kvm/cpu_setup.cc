@@ -1,10 +1,9 @@
 #include "runtime/kvm/cpu_setup.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
 #include <cstring>
 
+#include "hostcalls/host_cpuid.h"
 #include "libdune/x86/control.h"
 #include "libdune/x86/descriptor.h"
 #include "libdune/x86/guest_cpuid.h"
@@ -47,11 +46,10 @@ CpuidTable OfferedCpuid(const CpuidTable& supported, Ring0 ring0) {
   for (std::uint32_t i = 0; i < std::min<std::uint32_t>(offered.count, kMaxCpuidEntries); ++i) {
     kvm_cpuid_entry2& entry = offered.entries[i];
     if (entry.function != 1 && entry.function != 7) continue;
-    std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-    if (__get_cpuid_count(entry.function, entry.index, &eax, &ebx, &ecx, &edx) == 0) continue;
-    entry.ecx |= ecx;
-    entry.edx |= edx;
-    if (entry.function == 7) entry.ebx |= ebx;  // leaf 1's EBX is no feature word
+    const hostcalls::HostCpuid host = hostcalls::FeaturesOfHost(entry.function, entry.index);
+    entry.ecx |= host.ecx;
+    entry.edx |= host.edx;
+    if (entry.function == 7) entry.ebx |= host.ebx;  // leaf 1's EBX is no feature word
   }
   return offered;
 }

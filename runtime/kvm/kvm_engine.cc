@@ -164,10 +164,11 @@ absl::StatusOr<PooledVcpu> KvmEngine::TakeVcpu() {
   if (index >= layout::kMostVcpus) {
     return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
   }
-  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index, ring_);
   // A failed one uses its index up as well: KVM may know the vCPU already.
-  pool_->all.push_back(vcpu.ok() ? *std::move(vcpu) : nullptr);
+  pool_->all.emplace_back();
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index, ring_);
   if (!vcpu.ok()) return vcpu.status();
+  pool_->all.back() = *std::move(vcpu);
   return PooledVcpu{pool_->all.back().get(), self};
 }
 

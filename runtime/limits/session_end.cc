@@ -6,12 +6,15 @@
 #include "absl/strings/str_join.h"
 #include "hostcalls/errors/message.h"
 #include "hostcalls/services/limit_notes.h"
+#include "hostcalls/trace/json.h"
 
 namespace dunebox::runtime {
 namespace {
 
-// All words are ours: nothing needs escaping.
-std::string Quoted(std::string_view word) { return absl::StrCat("\"", std::string(word), "\""); }
+using hostcalls::JsonObject;
+using hostcalls::JsonText;
+
+std::string TextOrNull(std::string_view text) { return text.empty() ? "null" : JsonText(text); }
 
 std::string_view ReasonName(EndReason reason) {
   switch (reason) {
@@ -84,25 +87,34 @@ std::string RefusalMessage(const RefusedLimits& refused, const SessionLimits& li
 }
 
 std::string StartedLine(int pid, std::string_view engine, std::string_view isolation) {
-  return absl::StrCat("{\"event\":\"started\",\"pid\":", pid, ",\"engine\":", Quoted(engine),
-                      ",\"isolation\":", isolation.empty() ? "null" : Quoted(isolation), "}\n");
+  return JsonObject()
+             .Text("event", "started")
+             .Number("pid", pid)
+             .Text("engine", engine)
+             .Value("isolation", TextOrNull(isolation))
+             .Take() +
+         "\n";
 }
 
 std::string EndedLine(const SessionEnd& end, const RefusedLimits& refused) {
   std::vector<std::string> names;
   const auto add = [&](bool is_refused, hostcalls::RefusedLimit limit) {
-    if (is_refused) names.push_back(Quoted(hostcalls::ToString(limit)));
+    if (is_refused) names.push_back(JsonText(hostcalls::ToString(limit)));
   };
   add(refused.memory, hostcalls::RefusedLimit::kMemory);
   add(refused.tasks, hostcalls::RefusedLimit::kTasks);
   add(refused.open_files, hostcalls::RefusedLimit::kOpenFiles);
   add(refused.file_size, hostcalls::RefusedLimit::kFileSize);
   const std::string_view limit = LimitName(end.reason);
-  const std::string signal = end.signal == 0 ? "null" : absl::StrCat(end.signal);
-  return absl::StrCat("{\"event\":\"ended\",\"exit_status\":", end.exit_status,
-                      ",\"signal\":", signal, ",\"reason\":", Quoted(ReasonName(end.reason)),
-                      ",\"limit\":", limit.empty() ? "null" : Quoted(limit), ",\"refused\":[",
-                      absl::StrJoin(names, ","), "]}\n");
+  return JsonObject()
+             .Text("event", "ended")
+             .Number("exit_status", end.exit_status)
+             .Value("signal", end.signal == 0 ? "null" : absl::StrCat(end.signal))
+             .Text("reason", ReasonName(end.reason))
+             .Value("limit", TextOrNull(limit))
+             .Value("refused", absl::StrCat("[", absl::StrJoin(names, ","), "]"))
+             .Take() +
+         "\n";
 }
 
 }  // namespace dunebox::runtime

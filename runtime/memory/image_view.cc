@@ -53,7 +53,7 @@ absl::Status NoMapping() {
 // Pages that may have something other than zeros.
 RangeSet AddressSpace::ContentsLocked() const {
   RangeSet contents;
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   map_.ForEach([&](const Vma& vma) {
     if (IsSharedByHost(vma)) return true;
     RangeSet raw;  // as the guest mapped it, not by way of the old image
@@ -90,7 +90,7 @@ RangeSet AddressSpace::ContentsLocked() const {
 
 absl::Status AddressSpace::CopyLocked(MemoryImage::Writer& writer) const {
   const RangeSet contents = ContentsLocked();
-  const std::byte* const window = reinterpret_cast<const std::byte*>(memory_.window().base);
+  const auto* const window = reinterpret_cast<const std::byte*>(memory_.window().base);
   absl::Status status = absl::OkStatus();
   map_.ForEach([&](const Vma& vma) {
     contents.ForEachIn(vma.range, [&](const GuestRange& part) {
@@ -130,7 +130,7 @@ absl::StatusOr<std::shared_ptr<const MemoryImage>> AddressSpace::TakeImage(
        .touchable = touchable_},
       memory_.window().limit, [&](MemoryImage::Writer& writer) { return CopyLocked(writer); }, fd);
   if (!image.ok()) return image.status();
-  const absl::Status mapped =
+  absl::Status mapped =
       MapSegmentsLocked(**image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});
   if (!mapped.ok()) return absl::InternalError(mapped.message());
   image_ = *image;
@@ -146,7 +146,7 @@ absl::Status AddressSpace::MapSegmentsLocked(const MemoryImage& image,
   const std::optional<int> fd = image.file().Get();
   if (!fd) return absl::FailedPreconditionError("the application has closed a sandbox's image");
   const auto all = image.segments();
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   // Neighbours in the file are mapped with the rights of the first: to change some of them takes less than to map
   // them.
   for (auto segment = image.SegmentFrom(range.start);
@@ -178,7 +178,7 @@ absl::Status AddressSpace::MapSegmentsLocked(const MemoryImage& image,
 absl::Status AddressSpace::AdoptImage(std::shared_ptr<const MemoryImage> image) {
   const std::unique_lock lock(mutex_);
   const MemoryImage::State& state = image->state();
-  const absl::Status mapped =
+  absl::Status mapped =
       MapSegmentsLocked(*image, {GuestVirt{0}, GuestVirt{memory_.window().limit}});
   if (!mapped.ok()) return mapped;
   map_ = state.map;
@@ -217,7 +217,7 @@ absl::Status AddressSpace::ReturnToImage(HostMemory host_memory) {
 absl::Status AddressSpace::UndoChangesLocked() {
   if (changed_.empty()) return absl::OkStatus();
   const MemoryImage::State& state = image_->state();
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   absl::Status status = absl::OkStatus();
   changed_.ForEach([&](const GuestRange& range) {
     if (!status.ok()) return;
@@ -245,7 +245,7 @@ absl::Status AddressSpace::UndoChangesLocked() {
 
 // What was mapped anew has no pages yet, and what has not changed can be written to only where the image says so.
 absl::Status AddressSpace::UndoWritesLocked(std::uint64_t hot) const {
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   std::vector<std::span<std::byte>> ranges;
   const auto add = [&](const GuestRange& range) {
     ranges.emplace_back(window + range.start.value, range.size());
@@ -256,8 +256,8 @@ absl::Status AddressSpace::UndoWritesLocked(std::uint64_t hot) const {
 }
 
 void AddressSpace::UndoPages(std::span<std::byte> pages, std::uint64_t& hot) const {
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
-  std::uint64_t at = static_cast<std::uint64_t>(pages.data() - window);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto at = static_cast<std::uint64_t>(pages.data() - window);
   const std::uint64_t end = at + pages.size();
   while (at < end && hot > 0) {
     const MemoryImage::Segment* const segment = image_->SegmentAt(GuestVirt{at});
@@ -281,7 +281,7 @@ void AddressSpace::UndoPages(std::span<std::byte> pages, std::uint64_t& hot) con
 SyscallResult AddressSpace::DropLocked(const GuestRange& range) {
   if (map_.AnySealed(range)) return Errno{EPERM};
   if (!map_.Covers(range)) return Errno{ENOMEM};
-  std::byte* const window = reinterpret_cast<std::byte*>(memory_.window().base);
+  auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   SyscallResult result = kSuccess;
   std::vector<GuestRange> imaged;
   map_.ForEachIn(range, [&](const Vma& vma) {

@@ -363,7 +363,7 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
 
   const SignalsBlocked blocked(parent);
   const ReattachAtEnd reattach(parent);
-  hostcalls::VirtualLimits limits(parent.owner.limits());
+  hostcalls::VirtualLimits limits(hostcalls::OfVforkedChild(), parent.owner.limits());
   Process process(parent.owner, limits);
   GuestThread child(process, *std::move(engine));
   SetChildRegisters(child, parent.registers, request);

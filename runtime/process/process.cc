@@ -7,9 +7,9 @@
 
 namespace dunebox::process {
 
-Process::Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
+Process::Process(SessionState session, Machine& machine, hostcalls::VirtualLimits& limits,
                  runtime::TaskSlots* tasks, const Observers& observers, ProgramView program)
-    : session_(session),
+    : session_(std::move(session)),
       denial_report_(session_),
       guard_(session_.rules, &denial_report_),
       program_(std::move(program)),

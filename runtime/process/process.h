@@ -36,7 +36,7 @@ struct ProgramView {
 class Process final : public hostcalls::ProcessView {
  public:
   // `tasks` may be null: no limit. All outlive the process.
-  Process(const SessionState& session, Machine& machine, hostcalls::VirtualLimits& limits,
+  Process(SessionState session, Machine& machine, hostcalls::VirtualLimits& limits,
           runtime::TaskSlots* tasks, const Observers& observers, ProgramView program);
   // A child that shares the parent's memory but nothing else (vfork): copies.
   Process(const Process& parent, hostcalls::VirtualLimits& limits);

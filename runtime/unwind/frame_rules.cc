@@ -310,7 +310,7 @@ std::optional<Function> ReadFunction(ReadMemory read, std::uint64_t address) {
   std::optional<Entry> entry = Entry::At(read, address);
   if (!entry) return std::nullopt;
   TableReader reader(entry->bytes, entry->address);
-  const std::uint32_t distance = reader.Fixed<std::uint32_t>();
+  const auto distance = reader.Fixed<std::uint32_t>();
   std::optional<Common> common = distance == 0 ? std::nullopt : ReadCommon(read, entry->address - distance);
   if (!common) return std::nullopt;
   Function function{.common = *std::move(common)};

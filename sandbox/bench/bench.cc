@@ -28,8 +28,6 @@
 #include "runtime/file_descriptor.h"
 #include "sandbox/bench/operations.h"
 
-extern char** environ;
-
 namespace dunebox::bench {
 namespace {
 

@@ -226,7 +226,7 @@ std::variant<std::vector<std::string>, UsageError> ReplaceArgs(const CommandRow&
 }
 
 // `words` have been checked but for those of the policy; none for a flag. Why not; empty when done.
-std::string Apply(const OptionRow& row, Words words, Settings& settings) {
+std::string Apply(const OptionRow& row, Words words, Settings& settings) {  // NOLINT(readability-function-size): a row each
   runtime::SessionOptions& session = settings.run.session;
   const std::string value = words.empty() ? "" : words.front();
   switch (row.id) {
@@ -386,54 +386,54 @@ void TakeProgram(Words program, RunCommand& run) {
   run.session.arguments.assign(program.begin(), program.end());
 }
 
-Command FinishRun(const CommandRow& command, Words program, Settings settings) {
+Command FinishRun(const CommandRow& command, Words program, Settings&& settings) {
   if (program.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   return std::move(settings.run);
 }
 
-Command FinishStat(const CommandRow& command, Words program, Settings settings) {
+Command FinishStat(const CommandRow& command, Words program, Settings&& settings) {
   if (program.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   return StatCommand{std::move(settings.run), settings.json};
 }
 
-Command FinishExplain(const CommandRow&, Words program, Settings settings) {
+Command FinishExplain(const CommandRow&, Words program, Settings&& settings) {
   TakeProgram(program, settings.run);
   return ExplainCommand{std::move(settings.run), settings.format};
 }
 
-Command FinishLearn(const CommandRow& command, Words program, Settings settings) {
+Command FinishLearn(const CommandRow& command, Words program, Settings&& settings) {
   if (program.empty() && settings.learn.log.empty()) return Usage(Id::kBadOperands, command, "no program given");
   TakeProgram(program, settings.run);
   settings.learn.run = std::move(settings.run);
   return std::move(settings.learn);
 }
 
-Command FinishCheck(const CommandRow& command, Words rest, Settings) {
+Command FinishCheck(const CommandRow& command, Words rest, Settings&&) {
   if (rest.empty()) return Usage(Id::kBadOperands, command, "no file given");
   return CheckCommand{{rest.begin(), rest.end()}};
 }
 
-Command FinishDoctor(const CommandRow& command, Words rest, Settings settings) {
+Command FinishDoctor(const CommandRow& command, Words rest, Settings&& settings) {
   if (!rest.empty()) return Usage(Id::kBadOperands, command, fmt::format("unexpected argument '{}'", rest.front()));
   return DoctorCommand{settings.json ? doctor::ReportFormat::kJson : doctor::ReportFormat::kText};
 }
 
-Command FinishBench(const CommandRow&, Words program, Settings settings) {
+Command FinishBench(const CommandRow&, Words program, Settings&& settings) {
   settings.bench.program.assign(program.begin(), program.end());
   settings.bench.as_json = settings.json;
   return std::move(settings.bench);
 }
 
-Command FinishCompletion(const CommandRow& command, Words rest, Settings) {
+Command FinishCompletion(const CommandRow& command, Words rest, Settings&&) {
   if (rest.size() == 1 && std::ranges::find(Shells(), rest.front()) != Shells().end()) {
     return PrintText{CompletionScript(rest.front())};
   }
   return Usage(Id::kBadOperands, command, fmt::format("name one shell: {}", fmt::join(Shells(), ", ")));
 }
 
-Command FinishExplainMessage(const CommandRow& command, Words rest, Settings) {
+Command FinishExplainMessage(const CommandRow& command, Words rest, Settings&&) {
   if (rest.empty()) return PrintText{errors::ListOfAll()};
   if (rest.size() > 1) {
     return Usage(Id::kBadOperands, command, fmt::format("unexpected argument '{}'", rest[1]));
@@ -444,7 +444,7 @@ Command FinishExplainMessage(const CommandRow& command, Words rest, Settings) {
                                                 policy::Escaped(rest.front()))};
 }
 
-Command FinishOci(const CommandRow& command, Words rest, Settings settings) {
+Command FinishOci(const CommandRow& command, Words rest, Settings&& settings) {
   std::string error = SetOciOperands(command.name, rest, settings.oci);
   if (!error.empty()) return Usage(Id::kBadOperands, command, error);
   return std::move(settings.oci);
@@ -453,7 +453,7 @@ Command FinishOci(const CommandRow& command, Words rest, Settings settings) {
 // What a command makes of its words.
 struct FinishRow {
   std::string_view command;
-  Command (*finish)(const CommandRow&, Words, Settings);
+  Command (*finish)(const CommandRow&, Words, Settings&&);
 };
 
 constexpr FinishRow kFinishes[] = {

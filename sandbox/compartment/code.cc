@@ -124,7 +124,7 @@ absl::StatusOr<std::uint64_t> CompartmentCode::AddressOf(const std::string& name
   }
   compartment::OutsideRing0 outside;
   if (!outside.status().ok()) return outside.status();
-  const absl::StatusOr<std::uint64_t> address =
+  absl::StatusOr<std::uint64_t> address =
       state_->original->state_->instance->FindSymbol(name);
   if (absl::Status back = outside.Return(); !back.ok()) return back;
   if (address.ok()) state_->addresses.emplace(name, *address);

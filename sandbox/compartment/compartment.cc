@@ -116,7 +116,7 @@ absl::StatusOr<std::shared_ptr<Compartment>> Compartment::CreateChild(Grants gra
   return child;
 }
 
-absl::Status Compartment::Narrow(Grants grants) {
+absl::Status Compartment::Narrow(const Grants& grants) {
   if (state_->mode == Mode::kLearn) {
     return absl::FailedPreconditionError("a compartment that learns is not narrowed");
   }

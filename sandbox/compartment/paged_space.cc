@@ -187,7 +187,7 @@ absl::Status PagedSpace::Put(const Region& region, std::optional<RegionAccess> a
 absl::Status PagedSpace::ReserveArena() {
   const std::lock_guard lock(mutex_);
   if (!arena_.empty()) return absl::OkStatus();
-  const absl::Status none = absl::ResourceExhaustedError("no room for memory of the host's in a compartment");
+  absl::Status none = absl::ResourceExhaustedError("no room for memory of the host's in a compartment");
   // Free in the image, too: it stays where it is when the compartment is recycled.
   GuestRange area{origin_.layout.mmap_bottom, origin_.layout.mmap_top};
   std::optional<GuestVirt> place = origin_.image->state().map.FindGapTopDown(area, kArenaBytes, kPageSize);

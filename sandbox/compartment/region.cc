@@ -24,7 +24,7 @@ namespace {
 class Places {
  public:
   static Places& Instance() {
-    static Places* const places = new Places;  // regions may outlive static destructors
+    static auto* const places = new Places;  // regions may outlive static destructors
     return *places;
   }
 
@@ -84,8 +84,8 @@ absl::StatusOr<std::shared_ptr<Region>> Region::Create(std::string name, std::si
   if (!memory.ok()) return memory.status();
   const std::uint64_t address = Places::Instance().Take(size);
   if (address == 0) return none;
-  std::shared_ptr<Region> region(new Region(std::unique_ptr<State>(
-      new State{.name = std::move(name), .address = address, .memory = *std::move(memory)})));
+  std::shared_ptr<Region> region(new Region(std::make_unique<State>(
+      State{.name = std::move(name), .address = address, .memory = *std::move(memory)})));
   Places::Instance().Name(address, region.get());
   return region;
 }

@@ -42,6 +42,9 @@
 extern "C" {
 #endif
 
+/* C knows no `using`, and its names have their own form. */
+/* NOLINTBEGIN(modernize-use-using, readability-identifier-naming) */
+
 typedef struct dunebox_policy dunebox_policy;
 typedef struct dunebox_sandbox dunebox_sandbox;
 typedef struct dunebox_function dunebox_function;
@@ -268,6 +271,8 @@ dunebox_status dunebox_write(dunebox_sandbox* sandbox, dunebox_pointer to, const
  * which may be NULL, does not count the NUL. */
 dunebox_status dunebox_read_string(dunebox_sandbox* sandbox, dunebox_pointer from, char* to, size_t size,
                                    size_t* length, dunebox_error* error);
+
+/* NOLINTEND(modernize-use-using, readability-identifier-naming) */
 
 #ifdef __cplusplus
 }

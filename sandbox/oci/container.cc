@@ -116,7 +116,7 @@ void ResetSignals() {
 // since it would see them; but for the device, whose new number is returned.
 int KeepDescriptors(ContainerRequest& request) {
   const int first_free = STDERR_FILENO + 1 + request.preserved_descriptors;
-  unsigned first_closed = static_cast<unsigned>(first_free);
+  auto first_closed = static_cast<unsigned>(first_free);
   int kvm_device = -1;
   if (request.kvm_device.valid()) {
     // Whatever has this number is closed anyway, or is the device itself.

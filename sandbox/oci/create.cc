@@ -250,7 +250,7 @@ absl::Status Creation::Build() {
     BecomeBuilder(std::move(request_), std::move(pair->other));
   }
   { const Channel closed = std::move(pair->other); }
-  const absl::Status status = FollowBuilder(pair->one, builder);
+  absl::Status status = FollowBuilder(pair->one, builder);
   if (!status.ok()) kill(builder, SIGKILL);  // unless it has ended, it is still ours
   while (waitpid(builder, nullptr, 0) < 0 && errno == EINTR) {
   }

@@ -268,8 +268,9 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::CreateFrom(const Policy& pol
 absl::Status Instance::ShareCode(InstanceSnapshot& snapshot) {
   absl::StatusOr<std::shared_ptr<const runtime::SharedCode>> code =
       engine_->Share(CommonCode(*snapshot.memory));
-  if (code.ok()) snapshot.code = *std::move(code);
-  return code.status();
+  if (!code.ok()) return code.status();
+  snapshot.code = *std::move(code);
+  return absl::OkStatus();
 }
 
 absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel::OpenFiles files) {

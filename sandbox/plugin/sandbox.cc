@@ -15,7 +15,6 @@
 
 namespace dunebox {
 
-using internal::CallFrame;
 using internal::CallResult;
 
 struct Sandbox::State {

@@ -109,7 +109,7 @@ absl::Status SaveSnapshot(const InstanceSnapshot& snapshot, const std::string& p
     is_written = is_written && WriteAll(file.get(), bytes.data(), bytes.size());
   });
   if (is_written && rename(unfinished.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  const absl::Status failed = FileError(path);
+  absl::Status failed = FileError(path);
   unlink(unfinished.c_str());
   return failed;
 }

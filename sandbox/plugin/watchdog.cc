@@ -97,7 +97,7 @@ std::uint64_t Watch::Look(std::uint64_t now) {
 
 // Never destroyed: calls may run while the process's statics are.
 Watchdog& Watchdog::Instance() {
-  static Watchdog* const instance = new Watchdog;
+  static auto* const instance = new Watchdog;
   return *instance;
 }
 

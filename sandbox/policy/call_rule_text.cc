@@ -63,7 +63,7 @@ absl::Status CheckCall(const std::string& name) {
   std::vector<std::string> known;
   for (const CallGroup& group : CallGroups())
     known.push_back(absl::StrCat("@", std::string(group.name)));
-  for (const hostcalls::Row& row : hostcalls::AllRows()) known.push_back(row.name);
+  for (const hostcalls::Row& row : hostcalls::AllRows()) known.emplace_back(row.name);
   const bool is_group = name.starts_with('@');
   return Bad(name, absl::StrCat(is_group ? "is no group of system calls" : "is no system call",
                                 DidYouMean(name, known)));

@@ -147,7 +147,7 @@ std::string StartDirectory(const Surroundings& surroundings, const confinement::
 }  // namespace
 
 hostcalls::policy::Origin OriginOf(hostcalls::policy::Rules& rules, const OriginText& text) {
-  if (rules.origins.empty()) rules.origins.push_back("default");
+  if (rules.origins.empty()) rules.origins.emplace_back("default");
   const auto found = std::ranges::find(rules.origins, text);
   const auto index = static_cast<hostcalls::policy::Origin>(found - rules.origins.begin());
   if (found == rules.origins.end()) rules.origins.push_back(text);
@@ -165,7 +165,7 @@ Surroundings CallersSurroundings() {
   const char* const directory = getcwd(buffer.data(), buffer.size());
   surroundings.directory = directory == nullptr ? "/" : directory;
   for (char** entry = environ; *entry != nullptr; ++entry)
-    surroundings.environment.push_back(*entry);
+    surroundings.environment.emplace_back(*entry);
   return surroundings;
 }
 

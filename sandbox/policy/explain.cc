@@ -43,7 +43,7 @@ std::string RightsInWords(FileRights rights) {
 }
 
 std::string PathInWords(const PathRule& rule, const std::vector<Mount>& mounts) {
-  const std::string path = Escaped(rule.path);
+  std::string path = Escaped(rule.path);
   const auto mount = std::ranges::find(mounts, rule.path, &Mount::target);
   if (mount == mounts.end()) return path;
   switch (mount->kind) {

@@ -20,11 +20,13 @@ using nlohmann::json;
 // came twice, nor of where its text went wrong. Its functions are named by the library.
 class Examiner {
  public:
+  // NOLINTBEGIN(readability-identifier-naming)
   using number_integer_t = json::number_integer_t;
   using number_unsigned_t = json::number_unsigned_t;
   using number_float_t = json::number_float_t;
   using string_t = json::string_t;
   using binary_t = json::binary_t;
+  // NOLINTEND(readability-identifier-naming)
 
   bool null() { return true; }
   bool boolean(bool) { return true; }

@@ -13,7 +13,6 @@ namespace {
 
 using hostcalls::FindRow;
 using hostcalls::Route;
-using hostcalls::Row;
 using hostcalls::policy::ArgumentCondition;
 using hostcalls::policy::CallAction;
 

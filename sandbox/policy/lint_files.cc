@@ -10,7 +10,6 @@ namespace {
 
 using hostcalls::policy::FileRights;
 using hostcalls::policy::kCreateFile;
-using hostcalls::policy::kExecuteFile;
 using hostcalls::policy::kReadFile;
 using hostcalls::policy::kWriteFile;
 

@@ -362,6 +362,7 @@ std::vector<std::vector<ArgumentCondition>> Alternatives(
   }
   if (!has_twice) return {conditions};
   std::vector<std::vector<ArgumentCondition>> alternatives;
+  alternatives.reserve(conditions.size());
   for (const ArgumentCondition& condition : conditions) alternatives.push_back({condition});
   return alternatives;
 }
@@ -428,7 +429,7 @@ absl::Status Importer::ReadSection(const Place& section) {
   default_ = *verdict;
   result_.default_action = default_.action;
   result_.default_error = default_.error;
-  if (const absl::Status status = ReadArchitectures(section); !status.ok()) return status;
+  if (absl::Status status = ReadArchitectures(section); !status.ok()) return status;
   for (const std::string_view name : {"flags", "listenerPath", "listenerMetadata"}) {
     if (const std::optional<Place> place = Find(section, name)) Note(*place, "has no effect here");
   }
@@ -436,7 +437,7 @@ absl::Status Importer::ReadSection(const Place& section) {
   if (!entries) return absl::OkStatus();
   if (!entries->value.is_array()) return Error(*entries, "a list is expected");
   for (std::size_t i = 0; i < entries->value.size(); ++i) {
-    if (const absl::Status status = ReadEntry(entries->At(i)); !status.ok()) return status;
+    if (absl::Status status = ReadEntry(entries->At(i)); !status.ok()) return status;
   }
   LetUnconditionalDecide();
   return absl::OkStatus();
@@ -453,10 +454,10 @@ absl::StatusOr<CallRules> Importer::Import(const json& document) {
     const absl::StatusOr<Place> seccomp = Need(*linux_part, "seccomp");
     if (!seccomp.ok()) return seccomp.status();
     if (!seccomp->value.is_object()) return Error(*seccomp, "an object is expected");
-    if (const absl::Status status = ReadSection(*seccomp); !status.ok()) return status;
+    if (absl::Status status = ReadSection(*seccomp); !status.ok()) return status;
     return std::move(result_);
   }
-  if (const absl::Status status = ReadSection(root); !status.ok()) return status;
+  if (absl::Status status = ReadSection(root); !status.ok()) return status;
   return std::move(result_);
 }
 

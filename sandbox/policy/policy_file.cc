@@ -184,7 +184,7 @@ class Reader {
       return Error(node.source(), absl::StrCat(key, ": has a NUL in it"));
     }
     const OriginText origin = absl::StrCat(name_, ":", node.source().begin.line);
-    const absl::Status status = Set(policy_, row.id, {&*word, 1}, origin);
+    absl::Status status = Set(policy_, row.id, {&*word, 1}, origin);
     if (status.ok()) return status;
     return Error(node.source(), absl::StrCat(key, ": ", status.message()));
   }

@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<plugin::Files>> BrokeredFiles::Create(const Polic
 BrokeredFiles::BrokeredFiles(const Policy& policy) : rules_(plugin::FileRulesOf(policy)) {}
 
 absl::Status BrokeredFiles::Start(const Policy& policy) {
-  const absl::Status gone =
+  absl::Status gone =
       absl::UnavailableError("the broker of a sandbox's files does not start");
   const std::string order = Serialize(StartOrder{.policy = policy});
   if (order.size() > kMostBrokerMessage) {

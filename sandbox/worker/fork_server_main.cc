@@ -62,6 +62,7 @@ void Become(Role role, const std::vector<FileDescriptor>& descriptors, int names
   // Ours lie below those that came, and are not needed any more but for one.
   const int first_free = kFirstFd + static_cast<int>(descriptors.size());
   std::vector<int> copies;
+  copies.reserve(descriptors.size());
   for (const FileDescriptor& fd : descriptors) {
     copies.push_back(fcntl(fd.get(), F_DUPFD_CLOEXEC, first_free));
   }

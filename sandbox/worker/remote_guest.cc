@@ -590,7 +590,7 @@ std::optional<Failure> RemoteGuest::failure() const {
     const std::lock_guard lock(mutex_);
     return failure_;
   };
-  if (const std::optional<Failure> failure = known()) return failure;
+  if (std::optional<Failure> failure = known()) return failure;
   // A thread of the plugin's own may have ended it.
   (void)AskManager(Operation::kFailure, {});
   return known();

@@ -132,7 +132,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<memory::RangeSet> CopyShared(const plugin::ArenaState& state, int fd) const;
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Believe(
       std::string_view described, runtime::FileDescriptor image, plugin::ArenaState shared,
-      memory::RangeSet contents);
+      const memory::RangeSet& contents);
   std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size) const;
   std::string FetchText(std::uint32_t which, std::uint64_t most) const;
 

@@ -120,12 +120,12 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> RemoteGuest::Snapshot() 
     return has_ended_ ? failed : taken.status();
   }
   const std::string described = FetchText(kTextGuest, kMostGuest);
-  return Believe(described, std::move(image), std::move(shared), *std::move(contents));
+  return Believe(described, std::move(image), std::move(shared), *contents);
 }
 
 absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> RemoteGuest::Believe(
     std::string_view described, FileDescriptor image, plugin::ArenaState shared,
-    memory::RangeSet contents) {
+    const memory::RangeSet& contents) {
   absl::StatusOr<plugin::SavedGuest> guest = plugin::DecodeGuest(described, kWindow);
   absl::StatusOr<hostcalls::SealedFile> sealed =
       hostcalls::SealedFile::Adopt(image.release(), kWindow.limit);
@@ -177,7 +177,7 @@ void RemoteGuest::RestoreShared(const InstanceSnapshot& snapshot) {
 
 absl::Status RemoteGuest::ReturnTo(const InstanceSnapshot& snapshot) {
   if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
-  const absl::Status gone = absl::AbortedError("the sandbox's process cannot go back");
+  absl::Status gone = absl::AbortedError("the sandbox's process cannot go back");
   {
     const std::lock_guard lock(mutex_);
     if (has_ended_ || current_ != &snapshot) return gone;

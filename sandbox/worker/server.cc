@@ -21,7 +21,7 @@ using internal::CallFrame;
 using internal::CallResult;
 
 // When the host dies, the kernel ends this process.
-const std::atomic<bool> never_ends{false};
+const std::atomic<bool> kNeverEnds{false};
 
 // The conversation that the calling thread is in; null: a thread of the plugin's own that has none.
 thread_local Channel* current = nullptr;
@@ -52,7 +52,7 @@ void Server::Serve(Channel& channel) {
   current = &channel;
   for (;;) {
     Message message;
-    channel.Receive(message, kNever, never_ends);
+    channel.Receive(message, kNever, kNeverEnds);
     Do(channel, message);
   }
 }
@@ -223,7 +223,7 @@ void Server::CallBackOn(Channel& channel, const CallbackNeeds& needs, CallbackFr
   Tell(channel, Operation::kCallback, writer.bytes());
   for (;;) {
     Message message;
-    channel.Receive(message, kNever, never_ends);
+    channel.Receive(message, kNever, kNeverEnds);
     if (message.operation == static_cast<std::uint32_t>(Operation::kCallbackDone)) {
       Reader reader(message.bytes);
       frame.result = reader.Get<CallResult>();
@@ -274,7 +274,7 @@ hostcalls::SyscallResult Server::PassOnOver(Channel& channel, const plugin::Open
   Tell(channel, Operation::kOutput, writer.bytes());
   // The host asks for nothing before that.
   Message message;
-  channel.Receive(message, kNever, never_ends);
+  channel.Receive(message, kNever, kNeverEnds);
   const auto passed = Reader(message.bytes).Get<std::int64_t>();
   if (passed < 0) return hostcalls::Errno{static_cast<int>(-passed)};
   return hostcalls::SyscallResult(passed);

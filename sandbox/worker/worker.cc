@@ -97,8 +97,9 @@ absl::Status Start(const StartOrder& order, int namespaces, Begun& begun, Writer
   const auto confine = [&]() -> absl::Status {
     absl::StatusOr<std::vector<std::string>> confined =
         Confine(Role::kWorker, order.policy, namespaces);
-    if (confined.ok()) confinement = *std::move(confined);
-    return confined.status();
+    if (!confined.ok()) return confined.status();
+    confinement = *std::move(confined);
+    return absl::OkStatus();
   };
   const auto open =
       [&](plugin::Files& files) -> absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> {

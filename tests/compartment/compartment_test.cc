@@ -370,6 +370,7 @@ TEST_F(CompartmentTest, AGateThatWasNotGrantedEndsTheCompartment) {
 }
 
 TEST_F(CompartmentTest, AGateIntoAnotherCompartmentHasThatOnesRights) {
+  // NOLINTNEXTLINE(modernize-raw-string-literal): numbers
   const auto secret = MakeRegion("secret", "\x40"), text = MakeRegion("text", "\x01\x02");
   const auto keeper =
       Make(Grants().Add(secret, RegionAccess::kRead).Add(text, RegionAccess::kRead));

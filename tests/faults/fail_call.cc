@@ -38,18 +38,18 @@ bool IsQuestion(std::uint64_t number, const std::uint64_t* arguments) {
 
 // The calls that have no way to say that they failed, and the first ones of the C library, which ends the process by itself.
 bool CannotFail(std::uint64_t number, const std::uint64_t* arguments) {
-  static const std::set<std::uint64_t> kCalls = {
+  static const std::set<std::uint64_t> calls = {
       SYS_exit,    SYS_exit_group, SYS_rt_sigreturn, SYS_getpid,       SYS_gettid,          SYS_getppid,
       SYS_getuid,  SYS_geteuid,    SYS_getgid,       SYS_getegid,      SYS_umask,           SYS_set_tid_address,
       SYS_brk,     SYS_arch_prctl, SYS_alarm,        SYS_restart_syscall, SYS_sched_yield,  SYS_personality,
       SYS_futex,
   };
-  return kCalls.contains(number) || (number == SYS_wait4 && (arguments[2] & WNOHANG) != 0);
+  return calls.contains(number) || (number == SYS_wait4 && (arguments[2] & WNOHANG) != 0);
 }
 
 // What the kernel would most likely say.
 int ErrorOf(std::uint64_t number) {
-  static const std::map<std::uint64_t, int> kErrors = {
+  static const std::map<std::uint64_t, int> errors = {
       {SYS_mmap, ENOMEM},     {SYS_munmap, ENOMEM},       {SYS_mprotect, ENOMEM},  {SYS_mremap, ENOMEM},
       {SYS_madvise, ENOMEM},  {SYS_clone, EAGAIN},        {SYS_clone3, EAGAIN},    {SYS_fork, EAGAIN},
       {SYS_vfork, EAGAIN},    {SYS_open, EMFILE},         {SYS_openat, EMFILE},    {SYS_openat2, EMFILE},
@@ -64,8 +64,8 @@ int ErrorOf(std::uint64_t number) {
       {SYS_execve, ENOMEM},   {SYS_rt_sigaction, EINVAL}, {SYS_rt_sigprocmask, EINVAL}, {SYS_wait4, EINTR},
       {SYS_ioctl, ENOMEM},    {SYS_close_range, EINVAL},  {SYS_rt_sigtimedwait, EINTR}, {SYS_sigaltstack, EINVAL},
   };
-  const auto found = kErrors.find(number);
-  return found == kErrors.end() ? EIO : found->second;
+  const auto found = errors.find(number);
+  return found == errors.end() ? EIO : found->second;
 }
 
 struct Report {

@@ -320,7 +320,7 @@ TEST_F(RecordedCache, ExitsLeadToTheirBlockOrToTheirStubWhateverHappens) {
     constexpr std::string_view kCode[] = {"eb 0e", "74 06 eb 16", "c3", "e2 0e 75 14 f4", "eb fe"};
     const std::uint32_t id = Add(pc, kCode[below(5)], kind);
     ASSERT_NE(id, kNone);
-    const std::uint32_t links = static_cast<std::uint32_t>(cache_->counters().links);
+    const auto links = static_cast<std::uint32_t>(cache_->counters().links);
     if (links != 0 && below(2) == 0) {
       const std::uint32_t link = below(links);
       const std::uint32_t to = cache_->Find(cache_->TargetOfLink(link), EntryKind::kDirect);

@@ -166,7 +166,7 @@ class Comparison {
     start.rip = arena_.code();
     WriteInstruction(arena_, start, bytes_);
     ++counts_.cases;
-    const std::string difference = Compare(start);
+    std::string difference = Compare(start);
     if (difference.empty()) return difference;
     return absl::StrCat(opcode.name, " ", group.name, ": ", ToHex(bytes_), "\n", difference);
   }
@@ -273,7 +273,7 @@ void Comparison::SetIndices(const Opcode& opcode, const Operands& operands, std:
   const std::size_t size = opcode.index_size();
   for (unsigned element = 0; element < 64 / size; ++element) {
     const std::uint64_t distance = is_arena ? Target() - anchor : Pick(64) - 32;
-    std::uint64_t index =
+    auto index =
         static_cast<std::uint64_t>(static_cast<std::int64_t>(distance) >> operands.scale);
     // What an address does not take of an index.
     if (operands.address_size && size == 8) index += random_() << 32;
@@ -284,7 +284,7 @@ void Comparison::SetIndices(const Opcode& opcode, const Operands& operands, std:
 
 void Comparison::SetMask(const Group& group, const Opcode& opcode, const Operands& operands,
                          Machine& machine) {
-  const unsigned kind = static_cast<unsigned>(Pick(10));
+  const auto kind = static_cast<unsigned>(Pick(10));
   if (kind > 4) return;  // random
   const std::uint64_t value = kind == 0 ? 0 : ~std::uint64_t{0};
   if (group.is_evex) {

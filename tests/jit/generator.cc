@@ -132,7 +132,7 @@ std::uint64_t Generator::SegmentBase(Segment segment) const {
 // ---- one instruction of any form ----------------------------------------------------------------
 
 std::uint64_t Generator::Target() {
-  const unsigned kind = static_cast<unsigned>(Pick(200));
+  const auto kind = static_cast<unsigned>(Pick(200));
   if (kind == 0) return arena_.forbidden() + Pick(Arena::kPage);
   if (kind == 1) return arena_.forbidden() - 1 - Pick(8);
   if (kind == 2) return arena_.memory() - 1 - Pick(8);
@@ -165,7 +165,7 @@ void Generator::PutLegacyPrefixes(Bytes& bytes, bool one_byte_map) {
 Generator::Bytes Generator::RandomBytes() {
   Bytes bytes;
   const auto byte = [&] { return static_cast<std::uint8_t>(random_()); };
-  const unsigned style = static_cast<unsigned>(Pick(100));
+  const auto style = static_cast<unsigned>(Pick(100));
   if (style < 60) {
     const bool one_byte = style < 28;
     PutLegacyPrefixes(bytes, one_byte || style < 48);
@@ -487,7 +487,7 @@ void Generator::PutBranch(unsigned index) {
     Put({0x38U | (Happens(50) ? 1U : 0U), 0xc0U | static_cast<unsigned>(Pick(64))});  // cmp
   }
   ++instructions_;
-  const unsigned condition = static_cast<unsigned>(Pick(16));
+  const auto condition = static_cast<unsigned>(Pick(16));
   if (Happens(40)) {
     Put({0x70 | condition});
     return PutRelative(index + 1, FixKind::kRelative8);
@@ -740,7 +740,7 @@ void Generator::PutUnit(unsigned index) {
     loop_ = NewLabel();
     Bind(loop_);
   }
-  const unsigned kind = static_cast<unsigned>(Pick(100));
+  const auto kind = static_cast<unsigned>(Pick(100));
   if (kind < 60)
     PutRandom(true);
   else if (kind < 67)

@@ -72,7 +72,7 @@ class Comparison {
     Aim(form, start);
     WriteInstruction(arena_, start, bytes_);
     ++counts_.cases;
-    const std::string difference = Compare(form, start);
+    std::string difference = Compare(form, start);
     if (difference.empty()) return difference;
     std::string text = absl::StrCat(form.name, ": ", ToHex(bytes_), "\n", difference, "start:");
     for (unsigned i = 0; i < 16; ++i) {

@@ -219,7 +219,7 @@ void FaultsReachWhoeverHandlesThem() {
   const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
   Expect(syscall(SYS_sigaltstack, &none, nullptr) == 0, "no stack");
   Touch();
-  const std::uint64_t here = reinterpret_cast<std::uint64_t>(&none);
+  const auto here = reinterpret_cast<std::uint64_t>(&none);
   Expect(here - stack_seen < 1 << 20, "on this one then");
   signal(SIGSEGV, SIG_DFL);
 }

@@ -86,7 +86,7 @@ TEST_F(DirtyTest, ManyScatteredPagesAreAllTold) {
   Track(pages.range());
   for (int round = 0; round < 3; ++round) {
     std::vector<Range> expected;
-    for (std::size_t page = static_cast<std::size_t>(round); page < kCount; page += 7) {
+    for (auto page = static_cast<std::size_t>(round); page < kCount; page += 7) {
       pages[page] = static_cast<char>(round);
       expected.push_back(pages.range(page, 1));
     }

@@ -39,10 +39,12 @@ const EnterOptions& WantedOptions() { return options; }
 }  // namespace dune::testing
 
 // A sanitizer would take the faults that are to end a child by their signal. Nobody calls this without one.
+// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming)
 extern "C" const char* __asan_default_options();
 extern "C" const char* __asan_default_options() {
   return "handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:use_sigaltstack=0";
 }
+// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);

@@ -302,7 +302,6 @@ class OldFunctions : public PluginTest {
 };
 
 extern "C" sighandler_t bsd_signal(int, sighandler_t);
-extern "C" sighandler_t __sysv_signal(int, sighandler_t) noexcept;
 
 TEST_P(OldFunctions, SetHandlersThatStayOffTheGuestsStack) {
   EXPECT_EQ(sigset(SIGALRM, &Handler), SIG_DFL);

@@ -246,7 +246,7 @@ __attribute__((noinline)) int recurse(int depth) {
   return recurse(depth + 1) + room[0];
 }
 void smash_stack() {
-  unsigned long* const frame = static_cast<unsigned long*>(__builtin_frame_address(0));
+  auto* const frame = static_cast<unsigned long*>(__builtin_frame_address(0));
   for (int i = 0; i < 64; ++i) frame[i] = 0x4141414141414141;
 }
 // Sets what a function has to leave alone.

@@ -50,7 +50,7 @@ void return_to(unsigned long address) {
   __asm__ volatile("pushq %0\n\tret" : : "r"(address) : "memory");
 }
 void fill_stack_with(unsigned long value) {
-  unsigned long* const frame = static_cast<unsigned long*>(__builtin_frame_address(0));
+  auto* const frame = static_cast<unsigned long*>(__builtin_frame_address(0));
   for (int i = -8; i < 512; ++i) frame[i] = value;
 }
 void unmap_own_stack() {
@@ -288,7 +288,7 @@ void wait_in(int how) {
     case 0:
       for (;;) __asm__ volatile("pause");
     case 1: {
-      unsigned long to = reinterpret_cast<unsigned long>(&all);
+      auto to = reinterpret_cast<unsigned long>(&all);
       for (;;) {
         unsigned long count = 1;
         __asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(0) : "memory");

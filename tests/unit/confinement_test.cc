@@ -218,7 +218,7 @@ TEST(MountView, ATreeWithinAnotherIsNotMountedAgain) {
   const std::vector<Mount> before = {{.source = "/usr", .target = "/usr"},
                                      {.kind = MountKind::kTmpfs, .target = "/usr/tmp"},
                                      {.source = "/a", .target = "/b"}};
-  const auto is_shown = [&](Mount mount) { return IsShownAlready(before, mount); };
+  const auto is_shown = [&](const Mount& mount) { return IsShownAlready(before, mount); };
   EXPECT_TRUE(is_shown({.source = "/usr/bin", .target = "/usr/bin"}));
   EXPECT_FALSE(is_shown({.source = "/usr/bin", .target = "/usr/bin", .writable = true}));
   EXPECT_FALSE(is_shown({.source = "/usr/bin", .target = "/usr/bin", .executable = false}));

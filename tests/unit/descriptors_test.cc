@@ -2,9 +2,11 @@
 #include <sys/wait.h>
 
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
+#include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "services_fixture.h"
 
@@ -299,11 +301,25 @@ TEST_F(LimitsTest, HostilePointersFault) {
 }
 
 TEST_F(LimitsTest, AChildsCopyIsItsOwn) {
-  VirtualLimits child(limits());
+  VirtualLimits child(OfVforkedChild(), limits());
   EXPECT_TRUE(child.Set(RLIMIT_STACK, {.rlim_cur = 1, .rlim_max = 2}).ok());
   EXPECT_EQ(child.Get(RLIMIT_STACK).rlim_cur, 1u);
   EXPECT_NE(limits().Get(RLIMIT_STACK).rlim_cur, 1u);
   EXPECT_EQ(child.Get(RLIMIT_NOFILE).rlim_max, limits().Get(RLIMIT_NOFILE).rlim_max);
+}
+
+TEST_F(LimitsTest, WhatAVforkedChildIsRefusedIsNotedWithItsParents) {
+  const absl::StatusOr<int> file = LimitNotes::CreateFile({});
+  ASSERT_TRUE(file.ok()) << file.status();
+  const absl::StatusOr<std::unique_ptr<LimitNotes>> notes = LimitNotes::Map(*file);
+  close(*file);
+  ASSERT_TRUE(notes.ok()) << notes.status();
+  limits().notes = notes->get();
+  const VirtualLimits child(OfVforkedChild(), limits());
+  limits().notes = nullptr;
+  ASSERT_NE(child.notes, nullptr);
+  child.notes->Note(RefusedLimit::kTasks);
+  EXPECT_TRUE((*notes)->Has(RefusedLimit::kTasks));
 }
 
 }  // namespace

@@ -245,7 +245,7 @@ TEST_F(EventTraceTest, ParentsCallIsKnownStillAfterItsVforkedChild) {
   const Request inner = {SYS_execve, {At("/bin/true"), 0, 0}};
   json_.OnEnter(child, FindRow(inner.number), inner);
   json_.OnEnter(child, FindRow(SYS_close), {SYS_close, {1}});  // killed in it
-  memcpy(path, "/behind", 7);
+  memcpy(path, "/behind", sizeof(path));
   json_.OnExit(caller_, FindRow(outer.number), outer, kSuccess);
   EXPECT_EQ(JsonLine()["args"]["pathname"], "/before");
   json_.OnNoReturn();

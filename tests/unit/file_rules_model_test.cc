@@ -229,7 +229,7 @@ class FileRulesModelTest : public ServicesTest {
   }
   std::string TextOf(const std::string& name) {
     const int fd = open(name.c_str(), O_RDONLY | O_CLOEXEC);
-    const std::string text = ReadAll(fd);
+    std::string text = ReadAll(fd);
     close(fd);
     return text;
   }

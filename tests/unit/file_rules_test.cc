@@ -63,7 +63,7 @@ class FileRulesTest : public ServicesTest {
   }
   std::string TextOf(const std::string& name) const {
     const int fd = open(Path(name).c_str(), O_RDONLY | O_CLOEXEC);
-    const std::string text = ReadAll(fd);
+    std::string text = ReadAll(fd);
     close(fd);
     return text;
   }

@@ -197,7 +197,7 @@ TEST(HostFilter, KeysArePermittedToPkuAlone) {
 TEST(HostFilter, OnlyTheRuntimeExecutesItselfByDescriptor) {
   EXPECT_EQ(Answer(OfJit(), SYS_execve, {0x1000, 0x1000, 0x1000}), kKill);
   EXPECT_EQ(Answer(OfJit(), SYS_execveat, {5, 0x1000, 0x1000, 0x1000, 0}), kKill);
-  constexpr std::uint64_t kAtFdcwd = static_cast<std::uint64_t>(AT_FDCWD);
+  constexpr auto kAtFdcwd = static_cast<std::uint64_t>(AT_FDCWD);
   EXPECT_EQ(Answer(OfJit(), SYS_execveat, {kAtFdcwd, 0x1000, 0x1000, 0x1000, AT_SYMLINK_NOFOLLOW}),
             kKill);
   EXPECT_EQ(Answer(OfJit(), SYS_execveat, {5, 0x1000, 0x1000, 0x1000, AT_EMPTY_PATH}), kAllow);

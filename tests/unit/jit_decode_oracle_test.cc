@@ -278,7 +278,7 @@ std::vector<std::string> FilesToSweep() {
                            "libpython3.11.so.1.0", "libgmp.so.10", "libavcodec.so.59"}) {
     paths.push_back(libraries + name);
   }
-  paths.push_back("/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus");
+  paths.emplace_back("/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus");
   std::erase_if(paths, [](const std::string& path) { return !std::filesystem::exists(path); });
   return paths;
 }

@@ -85,7 +85,7 @@ TEST(LowDescriptors, WindowsNestWhileAForkWaits) {
 
 TEST(LowDescriptors, ASecretWaitsForUsesAndUsesForIt) {
   LowDescriptors descriptors;
-  LowDescriptors of_vforked_child(descriptors);
+  LowDescriptors of_vforked_child(OfVforkedChild(), descriptors);
   std::atomic<bool> made = false;
   std::optional<LowDescriptors::Use> use(std::in_place, of_vforked_child);
   std::thread maker([&] {
@@ -136,7 +136,7 @@ TEST(LowDescriptors, AForkWaitsForASecretAndNotForAUse) {
 TEST(LowDescriptors, AChildThatIsKilledInAUseHoldsNobodyUp) {
   LowDescriptors descriptors;
   {
-    LowDescriptors of_vforked_child(descriptors);
+    LowDescriptors of_vforked_child(OfVforkedChild(), descriptors);
     alignas(LowDescriptors::Use) std::byte memory[sizeof(LowDescriptors::Use)];
     new (memory) LowDescriptors::Use(of_vforked_child);  // never ends
     of_vforked_child.HoldForFork();

@@ -194,6 +194,7 @@ TEST_F(ProcViewsTest, ReservedDescriptorsAreNotListed) {
 
 TEST_F(ProcViewsTest, AListingOfManyReservedDescriptorsDoesNotEndEarly) {
   std::vector<ReservedFd> many;
+  many.reserve(100);
   for (int i = 0; i < 100; ++i) many.push_back(*TestGuest::Get().limits.Reserve(0));
   const int last = fcntl(0, F_DUPFD, 200);
   EXPECT_TRUE(List("/proc/self/fd").contains("200"));

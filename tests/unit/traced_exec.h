@@ -71,7 +71,7 @@ class TracedExec {
     std::vector<std::string> arguments;
     const std::string text = ProcFile("cmdline");
     for (std::size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) {
-      arguments.push_back(text.c_str() + at);
+      arguments.emplace_back(text.c_str() + at);
     }
     return arguments;
   }

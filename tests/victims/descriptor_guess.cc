@@ -79,7 +79,7 @@ void Name(const char* path) {
   const std::uint64_t p = Number(path);
   const std::uint64_t x = Number("user.x");
   const std::uint64_t other = Number("other");
-  const std::uint64_t at = static_cast<std::uint64_t>(AT_FDCWD);
+  const auto at = static_cast<std::uint64_t>(AT_FDCWD);
   const struct {
     const char* name;
     long result;

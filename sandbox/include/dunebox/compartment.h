@@ -137,7 +137,7 @@ class Compartment {
   // From now on no more than these, which are a part of what it has; also for calls under way,
   // except a system call that has begun. kPermissionDenied: they are more, and nothing has changed.
   // kFailedPrecondition: in kLearn.
-  absl::Status Narrow(Grants grants);
+  absl::Status Narrow(const Grants& grants);
   // As it was created, also after a failure: its memory, its copies of regions, its descriptor
   // table, its threads. What it was granted is as it is now; what is in regions to be written
   // stays. kFailedPrecondition: a call is under way.

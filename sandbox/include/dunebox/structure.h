@@ -206,9 +206,12 @@ consteval Eightbytes EightbytesOf() {
 }
 
 template <typename T>
+inline constexpr bool kIsAlignedAsWords = alignof(T) <= kWord;
+
+template <typename T>
 consteval bool IsSmallStructure() {
   if constexpr (std::is_class_v<T> && std::is_trivially_copyable_v<T> && !kIsTaintedPtr<T>) {
-    if constexpr (sizeof(T) <= kMostSmallBytes && alignof(T) <= kWord) {
+    if constexpr (sizeof(T) <= kMostSmallBytes && kIsAlignedAsWords<T>) {
       return EightbytesOf<T>().is_known;
     }
   }
@@ -221,7 +224,7 @@ inline constexpr bool kIsSmallStructure = IsSmallStructure<T>();
 template <typename T>
 consteval bool IsLargeStructure() {
   if constexpr (std::is_class_v<T> && std::is_trivially_copyable_v<T>) {
-    return sizeof(T) > kMostSmallBytes && alignof(T) <= kWord;
+    return sizeof(T) > kMostSmallBytes && kIsAlignedAsWords<T>;
   }
   return false;
 }

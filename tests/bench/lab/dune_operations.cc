@@ -350,7 +350,7 @@ void AddCompartments(const std::shared_ptr<CompartmentCode>& code, double fork, 
 
 }  // namespace
 
-int main() {
+int main() {  // NOLINT(readability-function-size): measured one after the other
   const auto map = [](std::size_t bytes) {
     void* const place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);

@@ -149,6 +149,7 @@ long FromVirtualCalls() {
 
 long InThreads() {
   std::vector<std::future<long>> results;
+  results.reserve(6);
   for (int i = 0; i < 6; ++i) {
     results.push_back(std::async(std::launch::async, [i]() -> long {
       long sum = 0;

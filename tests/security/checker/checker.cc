@@ -115,7 +115,7 @@ bool BlockCheck::Decode() {
       return false;
     }
     at = instruction->end();
-    instructions_.push_back(*std::move(instruction));
+    instructions_.push_back(*instruction);
   }
   return true;
 }

@@ -190,7 +190,7 @@ constexpr std::uint8_t kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x64, 
 Bytes RandomBytes(Random& random) {
   Bytes bytes;
   while (Happens(random, 20)) bytes.push_back(kPrefixes[Below(random, std::size(kPrefixes))]);
-  const unsigned form = static_cast<unsigned>(Below(random, 8));
+  const auto form = static_cast<unsigned>(Below(random, 8));
   if (form < 6 && Happens(random, 50))
     bytes.push_back(static_cast<std::uint8_t>(0x40 | Below(random, 16)));
   if (form >= 3 && form < 6) bytes.push_back(0x0f);

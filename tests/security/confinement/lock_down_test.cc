@@ -371,7 +371,7 @@ TEST_P(WallTwo, CannotBeUndone) {
 
 TEST_P(WallTwo, ChildrenAndThreadsInheritIt) {
   EXPECT_EQ(Outcome([] {
-              const pid_t child = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+              const auto child = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
               if (child == 0) _exit(Open("/etc/passwd", O_RDONLY));
               int status = 0;
               return waitpid(child, &status, 0) == child ? WEXITSTATUS(status) : 1;

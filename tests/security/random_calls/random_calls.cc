@@ -112,9 +112,9 @@ std::uint64_t NestedAddress(Random& random) {
 
 std::uint64_t Process(Random& random) {
   // Never everybody: the driver is one of them.
-  const std::uint64_t kProcesses[] = {0, 1, static_cast<std::uint64_t>(getpid()), static_cast<std::uint64_t>(syscall(SYS_gettid)),
+  const std::uint64_t processes[] = {0, 1, static_cast<std::uint64_t>(getpid()), static_cast<std::uint64_t>(syscall(SYS_gettid)),
                                       0x7fffffff, 0x10000};
-  return random.Of(kProcesses);
+  return random.Of(processes);
 }
 
 std::uint64_t Value(const Argument& argument, Random& random) {
@@ -152,7 +152,7 @@ void CallAtRandom(std::uint64_t seed) {
     if (IsDull(row.number)) continue;
     std::uint64_t values[6];
     for (int i = 0; i < 6; ++i) values[i] = Value(row.arguments[i], random);
-    syscall(random.OneIn(200) ? random.Below(600) : row.number, values[0], values[1], values[2], values[3], values[4], values[5]);
+    syscall(static_cast<long>(random.OneIn(200) ? random.Below(600) : row.number), values[0], values[1], values[2], values[3], values[4], values[5]);
   }
 }
 
