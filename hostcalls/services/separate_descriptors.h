@@ -22,7 +22,8 @@ namespace dunebox::hostcalls {
 // is a plain call.
 void WithSeparateDescriptors(absl::FunctionRef<void()> work);
 
-// While there is one it is a plain call, too: for a process that has no record locks yet.
+// While there is one it is a plain call, too, of this thread's: for a process that has no record locks yet, or none on
+// the files that are meant.
 class NoLocksYet {
  public:
   NoLocksYet();

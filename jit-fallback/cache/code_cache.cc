@@ -98,10 +98,12 @@ void CodeCache::LinkTo(std::uint32_t number, std::uint32_t block) {
   PatchTo(link, AddressOf(block));
 }
 
-std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& emitter) {
-  const auto length = static_cast<std::uint32_t>(emitter.code().size());
-  const auto exits = static_cast<std::uint32_t>(emitter.exits().size());
-  const auto recoveries = static_cast<std::uint32_t>(emitter.recovery().size());
+std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCode& emitted) {
+  const auto length = static_cast<std::uint32_t>(emitted.code.size());
+  const auto exits = static_cast<std::uint32_t>(emitted.exits.size());
+  const auto recoveries = static_cast<std::uint32_t>(emitted.recovery.size());
+  constexpr std::uint32_t kLongestBlock = 0xffff;  // Recovery::host
+  DUNEBOX_CHECK(length <= kLongestBlock, "a block that is too long");
   if (next_ + length > stubs_ || blocks_.room() == 0 || links_.room() < exits ||
       recoveries_.room() < recoveries) {
     return kNone;
@@ -117,20 +119,20 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
                   .is_single = block.is_single,
                   .pc = block.pc,
                   .host = start() + host,
-                  .entry = emitter.entry(),
+                  .entry = emitted.entry,
                   .generation = generation_,
-                  .bytes = emitter.code(),
-                  .exits = emitter.exits()});
+                  .bytes = emitted.code,
+                  .exits = emitted.exits});
   }
   block_memory_.Reach(host + length);
-  memory_.Write(host, emitter.code());
+  memory_.Write(host, emitted.code);
   const std::uint32_t first_recovery = recoveries_.size();
-  recoveries_.AppendAll(emitter.recovery());
+  recoveries_.AppendAll(emitted.recovery);
   const std::uint32_t id = blocks_.Append({.pc = block.pc,
                                            .guest_length = block.length,
                                            .host = host,
                                            .host_length = length,
-                                           .entry = emitter.entry(),
+                                           .entry = emitted.entry,
                                            .first_recovery = first_recovery,
                                            .recoveries = recoveries,
                                            .first_incoming = kNone,
@@ -143,7 +145,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const Emitter& 
       pages_[page].push_back(id);
     }
   }
-  for (const ExitSite& exit : emitter.exits()) {
+  for (const ExitSite& exit : emitted.exits) {
     const std::uint32_t link = links_.Append({.target = exit.target,
                                               .patch = host + exit.offset,
                                               .source = id,

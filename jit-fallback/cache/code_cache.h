@@ -2,7 +2,7 @@
 // guest's. Changed by one thread at a time (the Translator's lock); TargetOfLink and Recover need
 // no lock, for threads that have just left translated code.
 //
-//   std::uint32_t id = cache.Add(block, EntryKind::kDirect, emitter);
+//   std::uint32_t id = cache.Add(block, EntryKind::kDirect, emitter.emitted());
 //   cache.LinkTo(link, id);
 #ifndef DUNEBOX_JIT_FALLBACK_CACHE_CODE_CACHE_H_
 #define DUNEBOX_JIT_FALLBACK_CACHE_CODE_CACHE_H_
@@ -96,8 +96,8 @@ class CodeCache {
 
   // Where the next block's code will be, for the emitter.
   std::uint64_t NextAddress() const { return start() + next_; }
-  // Enters what the emitter made for NextAddress(). kNone when the cache is full: Clear() it.
-  std::uint32_t Add(const Block& block, EntryKind kind, const Emitter& emitter);
+  // Enters what an emitter made for NextAddress(), or for a block of the same bytes. kNone when the cache is full: Clear() it.
+  std::uint32_t Add(const Block& block, EntryKind kind, const EmittedCode& emitted);
   // Makes the jump go straight to the block.
   void LinkTo(std::uint32_t link, std::uint32_t block);
   // Every jump to the block leaves to the runtime again; it is found no more. Its code stays until

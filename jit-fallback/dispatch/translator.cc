@@ -88,6 +88,7 @@ TranslatorStatistics Translator::statistics() {
   std::lock_guard lock(mutex_);
   TranslatorStatistics result{.cache = cache_->counters(),
                               .entry_stubs = entry_stubs_,
+                              .taken = taken_,
                               .translate_nanoseconds = translate_nanoseconds_,
                               .exits = past_exits_};
   result.cache.guest_bytes -= entry_stub_guest_bytes_;
@@ -135,14 +136,42 @@ void Translator::Announce() {
 // Preconditions: the lock is held and block_ is translated.
 std::uint32_t Translator::Make(EntryKind kind) {
   const std::uint32_t id = MakeNow(kind);
+  TellOf(id);
+  return id;
+}
+
+void Translator::TellOf(std::uint32_t id) {
   if (options_.on_block) made_.push_back(CopyOf(*cache_, id));
+}
+
+std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {
+  if (options_.store == nullptr) return kNone;
+  // A stub is enough for it.
+  if (kind == EntryKind::kIndirect && cache_->Find(pc, EntryKind::kDirect) != kNone) return kNone;
+  const std::optional<BlockStore::Kept> kept = options_.store->Find(pc, bytes, kind, moved_);
+  if (!kept) return kNone;
+  if (kept->may_use_x87 && options_.is_called && !may_use_x87_.load(std::memory_order_relaxed)) AdmitX87();
+  block_.pc = pc;
+  block_.length = kept->length;
+  block_.bytes = bytes;
+  block_.steps.clear();
+  block_.is_self_checking = block_.is_single = false;
+  std::uint32_t id = cache_->Add(block_, kind, kept->emitted);
+  if (id == kNone) {
+    Flush();
+    id = cache_->Add(block_, kind, kept->emitted);
+  }
+  if (id == kNone) return kNone;
+  ++taken_;
+  TellOf(id);
   return id;
 }
 
 std::uint32_t Translator::MakeNow(EntryKind kind) {
-  if (options_.is_called && !may_use_x87_.load(std::memory_order_relaxed) && MayUseX87(block_)) {
-    AdmitX87();
-  }
+  const bool is_kept = options_.store != nullptr && !block_.is_self_checking && !block_.is_single;
+  const bool asks_for_x87 = options_.is_called && !may_use_x87_.load(std::memory_order_relaxed);
+  const bool may_use_x87 = (is_kept || asks_for_x87) && MayUseX87(block_);
+  if (asks_for_x87 && may_use_x87) AdmitX87();
   for (;;) {
     if (kind == EntryKind::kIndirect && cache_->Find(block_.pc, EntryKind::kDirect) != kNone) {
       emitter_.EmitIndirectStub(block_, cache_->NextAddress());
@@ -150,8 +179,9 @@ std::uint32_t Translator::MakeNow(EntryKind kind) {
       entry_stub_guest_bytes_ += block_.length;
     } else {
       emitter_.Emit(block_, kind, cache_->NextAddress());
+      if (is_kept) options_.store->Add(block_, kind, emitter_, may_use_x87);
     }
-    const std::uint32_t id = cache_->Add(block_, kind, emitter_);
+    const std::uint32_t id = cache_->Add(block_, kind, emitter_.emitted());
     if (id != kNone) return id;
     Flush();
   }
@@ -209,13 +239,16 @@ BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKi
       return;
     }
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
-    Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
-    if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
-      outcome = CodeMissing{fault->address};
-      return;
+    std::uint32_t id = code.is_watched ? Take(pc, code.bytes, kind) : kNone;
+    if (id == kNone) {
+      Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
+      if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
+        outcome = CodeMissing{fault->address};
+        return;
+      }
+      block_.is_self_checking = !code.is_watched;
+      id = Make(kind);
     }
-    block_.is_self_checking = !code.is_watched;
-    const std::uint32_t id = Make(kind);
     // Whoever ends the watch does so before it invalidates: it has not seen this block, or will.
     if (code.is_watched && !code.is_still_watched()) return cache_->Kill(id);
     apply({id, cache_->AddressOf(id), version()});
@@ -287,7 +320,7 @@ absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
   threads_ = {&self};
   for (Counter& count : self.exits_) count.Reset();
   past_exits_ = {};
-  entry_stubs_ = entry_stub_guest_bytes_ = translate_nanoseconds_ = 0;
+  entry_stubs_ = entry_stub_guest_bytes_ = taken_ = translate_nanoseconds_ = 0;
   cache_->ResetCounters();
   made_.clear();
   if (absl::Status status = self.context().ContinueAfterFork(); !status.ok()) return status;

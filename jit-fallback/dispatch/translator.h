@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "hostcalls/asymmetric_fence.h"
 #include "hostcalls/counter.h"
+#include "jit-fallback/cache/block_store.h"
 #include "jit-fallback/cache/code_cache.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "jit-fallback/emit/emitter.h"
@@ -151,6 +152,7 @@ class TranslatedThread {
 struct TranslatorStatistics {
   CacheCounters cache;
   std::uint64_t entry_stubs = 0;  // blocks that only lead from an indirect jump to another block
+  std::uint64_t taken = 0;        // blocks that another translator had made
   std::uint64_t translate_nanoseconds = 0;          // with Options::measure_time
   std::array<std::uint64_t, kExitReasons> exits{};  // by ExitReason
 };
@@ -171,6 +173,8 @@ class Translator {
     // The code is called, and the x87 unit stays the caller's until there is code that may use it
     // (ThreadContext::SetGate). With kSeg.
     bool is_called = false;
+    // Where translations come from and go to; outlives the translator. Null: nowhere.
+    BlockStore* store = nullptr;
     // Told of every block that was made. Called without a lock. Null: nobody is.
     std::function<void(const MadeBlock&)> on_block;
     // Told of all code before it can run, exit stubs included. Called with the lock held.
@@ -222,6 +226,9 @@ class Translator {
   BlockOutcome WithSingle(CodeSource& source, std::uint64_t pc, Apply apply);
   std::uint32_t Make(EntryKind kind);
   std::uint32_t MakeNow(EntryKind kind);
+  // The block as somebody else has translated it; kNone: nobody has, or it is not to be had so.
+  std::uint32_t Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
+  void TellOf(std::uint32_t id);
   // Preconditions: no lock is held.
   void Announce();
   void Flush();
@@ -240,8 +247,9 @@ class Translator {
   std::mutex mutex_;  // guards what follows, and changes of cache_
   Emitter emitter_;
   Block block_;
+  BlockStore::Moved moved_;
   std::vector<MadeBlock> made_;  // not announced yet
-  std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, translate_nanoseconds_ = 0;
+  std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, taken_ = 0, translate_nanoseconds_ = 0;
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
   std::vector<TranslatedThread*> threads_;
 };

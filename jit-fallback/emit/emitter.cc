@@ -1,5 +1,7 @@
 #include "jit-fallback/emit/emitter.h"
 
+#include <algorithm>
+
 #include "jit-fallback/dispatch/context_offsets.h"
 #include "jit-fallback/emit/destination.h"
 #include "jit-fallback/emit/encoding.h"
@@ -13,12 +15,31 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   code_.Reset(address);
   exits_.clear();
   recovery_.clear();
+  addresses_.clear();
+  lowest_address_ = highest_address_ = 0;
+  can_move_ = IsWindowed() && block.pc < kLow2GiB;
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
   confinement_.Enter();
   confined_now_ = 0;
   drift_ = {};
   entry_ = 0;
+}
+
+void Emitter::NoteAddress(std::uint64_t address, bool is_negative) {
+  constexpr std::uint32_t kMostOffset = (1U << 15) - 1;
+  const std::uint32_t offset = code_.size() - std::uint32_t{sizeof(std::uint32_t)};
+  can_move_ = can_move_ && address < kLow2GiB && offset <= kMostOffset;
+  if (!can_move_) return;
+  const auto distance = static_cast<std::int32_t>(address - block_->pc);
+  lowest_address_ = std::min(lowest_address_, distance);
+  highest_address_ = std::max(highest_address_, distance);
+  addresses_.push_back({static_cast<std::uint16_t>(offset & kMostOffset), is_negative});
+}
+
+void Emitter::StoreRip(std::uint64_t rip) {
+  code_.StoreSlotImmediate(JIT_RIP, rip);
+  NoteAddress(rip);
 }
 
 std::uint8_t Emitter::in_slot() const {
@@ -35,12 +56,12 @@ std::uint16_t Emitter::confined() const {
 }
 
 void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
-  const Recovery entry{.host = code_.size(),
-                       .guest = guest,
+  const Recovery entry{.guest = guest,
+                       .host = static_cast<std::uint16_t>(code_.size()),
+                       .confined = confined(),
                        .kind = kind,
                        .in_slot = in_slot(),
-                       .scratch = scratch_,
-                       .confined = confined()};
+                       .scratch = scratch_};
   if (!recovery_.empty()) {
     Recovery& last = recovery_.back();
     if (last.host == entry.host) {
@@ -107,8 +128,10 @@ void Emitter::EmitRipLea(const Step& step, std::uint64_t target) {
   MarkAt(RecoveryKind::kFixed, step.offset);
   if (instruction.operand_size && !wide) {
     code_.MoveImmediate16(to, static_cast<std::uint16_t>(target));
+    can_move_ = false;
   } else {
     code_.MoveImmediate(to, wide ? target : target & 0xffff'ffff);
+    NoteAddress(target);
   }
   SettleRegisters(step);
 }

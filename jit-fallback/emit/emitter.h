@@ -38,6 +38,13 @@ struct ExitSite {
   std::uint64_t target;
 };
 
+// Four bytes with an address of the guest's below 2 GiB, or with a number less that address: they have another value
+// in code for the same block at another place, and nothing else has.
+struct AddressSite {
+  std::uint16_t offset : 15;
+  std::uint16_t is_negative : 1;
+};
+
 // Registers whose guest value is in a slot instead of the CPU.
 inline constexpr std::uint8_t kRcxInSlot = 1, kR11InSlot = 2, kScratch0InSlot = 4,
                               kScratch1InSlot = 8;
@@ -55,12 +62,21 @@ enum class RecoveryKind : std::uint8_t {
 // From `host` on, until the next entry: where an interrupted guest stands. Offsets from the block's
 // first host byte and its guest address.
 struct Recovery {
-  std::uint32_t host;
   std::int32_t guest;
+  std::uint16_t host;      // no block is longer: CodeCache::Add
+  std::uint16_t confined;  // registers with what Confine() has made of them
   RecoveryKind kind;
   std::uint8_t in_slot;
   std::array<std::uint8_t, 2> scratch;  // which registers are in the scratch slots
-  std::uint16_t confined;               // registers with what Confine() has made of them
+};
+static_assert(sizeof(Recovery) == 12);  // there are several times as many as blocks
+
+// What was made of one block.
+struct EmittedCode {
+  std::span<const std::uint8_t> code;
+  std::uint32_t entry = 0;  // where the block is entered, from its first byte
+  std::span<const ExitSite> exits;
+  std::span<const Recovery> recovery;
 };
 
 struct EmitterOptions {
@@ -95,6 +111,13 @@ class Emitter {
   std::uint32_t entry() const { return entry_; }
   const std::vector<ExitSite>& exits() const { return exits_; }
   const std::vector<Recovery>& recovery() const { return recovery_; }
+  EmittedCode emitted() const { return {code_.code(), entry_, exits_, recovery_}; }
+  // Whether `addresses` are all that would be different somewhere else below 2 GiB, and how far from the block they
+  // are: the lowest and the highest.
+  bool can_move() const { return can_move_; }
+  const std::vector<AddressSite>& addresses() const { return addresses_; }
+  std::int32_t lowest_address() const { return lowest_address_; }
+  std::int32_t highest_address() const { return highest_address_; }
 
  private:
   // What is known of RCX and R11: where their guest values are.
@@ -129,6 +152,10 @@ class Emitter {
   void EmitLookup();
   void EmitPushReturn(std::uint64_t return_address, std::uint64_t target);
   void EmitExit(std::uint64_t target);
+  // The four bytes emitted last are this one, or a number less it. They are something else where it is not below 2 GiB:
+  // then the block cannot be moved.
+  void NoteAddress(std::uint64_t address, bool is_negative = false);
+  void StoreRip(std::uint64_t rip);
   void AlignPatch(std::uint32_t bytes_before);
 
   static bool HasComponentMask(const Instruction& instruction);
@@ -220,6 +247,9 @@ class Emitter {
   Assembler code_{ContextPrefix(options_.isolation)};
   std::vector<ExitSite> exits_;
   std::vector<Recovery> recovery_;
+  std::vector<AddressSite> addresses_;
+  std::int32_t lowest_address_ = 0, highest_address_ = 0;
+  bool can_move_ = false;
   const Block* block_ = nullptr;
   Spill rcx_, r11_;
   Confinement confinement_;

@@ -33,7 +33,9 @@ void Emitter::EmitIndirectEntry(const Block& block) {
   if (low) {
     code_.Bytes({0x49, 0x8d, 0x8b});  // lea rcx, [r11 + difference]
     code_.Value(static_cast<std::uint32_t>(difference));
+    NoteAddress(block.pc, /*is_negative=*/true);
   } else {
+    can_move_ = false;
     code_.MoveImmediate(Reg::kRcx, difference);
     code_.Bytes({0x4a, 0x8d, 0x0c, 0x19});  // lea rcx, [rcx + r11]
   }
@@ -50,6 +52,7 @@ void Emitter::EmitMiss() { code_.JumpThroughSlot(JIT_TO_LOOKUP); }
 // Compares the guest's bytes with those the block is made from, four or one at a time, without
 // touching flags. RCX is spent, R11 holds the address.
 void Emitter::EmitSelfCheck(const Block& block) {
+  can_move_ = false;
   SpillAll(0);
   code_.MoveImmediate(Reg::kR11, block.pc);
   for (std::uint32_t at = 0; at < block.length;) {
@@ -77,7 +80,7 @@ void Emitter::EmitSelfCheck(const Block& block) {
 void Emitter::EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer) {
   code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
   code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
-  code_.StoreSlotImmediate(JIT_RIP, pc);
+  StoreRip(pc);
   code_.JumpThroughSlot(pointer);
 }
 

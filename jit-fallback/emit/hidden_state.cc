@@ -23,7 +23,7 @@ void Emitter::EmitComponentCheck(const Step& step) {
   const std::uint32_t over = code_.size();
   code_.LoadSlot(Reg::kRcx, JIT_SLOT_RCX);
   code_.LoadSlot(Reg::kR11, JIT_SLOT_R11);
-  code_.StoreSlotImmediate(JIT_RIP, block_->PcOf(step));
+  StoreRip(block_->PcOf(step));
   code_.JumpThroughSlot(JIT_TO_EMULATE);
   code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
   ReloadAll(step.offset);

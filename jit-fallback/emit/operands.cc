@@ -261,6 +261,7 @@ void Emitter::EmitAddress(const Step& step, Reg to) {
       target = options_.map_target(target);
     }
     code_.MoveImmediate(to, target);
+    NoteAddress(target);
     return;
   }
   if (instruction.modrm_offset == 0) {

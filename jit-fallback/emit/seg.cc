@@ -118,7 +118,9 @@ void Emitter::EmitWindowedOperand(const Step& step, std::uint8_t fields, Reg sub
     code_.Copy(bytes.subspan(instruction.prefix_length,
                              instruction.modrm_offset - instruction.prefix_length));
     code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
-    code_.Value(static_cast<std::uint32_t>(RipTarget(step)));
+    const std::uint64_t target = RipTarget(step);
+    code_.Value(static_cast<std::uint32_t>(target));
+    NoteAddress(target);
     code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
     ClearIndex(instruction.encoding, instruction.rex, start + instruction.prefix_length);
   } else {
@@ -150,7 +152,10 @@ void Emitter::EmitSegmentAbsolute(const Step& step) {
   const auto base = static_cast<Reg>(scratch_[0]);
   LoadSegmentBase(base, instruction.segment);
   auto displacement = static_cast<std::uint32_t>(instruction.displacement);
-  if (instruction.rip_relative) displacement = static_cast<std::uint32_t>(RipTarget(step));
+  if (instruction.rip_relative) {
+    displacement = static_cast<std::uint32_t>(RipTarget(step));
+    can_move_ = false;
+  }
   if (instruction.modrm_offset == 0) {
     std::memcpy(&displacement, block_->bytes.data() + step.offset + instruction.displacement_offset,
                 4);

@@ -195,6 +195,7 @@ void Emitter::EmitStackLea(const Step& step) {
     EmitStackWrite(step, [&] {
       if (instruction.rip_relative) {
         code_.MoveImmediate(Reg::kRsp, RipTarget(step) & 0xffff'ffff);
+        can_move_ = false;
         return;
       }
       code_.Copy(bytes.first(instruction.prefix_length));

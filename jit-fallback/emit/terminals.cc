@@ -22,7 +22,7 @@ void Emitter::EmitLeave(std::uint32_t pointer, std::uint64_t rip, std::int32_t g
   ReloadAll(guest);
   SettleStack(guest);
   MarkAt(RecoveryKind::kFixed, guest);
-  code_.StoreSlotImmediate(JIT_RIP, rip);
+  StoreRip(rip);
   code_.JumpThroughSlot(pointer);
 }
 
@@ -33,6 +33,7 @@ void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target)
     MarkAt(RecoveryKind::kFixed, here);
     code_.Byte(0x68);  // push imm32
     code_.Value(static_cast<std::uint32_t>(return_address));
+    NoteAddress(return_address);
     MarkAt(RecoveryKind::kFixed, OffsetOf(target));
     return;
   }
@@ -40,6 +41,7 @@ void Emitter::EmitPushReturn(std::uint64_t return_address, std::uint64_t target)
   if (!r11_.in_slot) code_.StoreSlot(JIT_SLOT_R11, Reg::kR11);
   r11_ = {.in_register = false, .in_slot = true};
   MarkAt(RecoveryKind::kFixed, here);
+  can_move_ = false;
   code_.MoveImmediate(Reg::kR11, return_address);
   code_.Push(Reg::kR11);
   Reload(r11_, Reg::kR11, JIT_SLOT_R11, OffsetOf(target));
@@ -67,6 +69,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
     // operand that names them has been reloaded into them.
     if (absolute) {
       code_.MoveImmediate(Reg::kR11, target);
+      NoteAddress(target);
     } else {
       if (instruction.address_size) code_.Byte(0x67);
       code_.Bytes({static_cast<std::uint8_t>(0x4c | (instruction.rex & 3)), 0x8d,
@@ -95,6 +98,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
     code_.Patch8(code_.size() - 2, 0x4c);
     code_.Bytes({(3 << 3) | 4, 0x25});
     code_.Value(static_cast<std::uint32_t>(target));
+    NoteAddress(target);
     return;
   }
   code_.Byte(static_cast<std::uint8_t>((instruction.modrm & 0xc7) | (3 << 3)));
@@ -111,7 +115,9 @@ void Emitter::EmitIndirect(const Step& step, bool is_call, std::uint64_t return_
     if (return_address < kLow2GiB) {
       code_.Byte(0x68);
       code_.Value(static_cast<std::uint32_t>(return_address));
+      NoteAddress(return_address);
     } else {
+      can_move_ = false;
       code_.MoveImmediate(Reg::kRcx, return_address);
       code_.Push(Reg::kRcx);
     }
@@ -149,6 +155,7 @@ void Emitter::EmitSystemCall(std::uint64_t next) {
   rcx_ = r11_ = {};  // the kernel has put the flags into R11
   MarkAt(RecoveryKind::kAfterSystemCall, OffsetOf(next));
   code_.MoveImmediate(Reg::kRcx, next);
+  NoteAddress(next);
   MarkAt(RecoveryKind::kFixed, OffsetOf(next));
   EmitExit(next);
 }

@@ -144,11 +144,14 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   translation.emitter.counts_instructions = options.counts_instructions;
   translation.emitter.hidden_components =
       EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
-  translation.emitter.runs_in_place = [allowed = options.in_place_calls](std::int64_t number) {
-    return RunsInPlace(number) && allowed.test(static_cast<std::size_t>(number));
-  };
+  if (options.in_place_calls.any()) {
+    translation.emitter.runs_in_place = [allowed = options.in_place_calls](std::int64_t number) {
+      return RunsInPlace(number) && allowed.test(static_cast<std::size_t>(number));
+    };
+  }
   translation.measure_time = options.measure_time;
   translation.is_called = options.is_called;
+  if (options.keeps_blocks) translation.store = jit::BlockStore::ForProcess(translation.emitter);
   engine->perf_map_ = std::move(options.perf_map);
   engine->perf_dump_ = std::move(options.perf_dump);
   if (engine->perf_map_ != nullptr || engine->perf_dump_ != nullptr) {
@@ -253,6 +256,7 @@ std::vector<Counter> JitEngine::Counters() {
   };
   add("blocks", done.cache.blocks - done.entry_stubs);
   add("blocks.entry_stubs", done.entry_stubs);
+  add("blocks.taken", done.taken);
   add("blocks.invalidated", done.cache.invalidated);
   add("bytes.guest", done.cache.guest_bytes);
   add("bytes.host", done.cache.host_bytes);

@@ -49,6 +49,7 @@ struct JitOptions {
   // jit::EmitterOptions: Interrupted is then also what ends a thread's Run when it has none left.
   bool counts_instructions = false;
   bool is_called = false;  // Translator::Options
+  bool keeps_blocks = false;  // for others of this process (jit::BlockStore); with kSeg
 };
 
 class JitEngine final : public ExecutionEngine,

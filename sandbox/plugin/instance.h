@@ -172,6 +172,7 @@ class Instance final : public Guest, public GuestProcess {
   // ---- instance_program.cc
   absl::Status EnsureStarted();
   absl::Status StartMain();
+  absl::StatusOr<std::unique_ptr<PluginThread>> BeginMain(std::uint64_t& bias);
   // In place of all that is in the window but the host's memory and the gates. When it has failed and the instance
   // has ended, there was no way back.
   absl::Status LoadProgram(const ProgramFile& file);

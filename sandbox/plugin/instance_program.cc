@@ -183,17 +183,22 @@ absl::Status Instance::EnsureStarted() {
   return status;
 }
 
+absl::StatusOr<std::unique_ptr<PluginThread>> Instance::BeginMain(std::uint64_t& bias) {
+  // On a program of our own and the dynamic linker.
+  const hostcalls::NoLocksYet no_locks;
+  const hostcalls::Window& window = memory_.window();
+  const absl::StatusOr<loader::Program> program =
+      OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
+  return program.ok() ? BeginProgram(*program, bias) : program.status();
+}
+
 absl::Status Instance::StartMain() {
   constexpr absl::string_view kNotStarted = "the plugin's C library did not start";
   const auto not_even_begun = [&](const absl::Status& why) {
     return absl::UnavailableError(absl::StrCat(kNotStarted, ": ", why.message()));
   };
-  const hostcalls::Window& window = memory_.window();
-  const absl::StatusOr<loader::Program> program =
-      OpenGuestProgram({GuestVirt{window.lowest}, GuestVirt{window.limit}});
-  if (!program.ok()) return not_even_begun(program.status());
   std::uint64_t bias = 0;
-  absl::StatusOr<std::unique_ptr<PluginThread>> thread = BeginProgram(*program, bias);
+  absl::StatusOr<std::unique_ptr<PluginThread>> thread = BeginMain(bias);
   if (!thread.ok()) return not_even_begun(thread.status());
   Enlist(**thread);
   const std::optional<Ready> ready = RunToGate(**thread);

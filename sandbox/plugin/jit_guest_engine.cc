@@ -156,7 +156,8 @@ absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& polic
        .isolation = jit::Isolation::kSeg,
        .shared = std::move(shared),
        .counts_instructions = policy.instruction_budget != 0,
-       .is_called = true},
+       .is_called = true,
+       .keeps_blocks = true},
       space);
   if (!engine.ok()) return engine.status();
   return std::make_unique<JitGuestEngine>(*std::move(engine));

@@ -30,7 +30,7 @@ class Cache : public testing::Test {
 
   std::uint32_t Add(std::uint64_t pc, std::string_view guest, EntryKind kind = EntryKind::kDirect) {
     const Emitted emitted(pc, guest, {}, kind, {}, cache_->NextAddress());
-    return cache_->Add(emitted.block, kind, emitted.emitter);
+    return cache_->Add(emitted.block, kind, emitted.emitter.emitted());
   }
 
   // Where the jump at the end of a block goes.
@@ -186,7 +186,7 @@ TEST(Recovery, BehindASystemCallInPlaceRcxIsTheGuestsNextAddress) {
   const Emitted emitted(kPc, "b8 6e 00 00 00 0f 05", options);
   auto cache = CodeCache::Create(kSize, kSegmentGsPrefix);
   ASSERT_TRUE(cache.ok());
-  const std::uint32_t block = (*cache)->Add(emitted.block, EntryKind::kDirect, emitted.emitter);
+  const std::uint32_t block = (*cache)->Add(emitted.block, EntryKind::kDirect, emitted.emitter.emitted());
   const std::string code = ToHex(emitted.emitter.code());
   const std::size_t behind = code.find("0f 05") / 3 + 2;
   const auto recovered = (*cache)->Recover((*cache)->AddressOf(block) + behind);
