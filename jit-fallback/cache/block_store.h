@@ -50,7 +50,7 @@ class BlockStore {
   std::optional<Kept> Find(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind,
                            Moved& moved) const;
   // What the emitter has just made of the block, if it can be moved and there is room. Not of one
-  // that checks itself or is executed once.
+  // that checks itself or is executed once. The block's bytes are a copy that no guest can change.
   void Add(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87);
 
  private:

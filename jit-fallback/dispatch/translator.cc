@@ -215,6 +215,15 @@ void Translator::AdmitX87() {
   StopThreads();
 }
 
+// A guest can change its bytes at any time, for a moment also those that are watched. What becomes of
+// that is its own affair, but what a store gives to others has to be what the bytes mean that it is
+// found by: both are of one copy.
+std::span<const std::uint8_t> Translator::BytesOf(const CodeSource::Code& code) {
+  if (options_.store == nullptr) return code.bytes;
+  copied_.assign(code.bytes.begin(), code.bytes.end());
+  return copied_;
+}
+
 BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind,
                                           Apply apply) {
   const auto apply_if_known = [&] {
@@ -239,9 +248,10 @@ BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKi
       return;
     }
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
-    std::uint32_t id = code.is_watched ? Take(pc, code.bytes, kind) : kNone;
+    const std::span<const std::uint8_t> bytes = BytesOf(code);
+    std::uint32_t id = code.is_watched ? Take(pc, bytes, kind) : kNone;
     if (id == kNone) {
-      Translate(pc, code.bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
+      Translate(pc, bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
       if (const auto* fault = std::get_if<FetchFault>(&block_.terminal)) {
         outcome = CodeMissing{fault->address};
         return;

@@ -226,6 +226,8 @@ class Translator {
   BlockOutcome WithSingle(CodeSource& source, std::uint64_t pc, Apply apply);
   std::uint32_t Make(EntryKind kind);
   std::uint32_t MakeNow(EntryKind kind);
+  // Until the next call.
+  std::span<const std::uint8_t> BytesOf(const CodeSource::Code& code);
   // The block as somebody else has translated it; kNone: nobody has, or it is not to be had so.
   std::uint32_t Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
   void TellOf(std::uint32_t id);
@@ -248,6 +250,7 @@ class Translator {
   Emitter emitter_;
   Block block_;
   BlockStore::Moved moved_;
+  std::vector<std::uint8_t> copied_;
   std::vector<MadeBlock> made_;  // not announced yet
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, taken_ = 0, translate_nanoseconds_ = 0;
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
