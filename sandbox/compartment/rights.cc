@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "hostcalls/check.h"
 #include "sandbox/compartment/call_groups.h"
 
 namespace dunebox::compartment {
@@ -106,9 +105,13 @@ void Rights::Narrow(const Grants& grants) {
     if (has != nullptr && has->access == had.access) continue;
     std::optional<RegionAccess> access;
     if (has != nullptr) access = has->access;
-    // It takes mappings that there are, so it cannot fail for want of them; half a narrowing would
-    // be none.
-    DUNEBOX_CHECK(holder_.Put(*had.region, access).ok(), "the kernel does not take a region away");
+    // It mostly takes mappings that there are. Half a narrowing would be none: where it cannot be, nothing runs there any more, and
+    // no other life begins before it could.
+    unsettled_.erase(had.region);
+    if (!holder_.Put(*had.region, access).ok()) {
+      unsettled_[had.region] = access;
+      holder_.End({.kind = Failure::Kind::kMismatch});
+    }
     mapped_.erase(had.region.get());
     if (access) mapped_[had.region.get()] = *access;
   }
@@ -120,6 +123,13 @@ absl::Status Rights::Renew(Grants grants) {
   const std::lock_guard lock(mutex_);
   granted_ = std::move(grants);
   faults_.clear();
+  for (const auto& [region, access] : unsettled_) {
+    if (absl::Status put = holder_.Put(*region, access); !put.ok()) {
+      holder_.End({.kind = Failure::Kind::kMismatch});
+      return put;
+    }
+  }
+  unsettled_.clear();
   for (const auto& [region, access] : mapped_) {
     if (access != RegionAccess::kCopyOnWrite) continue;
     if (absl::Status put = holder_.Put(*region, access); !put.ok()) return put;
