@@ -73,6 +73,7 @@ class Rights final : public plugin::Warden {
       unsettled_;  // rights that could not be taken away, and what is to be left of them
   std::map<int, std::shared_ptr<const plugin::OpenFile>>
       open_;  // by number: what stands for each descriptor
+  std::map<int, std::shared_ptr<std::atomic<unsigned>>> descriptor_uses_;  // while it learns: by number, OpenFile::Use
   std::vector<std::string> learned_gates_;
   std::vector<AccessFault> faults_;
 };

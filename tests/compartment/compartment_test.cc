@@ -530,6 +530,35 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
 
 // ---- code
 
+TEST_F(CompartmentTest, LearnsWhatIsMadeOfDescriptors) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(write(ends[1], "word", 4), 4);
+  const auto buffer = MakeRegion("buffer", "text");
+  const auto offered = [&](int number) { return *Descriptor::Of(ends[0], number, DescriptorAccess::kReadWrite); };
+  const auto compartment = Make(
+      Grants().Add(buffer, RegionAccess::kReadWrite).Add(offered(5)).Add(offered(6)).Add(offered(7)).Add(offered(8)),
+      Compartment::Mode::kLearn);
+  EXPECT_THAT(compartment->Learned().Lines(), IsEmpty());
+  const auto at = buffer->guest<void>();
+  EXPECT_EQ((Value<long(int, void*, long)>(*compartment, "read_from", 5, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*compartment, "write_to", 6, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, void*, long)>(*compartment, "read_from", 7, at, 1l)), 1);
+  ASSERT_TRUE(compartment->Recycle().ok());
+  // By a copy, in another life.
+  const long copy = Value<long(int)>(*compartment, "duplicate", 7);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*compartment, "write_to", static_cast<int>(copy), at, 1l)), 1);
+  EXPECT_THAT(compartment->Learned().Lines(),
+              UnorderedElementsAre("region buffer: read-write", "descriptor 5: read", "descriptor 6: write",
+                                   "descriptor 7: read, write"));
+  const auto next = Make(compartment->Learned());
+  EXPECT_EQ((Value<long(int, void*, long)>(*next, "read_from", 5, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*next, "write_to", 5, at, 1l)), -EBADF);
+  EXPECT_EQ((Value<long(int, void*, long)>(*next, "read_from", 8, at, 1l)), -EBADF);
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST_F(CompartmentTest, WhatInitialisesCodeIsNotLeftInIt) {
   const auto secret = MakeRegion("secret", "s");
   CodeOptions options{.libraries = {COMPARTMENT_CASES}, .engine = engine};

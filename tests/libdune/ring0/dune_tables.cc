@@ -442,7 +442,8 @@ void ClonesThatShare() {
              clone.Walk(2 * kHeap)->page.size == kLargePageSize,
          "the same memory");
   Expect(Stores(clone, kHeap, 5) && Loads(*table, kHeap) == 5 && memory[0] == 5, "a store of either");
-  Expect(Stores(*table, kHeap, 6) && Loads(clone, kHeap) == 6 && Puts(clone, 2 * kHeap, 7) && large[0] == 7 && ByteAt(*table, 2 * kHeap) == 7,
+  Expect(Stores(*table, kHeap, 6) && Loads(clone, kHeap) == 6 && Puts(clone, 2 * kHeap, 7) && large[0] == 7 &&
+             ByteAt(*table, 2 * kHeap) == 7,
          "is both's");
   Expect(Stores(clone, 3 * kHeap, 9) && Loads(*table, 3 * kHeap) == 9 && memory[0] == 6, "a page of the table's own, too");
   // The mappings are each one's own from then on.
@@ -502,7 +503,8 @@ void SharedTables() {
   const auto churn = [&] {
     for (int round = 0; round < 40; ++round) {
       PageTable one = MakeTable();
-      Expect(one.Map({kHeap, 2 * kPageSize}, memory, {.copy_on_write = true}).ok() && Puts(one, kHeap, 1) && Puts(one, kHeap + kPageSize, 1),
+      Expect(one.Map({kHeap, 2 * kPageSize}, memory, {.copy_on_write = true}).ok() && Puts(one, kHeap, 1) &&
+                 Puts(one, kHeap + kPageSize, 1),
              "tables in the frames of what is gone");
     }
   };
