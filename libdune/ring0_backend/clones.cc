@@ -31,23 +31,15 @@ void SetLent(Entry& entry, bool lent) {
   } while (!entry.compare_exchange_weak(old, fresh));
 }
 
-// The rest of the pool is for tables: the process could not go on without them.
-bool HasRoomForCopy() {
-  std::uint64_t copies = 0;
-  for (const Vm::Clone& clone : vm.clones) copies += clone.copies;
-  return copies < vm.pool_bytes / kPage / 4 * 3;
-}
-
-// The clone's leaf for a page that is about to change.
-std::uint64_t KeptLeaf(Vm::Clone& clone, std::uint64_t page, std::uint64_t leaf) {
-  const std::uint64_t frame = HasRoomForCopy() ? TakeFrame() : 0;
+// A clone's leaf for a page that is about to change.
+std::uint64_t KeptLeaf(std::uint64_t page, std::uint64_t leaf) {
+  const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
   if (frame == 0) return (leaf & bits::kFrame) | bits::kKnown;
   if (!ReadProgram(page, reinterpret_cast<void*>(frame), kPage)) {
     GiveFrame(frame);
     return 0;  // there is nothing behind it, as behind the end of a file
   }
   KeepFrame(PhysicalOf(frame));
-  ++clone.copies;
   leaf &= ~(bits::kFrame | bits::kPrivate);
   if ((leaf & bits::kCopyOnWrite) != 0) leaf ^= bits::kCopyOnWrite | bits::kWritable;
   return leaf | PhysicalOf(frame) | bits::kOwned;
@@ -77,34 +69,34 @@ bool LendTables(std::uint64_t physical, int level, std::uint64_t begin, std::uin
 }  // namespace
 
 long AddClone(std::uint64_t root) {
-  Vm::Clone* place = nullptr;
-  for (Vm::Clone& one : vm.clones) {
-    if (one.root == 0) place = &one;
+  std::uint64_t* place = nullptr;
+  for (std::uint64_t& one : vm.clones) {
+    if (one == 0) place = &one;
   }
   if (place == nullptr) return -EAGAIN;
   if (!LendTables(vm.root, 4, 0, root)) return -ENOMEM;
-  place->root = root;
+  *place = root;
   return 0;
 }
 
 void RemoveClone(std::uint64_t root) {
-  for (Vm::Clone& one : vm.clones) {
-    if (one.root == root) one = {};
+  for (std::uint64_t& one : vm.clones) {
+    if (one == root) one = 0;
   }
 }
 
 void KeepPage(std::uint64_t page, Entry& entry) {
-  for (Vm::Clone& clone : vm.clones) {
-    Entry* const leaf = clone.root == 0 ? nullptr : FindEntry(clone.root, page, 1);
+  for (const std::uint64_t clone : vm.clones) {
+    Entry* const leaf = clone == 0 ? nullptr : FindEntry(clone, page, 1);
     const std::uint64_t word = leaf == nullptr ? 0 : leaf->load(std::memory_order_relaxed);
-    if ((word & bits::kPrivate) != 0) leaf->store(KeptLeaf(clone, page, word));
+    if ((word & bits::kPrivate) != 0) leaf->store(KeptLeaf(page, word));
   }
   SetLent(entry, false);
 }
 
 void KeepRange(std::uint64_t begin, std::uint64_t size) {
   bool any = false;
-  for (const Vm::Clone& clone : vm.clones) any |= clone.root != 0;
+  for (const std::uint64_t clone : vm.clones) any |= clone != 0;
   if (!any || begin >= kAddressesEnd || size > kAddressesEnd - begin) return;
   ForEachEntry(vm.root, begin & ~(kPage - 1), begin + size, [](std::uint64_t page, Entry& entry, int) {
     if ((entry.load(std::memory_order_relaxed) & bits::kLent) != 0) KeepPage(page, entry);

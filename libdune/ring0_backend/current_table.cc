@@ -143,12 +143,17 @@ absl::Status CurrentTable::Protect(Range range, Rights rights) {
     if (const std::uintptr_t hole = FindHole(range); hole != range.end()) return NothingAt(hole);
   }
   bool less = false;
-  for (std::uintptr_t page = range.begin; page < range.end(); page += kPageSize) {
+  absl::Status status;
+  for (std::uintptr_t page = range.begin; page < range.end() && status.ok(); page += kPageSize) {
     Entry* const entry = MakeEntry(vm.root, page, 1);
-    if (entry == nullptr) return NoFrame();
-    std::uint64_t old = entry->load(std::memory_order_relaxed);
+    std::uint64_t old = entry == nullptr ? 0 : entry->load(std::memory_order_relaxed);
+    if (entry == nullptr) {
+      status = NoFrame();
+      break;
+    }
     if ((old & bits::kPinned) != 0) {
-      return absl::InvalidArgumentError("a page that ring 0 itself needs");
+      status = absl::InvalidArgumentError("a page that ring 0 itself needs");
+      break;
     }
     std::uint64_t fresh = 0;
     do {
@@ -159,7 +164,7 @@ absl::Status CurrentTable::Protect(Range range, Rights rights) {
   }
   // A processor looks again by itself before it refuses something.
   if (less) FlushRange(range);
-  return absl::OkStatus();
+  return status;
 }
 
 absl::StatusOr<Mapping> CurrentTable::Walk(std::uintptr_t address) const {

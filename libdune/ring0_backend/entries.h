@@ -47,6 +47,8 @@ inline constexpr std::uint64_t kPrivate = std::uint64_t{1} << 61;
 inline constexpr std::uint64_t kLent = std::uint64_t{1} << 62;
 // Of a leaf that owns its frame, in a table of the program's own: a clone may have the frame, too (OwnTable::Clone).
 inline constexpr std::uint64_t kCloned = 1 << 11;
+// Of a leaf there that has no kLimited: the process may not write to the memory, so that nobody may by this leaf.
+inline constexpr std::uint64_t kReadOnly = 1 << 10;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table, which is another page table's: copied before it is changed, or
 // changed for both (PageTable::Share).
@@ -91,17 +93,37 @@ inline Entry* FindEntry(std::uint64_t root, std::uint64_t address, int level) {
   return &table[x86::TableIndex(address, level)];
 }
 
-// The leaf that maps `address`, at level 1 or a large page's; null: none.
-inline Entry* FindLeaf(std::uint64_t root, std::uint64_t address, int* level) {
+// The leaf that maps an address, at level 1 or a large page's, as it was when it was looked at: another thread may make a large one a
+// table at any time. A null entry: none.
+struct Leaf {
+  Entry* entry;
+  std::uint64_t word;
+  int level;
+};
+inline Leaf LeafAt(std::uint64_t root, std::uint64_t address) {
   Entry* table = TableAt(root);
   for (int at = 4;; --at) {
     Entry* const entry = &table[x86::TableIndex(address, at)];
     const std::uint64_t word = entry->load(std::memory_order_acquire);
-    *level = at;
-    if (at == 1 || (word & bits::kLarge) != 0) return entry;
-    if ((word & bits::kPresent) == 0) return nullptr;
+    if (at == 1 || (word & bits::kLarge) != 0) return {entry, word, at};
+    if ((word & bits::kPresent) == 0) return {nullptr, 0, at};
     table = TableAt(word);
   }
+}
+inline Entry* FindLeaf(std::uint64_t root, std::uint64_t address, int* level) {
+  const Leaf leaf = LeafAt(root, address);
+  *level = leaf.level;
+  return leaf.entry;
+}
+
+// A leaf becomes what to(leaf) says. False: it was a large page, and is a table now.
+template <typename To>
+bool ChangeLeaf(Entry& entry, int level, To to) {
+  std::uint64_t old = entry.load();
+  do {
+    if (level > 1 && (old & bits::kLarge) == 0) return false;
+  } while (!entry.compare_exchange_weak(old, to(old)));
+  return true;
 }
 
 // Makes the tables on the way. Null: no frame, or a large page is in the way.
@@ -111,7 +133,7 @@ inline Entry* MakeEntry(std::uint64_t root, std::uint64_t address, int level) {
     Entry& entry = table[x86::TableIndex(address, at)];
     std::uint64_t word = entry.load(std::memory_order_acquire);
     if ((word & bits::kPresent) == 0) {
-      const std::uint64_t frame = TakeFrame();
+      const std::uint64_t frame = TakeFrame(root == vm.root ? FrameFor::kCurrent : FrameFor::kOthers);
       if (frame == 0) return nullptr;
       const std::uint64_t fresh =
           PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
@@ -149,8 +171,8 @@ void ForEachUsed(AnyEntry* table, Visit visit) {
 // As MakeEntry; another page table's tables are copied on the way, but for shared ones. Those of a template never
 // change, so that several may do this at once; of the process's there has to be a lock.
 Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level);
-// Whether it would have to copy one on the way to the page.
-bool HasForeignTable(std::uint64_t root, std::uint64_t address);
+// Whether it would have to copy one on the way to an entry of `level`.
+bool HasForeignTable(std::uint64_t root, std::uint64_t address, int level = 1);
 
 // Calls visit(address, entry, level) for every entry of a page, present or not, in [begin, end) for
 // which there is a table; for large pages the entry of level 2.

@@ -88,6 +88,10 @@ void FlushRange(Range range) {
   dune_hypercall(static_cast<std::uint64_t>(Hypercall::kFlushAll), 0, 0);
 }
 
+void ExpectCopies() {
+  std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
+}
+
 namespace {
 
 // A large page becomes a table of 4 KiB pages with the same memory and rights, so that one of them can be copied. False:
@@ -95,7 +99,7 @@ namespace {
 bool Split(Entry& entry) {
   std::uint64_t word = entry.load(std::memory_order_acquire);
   if ((word & bits::kLarge) == 0) return true;  // another thread was faster
-  const std::uint64_t frame = TakeFrame();
+  const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
   if (frame == 0) return false;
   auto* const table = reinterpret_cast<Entry*>(frame);
   const std::uint64_t table_word =
@@ -143,7 +147,7 @@ Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
     std::uint64_t word = entry.load(std::memory_order_acquire);
     if ((word & bits::kLarge) != 0) return nullptr;
     if (!LeadsToTable(word) || (word & bits::kForeign) != 0) {
-      const std::uint64_t frame = TakeFrame();
+      const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
       if (frame == 0) return nullptr;
       const std::uint64_t fresh = LeadsToTable(word)
                                       ? CopyTable(word, at - 1, frame)
@@ -165,9 +169,9 @@ Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
   return &table[x86::TableIndex(address, level)];
 }
 
-bool HasForeignTable(std::uint64_t root, std::uint64_t address) {
+bool HasForeignTable(std::uint64_t root, std::uint64_t address, int level) {
   const Entry* table = TableAt(root);
-  for (int at = 4; at > 1; --at) {
+  for (int at = 4; at > level; --at) {
     const std::uint64_t word = table[x86::TableIndex(address, at)].load(std::memory_order_relaxed);
     if (!LeadsToTable(word)) return false;
     if ((word & bits::kForeign) != 0) return true;
@@ -219,7 +223,7 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
     FlushRange({page, kPage});
     return true;
   }
-  const std::uint64_t frame = TakeFrame();
+  const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
   if (frame == 0) {
     *no_frame = true;
     return false;
@@ -234,6 +238,15 @@ bool ResolveCopyOnWrite(std::uint64_t root, std::uint64_t address, bool* no_fram
   FlushRange({page, kPage});
   if (owned) DropFrame(word & bits::kFrame);
   return true;
+}
+
+Leaf LeafToWrite(std::uint64_t root, std::uint64_t address, bool* no_frame) {
+  for (;;) {
+    const Leaf leaf = LeafAt(root, address);
+    if (leaf.entry == nullptr || (leaf.word & bits::kCopyOnWrite) == 0) return leaf;
+    ResolveCopyOnWrite(root, address, no_frame);
+    if (*no_frame) return leaf;
+  }
 }
 
 }  // namespace dune::ring0

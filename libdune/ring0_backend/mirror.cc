@@ -94,12 +94,30 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code) {
 
 void ShowIn(std::uint64_t root, std::uint64_t address) {
   if (root == vm.root) return;
-  const Entry* const known = FindEntry(vm.root, address, 1);
-  Entry* const entry = FindEntry(root, address, 1);
-  if (known == nullptr || entry == nullptr || known == entry) return;
-  const std::uint64_t word = known->load();
-  std::uint64_t old = entry->load();
-  if ((old & bits::kKnown) == 0) entry->compare_exchange_strong(old, ForOthers(word));
+  const Entry* known = TableAt(vm.root);
+  Entry* table = TableAt(root);
+  for (int at = 4; at > 1; --at) {
+    const unsigned index = x86::TableIndex(address, at);
+    const std::uint64_t theirs = known[index].load(std::memory_order_acquire);
+    std::uint64_t word = table[index].load(std::memory_order_acquire);
+    if (!LeadsToTable(theirs)) return;
+    // Around what it has changed it has tables of its own, which do not know those that the process got later.
+    if (word == 0 && at < 4) {
+      table[index].compare_exchange_strong(word, theirs | bits::kForeign);
+      return;
+    }
+    if (!LeadsToTable(word)) return;
+    known = TableAt(theirs);
+    table = TableAt(word);
+  }
+  const unsigned index = x86::TableIndex(address, 1);
+  const std::uint64_t word = known[index].load();
+  std::uint64_t old = table[index].load();
+  if (known != table && (old & bits::kKnown) == 0) table[index].compare_exchange_strong(old, ForOthers(word));
+}
+
+void ShowHandlerStack(std::uint64_t root, const VcpuState& state) {
+  for (std::uint64_t page = state.handler_low; page < state.handler_top; page += kPage) ShowIn(root, page);
 }
 
 void Forget(std::uint64_t begin, std::uint64_t size) {
@@ -155,7 +173,7 @@ bool MakeMirror() {
     if (!AddGranule(at)) return false;
   }
   if (!AddGranule(vm.pool + vm.pool_bytes - kPage)) return false;
-  const std::uint64_t root = TakeFrame();
+  const std::uint64_t root = TakeFrame(FrameFor::kCurrent);
   if (root == 0) return false;
   vm.root = PhysicalOf(root);
   for (std::uint64_t offset = 0; offset < DUNE_ALIAS_SHARED_OFFSET &&

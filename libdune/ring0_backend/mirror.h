@@ -27,6 +27,8 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code);
 // A page that Fill has filled, in another table that the program uses in ring 0 and that has tables
 // of its own there.
 void ShowIn(std::uint64_t root, std::uint64_t address);
+// A vCPU's handlers' stack, in a table that it is about to use: traps use the stack before a page fault could show it.
+void ShowHandlerStack(std::uint64_t root, const VcpuState& state);
 
 // Both with the lock, before the kernel changes the range. Forgotten entries lose everything that
 // was known of the page; dropped ones keep the program's limit and the dirty and accessed bits.

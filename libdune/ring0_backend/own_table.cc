@@ -1,9 +1,11 @@
 #include "libdune/ring0_backend/own_table.h"
 
+#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "libdune/ring0_backend/flush.h"
+#include "libdune/ring0_backend/mirror.h"
 
 namespace dune::ring0 {
 namespace {
@@ -22,52 +24,19 @@ std::uint64_t Privately(std::uint64_t word) {
   return (word & ~bits::kWritable) | bits::kPrivate | (may_write ? bits::kCopyOnWrite : 0);
 }
 
-bool IsInUse(std::uint64_t address) {
+// What the process may do with a page, by what ring 0 has used: then it need not be asked about.
+std::optional<unsigned> RightsInUse(std::uint64_t address) {
   const Entry* const entry = FindEntry(vm.root, address, 1);
-  return entry != nullptr && (entry->load() & bits::kPresent) != 0;
-}
-
-// Of a template, in which nobody runs.
-void MakeCopyOnWrite(Entry& entry) {
-  std::uint64_t leaf = entry.load(), shared;
-  do {
-    if ((leaf & bits::kWritable) == 0) return;
-    shared = (leaf & ~bits::kWritable) | bits::kCopyOnWrite;
-    if ((leaf & bits::kOwned) == 0) shared |= bits::kPrivate;
-  } while (!entry.compare_exchange_weak(leaf, shared));
-}
-
-// Returns what it is for the clone, which has a reference to the frame if the leaf owns it. A fault in another thread may put another
-// frame there at any time.
-std::uint64_t Lend(Entry& entry, PageTable::Sharing sharing) {
-  std::uint64_t leaf = entry.load();
-  for (;;) {
-    const bool owned = (leaf & bits::kOwned) != 0;
-    const std::uint64_t frame = leaf & bits::kFrame;
-    if (owned && !TryKeepFrame(frame)) {
-      leaf = entry.load();
-      continue;
-    }
-    std::uint64_t lent = leaf;
-    if (sharing == PageTable::Sharing::kCopyOnWrite) {
-      if ((lent & bits::kWritable) != 0) lent = (lent & ~bits::kWritable) | bits::kCopyOnWrite | (owned ? 0 : bits::kPrivate);
-      if (owned && (lent & bits::kCopyOnWrite) != 0) lent |= bits::kCloned;
-    }
-    if (entry.compare_exchange_strong(leaf, lent)) return lent;
-    if (owned) DropFrame(frame);
-  }
-}
-
-// A write of ring 0's own to such a page is for the traps' stub first.
-void ExpectCopies() {
-  std::atomic_ref<std::uint64_t>(vm.shared->handled).fetch_or(1u << DUNE_VECTOR_PAGE_FAULT);
+  const std::uint64_t word = entry == nullptr ? 0 : entry->load();
+  if ((word & bits::kPresent) == 0 || (word & bits::kKnown) == 0) return std::nullopt;
+  return Area::kRead | ((word & bits::kGivenWrite) != 0 ? Area::kWrite : 0u);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OwnTable>> OwnTable::Create(PageTable::Contents contents) {
   if (!IsInRing0()) return NotInRing0();
-  const std::uint64_t frame = TakeFrame();
+  const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
   if (frame == 0) return NoFrame();
   std::unique_ptr<OwnTable> table(new OwnTable(PhysicalOf(frame)));
   Entry* const to = TableAt(table->root());
@@ -102,39 +71,67 @@ absl::Status OwnTable::CheckChange(Range range) const {
   return CheckLower(range);
 }
 
+absl::Status OwnTable::CheckWholePages(Range range) const {
+  if (range.size == 0) return absl::OkStatus();
+  // Whatever lies between is whole.
+  for (const std::uintptr_t edge : {range.begin, range.end()}) {
+    const Leaf leaf = edge < kLowerEnd ? LeafAt(root(), edge) : Leaf{};
+    const bool is_inside = leaf.entry != nullptr && leaf.level > 1 && (edge & (x86::EntrySpan(leaf.level) - 1)) != 0;
+    if (is_inside && (leaf.word & bits::kKnown) != 0) return absl::InvalidArgumentError("a part of a large page");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OwnTable::CheckMapped(Range range) const {
+  for (std::uintptr_t page = range.begin; page < range.end();) {
+    const Leaf leaf = LeafAt(root(), page);
+    if (leaf.entry == nullptr || (leaf.word & bits::kKnown) == 0) return NothingAt(page);
+    page += x86::EntrySpan(leaf.level);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status OwnTable::Map(Range where, std::uintptr_t memory,
                            const PageTable::MapOptions& options) {
   if (absl::Status may = CheckChange(where); !may.ok()) return may;
   const int level = options.page_size == PageSize::k2MiB ? 2 : 1;
   const std::size_t unit = level == 2 ? kLargePageSize : kPageSize;
+  const bool writes = !options.copy_on_write && (static_cast<unsigned>(options.rights) & 2) != 0;
   const std::lock_guard lock(mutex_);
+  if (absl::Status whole = CheckWholePages(where); !whole.ok()) return whole;
+  if (options.copy_on_write) ExpectCopies();
+  Replaced replaced(where);
   Area area;
   for (std::size_t at = 0; at < where.size; at += unit) {
-    // What ring 0 has used before need not be asked about.
-    const bool is_sure = (memory + at >= area.begin && memory + at + unit <= area.end) ||
-                         (level == 1 && IsInUse(memory + at));
-    if (!is_sure && (!vm.maps.Find(memory + at, &area) || area.end < memory + at + unit || area.rights == 0)) {
-      return NothingAt(memory + at);
+    const std::uintptr_t from = memory + at;
+    std::optional<unsigned> rights = level == 1 ? RightsInUse(from) : std::nullopt;
+    if (!rights) {
+      const bool is_there = (from >= area.begin && from + unit <= area.end) ||
+                            (vm.maps.Find(from, &area) && from + unit <= area.end);
+      if (!is_there || area.rights == 0) return NothingAt(from);
+      rights = area.rights;
+    }
+    if (writes && (*rights & Area::kWrite) == 0) {
+      return absl::PermissionDeniedError(absl::StrCat("the process may not write to 0x", absl::Hex(from)));
     }
     // Used once, it has guest-physical memory.
-    static_cast<void>(*reinterpret_cast<volatile const char*>(memory + at));
+    static_cast<void>(*reinterpret_cast<volatile const char*>(from));
+    // Small pages in the place of a large one.
+    if (const Leaf old = LeafAt(root(), where.begin + at); level == 1 && old.entry != nullptr && old.level == 2) {
+      Entry* const entry = OwnEntry(where.begin + at, 2);
+      if (entry == nullptr) return NoFrame();
+      replaced.Add(entry->exchange(0), 2);
+    }
     Entry* const entry = OwnEntry(where.begin + at, level);
     if (entry == nullptr) return NoFrame();
     std::uint64_t word =
-        LeafWith(PhysicalOf(memory + at) | bits::kKnown | (level == 2 ? bits::kLarge : 0) |
-                     (options.ring == Ring::kUser ? bits::kUser : 0),
+        LeafWith(PhysicalOf(from) | bits::kKnown | (level == 2 ? bits::kLarge : 0) |
+                     (options.ring == Ring::kUser ? bits::kUser : 0) |
+                     ((*rights & Area::kWrite) != 0 || options.copy_on_write ? 0 : bits::kReadOnly),
                  options.rights);
     if (options.copy_on_write) word = Privately(word);
-    const std::uint64_t old = entry->exchange(word);
-    if (level == 2 && LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
-      FlushRange(where);
-      FreeTables(old & bits::kFrame, 1);
-    } else {
-      GiveBack(old);
-    }
+    replaced.Add(entry->exchange(word), level);
   }
-  if (options.copy_on_write) ExpectCopies();
-  FlushRange(where);
   return absl::OkStatus();
 }
 
@@ -150,7 +147,7 @@ absl::Status OwnTable::MapFresh(Range where, Rights rights) {
     if ((old & bits::kKnown) != 0) {
       return absl::AlreadyExistsError(absl::StrCat("0x", absl::Hex(page), " is mapped already"));
     }
-    const std::uint64_t frame = TakeFrame();
+    const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
     if (frame == 0) return NoFrame();
     KeepFrame(PhysicalOf(frame));
     entry->store(LeafWith(PhysicalOf(frame) | bits::kKnown | bits::kOwned | bits::kUser, rights));
@@ -164,171 +161,70 @@ absl::StatusOr<std::byte*> OwnTable::FindUserByte(std::uintptr_t address, Access
   const auto none = [address] {
     return absl::OutOfRangeError(absl::StrCat("ring 3 may not use 0x", absl::Hex(address), " so"));
   };
-  int level = 0;
-  const Entry* entry = address < kLowerEnd ? FindLeaf(root(), address, &level) : nullptr;
-  if (entry == nullptr) return none();
-  std::uint64_t word = entry->load();
+  if (address >= kLowerEnd) return none();
+  Leaf leaf = LeafAt(root(), address);
   constexpr std::uint64_t kNeeded = bits::kPresent | bits::kUser;
-  if ((word & kNeeded) != kNeeded) return none();
-  if (access == Access::kWrite && (word & bits::kCopyOnWrite) != 0) {
+  if (leaf.entry == nullptr || (leaf.word & kNeeded) != kNeeded) return none();
+  if (access == Access::kWrite) {
     bool no_frame = false;
-    static_cast<void>(ResolveCopyOnWrite(root(), address, &no_frame));
+    leaf = LeafToWrite(root(), address, &no_frame);
     if (no_frame) return NoFrame();
-    entry = FindLeaf(root(), address, &level);
-    word = entry->load();
+    if ((leaf.word & bits::kWritable) == 0) return none();
   }
-  if (access == Access::kWrite && (word & bits::kWritable) == 0) return none();
-  if (access == Access::kExecute && (word & bits::kNoExecute) != 0) return none();
-  const std::uint64_t inside = x86::EntrySpan(level) - 1;
-  return reinterpret_cast<std::byte*>(AddressOf(word & bits::kFrame & ~inside) + (address & inside));
+  if (access == Access::kExecute && (leaf.word & bits::kNoExecute) != 0) return none();
+  const std::uint64_t inside = x86::EntrySpan(leaf.level) - 1;
+  return reinterpret_cast<std::byte*>(AddressOf(leaf.word & bits::kFrame & ~inside) + (address & inside));
 }
 
 absl::Status OwnTable::Unmap(Range range) {
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
-  std::vector<std::uint64_t> gone;
+  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
+  Replaced replaced(range);
   for (std::uintptr_t page = range.begin; page < range.end();) {
-    int level = 0;
-    const Entry* const found = FindLeaf(root(), page, &level);
-    const std::size_t span = x86::EntrySpan(level);
-    const std::uintptr_t next = (page & ~(span - 1)) + span;
-    if (found != nullptr && (found->load() & bits::kKnown) != 0) {
-      if (level > 1 && ((page & (span - 1)) != 0 || next > range.end())) {
-        return absl::InvalidArgumentError("a part of a large page");
-      }
-      Entry* const entry = OwnEntry(page, level);
+    const Leaf found = LeafAt(root(), page);
+    const std::size_t span = x86::EntrySpan(found.level);
+    if (found.entry != nullptr && (found.word & bits::kKnown) != 0) {
+      Entry* const entry = OwnEntry(page, found.level);
       if (entry == nullptr) return NoFrame();
-      gone.push_back(entry->exchange(0));
+      replaced.Add(entry->exchange(0), found.level);
     }
-    page = next;
+    page = (page & ~(span - 1)) + span;
   }
-  FlushRange(range);
-  for (const std::uint64_t word : gone) GiveBack(word);
   return absl::OkStatus();
 }
 
 absl::Status OwnTable::Protect(Range range, Rights rights) {
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
+  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
+  if (absl::Status mapped = CheckMapped(range); !mapped.ok()) return mapped;
+  const Replaced nothing(range);
   for (std::uintptr_t page = range.begin; page < range.end();) {
-    int level = 0;
-    const Entry* const found = FindLeaf(root(), page, &level);
-    if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
-    const std::size_t span = x86::EntrySpan(level);
-    if (level > 1 && ((page & (span - 1)) != 0 || page + span > range.end())) {
-      return absl::InvalidArgumentError("a part of a large page");
+    const Leaf found = LeafAt(root(), page);
+    const bool writes = (static_cast<unsigned>(rights) & 2) != 0;
+    if (writes && (found.word & (bits::kReadOnly | bits::kLimited)) == bits::kReadOnly) {
+      return absl::PermissionDeniedError(absl::StrCat("the process may not write to what lies at 0x", absl::Hex(page)));
     }
-    Entry* const entry = OwnEntry(page, level);
+    Entry* const entry = OwnEntry(page, found.level);
     if (entry == nullptr) return NoFrame();
-    std::uint64_t old = entry->load(), fresh = 0;
-    do {
-      fresh = LeafWith(old, rights);
+    const bool changed = ChangeLeaf(*entry, found.level, [rights](std::uint64_t old) {
+      const std::uint64_t fresh = LeafWith(old, rights);
       // What is shared with another table stays so until it is written to.
       const bool shared = (old & (bits::kCopyOnWrite | bits::kPrivate)) != 0 ||
                           ((old & bits::kOwned) != 0 && ReferencesOf(old & bits::kFrame) > 1);
-      if (shared && (fresh & bits::kWritable) != 0) {
-        fresh = (fresh & ~bits::kWritable) | bits::kCopyOnWrite;
-      }
-    } while (!entry->compare_exchange_weak(old, fresh));
-    page += span;
+      if (!shared || (fresh & bits::kWritable) == 0) return fresh;
+      return (fresh & ~bits::kWritable) | bits::kCopyOnWrite;
+    });
+    if (changed) page += x86::EntrySpan(found.level);
   }
-  FlushRange(range);
   return absl::OkStatus();
-}
-
-absl::Status OwnTable::Share(Range range, Implementation& other) {
-  if (absl::Status may = CheckChange(range); !may.ok()) return may;
-  // Their tables are not to be changed behind somebody's back.
-  if (absl::Status changeable = other.CheckRunnable(); !changeable.ok()) return changeable;
-  const std::lock_guard lock(mutex_);
-  for (std::uintptr_t at = range.begin; at < range.end(); at += x86::EntrySpan(3)) {
-    Entry* const entry = OwnEntry(at, 3);
-    if (entry == nullptr || MakeEntry(other.root(), at, 2) == nullptr) return NoFrame();
-    const std::uint64_t theirs = FindEntry(other.root(), at, 3)->load();
-    const std::uint64_t old = entry->exchange(theirs | bits::kShared);
-    if (LeadsToTable(old) && (old & (bits::kForeign | bits::kShared)) == 0) {
-      FlushRange(range);
-      FreeTables(old & bits::kFrame, 2);
-    }
-  }
-  FlushRange(range);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<PageTable::Implementation>> OwnTable::Clone(
-    PageTable::Sharing sharing) const {
-  absl::StatusOr<std::unique_ptr<OwnTable>> clone = Create(PageTable::Contents::kEmpty);
-  if (!clone.ok()) return clone.status();
-  const std::lock_guard lock(mutex_);
-  (*clone)->lender_ = lender_;
-  if (sharing == PageTable::Sharing::kTemplate) {
-    if (lender_ != nullptr || has_process_) {
-      return absl::FailedPreconditionError("a template has tables of its own only, and nothing of the process's");
-    }
-    if (!is_template_.load()) {
-      MakeTemplate();
-      FlushRange({0, kLowerEnd});
-      ExpectCopies();
-      is_template_.store(true);
-    }
-    (*clone)->lender_ = tables_;
-    LendTables((*clone)->root());
-    return *std::move(clone);
-  }
-  const absl::Status copied = CopyInto(**clone, sharing);
-  FlushRange({0, kLowerEnd});
-  if (!copied.ok()) return copied;
-  if (sharing == PageTable::Sharing::kCopyOnWrite) ExpectCopies();
-  return *std::move(clone);
-}
-
-// With the lock.
-void OwnTable::MakeTemplate() const {
-  ForEachEntry(root(), 0, kLowerEnd, [](std::uint64_t, Entry& entry, int) {
-    if ((entry.load() & bits::kKnown) != 0) MakeCopyOnWrite(entry);
-  });
-  for (unsigned index = 0; index < kLowerHalf; ++index) {
-    if (LeadsToTable(TableAt(root())[index].load())) lent_entries_ = index + 1;
-  }
-}
-
-void OwnTable::LendTables(std::uint64_t to) const {
-  for (unsigned index = 0; index < lent_entries_; ++index) {
-    const std::uint64_t word = TableAt(root())[index].load();
-    if (LeadsToTable(word)) TableAt(to)[index].store(word | bits::kForeign);
-  }
-}
-
-absl::Status OwnTable::CopyInto(OwnTable& clone, PageTable::Sharing sharing) const {
-  Entry* const from = TableAt(root());
-  absl::Status status;
-  for (unsigned index = 0; index < kLowerHalf; ++index) {
-    const std::uint64_t word = from[index].load();
-    if ((word & bits::kForeign) != 0) {
-      TableAt(clone.root())[index].store(word);
-      continue;
-    }
-    if (!LeadsToTable(word)) continue;
-    const std::uint64_t begin = index * x86::EntrySpan(4);
-    ForEachEntry(
-        root(), begin, begin + x86::EntrySpan(4), [&](std::uint64_t page, Entry& entry, int level) {
-          if ((entry.load() & bits::kKnown) == 0 || !status.ok()) return;
-          Entry* const to = clone.OwnEntry(page, level);
-          if (to == nullptr) {
-            status = NoFrame();
-            return;
-          }
-          to->store(Lend(entry, sharing));
-        });
-  }
-  return status;
 }
 
 absl::StatusOr<Mapping> OwnTable::Walk(std::uintptr_t address) const {
-  int level = 0;
-  const Entry* const entry = address < kLowerEnd ? FindLeaf(root(), address, &level) : nullptr;
-  if (entry == nullptr || (entry->load() & bits::kKnown) == 0) return NothingAt(address);
-  return MappingOf(address & ~(x86::EntrySpan(level) - 1), entry->load(), level);
+  const Leaf leaf = address < kLowerEnd ? LeafAt(root(), address) : Leaf{};
+  if (leaf.entry == nullptr || (leaf.word & bits::kKnown) == 0) return NothingAt(address);
+  return MappingOf(address & ~(x86::EntrySpan(leaf.level) - 1), leaf.word, leaf.level);
 }
 
 absl::Status OwnTable::Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const {
@@ -351,22 +247,24 @@ std::uint64_t TrackBitOf(Tracking tracking) {
 
 absl::Status OwnTable::Track(Range range, Tracking tracking) {
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
+  const std::lock_guard lock(mutex_);
+  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
+  if (absl::Status mapped = CheckMapped(range); !mapped.ok()) return mapped;
+  const Replaced nothing(range);
   for (std::uintptr_t page = range.begin; page < range.end();) {
-    int level = 0;
-    const Entry* const found = FindLeaf(root(), page, &level);
-    if (found == nullptr || (found->load() & bits::kKnown) == 0) return NothingAt(page);
-    Entry* const entry = OwnEntry(page, level);
+    const Leaf found = LeafAt(root(), page);
+    Entry* const entry = OwnEntry(page, found.level);
     if (entry == nullptr) return NoFrame();
-    entry->fetch_or(TrackBitOf(tracking));
-    entry->fetch_and(~BitOf(tracking));
-    page = (page & ~(x86::EntrySpan(level) - 1)) + x86::EntrySpan(level);
+    const auto clean = [tracking](std::uint64_t old) { return (old | TrackBitOf(tracking)) & ~BitOf(tracking); };
+    if (ChangeLeaf(*entry, found.level, clean)) page += x86::EntrySpan(found.level);
   }
-  FlushRange(range);
   return absl::OkStatus();
 }
 
 absl::Status OwnTable::Untrack(Range range, Tracking tracking) {
   if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  const std::lock_guard lock(mutex_);
+  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
   ForEachEntry(root(), range.begin, range.end(),
                [&](std::uint64_t, Entry& entry, int) { entry.fetch_and(~TrackBitOf(tracking)); });
   return absl::OkStatus();
@@ -377,6 +275,7 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
   std::vector<Range> found;
   std::size_t tracked = 0;
+  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
   ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
     if ((entry.load() & TrackBitOf(tracking)) == 0) return;
     const std::size_t size = x86::EntrySpan(level);
@@ -399,6 +298,7 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
 absl::Status OwnTable::Activate() {
   if (!IsInRing0()) return NotInRing0();
   if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
+  ShowHandlerStack(root(), State());
   UseTable(root());
   return absl::OkStatus();
 }

@@ -49,12 +49,17 @@ class OwnTable final : public PageTable::Implementation {
   absl::Status CheckChangeable() const;
   // In ring 0, and the range's.
   absl::Status CheckChange(Range range) const;
+  // Large pages are not to be changed in part.
+  absl::Status CheckWholePages(Range range) const;
+  absl::Status CheckMapped(Range range) const;
   void MakeTemplate() const;
   void LendTables(std::uint64_t to) const;
-  absl::Status CopyInto(OwnTable& clone, PageTable::Sharing sharing) const;
+  absl::Status CopyTables(std::uint64_t table, int level, std::uint64_t begin, OwnTable& clone, PageTable::Sharing sharing) const;
+  absl::StatusOr<std::uint64_t> EntryToShare(std::uintptr_t at);
 
   mutable std::mutex mutex_;  // changes of one table, one after the other
-  bool has_process_ = false;  // Contents::kProcess
+  bool has_process_ = false;  // tables of the process's, as Contents::kProcess has
+  bool shares_ = false;       // tables with another (Share)
   mutable std::atomic<bool> is_template_{false};
   mutable unsigned lent_entries_ = 0;     // of a template: its root's, up to the last that leads somewhere
   std::shared_ptr<const Tables> lender_;  // of the template's tables, in a clone of one

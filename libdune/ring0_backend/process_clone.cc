@@ -14,7 +14,7 @@ namespace dune::ring0 {
 
 absl::StatusOr<std::unique_ptr<ProcessClone>> ProcessClone::Create() {
   if (!IsInRing0()) return NotInRing0();
-  const std::uint64_t frame = TakeFrame();
+  const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
   if (frame == 0) return NoFrame();
   std::unique_ptr<ProcessClone> clone(new ProcessClone(PhysicalOf(frame)));
   const auto error = static_cast<std::int64_t>(

@@ -362,6 +362,7 @@ absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& op
   vm.references = nullptr;
   vm.shared_page = nullptr;
   vm.pool_used.store(0);
+  vm.frames_used.store(0);
   vm.free_frames.store(0);
   return prepared;
 }

@@ -43,13 +43,13 @@ void LoadFrame(Thread* thread, const TrapFrame& frame) {
 
 // Ring 3 is stopped as by an exception: the registers become a frame, and the vCPU goes on where
 // RunUser does.
-void StopUser(Thread* thread) {
+void StopUser(Thread* thread, std::uint64_t vector = DUNE_VECTOR_STOPPED, std::uint64_t error = 0) {
   kvm_regs& registers = Registers(thread);
   constexpr std::uint64_t kFrameAt = DUNE_BLOCK_USER_TOP - sizeof(TrapFrame);
   TrapFrame& frame = *reinterpret_cast<TrapFrame*>(thread->block() + kFrameAt);
   CopyGeneralRegisters(registers, frame);
   frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
-  frame.vector = DUNE_VECTOR_STOPPED, frame.error = 0;
+  frame.vector = vector, frame.error = error;
   kvm_sregs& system = thread->system_registers;
   if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &system) < 0) Fatal("KVM_GET_SREGS");
   const std::uint64_t fs = system.fs.base, gs = system.gs.base;
@@ -256,6 +256,11 @@ void OnPort(Thread* thread) {
 // changed the mapping, or a file was cut. All is looked up again, and the access shows its address
 // as a page fault.
 void Repair(Thread* thread) {
+  // Ring 3's tables are not learnt but made, so the memory of its own access is gone for good. Where it is KVM does not say.
+  if (thread->state->in_user != 0 && !IsInStubs(Registers(thread).rip)) {
+    thread->state->cr2 = 0;
+    return StopUser(thread, DUNE_VECTOR_PAGE_FAULT, x86::page_fault::kUser);
+  }
   if (++thread->fruitless_repairs > kMostFruitlessRepairs) {
     Fatal("KVM_RUN finds no memory, at RIP", static_cast<long>(Registers(thread).rip));
   }

@@ -1,6 +1,7 @@
 #include "libdune/ring0_backend/tables.h"
 
 #include "absl/strings/str_cat.h"
+#include "libdune/ring0_backend/flush.h"
 
 namespace dune::ring0 {
 
@@ -14,23 +15,31 @@ absl::Status NothingAt(std::uintptr_t address) {
   return absl::NotFoundError(absl::StrCat("nothing is mapped at 0x", absl::Hex(address)));
 }
 
-void GiveBack(std::uint64_t word) {
-  if ((word & bits::kOwned) != 0) DropFrame(word & bits::kFrame);
+void GiveBack(std::uint64_t word, int level) {
+  if (level > 1 && LeadsToTable(word)) {
+    if ((word & bits::kForeign) != 0) return;
+    if ((word & bits::kShared) != 0 && !DropReference(word & bits::kFrame)) return;
+    FreeTables(word & bits::kFrame, level - 1);
+  } else if ((word & bits::kOwned) != 0) {
+    DropFrame(word & bits::kFrame);
+  }
 }
 
 void FreeTables(std::uint64_t physical, int level) {
-  Entry* const table = TableAt(physical);
   const unsigned count = level == 4 ? kLowerHalf : x86::kEntriesPerTable;
-  ForEachUsed(table, [&](unsigned index, const Entry& entry) {
-    if (index >= count) return;
-    const std::uint64_t word = entry.load();
-    if (level == 1 || (word & bits::kLarge) != 0) {
-      GiveBack(word);
-    } else if (LeadsToTable(word) && (word & (bits::kForeign | bits::kShared)) == 0) {
-      FreeTables(word & bits::kFrame, level - 1);
-    }
+  ForEachUsed(TableAt(physical), [&](unsigned index, const Entry& entry) {
+    if (index < count) GiveBack(entry.load(), level);
   });
   GiveFrame(AddressOf(physical));
+}
+
+void Replaced::Add(std::uint64_t word, int level) {
+  if ((word & bits::kOwned) != 0 || (level > 1 && LeadsToTable(word))) gone_.push_back({word, level});
+}
+
+Replaced::~Replaced() {
+  FlushRange(range_);
+  for (const Gone& gone : gone_) GiveBack(gone.word, gone.level);
 }
 
 Tables::~Tables() {

@@ -130,18 +130,13 @@ absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::s
   // Twice: all is looked at before anything is copied.
   for (const bool copies : {false, true}) {
     for (std::size_t done = 0; done < size;) {
-      int level = 0;
-      Entry* const entry = FindLeaf(root, user + done, &level);
-      if (entry == nullptr) return outside();
       bool no_frame = false;
-      if (copies && direction == Direction::kToUser) {
-        ResolveCopyOnWrite(root, user + done, &no_frame);
-        if (no_frame)
-          return absl::ResourceExhaustedError("frame_pool has no frame left for a copy");
-      }
-      const std::uint64_t word = entry->load();
+      const bool writes = copies && direction == Direction::kToUser;
+      const auto [entry, word, level] =
+          writes ? LeafToWrite(root, user + done, &no_frame) : LeafAt(root, user + done);
+      if (no_frame) return absl::ResourceExhaustedError("frame_pool has no frame left for a copy");
       const bool writable = (word & (bits::kWritable | bits::kCopyOnWrite)) != 0;
-      if ((word & bits::kPresent) == 0 || (word & bits::kUser) == 0 ||
+      if (entry == nullptr || (word & bits::kPresent) == 0 || (word & bits::kUser) == 0 ||
           (direction == Direction::kToUser && !writable)) {
         return outside();
       }
@@ -151,7 +146,7 @@ absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::s
       auto* const memory = reinterpret_cast<char*>(
           AddressOf(word & bits::kFrame & ~std::uint64_t{span - 1}) + offset);
       auto* const mine = static_cast<char*>(own) + done;
-      if (copies && direction == Direction::kToUser) std::memcpy(memory, mine, part);
+      if (writes) std::memcpy(memory, mine, part);
       if (copies && direction == Direction::kFromUser) std::memcpy(mine, memory, part);
       done += part;
     }

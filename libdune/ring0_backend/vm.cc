@@ -95,7 +95,12 @@ bool AddGranule(std::uint64_t address) {
   return true;
 }
 
-std::uint64_t TakeFrame() {
+std::uint64_t TakeFrame(FrameFor whom) {
+  const std::uint64_t frames = vm.pool_bytes / kPage;
+  if (vm.frames_used.fetch_add(1) >= (whom == FrameFor::kCurrent ? frames : frames / 4 * 3)) {
+    vm.frames_used.fetch_sub(1);
+    return 0;
+  }
   // The free ones first; the count above the index keeps a frame that came and went from being
   // taken for itself.
   std::uint64_t head = vm.free_frames.load(std::memory_order_acquire);
@@ -110,6 +115,7 @@ std::uint64_t TakeFrame() {
   const std::uint64_t used = vm.pool_used.fetch_add(kPage);
   if (used + kPage <= vm.pool_bytes) return vm.pool + used;
   vm.pool_used.fetch_sub(kPage);
+  vm.frames_used.fetch_sub(1);
   return 0;
 }
 
@@ -120,6 +126,7 @@ void GiveFrame(std::uint64_t address) {
   do {
     *reinterpret_cast<volatile std::uint64_t*>(address) = head & 0xffff'ffff;
   } while (!vm.free_frames.compare_exchange_weak(head, ((head >> 32) + 1) << 32 | index));
+  vm.frames_used.fetch_sub(1);
 }
 
 namespace {
@@ -137,8 +144,9 @@ bool TryKeepFrame(std::uint64_t physical) {
   }
   return false;
 }
+bool DropReference(std::uint64_t physical) { return ReferenceOf(physical).fetch_sub(1) == 1; }
 void DropFrame(std::uint64_t physical) {
-  if (ReferenceOf(physical).fetch_sub(1) == 1) GiveFrame(AddressOf(physical));
+  if (DropReference(physical)) GiveFrame(AddressOf(physical));
 }
 std::uint32_t ReferencesOf(std::uint64_t physical) { return ReferenceOf(physical).load(); }
 
@@ -284,6 +292,7 @@ long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base,
   registers.gs.base = gs_base;
   registers.cr3 = like != nullptr ? TableTags::RootOf(like->cr3) : vm.root;
   thread->state->process_cr3 = registers.cr3;
+  ShowHandlerStack(registers.cr3, *thread->state);
   reinterpret_cast<TableTags*>(thread->block() + DUNE_BLOCK_TAGS_AT)->Reset(registers.cr3, vm.pcid);
   registers.cr0 = cr0::kPaging | cr0::kWriteProtect | cr0::kNumericError | cr0::kExtensionType |
                   cr0::kMonitorCoprocessor | cr0::kProtection;

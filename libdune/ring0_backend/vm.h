@@ -100,7 +100,8 @@ struct Vm {
   // Frames of page tables.
   std::uint64_t pool = 0;
   std::uint64_t pool_bytes = 0;
-  std::atomic<std::uint64_t> pool_used{0};
+  std::atomic<std::uint64_t> pool_used{0};    // bytes of it that have ever been
+  std::atomic<std::uint64_t> frames_used{0};  // that are taken now
   std::atomic<std::uint64_t> free_frames{0};  // a stack: index + 1 in the low half, a count above
 
   std::atomic<std::uint32_t>* references = nullptr;  // by frame: leaves of PageTables that own it
@@ -108,11 +109,7 @@ struct Vm {
   std::uint64_t root = 0;                            // guest-physical, of Current()
   std::atomic<std::uint64_t> retired_tables{0};      // that are gone
   static constexpr unsigned kMostClones = 16;
-  struct Clone {
-    std::uint64_t root = 0;  // 0: a free place
-    std::uint64_t copies = 0;
-  };
-  Clone clones[kMostClones];  // of Current(), with the lock (clones.h)
+  std::uint64_t clones[kMostClones] = {};  // of Current(), their roots, 0: a free place; with the lock (clones.h)
   std::byte* shared_page = nullptr;
   SharedState* shared = nullptr;
   std::byte* flush_page = nullptr;  // see FlushAll
@@ -154,13 +151,18 @@ std::uint64_t PhysicalOf(std::uint64_t address);
 // Makes the granule if it is not there. False: no room. With the lock.
 bool AddGranule(std::uint64_t address);
 std::uint64_t AddressOf(std::uint64_t physical);
-// A zeroed page of the pool; 0: none left.
-std::uint64_t TakeFrame();
+// A zeroed page of the pool; 0: none left. The last quarter is for tables of Current() alone, without which the process could not
+// go on: whatever ring 3 and clones use up, it is there.
+enum class FrameFor : std::uint8_t { kCurrent, kOthers };
+std::uint64_t TakeFrame(FrameFor whom);
 void GiveFrame(std::uint64_t address);
-// Of a frame that leaves own: one leaf more, or less; without any it is given back.
+// Of a frame that leaves own: one leaf more, or less; without any it is given back. Of a table that page tables share
+// (bits::kShared): one entry that leads there.
 void KeepFrame(std::uint64_t physical);
 // False: no leaf owns it any more.
 bool TryKeepFrame(std::uint64_t physical);
+// The same for anything that counts references to a frame: whether there is none now.
+bool DropReference(std::uint64_t physical);
 void DropFrame(std::uint64_t physical);
 std::uint32_t ReferencesOf(std::uint64_t physical);
 

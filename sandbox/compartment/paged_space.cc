@@ -130,6 +130,7 @@ PagedSpace::Changed& PagedSpace::Change() {
 // ---- pages --------------------------------------------------------------------------------------
 
 absl::StatusOr<bool> PagedSpace::FillLocked(std::uint64_t address, Access access) const {
+  if (!table_) return false;
   if (table_->implementation()->FindUserByte(address, AccessTo(access)).ok()) return true;
   const Vma* const vma = map().Find(GuestVirt{address});
   if (vma == nullptr || !Allows(vma->protection, access) || memory::IsSharedByHost(*vma)) return false;
@@ -152,6 +153,7 @@ bool PagedSpace::With(std::uint64_t address, std::size_t size, Use use,
   if (!IsInside(address, size)) return false;
   const Access access = use == Use::kWrite ? Access::kWrite : Access::kRead;
   const std::lock_guard lock(mutex_);
+  if (!table_) return false;
   absl::StatusOr<std::byte*> bytes =
       table_->implementation()->FindUserByte(address, AccessTo(access));
   if (!bytes.ok()) {
@@ -175,9 +177,13 @@ absl::Status PagedSpace::Put(const Region& region, std::optional<RegionAccess> a
   const std::lock_guard lock(mutex_);
   if (!access) {
     regions_.erase(&region);
-    return table_->Unmap(Pages(RangeOf(region)));
+    return table_ ? table_->Unmap(Pages(RangeOf(region))) : absl::OkStatus();
   }
-  if (absl::Status put = PutLocked(region, *access); !put.ok()) return put;
+  // Of one that it had, what it has now is what the next life begins with, whatever becomes of it in this.
+  if (const auto had = regions_.find(&region); had != regions_.end()) had->second = *access;
+  if (table_) {
+    if (absl::Status put = PutLocked(region, *access); !put.ok()) return put;
+  }
   regions_[&region] = *access;
   return absl::OkStatus();
 }
@@ -221,6 +227,7 @@ absl::Status PagedSpace::PutArenaLocked() {
 
 absl::StatusOr<GuestRange> PagedSpace::ExtendArena(std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (!table_) return absl::ResourceExhaustedError("the compartment has ended: there was no frame for its page table");
   if (bytes > arena_.size() - arena_used_) {
     return absl::ResourceExhaustedError("a compartment has 64 MiB of memory in common with the host");
   }

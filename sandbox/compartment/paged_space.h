@@ -50,7 +50,8 @@ class PagedSpace final : public memory::MemoryCalls, public hostcalls::PagedMemo
   PagedSpace(const PagedSpace&) = delete;
   PagedSpace& operator=(const PagedSpace&) = delete;
 
-  // As the origin is, with the regions that there are and the host's memory, zeroed. Nobody runs in it.
+  // As the origin is, with the regions that there are and the host's memory, zeroed. Nobody runs in it, nor may after an error until
+  // it has begun: then there are parts of it, or no table at all.
   absl::Status Begin();
   // After Begin.
   dune::PageTable& table() { return *table_; }
@@ -105,7 +106,7 @@ class PagedSpace final : public memory::MemoryCalls, public hostcalls::PagedMemo
 
   mutable std::recursive_mutex mutex_;  // guards what follows; a visit may look at memory again
   std::shared_ptr<const void> arena_memory_;  // in the table as long as that is there
-  mutable std::optional<dune::PageTable> table_;
+  mutable std::optional<dune::PageTable> table_;  // empty: there was no frame for one
   std::optional<Changed> changed_;
   std::map<const Region*, RegionAccess> regions_;
   // The host's: a place in the guest, and as much of this process's addresses.

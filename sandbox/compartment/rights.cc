@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "hostcalls/check.h"
 #include "sandbox/compartment/call_groups.h"
 
 namespace dunebox::compartment {
@@ -39,7 +38,7 @@ bool Allows(RegionAccess access, MemoryFault::Access wanted) {
   return false;
 }
 
-absl::StatusOr<std::shared_ptr<const OpenFile>> Open(const Descriptor& descriptor) {
+absl::StatusOr<std::shared_ptr<OpenFile>> Open(const Descriptor& descriptor) {
   auto file = std::make_shared<OpenFile>();
   const auto access = static_cast<unsigned>(descriptor.access());
   file->kind = OpenFile::Kind::kGranted;
@@ -73,8 +72,13 @@ absl::Status Rights::Install() {
 absl::Status Rights::InstallDescriptorsLocked() {
   open_.clear();
   for (const Descriptor& descriptor : granted_.descriptors()) {
-    absl::StatusOr<std::shared_ptr<const OpenFile>> file = Open(descriptor);
+    absl::StatusOr<std::shared_ptr<OpenFile>> file = Open(descriptor);
     if (!file.ok()) return file.status();
+    if (learns_) {
+      auto& uses = descriptor_uses_[descriptor.number()];
+      if (uses == nullptr) uses = std::make_shared<std::atomic<unsigned>>(0);
+      (*file)->uses = uses;
+    }
     holder_.kernel().descriptors().Set(descriptor.number(), *file, false);
     open_[descriptor.number()] = *std::move(file);
   }
@@ -89,7 +93,7 @@ void Rights::NarrowDescriptorsLocked(const Grants& grants) {
     if (is_left && has->access() == had.access()) continue;
     std::shared_ptr<const OpenFile> less;
     if (is_left) {
-      absl::StatusOr<std::shared_ptr<const OpenFile>> file = Open(*has);
+      absl::StatusOr<std::shared_ptr<OpenFile>> file = Open(*has);
       if (file.ok())
         less = *std::move(file);  // without a descriptor to spare: nothing is less, too
     }
@@ -106,9 +110,13 @@ void Rights::Narrow(const Grants& grants) {
     if (has != nullptr && has->access == had.access) continue;
     std::optional<RegionAccess> access;
     if (has != nullptr) access = has->access;
-    // It takes mappings that there are, so it cannot fail for want of them; half a narrowing would
-    // be none.
-    DUNEBOX_CHECK(holder_.Put(*had.region, access).ok(), "the kernel does not take a region away");
+    // It mostly takes mappings that there are. Half a narrowing would be none: where it cannot be, nothing runs there any more, and
+    // no other life begins before it could.
+    unsettled_.erase(had.region);
+    if (!holder_.Put(*had.region, access).ok()) {
+      unsettled_[had.region] = access;
+      holder_.End({.kind = Failure::Kind::kMismatch});
+    }
     mapped_.erase(had.region.get());
     if (access) mapped_[had.region.get()] = *access;
   }
@@ -120,6 +128,13 @@ absl::Status Rights::Renew(Grants grants) {
   const std::lock_guard lock(mutex_);
   granted_ = std::move(grants);
   faults_.clear();
+  for (const auto& [region, access] : unsettled_) {
+    if (absl::Status put = holder_.Put(*region, access); !put.ok()) {
+      holder_.End({.kind = Failure::Kind::kMismatch});
+      return put;
+    }
+  }
+  unsettled_.clear();
   for (const auto& [region, access] : mapped_) {
     if (access != RegionAccess::kCopyOnWrite) continue;
     if (absl::Status put = holder_.Put(*region, access); !put.ok()) return put;
@@ -254,7 +269,17 @@ Grants Rights::learned() const {
     const std::optional<RegionAccess> has = AccessLocked(grant.region.get());
     if (has) learned.Add(grant.region, *has);
   }
-  for (const Descriptor& descriptor : granted_.descriptors()) learned.Add(descriptor);
+  for (const Descriptor& descriptor : granted_.descriptors()) {
+    const auto uses = descriptor_uses_.find(descriptor.number());
+    const unsigned used = uses == descriptor_uses_.end() ? 0 : uses->second->load();
+    if (used == 0) continue;
+    static_assert(OpenFile::kRead == static_cast<unsigned>(DescriptorAccess::kRead) &&
+                  OpenFile::kWritten == static_cast<unsigned>(DescriptorAccess::kWrite));
+    // A recycle may have offered less.
+    const auto access = static_cast<DescriptorAccess>(used & static_cast<unsigned>(descriptor.access()));
+    const absl::StatusOr<Descriptor> less = descriptor.With(access);
+    if (less.ok()) learned.Add(*less);
+  }
   for (const CallGroup group : kAllCallGroups) {
     if ((learned_groups_.load() & Bit(group)) != 0) learned.Add(group);
   }

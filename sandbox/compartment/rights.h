@@ -37,7 +37,7 @@ class Rights final : public plugin::Warden {
 
   // Once, in a compartment that has no regions.
   absl::Status Install();
-  // No more than these from now on, which are less.
+  // No more than these from now on, which are less. A compartment that they cannot be taken away from ends.
   void Narrow(const Grants& grants);
   // After the compartment was recycled: its own copies of pages go, descriptors come
   // back. `grants` are the same but for descriptors.
@@ -69,8 +69,11 @@ class Rights final : public plugin::Warden {
   mutable std::mutex mutex_;  // guards what follows
   Grants granted_;
   std::map<const Region*, RegionAccess> mapped_;  // granted ones
+  std::map<std::shared_ptr<const Region>, std::optional<RegionAccess>>
+      unsettled_;  // rights that could not be taken away, and what is to be left of them
   std::map<int, std::shared_ptr<const plugin::OpenFile>>
       open_;  // by number: what stands for each descriptor
+  std::map<int, std::shared_ptr<std::atomic<unsigned>>> descriptor_uses_;  // while it learns: by number, OpenFile::Use
   std::vector<std::string> learned_gates_;
   std::vector<AccessFault> faults_;
 };

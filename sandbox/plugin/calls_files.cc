@@ -58,12 +58,16 @@ Errno Refused(const Calling& call, const char* what, const std::string& path, Er
 File Readable(const Calling& call) {
   File file = call.kernel.descriptors().Find(call.Int(0));
   if (file == nullptr || file->kind == Kind::kOutput) return nullptr;
-  return file->kind == Kind::kGranted && !file->may_read ? nullptr : file;
+  if (file->kind == Kind::kGranted && !file->may_read) return nullptr;
+  file->Note(OpenFile::kRead);
+  return file;
 }
 File Writable(const Calling& call) {
   File file = call.kernel.descriptors().Find(call.Int(0));
   if (file == nullptr) return nullptr;
-  return file->kind == Kind::kOutput || (file->kind == Kind::kGranted && file->may_write) ? file : nullptr;
+  if (file->kind != Kind::kOutput && (file->kind != Kind::kGranted || !file->may_write)) return nullptr;
+  file->Note(OpenFile::kWritten);
+  return file;
 }
 
 SyscallResult ReadInto(const Calling& call, const File& file, std::uint64_t number, std::uint64_t to,

@@ -7,6 +7,7 @@
 #define DUNEBOX_SANDBOX_PLUGIN_DESCRIPTORS_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -33,6 +34,13 @@ struct OpenFile {
   std::string name;              // kFile, kGranted: as the host's kernel has it; kOutput: "stdout" or "stderr"
   bool is_executable = false;    // may be mapped to be executed
   bool may_read = false, may_write = false;  // kGranted
+  // kGranted: what was made of it, for whoever wants to know.
+  enum Use : unsigned { kRead = 1, kWritten = 2 };
+  std::shared_ptr<std::atomic<unsigned>> uses;
+
+  void Note(Use use) const {
+    if (uses != nullptr) uses->fetch_or(use, std::memory_order_relaxed);
+  }
 };
 
 inline constexpr char kStdout[] = "stdout", kStderr[] = "stderr";

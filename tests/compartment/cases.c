@@ -172,6 +172,16 @@ long grow(long size, long steps) {
   free(at);
   return right;
 }
+/* Until it may not any more. */
+void count_up(volatile unsigned long* at) {
+  for (;;) ++*at;
+}
+long ask_until_refused(void) {
+  long refused;
+  do refused = look_at_clock();
+  while (refused >= 0);
+  return refused;
+}
 double twice(double value) { return value * 2; }
 long send_parts(int fd, const void* first, const void* second, long size) {
   struct iovec parts[2] = {{(void*)first, (unsigned long)size}, {(void*)second, (unsigned long)size}};

@@ -6,10 +6,13 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -433,6 +436,38 @@ TEST_F(CompartmentTest, RightsOnlyShrink) {
   EXPECT_FALSE(Call<int(Byte)>(*compartment, "peek", region->guest<const unsigned char>()).ok());
 }
 
+TEST_F(CompartmentTest, NarrowingReachesACallUnderWay) {
+  const auto counted = MakeRegion("counted", std::string(8, '\0'));
+  auto& count = *reinterpret_cast<std::atomic<std::uint64_t>*>(counted->span().data());
+  for (const bool to_read : {false, true}) {
+    const auto compartment = Make(Grants().Add(counted, RegionAccess::kReadWrite).Add(CallGroup::kTime));
+    absl::Status ended;
+    std::thread call([&] {
+      ended = Call<void(unsigned long*)>(*compartment, "count_up", counted->guest<unsigned long>());
+    });
+    for (const std::uint64_t before = count; count == before;) std::this_thread::yield();
+    Grants less = Grants().Add(CallGroup::kTime);
+    if (to_read) less.Add(counted, RegionAccess::kRead);
+    EXPECT_TRUE(compartment->Narrow(less).ok());
+    const std::uint64_t then = count;
+    call.join();
+    EXPECT_EQ(count, then);
+    const std::optional<Failure> failure = FailureOf(ended);
+    ASSERT_TRUE(failure.has_value()) << ended;
+    // An addition reads first, where it is one instruction or two.
+    EXPECT_THAT(failure->missing_grant, testing::AnyOf("write of region 'counted' at offset 0x0",
+                                                       "read of region 'counted' at offset 0x0"));
+  }
+  const auto compartment = Make(Grants().Add(CallGroup::kTime));
+  std::atomic<long> refused{0};
+  std::thread call([&] { refused = Value<long()>(*compartment, "ask_until_refused"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(refused, 0);
+  EXPECT_TRUE(compartment->Narrow(Grants()).ok());
+  call.join();
+  EXPECT_EQ(refused, -EPERM);
+}
+
 TEST_F(CompartmentTest, AChildHasNoMoreThanItsParent) {
   const auto region = MakeRegion("region", "r");
   int ends[2];
@@ -495,6 +530,35 @@ TEST_F(CompartmentTest, LearnsTheLeastThatWillDo) {
 }
 
 // ---- code
+
+TEST_F(CompartmentTest, LearnsWhatIsMadeOfDescriptors) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(write(ends[1], "word", 4), 4);
+  const auto buffer = MakeRegion("buffer", "text");
+  const auto offered = [&](int number) { return *Descriptor::Of(ends[0], number, DescriptorAccess::kReadWrite); };
+  const auto compartment = Make(
+      Grants().Add(buffer, RegionAccess::kReadWrite).Add(offered(5)).Add(offered(6)).Add(offered(7)).Add(offered(8)),
+      Compartment::Mode::kLearn);
+  EXPECT_THAT(compartment->Learned().Lines(), IsEmpty());
+  const auto at = buffer->guest<void>();
+  EXPECT_EQ((Value<long(int, void*, long)>(*compartment, "read_from", 5, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*compartment, "write_to", 6, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, void*, long)>(*compartment, "read_from", 7, at, 1l)), 1);
+  ASSERT_TRUE(compartment->Recycle().ok());
+  // By a copy, in another life.
+  const long copy = Value<long(int)>(*compartment, "duplicate", 7);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*compartment, "write_to", static_cast<int>(copy), at, 1l)), 1);
+  EXPECT_THAT(compartment->Learned().Lines(),
+              UnorderedElementsAre("region buffer: read-write", "descriptor 5: read", "descriptor 6: write",
+                                   "descriptor 7: read, write"));
+  const auto next = Make(compartment->Learned());
+  EXPECT_EQ((Value<long(int, void*, long)>(*next, "read_from", 5, at, 1l)), 1);
+  EXPECT_EQ((Value<long(int, const void*, long)>(*next, "write_to", 5, at, 1l)), -EBADF);
+  EXPECT_EQ((Value<long(int, void*, long)>(*next, "read_from", 8, at, 1l)), -EBADF);
+  close(ends[0]);
+  close(ends[1]);
+}
 
 TEST_F(CompartmentTest, WhatInitialisesCodeIsNotLeftInIt) {
   const auto secret = MakeRegion("secret", "s");
@@ -766,6 +830,49 @@ TEST_F(CompartmentTest, HasTheMemoryThatItsLimitLeaves) {
   EXPECT_EQ(Value<long(long)>(*compartment, "fill", 8l << 20), 2);
 }
 
+// Neither the host nor another compartment ends with the one that takes all there is.
+TEST_F(CompartmentTest, WhatUsesUpAllFramesEndsAlone) {
+  if (!IsByRing0()) GTEST_SKIP() << "compartments by ring 0 are tested in the lab (lab.dune.compartments)";
+  const auto region = MakeRegion("region", "r");
+  const auto code = CompartmentCode::Load({.libraries = {COMPARTMENT_CASES}, .engine = engine});
+  ASSERT_TRUE(code.ok()) << code.status();
+  const auto other = Make(Grants().Add(region, RegionAccess::kReadWrite));
+  EXPECT_EQ(Value<int()>(*other, "next"), 1);
+  auto hungry = *Compartment::Create(*code, Grants());
+  // By the policy's limit it may have them.
+  EXPECT_FALSE(Call<long(long)>(*hungry, "fill", 300l << 20).ok());
+  ASSERT_TRUE(hungry->failure().has_value());
+  EXPECT_EQ(hungry->failure()->signal, SIGBUS);
+  EXPECT_EQ(Value<int()>(*other, "next"), 2);
+  // The host goes on, which takes frames itself: soon there is none for a recycle to end with, then none to begin with.
+  constexpr std::size_t kPart = std::size_t{2} << 20, kParts = 60;
+  auto* const fresh = static_cast<volatile char*>(
+      mmap(nullptr, kParts * kPart, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  ASSERT_NE(fresh, MAP_FAILED);
+  std::size_t refused = 0;
+  for (std::size_t part = 0; part < kParts; ++part) {
+    fresh[part * kPart] = 1;
+    const absl::Status recycled = other->Recycle();
+    if (recycled.ok()) continue;
+    EXPECT_EQ(recycled.code(), absl::StatusCode::kResourceExhausted) << recycled;
+    EXPECT_FALSE(Call<int()>(*other, "next").ok());
+    EXPECT_FALSE(other->Allocate<unsigned char>(10).ok());
+    EXPECT_FALSE(other->CopyIn(TaintedPtr<const unsigned char>(0x40'0000), 1).ok());
+    if (++refused == 2) {
+      EXPECT_TRUE(other->Narrow(Grants().Add(region, RegionAccess::kRead)).ok());
+    }
+  }
+  EXPECT_GT(refused, 20u);
+  EXPECT_EQ(Compartment::Create(Code(), Grants()).status().code(), absl::StatusCode::kResourceExhausted);
+  hungry.reset();
+  munmap(const_cast<char*>(fresh), kParts * kPart);
+  ASSERT_TRUE(other->Recycle().ok());
+  EXPECT_EQ(Value<int()>(*other, "next"), 1);
+  EXPECT_EQ(Peek(*other, *region), 'r');
+  EXPECT_FALSE(Poke(*other, *region, 'x').ok());
+  EXPECT_EQ(At(*region, 0), 'r');
+}
+
 TEST_F(CompartmentTest, FloatingPointPassesTheWall) {
   const auto compartment = Make(Grants());
   EXPECT_EQ(Value<double(double)>(*compartment, "twice", 1.25), 2.5);
@@ -805,7 +912,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == "--engine=ring0") {
     dunebox::engine = dunebox::CompartmentEngine::kRing0;
-    const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0});
+    const absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0, .frame_pool = std::size_t{64} << 20});
     if (!entered.ok()) {
       std::fprintf(stderr, "compartment_test: %s\n", entered.ToString().c_str());
       return 1;

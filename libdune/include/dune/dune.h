@@ -42,7 +42,8 @@ enum class DirtyMethod : std::uint8_t {
 
 struct EnterOptions {
   Wanted backend = Wanted::kBest;
-  // Memory that page tables and copies of copy-on-write pages are taken from, reserved at once and used as needed.
+  // Memory that page tables and copies of copy-on-write pages are taken from, reserved at once and used as needed. The last quarter
+  // is for tables of Current() alone: whatever ring 3, clones and other tables use up, the process can go on.
   // Range: 1 MiB to 1 TiB.
   std::size_t frame_pool = std::size_t{256} << 20;
   DirtyMethod dirty_method = DirtyMethod::kBest;  // of kSoftware; ring 0 asks the page tables

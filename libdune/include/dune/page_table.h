@@ -6,7 +6,8 @@
 //   absl::Status tracked = table.Track(heap, dune::Tracking::kDirty);
 //   absl::Status harvested = table.TestAndClearDirty(heap, [&](dune::Range written) { Scan(written); });
 //
-// Addresses are in bytes; ranges are of whole 4 KiB pages (2 MiB for PageSize::k2MiB), else kInvalidArgument.
+// Addresses are in bytes; ranges are of whole 4 KiB pages (2 MiB for PageSize::k2MiB, and where such a page is mapped), else
+// kInvalidArgument.
 // Thread-safe; a change is seen by every thread that uses the table before the call returns (shoot-down), unless the
 // call says otherwise. Visitors must not change the table that they are called for.
 #ifndef DUNE_PAGE_TABLE_H_
@@ -69,7 +70,8 @@ class PageTable {
   ~PageTable();
 
   // The same mappings. kCopyOnWrite: memory that either may write is copied when one of them first does, from the frame
-  // pool, 4 KiB at a time (a large page becomes small ones then); kShare: the same memory with the same rights.
+  // pool, 4 KiB at a time (a large page becomes small ones then); kShare: the same memory with the same rights (a page that is still
+  // to be copied is copied by each for itself). What Contents::kProcess has of the process's stays the process's in both.
   // kTemplate: as kCopyOnWrite, at a price that does not depend on how much is mapped, for the tables are shared, too,
   // until one is changed; from the first time on this one stays as it is: to change it, to use it, or to run ring 3 in it
   // is kFailedPrecondition. Not of Current().
@@ -77,12 +79,14 @@ class PageTable {
   // around them, to be read as they were. Before ring 0 writes to one, or the process unmaps, moves or gives up its memory, the
   // clone gets a copy. Of writes that are not ring 0's nobody hears: the kernel's for a system call, those of threads that are
   // out, those through other tables; write to pages that a call fills. To use it, to change it or to run ring 3 in it is
-  // refused. 16 at a time; their copies take three quarters of the frame pool at the most. Other clones of it are kUnimplemented.
+  // refused. 16 at a time; their copies are out of EnterOptions::frame_pool. Other clones of it are kUnimplemented.
   enum class Sharing : std::uint8_t { kCopyOnWrite, kShare, kTemplate };
   absl::StatusOr<PageTable> Clone(Sharing sharing) const;
 
   // At `where`, the memory that lies at `memory` in Current(), which must stay mapped there as long as it is here.
-  // What was mapped at `where` before is replaced. kResourceExhausted: no frame for a table. Not for Current().
+  // What was mapped at `where` before is replaced, but for a part of a large page (kInvalidArgument). kPermissionDenied: to be written
+  // to, and the process may not write there. kResourceExhausted: no frame for a table. Not for Current(). On an error a part of the
+  // range may be mapped.
   struct MapOptions {
     Rights rights = Rights::kReadWrite;
     Ring ring = Ring::kUser;
@@ -95,12 +99,15 @@ class PageTable {
 
   // Changes the rights of what is mapped; in Current() they are a limit on top of those the process has given (mprotect),
   // until they are given back with Rights::kAll, which is to happen before the program changes them by itself. kNotFound:
-  // nothing is mapped in a part of the range (in Current(): the process has nothing there), and nothing was changed.
+  // nothing is mapped in a part of the range (in Current(): the process has nothing there), and nothing was changed. In other tables
+  // they are the rights. kPermissionDenied there: to be written to, and the process could not when it was mapped.
   // kResourceExhausted: no room for so many different rights; a part of the range may have the old ones.
   absl::Status Protect(Range range, Rights rights);
 
-  // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts: what one maps there
-  // the other has mapped too. Not for Current(), nor from a template or a clone of Current() (kFailedPrecondition).
+  // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts, in place of what it had: from then
+  // on what one maps, protects, tracks or copies there is so in both. They live as long as one of the two does. What is the process's
+  // there (Current(), Contents::kProcess) stays the process's: what it maps later is seen here, what is changed here is not seen there.
+  // Not for Current(), nor from a template or a clone of Current() (kFailedPrecondition), nor from itself (kInvalidArgument).
   absl::Status Share(Range range, PageTable& other);
 
   // kNotFound where nothing is mapped.
@@ -129,7 +136,8 @@ class PageTable {
   absl::Status Activate();
 
   // For changes that the program made to entries by itself, with privileged instructions; the calls above flush by
-  // themselves. On every thread that uses the table.
+  // themselves. On every thread that uses the table. This thread forgets the range; the others, which the host makes forget, all that
+  // they have translated.
   void Flush(Range range);
 
   // Of the table, for MOV CR3. 0 where tables are not the hardware's.

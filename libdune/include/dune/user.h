@@ -36,7 +36,8 @@ struct UserContext {
 
 enum class StopReason : std::uint8_t {
   kSystemCall,  // SYSCALL; RIP is behind it, RAX the number, RAX is the result when it goes on
-  kFault,       // an exception: vector, error, address; RIP at the instruction
+  kFault,       // an exception: vector, error, address; RIP at the instruction. Memory that the process has given up or
+                // made read-only since it was mapped: vector 14, address 0
   kTime,        // the time given is over
   kInterrupted, // a signal came to this thread; its handler has run
 };

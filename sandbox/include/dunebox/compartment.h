@@ -116,8 +116,8 @@ class Compartment {
   enum class Mode : std::uint8_t {
     kEnforce,
     // Begins with nothing of what the grants offer, gets each thing when it is first used, and
-    // notes it: Learned(). What is not offered is refused as ever. Descriptors are not learnt, but
-    // there.
+    // notes it: Learned(). What is not offered is refused as ever. Descriptors are there from the
+    // start; learnt is what was read from and written to.
     kLearn,
   };
 
