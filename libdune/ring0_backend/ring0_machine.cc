@@ -66,6 +66,7 @@ constexpr RequiredCapability kRequired[] = {
     {KVM_CAP_SYNC_REGS, KVM_SYNC_X86_REGS, "synchronised registers"},
     {KVM_CAP_XSAVE, 1, "XSAVE state"},
     {KVM_CAP_XCRS, 1, "extended control registers"},
+    {KVM_CAP_VCPU_EVENTS, 1, "events of virtual CPUs"},
 };
 
 absl::Status OpenDevice() {
@@ -216,7 +217,7 @@ class Ring0Machine final : public Machine {
     if ((signal_stack.flags & SS_ONSTACK) != 0) {
       return absl::FailedPreconditionError("Enter on an alternate signal stack");
     }
-    const std::uint64_t mask = ring0::BlockSignals();
+    const std::uint64_t mask = ring0::BlockSignals(ring0::kAllButFaults);
     const absl::Status entered = EnterMasked(mask, signal_stack);
     if (!entered.ok()) ring0::SetSignalMask(mask);
     return entered;
@@ -227,8 +228,9 @@ class Ring0Machine final : public Machine {
       return absl::FailedPreconditionError("another page table than Current() is active");
     }
     std::uint64_t mask = 0;
-    dune_hypercall(static_cast<std::uint64_t>(ring0::Hypercall::kLeave),
-                   reinterpret_cast<std::uint64_t>(&mask), 0);
+    while (dune_hypercall(static_cast<std::uint64_t>(ring0::Hypercall::kLeave),
+                          reinterpret_cast<std::uint64_t>(&mask), 0) != 0) {
+    }
     ring0::SetSignalMask(mask);
     return absl::OkStatus();
   }
@@ -295,6 +297,7 @@ class Ring0Machine final : public Machine {
       vm.entered.fetch_add(1);
       ring0::TakeActions();
     }
+    ring0::BlockSignals();
     ring0::UseSignalStack(thread);
     thread->id.store(static_cast<std::uint32_t>(gettid()));
     dune_enter(thread, thread->block() + ring0::kLoopStackTop, &thread->first_registers);
