@@ -331,6 +331,7 @@ void Close(int& descriptor) {
 absl::Status Prepare(std::size_t frame_pool, int proc) {
   if (proc < 0) return HostError("/proc", -errno);
   vm.maps = ring0::MemoryMaps(proc);
+  if (const long opened = vm.maps.Open(); opened < 0) return HostError("/proc/self/maps", opened);
   if (absl::Status opened = OpenDevice(); !opened.ok()) return opened;
   ChooseFeatures();
   if (absl::Status reserved = ReserveMemory(frame_pool); !reserved.ok()) return reserved;
@@ -353,6 +354,7 @@ absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& op
     return std::make_unique<Ring0Machine>();
   }
   // Another call of Enter may find more; then it begins with nothing.
+  vm.maps.Close();
   Close(proc);
   Close(vm.device);
   Close(vm.fd);

@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <random>
@@ -53,6 +56,7 @@ INSTANTIATE_TEST_SUITE_P(MemoryMaps, TheProcessItself,
 TEST_P(TheProcessItself, IsFoundAreaByArea) {
   MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
   maps.Use(GetParam());
+  ASSERT_EQ(maps.Open(), 0);
   void* const memory =
       mmap(nullptr, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
@@ -71,6 +75,29 @@ TEST_P(TheProcessItself, IsFoundAreaByArea) {
   ASSERT_TRUE(maps.Find(reinterpret_cast<std::uint64_t>(&Parse), &area));
   EXPECT_TRUE(area.of_file);
   EXPECT_EQ(area.rights, Area::kRead | Area::kExecute);
+}
+
+// A program without a descriptor left is served as well, and what it does with the lowest free one is its own affair.
+TEST_P(TheProcessItself, IsFoundWithoutAFreeDescriptor) {
+  MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  maps.Use(GetParam());
+  ASSERT_EQ(maps.Open(), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit few{32, 32};
+    setrlimit(RLIMIT_NOFILE, &few);
+    while (dup(0) >= 0) {
+    }
+    void* const memory = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    Area area;
+    // Of the parent until it is opened anew.
+    const bool unknown = !maps.Find(reinterpret_cast<std::uint64_t>(memory), &area);
+    const bool opened = maps.Open() == 0;
+    _exit(unknown && opened && maps.Find(reinterpret_cast<std::uint64_t>(memory), &area) ? 42 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
 }
 
 // A program of one segment, code at its beginning.
