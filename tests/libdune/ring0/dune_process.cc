@@ -71,6 +71,25 @@ void Library() {
   Say("libc");
 }
 
+long Exits() {
+  char text[32] = {};
+  const int file = open("/sys/kernel/debug/kvm/exits", O_RDONLY);
+  Expect(file >= 0 && read(file, text, sizeof(text) - 1) > 0, "/sys/kernel/debug/kvm/exits");
+  close(file);
+  return std::atol(text);
+}
+
+// The timer's ticks are exits, too, so it is no exact number; two exits a call would be.
+void OneExitACall() {
+  constexpr long kCalls = 2000;
+  const long nothing = Exits();
+  const long before = Exits();
+  for (long call = 0; call < kCalls; ++call) syscall(SYS_getppid);
+  const long exits = Exits() - before - (before - nothing);
+  std::printf("%ld exits for %ld system calls\n", exits, kCalls);
+  Expect(exits > kCalls * 9 / 10 && exits < kCalls * 3 / 2, "a system call is one exit");
+}
+
 void DeepStack(int depth) {
   volatile char space[4096];
   space[0] = static_cast<char>(depth);
@@ -408,6 +427,7 @@ int main() {
   EnterRing0();
   Expect(dune::GetCapabilities().privileged_instructions, "Capabilities");
   Library();
+  OneExitACall();
   Memory();
   Descriptors();
   Signals();

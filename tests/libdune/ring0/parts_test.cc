@@ -8,13 +8,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "libdune/ring0_backend/memory_maps.h"
+#include "libdune/ring0_backend/trap_handlers.h"
 #include "libdune/loader/static_program.h"
 
 namespace dune::ring0 {
@@ -98,6 +101,30 @@ TEST_P(TheProcessItself, IsFoundWithoutAFreeDescriptor) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(WEXITSTATUS(status), 42);
+}
+
+// Nobody ever finds one handler with the other's kind.
+TEST(ChosenHandler, ChangesWithItsKind) {
+  ChosenHandler<TrapHandler> chosen;
+  EXPECT_EQ(chosen.Get().handler, nullptr);
+  static constexpr TrapHandler kFull = [](TrapFrame&) { return Resolution::kResume; };
+  static constexpr TrapHandler kLight = [](TrapFrame&) { return Resolution::kPass; };
+  chosen.Set(kFull, HandlerKind::kFull);
+  std::atomic<bool> stop{false};
+  std::thread changing([&] {
+    while (!stop) {
+      chosen.Set(kLight, HandlerKind::kLight);
+      chosen.Set(kFull, HandlerKind::kFull);
+    }
+  });
+  int light = 0;
+  for (int round = 0; round < 1'000'000 || light == 0; ++round) {
+    const auto [handler, kind] = chosen.Get();
+    ASSERT_EQ(handler == kLight, kind == HandlerKind::kLight);
+    light += kind == HandlerKind::kLight ? 1 : 0;
+  }
+  stop = true;
+  changing.join();
 }
 
 // A program of one segment, code at its beginning.
