@@ -51,7 +51,7 @@ bench:
 bench-lab:
 	.ci/deps build bench
 	$(MAKE) configure
-	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox bench_operations bench_true_static dune_operations \
+	cmake --build $(BUILD) --parallel $(JOBS) --target dunebox bench_operations bench_true_static dune_operations gc \
 	  plugin_operations plugin_cases
 	tests/bench/lab/run_dune $(BUILD)
 	tests/bench/lab/run_plugins $(BUILD)

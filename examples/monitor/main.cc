@@ -27,22 +27,32 @@ struct Monitored {
   dune::UserImage image;
   std::uintptr_t heap_end;
   std::uintptr_t next_mapping = 0x9000'0000;
+  std::size_t given = 0;  // bytes
   std::map<std::uint64_t, int> denied;
 };
+
+// The program decides how much it asks for, and the monitor's memory is what it gets.
+constexpr std::size_t kMostMemory = 256 << 20;
 
 std::size_t WholePages(std::uint64_t bytes) { return (bytes + 4095) & ~std::uint64_t{4095}; }
 
 // Fresh memory at `where`, for ring 3.
 bool Give(Monitored& program, std::uintptr_t where, std::size_t bytes) {
+  if (bytes > kMostMemory - program.given) return false;
   void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  return memory != MAP_FAILED && program.image.table.Map({where, bytes}, memory, {}).ok();
+  if (memory == MAP_FAILED) return false;
+  if (!program.image.table.Map({where, bytes}, memory, {}).ok()) {
+    munmap(memory, bytes);
+    return false;
+  }
+  program.given += bytes;
+  return true;
 }
 
 std::int64_t Break(Monitored& program, std::uint64_t wanted) {
-  constexpr std::uint64_t kMost = 64 << 20;
   const std::uintptr_t mapped = WholePages(program.heap_end), end = WholePages(wanted);
-  if (wanted >= program.image.heap && wanted - program.image.heap < kMost &&
+  if (wanted >= program.image.heap && wanted - program.image.heap < kMostMemory &&
       (end <= mapped || Give(program, mapped, end - mapped))) {
     program.heap_end = std::max(mapped, end);
     return static_cast<std::int64_t>(wanted);
@@ -51,9 +61,8 @@ std::int64_t Break(Monitored& program, std::uint64_t wanted) {
 }
 
 std::int64_t MapAnonymous(Monitored& program, const dune::UserContext& call) {
-  constexpr std::uint64_t kMost = 64 << 20;
   if ((call.r10 & MAP_ANONYMOUS) == 0 || (call.r10 & MAP_FIXED) != 0) return -EPERM;
-  if (call.rsi == 0 || call.rsi > kMost) return -ENOMEM;
+  if (call.rsi == 0 || call.rsi > kMostMemory) return -ENOMEM;
   const std::uintptr_t where = program.next_mapping;
   if (!Give(program, where, WholePages(call.rsi))) return -ENOMEM;
   program.next_mapping += WholePages(call.rsi) + 4096;

@@ -170,7 +170,7 @@ struct SharedState {
 
 // What the program asks its loop for, in RDI.
 enum class Hypercall : std::uint64_t {
-  kLeave,     // RSI: where the signal mask to be restored is written
+  kLeave,     // RSI: where the signal mask to be restored is written. RAX: 0, or 1 if a signal is delivered first
   kFlushAll,  // every vCPU forgets its translations
   kAddClone,  // RSI: an empty table's root, which becomes a clone of Current(). RAX: 0, or -errno
   kRemoveClone,  // RSI: its root

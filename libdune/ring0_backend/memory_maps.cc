@@ -76,13 +76,16 @@ Answer Ask(long fd, std::uint64_t address, Area* area) {
   return Answer::kFound;
 }
 
+// By places of its own: several may read the file at once.
 bool FindInText(long fd, std::uint64_t address, Area* area) {
   char text[4096 + 512];
   std::size_t held = 0;
+  long place_in_file = 0;
   bool found = false;
   while (!found) {
-    const long got = RawCall(SYS_read, fd, text + held, sizeof(text) - held);
+    const long got = RawCall(SYS_pread64, fd, text + held, sizeof(text) - held, place_in_file);
     if (got <= 0) break;
+    place_in_file += got;
     held += static_cast<std::size_t>(got);
     std::size_t line = 0;
     for (std::size_t place = 0; place < held && !found; ++place) {
@@ -102,14 +105,33 @@ bool FindInText(long fd, std::uint64_t address, Area* area) {
 
 }  // namespace
 
-bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
-  const long fd = RawCall(SYS_openat, proc_, "self/maps", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  Answer answer = source_ == Source::kText ? Answer::kNoSuchQuestion : Ask(fd, address, area);
-  if (answer == Answer::kNoSuchQuestion) {
-    answer = FindInText(fd, address, area) ? Answer::kFound : Answer::kNone;
+long MemoryMaps::Open() {
+  const auto open = [this] { return RawCall(SYS_openat, proc_, "self/maps", O_RDONLY | O_CLOEXEC); };
+  long fd = open();
+  if (fd == -EMFILE && file_ >= 0) {
+    // All are in use, so it is the same number.
+    Close();
+    fd = open();
+  } else if (fd >= 0 && file_ >= 0) {
+    const long moved = RawCall(SYS_dup3, fd, file_, O_CLOEXEC);
+    RawCall(SYS_close, fd);
+    fd = moved;
   }
-  RawCall(SYS_close, fd);
+  if (fd < 0) return fd;
+  file_ = static_cast<int>(fd);
+  return 0;
+}
+
+void MemoryMaps::Close() {
+  if (file_ >= 0) RawCall(SYS_close, file_);
+  file_ = -1;
+}
+
+bool MemoryMaps::FindFrom(std::uint64_t address, Area* area) const {
+  Answer answer = source_ == Source::kText ? Answer::kNoSuchQuestion : Ask(file_, address, area);
+  if (answer == Answer::kNoSuchQuestion) {
+    answer = FindInText(file_, address, area) ? Answer::kFound : Answer::kNone;
+  }
   return answer == Answer::kFound;
 }
 

@@ -1,6 +1,9 @@
 // What the kernel says of an address of this process, without an allocation: asked (PROCMAP_QUERY, Linux 6.11), or read
 // from the text of /proc/self/maps.
 //
+// The file stays open: a program that has no descriptor left, or takes the lowest free number, is not disturbed.
+//
+//   if (maps.Open() < 0) ...;  // and again in a forked child, whose file is the parent's
 //   Area area;
 //   if (maps.Find(address, &area) && (area.rights & Area::kWrite)) ...
 #ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_MEMORY_MAPS_H_
@@ -27,6 +30,9 @@ class MemoryMaps {
   // `proc` is a descriptor of /proc, which stays open: a program that changes its root can still be
   // served.
   explicit constexpr MemoryMaps(int proc = -1) : proc_(proc) {}
+  // -errno on failure. The file of before is closed, and its number used again.
+  long Open();
+  void Close();
   // False: nothing is mapped at `address`.
   bool Find(std::uint64_t address, Area* area) const {
     return FindFrom(address, area) && area->begin <= address;
@@ -39,6 +45,7 @@ class MemoryMaps {
 
  private:
   int proc_;
+  int file_ = -1;
   Source source_ = Source::kBest;
 };
 

@@ -138,6 +138,18 @@ void Drop(std::uint64_t begin, std::uint64_t size) {
   });
 }
 
+void ForgetUnmapped(std::uint64_t begin, std::uint64_t size) {
+  if (begin >= kAddressesEnd || size > kAddressesEnd - begin) return;
+  const std::uint64_t end = begin + size;
+  for (std::uint64_t at = begin & ~(kPage - 1); at < end;) {
+    Area area{.begin = end, .end = end};
+    vm.maps.FindFrom(at, &area);
+    const std::uint64_t gap_end = std::min(area.begin, end);
+    if (gap_end > at) Forget(at, gap_end - at);
+    at = std::max(area.end, gap_end);
+  }
+}
+
 namespace {
 
 // A page of the upper half, or a pinned one of the lower.

@@ -30,10 +30,12 @@ void ShowIn(std::uint64_t root, std::uint64_t address);
 // A vCPU's handlers' stack, in a table that it is about to use: traps use the stack before a page fault could show it.
 void ShowHandlerStack(std::uint64_t root, const VcpuState& state);
 
-// Both with the lock, before the kernel changes the range. Forgotten entries lose everything that
+// All with the lock. An entry is dropped before the kernel changes the range. Forgotten entries lose everything that
 // was known of the page; dropped ones keep the program's limit and the dirty and accessed bits.
 void Forget(std::uint64_t begin, std::uint64_t size);
 void Drop(std::uint64_t begin, std::uint64_t size);
+// Of a range that was dropped, where the kernel has nothing any more.
+void ForgetUnmapped(std::uint64_t begin, std::uint64_t size);
 
 // The empty mirror with the part of the upper half that every table has. Natively, once.
 bool MakeMirror();

@@ -87,7 +87,7 @@ void ShareActions(Thread* parent, Thread* child, std::uint64_t flags) {
   }
 }
 
-std::int64_t CloneThread(Thread* thread, CloneArguments arguments) {
+std::int64_t CloneThread(Thread* thread, CloneArguments arguments, std::uint64_t mask) {
   const bool is_thread = (arguments.flags & CLONE_THREAD) != 0;
   long error = 0;
   Thread* const child = TakePlace(thread->in_vfork_child, &error);
@@ -99,7 +99,7 @@ std::int64_t CloneThread(Thread* thread, CloneArguments arguments) {
   child->in_vfork_child = thread->in_vfork_child || !is_thread;
   ShareActions(thread, child, arguments.flags);
   child->alternate_stack = is_thread ? dunebox::abi::AlternateStack{} : thread->alternate_stack;
-  child->first_mask = BlockSignals();
+  child->first_mask = mask;
   if (is_thread) vm.entered.fetch_add(1);
   // The kernel's thread begins on the place's own stack.
   arguments.stack = reinterpret_cast<std::uint64_t>(child->block());
@@ -108,7 +108,6 @@ std::int64_t CloneThread(Thread* thread, CloneArguments arguments) {
   if (result < 0 && is_thread) vm.entered.fetch_sub(1);
   // A vfork child is over, or another program, when the kernel lets its parent go on.
   if (result < 0 || !is_thread) ReleasePlace(child, thread->in_vfork_child);
-  SetSignalMask(child->first_mask);
   return result;
 }
 
@@ -140,7 +139,7 @@ void MakeMachineAnew(Thread* thread) {
   dune_begin_loop(thread);
 }
 
-std::int64_t Fork(Thread* thread, CloneArguments arguments) {
+std::int64_t Fork(Thread* thread, CloneArguments arguments, std::uint64_t mask) {
   if (const long got = RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &thread->system_registers);
       got < 0) {
     return got;
@@ -154,36 +153,44 @@ std::int64_t Fork(Thread* thread, CloneArguments arguments) {
   arguments.stack = arguments.stack_size = 0;  // the child's loop has a copy of this one
   // Without shared memory it only says who runs first, and the lock must not be held so long.
   arguments.flags &= ~std::uint64_t{CLONE_VFORK};
-  thread->first_mask = BlockSignals();
+  thread->first_mask = mask;
   vm.lock.Lock();
   const long result = RawCall(SYS_clone3, &arguments, sizeof(arguments));
   vm.lock.Unlock();
   if (result == 0) {
     BeginForked(thread, stack, (arguments.flags & CLONE_SETTLS) != 0, arguments.tls);
   }
-  SetSignalMask(thread->first_mask);
   return result;
+}
+
+// Signals are blocked; `mask` is the program's.
+std::int64_t CloneMasked(Thread* thread, const SystemCall& call, std::uint64_t mask) {
+  CloneArguments arguments;
+  if (const std::int64_t read = ReadArguments(call, arguments); read < 0) return read;
+  if ((arguments.flags & CLONE_VM) == 0) return Fork(thread, arguments, mask);
+  // Memory shared by processes that run side by side would need a machine for each over the same
+  // tables.
+  if ((arguments.flags & (CLONE_THREAD | CLONE_VFORK)) == 0) return -EINVAL;
+  return CloneThread(thread, arguments, mask);
 }
 
 }  // namespace
 
 std::int64_t Clone(Thread* thread, const SystemCall& call) {
+  const std::uint64_t mask = BlockSignals();
   if (thread->signalled != 0) return kMakeAgain;
-  CloneArguments arguments;
-  if (const std::int64_t read = ReadArguments(call, arguments); read < 0) return read;
-  if ((arguments.flags & CLONE_VM) == 0) return Fork(thread, arguments);
-  // Memory shared by processes that run side by side would need a machine for each over the same
-  // tables.
-  if ((arguments.flags & (CLONE_THREAD | CLONE_VFORK)) == 0) return -EINVAL;
-  return CloneThread(thread, arguments);
+  const std::int64_t result = CloneMasked(thread, call, mask);
+  SetSignalMask(mask);
+  return result;
 }
 
-void ExitThread(Thread* thread, int status) {
+std::int64_t ExitThread(Thread* thread, int status) {
+  BlockSignals();
+  if (thread->signalled != 0) return kMakeAgain;
   if (thread->actions != &vm.actions) {
     // A vfork child's process ends with it; its parent takes the place back.
     for (;;) RawCall(SYS_exit, status);
   }
-  BlockSignals();
   vm.entered.fetch_sub(1);
   dune_exit_thread(&thread->id, status);
 }

@@ -66,6 +66,7 @@ constexpr RequiredCapability kRequired[] = {
     {KVM_CAP_SYNC_REGS, KVM_SYNC_X86_REGS, "synchronised registers"},
     {KVM_CAP_XSAVE, 1, "XSAVE state"},
     {KVM_CAP_XCRS, 1, "extended control registers"},
+    {KVM_CAP_VCPU_EVENTS, 1, "events of virtual CPUs"},
 };
 
 absl::Status OpenDevice() {
@@ -216,7 +217,7 @@ class Ring0Machine final : public Machine {
     if ((signal_stack.flags & SS_ONSTACK) != 0) {
       return absl::FailedPreconditionError("Enter on an alternate signal stack");
     }
-    const std::uint64_t mask = ring0::BlockSignals();
+    const std::uint64_t mask = ring0::BlockSignals(ring0::kAllButFaults);
     absl::Status entered = EnterMasked(mask, signal_stack);
     if (!entered.ok()) ring0::SetSignalMask(mask);
     return entered;
@@ -227,8 +228,9 @@ class Ring0Machine final : public Machine {
       return absl::FailedPreconditionError("another page table than Current() is active");
     }
     std::uint64_t mask = 0;
-    dune_hypercall(static_cast<std::uint64_t>(ring0::Hypercall::kLeave),
-                   reinterpret_cast<std::uint64_t>(&mask), 0);
+    while (dune_hypercall(static_cast<std::uint64_t>(ring0::Hypercall::kLeave),
+                          reinterpret_cast<std::uint64_t>(&mask), 0) != 0) {
+    }
     ring0::SetSignalMask(mask);
     return absl::OkStatus();
   }
@@ -295,6 +297,7 @@ class Ring0Machine final : public Machine {
       vm.entered.fetch_add(1);
       ring0::TakeActions();
     }
+    ring0::BlockSignals();
     ring0::UseSignalStack(thread);
     thread->id.store(static_cast<std::uint32_t>(gettid()));
     dune_enter(thread, thread->block() + ring0::kLoopStackTop, &thread->first_registers);
@@ -328,6 +331,7 @@ void Close(int& descriptor) {
 absl::Status Prepare(std::size_t frame_pool, int proc) {
   if (proc < 0) return HostError("/proc", -errno);
   vm.maps = ring0::MemoryMaps(proc);
+  if (const long opened = vm.maps.Open(); opened < 0) return HostError("/proc/self/maps", opened);
   if (absl::Status opened = OpenDevice(); !opened.ok()) return opened;
   ChooseFeatures();
   if (absl::Status reserved = ReserveMemory(frame_pool); !reserved.ok()) return reserved;
@@ -350,6 +354,7 @@ absl::StatusOr<std::unique_ptr<Machine>> MakeRing0Machine(const EnterOptions& op
     return std::make_unique<Ring0Machine>();
   }
   // Another call of Enter may find more; then it begins with nothing.
+  vm.maps.Close();
   Close(proc);
   Close(vm.device);
   Close(vm.fd);

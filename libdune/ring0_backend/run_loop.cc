@@ -41,6 +41,15 @@ void LoadFrame(Thread* thread, const TrapFrame& frame) {
   RegistersChanged(thread);
 }
 
+kvm_sregs& ReadSystemRegisters(Thread* thread) {
+  kvm_sregs& system = thread->system_registers;
+  if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &system) < 0) Fatal("KVM_GET_SREGS");
+  return system;
+}
+
+// What the processor says: RIP and RSP are whatever ring 3 has made them, before the fetch has failed, too.
+bool IsRing3(Thread* thread) { return (ReadSystemRegisters(thread).cs.selector & 3) == 3; }
+
 // Ring 3 is stopped as by an exception: the registers become a frame, and the vCPU goes on where
 // RunUser does.
 void StopUser(Thread* thread, std::uint64_t vector = DUNE_VECTOR_STOPPED, std::uint64_t error = 0) {
@@ -50,8 +59,7 @@ void StopUser(Thread* thread, std::uint64_t vector = DUNE_VECTOR_STOPPED, std::u
   CopyGeneralRegisters(registers, frame);
   frame.cs = DUNE_RING3_CODE, frame.ss = DUNE_RING3_DATA;
   frame.vector = vector, frame.error = error;
-  kvm_sregs& system = thread->system_registers;
-  if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &system) < 0) Fatal("KVM_GET_SREGS");
+  kvm_sregs& system = ReadSystemRegisters(thread);
   const std::uint64_t fs = system.fs.base, gs = system.gs.base;
   SetSegments(system, thread->index);
   system.fs.base = fs, system.gs.base = gs;
@@ -63,20 +71,28 @@ void StopUser(Thread* thread, std::uint64_t vector = DUNE_VECTOR_STOPPED, std::u
   RegistersChanged(thread);
 }
 
+// KVM was about to raise an exception when it was stopped. It will, wherever RIP is by then.
+bool IsExceptionUnderWay(Thread* thread) {
+  kvm_vcpu_events events;
+  if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_VCPU_EVENTS, &events) < 0) Fatal("KVM_GET_VCPU_EVENTS");
+  return events.exception.injected != 0 || events.exception.pending != 0 || events.interrupt.injected != 0;
+}
+
 // Makes the registers the program's if the vCPU was stopped in a stub. False: it has to run on to
 // where a stub looks whether a signal waits, or RunUser does.
 bool Settle(Thread* thread) {
+  if (IsExceptionUnderWay(thread)) return false;
   const kvm_regs& registers = Registers(thread);
   const bool in_user = thread->state->in_user != 0;
-  if (!IsInStubs(registers.rip)) {
-    if (in_user) StopUser(thread);
+  if (!IsInStubs(registers.rip) || (in_user && IsRing3(thread))) {
+    if (in_user) StopUser(thread, DUNE_VECTOR_STOPPED);
     return !in_user;
   }
   const std::uint64_t iret = AliasOf(dune_ring0_iret);
   if (registers.rip < AliasOf(dune_ring0_restore) || registers.rip > iret) return false;
   LoadFrame(thread, *FrameAt(thread, registers.rip == iret ? registers.rsp - DUNE_FRAME_RIP
                                                            : registers.rsp));
-  if (in_user) StopUser(thread);
+  if (in_user) StopUser(thread, DUNE_VECTOR_STOPPED);
   return !in_user;
 }
 
@@ -96,7 +112,7 @@ constexpr VectorRow kVectors[32] = {
     {SIGBUS, SI_KERNEL, false},  {SIGFPE, FPE_FLTINV, true},  {SIGSEGV, SI_KERNEL, false},
     {SIGSEGV, SI_KERNEL, false}};
 
-void RaiseVector(Thread* thread, std::uint64_t vector, std::uint64_t error) {
+void RaiseVector(Thread* thread, std::uint64_t vector, std::uint64_t error, bool restarts) {
   const VectorRow& row = kVectors[vector % 32];
   if (row.signal == 0) Fatal("an exception that no processor has", static_cast<long>(vector));
   RaiseFault(thread, {.signal = row.signal,
@@ -104,7 +120,8 @@ void RaiseVector(Thread* thread, std::uint64_t vector, std::uint64_t error) {
                       .address = row.at_rip ? Registers(thread).rip : 0,
                       .vector = vector,
                       .error = error,
-                      .cr2 = 0});
+                      .cr2 = 0,
+                      .restarts = restarts});
 }
 
 void RaisePageFault(Thread* thread, Filled why, std::uint64_t cr2, std::uint64_t error) {
@@ -128,7 +145,8 @@ void RaisePageFault(Thread* thread, Filled why, std::uint64_t cr2, std::uint64_t
                       .address = cr2,
                       .vector = DUNE_VECTOR_PAGE_FAULT,
                       .error = error | x86::page_fault::kUser,
-                      .cr2 = cr2});
+                      .cr2 = cr2,
+                      .restarts = true});
 }
 
 // The program's handler after all, from where the stub stands.
@@ -142,6 +160,17 @@ void DeliverToHandler(Thread* thread, std::uint64_t frame, std::uint64_t cr2) {
   RegistersChanged(thread);
 }
 
+constexpr std::uint64_t kDebug = 1, kBreakpoint = 3, kOverflow = 4, kInvalid = 6, kProtection = 13;
+
+// An instruction of the program's that came to the loop and not to a stub.
+void RaiseUnexpected(Thread* thread, std::uint64_t vector) {
+  // What ring 3 does never comes here: the processor refuses it, or KVM does. If one does not, it is an exception all the
+  // same, and none of the loop's work is done for it.
+  if (thread->state->in_user == 0) return RaiseVector(thread, vector, 0, false);
+  if (!IsRing3(thread)) Fatal("a stub was stopped on the way to ring 3, at RIP", static_cast<long>(Registers(thread).rip));
+  StopUser(thread, vector);
+}
+
 enum class Asked : std::uint8_t { kFirst, kPassed };
 
 void OnTrap(Thread* thread, Asked asked) {
@@ -150,7 +179,10 @@ void OnTrap(Thread* thread, Asked asked) {
   const TrapFrame& frame = *FrameAt(thread, at);
   const std::uint64_t vector = frame.vector, error = frame.error;
   LoadFrame(thread, frame);
-  if (vector != DUNE_VECTOR_PAGE_FAULT) return RaiseVector(thread, vector, error);
+  if (vector != DUNE_VECTOR_PAGE_FAULT) {
+    const bool is_trap = vector == kDebug || vector == kBreakpoint || vector == kOverflow;
+    return RaiseVector(thread, vector, error, !is_trap);
+  }
   const Filled filled = Fill(cr2, error);
   if (filled == Filled::kYes) return ShowIn(thread->state->process_cr3, cr2);
   const bool handled = (vm.shared->handled >> DUNE_VECTOR_PAGE_FAULT & 1) != 0;
@@ -176,7 +208,8 @@ void OnSystemCall(Thread* thread) {
   registers.rax = static_cast<std::uint64_t>(result);
 }
 
-[[noreturn]] void LeaveLoop(Thread* thread) {
+// Signals are blocked; `mask` is the program's.
+[[noreturn]] void LeaveLoop(Thread* thread, std::uint64_t mask) {
   kvm_regs registers = Registers(thread);
   const auto mask_place = registers.rsi;
   kvm_fpu floating{};
@@ -185,7 +218,6 @@ void OnSystemCall(Thread* thread) {
   }
   RawCall(SYS_ioctl, thread->vcpu, KVM_GET_SREGS, &thread->system_registers);
   RawCall(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, thread->system_registers.fs.base);
-  const std::uint64_t mask = BlockSignals();
   WriteProgram(mask_place, &mask, sizeof(mask));
   RawCall(SYS_sigaltstack, &thread->alternate_stack, nullptr);
   vm.lock.Lock();
@@ -204,13 +236,12 @@ void OnHypercall(Thread* thread) {
   registers.rip = Address(dune_hypercall_return);
   RegistersChanged(thread);
   switch (static_cast<Hypercall>(registers.rdi)) {
-    case Hypercall::kLeave:
-      // A signal that was taken already is delivered first; then the call is made again.
-      if (thread->signalled != 0) {
-        registers.rip -= 2;
-        return;
-      }
-      LeaveLoop(thread);
+    case Hypercall::kLeave: {
+      const std::uint64_t mask = BlockSignals();
+      if (thread->signalled == 0) LeaveLoop(thread, mask);
+      registers.rax = 1;
+      return;
+    }
     case Hypercall::kFlushAll:
       FlushAll();
       return;
@@ -232,7 +263,8 @@ void OnHypercall(Thread* thread) {
 
 void OnPort(Thread* thread) {
   const kvm_run& run = *thread->run;
-  if (run.io.direction == KVM_EXIT_IO_OUT) {
+  // No stub asks for anything while ring 3 runs.
+  if (run.io.direction == KVM_EXIT_IO_OUT && thread->state->in_user == 0) {
     switch (run.io.port) {
       case DUNE_PORT_BACKEND_SYSCALL:
         return OnSystemCall(thread);
@@ -249,7 +281,7 @@ void OnPort(Thread* thread) {
     }
   }
   // The program's own port instruction: there is no device.
-  RaiseVector(thread, 13, 0);
+  RaiseUnexpected(thread, kProtection);
 }
 
 // Some present entry has nothing behind it, or not the rights it says: a thread outside ring 0
@@ -279,9 +311,9 @@ void OnExit(Thread* thread) {
     case KVM_EXIT_SET_TPR:
       return;
     case KVM_EXIT_HLT:
-      return RaiseVector(thread, 13, 0);  // nothing would ever end it
+      return RaiseUnexpected(thread, kProtection);  // nothing would ever end it
     case KVM_EXIT_INTERNAL_ERROR:
-      if (run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION) return RaiseVector(thread, 6, 0);
+      if (run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION) return RaiseUnexpected(thread, kInvalid);
       Fatal("KVM internal error", static_cast<long>(run.internal.suberror));
     case KVM_EXIT_SHUTDOWN:
       Fatal("triple fault, at RIP", static_cast<long>(Registers(thread).rip));

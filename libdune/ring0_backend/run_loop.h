@@ -39,6 +39,7 @@ struct FaultSignal {
   int code;
   std::uint64_t address;
   std::uint64_t vector, error, cr2;
+  bool restarts;  // RIP is at the instruction, which will do it again
 };
 void RaiseFault(Thread* thread, const FaultSignal& fault);
 std::int64_t SignalReturn(Thread* thread);
@@ -51,7 +52,13 @@ void GiveActionsBack();
 std::int64_t SetTimer(Thread* thread, std::uint64_t nanoseconds);
 // Of the calling host thread.
 void UseSignalStack(Thread* thread);
-std::uint64_t BlockSignals();
+// A loop has no faults, and another's SIGSEGV is a signal like others. Code of the program's may have them.
+inline constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
+inline constexpr std::uint64_t kAllButFaults =
+    ~(std::uint64_t{1} << (SIGSEGV - 1) | std::uint64_t{1} << (SIGBUS - 1) | std::uint64_t{1} << (SIGILL - 1) |
+      std::uint64_t{1} << (SIGFPE - 1) | std::uint64_t{1} << (SIGTRAP - 1));
+// What was blocked before. If a signal has been noted (Thread::signalled) that is all, and the program's mask is in mask_before.
+std::uint64_t BlockSignals(std::uint64_t which = kAllSignals);
 void SetSignalMask(std::uint64_t mask);
 
 // ---- memory_calls.cc ----
@@ -64,7 +71,8 @@ std::int64_t AdviseMemory(Thread* thread, const SystemCall& call);   // madvise
 
 // ---- new_threads.cc ----
 std::int64_t Clone(Thread* thread, const SystemCall& call);
-[[noreturn]] void ExitThread(Thread* thread, int status);
+// Comes back only with kMakeAgain.
+std::int64_t ExitThread(Thread* thread, int status);
 
 // ---- run_loop.cc ----
 [[noreturn]] void RunLoop(Thread* thread);

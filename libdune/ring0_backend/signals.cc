@@ -2,6 +2,10 @@
 // one signal, blocks all others and stops the vCPU; the loop then builds the frame that the kernel
 // would have built, on the program's stack. Dispositions without a function, pending signals and
 // masks stay the kernel's.
+//
+// A signal may be noted at any time while the loop has not blocked them, and is then to be delivered by this loop to this
+// thread. So whoever changes the mask, forks, or ends the loop blocks all first and then looks; if there is one, what the
+// program asked for is asked for again behind the signal's handler.
 #include <time.h>
 #include <ucontext.h>
 
@@ -19,9 +23,6 @@ namespace abi = dunebox::abi;
 namespace {
 
 constexpr std::uint64_t BitOf(int signal) { return std::uint64_t{1} << (signal - 1); }
-// Faults of the loop itself could not be blocked.
-constexpr std::uint64_t kAllButFaults =
-    ~(BitOf(SIGSEGV) | BitOf(SIGBUS) | BitOf(SIGILL) | BitOf(SIGFPE) | BitOf(SIGTRAP));
 constexpr std::uint64_t kRestorerFlag = 0x0400'0000;
 constexpr std::uint64_t kMirroredFlags =
     SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT | static_cast<std::uint32_t>(SA_RESETHAND);
@@ -37,7 +38,7 @@ KernelAction OurAction(int signal, const KernelAction& wanted) {
   return {.handler = reinterpret_cast<std::uint64_t>(&dune_host_signal),
           .flags = SA_SIGINFO | SA_ONSTACK | kRestorerFlag | (wanted.flags & kMirroredFlags),
           .restorer = reinterpret_cast<std::uint64_t>(&dune_restorer),
-          .mask = kAllButFaults};
+          .mask = kAllSignals};
 }
 
 std::uint64_t MaskInHandler(const KernelAction& action, int signal, std::uint64_t before) {
@@ -166,7 +167,7 @@ bool PushFrame(Thread* thread, const KernelAction& action, const siginfo_t& info
 KernelAction TakeAction(Thread* thread, int signal) {
   KernelAction& action = thread->actions->of[signal];
   const KernelAction taken = action;
-  if ((taken.flags & static_cast<std::uint32_t>(SA_RESETHAND)) != 0) action = {};
+  if ((taken.flags & static_cast<std::uint32_t>(SA_RESETHAND)) != 0) action.handler = 0;
   return taken;
 }
 
@@ -175,9 +176,9 @@ KernelAction TakeAction(Thread* thread, int signal) {
 void SetSignalMask(std::uint64_t mask) {
   RawCall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, 8);
 }
-std::uint64_t BlockSignals() {
+std::uint64_t BlockSignals(std::uint64_t which) {
   std::uint64_t before = 0;
-  RawCall(SYS_rt_sigprocmask, SIG_BLOCK, &kAllButFaults, &before, 8);
+  RawCall(SYS_rt_sigprocmask, SIG_BLOCK, &which, &before, 8);
   return before;
 }
 
@@ -199,7 +200,7 @@ void DeliverSignal(Thread* thread) {
   std::uint64_t mask = before;
   if (action.is_function()) {
     if (!PushFrame(thread, action, info, before, {})) DieOf(SIGSEGV);
-    mask = MaskInHandler(action, signal, before);
+    mask = MaskInHandler(action, signal, thread->mask_at_signal);
   } else if (action.handler == 0) {
     // The handler was taken away meanwhile: the kernel does what it does by default, but for the one that stays ours.
     if (signal == kTimeSignal) DieOf(signal);
@@ -212,12 +213,18 @@ void DeliverSignal(Thread* thread) {
 }
 
 void RaiseFault(Thread* thread, const FaultSignal& fault) {
-  std::uint64_t before = 0;
-  RawCall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &before, 8);
+  std::uint64_t before = BlockSignals();
+  const bool is_noted = thread->signalled != 0;
+  if (is_noted) {
+    before = thread->mask_before;
+    // The other signal came first, and behind its handler the instruction is there again. Where it is not, this frame comes
+    // below the other's.
+    if (fault.restarts) return;
+  }
   const KernelAction action = TakeAction(thread, fault.signal);
   if (!action.is_function() || (before & BitOf(fault.signal)) != 0) {
     constexpr std::uint64_t kBreakpoint = 3;
-    if (fault.vector == kBreakpoint && thread->signalled == 0) return StopAtBreakpoint(thread, before);
+    if (fault.vector == kBreakpoint && !is_noted) return StopAtBreakpoint(thread, before);
     DieOf(fault.signal);
   }
   siginfo_t info;
@@ -225,22 +232,21 @@ void RaiseFault(Thread* thread, const FaultSignal& fault) {
   info.si_signo = fault.signal;
   info.si_code = fault.code;
   info.si_addr = reinterpret_cast<void*>(fault.address);
-  // A signal that has been taken already waits until this frame is there; its mask is that of
-  // before.
-  if (thread->signalled != 0) before = thread->mask_before;
   if (!PushFrame(thread, action, info, before,
                  {.vector = fault.vector, .error = fault.error, .cr2 = fault.cr2})) {
     DieOf(SIGSEGV);
   }
   const std::uint64_t mask = MaskInHandler(action, fault.signal, before);
-  if (thread->signalled != 0) {
-    thread->mask_before = mask;
+  if (is_noted) {
+    thread->mask_before = thread->mask_at_signal = mask;
   } else {
     SetSignalMask(mask);
   }
 }
 
 std::int64_t SignalReturn(Thread* thread) {
+  BlockSignals();
+  if (thread->signalled != 0) return kMakeAgain;
   kvm_regs& registers = Registers(thread);
   abi::SignalFrame frame;
   if (!ReadProgram(registers.rsp - 8, &frame, sizeof(frame))) DieOf(SIGSEGV);
@@ -260,11 +266,7 @@ std::int64_t SignalReturn(Thread* thread) {
       (!stack.enabled() || stack.size >= kMinimumStack)) {
     thread->alternate_stack = stack;
   }
-  if (thread->signalled != 0) {
-    thread->mask_before = frame.user.mask;
-  } else {
-    SetSignalMask(frame.user.mask);
-  }
+  SetSignalMask(frame.user.mask);
   return kRegistersSet;
 }
 
@@ -373,7 +375,7 @@ void StopHostCall(std::uint64_t& rip) {
 void RunNatively(int signal, siginfo_t* info, ucontext_t* context) {
   KernelAction& action = vm.actions.of[signal];
   const KernelAction taken = action;
-  if ((taken.flags & static_cast<std::uint32_t>(SA_RESETHAND)) != 0) action = {};
+  if ((taken.flags & static_cast<std::uint32_t>(SA_RESETHAND)) != 0) action.handler = 0;
   if (!taken.is_function()) return;
   std::uint64_t before = 0;
   CopyBytes(&before, &context->uc_sigmask, sizeof(before));
@@ -396,12 +398,16 @@ void dune_host_signal(int signal, siginfo_t* info, void* raw_context) {
   }
   // Never two: the kernel blocks all while this handler runs, and until the loop has built the
   // frame.
+  auto rip = static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RIP]);
   CopyBytes(&thread->info, info, sizeof(*info));
   CopyBytes(&thread->mask_before, &context->uc_sigmask, sizeof(thread->mask_before));
-  CopyBytes(&context->uc_sigmask, &kAllButFaults, sizeof(kAllButFaults));
+  CopyBytes(&context->uc_sigmask, &kAllSignals, sizeof(kAllSignals));
+  // A call that waits with a mask of its own has it still, for the handler; behind that the program's is there again.
+  const bool has_own_mask = thread->waits_with_mask && context->uc_mcontext.gregs[REG_RAX] == -EINTR &&
+                            rip == reinterpret_cast<std::uint64_t>(dune_host_call_end);
+  thread->mask_at_signal = has_own_mask ? thread->mask_of_call : thread->mask_before;
   thread->signalled = 1;
   thread->run->immediate_exit = 1;
-  auto rip = static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RIP]);
   StopHostCall(rip);
   context->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(rip);
 }

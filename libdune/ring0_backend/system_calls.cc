@@ -28,7 +28,33 @@ std::int64_t ArchPrctl(Thread* thread, const SystemCall& call) {
 }
 
 std::int64_t Exit(Thread* thread, const SystemCall& call) {
-  ExitThread(thread, static_cast<int>(call.arguments[0]));
+  return ExitThread(thread, static_cast<int>(call.arguments[0]));
+}
+
+// Waiting with another mask: where it is, or where a pair of its address and size is.
+struct MaskedWait {
+  std::uint64_t number;
+  unsigned argument;
+  bool is_pair;
+};
+constexpr MaskedWait kMaskedWaits[] = {{SYS_rt_sigsuspend, 0, false},
+                                       {SYS_ppoll, 3, false},
+                                       {SYS_pselect6, 5, true},
+                                       {SYS_epoll_pwait, 4, false},
+                                       {SYS_epoll_pwait2, 4, false}};
+
+// A handler that ends the call begins with the call's mask, not with the one that is there again behind it.
+std::int64_t WaitMasked(Thread* thread, const SystemCall& call) {
+  for (const MaskedWait& wait : kMaskedWaits) {
+    if (wait.number != call.number) continue;
+    std::uint64_t place = call.arguments[wait.argument];
+    // What cannot be read the kernel cannot read either.
+    if (wait.is_pair && place != 0 && !ReadProgram(place, &place, sizeof(place))) break;
+    thread->waits_with_mask = place != 0 && ReadProgram(place, &thread->mask_of_call, sizeof(thread->mask_of_call));
+  }
+  const std::int64_t result = HostCall(thread, call);
+  thread->waits_with_mask = false;
+  return result;
 }
 
 std::int64_t ReturnFromSignal(Thread* thread, const SystemCall&) { return SignalReturn(thread); }

@@ -37,10 +37,15 @@ bool IsLimited(std::uint64_t address, std::uint64_t error) {
 }
 
 template <typename Argument>
-Resolution Call(Resolution (*handler)(Argument&), HandlerKind kind, Argument& argument) {
-  if (kind == HandlerKind::kLight) return handler(argument);
-  return static_cast<Resolution>(dune_call_with_state_saved(reinterpret_cast<void*>(handler),
-                                                            &argument, vm.state_bytes, vm.xcr0));
+int Call(const ChosenHandler<Resolution (*)(Argument&)>& chosen, Argument& argument) {
+  const auto [handler, kind] = chosen.Get();
+  if (handler == nullptr) return DUNE_DISPATCH_PASS;
+  const Resolution resolution =
+      kind == HandlerKind::kLight
+          ? handler(argument)
+          : static_cast<Resolution>(dune_call_with_state_saved(reinterpret_cast<void*>(handler), &argument,
+                                                               vm.state_bytes, vm.xcr0));
+  return resolution == Resolution::kResume ? DUNE_DISPATCH_RESUME : DUNE_DISPATCH_PASS;
 }
 
 int DispatchPageFault(TrapFrame* frame, std::uint64_t address, bool asked) {
@@ -50,32 +55,25 @@ int DispatchPageFault(TrapFrame* frame, std::uint64_t address, bool asked) {
     if (ResolveCopyOnWrite(used, address, &no_frame)) return DUNE_DISPATCH_RESUME;
   }
   if (!asked && !IsLimited(address, frame->error)) return DUNE_DISPATCH_ASK;
-  const PageFaultHandler handler = trap_handlers.page_fault.load(std::memory_order_acquire);
-  if (handler == nullptr) return DUNE_DISPATCH_PASS;
   namespace page_fault = x86::page_fault;
   PageFault fault{.address = address,
                   .access = (frame->error & page_fault::kWrite) != 0         ? Access::kWrite
                             : (frame->error & page_fault::kInstruction) != 0 ? Access::kExecute
                                                                              : Access::kRead,
                   .present = (frame->error & page_fault::kPresent) != 0,
-                  .from_user = false,
                   .frame = *frame};
-  const HandlerKind kind = trap_handlers.kinds[DUNE_VECTOR_PAGE_FAULT].load();
-  return Call(handler, kind, fault) == Resolution::kResume ? DUNE_DISPATCH_RESUME
-                                                           : DUNE_DISPATCH_PASS;
+  return Call(trap_handlers.page_fault, fault);
 }
 
 }  // namespace
 
-// Kind before handler before bit: who sees the bit sees the rest.
+// Handler before bit: who sees the bit sees the rest.
 void SetHandler(unsigned vector, TrapHandler handler, HandlerKind kind) {
-  if (handler != nullptr) trap_handlers.kinds[vector].store(kind);
-  trap_handlers.by_vector[vector].store(handler);
+  trap_handlers.by_vector[vector].Set(handler, kind);
   SetHandled(vector, handler != nullptr);
 }
 void SetHandler(PageFaultHandler handler, HandlerKind kind) {
-  if (handler != nullptr) trap_handlers.kinds[DUNE_VECTOR_PAGE_FAULT].store(kind);
-  trap_handlers.page_fault.store(handler);
+  trap_handlers.page_fault.Set(handler, kind);
   // For good: tables whose pages are copied when written to want it, too.
   if (handler != nullptr) SetHandled(DUNE_VECTOR_PAGE_FAULT, true);
 }
@@ -87,10 +85,5 @@ int dune_dispatch_trap(dune::TrapFrame* frame, std::uint64_t address, unsigned a
   if (frame->vector == DUNE_VECTOR_PAGE_FAULT) {
     return DispatchPageFault(frame, address, asked != 0);
   }
-  const dune::TrapHandler handler =
-      trap_handlers.by_vector[frame->vector].load(std::memory_order_acquire);
-  if (handler == nullptr) return DUNE_DISPATCH_PASS;
-  const dune::HandlerKind kind = trap_handlers.kinds[frame->vector].load();
-  return Call(handler, kind, *frame) == dune::Resolution::kResume ? DUNE_DISPATCH_RESUME
-                                                                  : DUNE_DISPATCH_PASS;
+  return Call(trap_handlers.by_vector[frame->vector], *frame);
 }

@@ -1,7 +1,7 @@
 // Who handles which exception, for all threads. SharedState::handled says for which vectors the
 // stubs look here.
 //
-//   trap_handlers.by_vector[6].store(handler);
+//   trap_handlers.by_vector[6].Set(handler, HandlerKind::kFull);
 #ifndef DUNEBOX_LIBDUNE_RING0_BACKEND_TRAP_HANDLERS_H_
 #define DUNEBOX_LIBDUNE_RING0_BACKEND_TRAP_HANDLERS_H_
 
@@ -11,10 +11,33 @@
 
 namespace dune::ring0 {
 
+// A handler and its kind, which change together: one that is called as the other kind loses the interrupted code's registers.
+// In one word, whose highest bit no address of the program's has.
+template <typename Handler>
+class ChosenHandler {
+ public:
+  struct Choice {
+    Handler handler;
+    HandlerKind kind;
+  };
+  void Set(Handler handler, HandlerKind kind) {
+    word_.store(reinterpret_cast<std::uint64_t>(handler) | (kind == HandlerKind::kLight ? kLightBit : 0),
+                std::memory_order_release);
+  }
+  Choice Get() const {
+    const std::uint64_t word = word_.load(std::memory_order_acquire);
+    return {reinterpret_cast<Handler>(word & ~kLightBit),
+            (word & kLightBit) != 0 ? HandlerKind::kLight : HandlerKind::kFull};
+  }
+
+ private:
+  static constexpr std::uint64_t kLightBit = std::uint64_t{1} << 63;
+  std::atomic<std::uint64_t> word_{0};
+};
+
 struct TrapHandlers {
-  std::atomic<TrapHandler> by_vector[32];
-  std::atomic<HandlerKind> kinds[32];
-  std::atomic<PageFaultHandler> page_fault;
+  ChosenHandler<TrapHandler> by_vector[32];
+  ChosenHandler<PageFaultHandler> page_fault;
 };
 extern TrapHandlers trap_handlers;
 

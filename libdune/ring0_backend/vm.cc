@@ -177,6 +177,7 @@ long RenewMachine(const Thread* self) {
   }
   RawCall(SYS_close, vm.fd);
   vm.fd = -1;
+  if (const long opened = vm.maps.Open(); opened < 0) return opened;
   return OpenMachine();
 }
 

@@ -42,7 +42,7 @@ struct Actions {
 
 // A thread's place: block, stacks and vCPU. Used again by later threads.
 struct Thread {
-  std::uint32_t signalled;  // `info` and `mask_before` are a signal that was taken from the kernel
+  std::uint32_t signalled;  // `info` and the two masks are a signal that was taken from the kernel
   std::atomic<std::uint32_t> id;  // of the host's thread in it; kFreePlace, kTakenPlace, kDeadPlace
   unsigned index;                 // of the vCPU
   int vcpu;                       // -1: none yet
@@ -52,7 +52,10 @@ struct Thread {
   Actions* actions;
   dunebox::abi::AlternateStack alternate_stack;  // the program's
   siginfo_t info;
-  std::uint64_t mask_before;
+  std::uint64_t mask_before;   // the program's, which the frame gives back
+  std::uint64_t mask_at_signal;  // where the signal came: the same, but for waiting calls with a mask of their own
+  bool waits_with_mask;        // in such a call,
+  std::uint64_t mask_of_call;  // with this one
   std::uint64_t first_mask;    // what the loop begins with
   unsigned fruitless_repairs;  // EFAULTs of KVM_RUN in a row
   int timer;                   // the kernel's, of the host's thread `timer_of`

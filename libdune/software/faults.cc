@@ -88,7 +88,6 @@ Resolution CallHandler(TrapFrame& frame, std::uintptr_t address) {
   PageFault fault{.address = address,
                   .access = AccessOf(frame.error),
                   .present = (frame.error & kErrorPresent) != 0,
-                  .from_user = false,
                   .frame = frame};
   return handler(fault);
 }

@@ -1,6 +1,7 @@
 #include "libdune/software/process_rights.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <array>
@@ -75,6 +76,20 @@ class Protector {
 
 }  // namespace
 
+void UninterruptedLock::lock() {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  mutex_.lock();
+  before_ = before;
+}
+
+void UninterruptedLock::unlock() {
+  const sigset_t before = before_;
+  mutex_.unlock();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 absl::Status ProcessRights::Learn(Range range) {
   if (absl::Status room = marks_.Reserve(range); !room.ok()) return room;
   const bool is_mapped = maps_.Visit(range, [&](Range area, Rights rights) {
@@ -121,7 +136,7 @@ absl::Status ProcessRights::Apply(Range range) {
 }
 
 absl::Status ProcessRights::Protect(Range range, Rights rights) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   // Of a page that nothing is known of there is no limit to give back.
   if (rights != Rights::kAll) {
     if (absl::Status learned = Learn(range); !learned.ok()) return learned;
@@ -138,14 +153,14 @@ absl::Status ProcessRights::Protect(Range range, Rights rights) {
 }
 
 absl::Status ProcessRights::Watch(Range range) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   if (absl::Status learned = Learn(range); !learned.ok()) return learned;
   SetWatched(range, true);
   return Apply(range);
 }
 
 absl::Status ProcessRights::Unwatch(Range range) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   SetWatched(range, false);
   absl::Status applied = Apply(range);
   Forget(range);
@@ -162,7 +177,7 @@ void ProcessRights::SetWatched(Range range, bool is_watched) {
 }
 
 std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   std::size_t count = 0;
   Range watch;  // what is to be watched again by one call
   std::uintptr_t done = range.begin;
@@ -197,7 +212,7 @@ void ProcessRights::WatchAgain(Range range) {
 
 absl::Status ProcessRights::RewatchWritten(Range range, absl::FunctionRef<void(Range)> visitor) {
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     if (!IsUpToDate(range)) {
       return absl::FailedPreconditionError("a part of the range was mapped after it was tracked");
     }
@@ -211,12 +226,12 @@ absl::Status ProcessRights::RewatchWritten(Range range, absl::FunctionRef<void(R
 }
 
 bool ProcessRights::IsWatched(std::uintptr_t address) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   return Unpack(marks_.Get(address)).is_watched;
 }
 
 bool ProcessRights::Resolve(std::uintptr_t address, Rights wanted) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lock_);
   const PageMark mark = marks_.Get(address);
   const auto bits = static_cast<unsigned>(wanted);
   Note note = Unpack(mark);

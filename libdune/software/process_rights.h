@@ -7,9 +7,13 @@
 //
 // A page that no longer has the rights it was given here has been mapped anew, or changed by the program: the next limit
 // takes that for its own rights. Giving back does not look, and overrules it.
-// Thread-safe. Takes no memory from the heap, so a fault handler may call it, whatever was interrupted.
+// Thread-safe. Takes no memory from the heap and is never interrupted by a signal while it has its lock, so a handler may
+// call it and may write to watched pages, whatever was interrupted. A stack that somebody watches pages of is not one to call
+// from: its page may be closed in the middle of a call.
 #ifndef DUNEBOX_LIBDUNE_SOFTWARE_PROCESS_RIGHTS_H_
 #define DUNEBOX_LIBDUNE_SOFTWARE_PROCESS_RIGHTS_H_
+
+#include <signal.h>
 
 #include <cstddef>
 #include <mutex>
@@ -21,6 +25,17 @@
 #include "libdune/software/process_maps.h"
 
 namespace dune::software {
+
+// Whose holder gets no signals: a handler in the holder's own thread would wait for it for ever.
+class UninterruptedLock {
+ public:
+  void lock();
+  void unlock();
+
+ private:
+  std::mutex mutex_;
+  sigset_t before_{};  // the holder's
+};
 
 class ProcessRights {
  public:
@@ -44,8 +59,8 @@ class ProcessRights {
   bool Resolve(std::uintptr_t address, Rights wanted);
 
   // Around a fork, so that the child's copy is whole.
-  void Lock() { mutex_.lock(); }
-  void Unlock() { mutex_.unlock(); }
+  void Lock() { lock_.lock(); }
+  void Unlock() { lock_.unlock(); }
 
  private:
   // All of these under the lock.
@@ -59,7 +74,7 @@ class ProcessRights {
   void WatchAgain(Range range);
 
   const ProcessMaps& maps_;
-  std::mutex mutex_;
+  UninterruptedLock lock_;
   PageMarks marks_;
 };
 

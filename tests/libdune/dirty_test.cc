@@ -1,5 +1,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -307,6 +310,32 @@ TEST_F(AccessedTest, ReadingIsToldOnce) {
   used.clear();
   ASSERT_TRUE(Current().TestAndClearAccessed(pages.range(), note).ok());
   EXPECT_THAT(used, IsEmpty());
+}
+
+// Of the thread's own: a handler that waited for what it has interrupted would wait for ever. Of it and of a fork, which takes
+// the same locks.
+TEST_F(DirtyTest, ASignalsHandlerMayWriteToTrackedPages) {
+  constexpr unsigned kSeconds = 30;
+  EXPECT_EQ(WEXITSTATUS(StatusOfChild([] {
+              alarm(kSeconds);  // ends a child that waits for itself
+              static Pages tracked(64), others(64);
+              static std::atomic<int> handled;
+              struct sigaction action {};
+              action.sa_flags = SA_RESTART;
+              action.sa_handler = [](int) { tracked[static_cast<std::size_t>(handled++) % 64] = 1; };
+              sigaction(SIGVTALRM, &action, nullptr);
+              EXPECT_TRUE(Current().Track(tracked.range(), Tracking::kDirty).ok());
+              const itimerval often{{0, 100}, {0, 100}};
+              setitimer(ITIMER_VIRTUAL, &often, nullptr);
+              bool is_right = true;
+              for (int round = 0; handled < 30 || round < 300; ++round) {
+                is_right &= Current().Protect(others.range(), round % 2 == 0 ? Rights::kRead : Rights::kAll).ok();
+                is_right &= Current().TestAndClearDirty(tracked.range(), [](Range) {}).ok();
+                if (round % 100 == 0) is_right &= StatusOfChild([] {}) == 0;
+              }
+              _exit(is_right ? 42 : 1);
+            })),
+            42);
 }
 
 }  // namespace

@@ -8,7 +8,8 @@
 // A handler may use the whole C++ library: it runs on a stack of its own (64 KiB a thread; in software, for threads that
 // called Enter themselves), with the vector registers saved. A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
 // with -mgeneral-regs-only; it is what a short trap costs least with. A handler may fault itself; four deep, then the
-// program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads that are in.
+// program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads that are in. What ring 3
+// causes comes to RunUser's caller, never here.
 //
 // In software an exception is a signal: the disposition that the program had before gets what no handler takes, and one
 // that it installs later takes the exceptions away from here. A fault that the kernel meets in a system call is none; the
@@ -43,7 +44,6 @@ struct PageFault {
   std::uintptr_t address;  // that was accessed
   Access access;
   bool present;            // the page is mapped, its rights were not enough
-  bool from_user;          // ring 3 did it
   TrapFrame& frame;
 };
 

@@ -35,7 +35,8 @@ struct UserContext {
 };
 
 enum class StopReason : std::uint8_t {
-  kSystemCall,  // SYSCALL; RIP is behind it, RAX the number, RAX is the result when it goes on
+  kSystemCall,  // SYSCALL; RIP is behind it, RAX the number, RAX is the result when it goes on. That it wants to end
+                // is such a call, too (exit, exit_group): the caller runs it no more
   kFault,       // an exception: vector, error, address; RIP at the instruction. Memory that the process has given up or
                 // made read-only since it was mapped: vector 14, address 0
   kTime,        // the time given is over

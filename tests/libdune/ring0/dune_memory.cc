@@ -101,6 +101,44 @@ void Dirty() {
   std::puts("ok dirty and accessed");
 }
 
+// What a call that fails was to take away is tracked and limited as before; what goes is not.
+void FailedCalls() {
+  constexpr std::size_t kCount = 16, kBytes = kCount * 4096;
+  PageTable& table = PageTable::Current();
+  auto* const memory =
+      static_cast<volatile char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* const raw = const_cast<char*>(memory);
+  const Range all{reinterpret_cast<std::uintptr_t>(raw), kBytes};
+  const auto written = [&](std::size_t pages) {
+    std::string found;
+    const bool told = table.TestAndClearDirty({all.begin, pages * 4096}, [&](Range part) {
+                             found += std::to_string((part.begin - all.begin) / 4096) + "+" + std::to_string(part.size / 4096) + " ";
+                           }).ok();
+    return told ? found : "not tracked";
+  };
+  for (std::size_t page = 0; page < kCount; ++page) memory[page * 4096] = 1;
+  Expect(table.Track(all, Tracking::kDirty).ok() && written(kCount).empty(), "tracked");
+  Expect(table.Protect({all.begin + 9 * 4096, 4096}, Rights::kRead).ok(), "a limit");
+  memory[5 * 4096] = 2;
+  Expect(munmap(raw + 1, kBytes - 4096) != 0, "munmap of no page");
+  Expect(mremap(raw, kBytes, std::size_t{1} << 46, 0) == MAP_FAILED, "mremap to too much");
+  Expect(mremap(raw, kBytes, std::size_t{1} << 47, MREMAP_MAYMOVE) == MAP_FAILED, "or elsewhere");
+  Expect(mmap(raw, kBytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0) == MAP_FAILED, "mmap of no file");
+  Expect(memory[5 * 4096] == 2, "it is there");
+  memory[6 * 4096] = 2;
+  Expect(written(kCount) == "5+2 ", "what was written, before and after");
+  Expect(table.Walk(all.begin + 9 * 4096)->rights == Rights::kRead, "the limit is there");
+  memory[3 * 4096] = 2;
+  Expect(mremap(raw, kBytes, kBytes - 4 * 4096, 0) == raw, "it shrinks where it is");
+  Expect(written(kCount - 4) == "3+1 ", "what is left is tracked");
+  Expect(written(kCount) == "not tracked", "what is not is not");
+  memory[2 * 4096] = 2;
+  void* const target = mmap(nullptr, 4 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  Expect(mremap(raw, 4 * 4096, 4 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, target) == target, "a part moves");
+  Expect(static_cast<volatile char*>(target)[2 * 4096] == 2 && written(kCount - 4) == "not tracked", "and is not tracked any more");
+  std::puts("ok calls that fail");
+}
+
 // ---- rights and page faults
 // ----------------------------------------------------------------------
 
@@ -292,6 +330,7 @@ void Vectors() {
 int main() {
   EnterRing0();
   Dirty();
+  FailedCalls();
   Faults();
   ShootDown();
   Vectors();

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -70,6 +71,25 @@ void Library() {
   Say("libc");
 }
 
+long Exits() {
+  char text[32] = {};
+  const int file = open("/sys/kernel/debug/kvm/exits", O_RDONLY);
+  Expect(file >= 0 && read(file, text, sizeof(text) - 1) > 0, "/sys/kernel/debug/kvm/exits");
+  close(file);
+  return std::atol(text);
+}
+
+// The timer's ticks are exits, too, so it is no exact number; two exits a call would be.
+void OneExitACall() {
+  constexpr long kCalls = 2000;
+  const long nothing = Exits();
+  const long before = Exits();
+  for (long call = 0; call < kCalls; ++call) syscall(SYS_getppid);
+  const long exits = Exits() - before - (before - nothing);
+  std::printf("%ld exits for %ld system calls\n", exits, kCalls);
+  Expect(exits > kCalls * 9 / 10 && exits < kCalls * 3 / 2, "a system call is one exit");
+}
+
 void DeepStack(int depth) {
   volatile char space[4096];
   space[0] = static_cast<char>(depth);
@@ -99,6 +119,49 @@ void Memory() {
   std::memset(end, 5, 1 << 20);
   Expect(sbrk(-(1 << 20)) != reinterpret_cast<void*>(-1), "brk");
   Say("memory");
+}
+
+// New memory, also a child's, while the program has no descriptor left; and nobody else has its lowest free number.
+void Descriptors() {
+  const auto touch_new_memory = [] {
+    constexpr std::size_t kBytes = 4 << 20;
+    auto* const memory =
+        static_cast<volatile char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    for (std::size_t at = 0; at < kBytes; at += 4096) memory[at] = 1;
+    munmap(const_cast<char*>(memory), kBytes);
+  };
+  std::atomic<bool> stop{false};
+  std::thread faulting([&] {
+    while (!stop) touch_new_memory();
+  });
+  const int lowest = dup(0);
+  close(lowest);
+  for (int round = 0; round < 300; ++round) {
+    const int next = dup(0);
+    Expect(next == lowest, "the lowest free descriptor");
+    close(next);
+  }
+  stop = true;
+  faulting.join();
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit few{64, before.rlim_max};
+  Expect(setrlimit(RLIMIT_NOFILE, &few) == 0, "setrlimit");
+  std::vector<int> all;
+  all.reserve(64);
+  for (int next = dup(0); next >= 0; next = dup(0)) all.push_back(next);
+  Expect(errno == EMFILE, "EMFILE");
+  touch_new_memory();
+  int status = 0;
+  const pid_t child = fork();
+  if (child == 0) {
+    touch_new_memory();
+    _exit(3);
+  }
+  Expect(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 3, "a child without descriptors");
+  for (const int descriptor : all) close(descriptor);
+  setrlimit(RLIMIT_NOFILE, &before);
+  Say("descriptors");
 }
 
 // ---- signals
@@ -364,7 +427,9 @@ int main() {
   EnterRing0();
   Expect(dune::GetCapabilities().privileged_instructions, "Capabilities");
   Library();
+  OneExitACall();
   Memory();
+  Descriptors();
   Signals();
   Threads();
   Processes();

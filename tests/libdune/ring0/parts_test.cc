@@ -4,14 +4,20 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "libdune/ring0_backend/memory_maps.h"
+#include "libdune/ring0_backend/trap_handlers.h"
 #include "libdune/loader/static_program.h"
 
 namespace dune::ring0 {
@@ -53,6 +59,7 @@ INSTANTIATE_TEST_SUITE_P(MemoryMaps, TheProcessItself,
 TEST_P(TheProcessItself, IsFoundAreaByArea) {
   MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
   maps.Use(GetParam());
+  ASSERT_EQ(maps.Open(), 0);
   void* const memory =
       mmap(nullptr, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
@@ -71,6 +78,53 @@ TEST_P(TheProcessItself, IsFoundAreaByArea) {
   ASSERT_TRUE(maps.Find(reinterpret_cast<std::uint64_t>(&Parse), &area));
   EXPECT_TRUE(area.of_file);
   EXPECT_EQ(area.rights, Area::kRead | Area::kExecute);
+}
+
+// A program without a descriptor left is served as well, and what it does with the lowest free one is its own affair.
+TEST_P(TheProcessItself, IsFoundWithoutAFreeDescriptor) {
+  MemoryMaps maps(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  maps.Use(GetParam());
+  ASSERT_EQ(maps.Open(), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit few{32, 32};
+    setrlimit(RLIMIT_NOFILE, &few);
+    while (dup(0) >= 0) {
+    }
+    void* const memory = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    Area area;
+    // Of the parent until it is opened anew.
+    const bool unknown = !maps.Find(reinterpret_cast<std::uint64_t>(memory), &area);
+    const bool opened = maps.Open() == 0;
+    _exit(unknown && opened && maps.Find(reinterpret_cast<std::uint64_t>(memory), &area) ? 42 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+}
+
+// Nobody ever finds one handler with the other's kind.
+TEST(ChosenHandler, ChangesWithItsKind) {
+  ChosenHandler<TrapHandler> chosen;
+  EXPECT_EQ(chosen.Get().handler, nullptr);
+  static constexpr TrapHandler kFull = [](TrapFrame&) { return Resolution::kResume; };
+  static constexpr TrapHandler kLight = [](TrapFrame&) { return Resolution::kPass; };
+  chosen.Set(kFull, HandlerKind::kFull);
+  std::atomic<bool> stop{false};
+  std::thread changing([&] {
+    while (!stop) {
+      chosen.Set(kLight, HandlerKind::kLight);
+      chosen.Set(kFull, HandlerKind::kFull);
+    }
+  });
+  int light = 0;
+  for (int round = 0; round < 1'000'000 || light == 0; ++round) {
+    const auto [handler, kind] = chosen.Get();
+    ASSERT_EQ(handler == kLight, kind == HandlerKind::kLight);
+    light += kind == HandlerKind::kLight ? 1 : 0;
+  }
+  stop = true;
+  changing.join();
 }
 
 // A program of one segment, code at its beginning.
