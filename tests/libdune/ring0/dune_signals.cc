@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -275,15 +276,30 @@ void WaitingByMask() {
   const Blocked blocked({SIGUSR1, SIGUSR2, SIGHUP});
   sigset_t none;
   sigemptyset(&none);
+  const auto told = [](int result) {
+    const int error = errno;
+    Record("%d errno %d mask %llx | ", result, error, static_cast<unsigned long long>(Mask()));
+  };
   raise(SIGUSR1);
   raise(SIGUSR2);
-  Record("%d errno %d mask %llx | ", sigsuspend(&none), errno, static_cast<unsigned long long>(Mask()));
+  told(sigsuspend(&none));
   const std::timespec soon{1, 0};
   raise(SIGUSR1);
-  Record("%d errno %d mask %llx | ", ppoll(nullptr, 0, &soon, &none), errno, static_cast<unsigned long long>(Mask()));
+  told(ppoll(nullptr, 0, &soon, &none));
   raise(SIGUSR2);
-  Record("%d errno %d mask %llx | ", pselect(0, nullptr, nullptr, nullptr, &soon, &none), errno,
-         static_cast<unsigned long long>(Mask()));
+  told(pselect(0, nullptr, nullptr, nullptr, &soon, &none));
+  const int events = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{};
+  raise(SIGUSR1);
+  told(epoll_pwait(events, &event, 1, 1000, &none));
+  close(events);
+  // One that is ready leaves the signals to the program's mask.
+  int ends[2];
+  Expect(pipe(ends) == 0 && write(ends[1], "x", 1) == 1, "pipe");
+  pollfd ready{ends[0], POLLIN, 0};
+  told(ppoll(&ready, 1, &soon, &none));
+  close(ends[0]);
+  close(ends[1]);
 }
 
 void CallsThatAreInterrupted() {
