@@ -73,7 +73,7 @@ void StopUser(Thread* thread, std::uint64_t vector = DUNE_VECTOR_STOPPED, std::u
 
 // KVM was about to raise an exception when it was stopped. It will, wherever RIP is by then.
 bool IsExceptionUnderWay(Thread* thread) {
-  kvm_vcpu_events events;
+  kvm_vcpu_events events{};
   if (RawCall(SYS_ioctl, thread->vcpu, KVM_GET_VCPU_EVENTS, &events) < 0) Fatal("KVM_GET_VCPU_EVENTS");
   return events.exception.injected != 0 || events.exception.pending != 0 || events.interrupt.injected != 0;
 }

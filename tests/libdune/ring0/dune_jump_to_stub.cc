@@ -32,7 +32,7 @@ plain_jump:
         .balign 4096
         .popsection
 )");
-extern "C" const char jumping_code[], plain_jump[];
+extern "C" const char jumping_code[], plain_jump[];  // NOLINT(readability-identifier-naming)
 
 namespace {
 

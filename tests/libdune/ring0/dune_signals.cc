@@ -73,7 +73,7 @@ void Handle(int signal, Handler handler, int flags = 0, std::initializer_list<in
 
 class Blocked {
  public:
-  explicit Blocked(std::initializer_list<int> signals) {
+  Blocked(std::initializer_list<int> signals) {
     sigset_t set;
     sigemptyset(&set);
     for (const int signal : signals) sigaddset(&set, signal);
