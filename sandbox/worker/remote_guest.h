@@ -117,6 +117,12 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
                                         absl::Duration time);
   // For what needs no guest thread.
   absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes) const;
+  // The same, of several times that have one limit together: takes from `patience` what it has waited.
+  absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes,
+                                         absl::Duration& patience) const;
+  // None of the plugin's code runs for the manager; and its line is locked, so a callback that asks anything of the
+  // sandbox would wait for itself.
+  bool MayCallBack(const Line& line) const { return &line != &lines_.front(); }
   absl::StatusOr<std::string> Answer(const Message& message);
   bool RunCallback(Line& line, const Message& message);
   bool RunOutput(Line& line, const Message& message);
@@ -133,7 +139,8 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Believe(
       std::string_view described, runtime::FileDescriptor image, plugin::ArenaState shared,
       memory::RangeSet contents);
-  std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size) const;
+  std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size,
+                                      absl::Duration& patience) const;
   std::string FetchText(std::uint32_t which, std::uint64_t most) const;
 
   Line* TakeLine();
