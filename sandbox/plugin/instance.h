@@ -103,6 +103,10 @@ class Instance final : public Guest, public GuestProcess {
   // the plugin's runs.
   void SetWarden(Warden* warden) { warden_ = warden; }
   Warden* warden() const override { return warden_; }
+  // Whether the guest thread that the calling host thread runs has to stop, because its time is up or its instance has
+  // ended: for who waits on its behalf for something else than the kernel's calls that a kick interrupts. False where
+  // it runs none.
+  static bool MustCallerStop();
   // What AddCallback gives the callback of that number, also before it is added.
   std::uint64_t CallbackAddress(std::size_t number) const;
 
