@@ -416,6 +416,8 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
   return CallbackAddress(number);
 }
 
+bool Instance::IsCalledByThisThread() const { return Borrowed::Of(*this) != nullptr; }
+
 bool Instance::MustCallerStop() {
   const Borrowed* const borrowed = Borrowed::Innermost();
   if (borrowed == nullptr) return false;

@@ -191,12 +191,9 @@ absl::Status RemoteGuest::GiveOrder(StartOrder order) {
   return absl::OkStatus();
 }
 
+bool RemoteGuest::IsCalledByThisThread() const { return Held::Of(*this) != nullptr; }
+
 RemoteGuest::~RemoteGuest() {
-  if (!plugin::IsOriginalProcess()) {
-    // The process and the threads are the parent's.
-    for (std::thread& thread : plugin_threads_) new std::thread(std::move(thread));
-    return;
-  }
   if (ward_ != 0) Keeper::Instance().Remove(ward_);
   (void)EndProcess();
   has_ended_ = true;

@@ -64,6 +64,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   // By the worker itself. kAborted: there is no worker that could; then a Successor is needed.
   absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
+  bool IsCalledByThisThread() const override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;

@@ -366,6 +366,16 @@ double call_back_often(double (*function)(double, int, double), int times) {
 // ---- callbacks
 
 int call_back(int (*function)(int), int value) { return function(value) + 1; }
+int call_back_in_thread(int (*function)(int)) {
+  const auto main = [](void* called) -> void* {
+    reinterpret_cast<int (*)(int)>(called)(1);
+    return nullptr;
+  };
+  pthread_t thread;
+  const int error = pthread_create(&thread, nullptr, main, reinterpret_cast<void*>(function));
+  if (error == 0) pthread_detach(thread);
+  return error;
+}
 double call_back_double(double (*function)(double, int, double), double value) {
   return function(value, 2, 0.5) + 1;
 }

@@ -408,5 +408,19 @@ TEST_P(Failures, InAForkedChildAreErrors) {
   EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
 }
 
+// It has none of the threads that the sandbox's end waits for.
+TEST_P(Failures, OfAForkedChildsSandboxesAreNotWaitedFor) {
+  ASSERT_TRUE(Call<void()>("start_endless_thread").ok());
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    sandbox.reset();
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
 }  // namespace
 }  // namespace dunebox
