@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/in_process.h"
 #include "sandbox/plugin/original_process.h"
@@ -67,10 +68,14 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.host_threads == 0 || policy.host_threads > kMostThreads) {
     return absl::InvalidArgumentError("a sandbox is for 1 to 256 host threads");
   }
+  constexpr unsigned kLeastFiles = 3;  // stdin, stdout, stderr
   // Each level is some frames of the host thread's stack, and its callbacks'.
   constexpr unsigned kMostNesting = 1024;
   if (policy.nesting > kMostNesting) {
     return absl::InvalidArgumentError("calls and callbacks nest to a depth of 1,024 at most");
+  }
+  if (policy.open_files < kLeastFiles || policy.open_files > unsigned{plugin::Descriptors::kMost}) {
+    return absl::InvalidArgumentError("a sandbox has 3 to 256 open files");
   }
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");

@@ -422,5 +422,35 @@ TEST_P(Failures, OfAForkedChildsSandboxesAreNotWaitedFor) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_P(Failures, OfOpeningComeWithTheLastDescriptor) {
+  constexpr char kFile[] = "/usr/lib/os-release";
+  const auto opened = [&](int most, int keeps) {
+    const auto path = sandbox->MakeString(kFile);
+    return path.ok() ? Value<int(const char*, int, int)>("open_often", *path, most, keeps) : -1;
+  };
+  EXPECT_EQ(opened(256, 0), 61);
+  for (const unsigned wrong : {0u, 2u, 257u}) {
+    Policy policy = Patient();
+    policy.open_files = wrong;
+    EXPECT_TRUE(absl::IsInvalidArgument(Sandbox::Create(std::move(policy)).status())) << wrong;
+  }
+  Policy policy = Patient();
+  policy.open_files = 100;
+  Make(policy);
+  EXPECT_EQ(opened(256, 0), 97);
+  EXPECT_EQ(opened(256, 0), 97);
+  // What was saved has no more than the policy under which it is opened.
+  EXPECT_EQ(opened(80, 1), 80);
+  ASSERT_TRUE(sandbox->Snapshot().ok());
+  const std::string file = testing::TempDir() + "dunebox-open-files-" + std::to_string(getpid());
+  ASSERT_TRUE(sandbox->Save(file).ok());
+  policy.engine = IsUnderKvm() ? Engine::kKvm : Engine::kAuto;
+  EXPECT_TRUE(Sandbox::Open(file, policy).ok());
+  policy.open_files = 80;
+  const absl::Status status = Sandbox::Open(file, policy).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  unlink(file.c_str());
+}
+
 }  // namespace
 }  // namespace dunebox
