@@ -341,6 +341,10 @@ absl::StatusOr<std::uint64_t> Ring0Guest::AddCallback(std::shared_ptr<const inte
   return origin_.snapshot->table.callbacks + (callbacks_.size() - 1) * DUNEBOX_CALLBACK_SIZE;
 }
 
+bool Ring0Guest::IsCalledByThisThread() const {
+  return thread_.host_thread.load(std::memory_order_relaxed) == gettid();
+}
+
 absl::StatusOr<internal::Block> Ring0Guest::Allocate(std::size_t size) {
   if (absl::Status in = CheckInRing0(); !in.ok()) return in;
   std::shared_ptr<plugin::Arena> arena;

@@ -33,7 +33,8 @@ struct InstanceSnapshot;
 class Guest {
  public:
   Guest() = default;
-  // No call is under way.
+  // No call is under way. Waits for the plugin's own threads, so only in the process that made it: a forked child
+  // has none of them, and locks that they hold for ever.
   virtual ~Guest() = default;
   Guest(const Guest&) = delete;
   Guest& operator=(const Guest&) = delete;
@@ -47,6 +48,9 @@ class Guest {
       std::shared_ptr<const internal::Callback> callback) = 0;
   // Memory of both sides. kResourceExhausted: no room.
   virtual absl::StatusOr<internal::Block> Allocate(std::size_t size) = 0;
+
+  // Whether the calling thread is in it: in a callback, whoever it was called by.
+  virtual bool IsCalledByThisThread() const = 0;
 
   // ---- snapshots, between calls
 

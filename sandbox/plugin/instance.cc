@@ -416,6 +416,16 @@ absl::StatusOr<std::uint64_t> Instance::AddCallback(std::shared_ptr<const Callba
   return CallbackAddress(number);
 }
 
+bool Instance::IsCalledByThisThread() const { return Borrowed::Of(*this) != nullptr; }
+
+bool Instance::MustCallerStop() {
+  const Borrowed* const borrowed = Borrowed::Innermost();
+  if (borrowed == nullptr) return false;
+  // Before the kick comes it would go on.
+  const PluginThread& thread = borrowed->thread();
+  return borrowed->instance().has_ended_.load() || (thread.kicked.load() != 0 && thread.watch.HasPassed());
+}
+
 std::uint64_t Instance::CallbackAddress(std::size_t number) const {
   return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
 }

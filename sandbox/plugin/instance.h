@@ -85,6 +85,7 @@ class Instance final : public Guest, public GuestProcess {
   absl::StatusOr<CallResult> Call(std::uint64_t function, const CallFrame& frame) override;
   absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback) override;
   absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
+  bool IsCalledByThisThread() const override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
@@ -103,6 +104,10 @@ class Instance final : public Guest, public GuestProcess {
   // the plugin's runs.
   void SetWarden(Warden* warden) { warden_ = warden; }
   Warden* warden() const override { return warden_; }
+  // Whether the guest thread that the calling host thread runs has to stop, because its time is up or its instance has
+  // ended: for who waits on its behalf for something else than the kernel's calls that a kick interrupts. False where
+  // it runs none.
+  static bool MustCallerStop();
   // What AddCallback gives the callback of that number, also before it is added.
   std::uint64_t CallbackAddress(std::size_t number) const;
 

@@ -72,6 +72,9 @@ class Instance::Borrowed {
 
   // Whether the calling host thread has none at all.
   static bool IsNone() { return innermost_ == nullptr; }
+  static const Borrowed* Innermost() { return innermost_; }
+  const Instance& instance() const { return instance_; }
+  const PluginThread& thread() const { return thread_; }
   // The guest thread of `instance` that the calling host thread has; null: none.
   static PluginThread* Of(const Instance& instance) {
     for (const Borrowed* entry = innermost_; entry != nullptr; entry = entry->outer_) {

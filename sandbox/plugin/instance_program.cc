@@ -169,6 +169,10 @@ absl::Status Instance::NotStarted(absl::string_view what) {
 absl::Status Instance::EnsureStarted() {
   if (is_started_.load(std::memory_order_acquire)) return absl::OkStatus();
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
+  // Its start has called back, and waits for this thread.
+  if (IsCalledByThisThread()) {
+    return absl::FailedPreconditionError("the plugin has just begun to start: nothing can be looked up or loaded yet");
+  }
   const std::lock_guard lock(start_mutex_);
   if (is_started_.load(std::memory_order_relaxed)) return absl::OkStatus();
   PrepareThread();
@@ -284,6 +288,7 @@ absl::Status Instance::ClearWindow() {
 }
 
 absl::Status Instance::LoadProgram(const ProgramFile& file) {
+  if (IsCalledByThisThread()) return absl::FailedPreconditionError("a call is under way");
   const std::lock_guard start_lock(start_mutex_);
   if (absl::Status status = CheckProgram(file); !status.ok()) return status;
   {

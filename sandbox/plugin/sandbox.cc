@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/in_process.h"
 #include "sandbox/plugin/original_process.h"
@@ -39,18 +40,14 @@ struct Sandbox::State {
   };
   std::shared_ptr<const Kept> kept;
 
-  // With the mutex held.
-  absl::Status Replace(const plugin::InstanceSnapshot& snapshot) {
-    absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh = plugin::ReplaceGuest(*guest, snapshot);
-    if (!fresh.ok()) return fresh.status();
-    for (std::size_t i = snapshot.callbacks.size(); i < callbacks.size(); ++i) {
-      if (absl::StatusOr<std::uint64_t> added = (*fresh)->AddCallback(callbacks[i]); !added.ok()) {
-        return added.status();
-      }
-    }
-    guest = *std::move(fresh);
-    return absl::OkStatus();
-  }
+  // Of Reset: one at a time. The mutex is not held while code of the plugin's runs, or its threads are waited for:
+  // either may be in a callback that asks something of the sandbox.
+  std::atomic<bool> is_reset{false};
+  absl::Status ReturnTo(const Kept& to);
+  absl::Status StartOver();
+  // `other` takes the guest's place, which is returned. `known`: how many callbacks it has, of which it is given the
+  // others; then how many the one has that is returned.
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> Exchange(std::unique_ptr<plugin::Guest> other, std::size_t& known);
 
   // Clones have their original's, so no two sandboxes mean different things by one.
   static std::uint64_t NextGeneration() {
@@ -70,10 +67,14 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.host_threads == 0 || policy.host_threads > kMostThreads) {
     return absl::InvalidArgumentError("a sandbox is for 1 to 256 host threads");
   }
+  constexpr unsigned kLeastFiles = 3;  // stdin, stdout, stderr
   // Each level is some frames of the host thread's stack, and its callbacks'.
   constexpr unsigned kMostNesting = 1024;
   if (policy.nesting > kMostNesting) {
     return absl::InvalidArgumentError("calls and callbacks nest to a depth of 1,024 at most");
+  }
+  if (policy.open_files < kLeastFiles || policy.open_files > unsigned{plugin::Descriptors::kMost}) {
+    return absl::InvalidArgumentError("a sandbox has 3 to 256 open files");
   }
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");
@@ -102,6 +103,11 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Create(Policy policy) {
 
 Sandbox::Sandbox(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Sandbox::~Sandbox() {
+  // A forked child has none of the threads that its end would wait for: it leaves everything as it is.
+  if (!plugin::IsOriginalProcess()) {
+    (void)state_.release();
+    return;
+  }
   const std::shared_ptr<const State::Kept>& kept = state_->kept;
   if (kept != nullptr && kept->spares->has_room() && state_->guest->BeginAgain(*kept->instance)) {
     kept->spares->Put(std::move(state_->guest));
@@ -193,34 +199,70 @@ absl::StatusOr<internal::Block> Sandbox::ClaimBlock(std::uint64_t address, std::
   return state_->guest->Claim(address, size);
 }
 
+absl::StatusOr<std::unique_ptr<plugin::Guest>> Sandbox::State::Exchange(
+    std::unique_ptr<plugin::Guest> other, std::size_t& known) {
+  const std::lock_guard lock(mutex);
+  for (std::size_t i = known; i < callbacks.size(); ++i) {
+    if (absl::StatusOr<std::uint64_t> added = other->AddCallback(callbacks[i]); !added.ok()) return added.status();
+  }
+  known = callbacks.size();
+  generation = NextGeneration();
+  guest.swap(other);
+  return other;
+}
+
+absl::Status Sandbox::State::ReturnTo(const Kept& to) {
+  absl::Status status = guest->ReturnTo(*to.instance);
+  std::unique_ptr<plugin::Guest> gone;  // its end is waited for without the lock
+  if (absl::IsAborted(status)) {
+    absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh = plugin::ReplaceGuest(*guest, *to.instance);
+    if (!fresh.ok()) return fresh.status();
+    std::size_t known = to.instance->callbacks.size();
+    fresh = Exchange(*std::move(fresh), known);
+    if (!fresh.ok()) return fresh.status();
+    gone = *std::move(fresh);
+    status = absl::OkStatus();
+  }
+  if (!status.ok()) return status;
+  const std::lock_guard lock(mutex);
+  libraries = to.libraries;
+  generation = to.generation;
+  return absl::OkStatus();
+}
+
+// The new guest takes its place before anything is loaded, so that callbacks of constructors find it.
+absl::Status Sandbox::State::StartOver() {
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh = plugin::MakeGuest(*policy, random);
+  if (!fresh.ok()) return fresh.status();
+  std::vector<std::string> paths;
+  {
+    const std::lock_guard lock(mutex);
+    paths = libraries;
+  }
+  std::size_t known = 0;
+  absl::StatusOr<std::unique_ptr<plugin::Guest>> before = Exchange(*std::move(fresh), known);
+  if (!before.ok()) return before.status();
+  for (const std::string& path : paths) {
+    absl::Status status = guest->Load(path);
+    if (status.ok()) continue;
+    (void)Exchange(*std::move(before), known);
+    return status;
+  }
+  generation = NextGeneration();
+  return absl::OkStatus();
+}
+
 absl::Status Sandbox::Reset() {
+  if (state_->guest->IsCalledByThisThread()) return absl::FailedPreconditionError("a call is under way");
+  if (state_->is_reset.exchange(true)) return absl::FailedPreconditionError("the sandbox is being reset");
+  std::shared_ptr<const State::Kept> kept;
   {
     const std::lock_guard lock(state_->mutex);
-    if (state_->kept != nullptr) {
-      const plugin::InstanceSnapshot& snapshot = *state_->kept->instance;
-      absl::Status status = state_->guest->ReturnTo(snapshot);
-      if (absl::IsAborted(status)) status = state_->Replace(snapshot);
-      if (!status.ok()) return status;
-      state_->libraries = state_->kept->libraries;
-      state_->generation = state_->kept->generation;
-      return absl::OkStatus();
-    }
+    kept = state_->kept;
   }
-  absl::StatusOr<std::unique_ptr<plugin::Guest>> fresh =
-      plugin::MakeGuest(*state_->policy, state_->random);
-  if (!fresh.ok()) return fresh.status();
-  const std::lock_guard lock(state_->mutex);
-  for (const auto& callback : state_->callbacks) {
-    if (absl::StatusOr<std::uint64_t> added = (*fresh)->AddCallback(callback); !added.ok()) {
-      return added.status();
-    }
-  }
-  for (const std::string& path : state_->libraries) {
-    if (absl::Status status = (*fresh)->Load(path); !status.ok()) return status;
-  }
-  state_->guest = *std::move(fresh);
-  state_->generation = State::NextGeneration();
-  return absl::OkStatus();
+  absl::Status status = kept != nullptr ? state_->ReturnTo(*kept) : state_->StartOver();
+  state_->is_reset = false;
+  return status;
 }
 
 absl::StatusOr<std::uint64_t> Sandbox::AddCallback(internal::Callback callback) {

@@ -5,13 +5,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/worker/channel.h"
 #include "sandbox/worker/descriptors.h"
 #include "sandbox/worker/protocol.h"
 #include "sandbox/worker/wire.h"
@@ -27,10 +30,12 @@ namespace rights = hostcalls::policy;
 
 namespace {
 
-constexpr time_t kMostWait = 30;  // seconds, for an answer
+constexpr std::uint64_t kMostWait = 30'000'000'000;  // nanoseconds, for an answer
+constexpr auto kTurn = std::chrono::milliseconds(20);  // after which who waits for others looks whether it may
 constexpr int kMostErrno = 4095;  // [linux] MAX_ERRNO
 
-std::optional<std::string> Receive(int socket, std::vector<FileDescriptor>& files) {
+std::optional<std::string> Receive(int socket, std::uint64_t limit, std::vector<FileDescriptor>& files) {
+  if (!WaitForBytes(socket, limit, plugin::Instance::MustCallerStop)) return std::nullopt;
   std::string bytes(kMostBrokerMessage, '\0');
   const ssize_t size = ReceiveBytes(socket, std::as_writable_bytes(std::span(bytes)), files);
   if (size <= 0) return std::nullopt;
@@ -64,15 +69,13 @@ absl::Status BrokeredFiles::Start(const Policy& policy) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return gone;
   socket_ = FileDescriptor(ends[0]);
   const FileDescriptor theirs(ends[1]);
-  const timeval patience{.tv_sec = kMostWait, .tv_usec = 0};
-  setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   const int fd = theirs.get();
   const absl::StatusOr<ForkServer::Child> child = server_->Start(Role::kBroker, std::span(&fd, 1));
   if (!child.ok()) return child.status();
   pid_ = child->pid;
   std::vector<FileDescriptor> none;
   if (!SendBytes(socket_.get(), std::as_bytes(std::span(order)), {})) return gone;
-  const std::optional<std::string> answer = Receive(socket_.get(), none);
+  const std::optional<std::string> answer = Receive(socket_.get(), Now() + kMostWait, none);
   if (!answer) return gone;
   Reader reader(*answer);
   const std::optional<absl::Status> status = GetStatus(reader);
@@ -88,6 +91,30 @@ BrokeredFiles::~BrokeredFiles() {
   if (pid_ != 0 && plugin::IsOriginalProcess()) (void)server_->End(pid_);
 }
 
+// An answer that nobody has waited for would be the next question's.
+std::optional<std::string> BrokeredFiles::Converse(const std::string& question, int fd,
+                                                   std::vector<FileDescriptor>& files) const {
+  const std::uint64_t limit = Now() + kMostWait;
+  std::unique_lock turn(conversation_, std::defer_lock);
+  while (!turn.try_lock_for(kTurn)) {
+    if (plugin::Instance::MustCallerStop() || Now() >= limit) return std::nullopt;
+  }
+  const auto receive = [&](std::vector<FileDescriptor>& came) {
+    std::optional<std::string> answer = Receive(socket_.get(), limit, came);
+    if (answer) is_owed_ = false;
+    return answer;
+  };
+  std::optional<std::string> answer;
+  std::vector<FileDescriptor> not_wanted;
+  if (!is_owed_ || receive(not_wanted)) {
+    is_owed_ = SendBytes(socket_.get(), std::as_bytes(std::span(question)), std::span(&fd, fd >= 0 ? 1 : 0));
+    if (is_owed_) answer = receive(files);
+  }
+  // It has closed its end, or says nothing.
+  if (!answer && !plugin::Instance::MustCallerStop()) shutdown(socket_.get(), SHUT_RDWR);
+  return answer;
+}
+
 CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const std::string& path,
                                                     LastLink last, int mode, int fd) const {
   Writer writer;
@@ -96,16 +123,7 @@ CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const s
   writer.Put(std::int32_t{mode});
   writer.PutText(path);
   Reply reply;
-  std::optional<std::string> answer;
-  {
-    const std::lock_guard lock(mutex_);
-    if (SendBytes(socket_.get(), std::as_bytes(std::span(writer.bytes())),
-                  std::span(&fd, fd >= 0 ? 1 : 0))) {
-      answer = Receive(socket_.get(), reply.files);
-    }
-    // An answer that comes too late would be the next question's.
-    if (!answer) shutdown(socket_.get(), SHUT_RDWR);
-  }
+  const std::optional<std::string> answer = Converse(writer.bytes(), fd, reply.files);
   if (!answer) return Errno{EIO};
   Reader reader(*answer);
   const auto error = reader.Get<std::int32_t>();

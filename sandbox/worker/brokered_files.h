@@ -5,7 +5,8 @@
 //
 // What comes back is checked again: a descriptor has to be of a regular file or a directory, open
 // for reading alone, and of a name that the policy permits. A broker that is gone is EIO to the
-// plugin.
+// plugin. One that does not answer is waited for until the deadline of the call that asks; its answer
+// is left for nobody when it comes.
 //
 //   absl::StatusOr<std::unique_ptr<plugin::Files>> files = BrokeredFiles::Create(policy);
 #ifndef DUNEBOX_SANDBOX_WORKER_BROKERED_FILES_H_
@@ -15,6 +16,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +60,9 @@ class BrokeredFiles final : public plugin::Files {
 
   explicit BrokeredFiles(const Policy& policy);
   absl::Status Start(const Policy& policy);
+  // One question and its answer, with what comes along. Nothing: there is none, or nobody waits for it any more.
+  std::optional<std::string> Converse(const std::string& question, int fd,
+                                      std::vector<runtime::FileDescriptor>& files) const;
   hostcalls::CopyResult<Reply> Ask(FileRequest request, const std::string& path,
                                    plugin::LastLink last, int mode = 0, int fd = -1) const;
 
@@ -66,7 +71,10 @@ class BrokeredFiles final : public plugin::Files {
   pid_t pid_ = 0;
   std::vector<std::string> confinement_;
 
-  mutable std::mutex mutex_;  // held for a request and its reply; guards what follows
+  mutable std::timed_mutex conversation_;  // held for a question and its answer; guards what follows
+  mutable bool is_owed_ = false;           // the last question's answer has not come yet
+
+  mutable std::mutex mutex_;  // guards what follows
   hostcalls::policy::Rules rules_;
 };
 

@@ -1,14 +1,20 @@
 #include "sandbox/worker/descriptors.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "sandbox/worker/channel.h"
+
 namespace dunebox::worker {
 namespace {
+
+constexpr std::uint64_t kMillisecond = 1'000'000;
+constexpr std::uint64_t kLook = 20;  // milliseconds, after which it is asked whether it is over
 
 struct alignas(cmsghdr) Control {
   char bytes[CMSG_SPACE(kMostDescriptors * sizeof(int))];
@@ -37,6 +43,20 @@ bool SendBytes(int socket, std::span<const std::byte> bytes, std::span<const int
     sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   return sent == static_cast<ssize_t>(bytes.size());
+}
+
+bool WaitForBytes(int socket, std::uint64_t limit, absl::FunctionRef<bool()> is_over) {
+  for (;;) {
+    const std::uint64_t now = Now();
+    if (now >= limit || is_over()) {
+      errno = now >= limit ? ETIMEDOUT : EINTR;
+      return false;
+    }
+    pollfd entry{.fd = socket, .events = POLLIN, .revents = 0};
+    const int ready = poll(&entry, 1, static_cast<int>(std::min(kLook, (limit - now) / kMillisecond + 1)));
+    if (ready > 0) return true;
+    if (ready < 0 && errno != EINTR) return false;
+  }
 }
 
 ssize_t ReceiveBytes(int socket, std::span<std::byte> bytes,

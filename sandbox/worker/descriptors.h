@@ -7,9 +7,11 @@
 #define DUNEBOX_SANDBOX_WORKER_DESCRIPTORS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "runtime/file_descriptor.h"
 
 namespace dunebox::worker {
@@ -19,6 +21,11 @@ inline constexpr std::size_t kMostDescriptors = 8;
 // False, with errno: not sent. `flags` as of send(2).
 bool SendBytes(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors,
                int flags = 0);
+// Until there is something to receive, or the other end is closed: then ReceiveBytes does not wait. False, with errno:
+// not before `limit`, of the clock that Now() is of (ETIMEDOUT), however many signals come meanwhile; or `is_over` has
+// said that nobody wants it any more (EINTR), which is asked every some milliseconds.
+bool WaitForBytes(
+    int socket, std::uint64_t limit, absl::FunctionRef<bool()> is_over = [] { return false; });
 // How many bytes; -1 with errno, 0: the other end is closed. What comes along has close-on-exec.
 ssize_t ReceiveBytes(int socket, std::span<std::byte> bytes,
                      std::vector<runtime::FileDescriptor>& descriptors, int flags = 0);

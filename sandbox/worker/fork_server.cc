@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/worker/channel.h"
 #include "sandbox/worker/descriptors.h"
 #include "sandbox/worker/program.h"
 
@@ -26,7 +27,7 @@ using runtime::FileDescriptor;
 
 constexpr std::size_t kStack = std::size_t{64} << 10;
 constexpr int kAboveOurs = 64;
-constexpr time_t kMostWait = 20;  // seconds, for an answer
+constexpr std::uint64_t kMostWait = 20'000'000'000;  // nanoseconds, for an answer
 
 // What the two children share with the caller, who waits for them.
 struct LaunchState {
@@ -131,8 +132,6 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
   }
   FileDescriptor ours(ends[0]);
   const FileDescriptor theirs(ends[1]);
-  const timeval patience{.tv_sec = kMostWait, .tv_usec = 0};
-  setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   const FileDescriptor host(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   if (!host.valid()) return Failed(errno, "pidfd_open");
   const FileDescriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -171,6 +170,7 @@ absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const i
   ForkReply reply;
   std::vector<FileDescriptor> came;
   if (!SendWithDescriptors(socket_.get(), ForkRequest{.role = role}, descriptors) ||
+      !WaitForBytes(socket_.get(), Now() + kMostWait) ||
       !ReceiveWithDescriptors(socket_.get(), reply, came)) {
     return Failed(errno, "the fork server does not answer");
   }
@@ -183,6 +183,7 @@ std::optional<int> ForkServer::End(pid_t pid) {
   ForkReply reply;
   std::vector<FileDescriptor> came;
   if (!SendWithDescriptors(socket_.get(), ForkRequest{.ended_pid = pid}, {}) ||
+      !WaitForBytes(socket_.get(), Now() + kMostWait) ||
       !ReceiveWithDescriptors(socket_.get(), reply, came) || reply.error != 0) {
     return std::nullopt;
   }

@@ -39,6 +39,8 @@ namespace {
 constexpr std::uint64_t kGrace = 2'000'000'000;
 // For what no plugin's code has a part in.
 constexpr absl::Duration kManagerTime = absl::Seconds(30);
+// And where it is asked for piece by piece: what a busy machine copies at the least in a second.
+constexpr double kLeastCopied = double{std::uint64_t{4} << 20};
 constexpr std::uint64_t kLeastShared = std::uint64_t{1} << 20;
 constexpr std::uint64_t kWindowStart = 0x1'0000, kWindowEnd = std::uint64_t{1} << 32;
 constexpr std::uint64_t kMostDenials = std::uint64_t{1} << 20;
@@ -51,6 +53,11 @@ std::uint64_t DeadlineIn(absl::Duration time) {
 // When the host does not wait any more.
 std::uint64_t LimitFor(std::uint64_t deadline) {
   return deadline == kNever ? kNever : std::max(deadline, Now()) + kGrace;
+}
+
+// For so many bytes in all.
+absl::Duration PatienceFor(std::uint64_t bytes) {
+  return kManagerTime + absl::Seconds(static_cast<double>(bytes) / kLeastCopied);
 }
 
 Failure FailureFor(std::optional<int> status) {
@@ -184,12 +191,9 @@ absl::Status RemoteGuest::GiveOrder(StartOrder order) {
   return absl::OkStatus();
 }
 
+bool RemoteGuest::IsCalledByThisThread() const { return Held::Of(*this) != nullptr; }
+
 RemoteGuest::~RemoteGuest() {
-  if (!plugin::IsOriginalProcess()) {
-    // The process and the threads are the parent's.
-    for (std::thread& thread : plugin_threads_) new std::thread(std::move(thread));
-    return;
-  }
   if (ward_ != 0) Keeper::Instance().Remove(ward_);
   (void)EndProcess();
   has_ended_ = true;
@@ -268,21 +272,19 @@ absl::StatusOr<std::string> RemoteGuest::Ask(Line& line, Operation operation,
       break;
     }
     const bool is_callback = message.operation == static_cast<std::uint32_t>(Operation::kCallback);
-    // Callbacks are not interrupted; but none begins when it is too late.
-    if (outcome == Channel::Outcome::kTimedOut || (is_callback && Now() > limit)) {
+    const bool is_output = message.operation == static_cast<std::uint32_t>(Operation::kOutput);
+    // Callbacks are not interrupted; but none begins when it is too late, and nothing is written then.
+    if (outcome == Channel::Outcome::kTimedOut || ((is_callback || is_output) && Now() > limit)) {
       result = Break(ToStatus({.kind = Failure::Kind::kTimeout}));
       break;
     }
-    if (is_callback && RunCallback(line, message)) {
+    if (is_callback && MayCallBack(line) && RunCallback(line, message)) {
       if (limit != kNever && Now() > line.deadline && !std::exchange(is_extended, true)) {
         limit = Now() + kGrace;
       }
       continue;
     }
-    if (message.operation == static_cast<std::uint32_t>(Operation::kOutput) &&
-        RunOutput(line, message)) {
-      continue;
-    }
+    if (is_output && RunOutput(line, message)) continue;
     const bool is_done = message.operation == static_cast<std::uint32_t>(Operation::kDone);
     result = is_done ? Answer(message) : Break(Breach());
     break;
@@ -386,12 +388,22 @@ absl::StatusOr<std::string> RemoteGuest::AskOnLine(Operation operation, std::str
 
 absl::StatusOr<std::string> RemoteGuest::AskManager(Operation operation,
                                                     std::string_view bytes) const {
+  absl::Duration patience = kManagerTime;
+  return AskManager(operation, bytes, patience);
+}
+
+absl::StatusOr<std::string> RemoteGuest::AskManager(Operation operation, std::string_view bytes,
+                                                    absl::Duration& patience) const {
   if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
   // Asking changes nothing that a caller could see, but that the worker has failed.
   auto& self = const_cast<RemoteGuest&>(*this);
   const std::lock_guard lock(manager_mutex_);
   if (has_ended_) return EndedStatus();
-  return self.Ask(self.lines_.front(), operation, bytes, kManagerTime);
+  if (patience <= absl::ZeroDuration()) return self.Break(ToStatus({.kind = Failure::Kind::kTimeout}));
+  const std::uint64_t before = Now();
+  absl::StatusOr<std::string> answer = self.Ask(self.lines_.front(), operation, bytes, patience);
+  patience -= absl::Nanoseconds(Now() - before);
+  return answer;
 }
 
 // ---- threads that the plugin has started --------------------------------------------------------
@@ -521,11 +533,12 @@ std::byte* RemoteGuest::SharedAt(std::uint64_t address, std::uint64_t size) cons
 }
 
 // As many bytes as there are, at most what fits into a message. Nothing: the worker has failed.
-std::optional<std::string> RemoteGuest::ReadSome(std::uint64_t from, std::uint64_t size) const {
+std::optional<std::string> RemoteGuest::ReadSome(std::uint64_t from, std::uint64_t size,
+                                                 absl::Duration& patience) const {
   Writer writer;
   writer.Put(from);
   writer.Put(std::min<std::uint64_t>(size, kMostPayload / 2));
-  absl::StatusOr<std::string> answer = AskManager(Operation::kRead, writer.bytes());
+  absl::StatusOr<std::string> answer = AskManager(Operation::kRead, writer.bytes(), patience);
   if (!answer.ok() || answer->size() > size) return std::nullopt;
   return *std::move(answer);
 }
@@ -536,8 +549,9 @@ bool RemoteGuest::Read(std::uint64_t from, std::span<std::byte> to) const {
     return true;
   }
   if (from >= kWindowEnd || to.size() > kWindowEnd - from) return false;
+  absl::Duration patience = PatienceFor(to.size());
   while (!to.empty()) {
-    const std::optional<std::string> part = ReadSome(from, to.size());
+    const std::optional<std::string> part = ReadSome(from, to.size(), patience);
     if (!part || part->empty()) return false;
     std::memcpy(to.data(), part->data(), part->size());
     to = to.subspan(part->size());
@@ -552,12 +566,13 @@ bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
     return true;
   }
   if (to >= kWindowEnd || from.size() > kWindowEnd - to) return false;
+  absl::Duration patience = PatienceFor(from.size());
   while (!from.empty()) {
     const auto part = from.first(std::min(from.size(), kMostPayload / 2));
     Writer writer;
     writer.Put(to);
     writer.PutText({reinterpret_cast<const char*>(part.data()), part.size()});
-    if (!AskManager(Operation::kWrite, writer.bytes()).ok()) return false;
+    if (!AskManager(Operation::kWrite, writer.bytes(), patience).ok()) return false;
     from = from.subspan(part.size());
     to += part.size();
   }
@@ -567,11 +582,12 @@ bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
 absl::StatusOr<std::string> RemoteGuest::ReadString(std::uint64_t from, std::size_t most) const {
   constexpr std::uint64_t kFirst = 256;
   most = std::min(most, kWindowEnd);
+  absl::Duration patience = PatienceFor(most);
   std::string text;
   for (std::uint64_t piece = kFirst;; piece = kMostPayload / 2) {
     const std::uint64_t left = most + 1 - text.size();
     const std::optional<std::string> part =
-        from < kWindowEnd ? ReadSome(from, std::min<std::uint64_t>(left, piece)) : std::nullopt;
+        from < kWindowEnd ? ReadSome(from, std::min<std::uint64_t>(left, piece), patience) : std::nullopt;
     if (!part || part->empty()) {
       return absl::OutOfRangeError("the plugin points to what is not its memory");
     }
@@ -598,11 +614,12 @@ std::optional<Failure> RemoteGuest::failure() const {
 
 std::string RemoteGuest::FetchText(std::uint32_t which, std::uint64_t most) const {
   std::string text;
+  absl::Duration patience = PatienceFor(most);
   while (text.size() < most) {
     Writer writer;
     writer.Put(which);
     writer.Put(static_cast<std::uint64_t>(text.size()));
-    const absl::StatusOr<std::string> part = AskManager(Operation::kText, writer.bytes());
+    const absl::StatusOr<std::string> part = AskManager(Operation::kText, writer.bytes(), patience);
     if (!part.ok() || part->empty()) break;
     text += *part;
   }

@@ -64,6 +64,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   // By the worker itself. kAborted: there is no worker that could; then a Successor is needed.
   absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
+  bool IsCalledByThisThread() const override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
@@ -117,6 +118,12 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
                                         absl::Duration time);
   // For what needs no guest thread.
   absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes) const;
+  // The same, of several times that have one limit together: takes from `patience` what it has waited.
+  absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes,
+                                         absl::Duration& patience) const;
+  // None of the plugin's code runs for the manager; and its line is locked, so a callback that asks anything of the
+  // sandbox would wait for itself.
+  bool MayCallBack(const Line& line) const { return &line != &lines_.front(); }
   absl::StatusOr<std::string> Answer(const Message& message);
   bool RunCallback(Line& line, const Message& message);
   bool RunOutput(Line& line, const Message& message);
@@ -133,7 +140,8 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Believe(
       std::string_view described, runtime::FileDescriptor image, plugin::ArenaState shared,
       const memory::RangeSet& contents);
-  std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size) const;
+  std::optional<std::string> ReadSome(std::uint64_t from, std::uint64_t size,
+                                      absl::Duration& patience) const;
   std::string FetchText(std::uint32_t which, std::uint64_t most) const;
 
   Line* TakeLine();

@@ -114,6 +114,7 @@ std::string Serialize(const StartOrder& order) {
   writer.Put(policy.host_threads);
   writer.Put(policy.plugin_threads);
   writer.Put(policy.nesting);
+  writer.Put(policy.open_files);
   writer.Put(policy.on_denied);
   writer.Put(policy.captured_output);
   writer.Put(policy.code_cache);
@@ -149,6 +150,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   policy.host_threads = reader.Get<unsigned>();
   policy.plugin_threads = reader.Get<unsigned>();
   policy.nesting = reader.Get<unsigned>();
+  policy.open_files = reader.Get<unsigned>();
   policy.on_denied = reader.Get<OnDenied>();
   policy.captured_output = reader.Get<std::uint64_t>();
   policy.code_cache = reader.Get<std::uint64_t>();

@@ -415,7 +415,7 @@ static void PoliciesAreRead(void) {
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
       {"file_access", "broker"},      {"file_access", "direct"},
-      {"instruction_budget", "5000000000"},
+      {"instruction_budget", "5000000000"}, {"open_files", "16"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},

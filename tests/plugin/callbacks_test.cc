@@ -1,6 +1,7 @@
 // The plugin calls the host, the host calls the plugin from there, and several host threads do so at once.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -146,6 +147,75 @@ TEST_P(Callbacks, SurviveAReset) {
   ASSERT_TRUE(doubled.ok());
   ASSERT_TRUE(sandbox->Reset().ok());
   EXPECT_EQ((Value<int(int (*)(int), int)>("call_back", *doubled, 20)), 41);
+}
+
+// What a callback asks for that comes while the host does something with its sandbox. None of it may wait for itself.
+void AskForEverything(Sandbox& sandbox) {
+  EXPECT_TRUE(sandbox.Export<int(int)>([](Tainted<int>) { return 0; }).ok());
+  EXPECT_FALSE(sandbox.has_snapshot());
+  EXPECT_TRUE(absl::IsFailedPrecondition(sandbox.Clone().status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(sandbox.Save("/nowhere")));
+  EXPECT_TRUE(absl::IsFailedPrecondition(sandbox.Snapshot()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(sandbox.Reset()));
+  EXPECT_TRUE(sandbox.Allocate<int>(1).ok());
+  EXPECT_FALSE(sandbox.failure().has_value());
+}
+
+TEST_P(Callbacks, OfConstructorsMayAskForEverything) {
+  auto made = Sandbox::Create(Patient());
+  ASSERT_TRUE(made.ok()) << made.status();
+  Sandbox& one = **made;
+  int called = 0;
+  ASSERT_TRUE(one.Export<int(int)>([&](Tainted<int>) {
+                   AskForEverything(one);
+                   EXPECT_FALSE(absl::IsFailedPrecondition(one.Function<void()>("abort").status()));
+                   return ++called;
+                 })
+                  .ok());
+  ASSERT_TRUE(one.Load(PLUGIN_CONSTRUCTOR).ok());
+  EXPECT_EQ(called, 1);
+  // During a reset they find the new guest, not the one that is over.
+  auto abort = one.Function<void()>("abort");
+  ASSERT_TRUE(abort.ok());
+  for (int round = 2; round <= 3; ++round) {
+    EXPECT_FALSE((*abort)().ok());
+    EXPECT_TRUE(one.failure().has_value());
+    const absl::Status reset = one.Reset();
+    ASSERT_TRUE(reset.ok()) << reset;
+    EXPECT_EQ(called, round);
+    auto add = one.Function<int(int, int)>("add");
+    ASSERT_TRUE(add.ok());
+    EXPECT_EQ((*add)(40, 2)->UnverifiedValue(), 42);
+  }
+}
+
+TEST_P(Callbacks, OfThePluginsThreadsMayAskWhileAResetWaitsForThem) {
+  // A worker with a snapshot does the reset itself, and hears of nothing else until its threads have stopped.
+  for (const bool has_snapshot : {false, true}) {
+    if (has_snapshot && !IsInThisProcess()) continue;
+    Make();
+    if (has_snapshot) {
+      ASSERT_TRUE(sandbox->Snapshot().ok());
+    }
+    std::atomic<bool> is_in{false}, is_reset{false};
+    std::atomic<int> exported{0};
+    auto ask = sandbox->Export<int(int)>([&](Tainted<int>) {
+      is_in = true;
+      while (!is_reset) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Reset()));
+      EXPECT_TRUE(sandbox->Export<int(int)>([](Tainted<int>) { return 0; }).ok());
+      return ++exported;
+    });
+    ASSERT_TRUE(ask.ok());
+    EXPECT_EQ((Value<int(int (*)(int))>("call_back_in_thread", *ask)), 0);
+    while (!is_in) std::this_thread::yield();
+    is_reset = true;
+    const absl::Status reset = sandbox->Reset();
+    ASSERT_TRUE(reset.ok()) << reset;
+    EXPECT_EQ(exported, 1);
+    EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
+  }
 }
 
 TEST_P(Callbacks, OfAnotherSandboxStayThere) {

@@ -87,6 +87,15 @@ int was_constructed() { return constructed; }
 int next_of_thread() { return ++of_this_thread; }
 int next() { return ++counter; }
 int fail_to_open(const char* path) { return open(path, O_RDONLY) < 0 ? errno : 0; }
+// How many times it can be opened, up to `most`; `keeps`: they stay open.
+int open_often(const char* path, int most, int keeps) {
+  int files[256], count = 0;
+  for (; count < most && count < 256; ++count) {
+    if ((files[count] = open(path, O_RDONLY)) < 0) break;
+  }
+  for (int i = 0; i < count && keeps == 0; ++i) close(files[i]);
+  return count;
+}
 int fail_to_write(const char* path) { return open(path, O_WRONLY | O_CREAT, 0600) < 0 ? errno : 0; }
 int say(const char* text) {
   const int written = printf("%s\n", text);
@@ -366,6 +375,16 @@ double call_back_often(double (*function)(double, int, double), int times) {
 // ---- callbacks
 
 int call_back(int (*function)(int), int value) { return function(value) + 1; }
+int call_back_in_thread(int (*function)(int)) {
+  const auto main = [](void* called) -> void* {
+    reinterpret_cast<int (*)(int)>(called)(1);
+    return nullptr;
+  };
+  pthread_t thread;
+  const int error = pthread_create(&thread, nullptr, main, reinterpret_cast<void*>(function));
+  if (error == 0) pthread_detach(thread);
+  return error;
+}
 double call_back_double(double (*function)(double, int, double), double value) {
   return function(value, 2, 0.5) + 1;
 }

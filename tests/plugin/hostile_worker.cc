@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -36,12 +37,14 @@
 #include "sandbox/plugin/snapshot_format.h"
 #include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/protocol.h"
+#include "sandbox/worker/wire.h"
 #include "sandbox/worker/worker.h"
 
 namespace dunebox {
 namespace {
 
 using worker::Direction;
+using worker::Operation;
 using worker::Slot;
 
 long OpenBy2(const char* path, std::uint64_t flags) {
@@ -62,6 +65,55 @@ Slot* Slots(std::size_t& count) {
                                  PROT_READ | PROT_WRITE, MAP_SHARED, worker::kControlFd, 0));
 }
 
+constexpr std::uint64_t kOperations = static_cast<std::uint64_t>(Operation::kOutput) + 1;
+
+void Say(Direction& to, Operation operation, const std::string& bytes) {
+  std::memcpy(to.payload, bytes.data(), bytes.size());
+  to.operation = static_cast<std::uint32_t>(operation);
+  to.size = static_cast<std::uint32_t>(bytes.size());
+  to.number.fetch_add(1);
+  syscall(SYS_futex, &to.number, 1 /* FUTEX_WAKE */, 100, nullptr, nullptr, 0);
+}
+
+void SleepFor(std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }
+
+// Of the first callback.
+std::string CallbackBytes() {
+  worker::Writer writer;
+  writer.Put(std::uint32_t{0});
+  worker::PutFrame(writer, internal::CallbackFrame{}, false, 0);
+  return writer.bytes();
+}
+
+std::string OutputBytes() {
+  worker::Writer writer;
+  writer.Put(std::uint32_t{0});
+  writer.PutText("more and more");
+  return writer.bytes();
+}
+
+std::string DoneBytes(const absl::Status& status, const std::string& answer) {
+  worker::Writer writer;
+  worker::PutStatus(writer, status);
+  return writer.bytes() + answer;
+}
+
+// In the slot of the host's first thread, without end. By several threads, of which one is there when a busy machine
+// has others wait.
+long SayForEver(Operation operation, const std::string& bytes) {
+  std::size_t count = 0;
+  Direction& to_host = Slots(count)[1].to_host;
+  const auto say = [&to_host, operation, bytes] {
+    for (;;) {
+      Say(to_host, operation, bytes);
+      SleepFor(std::chrono::milliseconds(1));
+    }
+  };
+  for (int i = 0; i < 3; ++i) std::thread(say).detach();
+  say();
+  return 0;
+}
+
 // Random words all over what both sides map, for a second.
 long Scribble(bool with_messages) {
   std::thread([with_messages] {
@@ -73,7 +125,7 @@ long Scribble(bool with_messages) {
       const std::uint64_t word = random();
       std::memcpy(&to_host.payload[random() % 512], &word, sizeof(word));
       if (with_messages) {
-        to_host.operation = static_cast<std::uint32_t>(random() % 14);
+        to_host.operation = static_cast<std::uint32_t>(random() % kOperations);
         to_host.size = static_cast<std::uint32_t>(round % 2 == 0 ? random() % 600 : random());
         to_host.number.fetch_add(1);
         syscall(SYS_futex, &to_host.number, 1 /* FUTEX_WAKE */, 100, nullptr, nullptr, 0);
@@ -162,6 +214,8 @@ const std::map<std::string, Attack> kAttacks = {
     {"scribble", [] { return Scribble(false); }},
     {"scribble_messages", [] { return Scribble(true); }},
     {"ring", RingForEver},
+    {"call_back_for_ever", [] { return SayForEver(Operation::kCallback, CallbackBytes()); }},
+    {"output_for_ever", [] { return SayForEver(Operation::kOutput, OutputBytes()); }},
     // Ends.
     {"spin",
      [] {
@@ -276,6 +330,28 @@ const std::map<std::string, void (*)(int file)> kFiles = {
     {"grown", [](int file) { (void)!ftruncate(file, off_t{1} << 33); }},
 };
 
+// What the first slot's thread does from the next snapshot on, which is refused.
+const std::map<std::string, void (*)(Direction& to_host)> kManagers = {
+    {"asks_back", [](Direction& to_host) { Say(to_host, Operation::kCallback, CallbackBytes()); }},
+    {"answers_in_drops",
+     [](Direction& to_host) {
+       SleepFor(std::chrono::milliseconds(200));
+       Say(to_host, Operation::kDone, DoneBytes(absl::OkStatus(), "x"));
+     }},
+};
+
+[[noreturn]] void Manage(void (*answer)(Direction& to_host)) {
+  std::size_t count = 0;
+  Slot& slot = Slots(count)[0];
+  std::uint32_t heard = slot.to_worker.number;
+  Say(slot.to_host, Operation::kDone, DoneBytes(absl::FailedPreconditionError("no snapshot"), ""));
+  for (;;) {
+    while (slot.to_worker.number == heard) SleepFor(std::chrono::milliseconds(1));
+    heard = slot.to_worker.number;
+    answer(slot.to_host);
+  }
+}
+
 std::string lie;
 
 }  // namespace
@@ -297,7 +373,8 @@ Found FindSymbolOrAttack(plugin::Instance* instance, const std::string& name) {
       random_bytes.seed(static_cast<unsigned>(std::stoul(lie.substr(number + 1))));
       lie.resize(number);
     }
-    const bool is_known = lie == "none" || kLayouts.contains(lie) || kTexts.contains(lie) || kFiles.contains(lie);
+    const bool is_known = lie == "none" || kLayouts.contains(lie) || kTexts.contains(lie) || kFiles.contains(lie) ||
+                          kManagers.contains(lie);
     return is_known ? kThrough : kNoSuchAttack;
   }
   constexpr std::string_view kPrefix = "attack.";
@@ -329,6 +406,7 @@ Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) __asm__(
     "__wrap__ZN7dunebox6plugin8Instance12SnapshotIntoESt8optionalINS_7runtime14FileDescriptorEE");
 
 Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) {
+  if (const auto manager = kManagers.find(lie); manager != kManagers.end()) Manage(manager->second);
   // The last one that was taken as it is to be.
   static std::shared_ptr<const plugin::InstanceSnapshot> honest;
   const auto file = kFiles.find(lie);

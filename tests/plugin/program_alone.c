@@ -62,6 +62,9 @@ int pthread_create(unsigned long* id, const void* attributes, void (*run)(void*)
       return 0;
     case 'e':
       return 11;
+    case 'b':  // one, and asks the host for something before
+      call(DUNEBOX_GATE_CALLBACK, 1, 0, 0);
+      return make_thread(run);
     case 'l':
       spin(0);
       return 0;

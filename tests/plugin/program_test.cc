@@ -636,6 +636,27 @@ class WilfulPrograms : public ProgramKinds {
 };
 FOR_ONE_AND_TWO_WALLS(WilfulPrograms);
 
+// Nothing of it can be looked up yet, and nobody waits for himself.
+TEST_P(WilfulPrograms, ThatCallBackWhileTheyBegin) {
+  Policy policy{
+      .demand = GetParam(), .deadline = absl::Minutes(1), .host_threads = 2, .environment = {"MODE=b"}};
+  if (IsUnderKvm()) policy.engine = Engine::kKvm;
+  auto made = Sandbox::Create(std::move(policy));
+  ASSERT_TRUE(made.ok()) << made.status();
+  sandbox = *std::move(made);
+  int called = 0;
+  ASSERT_TRUE(sandbox->Export<int(int)>([&](Tainted<int>) {
+                       EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Function<int()>("has_begun").status()));
+                       EXPECT_TRUE(absl::IsFailedPrecondition(sandbox->Load(PROGRAM_ALONE_MAIN)));
+                       return ++called;
+                     })
+                  .ok());
+  const absl::Status loaded = sandbox->Load(PROGRAM_ALONE);
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ(called, 1);
+  EXPECT_EQ(Value<int()>("has_begun"), 1);
+}
+
 TEST_P(WilfulPrograms, ThatDoNotBecomeReady) {
   for (const char* const mode : {"s", "x", "f"}) {
     const absl::Status status = Begin(mode);

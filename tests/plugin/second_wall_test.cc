@@ -2,6 +2,7 @@
 // left of the first. It reaches nothing that the policy does not give, and the host gets wrong
 // answers at most.
 #include <errno.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -10,7 +11,12 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include "absl/time/clock.h"
+#include "runtime/file_descriptor.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/snapshot_file.h"
 #include "tests/plugin/hostile_worker.h"
@@ -55,6 +61,22 @@ class SecondWall : public testing::Test {
     const std::optional<Failure> failure = FailureOf(status);
     EXPECT_TRUE(failure.has_value()) << status;
     return failure.value_or(Failure{});
+  }
+
+  // A callback that wants something of the sandbox.
+  std::shared_ptr<const internal::Callback> Asking() {
+    return std::make_shared<const internal::Callback>(
+        internal::Callback{.run = [this](internal::CallbackFrame& frame) {
+          std::array<std::byte, 8> bytes;
+          (void)guest_->Read(0x20000, bytes);
+          (void)guest_->failure();
+          frame.result.integer = 1;
+        }});
+  }
+  // From now on what needs no call is answered so (hostile_worker.cc).
+  void LetItManage(const std::string& how) {
+    ASSERT_EQ(*guest_->FindSymbol("lie." + how), kThrough);
+    EXPECT_TRUE(absl::IsFailedPrecondition(guest_->Snapshot().status()));
   }
 
   Policy policy_;
@@ -144,6 +166,66 @@ TEST_F(SecondWall, WorkersThatNeverAnswerAreKilled) {
   EXPECT_FALSE(Adds(*guest_));
 }
 
+// However much it has to say meanwhile. What it writes goes to a pipe that is full, so the next message is there
+// whenever the host has done with one.
+TEST_F(SecondWall, WorkersThatTalkForEverAreKilled) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  const runtime::FileDescriptor nobody_reads(ends[0]), full(ends[1]);
+  while (write(full.get(), "x", 1) == 1) {
+  }
+  ASSERT_EQ(fcntl(full.get(), F_SETFL, 0), 0);
+  for (const char* const name : {"call_back_for_ever", "output_for_ever"}) {
+    SCOPED_TRACE(name);
+    policy_ = {.demand = Demand::kTwoWalls,
+               .deadline = absl::Seconds(1),
+               .load_deadline = absl::Seconds(1),
+               .stdout_to = full.get()};
+    guest_ = MakeOne();
+    ASSERT_NE(guest_, nullptr);
+    ASSERT_TRUE(guest_->AddCallback(Asking()).ok());
+    const absl::Time start = absl::Now();
+    EXPECT_EQ(FailureIn(Attack(name).status()).kind, Kind::kTimeout);
+    // Five seconds, on a machine that has nothing else to do.
+    EXPECT_LT(absl::Now() - start, absl::Seconds(30));
+    EXPECT_FALSE(Adds(*guest_));
+  }
+}
+
+// Where none of the plugin's code runs: the callback would wait for a lock that its own thread has.
+TEST_F(SecondWall, WorkersThatCallBackForNoCallAreKilled) {
+  ASSERT_TRUE(guest_->AddCallback(Asking()).ok());
+  LetItManage("asks_back");
+  std::array<std::byte, 100> bytes;
+  EXPECT_FALSE(guest_->Read(0x20000, bytes));
+  const std::optional<Failure> failure = guest_->failure();
+  EXPECT_EQ(failure.value_or(Failure{}).signal, SIGKILL);
+  EXPECT_FALSE(Adds(*guest_));
+}
+
+// Each answer comes in time, and all of them together never.
+TEST_F(SecondWall, WorkersThatAnswerInDropsAreKilled) {
+  constexpr std::size_t kMany = 60'000;
+  const auto ask = [&](void (*what)(Guest& guest)) {
+    guest_ = MakeOne();
+    LetItManage("answers_in_drops");
+    return std::thread([what, guest = std::move(guest_)] {
+      what(*guest);
+      EXPECT_EQ(guest->failure().value_or(Failure{}).kind, Kind::kTimeout);
+    });
+  };
+  std::thread askers[] = {
+      ask([](Guest& guest) {
+        std::vector<std::byte> bytes(kMany);
+        EXPECT_FALSE(guest.Read(0x20000, bytes));
+      }),
+      ask([](Guest& guest) { EXPECT_FALSE(guest.ReadString(0x20000, kMany).ok()); }),
+      ask([](Guest& guest) { EXPECT_LT(guest.TakeOutput().size(), 1000u); }),
+      ask([](Guest& guest) { EXPECT_LT(guest.Denials().size(), 1000u); }),
+  };
+  for (std::thread& asker : askers) asker.join();
+}
+
 // Whatever it writes into what both sides map, and says out of turn.
 TEST_F(SecondWall, LiesAreWrongAnswersAtMost) {
   const std::unique_ptr<Guest> other = MakeOne();
@@ -152,8 +234,7 @@ TEST_F(SecondWall, LiesAreWrongAnswersAtMost) {
     const absl::StatusOr<internal::Block> block = guest_->Allocate(4096);
     ASSERT_TRUE(block.ok());
     (void)Attack(name);
-    const auto callback = std::make_shared<const internal::Callback>(internal::Callback{
-        .run = [](internal::CallbackFrame& frame) { frame.result.integer = 1; }});
+    const auto callback = Asking();
     for (int i = 0; i < 300; ++i) {
       (void)Adds(*guest_);
       (void)guest_->AddCallback(callback);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -346,6 +347,32 @@ TEST_P(Brokers, ThatAreGoneAreErrorsOfThePlugins) {
   sandbox.reset();
   EXPECT_TRUE(std::ranges::none_of(
       Of(getpid()), [&](pid_t pid) { return children.contains(pid); }));
+}
+
+// The answer that comes too late is not the next question's.
+TEST_P(Brokers, ThatDoNotAnswerAreWaitedForUntilTheDeadline) {
+  Policy policy = Brokered();
+  policy.deadline = absl::Seconds(1);
+  Make(policy);
+  ASSERT_TRUE(sandbox->Snapshot().ok());
+  const auto file = sandbox->MakeString("/usr/lib/os-release"), secret = sandbox->MakeString("/etc/passwd");
+  ASSERT_TRUE(file.ok() && secret.ok());
+  pid_t broker = 0;
+  for (const pid_t pid : Of(getpid())) {
+    if (!IsForkServerOf(getpid(), pid)) broker = pid;
+  }
+  ASSERT_NE(broker, 0);
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_EQ(kill(broker, SIGSTOP), 0);
+    const auto opened = Call<int(const char*)>("fail_to_open", *file);
+    ASSERT_EQ(kill(broker, SIGCONT), 0);
+    EXPECT_EQ(FailureIn(opened.status()).kind, Failure::Kind::kTimeout);
+    ASSERT_TRUE(sandbox->Reset().ok());
+    std::memcpy(secret->span().data(), "/etc/passwd", sizeof("/etc/passwd"));
+    std::memcpy(file->span().data(), "/usr/lib/os-release", sizeof("/usr/lib/os-release"));
+    EXPECT_EQ(Value<int(const char*)>("fail_to_open", *secret), EACCES);
+    EXPECT_EQ(Value<int(const char*)>("fail_to_open", *file), 0);
+  }
 }
 
 // The process that Workers.DieWithTheHost kills. It says so when its workers are there.

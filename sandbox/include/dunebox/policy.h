@@ -75,6 +75,9 @@ struct Policy {
   unsigned host_threads = 1;
   // Threads that the plugin may start by itself.
   unsigned plugin_threads = 16;
+  // Numbers that the plugin has for open files, stdin, stdout and stderr included; 3 to 256. Each file that it has opened
+  // is a descriptor of the host process's, too (of the worker's with two walls).
+  unsigned open_files = 64;
   // How deep calls and callbacks may nest; 1,024 at most, since the host's stack grows with each.
   unsigned nesting = 32;
 

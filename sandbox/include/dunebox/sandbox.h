@@ -140,7 +140,8 @@ class Sandbox {
   // under whatever address they have now; pointers that the plugin gave, and memory, are those of the old
   // guest.
   //
-  // No call is under way.
+  // Callbacks of the libraries' constructors find the new guest. No call is under way: kFailedPrecondition in a callback,
+  // and during another reset.
   absl::Status Reset();
 
   // A new sandbox that begins as this one was when its snapshot was taken, at the same guest addresses, and has
