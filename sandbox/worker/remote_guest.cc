@@ -21,6 +21,7 @@
 #include "runtime/signals/action.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/plugin/shown_text.h"
 #include "sandbox/plugin/without_pipe_signal.h"
 #include "sandbox/worker/descriptors.h"
 
@@ -613,7 +614,10 @@ std::string RemoteGuest::FetchText(std::uint32_t which, std::uint64_t most) cons
 std::string RemoteGuest::TakeOutput() { return FetchText(kTextOutput, policy_.captured_output); }
 
 std::vector<std::string> RemoteGuest::Denials() const {
-  return absl::StrSplit(FetchText(kTextDenials, kMostDenials), '\0', absl::SkipEmpty());
+  std::vector<std::string> denials =
+      absl::StrSplit(FetchText(kTextDenials, kMostDenials), '\0', absl::SkipEmpty());
+  for (std::string& denial : denials) denial = plugin::ShownLine(std::move(denial));
+  return denials;
 }
 
 }  // namespace dunebox::worker
