@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <thread>
 
 #include "tests/plugin/fixture.h"
@@ -251,6 +253,45 @@ TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
     // Once code of a plugin's has run in this process; two walls alone leave the mask as the host has set it.
     EXPECT_TRUE(!IsInThisProcess() || sigismember(&now, SIGSEGV) == 0);
   }).join();
+}
+
+// As before the first sandbox: nobody has seen the mask.
+TEST_P(Failures, OfPointersAreErrorsInThreadsThatNobodyHasPrepared) {
+  const TaintedPtr<int> nowhere(0x10);
+  const auto in_thread = [](auto body) {
+    std::thread([&] {
+      const std::uint64_t all = ~std::uint64_t{0};
+      ASSERT_EQ(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof(all)), 0);
+      body();
+    }).join();
+  };
+  in_thread([&] { EXPECT_EQ(sandbox->CopyIn(nowhere).status().code(), absl::StatusCode::kOutOfRange); });
+  in_thread([&] {
+    static constexpr int kValue = 1;
+    EXPECT_EQ(sandbox->CopyOut(nowhere, std::span(&kValue, 1)).code(), absl::StatusCode::kOutOfRange);
+  });
+  in_thread([&] {
+    EXPECT_EQ(sandbox->CopyString(TaintedPtr<const char>(0x10), 9).status().code(), absl::StatusCode::kOutOfRange);
+  });
+}
+
+// Whoever reads them may have a terminal that obeys them.
+TEST_P(Failures, HaveNamesWithoutControlCharacters) {
+  const std::filesystem::path directory = std::filesystem::path(testing::TempDir()) / "named\x1b[2J\nfiles";
+  std::filesystem::create_directory(directory);
+  const std::filesystem::path library = directory / "lib\x1b[31m\n.so";
+  std::filesystem::copy_file(PLUGIN_CASES, library, std::filesystem::copy_options::overwrite_existing);
+  absl::StatusOr<std::unique_ptr<Sandbox>> other =
+      Sandbox::Create({.engine = IsUnderKvm() ? Engine::kKvm : Engine::kAuto, .demand = GetParam()});
+  ASSERT_TRUE(other.ok()) << other.status();
+  ASSERT_TRUE((*other)->Load(library).ok());
+  const auto path = (*other)->MakeString("/etc/\x1b]0;\npasswd");
+  ASSERT_TRUE(path.ok());
+  (void)(*(*other)->Function<int(const char*)>("fail_to_open"))(*path);
+  EXPECT_THAT((*other)->Denials(), testing::Contains("read /etc/?]0;?passwd"));
+  const absl::Status status = (*(*other)->Function<void(unsigned long, int)>("write_at"))(0x10ul, 1);
+  EXPECT_EQ(FailureIn(status).symbol.substr(0, 11), "lib?[31m?.s") << status;
+  std::filesystem::remove_all(directory);
 }
 
 // A handler of the host's that runs while guest code does is not on the guest's stack.
