@@ -230,10 +230,37 @@ TEST_P(Failures, OfSharedMemoryAreNotPossible) {
   shared->span()[0] = 1;
 }
 
+std::ptrdiff_t Mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
 TEST_P(Failures, OfTheHostForLackOfMappingsAreNotPossible) {
   EXPECT_LT((Value<int(int)>("count_mappings", 10'000)), 5000);
   ASSERT_TRUE(sandbox->Reset().ok());
   EXPECT_LT((Value<int(int)>("punch_holes", 10'000)), 5000);
+}
+
+// Of those that are in no map of the guest's.
+TEST_P(Failures, OfTheHostForLackOfItsOwnMappingsAreNotPossible) {
+  const std::ptrdiff_t before = Mappings();
+  for (const int advice : {MADV_RANDOM, MADV_SEQUENTIAL, MADV_NORMAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE}) {
+    EXPECT_EQ((Value<int(int, int)>("advise_every_other", 6000, advice)), 6000) << advice;
+  }
+  EXPECT_LT(Mappings(), before + 4096);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int)>("execute_every_other", 4000)), 4000);
+  EXPECT_LT(Mappings(), before + 4096);
+}
+
+// A host-side loop, in which no guest code runs.
+TEST_P(Failures, OfWritingMuchEndAtTheDeadline) {
+  Make({.deadline = absl::Milliseconds(200)});
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(FailureIn(Call<long(unsigned long)>("write_much", 1ul << 30).status()).kind, Kind::kTimeout);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(20));  // without an end it takes minutes
+  Make();
+  EXPECT_EQ((Value<long(unsigned long)>("write_much", 4ul << 20)), 0x7fff'f000l / 1024);
 }
 
 TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
@@ -389,11 +416,6 @@ TEST_P(Failures, DoNotKeepTheHostsSignalsAway) {
 
 std::ptrdiff_t EntriesOf(const char* directory) {
   return std::distance(std::filesystem::directory_iterator(directory), {});
-}
-
-std::ptrdiff_t Mappings() {
-  std::ifstream maps("/proc/self/maps");
-  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
 }
 
 TEST_P(Failures, AndResetsLeaveNothingBehind) {

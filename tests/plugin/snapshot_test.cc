@@ -140,6 +140,31 @@ TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
   EXPECT_EQ(look(0), 7);
 }
 
+// Each page that is given up is no more the image's, but a mapping of its own.
+TEST_P(SnapshotTest, MemoryThatIsGivenUpPageByPageCounts) {
+  constexpr int kPages = 12'000;
+  const auto mappings = [] {
+    std::ifstream maps("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+  };
+  const TaintedPtr<void> memory = *Call<void*(int, int)>("map", kPages, 7);
+  Take();
+  const auto clone = CloneOf(*sandbox);
+  for (Sandbox* const one : {sandbox.get(), clone.get()}) {
+    const auto before = mappings();
+    const int given = ValueIn<int(void*, int)>(*one, "give_up_every_other", memory, kPages);
+    EXPECT_GT(given, 1000);
+    EXPECT_LT(given, kPages / 2);
+    EXPECT_LT(mappings(), before + 5000);
+    // All at once is one.
+    EXPECT_EQ((ValueIn<int(void*, int)>(*one, "unmap", memory, kPages)), 0);
+    EXPECT_LT(mappings(), before + 100);
+    ASSERT_TRUE(one->Reset().ok());
+    const auto look = *one->Function<int(const unsigned char*)>("look");
+    EXPECT_EQ(ValueIn<int(const unsigned char*)>(*one, "look", TaintedPtr<const unsigned char>(memory.address())), 7);
+  }
+}
+
 TEST_P(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
   const Memory<char> file = Text(Plugin()), other = Text("/usr/lib/x86_64-linux-gnu"), usr = Text("/usr/lib");
   const int fd = Value<int(const char*)>("open_file", file);
