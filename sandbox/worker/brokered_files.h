@@ -4,7 +4,7 @@
 // one for each sandbox.
 //
 // What comes back is checked again: a descriptor has to be of a regular file or a directory, open
-// for reading alone, and of a name that the policy permits. A broker that is gone is EIO to the
+// for reading alone, of a name that the policy permits, and not of procfs. A broker that is gone is EIO to the
 // plugin.
 //
 //   absl::StatusOr<std::unique_ptr<plugin::Files>> files = BrokeredFiles::Create(policy);
