@@ -123,6 +123,8 @@ constexpr SettingRow kSettings[] = {
      [](PolicyObject& object, Text text) { return ReadNumber(text, object.policy.host_threads); }},
     {"plugin_threads", [](PolicyObject& object,
                           Text text) { return ReadNumber(text, object.policy.plugin_threads); }},
+    {"open_files",
+     [](PolicyObject& object, Text text) { return ReadNumber(text, object.policy.open_files); }},
     {"nesting",
      [](PolicyObject& object, Text text) { return ReadNumber(text, object.policy.nesting); }},
     {"readable",

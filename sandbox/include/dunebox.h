@@ -110,7 +110,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   instruction_budget   number, of instructions in each call; 0: no limit
  *   memory_limit, stack, captured_output, code_cache      sizes
  *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
- *   host_threads, plugin_threads, nesting                 numbers
+ *   host_threads, plugin_threads, open_files, nesting     numbers
  *   readable, libraries  a path more; "" empties the list
  *   file_access          direct, broker (a confined process opens the plugin's files)
  *   environment          a NAME=value more; "" empties the list

@@ -295,7 +295,7 @@ SyscallResult DescriptorControl(const Calling& call) {
   switch (call.Int(1)) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
-      if (call.Int(2) < 0 || call.Int(2) >= Descriptors::kMost) return Errno{EINVAL};
+      if (call.Int(2) < 0 || call.Int(2) >= descriptors.most()) return Errno{EINVAL};
       const int fd = descriptors.Add(file, call.Int(1) == F_DUPFD_CLOEXEC, call.Int(2));
       return fd < 0 ? SyscallResult(Errno{EMFILE}) : SyscallResult(fd);
     }

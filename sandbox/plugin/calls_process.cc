@@ -160,7 +160,7 @@ SyscallResult GetLimit(const Calling& call) {
   if (is_prlimit && call.Int(0) != 0 && call.Int(0) != kVirtualPid) return Errno{EPERM};
   rlim_t most = RLIM_INFINITY;
   if (resource == RLIMIT_STACK) most = call.kernel.policy().stack;
-  if (resource == RLIMIT_NOFILE) most = Descriptors::kMost;
+  if (resource == RLIMIT_NOFILE) most = static_cast<rlim_t>(call.kernel.descriptors().most());
   if (resource == RLIMIT_DATA || resource == RLIMIT_AS) most = call.kernel.policy().memory_limit;
   if (to == 0) return kSuccess;
   return call.memory.CopyOut(GuestPtr<rlimit>{to}, rlimit{most, most});

@@ -30,10 +30,10 @@ absl::Status CheckOutputs(const Policy& policy) {
   return absl::OkStatus();
 }
 
-Descriptors::Descriptors(int stdout_to, int stderr_to) {
+Descriptors::Descriptors(const Policy& policy) : most_(static_cast<int>(policy.open_files)) {
   entries_[0] = {std::make_shared<OpenFile>(), false};
-  entries_[1] = {Output(kStdout, stdout_to), false};
-  entries_[2] = {Output(kStderr, stderr_to), false};
+  entries_[1] = {Output(kStdout, policy.stdout_to), false};
+  entries_[2] = {Output(kStderr, policy.stderr_to), false};
 }
 
 int Descriptors::Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least) {
@@ -107,6 +107,9 @@ absl::Status Descriptors::Restore(const std::vector<DescriptorState>& saved) {
     if (entry.file != nullptr) entry = {};
   }
   for (const DescriptorState& state : saved) {
+    if (!IsNumber(state.number)) {
+      return absl::FailedPreconditionError("more files were open than the policy allows (open_files)");
+    }
     const auto own = reopened_.find(state.file);
     const std::shared_ptr<const OpenFile>& file = own != reopened_.end() ? own->second : state.file;
     entries_[static_cast<std::size_t>(state.number)] = {file, state.closes_on_exec};

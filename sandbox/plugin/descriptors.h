@@ -46,9 +46,10 @@ class Descriptors {
  public:
   static constexpr int kMost = 256;
 
-  // With an empty stdin, and stdout and stderr that are kept. Both descriptors are the host's, and
-  // -1 for none.
-  Descriptors(int stdout_to, int stderr_to);
+  // With an empty stdin, and stdout and stderr that are kept, which go to the policy's descriptors besides.
+  explicit Descriptors(const Policy& policy);
+  // Numbers are below it.
+  int most() const { return most_; }
   // The lowest free number from `least` on; -1: all are taken.
   int Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least = 0);
   // In place of what is there. False: no such number.
@@ -66,7 +67,7 @@ class Descriptors {
   // The same again, in place of what is open; or what Reopen has opened in place of it.
   absl::Status Restore(const std::vector<DescriptorState>& saved);
   // The same files in descriptors of their own, which nobody else reads from. kFailedPrecondition: the
-  // application has closed one, or cannot have more.
+  // application has closed one, or cannot have more; or there are more than may be.
   absl::Status Reopen(const std::vector<DescriptorState>& saved);
 
  private:
@@ -74,8 +75,9 @@ class Descriptors {
     std::shared_ptr<const OpenFile> file;
     bool closes_on_exec = false;
   };
-  static bool IsNumber(int fd) { return fd >= 0 && fd < kMost; }
+  bool IsNumber(int fd) const { return fd >= 0 && fd < most_; }
 
+  const int most_;
   mutable std::mutex mutex_;
   std::array<Entry, kMost> entries_;
   // By what was saved, which may be gone.

@@ -54,7 +54,7 @@ PluginKernel::PluginKernel(const Policy& policy, const hostcalls::GuestMemory& m
                            memory::MemoryCalls& space, GuestProcess& process,
                            std::unique_ptr<Files> files)
     : policy_(policy), memory_(memory), space_(space), process_(process), files_(std::move(files)),
-      descriptors_(policy.stdout_to, policy.stderr_to) {}
+      descriptors_(policy) {}
 
 SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request& request) {
   const Handlers& handlers = AllHandlers();

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/plugin/descriptors.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/in_process.h"
 #include "sandbox/plugin/original_process.h"
@@ -75,6 +76,9 @@ absl::Status CheckDemands(const Policy& policy) {
   constexpr unsigned kMostNesting = 1024;
   if (policy.nesting > kMostNesting) {
     return absl::InvalidArgumentError("calls and callbacks nest to a depth of 1,024 at most");
+  }
+  if (policy.open_files < 3 || policy.open_files > plugin::Descriptors::kMost) {
+    return absl::InvalidArgumentError("a sandbox has 3 to 256 descriptors (open_files)");
   }
   if (policy.deadline <= absl::ZeroDuration() || policy.load_deadline <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a deadline has to be in the future");

@@ -99,6 +99,7 @@ std::string Serialize(const StartOrder& order) {
   writer.Put(policy.stack);
   writer.Put(policy.host_threads);
   writer.Put(policy.plugin_threads);
+  writer.Put(policy.open_files);
   writer.Put(policy.nesting);
   writer.Put(policy.on_denied);
   writer.Put(policy.captured_output);
@@ -134,6 +135,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   policy.stack = reader.Get<std::uint64_t>();
   policy.host_threads = reader.Get<unsigned>();
   policy.plugin_threads = reader.Get<unsigned>();
+  policy.open_files = reader.Get<unsigned>();
   policy.nesting = reader.Get<unsigned>();
   policy.on_denied = reader.Get<OnDenied>();
   policy.captured_output = reader.Get<std::uint64_t>();

@@ -695,6 +695,25 @@ TEST_P(SnapshotTest, IsOpenedFromAFile) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file.path(), strict).status()));
 }
 
+TEST_P(SnapshotTest, IsNotOpenedWithMoreThanThePolicyAllows) {
+  const TemporaryFile file;
+  EXPECT_NE(Call<void*(int, int)>("map", 10'000, 0)->address(), 0u);
+  while (Value<int(const char*)>("open_file", Text("/usr/lib/os-release")) < 20) {
+  }
+  Take();
+  const absl::Status saved = sandbox->Save(file.path());
+  ASSERT_TRUE(saved.ok()) << saved;
+  EXPECT_TRUE(Sandbox::Open(file.path(), Patient()).ok());
+  Policy little = Patient();
+  little.memory_limit = 32 << 20;
+  const absl::Status larger = Sandbox::Open(file.path(), little).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(larger)) << larger;
+  Policy few = Patient();
+  few.open_files = 20;
+  const absl::Status more = Sandbox::Open(file.path(), few).status();
+  EXPECT_FALSE(more.ok()) << more;
+}
+
 // What host and plugin had in common is the plugin's own with one wall.
 TEST_P(SnapshotTest, IsOpenedWithTheOtherNumberOfWalls) {
 #ifdef __SANITIZE_ADDRESS__

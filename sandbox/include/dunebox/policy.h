@@ -75,6 +75,9 @@ struct Policy {
   unsigned host_threads = 1;
   // Threads that the plugin may start by itself.
   unsigned plugin_threads = 16;
+  // Descriptors that the plugin may have, from 3 to 256: each but its stdin, stdout and stderr takes one of the host's.
+  // More is EMFILE.
+  unsigned open_files = 64;
   // How deep calls and callbacks may nest; 1,024 at most, since the host's stack grows with each.
   unsigned nesting = 32;
 
