@@ -10,6 +10,10 @@ namespace {
 // A store into a protected page costs about as much as entering a self-checking block this often.
 constexpr unsigned kStoresBeforeSelfChecks = 8;
 
+// Each protected page may be a mapping of the host's more, and cut another in two. A process that is the program's alone
+// has them for itself; in one with a life of its own others need them.
+constexpr std::size_t kMostProtectedBesideOthers = 1024;
+
 }  // namespace
 
 CodePages::~CodePages() {
@@ -52,6 +56,10 @@ bool CodePages::Protect(GuestVirt address) {
   Page& page = pages_[start];
   if (page.is_protected) return true;
   if (page.stores >= kStoresBeforeSelfChecks) return false;
+  if (memory_.window().is_reserved &&
+      protected_.load(std::memory_order_relaxed) >= kMostProtectedBesideOthers) {
+    return false;
+  }
   void* host = reinterpret_cast<void*>(memory_.window().base + start);
   if (mprotect(host, kPageSize, PROT_READ) != 0) return false;  // too many mappings
   page.is_protected = true;

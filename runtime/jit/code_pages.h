@@ -1,7 +1,8 @@
 // Which pages of writable guest memory hold code that has been translated. The host mapping of such
 // a page is read-only, so that the first store into it is seen; then it is writable again and what
 // was translated from it is gone. A page where this happens too often is left writable: blocks from
-// it compare themselves with the guest's bytes each time they are entered.
+// it compare themselves with the guest's bytes each time they are entered. So are all but some thousand pages of a
+// window that is one of many in a process: each may take two of its mappings.
 //
 // Thread-safe; its lock is a leaf.
 #ifndef DUNEBOX_RUNTIME_JIT_CODE_PAGES_H_

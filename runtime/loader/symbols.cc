@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "hostcalls/services/separate_descriptors.h"
@@ -31,38 +32,35 @@ std::optional<std::uint64_t> FileOffset(const std::vector<Elf64_Phdr>& segments,
   return std::nullopt;
 }
 
-std::string TextAt(const std::vector<char>& strings, std::uint32_t at) {
-  if (at >= strings.size()) return {};
-  return std::string(strings.data() + at, strnlen(strings.data() + at, strings.size() - at));
-}
+// Each symbol is looked for in all of them.
+constexpr unsigned kMostSegments = 256;
 
 }  // namespace
 
-std::vector<Symbol> ReadSymbolsHere(int fd) {
-  std::vector<Symbol> result;
+Symbols ReadSymbolsHere(int fd) {
   const std::optional<Elf64_Ehdr> header = ReadElfHeader(fd);
-  if (!header) return result;
+  if (!header || header->e_phnum > kMostSegments) return {};
   const auto segments =
       ReadTable<Elf64_Phdr>(fd, header->e_phoff, header->e_phnum * sizeof(Elf64_Phdr));
   const auto sections =
       ReadTable<Elf64_Shdr>(fd, header->e_shoff, header->e_shnum * sizeof(Elf64_Shdr));
   const Elf64_Shdr* section = FindSection(sections, SHT_SYMTAB);
   if (section == nullptr) section = FindSection(sections, SHT_DYNSYM);
-  if (section == nullptr || section->sh_link >= sections.size()) return result;
+  if (section == nullptr || section->sh_link >= sections.size()) return {};
   const Elf64_Shdr& names = sections[section->sh_link];
-  const auto strings = ReadTable<char>(fd, names.sh_offset, names.sh_size);
+  std::vector<Symbol> functions;
   for (const Elf64_Sym& symbol : ReadTable<Elf64_Sym>(fd, section->sh_offset, section->sh_size)) {
     const unsigned type = ELF64_ST_TYPE(symbol.st_info);
     if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol.st_size == 0) continue;
     const std::optional<std::uint64_t> offset = FileOffset(segments, symbol.st_value);
-    if (offset) result.push_back({*offset, symbol.st_size, TextAt(strings, symbol.st_name)});
+    if (offset) functions.push_back({*offset, symbol.st_size, symbol.st_name});
   }
-  std::ranges::stable_sort(result, {}, &Symbol::offset);
-  return result;
+  std::ranges::stable_sort(functions, {}, &Symbol::offset);
+  return Symbols(std::move(functions), ReadTable<char>(fd, names.sh_offset, names.sh_size));
 }
 
-std::vector<Symbol> ReadSymbols(const std::string& path) {
-  std::vector<Symbol> result;
+Symbols ReadSymbols(const std::string& path) {
+  Symbols result;
   hostcalls::WithSeparateDescriptors([&] {
     const runtime::FileDescriptor file(
         open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
@@ -71,19 +69,26 @@ std::vector<Symbol> ReadSymbols(const std::string& path) {
   return result;
 }
 
-std::optional<std::string> NameAt(const std::vector<Symbol>& symbols, std::uint64_t file_offset) {
-  auto next = std::ranges::upper_bound(symbols, file_offset, {}, &Symbol::offset);
-  if (next == symbols.begin()) return std::nullopt;
+std::string Symbols::NameOf(const Symbol& symbol) const {
+  if (symbol.name >= names_.size()) return {};
+  const char* const start = names_.data() + symbol.name;
+  return std::string(start, strnlen(start, std::min(names_.size() - symbol.name, kLongestSymbol)));
+}
+
+std::optional<std::string> Symbols::NameAt(std::uint64_t file_offset) const {
+  auto next = std::ranges::upper_bound(functions_, file_offset, {}, &Symbol::offset);
+  if (next == functions_.begin()) return std::nullopt;
   const Symbol& symbol = *--next;
   const std::uint64_t distance = file_offset - symbol.offset;
   if (distance >= symbol.size) return std::nullopt;
-  return distance == 0 ? symbol.name : absl::StrFormat("%s+0x%x", symbol.name, distance);
+  const std::string name = NameOf(symbol);
+  return distance == 0 ? name : absl::StrFormat("%s+0x%x", name, distance);
 }
 
 std::optional<std::string> SymbolNames::NameOf(const std::string& path, std::uint64_t file_offset) {
   const auto [file, is_new] = files_.try_emplace(path);
   if (is_new) file->second = ReadSymbols(path);
-  return NameAt(file->second, file_offset);
+  return file->second.NameAt(file_offset);
 }
 
 }  // namespace dunebox::loader

@@ -545,7 +545,9 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
     request.old_length = kept;
   }
   if (in_place) return FromAddress(old.start);
-  const Vma vma = *map_.Find(old.start);  // by value: the map changes below
+  Vma vma = *map_.Find(old.start);  // by value: the map changes below
+  // What comes of a stack so is memory as any other, which counts.
+  if (vma.backing != nullptr && vma.backing->name == "[stack]") vma.backing = nullptr;
   const std::uint64_t gone = keep_old ? 0 : request.old_length;
   Vma after = vma;
   after.range = {old.start, old.start + request.new_length};

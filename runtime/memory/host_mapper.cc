@@ -11,6 +11,16 @@
 #endif
 
 namespace dunebox::memory {
+namespace {
+
+// What was there may have been unmapped before the kernel found that it cannot map. Where it was not, this does nothing.
+void FillHole(void* start, std::size_t length) {
+  const int error = errno;
+  mmap(start, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  errno = error;
+}
+
+}  // namespace
 
 bool HostMapper::Adopt(void* start, std::size_t length, int prot) const {
   return key_ == 0 || hostcalls::SetProtectionKey(start, length, prot, key_);
@@ -22,7 +32,10 @@ void* HostMapper::Map(void* wanted, std::size_t length, int prot, int flags, int
   const bool elsewhere = key_ != 0 && (flags & MAP_FIXED) != 0;
   void* mapped = mmap(elsewhere ? nullptr : wanted, length, prot,
                       elsewhere ? flags & ~MAP_FIXED : flags, fd, offset);
-  if (mapped == MAP_FAILED) return MAP_FAILED;
+  if (mapped == MAP_FAILED) {
+    if (is_reserved_) FillHole(wanted, length);
+    return MAP_FAILED;
+  }
   void* result = mapped;
   if (!Adopt(mapped, length, prot)) {
     result = MAP_FAILED;
@@ -53,8 +66,11 @@ bool HostMapper::Grow(void* start, std::size_t length, std::size_t new_length, i
     errno = ENOMEM;
     return false;
   }
-  return mmap(static_cast<std::byte*>(start) + length, new_length - length, prot,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+  std::byte* const end = static_cast<std::byte*>(start) + length;
+  const bool is_mapped = mmap(end, new_length - length, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                              -1, 0) != MAP_FAILED;
+  if (!is_mapped) FillHole(end, new_length - length);
+  return is_mapped;
 }
 
 // MREMAP_DONTUNMAP leaves the old place mapped until the reservation is there again.

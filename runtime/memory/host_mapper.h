@@ -3,7 +3,8 @@
 // key 0, which system calls and siblings could not touch.
 //
 // In a reserved window (hostcalls::Window::is_reserved) no address is ever free for the rest of the
-// process, not even for a moment: what is unmapped becomes a reservation again in the same call.
+// process, not even for a moment: what is unmapped becomes a reservation again in the same call. (Where a kernel unmaps
+// before it refuses to map, it becomes one in the next.)
 #ifndef DUNEBOX_RUNTIME_MEMORY_HOST_MAPPER_H_
 #define DUNEBOX_RUNTIME_MEMORY_HOST_MAPPER_H_
 

@@ -41,6 +41,17 @@ GuestRange Cut(const GuestRange& range, const GuestRange& to) {
   return {std::max(range.start, to.start), std::min(range.end, to.end)};
 }
 
+// Private anonymous memory whose contents the image has no more is a mapping of its own on the host. So it is in the
+// map then, which is what a sandbox's mappings are counted by: as if its file could be written.
+Vma GivenUp(const Vma& vma, const GuestRange& part) {
+  Backing backing = vma.backing != nullptr ? *vma.backing : Backing{};
+  backing.writable = true;
+  Vma result = vma;
+  result.range = part;
+  result.backing = std::make_shared<const Backing>(std::move(backing));
+  return result;
+}
+
 absl::Status NoMapping() {
   return absl::ResourceExhaustedError(
       absl::ErrnoToStatus(errno, "cannot map a sandbox's image").message());
@@ -283,12 +294,12 @@ SyscallResult AddressSpace::DropLocked(const GuestRange& range) {
   if (!map_.Covers(range)) return Errno{ENOMEM};
   auto* const window = reinterpret_cast<std::byte*>(memory_.window().base);
   SyscallResult result = kSuccess;
-  std::vector<GuestRange> imaged;
+  std::vector<Vma> given_up;
   map_.ForEachIn(range, [&](const Vma& vma) {
     const GuestRange part = Cut(vma.range, range);
     if (vma.protection.execute) Forget(part);
     if (IsPrivateAnonymous(vma) && image_->contents().SizeIn(part) != 0 && !changed_.Contains(part)) {
-      imaged.push_back(part);
+      given_up.push_back(GivenUp(vma, part));
       if (host_.Map(window + part.start.value, part.size(), vma.protection.ToHostProt(),
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
         result = Errno{errno};
@@ -298,7 +309,10 @@ SyscallResult AddressSpace::DropLocked(const GuestRange& range) {
     }
     return result.ok();
   });
-  for (const GuestRange& part : imaged) changed_.Add(part);
+  for (Vma& vma : given_up) {
+    changed_.Add(vma.range);
+    map_.Replace(std::move(vma));
+  }
   return result;
 }
 

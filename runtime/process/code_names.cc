@@ -61,7 +61,7 @@ std::string CodeNames::TextAt(std::uint64_t address) {
   if (place.file.name.empty()) return text;
   absl::StrAppend(&text, " ", std::string(runtime::BaseName(place.file.name)),
                   absl::StrFormat("+0x%x", place.offset));
-  const std::optional<std::string> function = loader::NameAt(KnownOf(place.file).symbols, place.offset);
+  const std::optional<std::string> function = KnownOf(place.file).symbols.NameAt(place.offset);
   return function ? absl::StrCat(text, " (", *function, ")") : text;
 }
 

@@ -35,7 +35,7 @@ class CodeNames {
  private:
   // What is known of a file: nothing when it is not there any more.
   struct Known {
-    std::vector<loader::Symbol> symbols;
+    loader::Symbols symbols;
     std::optional<loader::SectionPlace> frames;
   };
   struct Place {

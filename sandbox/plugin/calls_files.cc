@@ -108,6 +108,7 @@ SyscallResult KeepAndPassOn(const Calling& call, std::string_view text, const Fi
   return passed;
 }
 
+// Ends early at a kick, as a write to a pipe does.
 SyscallResult Keep(const Calling& call, const File& output, std::uint64_t address,
                    std::uint64_t count) {
   std::array<char, 4096> part;
@@ -120,7 +121,9 @@ SyscallResult Keep(const Calling& call, const File& output, std::uint64_t addres
     const SyscallResult taken = KeepAndPassOn(call, {part.data(), size}, output);
     if (!taken.ok()) return done == 0 ? taken : Number(done);
     done += taken.ToRegister();
-    if (taken.ToRegister() < size) return Number(done);
+    if (taken.ToRegister() < size || call.thread.kicked.load(std::memory_order_relaxed) != 0) {
+      return Number(done);
+    }
   }
   return Number(count);
 }
@@ -229,8 +232,8 @@ SyscallResult WriteVector(const Calling& call) {
   if (!parts.ok()) return parts.error();
   std::uint64_t total = 0;
   for (const iovec& part : *parts) {
-    const SyscallResult kept =
-        WriteTo(call, file, reinterpret_cast<std::uint64_t>(part.iov_base), part.iov_len);
+    const std::uint64_t size = std::min<std::uint64_t>(part.iov_len, kMostBytes - total);
+    const SyscallResult kept = WriteTo(call, file, reinterpret_cast<std::uint64_t>(part.iov_base), size);
     if (!kept.ok()) return total == 0 ? kept : Number(total);
     total += kept.ToRegister();
     if (kept.ToRegister() < part.iov_len) break;
@@ -296,7 +299,7 @@ SyscallResult DescriptorControl(const Calling& call) {
   switch (call.Int(1)) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
-      if (call.Int(2) < 0 || call.Int(2) >= Descriptors::kMost) return Errno{EINVAL};
+      if (call.Int(2) < 0 || call.Int(2) >= descriptors.most()) return Errno{EINVAL};
       const int fd = descriptors.Add(file, call.Int(1) == F_DUPFD_CLOEXEC, call.Int(2));
       return fd < 0 ? SyscallResult(Errno{EMFILE}) : SyscallResult(fd);
     }

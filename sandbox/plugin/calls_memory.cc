@@ -13,7 +13,8 @@ using hostcalls::SyscallResult;
 constexpr int kFlags = MAP_TYPE | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_ANONYMOUS | MAP_NORESERVE |
                        MAP_STACK | MAP_32BIT | MAP_DENYWRITE;
 
-// The host's process has some 65,000 mappings for all that is in it. A call makes three more at the most.
+// The host's process has some 65,000 mappings for all that is in it. A call makes three more at the most. What
+// makes more of them than the map says is bounded where it is done: in jit's CodePages.
 constexpr std::size_t kMostMappings = 4096;
 
 bool HasRoomForMappings(const Calling& call) {
@@ -75,18 +76,22 @@ SyscallResult Remap(const Calling& call) {
                                     .new_address = call[4]});
 }
 
-// What only says how memory will be used, or gives it back. Some of the others change what a fork or a
-// sibling of the host's sees.
+// What gives memory back, or says how it will be used; the kernel makes mappings of their own of what is to be
+// used in other ways, so of that it is not told. Some of the others change what a fork or a sibling of the host's sees.
 SyscallResult Advise(const Calling& call) {
   switch (call.Int(2)) {
     case MADV_NORMAL:
     case MADV_RANDOM:
     case MADV_SEQUENTIAL:
-    case MADV_WILLNEED:
-    case MADV_DONTNEED:
-    case MADV_FREE:
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
+      return IsPageAligned(call[0]) ? hostcalls::kSuccess : SyscallResult(Errno{EINVAL});
+    case MADV_DONTNEED:
+    case MADV_FREE:
+      // In a view of an image it makes mappings, too.
+      if (!HasRoomForMappings(call)) return Errno{ENOMEM};
+      [[fallthrough]];
+    case MADV_WILLNEED:
       return call.kernel.space().Advise(call[0], call[1], call.Int(2));
     default:
       return Errno{EINVAL};

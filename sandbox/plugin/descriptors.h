@@ -54,8 +54,10 @@ class Descriptors {
  public:
   static constexpr int kMost = 256;  // of any policy
 
-  // With an empty stdin, and stdout and stderr that are kept.
+  // With an empty stdin, and stdout and stderr that are kept, which go to the policy's descriptors besides.
   explicit Descriptors(const Policy& policy);
+  // Numbers are below it.
+  int most() const { return most_; }
   // The lowest free number from `least` on; -1: all are taken.
   int Add(std::shared_ptr<const OpenFile> file, bool closes_on_exec, int least = 0);
   // In place of what is there. False: no such number.
@@ -74,7 +76,7 @@ class Descriptors {
   // the policy allows.
   absl::Status Restore(const std::vector<DescriptorState>& saved);
   // The same files in descriptors of their own, which nobody else reads from. kFailedPrecondition: the
-  // application has closed one, or cannot have more.
+  // application has closed one, or cannot have more; or there are more than may be.
   absl::Status Reopen(const std::vector<DescriptorState>& saved);
 
  private:

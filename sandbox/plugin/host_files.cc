@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +29,11 @@ CopyResult<std::string> NameOf(int fd) {
   const ssize_t length = readlink(DescriptorPath(fd).c_str(), target.data(), target.size());
   if (length < 0) return Errno{errno};
   return std::string(target.data(), static_cast<std::size_t>(length));
+}
+
+bool IsOfProcesses(int fd) {
+  struct statfs system;
+  return fstatfs(fd, &system) != 0 || system.f_type == PROC_SUPER_MAGIC;
 }
 
 void AddRule(rights::Rules& rules, const std::string& path, rights::FileRights allowed) {
@@ -103,7 +110,7 @@ CopyResult<HostFiles::Pinned> HostFiles::Pin(const std::string& path, LastLink l
   if (!name.ok()) return name.error();
   const std::lock_guard lock(mutex_);
   const rights::FileRights allowed = rules_.RightsOn(*name).rights;
-  if ((allowed & rights::kReadFile) == 0) return Errno{EACCES};
+  if ((allowed & rights::kReadFile) == 0 || IsOfProcesses(handle.get())) return Errno{EACCES};
   return Pinned{std::move(handle), *std::move(name), allowed};
 }
 

@@ -23,6 +23,10 @@ hostcalls::policy::Rules FileRulesOf(const Policy& policy);
 void AddRule(hostcalls::policy::Rules& rules, const std::string& path,
              hostcalls::policy::FileRights allowed);
 
+// Whether it is of procfs, which shows the processes of the host, and in mem the memory of all of them: whatever a policy
+// names, that is not for a plugin.
+bool IsOfProcesses(int fd);
+
 // The host's kernel's name for what a descriptor holds.
 hostcalls::CopyResult<std::string> NameOf(int fd);
 

@@ -451,15 +451,19 @@ absl::StatusOr<internal::Block> Instance::Allocate(std::size_t size) {
   return internal::Block(arena_, *address, size);
 }
 
+// A thread that blocks what a copy from nowhere raises would be ended by it.
 bool Instance::Read(std::uint64_t from, std::span<std::byte> to) const {
+  PrepareThread();
   return memory_.Read(from, to);
 }
 
 bool Instance::Write(std::uint64_t to, std::span<const std::byte> from) {
+  PrepareThread();
   return memory_.Write(to, from);
 }
 
 absl::StatusOr<std::string> Instance::ReadString(std::uint64_t from, std::size_t most) const {
+  PrepareThread();
   hostcalls::CopyResult<std::string> text = memory_.CopyInString(from, most, Errno{E2BIG});
   if (text.ok()) return *std::move(text);
   return absl::OutOfRangeError(text.error().value == E2BIG

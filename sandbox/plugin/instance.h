@@ -210,7 +210,8 @@ class Instance final : public Guest, public GuestProcess {
   bool EnterHandler(PluginThread& thread, const siginfo_t& info, const signals::TrapInfo& trap);
 
   // ---- instance_threads.cc
-  void RunByItself(std::unique_ptr<PluginThread> thread);
+  // False: the process cannot have another thread.
+  bool RunByItself(PluginThread& thread);
   void Finish(PluginThread& thread);
 
   // ---- instance_load.cc

@@ -349,6 +349,7 @@ absl::Status Instance::Execute(const ProgramFile& file) {
 absl::StatusOr<std::uint64_t> Instance::FindInProgram(const std::string& name) {
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   if (has_ended_.load()) return EndedStatus();
+  PrepareThread();
   const std::optional<FoundName> found = FindName(memory_, names_, name);
   if (!found) return absl::NotFoundError(absl::StrCat("the program has no ", name));
   if (!found->is_indirect) return found->address;

@@ -11,6 +11,7 @@
 #include "runtime/loader/symbols.h"
 #include "runtime/process/signal_delivery.h"
 #include "sandbox/plugin/instance_parts.h"
+#include "sandbox/plugin/shown_text.h"
 #include "sandbox/plugin/warded_call.h"
 
 namespace dunebox::plugin {
@@ -207,8 +208,8 @@ std::string Instance::SymbolAt(std::uint64_t address) {
   const std::string name = file.substr(file.rfind('/') + 1);
   const hostcalls::CopyResult<OpenFile> open = kernel_.files().Open(file, LastLink::kKept);
   std::optional<std::string> symbol;
-  if (open.ok()) symbol = loader::NameAt(loader::ReadSymbolsHere((*open).host.get()), offset);
-  return absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset));
+  if (open.ok()) symbol = loader::ReadSymbolsHere((*open).host.get()).NameAt(offset);
+  return ShownLine(absl::StrCat(name, ": ", symbol ? *symbol : absl::StrFormat("0x%x", offset)));
 }
 
 }  // namespace dunebox::plugin

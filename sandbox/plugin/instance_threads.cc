@@ -3,10 +3,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <thread>
+#include <optional>
 #include <utility>
 
 #include "sandbox/plugin/host_signals.h"
+#include "sandbox/plugin/host_thread.h"
 #include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/instance_parts.h"
 
@@ -52,16 +53,24 @@ SyscallResult Instance::StartThread(PluginThread& parent, const NewThread& reque
     ++running_by_themselves_;
     threads_.push_back(thread.get());
   }
-  RunByItself(std::move(thread));
-  return SyscallResult(id);
+  if (RunByItself(*thread)) {
+    (void)thread.release();  // its own
+    return SyscallResult(id);
+  }
+  const std::lock_guard lock(mutex_);
+  std::erase(threads_, thread.get());
+  --running_by_themselves_;
+  changed_.notify_all();
+  return Errno{EAGAIN};
 }
 
-// On a host thread of its own, which the application's signals do not go to.
-void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
+// On a host thread of its own, which the application's signals do not go to. True: it is the owner.
+bool Instance::RunByItself(PluginThread& started) {
   const std::uint64_t mask = ApplicationSignals();
   std::uint64_t before = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof(before));
-  std::thread([this, thread = std::move(owned)]() mutable {
+  const std::optional<pthread_t> host_thread = StartHostThread([this, &started] {
+    std::unique_ptr<PluginThread> thread(&started);
     PrepareThread();
     {
       const Borrowed borrowed(*this, *thread);
@@ -87,8 +96,10 @@ void Instance::RunByItself(std::unique_ptr<PluginThread> owned) {
     const std::lock_guard lock(mutex_);
     --running_by_themselves_;
     changed_.notify_all();
-  }).detach();
+  });
+  if (host_thread) pthread_detach(*host_thread);
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before));
+  return host_thread.has_value();
 }
 
 // What Linux does for an ending thread.

@@ -7,6 +7,7 @@
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/host_call.h"
 #include "sandbox/plugin/calls.h"
+#include "sandbox/plugin/shown_text.h"
 
 namespace dunebox::plugin {
 namespace {
@@ -81,6 +82,7 @@ SyscallResult PluginKernel::Refuse(PluginThread& thread, const Row* row) {
 }
 
 void PluginKernel::NoteDenial(std::string what) {
+  what = ShownLine(std::move(what));
   const std::lock_guard lock(mutex_);
   if (denials_.size() >= kMostDenials || std::ranges::find(denials_, what) != denials_.end()) return;
   denials_.push_back(std::move(what));

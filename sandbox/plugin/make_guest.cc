@@ -1,5 +1,10 @@
+#include <algorithm>
+#include <cstdint>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "runtime/memory/vma_map.h"
 #include "sandbox/plugin/guest.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
@@ -13,6 +18,22 @@ namespace {
 absl::StatusOr<std::unique_ptr<Files>> MakeFiles(const Policy& policy) {
   if (policy.file_access == FileAccess::kBroker) return worker::BrokeredFiles::Create(policy);
   return std::make_unique<HostFiles>(policy);
+}
+
+// A saved sandbox may be a stranger's, or of another policy: what the plugin can fill is counted as if it asked for it
+// now. For memory of the host's, which is not counted when it is allocated, there is as much room again.
+absl::Status CheckRoom(const Policy& policy, const std::string& path, const InstanceSnapshot& saved) {
+  const memory::MemoryImage::State& memory = saved.memory->state();
+  std::uint64_t stack = 0, sealed = 0;
+  memory.map.ForEach([&](const memory::Vma& vma) {
+    if (!vma.protection.write || memory::IsData(vma) || memory::IsSharedByHost(vma)) return true;
+    (vma.sealed ? sealed : stack) += vma.range.size();
+    return true;
+  });
+  const std::uint64_t plugins = memory.data.size() + stack - std::min(stack, policy.stack);
+  if (plugins <= policy.memory_limit && (plugins + sealed) / 2 <= policy.memory_limit) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": has more memory than the policy allows (memory_limit)"));
 }
 
 }  // namespace
@@ -42,6 +63,7 @@ absl::StatusOr<OpenedGuest> OpenGuest(const Policy& policy, const std::string& p
     absl::StatusOr<std::shared_ptr<InstanceSnapshot>> saved =
         OpenSnapshot(path, SnapshotEngineOf(policy), nullptr);
     if (!saved.ok()) return saved.status();
+    if (absl::Status room = CheckRoom(policy, path, **saved); !room.ok()) return room;
     absl::StatusOr<std::unique_ptr<Guest>> guest = worker::RemoteGuest::Create(policy, **saved);
     if (!guest.ok()) return guest.status();
     return OpenedGuest{*std::move(guest), *std::move(saved)};
@@ -50,6 +72,7 @@ absl::StatusOr<OpenedGuest> OpenGuest(const Policy& policy, const std::string& p
   if (!files.ok()) return files.status();
   absl::StatusOr<std::shared_ptr<InstanceSnapshot>> saved = OpenSnapshot(path, SnapshotEngineOf(policy), files->get());
   if (!saved.ok()) return saved.status();
+  if (absl::Status room = CheckRoom(policy, path, **saved); !room.ok()) return room;
   absl::StatusOr<std::unique_ptr<Guest>> guest =
       Instance::CreateFirst(policy, **saved, *std::move(files));
   if (!guest.ok()) return guest.status();

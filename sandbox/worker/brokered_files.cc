@@ -180,7 +180,7 @@ CopyResult<OpenFile> BrokeredFiles::Open(const std::string& path, LastLink last)
     const std::lock_guard lock(mutex_);
     allowed = rules_.RightsOn(*name).rights;
   }
-  if ((allowed & rights::kReadFile) == 0) return Errno{EACCES};
+  if ((allowed & rights::kReadFile) == 0 || plugin::IsOfProcesses(file.get())) return Errno{EACCES};
   return OpenFile{.kind = OpenFile::Kind::kFile,
                   .host = std::move(file),
                   .name = *name,

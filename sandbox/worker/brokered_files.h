@@ -4,9 +4,9 @@
 // one for each sandbox.
 //
 // What comes back is checked again: a descriptor has to be of a regular file or a directory, open
-// for reading alone, and of a name that the policy permits. A broker that is gone is EIO to the
-// plugin. One that does not answer is waited for until the deadline of the call that asks; its answer
-// is left for nobody when it comes.
+// for reading alone, of a name that the policy permits, and not of procfs. A broker that is gone is
+// EIO to the plugin. One that does not answer is waited for until the deadline of the call that asks;
+// its answer is left for nobody when it comes.
 //
 //   absl::StatusOr<std::unique_ptr<plugin::Files>> files = BrokeredFiles::Create(policy);
 #ifndef DUNEBOX_SANDBOX_WORKER_BROKERED_FILES_H_

@@ -20,7 +20,9 @@
 #include "hostcalls/memory/address.h"
 #include "runtime/signals/action.h"
 #include "sandbox/plugin/host_files.h"
+#include "sandbox/plugin/host_thread.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/plugin/shown_text.h"
 #include "sandbox/plugin/without_pipe_signal.h"
 #include "sandbox/worker/descriptors.h"
 
@@ -198,7 +200,7 @@ RemoteGuest::~RemoteGuest() {
   (void)EndProcess();
   has_ended_ = true;
   if (control_) WakeAll();
-  for (std::thread& thread : plugin_threads_) thread.join();
+  for (const pthread_t thread : plugin_threads_) pthread_join(thread, nullptr);
 }
 
 std::optional<int> RemoteGuest::EndProcess() {
@@ -409,13 +411,20 @@ absl::StatusOr<std::string> RemoteGuest::AskManager(Operation operation, std::st
 // ---- threads that the plugin has started --------------------------------------------------------
 
 bool RemoteGuest::OnDoorbell() {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   bool is_new = false, is_all = true;
   for (std::uint32_t index = 0; index < counts_.plugin_threads; ++index) {
     Line& line = lines_[counts_.first_of_worker() + index];
     if (!is_served_[index] && line.channel.HasMessage()) {
+      const std::optional<pthread_t> thread =
+          plugin::StartHostThread([this, &line] { ServePluginThread(line); });
+      if (!thread) {
+        lock.unlock();
+        (void)Break(Breach());  // nobody would ever answer it
+        return false;
+      }
       is_served_[index] = is_new = true;
-      plugin_threads_.emplace_back([this, &line] { ServePluginThread(line); });
+      plugin_threads_.push_back(*thread);
     }
     is_all = is_all && is_served_[index];
   }
@@ -630,7 +639,10 @@ std::string RemoteGuest::FetchText(std::uint32_t which, std::uint64_t most) cons
 std::string RemoteGuest::TakeOutput() { return FetchText(kTextOutput, policy_.captured_output); }
 
 std::vector<std::string> RemoteGuest::Denials() const {
-  return absl::StrSplit(FetchText(kTextDenials, kMostDenials), '\0', absl::SkipEmpty());
+  std::vector<std::string> denials =
+      absl::StrSplit(FetchText(kTextDenials, kMostDenials), '\0', absl::SkipEmpty());
+  for (std::string& denial : denials) denial = plugin::ShownLine(std::move(denial));
+  return denials;
 }
 
 }  // namespace dunebox::worker

@@ -10,6 +10,8 @@
 #ifndef DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_
 #define DUNEBOX_SANDBOX_WORKER_REMOTE_GUEST_H_
 
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -19,7 +21,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -186,7 +187,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   std::optional<Failure> failure_;
   std::vector<Line*> free_lines_;
   std::vector<std::shared_ptr<const internal::Callback>> callbacks_;
-  std::vector<std::thread> plugin_threads_;
+  std::vector<pthread_t> plugin_threads_;
   std::vector<bool> is_served_;  // of the worker's slots
   std::vector<std::string> named_;  // libraries that the host has named
   // Of the snapshot that the worker can go back to; null: none. Not to be used but to be compared.

@@ -3,26 +3,12 @@
 #include <algorithm>
 #include <array>
 
-#include "absl/strings/ascii.h"
+#include "sandbox/plugin/shown_text.h"
 
 namespace dunebox::worker {
 namespace {
 
 constexpr std::size_t kMostMessage = 4096, kMostTexts = 4096;
-
-// Nothing that a terminal would obey.
-std::string Shown(std::string text) {
-  if (text.size() > kMostMessage) text.resize(kMostMessage);
-  const auto is_control = [](char c) {
-    return c != '\n' && absl::ascii_iscntrl(static_cast<unsigned char>(c));
-  };
-  std::ranges::replace_if(text, is_control, '?');
-  return text;
-}
-
-}  // namespace
-
-namespace {
 
 using StackWords = std::array<std::uint64_t, internal::kMostStackWords>;
 
@@ -113,8 +99,8 @@ std::string Serialize(const StartOrder& order) {
   writer.Put(policy.stack);
   writer.Put(policy.host_threads);
   writer.Put(policy.plugin_threads);
-  writer.Put(policy.nesting);
   writer.Put(policy.open_files);
+  writer.Put(policy.nesting);
   writer.Put(policy.on_denied);
   writer.Put(policy.captured_output);
   writer.Put(policy.code_cache);
@@ -149,8 +135,8 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   policy.stack = reader.Get<std::uint64_t>();
   policy.host_threads = reader.Get<unsigned>();
   policy.plugin_threads = reader.Get<unsigned>();
-  policy.nesting = reader.Get<unsigned>();
   policy.open_files = reader.Get<unsigned>();
+  policy.nesting = reader.Get<unsigned>();
   policy.on_denied = reader.Get<OnDenied>();
   policy.captured_output = reader.Get<std::uint64_t>();
   policy.code_cache = reader.Get<std::uint64_t>();
@@ -189,12 +175,12 @@ std::optional<absl::Status> GetStatus(Reader& reader) {
     failure.exit_status = reader.Get<int>();
     failure.instruction = reader.Get<std::uint64_t>();
     failure.fault_address = reader.Get<std::uint64_t>();
-    failure.symbol = Shown(reader.GetText());
-    failure.call = Shown(reader.GetText());
+    failure.symbol = plugin::ShownLine(reader.GetText());
+    failure.call = plugin::ShownLine(reader.GetText());
     if (reader.has_failed() || failure.kind > Failure::Kind::kInstructionBudget) return std::nullopt;
     return ToStatus(failure);
   }
-  const std::string message = Shown(reader.GetText());
+  const std::string message = plugin::ShownText(reader.GetText());
   const bool is_code = code >= absl::StatusCode::kOk && code <= absl::StatusCode::kUnauthenticated;
   if (reader.has_failed() || !is_code) return std::nullopt;
   return absl::Status(code, message);

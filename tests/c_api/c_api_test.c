@@ -410,12 +410,12 @@ static void PoliciesAreRead(void) {
   static const char* const kGood[][2] = {
       {"engine", "jit"},         {"demand", "one-wall"},     {"deadline", "1.5s"},
       {"deadline", "inf"},       {"load_deadline", "90s"},   {"memory_limit", "64M"},
-      {"stack", "1048576"},      {"host_threads", "2"},      {"plugin_threads", "0"},
+      {"stack", "1048576"},      {"host_threads", "2"},      {"plugin_threads", "0"},   {"open_files", "16"},
       {"nesting", "4"},          {"readable", "/usr/share"}, {"libraries", ""},
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
       {"file_access", "broker"},      {"file_access", "direct"},
-      {"instruction_budget", "5000000000"}, {"open_files", "16"},
+      {"instruction_budget", "5000000000"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},

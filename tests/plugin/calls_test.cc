@@ -171,6 +171,63 @@ TEST_P(Calls, SeeOnlyWhatThePolicyNames) {
                                      "call socket", "fork", "call execve"}));
 }
 
+// Whatever the policy names.
+TEST_P(Calls, SeeNoProcessesOfTheHosts) {
+  static constexpr char kSecret[] = "the host's";
+  for (const FileAccess access : {FileAccess::kDirect, FileAccess::kBroker}) {
+    if (access == FileAccess::kBroker && !HasBrokers()) continue;
+    for (const char* const readable : {"/", "/proc"}) {
+      SCOPED_TRACE(testing::Message() << readable << ' ' << static_cast<int>(access));
+      Policy policy = Patient();
+      policy.readable = {readable};
+      policy.file_access = access;
+      Make(policy);
+      auto to = sandbox->Allocate<char>(64);
+      ASSERT_TRUE(to.ok());
+      const auto error = [&](const char* path) {
+        auto text = sandbox->MakeString(path);
+        return Value<int(const char*, unsigned long, char*, unsigned long)>(
+            "read_file_at", *text, reinterpret_cast<unsigned long>(kSecret), *to, sizeof(kSecret));
+      };
+      for (const char* const path : {"/proc/self/mem", "/proc/self/maps", "/proc/thread-self/status", "/proc/1/environ",
+                                     "/proc/cpuinfo", "/proc/self", "/proc"}) {
+        // A worker's own process may have no number there.
+        EXPECT_THAT(error(path), testing::AnyOf(EACCES, IsInThisProcess() ? EACCES : ENOENT)) << path;
+      }
+      EXPECT_EQ(to->span()[0], '\0');
+      EXPECT_EQ(error("/etc/passwd"), readable == std::string("/") ? 0 : EACCES);
+    }
+  }
+}
+
+TEST_P(Calls, OpenNoMoreFilesThanThePolicySays) {
+  auto path = sandbox->MakeString("/usr/lib/os-release");
+  ASSERT_TRUE(path.ok());
+  EXPECT_EQ(Value<int(const char*)>("open_as_often_as_it_goes", *path), 61);
+  Policy policy = Patient();
+  policy.open_files = 7;
+  Make(policy);
+  path = sandbox->MakeString("/usr/lib/os-release");
+  EXPECT_EQ(Value<int(const char*)>("open_as_often_as_it_goes", *path), 4);
+  for (const unsigned count : {2u, 257u}) {
+    EXPECT_EQ(Sandbox::Create({.open_files = count}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+struct Gap {
+  char first;
+  int second;
+  long third;
+};
+
+// What happens to lie between the fields is the host's.
+TEST_P(Calls, PassNothingBetweenTheFieldsOfStructures) {
+  Gap gap;
+  std::memset(&gap, 0x5a, sizeof(gap));
+  gap.first = 1, gap.second = 2, gap.third = 3;
+  EXPECT_EQ(Value<unsigned long(Gap)>("first_word", gap), 0x2'0000'0001ul);
+}
+
 TEST_P(Calls, SeeNoDescriptorOfTheHosts) {
   const int secret = open("/etc/passwd", O_RDONLY);
   ASSERT_GE(secret, 0);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -249,6 +250,52 @@ int punch_holes(int most) {
   }
   return made;
 }
+// Of every other page. How many could be.
+int advise_every_other(int most, int advice) {
+  const unsigned long size = 8192ul * static_cast<unsigned>(most);
+  void* const memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -1;
+  int made = 0;
+  while (made < most && madvise(static_cast<char*>(memory) + 8192l * made, 4096, advice) == 0) ++made;
+  return made;
+}
+int execute_every_other(int most) {
+  const unsigned long size = 8192ul * static_cast<unsigned>(most);
+  void* const memory =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -1;
+  int sum = 0;
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < most; ++i) {
+      unsigned char* const code = static_cast<unsigned char*>(memory) + 8192l * i;
+      const unsigned char text[] = {0xb8, static_cast<unsigned char>(round), 0, 0, 0, 0xc3};  // mov eax, round; ret
+      memcpy(code, text, sizeof(text));
+      sum += reinterpret_cast<int (*)()>(code)();
+    }
+  }
+  return sum;
+}
+// As many parts as there may be, all the same; in KiB.
+long write_much(unsigned long part) {
+  static iovec parts[1024];
+  void* const memory = mmap(nullptr, part, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (iovec& one : parts) one = {memory, part};
+  return writev(1, parts, 1024) / 1024;
+}
+// The error, or 0.
+int read_file_at(const char* path, unsigned long offset, char* to, unsigned long size) {
+  const int fd = open(path, O_RDONLY);
+  if (fd < 0) return errno;
+  const int error = pread(fd, to, size, static_cast<off_t>(offset)) < 0 ? errno : 0;
+  close(fd);
+  return error;
+}
+int open_as_often_as_it_goes(const char* path) {
+  int count = 0;
+  while (open(path, O_RDONLY) >= 0) ++count;
+  return errno == EMFILE ? count : -errno;
+}
+unsigned long first_word(unsigned long first, unsigned long) { return first; }
 __attribute__((noinline)) int recurse(int depth) {
   volatile char room[4096];
   room[0] = static_cast<char>(depth);

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <span>
 #include <thread>
 
 #include "tests/plugin/fixture.h"
@@ -237,10 +239,37 @@ TEST_P(Failures, OfSharedMemoryAreNotPossible) {
   shared->span()[0] = 1;
 }
 
+std::ptrdiff_t Mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
 TEST_P(Failures, OfTheHostForLackOfMappingsAreNotPossible) {
   EXPECT_LT((Value<int(int)>("count_mappings", 10'000)), 5000);
   ASSERT_TRUE(sandbox->Reset().ok());
   EXPECT_LT((Value<int(int)>("punch_holes", 10'000)), 5000);
+}
+
+// Of those that are in no map of the guest's.
+TEST_P(Failures, OfTheHostForLackOfItsOwnMappingsAreNotPossible) {
+  const std::ptrdiff_t before = Mappings();
+  for (const int advice : {MADV_RANDOM, MADV_SEQUENTIAL, MADV_NORMAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE}) {
+    EXPECT_EQ((Value<int(int, int)>("advise_every_other", 6000, advice)), 6000) << advice;
+  }
+  EXPECT_LT(Mappings(), before + 4096);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int)>("execute_every_other", 4000)), 4000);
+  EXPECT_LT(Mappings(), before + 4096);
+}
+
+// A host-side loop, in which no guest code runs.
+TEST_P(Failures, OfWritingMuchEndAtTheDeadline) {
+  Make({.deadline = absl::Milliseconds(200)});
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(FailureIn(Call<long(unsigned long)>("write_much", 1ul << 30).status()).kind, Kind::kTimeout);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(20));  // without an end it takes minutes
+  Make();
+  EXPECT_EQ((Value<long(unsigned long)>("write_much", 4ul << 20)), 0x7fff'f000l / 1024);
 }
 
 TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
@@ -260,6 +289,45 @@ TEST_P(Failures, AreContainedInThreadsThatBlockAllSignals) {
     // Once code of a plugin's has run in this process; two walls alone leave the mask as the host has set it.
     EXPECT_TRUE(!IsInThisProcess() || sigismember(&now, SIGSEGV) == 0);
   }).join();
+}
+
+// As before the first sandbox: nobody has seen the mask.
+TEST_P(Failures, OfPointersAreErrorsInThreadsThatNobodyHasPrepared) {
+  const TaintedPtr<int> nowhere(0x20000);  // within the window, where nothing is
+  const auto in_thread = [](auto body) {
+    std::thread([&] {
+      const std::uint64_t all = ~std::uint64_t{0};
+      ASSERT_EQ(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof(all)), 0);
+      body();
+    }).join();
+  };
+  in_thread([&] { EXPECT_EQ(sandbox->CopyIn(nowhere).status().code(), absl::StatusCode::kOutOfRange); });
+  in_thread([&] {
+    static constexpr int kValue = 1;
+    EXPECT_EQ(sandbox->CopyOut(nowhere, std::span(&kValue, 1)).code(), absl::StatusCode::kOutOfRange);
+  });
+  in_thread([&] {
+    EXPECT_EQ(sandbox->CopyString(TaintedPtr<const char>(0x20000), 9).status().code(), absl::StatusCode::kOutOfRange);
+  });
+}
+
+// Whoever reads them may have a terminal that obeys them.
+TEST_P(Failures, HaveNamesWithoutControlCharacters) {
+  const std::filesystem::path directory = std::filesystem::path(testing::TempDir()) / "named\x1b[2J\nfiles";
+  std::filesystem::create_directory(directory);
+  const std::filesystem::path library = directory / "lib\x1b[31m\n.so";
+  std::filesystem::copy_file(PLUGIN_CASES, library, std::filesystem::copy_options::overwrite_existing);
+  absl::StatusOr<std::unique_ptr<Sandbox>> other =
+      Sandbox::Create({.engine = IsUnderKvm() ? Engine::kKvm : Engine::kAuto, .demand = GetParam()});
+  ASSERT_TRUE(other.ok()) << other.status();
+  ASSERT_TRUE((*other)->Load(library).ok());
+  const auto path = (*other)->MakeString("/etc/\x1b]0;\npasswd");
+  ASSERT_TRUE(path.ok());
+  (void)(*(*other)->Function<int(const char*)>("fail_to_open"))(*path);
+  EXPECT_THAT((*other)->Denials(), testing::Contains("read /etc/?]0;?passwd"));
+  const absl::Status status = (*(*other)->Function<void(unsigned long, int)>("write_at"))(0x10ul, 1);
+  EXPECT_EQ(FailureIn(status).symbol.substr(0, 11), "lib?[31m?.s") << status;
+  std::filesystem::remove_all(directory);
 }
 
 // A handler of the host's that runs while guest code does is not on the guest's stack.
@@ -357,11 +425,6 @@ TEST_P(Failures, DoNotKeepTheHostsSignalsAway) {
 
 std::ptrdiff_t EntriesOf(const char* directory) {
   return std::distance(std::filesystem::directory_iterator(directory), {});
-}
-
-std::ptrdiff_t Mappings() {
-  std::ifstream maps("/proc/self/maps");
-  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
 }
 
 TEST_P(Failures, AndResetsLeaveNothingBehind) {

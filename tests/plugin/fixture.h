@@ -23,6 +23,15 @@ class PluginTest : public testing::TestWithParam<Demand> {
   // Longer than anything takes on a busy machine.
   static Policy Patient() { return {.demand = GetParam(), .deadline = absl::Minutes(2)}; }
 
+  // A broker is a confined process, too.
+  static bool HasBrokers() {
+#ifdef __SANITIZE_ADDRESS__
+    return false;
+#else
+    return IsInThisProcess();
+#endif
+  }
+
   static bool IsUnderKvm() {
     const char* const engine = getenv("DUNEBOX_TEST_ENGINE");
     return engine != nullptr && std::string(engine) == "kvm";

@@ -1,7 +1,9 @@
 // Plugins that are out to harm: whatever hostile.cc does, the call ends, the host is as it was, and
 // another sandbox goes on.
+#include <dlfcn.h>
 #include <errno.h>
 #include <immintrin.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,6 +15,17 @@
 #include <vector>
 
 #include "tests/plugin/fixture.h"
+
+namespace {
+std::atomic<bool> has_no_more_threads{false};
+}
+
+// As when RLIMIT_NPROC or a control group says so.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) {
+  static const auto next = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
+  return has_no_more_threads ? EAGAIN : next(thread, attributes, start, argument);
+}
 
 namespace dunebox {
 namespace {
@@ -352,6 +365,31 @@ TEST_P(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
   usleep(20'000);
   EXPECT_EQ(calls, at_the_end);
   Make();
+}
+
+// In this process the plugin's own is the host's; in another it needs one of the host's to call it.
+TEST_P(Hostile, ThreadsThatTheHostCannotHaveAreErrors) {
+  static std::atomic<int> calls;
+  calls = 0;
+  auto back = sandbox->Export<int(int)>([](Tainted<int>) {
+    ++calls;
+    return 0;
+  });
+  ASSERT_TRUE(back.ok());
+  has_no_more_threads = true;
+  const auto started = Call<int(int (*)(int), int)>("start_threads_that_call", *back, 4);
+  if (IsInThisProcess()) {
+    ASSERT_TRUE(started.ok()) << started.status();
+    EXPECT_EQ(started->UnverifiedValue(), 0);
+  } else {
+    while (!sandbox->failure().has_value()) usleep(1000);
+  }
+  has_no_more_threads = false;
+  EXPECT_EQ(calls, 0);
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_EQ((Value<int(int (*)(int), int)>("start_threads_that_call", *back, 4)), 4);
+  while (calls < 4) usleep(1000);
+  ASSERT_TRUE(sandbox->Reset().ok());
 }
 
 TEST_P(Hostile, ThreadsAtTheHostsGatesAreContained) {

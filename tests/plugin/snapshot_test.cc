@@ -140,6 +140,31 @@ TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
   EXPECT_EQ(look(0), 7);
 }
 
+// Each page that is given up is no more the image's, but a mapping of its own.
+TEST_P(SnapshotTest, MemoryThatIsGivenUpPageByPageCounts) {
+  constexpr int kPages = 12'000;
+  const auto mappings = [] {
+    std::ifstream maps("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+  };
+  const TaintedPtr<void> memory = *Call<void*(int, int)>("map", kPages, 7);
+  Take();
+  const auto clone = CloneOf(*sandbox);
+  for (Sandbox* const one : {sandbox.get(), clone.get()}) {
+    const auto before = mappings();
+    const int given = ValueIn<int(void*, int)>(*one, "give_up_every_other", memory, kPages);
+    EXPECT_GT(given, 1000);
+    EXPECT_LT(given, kPages / 2);
+    EXPECT_LT(mappings(), before + 5000);
+    // All at once is one.
+    EXPECT_EQ((ValueIn<int(void*, int)>(*one, "unmap", memory, kPages)), 0);
+    EXPECT_LT(mappings(), before + 100);
+    ASSERT_TRUE(one->Reset().ok());
+    const auto look = *one->Function<int(const unsigned char*)>("look");
+    EXPECT_EQ(ValueIn<int(const unsigned char*)>(*one, "look", TaintedPtr<const unsigned char>(memory.address())), 7);
+  }
+}
+
 TEST_P(SnapshotTest, ResetBringsBackWhatTheKernelKeeps) {
   const Memory<char> file = Text(Plugin()), other = Text("/usr/lib/x86_64-linux-gnu"), usr = Text("/usr/lib");
   const int fd = Value<int(const char*)>("open_file", file);
@@ -668,6 +693,25 @@ TEST_P(SnapshotTest, IsOpenedFromAFile) {
   Policy strict = Patient();
   strict.libraries.clear();
   EXPECT_TRUE(absl::IsFailedPrecondition(Sandbox::Open(file.path(), strict).status()));
+}
+
+TEST_P(SnapshotTest, IsNotOpenedWithMoreThanThePolicyAllows) {
+  const TemporaryFile file;
+  EXPECT_NE(Call<void*(int, int)>("map", 10'000, 0)->address(), 0u);
+  while (Value<int(const char*)>("open_file", Text("/usr/lib/os-release")) < 20) {
+  }
+  Take();
+  const absl::Status saved = sandbox->Save(file.path());
+  ASSERT_TRUE(saved.ok()) << saved;
+  EXPECT_TRUE(Sandbox::Open(file.path(), Patient()).ok());
+  Policy little = Patient();
+  little.memory_limit = 32 << 20;
+  const absl::Status larger = Sandbox::Open(file.path(), little).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(larger)) << larger;
+  Policy few = Patient();
+  few.open_files = 20;
+  const absl::Status more = Sandbox::Open(file.path(), few).status();
+  EXPECT_FALSE(more.ok()) << more;
 }
 
 // What host and plugin had in common is the plugin's own with one wall.

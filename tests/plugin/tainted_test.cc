@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <climits>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "tests/plugin/fixture.h"
@@ -33,6 +35,29 @@ TEST(TaintedValues, LieWithinTheRangeThatIncludesItsEnds) {
   // NaN is in no range.
   EXPECT_FALSE(
       Tainted<double>(std::numeric_limits<double>::quiet_NaN()).Within(-1e300, 1e300).ok());
+}
+
+struct LargeGap {
+  char first;
+  long second[3];
+  short third;
+};
+
+// A structure may hold what the host's stack had there before.
+TEST(LargeStructures, CrossTheWallWithoutWhatLiesBetweenTheirFields) {
+  const auto callback = internal::CallbackOf<LargeGap()>::Make([] {
+    LargeGap gap;
+    std::memset(&gap, 0x5a, sizeof(gap));
+    gap.first = 1, gap.third = 2;
+    return gap;
+  });
+  internal::CallbackFrame frame{};
+  callback.run(frame);
+  ASSERT_EQ(frame.large_result.size(), sizeof(LargeGap));
+  for (std::size_t i = 1; i < sizeof(LargeGap); ++i) {
+    const bool is_field = (i >= 8 && i < 32) || (i >= 32 && i < 34);
+    EXPECT_TRUE(is_field || frame.large_result[i] == std::byte{0}) << i;
+  }
 }
 
 class TaintedPointers : public PluginTest {

@@ -705,6 +705,28 @@ TEST(MemoryLimit, MovedMemoryStaysFilled) {
   EXPECT_TRUE(guest.Map(16 * kMiB, PROT_READ | PROT_WRITE).ok());
 }
 
+// What a loader has mapped as the stack does not count; what is made of it does.
+TEST(MemoryLimit, WhatAStackIsEnlargedOrMovedToCounts) {
+  LimitedGuest guest;
+  const std::uint64_t stack = kBase + (std::uint64_t{1} << 30);
+  ASSERT_TRUE(guest.space.MapNamed(GuestVirt{stack}, kMiB, PROT_READ | PROT_WRITE, "[stack]").ok());
+  ASSERT_TRUE(guest.Map(15 * kMiB, PROT_READ | PROT_WRITE).ok());
+  const auto remap = [&](std::uint64_t from, std::uint64_t length, int flags, std::uint64_t to = 0) {
+    return guest.space.Remap({.old_address = from, .old_length = kPageSize, .new_length = length, .flags = flags,
+                              .new_address = to});
+  };
+  EXPECT_EQ(remap(stack, 64 * kMiB, MREMAP_MAYMOVE).error(), ENOMEM);
+  EXPECT_EQ(remap(stack + kMiB - kPageSize, 64 * kMiB, 0).error(), ENOMEM);  // where it is
+  // A page at a time, each left behind as it was.
+  std::uint64_t made = 0;
+  while (made < 2 * kMiB / kPageSize &&
+         remap(stack, kPageSize, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED, kBase + made * kPageSize).ok()) {
+    ++made;
+  }
+  EXPECT_LE(made, kMiB / kPageSize);
+  EXPECT_EQ(guest.Map(kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+}
+
 TEST(MemoryLimit, WhatCanOnlyBeReadCountsForItsPageTables) {
   LimitedGuest guest;
   const std::uint64_t most = 512 * 16 * kMiB;
@@ -714,6 +736,33 @@ TEST(MemoryLimit, WhatCanOnlyBeReadCountsForItsPageTables) {
   EXPECT_TRUE(guest.Map(8 * kMiB, PROT_NONE).ok());
   EXPECT_TRUE(guest.space.Unmap(area.value(), 16 * kMiB).ok());
   EXPECT_TRUE(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).ok());
+}
+
+// ---- a window that is reserved -------------------------------------------------------------------
+
+bool IsFree(void* page) {
+  void* const got = mmap(page, kPageSize, PROT_NONE, kAnonymous | MAP_FIXED_NOREPLACE, -1, 0);
+  if (got == MAP_FAILED) return errno != EEXIST;
+  munmap(got, kPageSize);
+  return true;
+}
+
+// Older kernels unmap what is there before they refuse to map; so here it is gone before.
+TEST(ReservedWindow, HasNoHoleWhereTheKernelRefusesToMap) {
+  auto* const window = static_cast<std::byte*>(
+      mmap(nullptr, 4 * kPageSize, PROT_READ | PROT_WRITE, kAnonymous | MAP_NORESERVE, -1, 0));
+  ASSERT_NE(window, MAP_FAILED);
+  HostMapper mapper;
+  mapper.SetReserved(true);
+  ASSERT_EQ(munmap(window + kPageSize, kPageSize), 0);
+  EXPECT_EQ(mapper.Map(window + kPageSize, kPageSize, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED);
+  EXPECT_EQ(errno, EBADF);
+  EXPECT_FALSE(IsFree(window + kPageSize));
+  // What is still there stays.
+  window[2 * kPageSize] = std::byte{7};
+  EXPECT_EQ(mapper.Map(window + 2 * kPageSize, kPageSize, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED);
+  EXPECT_EQ(window[2 * kPageSize], std::byte{7});
+  munmap(window, 4 * kPageSize);
 }
 
 // Against one flag a page.

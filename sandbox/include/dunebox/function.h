@@ -16,7 +16,8 @@
 //
 // Structures have to be trivially copyable and no more aligned than a word. Of those of up to 16
 // bytes the fields decide in which registers they are (structure.h): plain ones of at most eight
-// fields, arrays among them. Variable arguments, unions, bit-fields, long double: refused.
+// fields, arrays among them. Variable arguments, unions, bit-fields, long double: refused. What
+// lies between the fields of the host's is cleared, where the compiler can (GCC).
 //
 //   using Compress = int(unsigned char*, unsigned long*, const unsigned char*, unsigned long);
 //   absl::StatusOr<Function<Compress>> compress = sandbox.Function<Compress>("compress");
@@ -104,10 +105,19 @@ T FromWord(std::uint64_t word) {
 
 template <typename T>
 inline constexpr std::size_t kWordsOf = (sizeof(T) + kWord - 1) / kWord;
+// Without what happened to be in the host's memory between its fields.
+template <typename T>
+void ClearPadding([[maybe_unused]] T& value) {
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(&value);
+#endif
+}
 template <typename T>
 std::array<std::uint64_t, kWordsOf<T>> ToWords(const T& value) {
   std::array<std::uint64_t, kWordsOf<T>> words{};
-  std::memcpy(words.data(), &value, sizeof(value));
+  T plain = value;
+  ClearPadding(plain);
+  std::memcpy(words.data(), &plain, sizeof(plain));
   return words;
 }
 template <typename T>
@@ -373,7 +383,8 @@ struct CallbackOf<R(Parameters...)> {
                         std::apply(callable, arguments);
                     frame.result.integer = result.address();
                   } else if constexpr (kIsLargeStructure<R>) {
-                    const R result = std::apply(callable, arguments);
+                    R result = std::apply(callable, arguments);
+                    ClearPadding(result);
                     const auto bytes = std::as_bytes(std::span(&result, 1));
                     frame.large_result.assign(bytes.begin(), bytes.end());
                   } else if constexpr (kIsSmallStructure<R>) {
