@@ -733,6 +733,8 @@ std::int64_t Vcpu::instructions_left() const {
 }
 
 void Vcpu::set_instructions_left(std::int64_t number) {
+  // A forked child, which gives its parent's vCPUs back, has no copy of their blocks.
+  if (!is_counting_ && number >= runtime::kNoInstructionLimit) return;
   is_counting_ = number < runtime::kNoInstructionLimit;
   is_used_up_ = is_counting_ && number < 0;
   steps_granted_ = is_counting_ ? std::max(number, std::int64_t{0}) : 0;

@@ -298,7 +298,9 @@ SyscallResult AddressSpace::DropLocked(const GuestRange& range) {
   map_.ForEachIn(range, [&](const Vma& vma) {
     const GuestRange part = Cut(vma.range, range);
     if (vma.protection.execute) Forget(part);
-    if (IsPrivateAnonymous(vma) && image_->contents().SizeIn(part) != 0 && !changed_.Contains(part)) {
+    // What was only given other rights since is the image's all the same.
+    const bool is_given_up = vma.backing != nullptr && vma.backing->writable;
+    if (IsPrivateAnonymous(vma) && image_->contents().SizeIn(part) != 0 && !is_given_up) {
       given_up.push_back(GivenUp(vma, part));
       if (host_.Map(window + part.start.value, part.size(), vma.protection.ToHostProt(),
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {

@@ -384,7 +384,10 @@ absl::StatusOr<CallResult> Instance::Call(std::uint64_t function, const CallFram
 absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint64_t function,
                                                 const CallFrame& frame) {
   if (!IsOriginalProcess()) return CheckOriginalProcess();
-  if (has_ended_.load(std::memory_order_relaxed)) return EndedStatus();
+  // Where there is no reason any more another thread has reset it meanwhile.
+  if (has_ended_.load(std::memory_order_relaxed)) {
+    if (const std::optional<Failure> why = failure()) return ToStatus(*why);
+  }
   const std::uint64_t deadline = DeadlineIn(limits.time);
   if (PluginThread* const thread = Borrowed::Of(*this)) {
     if (thread->depth >= policy_.nesting) {
@@ -398,8 +401,10 @@ absl::StatusOr<CallResult> Instance::CallWithin(const Limits& limits, std::uint6
   }
   if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   PrepareThread();
-  LentPlace* const place = TakeParked();
-  if (place == nullptr) return EndedStatus();
+  LentPlace* place = nullptr;
+  while ((place = TakeParked()) == nullptr) {
+    if (const std::optional<Failure> why = failure()) return ToStatus(*why);
+  }
   const Lent lent(*this, *place);
   const Borrowed borrowed(*this, lent.thread());
   return CallOn(lent.thread(), function, frame, deadline, limits.budget);

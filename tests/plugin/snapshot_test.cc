@@ -1,6 +1,7 @@
 // Snapshots: what Reset brings back, and what clones share and do not share.
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -138,6 +139,22 @@ TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZeros) {
   EXPECT_EQ(look(3 * 4096), 7);
   Return();
   EXPECT_EQ(look(0), 7);
+}
+
+TEST_P(SnapshotTest, MemoryThatWasGivenUpIsZerosAlsoWhenItsRightsHaveChanged) {
+  const TaintedPtr<void> memory = *Call<void*(int, int)>("map", 4, 7);
+  Take();
+  const auto first = TaintedPtr<const unsigned char>(memory.address());
+  for (int i = 0; i < 2; ++i) {
+    for (const int rights : {PROT_READ, PROT_READ | PROT_WRITE}) {
+      EXPECT_EQ((Value<int(void*, unsigned long, int)>("mprotect", memory, 2 * 4096ul, rights)), 0);
+    }
+    EXPECT_EQ(Value<int(const unsigned char*)>("look", first), 7);
+    EXPECT_EQ(Value<int(void*, int)>("give_up", memory, 2), 0);
+    EXPECT_EQ(Value<int(const unsigned char*)>("look", first), 0);
+    Return();
+    EXPECT_EQ(Value<int(const unsigned char*)>("look", first), 7);
+  }
 }
 
 // Each page that is given up is no more the image's, but a mapping of its own.
