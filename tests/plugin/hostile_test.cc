@@ -53,6 +53,14 @@ class Hostile : public PluginTest {
     munmap(secret_, kSecretSize);
   }
 
+  // A callback that counts from 0; `calls` outlives the sandbox.
+  auto ExportCounter(std::atomic<int>& calls) {
+    calls = 0;
+    return sandbox->Export<int(int)>([&calls](Tainted<int>) {
+      ++calls;
+      return 0;
+    });
+  }
   unsigned long Secret() const { return reinterpret_cast<unsigned long>(secret_); }
   // Addresses that are the host's, nobody's, or at the window's edges.
   std::vector<unsigned long> Addresses() const {
@@ -349,11 +357,7 @@ TEST_P(Hostile, JumpsIntoCallsThatAreOverAreContained) {
 
 TEST_P(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
   static std::atomic<int> calls;
-  calls = 0;
-  auto back = sandbox->Export<int(int)>([](Tainted<int>) {
-    ++calls;
-    return 0;
-  });
+  const auto back = ExportCounter(calls);
   ASSERT_TRUE(back.ok());
   EXPECT_GT((Value<int(int (*)(int), int)>("start_threads_that_call", *back, 100)), 0);
   while (calls < 100) usleep(1000);
@@ -370,11 +374,7 @@ TEST_P(Hostile, ThreadsThatOutliveTheCallMayCallBack) {
 // In this process the plugin's own is the host's; in another it needs one of the host's to call it.
 TEST_P(Hostile, ThreadsThatTheHostCannotHaveAreErrors) {
   static std::atomic<int> calls;
-  calls = 0;
-  auto back = sandbox->Export<int(int)>([](Tainted<int>) {
-    ++calls;
-    return 0;
-  });
+  const auto back = ExportCounter(calls);
   ASSERT_TRUE(back.ok());
   has_no_more_threads = true;
   const auto started = Call<int(int (*)(int), int)>("start_threads_that_call", *back, 4);
