@@ -33,4 +33,10 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   }
 }
 
+std::string DirectoryFor(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == path.npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 }  // namespace dunebox::runtime

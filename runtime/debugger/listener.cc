@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/text_file.h"
 
 namespace dunebox::debugger {
 namespace {
@@ -29,10 +30,8 @@ absl::Status Failed(const std::string& what) {
 }
 
 absl::StatusOr<Listener> ListenOnPath(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  const std::string directory = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-  Listener listener{.directory = FileDescriptor(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-                    .name = path.substr(slash + 1)};
+  Listener listener{.directory = FileDescriptor(open(runtime::DirectoryFor(path).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+                    .name = path.substr(path.rfind('/') + 1)};
   if (!listener.directory.valid()) return Failed(absl::StrCat("cannot listen on ", path));
   sockaddr_un name{};
   name.sun_family = AF_UNIX;

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "hostcalls/errors/message.h"
 #include "runtime/file_descriptor.h"
+#include "runtime/text_file.h"
 #include "sandbox/cli/records.h"
 #include "sandbox/statistics/report.h"
 #include "sandbox/statistics/summary.h"
@@ -79,8 +80,7 @@ absl::Status WriteMetrics(const std::string& path, const Measured& measured) {
 
 // Of a file that is to be written later: is there any hope?
 absl::Status CheckPlaceFor(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  const std::string directory = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  const std::string directory = runtime::DirectoryFor(path);
   if (access(directory.c_str(), W_OK) == 0) return absl::OkStatus();
   return errors::Named(
       errors::Id::kNoReportFile,
