@@ -47,7 +47,7 @@ def cell(entry, name):
     if entry["unit"] == "ratio":
         low, high = ratio_text(compared["low"]), ratio_text(compared["high"])
         return f"{ratio_text(compared['median'])} [{low}..{high}]"
-    return f"{compared['median']:+.1f} ms"
+    return f"{compared['median']:+.1f} ms [{compared['low']:.1f}..{compared['high']:.1f}]"
 
 
 def native_cell(entry):

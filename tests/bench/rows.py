@@ -75,12 +75,16 @@ ROWS = (
         "luajit {scripts}/tables.lua 1", ratio=1.6),
     Row("self_modifying", "3,000 patches x 1,000 calls", "{programs}/self_modifying 3000",
         "{programs}/self_modifying 10", ratio=8, samples=5),
-    Row("getppid", "2M system calls", "{programs}/getppid 2000", "{programs}/getppid 1", ratio=1.5),
+    Row("getppid", "2M calls answered in the sandbox", "{programs}/getppid 2000", "{programs}/getppid 1", ratio=1.5),
+    Row("pread", "500k calls of the host's kernel", "{programs}/pread_byte 500", "{programs}/pread_byte 1"),
+    Row("page_faults", "mapped, touched, given back: 256k pages", "{programs}/page_faults 1000",
+        "{programs}/page_faults 2"),
     Row("openssl", "dgst -sha256, 64 MB", "openssl dgst -sha256 {bytes_64m}",
         "openssl dgst -sha256 {text_small}"),
     Row("start_true", "/bin/true, dynamic", "/bin/true", plus_ms=5, is_start=True, samples=8),
     Row("start_static", "true, static", "{programs}/true_static", is_start=True, samples=8),
     Row("start_python", "python3 -c pass", "python3 -c pass", plus_ms=60, is_start=True, samples=4),
+    Row("start_node", "node -e 0", "node -e 0", is_start=True, samples=2),
 )
 
 

@@ -28,7 +28,7 @@ PEERS = {
     "valgrind": Peer(("valgrind", "--quiet", "--tool=none"), "valgrind"),
 }
 # Each engine and isolation; "policy": what a user has who says little, with both walls.
-OURS = ("jit:none", "jit:mask", "jit:seg", "policy", "kvm")
+OURS = ("jit:none", "jit:mask-writes", "jit:mask", "jit:seg", "jit:pku", "policy", "kvm")
 
 
 @dataclasses.dataclass(frozen=True)
