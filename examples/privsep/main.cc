@@ -1,8 +1,10 @@
 // A server that ends TLS, and whose private key its request handler cannot read: handler and key
 // are in compartments of one process. On the loopback interface only, one client after the other.
 //
-//   privsep [--without-compartments | --learn] [--requests=N] CERTIFICATE.pem KEY.pem
+//   privsep [--without-compartments | --learn] [--ring=0] [--requests=N] CERTIFICATE.pem KEY.pem
 //
+// With --ring=0 the server enters ring 0 (libdune), and its compartments are page tables in ring 3; else their code is
+// translated.
 // Says on stdout where it listens, and, for attackers, where the key is. The key is one for ECDSA.
 // After N clients it says what each has cost, and what the handler has learnt to need (--learn).
 #include <arpa/inet.h>
@@ -21,6 +23,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dune/dune.h"
 #include "runtime/file_descriptor.h"
 #include "server.h"
 
@@ -37,6 +40,7 @@ namespace {
 
 struct Options {
   bool is_separated = true;
+  bool is_in_ring0 = false;
   Mode mode = Mode::kEnforce;
   long requests = std::numeric_limits<long>::max();
   Files files;
@@ -52,6 +56,8 @@ std::optional<Options> Parse(int count, char** arguments) {
       options.is_separated = false;
     } else if (option == "--learn") {
       options.mode = Mode::kLearn;
+    } else if (option == "--ring=0") {
+      options.is_in_ring0 = true;
     } else if (option.starts_with(kRequests)) {
       const std::string_view number = option.substr(kRequests.size());
       const auto [end, error] =
@@ -86,10 +92,16 @@ double Microseconds(clockid_t clock) {
   return 1e6 * static_cast<double>(now.tv_sec) + 1e-3 * static_cast<double>(now.tv_nsec);
 }
 
+// Compartments are made by ring 0 if the thread that makes them is there.
+absl::StatusOr<std::unique_ptr<Server>> Make(const Options& options) {
+  if (options.is_in_ring0) {
+    if (absl::Status entered = dune::Enter({.backend = dune::Wanted::kRing0}); !entered.ok()) return entered;
+  }
+  return options.is_separated ? MakeSeparated(options.files, options.mode) : MakeTogether(options.files);
+}
+
 int Run(const Options& options) {
-  absl::StatusOr<std::unique_ptr<Server>> server = options.is_separated
-                                                       ? MakeSeparated(options.files, options.mode)
-                                                       : MakeTogether(options.files);
+  const absl::StatusOr<std::unique_ptr<Server>> server = Make(options);
   if (!server.ok()) {
     std::fprintf(stderr, "privsep: %s\n", std::string(server.status().message()).c_str());
     return 1;
@@ -128,7 +140,7 @@ int main(int count, char** arguments) {
   if (!options) {
     std::fprintf(
         stderr,
-        "usage: privsep [--without-compartments | --learn] [--requests=N] CERTIFICATE KEY\n");
+        "usage: privsep [--without-compartments | --learn] [--ring=0] [--requests=N] CERTIFICATE KEY\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);

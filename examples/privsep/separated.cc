@@ -131,7 +131,10 @@ absl::StatusOr<std::unique_ptr<Server>> MakeSeparated(const Files& files, Mode m
       .Add(CallGroup::kRandom)
       .Add(CallGroup::kTime);
   if (mode == Mode::kLearn) {
-    for (const CallGroup group : dunebox::kAllCallGroups) grants.Add(group);
+    for (const CallGroup group : dunebox::kAllCallGroups) {
+      // Ring 0's compartments have none of these two.
+      if (group != CallGroup::kThreads && group != CallGroup::kSignals) grants.Add(group);
+    }
   }
   absl::StatusOr<std::shared_ptr<Compartment>> handler = Compartment::Create(
       *std::move(handler_code), grants,

@@ -1,8 +1,10 @@
 #!/bin/bash
 # Clients are served; what steals the key without compartments does not with them, and is reported.
-# usage: test.sh PRIVSEP PYTHON
+# usage: test.sh PRIVSEP PYTHON [OPTION OF COMPARTMENTS...]
 set -euo pipefail
 privsep=$1 python=$2
+shift 2
+compartments=("$@")
 clients=$(cd "$(dirname "$0")" && pwd)/clients.py
 work=$(mktemp -d)
 server=
@@ -51,7 +53,7 @@ start --without-compartments
 leaks || fail "the handler's bug is none: without compartments nothing leaks"
 stop
 
-start
+start "${compartments[@]}"
 "$python" "$clients" greet "$port" certificate.pem 5 || fail "no answer"
 echo | openssl s_client -connect "127.0.0.1:$port" -CAfile certificate.pem -verify_return_error \
   >s_client 2>&1 || fail "openssl s_client does not like it: $(cat s_client)"
@@ -70,7 +72,7 @@ kill -0 "$server" || fail "the server has ended"
 stop
 
 # What the handler needs is what it is granted.
-start --learn --requests=2
+start --learn "${compartments[@]}" --requests=2
 "$python" "$clients" greet "$port" certificate.pem 2 || fail "no answer while it learns"
 wait "$server" || fail "ended with $?"
 server=
