@@ -1,0 +1,6 @@
+#include <dunebox.h>
+#include <stdio.h>
+
+void guide(void) {
+@EXAMPLE@
+}
