@@ -3,23 +3,11 @@
 # errno, the end, the report, and which rule decides.
 #
 #   tests/conformance/call_rules_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C PATH=/usr/bin:/bin  # other directories may be none of the session's
+. "$(dirname "$0")/frame.sh"
+export PATH=/usr/bin:/bin  # other directories may be none of the session's
 
-dunebox=$(realpath "$1")
-readonly dunebox engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
 readonly python=/usr/bin/python3
 [[ -x $python ]] || { echo "skip: no $python"; exit 77; }
-work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-calls.XXXXXXXX") || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-failures=0
 
 # Makes the calls that stdin names: "NUMBER ARGUMENT..."; the answer is an errno's name or "done".
 cat >calls.py <<'E2'
@@ -35,11 +23,6 @@ for line in sys.stdin:
 print(*answers)
 E2
 
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 20 output errors | cut -c 1-160 | sed 's/^/  /'
-  failures=$((failures + 1))
-}
 # calls INPUT OPTION...: what the program says, with these rules.
 calls() {
   local input=$1
@@ -179,5 +162,4 @@ for rule in 'deny' 'deny nosuchcall' 'deny=ENOSUCH read' 'deny @nosuch' 'deny re
   [[ $status -eq 125 && $(<errors) == 'dunebox: --call'* ]] || fail "a mistake: $rule"
 done
 
-((failures == 0)) || exit 1
-echo "call rules under engine $engine are as they should be"
+finish

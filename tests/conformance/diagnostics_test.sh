@@ -2,27 +2,7 @@
 # --stats, --jit-perf-map and --jit-dump as a user sees them.
 #
 #   tests/conformance/diagnostics_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C
-
-dunebox=$(realpath "$1")
-readonly dunebox engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
-work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-diagnostics.XXXXXXXX") || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-failures=0
-
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 40 errors | cut -c 1-160 | sed 's/^/  stderr: /'
-  failures=$((failures + 1))
-}
+. "$(dirname "$0")/frame.sh"
 
 run() { "$dunebox" run "--engine=$engine" --allow=all "$@" >output 2>errors </dev/null; }
 # How often a line of stderr matches.
@@ -113,5 +93,4 @@ if [[ $engine == jit ]]; then
   [[ $(count 'dump: no block has 0x12 in it$') -eq 1 ]] || fail 'silent where there is nothing'
 fi
 
-((failures == 0)) || exit 1
-echo "diagnostics of engine $engine are as they should be"
+finish

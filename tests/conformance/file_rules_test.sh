@@ -3,23 +3,9 @@
 # works, and the user is told why and what would allow it.
 #
 #   tests/conformance/file_rules_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C
-
-dunebox=$(realpath "$1")
-cases=$(realpath "$(dirname "$0")/file_rules_cases.py")
-readonly dunebox cases engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
-# Not in /tmp, which the default policy gives to the program.
-base=$(mktemp -d /var/tmp/dunebox-file-rules.XXXXXXXX) || exit 2
-trap 'rm -rf "$base"' EXIT
-cd "$base" || exit 2
-failures=0
+parent=/var/tmp  # not /tmp, which the default policy gives to the program
+. "$(dirname "$0")/frame.sh"
+readonly cases=$here/file_rules_cases.py base=$work
 
 mkdir -p work/dir lib hidden
 for name in work/file lib/file hidden/file; do echo "$name" >"$name"; done
@@ -27,11 +13,6 @@ for directory in lib hidden; do cp /bin/true "$directory/program"; done
 mkfifo hidden/fifo
 
 run() { timeout -k 5 200 "$dunebox" run "--engine=$engine" "$@" >output 2>errors </dev/null; }
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 40 output errors | cut -c 1-160 | sed 's/^/  /'
-  failures=$((failures + 1))
-}
 has_line() { grep -qxF -- "$2" "$1" || fail "no line '$2' in the $1"; }
 is_unchanged() { [[ $(<"$1") == "$1" ]] || fail "$1 has been changed"; }
 
@@ -119,4 +100,4 @@ run --ro "$base/lib" -- "$base/scripts/script"
 status=$?
 [[ $status -eq 126 || $status -eq 127 ]] || fail "an interpreter without rights ended with $status"
 
-[[ $failures -eq 0 ]]
+finish

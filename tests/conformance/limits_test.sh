@@ -4,31 +4,12 @@
 # nothing behind.
 #
 #   tests/conformance/limits_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C
-
-dunebox=$(realpath "$1")
-readonly dunebox engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
-work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-limits.XXXXXXXX") || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-failures=0
+. "$(dirname "$0")/frame.sh"
 
 # A limit that does not bite must not hang the test.
 run() { timeout -k 5 100 "$dunebox" run "--engine=$engine" --allow=all "$@" >output 2>errors </dev/null; }
 python() { run "$@" -- /usr/bin/python3 -S -c "$(<program)"; }
 
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 10 output errors | cut -c 1-160 | sed 's/^/  /'
-  failures=$((failures + 1))
-}
 # expect WHAT STATUS OUTPUT [ERRORS]: of the last run, whose exit status is in $status.
 expect() {
   [[ $status -eq $2 ]] || fail "$1: exit status $status, not $2"
@@ -302,5 +283,4 @@ for flag in --die-with-parent --stats; do
   fi
 done
 
-((failures == 0)) || exit 1
-echo "limits under engine $engine are as they should be"
+finish

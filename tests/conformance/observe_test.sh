@@ -2,33 +2,14 @@
 # --trace=json, --trace=chrome and --stats=json of a job with forks, execs, threads and signals.
 #
 #   tests/conformance/observe_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C
+. "$(dirname "$0")/frame.sh"
+readonly check=$here/check_observations.py
 
-dunebox=$(realpath "$1")
-check=$(realpath "$(dirname "$0")")/check_observations.py
-readonly dunebox check engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
 readonly python=/usr/bin/python3  # the system's: a version manager's would be a script
 if [[ ! -x $python ]]; then
   echo "skip: no $python"
   exit 77
 fi
-work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-observe.XXXXXXXX") || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-failures=0
-
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 5 errors | cut -c 1-200 | sed 's/^/  stderr: /'
-  failures=$((failures + 1))
-}
 
 cat >threads.py <<'PY'
 import ctypes, os, signal, subprocess, threading
@@ -104,5 +85,4 @@ run --trace=json --trace-file=/no/such/file -- echo ran
 [[ $? -eq 125 && ! -s output ]] || fail 'the program runs without its trace'
 grep -q '^dunebox: --trace-file: cannot open /no/such/file' errors || fail 'no word on why'
 
-((failures == 0)) || exit 1
-echo "the observations under engine $engine are as they should be"
+finish

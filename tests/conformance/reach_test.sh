@@ -3,34 +3,18 @@
 # say: each denial with its errno, and that nothing arrives where it may not.
 #
 #   tests/conformance/reach_test.sh DUNEBOX ENGINE
-#
-# Exit status: 0 as it should be, 1 not, 77 skipped ("skip: ..." says why).
-set -uo pipefail
-export LC_ALL=C PATH=/usr/bin:/bin  # other directories may be none of the session's
+. "$(dirname "$0")/frame.sh"
+export PATH=/usr/bin:/bin  # other directories may be none of the session's
 
-dunebox=$(realpath "$1")
-readonly dunebox engine=$2
-if [[ $engine == kvm && ! (-r /dev/kvm && -w /dev/kvm) ]]; then
-  echo 'skip: /dev/kvm cannot be used here'
-  exit 77
-fi
-work=$(mktemp -d "${TMPDIR:-/tmp}/dunebox-reach.XXXXXXXX") || exit 2
 outside=()
-finish() {
+clean() {
   [[ ${#outside[@]} -eq 0 ]] || kill -KILL "${outside[@]}" 2>/dev/null
   rm -rf "$work"
 }
-trap finish EXIT
-cd "$work" || exit 2
-failures=0
+trap clean EXIT
 
 run() { timeout -k 5 100 "$dunebox" run "--engine=$engine" "$@" >output 2>errors </dev/null; }
 python() { run "$@" -- /usr/bin/python3 -S -c "$(<program)"; }
-fail() {
-  printf 'FAILED: %s\n' "$*"
-  head -n 20 output errors | cut -c 1-160 | sed 's/^/  /'
-  failures=$((failures + 1))
-}
 # expect WHAT STATUS OUTPUT: of the last run, whose exit status is in $status.
 expect() {
   [[ $status -eq $2 ]] || fail "$1: exit status $status, not $2"
@@ -285,4 +269,4 @@ status=$?
    $(tr -d '\0' <errors) == 'dunebox: killed: output limit 10000 reached [E0703]' ]] ||
   fail "output beyond the limit: exit status $status"
 
-[[ $failures -eq 0 ]]
+finish

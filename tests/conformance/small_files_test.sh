@@ -3,20 +3,9 @@
 # (ulimit -f, here 1 KiB) the program notices nothing of that, and the user is told once.
 #
 #   tests/conformance/small_files_test.sh DUNEBOX ENGINE
-set -uo pipefail
+. "$(dirname "$0")/frame.sh"
 
-dunebox=$(realpath "$1")
-engine=$2
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
-mkdir "$place/dir"
-cd "$place" || exit 1
-failures=0
-
-failed() {
-  echo "FAILED: $*"
-  failures=$((failures + 1))
-}
+mkdir "$work/dir"
 
 # expect NAME STATUS OUTPUT OPTION... -- COMMAND...: so ends the session with that limit.
 expect() {
@@ -24,13 +13,13 @@ expect() {
   shift 3
   (ulimit -S -f 1; exec "$dunebox" run --engine="$engine" --allow=all "$@" >output 2>errors)
   got=$?
-  ((got == status)) || failed "$name: status $got and not $status: $(cat errors)"
-  [[ $(cat output) == "$output" ]] || failed "$name: it says '$(head -c 200 output)'"
+  ((got == status)) || fail "$name: status $got and not $status: $(cat errors)"
+  [[ $(cat output) == "$output" ]] || fail "$name: it says '$(head -c 200 output)'"
 }
 
 # told OPTION: once on standard error.
 told() {
-  (($(grep -c -- "$1: not all could be written: File too large.*E0803" errors) == 1)) || failed "$1: the user is told: '$(cat errors)'"
+  (($(grep -c -- "$1: not all could be written: File too large.*E0803" errors) == 1)) || fail "$1: the user is told: '$(cat errors)'"
 }
 
 expect trace 0 hi --trace --trace-file=trace -- /bin/echo hi
@@ -52,11 +41,10 @@ if [[ $engine == jit ]]; then
     output=$( (ulimit -f $kibibytes; exec "$dunebox" run --engine=jit --allow=all -- /bin/echo hi) 2>errors)
     got=$?
     if ((kibibytes > 1000)); then
-      [[ $got == 0 && $output == hi ]] || failed "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
+      [[ $got == 0 && $output == hi ]] || fail "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
     else
-      [[ $got == 125 ]] && grep -q 'dunebox: .*File too large.*\[E' errors || failed "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
+      [[ $got == 125 ]] && grep -q 'dunebox: .*File too large.*\[E' errors || fail "a hard limit of $kibibytes KiB: status $got, '$(cat errors)'"
     fi
   done
 fi
-((failures == 0)) && echo "all as expected"
-exit $((failures != 0))
+finish
