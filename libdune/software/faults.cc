@@ -120,6 +120,8 @@ void PassOn(int signal, siginfo_t* info, void* context) {
   const struct sigaction action = former[static_cast<std::size_t>(signal)];
   if ((action.sa_flags & SA_SIGINFO) == 0 &&
       (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+    // Only what the kernel itself has found cannot be ignored.
+    if (action.sa_handler == SIG_IGN && info->si_code <= 0) return;
     struct sigaction standard{};
     standard.sa_handler = SIG_DFL;
     sigaction(signal, &standard, nullptr);

@@ -197,6 +197,20 @@ TEST_F(PageFaultTest, ASignalThatSomebodySendsIsNoFault) {
             SIGSEGV);
 }
 
+// Natively it has no effect either. A fault of the program's own ends it all the same.
+TEST_F(PageFaultTest, ASignalThatIsSentAndIgnoredIsLost) {
+  EXPECT_EQ(WTERMSIG(StatusOfChild([] {
+              signal(SIGSEGV, SIG_IGN);
+              Pages pages(1, PROT_NONE);
+              guarded = {};
+              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
+              raise(SIGSEGV);
+              if (seen.calls != 0) _exit(2);
+              raise(SIGUSR1);
+            })),
+            SIGUSR1);
+}
+
 TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
   static Pages* pages = nullptr;
   Pages memory(8);
