@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/check.h"
 #include "libdune/software/process_maps.h"
 #include "sandbox/plugin/host_signals.h"
 
@@ -102,7 +103,11 @@ absl::Status WindowTable::Map(Range where, std::uintptr_t memory, const MapOptio
   }
   const int error = errno;
   munmap(*alias, where.size);
-  return placed.ok() ? absl::ErrnoToStatus(error, "the memory cannot be mapped in ring 3") : placed;
+  if (!placed.ok()) return placed;
+  // The kernel may have taken away what was there before it failed: the window must have no holes, which anybody's
+  // memory might fill.
+  DUNEBOX_CHECK(space_.Unmap(where.begin, where.size).ok(), "a window with a hole");
+  return absl::ErrnoToStatus(error, "the memory cannot be mapped in ring 3");
 }
 
 absl::Status WindowTable::MapFresh(Range where, Rights rights) {
