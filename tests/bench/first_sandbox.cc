@@ -1,0 +1,30 @@
+// What a process's first sandbox costs: nothing is translated, nothing in any cache of the runtime's.
+//
+//   first_sandbox [LIBRARY]    # prints nanoseconds of real time for Create, and for Load of the library
+#include <time.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "dunebox/sandbox.h"
+
+namespace {
+
+long long Now() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const long long begin = Now();
+  auto sandbox = dunebox::Sandbox::Create({.engine = dunebox::Engine::kJit});
+  if (!sandbox.ok()) std::abort();
+  const long long created = Now();
+  if (argc > 1 && !(*sandbox)->Load(argv[1]).ok()) std::abort();
+  std::printf("%lld %lld\n", created - begin, Now() - created);
+  std::fflush(stdout);
+  std::_Exit(0);
+}
