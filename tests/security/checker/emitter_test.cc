@@ -182,6 +182,8 @@ constexpr std::string_view kFrequent[] = {
     "40 88 c4",
     "9c",
     "9d",
+    "64 c4 e2 e3 f6 24 3e",
+    "65 c4 e2 e3 f6 24 3e",
 };
 
 constexpr std::uint8_t kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x64, 0x65, 0x67};
