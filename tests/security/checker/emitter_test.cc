@@ -184,6 +184,10 @@ constexpr std::string_view kFrequent[] = {
     "9d",
     "64 c4 e2 e3 f6 24 3e",
     "65 c4 e2 e3 f6 24 3e",
+    "48 81 c4 00 10 00 00 48 0f ab 04 24",
+    "48 81 c4 00 10 00 00 f3 48 0f ae 24 24",
+    "48 81 c4 ff ff ff 7f 48 0f ab 04 24",
+    "48 81 c4 ff ff ff 7f f3 48 0f ae 24 24",
 };
 
 constexpr std::uint8_t kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x64, 0x65, 0x67};
