@@ -186,18 +186,20 @@ dunebox_jit_windowed_enter_window:
 dunebox_jit_windowed_enter_window_end:
 
 // Entered from: the code above, by itself or by a signal handler that has set RSP to host_rsp.
-// Registers in: any.
+// Registers in: any; the vector registers are the guest's, or were about to be.
 // Stack: as dunebox_jit_enter left it.
 // Leaves to: the caller of dunebox_jit_enter, EAX = JIT_EXIT_KICKED. The Context is as it was.
         .globl  dunebox_jit_enter_abort, dunebox_jit_keyed_enter_abort
         .globl  dunebox_jit_windowed_enter_abort
 dunebox_jit_windowed_enter_abort:
+        ldmxcsr %fs:JIT_HOST_MXCSR
         USE_HOST_SEGMENTS
         movl    $JIT_EXIT_KICKED, %eax
         jmp     .Lreturn
 dunebox_jit_keyed_enter_abort:
         SET_PKRU DUNE_PKRU_RUNTIME
 dunebox_jit_enter_abort:
+        ldmxcsr %gs:JIT_HOST_MXCSR
         movq    %gs:JIT_HOST_FS, %rax
         wrfsbase %rax
         movl    $JIT_EXIT_KICKED, %eax

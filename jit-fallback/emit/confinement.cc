@@ -38,6 +38,11 @@ bool IsX87Store(const Instruction& instruction) {
          instruction.access != Access::kRead;
 }
 
+// Whether it looks at its operand while nobody traces is not said. [intel/vol2 PTWRITE]
+bool IsTraceWrite(const Instruction& instruction) {
+  return IsLegacy(instruction, 1, 0xae) && instruction.rep;
+}
+
 bool IsRegisterForm(const Instruction& instruction) { return instruction.modrm >> 6 == 3; }
 unsigned RmOf(const Instruction& instruction) {
   return (instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
@@ -76,7 +81,9 @@ bool SurelyAccesses(const Instruction& instruction, std::span<const std::uint8_t
     case Encoding::kLegacy:
       // An x87 store whose exception is not masked stores nothing, and execution goes on: whether
       // the address has been looked at is the processor's affair (Zen 4 does).
-      return !IsX87Store(instruction) && instruction.operation != Operation::kStringRep &&
+      // Bit strings access another place than the operand says.
+      return !IsX87Store(instruction) && !IsTraceWrite(instruction) && !IsBitString(instruction) &&
+             instruction.operation != Operation::kStringRep &&
              instruction.operation != Operation::kMaskMove &&
              instruction.operation != Operation::kXsaveFamily;
     case Encoding::kVex2:

@@ -18,6 +18,8 @@ constexpr Reg RegField(const Instruction& instruction) {
   return static_cast<Reg>(((instruction.modrm >> 3) & 7) | ((instruction.rex & 4) != 0 ? 8 : 0));
 }
 constexpr std::uint8_t Low(Reg reg) { return static_cast<std::uint8_t>(reg) & 7; }
+// [register] needs no REX, no SIB byte and no displacement. [intel/vol2 table 2-2]
+constexpr bool IsSimpleBase(unsigned reg) { return reg < 8 && reg != kRsp && reg != kRbp; }
 
 // One byte in units of the operand: it stays with the instruction, which knows them. [intel/vol1
 // §15.5, disp8*N]

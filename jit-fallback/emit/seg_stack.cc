@@ -84,9 +84,11 @@ bool IsThroughStack(const Instruction& instruction) {
 }
 
 bool Emitter::BeginScratch(const Step& step, unsigned count) {
+  // MULX names four of the six that can be had: the other two have to be free, RCX among them.
+  if (count > 1) Reload(rcx_, Reg::kRcx, JIT_SLOT_RCX, step.offset);
   MarkAt(RecoveryKind::kFixed, step.offset);
-  // All of them among the low eight.
-  if (!TakeScratch(step.instruction, count, Scratch::kUntouched) || scratch_[count - 1] >= 8) {
+  // Each of them may become an address.
+  if (!TakeScratch(step.instruction, count, Scratch::kUntouched) || !IsSimpleBase(scratch_[count - 1])) {
     EmitLeave(JIT_TO_TRAP, block_->PcOf(step), step.offset);
     return false;
   }

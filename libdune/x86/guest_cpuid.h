@@ -3,6 +3,7 @@
 #define DUNEBOX_LIBDUNE_X86_GUEST_CPUID_H_
 
 #include <cstdint>
+#include <span>
 
 #include "libdune/x86/control.h"
 
@@ -44,6 +45,9 @@ inline constexpr HiddenFeature kHiddenFeatures[] = {
     {7, 0, &CpuidResult::edx, 22, "AMX bf16"},
     {7, 0, &CpuidResult::edx, 24, "AMX tile"},
     {7, 0, &CpuidResult::edx, 25, "AMX int8"},
+    {7, 1, &CpuidResult::eax, 21, "AMX fp16"},
+    {7, 1, &CpuidResult::edx, 8, "AMX complex"},
+    {7, 1, &CpuidResult::edx, 21, "APX: 16 more registers, which are a component of the extended state"},
     {0xd, 1, &CpuidResult::eax, 3, "XSAVES: no supervisor state"},
     {0xd, 1, &CpuidResult::eax, 4, "XFD"},
     {0x8000'0001, 0, &CpuidResult::ecx, 2, "SVM"},
@@ -55,8 +59,9 @@ inline constexpr HiddenFeature kHiddenFeatures[] = {
 // not PKRU (the keys would be the runtime's), not AMX (needs a permission per process).
 inline constexpr std::uint64_t kExtendedFeatureMask = 0xe7;
 
-constexpr void HideFeatures(std::uint32_t function, std::uint32_t index, CpuidResult& result) {
-  for (const HiddenFeature& hidden : kHiddenFeatures) {
+constexpr void HideFeatures(std::uint32_t function, std::uint32_t index, CpuidResult& result,
+                            std::span<const HiddenFeature> features = kHiddenFeatures) {
+  for (const HiddenFeature& hidden : features) {
     if (function == hidden.function && index == hidden.index) {
       result.*hidden.reg &= ~static_cast<std::uint32_t>(Bit(hidden.bit));
     }

@@ -5,6 +5,7 @@
 #include "hostcalls/abi/ring0_abi.h"
 #include "hostcalls/host_cpuid.h"
 #include "jit-fallback/dispatch/operand_address.h"
+#include "runtime/jit/undecoded_features.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -47,11 +48,16 @@ x86::CpuidResult HostCpuid(std::uint32_t function, std::uint32_t index) {
 
 }  // namespace
 
+void HideFromGuest(std::uint32_t function, std::uint32_t index, x86::CpuidResult& result) {
+  x86::HideFeatures(function, index, result);
+  x86::HideFeatures(function, index, result, kUndecodedFeatures);
+}
+
 // What a process of the host would see, minus what is hidden.
 x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t asked_index) {
   const std::uint32_t index = hostcalls::HasSubleaves(function) ? asked_index : 0;
   x86::CpuidResult result = HostCpuid(function, index);
-  x86::HideFeatures(function, index, result);
+  HideFromGuest(function, index, result);
   if (function == 0xa) return {};  // performance counters
   if (function == 0xd) {
     if (index == 0) {

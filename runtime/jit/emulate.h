@@ -18,6 +18,9 @@ namespace dunebox::runtime {
 // exit to the hypervisor on virtual machines.
 dune::x86::CpuidResult GuestCpuid(std::uint32_t function, std::uint32_t index);
 
+// Of such a leaf, the features that no guest has and those whose instructions the translator does not know.
+void HideFromGuest(std::uint32_t function, std::uint32_t index, dune::x86::CpuidResult& result);
+
 // Carries out the instruction at context.rip and moves on. A fault: the instruction has not
 // happened.
 std::optional<Fault> Emulate(const jit::Instruction& instruction, jit::Context& context,

@@ -235,6 +235,18 @@ std::optional<Exit> JitThread::WithoutHiddenState() {
   return std::nullopt;
 }
 
+// Linux has two gates that programs may use, and one more for 32-bit calls, which are refused. [linux] arch/x86/kernel/idt.c
+Exit JitThread::OnSoftwareInterrupt(const jit::Instruction& instruction) {
+  const auto number = static_cast<std::uint8_t>(instruction.immediate16);
+  const auto vector = static_cast<x86::Vector>(number);
+  if (vector != x86::Vector::kBreakpoint && vector != x86::Vector::kOverflow) {
+    constexpr std::uint64_t kInIdt = 2;  // of the error code, the number being times eight
+    return FaultOf(x86::Vector::kGeneralProtection, std::uint64_t{number} * 8 + kInIdt);
+  }
+  thread_.context().context().rip += instruction.length;
+  return FaultOf(vector);
+}
+
 Exit JitThread::OnTrap(const jit::Instruction& instruction) {
   jit::Context& context = thread_.context().context();
   switch (instruction.operation) {
@@ -245,8 +257,7 @@ Exit JitThread::OnTrap(const jit::Instruction& instruction) {
       context.rip += instruction.length;
       return FaultOf(x86::Vector::kDebug);
     case jit::Operation::kIntN:
-      return FaultOf(x86::Vector::kGeneralProtection,
-                     (std::uint64_t{instruction.immediate16} & 0xff) * 8 + 2);
+      return OnSoftwareInterrupt(instruction);
     case jit::Operation::kPrivileged:
       return FaultOf(x86::Vector::kGeneralProtection);
     default:

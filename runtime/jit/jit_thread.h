@@ -88,6 +88,7 @@ class JitThread final : public EngineThread {
   bool MayBeStored(GuestVirt address);
   std::optional<Exit> WithoutHiddenState();
   Exit OnTrap(const jit::Instruction& instruction);
+  Exit OnSoftwareInterrupt(const jit::Instruction& instruction);
 
   JitEngine& engine_;
   jit::TranslatedThread thread_;

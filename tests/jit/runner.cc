@@ -302,6 +302,10 @@ Ending Runner::EndOf(const AtInstruction& at) {
       state.rip += at.instruction.length;
       return {.signal = SIGTRAP, .code = SI_KERNEL, .vector = 3};
     case Operation::kIntN:
+      if (const std::uint64_t vector = at.instruction.immediate16 & 0xffU; vector == 3 || vector == 4) {
+        state.rip += at.instruction.length;
+        return {.signal = vector == 3 ? SIGTRAP : SIGSEGV, .code = SI_KERNEL, .vector = vector};
+      }
       return {.signal = SIGSEGV,
               .code = SI_KERNEL,
               .vector = 13,

@@ -434,6 +434,11 @@ const Row kRows[] = {
     {"cmp rsp and its flags", "48 39 c4 0f 94 c0", {{kRsp, 0x40}, {kRax, 0x40}}, {{kRax, 1}}},
     {"movq xmm0, rsp", "66 48 0f 6e c4 66 48 0f 7e c1", {{kRsp, 0x40}}, {{kRcx, 0x40}}},
     {"andn rcx, rsp, rax", "c4 e2 d8 f2 c8", {{kRsp, 0x40}, {kRax, ~0ull}}, {{kRcx, ~0x40ull}}},
+    // Behind an indirect jump RCX waits in its slot, and the operands leave two registers for RSP's number and the address.
+    {"mulx to rsp through FS behind a jump",
+     "48 8d 05 02 00 00 00 ff e0 64 c4 e2 e3 f6 24 3e",
+     {{kRsi, 0x20}, {kRdi, 0x10}, {kRdx, kEnd}, {kRcx, 0x77}, {kRbp, 0x66}},
+     {{kRsp, 0x2726'2524}, {kRbx, 0x2322'2120'0000'0000}, {kRcx, 0x77}, {kRbp, 0x66}}},
     // Blocks that only move RSP, two thousand times: none of them may add to the drift.
     {"lea rsp down without an access",
      "b9 d0 07 00 00 48 8d a4 24 00 f0 ff ff e2 f6 50",

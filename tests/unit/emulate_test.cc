@@ -3,9 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <iterator>
+#include <string_view>
 #include <vector>
 
 #include "jit-fallback/decode/instruction.h"
+#include "runtime/jit/undecoded_features.h"
 
 namespace dunebox::runtime {
 namespace {
@@ -47,6 +53,42 @@ TEST_F(EmulateTest, HiddenFeaturesStayHidden) {
     }
     EXPECT_EQ(seen[1], seen[0]);
     EXPECT_EQ(seen[2], seen[0]);
+  }
+}
+
+// An instruction of each, in their order.
+constexpr std::array<std::string_view, std::size(kUndecodedFeatures)> kUndecoded = {
+    "\xf2\x0f\x01\xe8",                  // xsusldtrk
+    "\xc4\xe2\x7f\xcc\xc1",              // vsha512msg1 ymm0, xmm1
+    "\xc4\xe2\x70\xda\xc2",              // vsm3msg1 xmm0, xmm1, xmm2
+    "\xc4\xe2\x72\xda\xc2",              // vsm4key4 xmm0, xmm1, xmm2
+    "\x0f\x38\xfc\x08",                  // aadd [rax], ecx
+    "\xc4\xe2\x71\xe0\x00",              // cmpoxadd [rax], eax, ecx
+    "\xc4\xe2\xf1\xb4\xc2",              // vpmadd52luq xmm0, xmm1, xmm2
+    "\xc4\xe2\x73\x50\xc2",              // vpdpbssd xmm0, xmm1, xmm2
+    "\xc4\xe2\x7a\xb1\x08",              // vbcstnebf162ps xmm1, [rax]
+    "\xc4\xe2\x72\xd2\xc2",              // vpdpwsud xmm0, xmm1, xmm2
+    "\xf2\x0f\x38\xf8\xc1",              // urdmsr rcx, rax
+    "\x62\xf3\x75\x08\x52\xc2\x01",      // vminmaxps xmm0, xmm1, xmm2, 1
+    "\x8f\xe8\x78\xc0\xc1\x02",          // vprotb xmm0, xmm1, 2
+    "\x8f\xe9\x78\x12\xc0",              // llwpcb eax
+    "\x8f\xe9\x78\x01\xc9",              // blcfill eax, ecx
+    "\x0f\x0f\xc1\x0c",                  // pi2fw mm0, mm1
+    "\x0f\x0f\xc1\x9e",                  // pfadd mm0, mm1
+    "\xf3\x0f\x01\xfa",                  // mcommit
+};
+
+TEST(UndecodedFeatures, AreHiddenAndTheDecoderRefusesThem) {
+  for (std::size_t i = 0; i < kUndecoded.size(); ++i) {
+    const x86::HiddenFeature& feature = kUndecodedFeatures[i];
+    constexpr std::uint32_t kAll = ~std::uint32_t{0};
+    x86::CpuidResult offered{kAll, kAll, kAll, kAll};
+    HideFromGuest(feature.function, feature.index, offered);
+    EXPECT_EQ(offered.*feature.reg >> feature.bit & 1, 0u) << feature.name;
+    std::array<std::uint8_t, 16> bytes{};
+    std::ranges::copy(kUndecoded[i], bytes.begin());
+    jit::Instruction instruction;
+    EXPECT_EQ(jit::Decode(bytes, instruction), jit::DecodeStatus::kInvalid) << feature.name;
   }
 }
 

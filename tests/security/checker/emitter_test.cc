@@ -182,6 +182,12 @@ constexpr std::string_view kFrequent[] = {
     "40 88 c4",
     "9c",
     "9d",
+    "64 c4 e2 e3 f6 24 3e",
+    "65 c4 e2 e3 f6 24 3e",
+    "48 81 c4 00 10 00 00 48 0f ab 04 24",
+    "48 81 c4 00 10 00 00 f3 48 0f ae 24 24",
+    "48 81 c4 ff ff ff 7f 48 0f ab 04 24",
+    "48 81 c4 ff ff ff 7f f3 48 0f ae 24 24",
 };
 
 constexpr std::uint8_t kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x64, 0x65, 0x67};
@@ -208,8 +214,27 @@ Bytes RandomBytes(Random& random) {
   return bytes;
 }
 
+// What takes most registers at once: RSP as a number, a base and an index of memory, and mostly a segment base of the guest's.
+Bytes CrowdedInstruction(Random& random) {
+  constexpr std::uint8_t kRspAndSib = 0x24;
+  for (;;) {
+    Bytes bytes = RandomBytes(random);
+    if (Happens(random, 80)) bytes.insert(bytes.begin(), Happens(random, 50) ? 0x64 : 0x65);
+    jit::Instruction instruction;
+    if (jit::Decode(bytes, instruction) != jit::DecodeStatus::kOk || !instruction.has_memory ||
+        instruction.modrm_offset == 0) {
+      continue;
+    }
+    bytes[instruction.modrm_offset] = static_cast<std::uint8_t>(Below(random, 3) << 6 | kRspAndSib);
+    if (jit::Decode(bytes, instruction) != jit::DecodeStatus::kOk || instruction.klass != jit::Class::kCopy) continue;
+    bytes.resize(instruction.length);
+    return bytes;
+  }
+}
+
 // With a base that is often RSP, RBP, or what was used before.
 Bytes RandomInstruction(Random& random) {
+  if (Happens(random, 10)) return CrowdedInstruction(random);
   if (Happens(random, 40)) {
     return jit::FromHex(kFrequent[Below(random, std::size(kFrequent))]);
   }

@@ -184,15 +184,6 @@ int cpu_has(enum needs needs) {
     case NEEDS_CX16:
       __cpuid(1, a, b, c, d);
       return (c >> 13) & 1;
-    case NEEDS_MOVDIRI:
-      __cpuid_count(7, 0, a, b, c, d);
-      return (c >> 27) & 1;
-    case NEEDS_MOVDIR64B:
-      __cpuid_count(7, 0, a, b, c, d);
-      return (c >> 28) & 1;
-    case NEEDS_CLZERO:
-      __cpuid(0x80000008, a, b, c, d);
-      return b & 1;
     case NEEDS_XSAVEC:
       __cpuid_count(0xd, 1, a, b, c, d);
       return (a >> 1) & 1;

@@ -88,6 +88,8 @@ const struct place* find_place(const char* name);
 // ---- attacks as rows of instructions
 // ---------------------------------------------------------------
 
+// What CPUID has to offer. ANY_CPU also for what a processor can do that CPUID hides, as hypervisors have it: it is tried, and #UD
+// is noted.
 enum needs {
   ANY_CPU,
   NEEDS_AVX,
@@ -98,9 +100,6 @@ enum needs {
   NEEDS_F16C,
   NEEDS_MOVBE,
   NEEDS_CX16,
-  NEEDS_MOVDIRI,
-  NEEDS_MOVDIR64B,
-  NEEDS_CLZERO,
   NEEDS_XSAVEC,
   NEEDS_PKU,
 };

@@ -39,7 +39,7 @@
   STORE(fst_extended, ANY_CPU, "fld1\n\tfstpt (%%rdi)")                  \
   STORE(fist_qword, ANY_CPU, "fld1\n\tfistpll (%%rdi)")                  \
   STORE(fbst, ANY_CPU, "fld1\n\tfbstp (%%rdi)")                          \
-  STORE(movdiri, NEEDS_MOVDIRI, "movdiri %%rax, (%%rdi)")
+  STORE(movdiri, ANY_CPU, "movdiri %%rax, (%%rdi)")
 
 #define PLAIN_LOADS                                                                  \
   LOAD(mov_byte, ANY_CPU, 1, "movb (%%rdi), %%al")                                   \
@@ -63,7 +63,7 @@
   TOUCH(popcnt, ANY_CPU, "popcntq (%%rdi), %%rax")                                   \
   TOUCH(crc32, ANY_CPU, "crc32q (%%rdi), %%rax")                                     \
   TOUCH(mul, ANY_CPU, "mulq (%%rdi)")                                                \
-  TOUCH(movdir64b_source, NEEDS_MOVDIR64B, "movdir64b (%%rdi), %%rsi")
+  TOUCH(movdir64b_source, ANY_CPU, "movdir64b (%%rdi), %%rsi")
 
 #define MODIFIES                                                                             \
   STORE(add, ANY_CPU, "addq %%rax, (%%rdi)")                                                 \
@@ -175,6 +175,10 @@
   STORE(vpmovqb, NEEDS_AVX512F, ZMM0 "vpmovqb %%zmm0, (%%rdi)")                             \
   STORE(vpmovusqd, NEEDS_AVX512F, ZMM0 "vpmovusqd %%zmm0, (%%rdi)%{%%k1%}")                 \
   STORE(vextracti64x4, NEEDS_AVX512F, ZMM0 "vextracti64x4 $1, %%zmm0, (%%rdi)")             \
+  STORE(vpcompressb, ANY_CPU, ZMM0 "vpcompressb %%zmm0, (%%rdi)%{%%k1%}")                   \
+  STORE(vcvtps2ph_z, NEEDS_AVX512F, ZMM0 "vcvtps2ph $0, %%zmm0, (%%rdi)")                   \
+  STORE(vmovsh, ANY_CPU, "vmovsh %%xmm0, (%%rdi)")                                          \
+  STORE(vmovw, ANY_CPU, "vmovw %%xmm0, (%%rdi)")                                            \
   STORE(kmovq, NEEDS_AVX512BW, "kmovq %%rax, %%k2\n\tkmovq %%k2, (%%rdi)")
 
 #define AVX512_LOADS                                                                          \
@@ -396,9 +400,9 @@
   LOAD(vpmaskmovq, NEEDS_AVX2, 8,                      \
        "vpcmpeqd %%ymm2, %%ymm2, %%ymm2\n\t"           \
        "vpmaskmovq (%%rdi), %%ymm2, %%ymm1" FROM_XMM1)
-#define LINE_STORES                                             \
-  STORE(movdir64b, NEEDS_MOVDIR64B, "movdir64b (%%rsi), %%rdi") \
-  STORE(clzero, NEEDS_CLZERO, "movq %%rdi, %%rax\n\tclzero")
+#define LINE_STORES                                       \
+  STORE(movdir64b, ANY_CPU, "movdir64b (%%rsi), %%rdi") \
+  STORE(clzero, ANY_CPU, "movq %%rdi, %%rax\n\tclzero")
 
 // ---- state
 // -----------------------------------------------------------------------------------------
