@@ -49,7 +49,8 @@ user_store:
         .balign 64
 user_meet:
         movq    $1, (%rdi)
-1:      cmpq    $0, 8(%rdi)
+1:      pause
+        cmpq    $0, 8(%rdi)
         je      1b
         movl    $78, %eax
         syscall
@@ -342,8 +343,7 @@ void FaultsOnTheWayBack() {
   for (std::uint64_t round = 1; round <= 20; ++round) {
     meeting[0] = meeting[1] = 0;
     std::thread other([&] {
-      while (meeting[0] == 0) {
-      }
+      while (meeting[0] == 0) __builtin_ia32_pause();
       Expect(mprotect(&context, kContextBytes, PROT_READ | PROT_WRITE) == 0, "mprotect");
       meeting[1] = 1;
     });
@@ -390,8 +390,7 @@ void ClonesOfWhatRuns() {
     Expect(other.ok() && dune::CopyToUser(*other, kHeap, "12345678", 8).ok() && count_in(*clone) == then, "and its clone's");
   }
   const std::uint64_t before = count_in(*table);
-  while (count_in(*table) == before) {
-  }
+  while (count_in(*table) == before) __builtin_ia32_pause();
   stop = true;
   counting.join();
   std::puts("ok clones of what runs");
