@@ -45,10 +45,15 @@ inline constexpr std::uint64_t kTracked = kTrackDirty | kTrackAccessed;
 inline constexpr std::uint64_t kPrivate = std::uint64_t{1} << 61;
 // In Current(): clones of it have the page in common, and get a copy before it is written to (clones.h).
 inline constexpr std::uint64_t kLent = std::uint64_t{1} << 62;
+// In a table of the program's own: of a leaf, what Current() has there, as it was when it was copied; of an entry that leads to a
+// table, a copy of one of Current()'s, which may have got more since (ShowIn).
+inline constexpr std::uint64_t kOfProcess = kLent;
 // Of a leaf that owns its frame, in a table of the program's own: a clone may have the frame, too (OwnTable::Clone).
 inline constexpr std::uint64_t kCloned = 1 << 11;
 // Of a leaf there that has no kLimited: the process may not write to the memory, so that nobody may by this leaf.
 inline constexpr std::uint64_t kReadOnly = 1 << 10;
+// The whole word of an entry in such a table that the program has emptied: what Current() has there is not shown.
+inline constexpr std::uint64_t kUnmapped = kLimited;
 inline constexpr std::uint64_t kLimit = kLimited | kMayRead | kMayWrite | kMayExecute;
 // Of an entry that leads to a table, which is another page table's: copied before it is changed, or
 // changed for both (PageTable::Share).

@@ -115,17 +115,22 @@ bool Split(Entry& entry) {
 }
 
 // What leads to `level`'s table for another page table too leads to a copy of it. The leaves that own their frames are
-// then two.
-std::uint64_t CopyTable(std::uint64_t word, int level, std::uint64_t frame) {
+// then two. `origin`: kOfProcess of a table of Current()'s, else 0.
+void CopyTable(std::uint64_t word, int level, std::uint64_t frame, std::uint64_t origin) {
   const Entry* const from = TableAt(word);
   auto* const to = reinterpret_cast<Entry*>(frame);
   ForEachUsed(from, [&](unsigned index, const Entry& entry) {
     const std::uint64_t below = entry.load(std::memory_order_relaxed);
     const bool leads = level > 1 && LeadsToTable(below);
     if (!leads && (below & bits::kOwned) != 0) KeepFrame(below & bits::kFrame);
-    to[index].store(leads ? below | bits::kForeign : ForOthers(below), std::memory_order_relaxed);
+    to[index].store(leads ? below | bits::kForeign : ForOthers(below) | origin, std::memory_order_relaxed);
   });
-  return PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
+}
+
+// Whether it leads to the very table of `level` that Current() has there.
+bool IsOfProcess(std::uint64_t word, std::uint64_t address, int level) {
+  const Entry* const entry = FindEntry(vm.root, address, level);
+  return entry != nullptr && TableAt(word) == entry - x86::TableIndex(address, level);
 }
 
 // A copy that nobody has seen.
@@ -142,6 +147,7 @@ void DropTable(std::uint64_t frame, int level) {
 
 Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
   Entry* table = TableAt(root);
+  std::uint64_t origin = 0;  // of a table that does not lead anywhere yet: that of the one above it
   for (int at = 4; at > level; --at) {
     Entry& entry = table[x86::TableIndex(address, at)];
     std::uint64_t word = entry.load(std::memory_order_acquire);
@@ -149,9 +155,12 @@ Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
     if (!LeadsToTable(word) || (word & bits::kForeign) != 0) {
       const std::uint64_t frame = TakeFrame(FrameFor::kOthers);
       if (frame == 0) return nullptr;
-      const std::uint64_t fresh = LeadsToTable(word)
-                                      ? CopyTable(word, at - 1, frame)
-                                      : PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser;
+      if (word == bits::kUnmapped) origin = 0;  // the rest of a large page
+      if (LeadsToTable(word)) {
+        origin = IsOfProcess(word, address, at - 1) ? bits::kOfProcess : 0;
+        CopyTable(word, at - 1, frame, origin);
+      }
+      const std::uint64_t fresh = PhysicalOf(frame) | bits::kPresent | bits::kWritable | bits::kUser | origin;
       // The processor may mark the entry meanwhile, or another thread be faster.
       std::uint64_t seen = word;
       while (!entry.compare_exchange_strong(seen, fresh, std::memory_order_acq_rel)) {
@@ -164,6 +173,7 @@ Entry* OwnEntry(std::uint64_t root, std::uint64_t address, int level) {
         word = fresh;
       }
     }
+    origin = word & bits::kOfProcess;
     table = TableAt(word);
   }
   return &table[x86::TableIndex(address, level)];

@@ -3,6 +3,7 @@
 // gone: a call may fail. With the lock, so that no page fault brings back what is going.
 #include <linux/mman.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 
 #include "libdune/ring0_backend/clones.h"
 #include "libdune/ring0_backend/mirror.h"
@@ -104,6 +105,32 @@ std::int64_t AdviseMemory(Thread* thread, const SystemCall& call) {
       break;
   }
   return HostCall(thread, call);
+}
+
+// SHM_REMAP replaces as MAP_FIXED does, as much as the segment has.
+std::int64_t AttachMemory(Thread* thread, const SystemCall& call) {
+  const LoopLock::Holder holder(vm.lock);
+  shmid_ds segment{};
+  const bool replaces = (call.arguments[2] & SHM_REMAP) != 0 &&
+                        RawCall(SYS_shmctl, call.arguments[0], IPC_STAT, &segment) == 0;
+  const std::uint64_t begin = call.arguments[1] & ~(kPage - 1);
+  if (replaces) BeginChange(begin, segment.shm_segsz);
+  const std::int64_t result = HostCall(thread, call);
+  if (replaces) EndChange(result, begin, segment.shm_segsz);
+  return result;
+}
+
+// How much goes only the kernel knows: at most what is there without a hole. What stays is found again.
+std::int64_t DetachMemory(Thread* thread, const SystemCall& call) {
+  const LoopLock::Holder holder(vm.lock);
+  const std::uint64_t begin = call.arguments[0];
+  std::uint64_t end = begin;
+  for (Area area; end < kAddressesEnd && vm.maps.Find(end, &area); end = area.end) {
+  }
+  BeginChange(begin, end - begin);
+  const std::int64_t result = HostCall(thread, call);
+  if (result != kMakeAgain) ForgetUnmapped(begin, end - begin);
+  return result;
 }
 
 }  // namespace dune::ring0

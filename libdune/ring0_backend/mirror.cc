@@ -92,32 +92,80 @@ Filled Fill(std::uint64_t address, std::uint64_t error_code) {
   return FillSpan(area, address) ? Filled::kYes : Filled::kNoRoom;
 }
 
-void ShowIn(std::uint64_t root, std::uint64_t address) {
-  if (root == vm.root) return;
+namespace {
+
+// In a table of the program's own.
+Filled Granted(std::uint64_t leaf, std::uint64_t error_code) {
+  if ((leaf & bits::kKnown) == 0) return Filled::kNotMapped;
+  const unsigned rights = (leaf & bits::kPresent) == 0 ? 0
+                                                       : Area::kRead | ((leaf & bits::kWritable) != 0 ? Area::kWrite : 0) |
+                                                             ((leaf & bits::kNoExecute) != 0 ? 0 : Area::kExecute);
+  return Allows(rights, NeededFor(error_code)) ? Filled::kYes : Filled::kLimited;
+}
+
+// What is the table's own: whether it is tracked, and what the processor has noted.
+constexpr std::uint64_t kOwnBits = bits::kTracked | bits::kAccessed | bits::kDirty;
+
+void DropCopiesIn(std::uint64_t table, int level) {
+  ForEachUsed(TableAt(table), [level](unsigned index, Entry& entry) {
+    constexpr unsigned kUpperHalf = x86::kEntriesPerTable / 2;
+    std::uint64_t word = entry.load();
+    if (level > 1) {
+      const bool is_own = LeadsToTable(word) && (word & bits::kForeign) == 0;
+      if (is_own && (level < 4 || index < kUpperHalf)) DropCopiesIn(word & bits::kFrame, level - 1);
+      return;
+    }
+    while ((word & bits::kOfProcess) != 0 &&
+           !entry.compare_exchange_weak(word, word & ~(bits::kPresent | bits::kWritable))) {
+    }
+  });
+}
+
+}  // namespace
+
+Filled ShowIn(std::uint64_t root, std::uint64_t address, std::uint64_t error_code) {
+  if (root == vm.root) return Filled::kYes;
   const Entry* known = TableAt(vm.root);
   Entry* table = TableAt(root);
+  bool is_of_process = false;
   for (int at = 4; at > 1; --at) {
     const unsigned index = x86::TableIndex(address, at);
     const std::uint64_t theirs = known[index].load(std::memory_order_acquire);
     std::uint64_t word = table[index].load(std::memory_order_acquire);
-    if (!LeadsToTable(theirs)) return;
     // Around what it has changed it has tables of its own, which do not know those that the process got later.
-    if (word == 0 && at < 4) {
+    if (word == 0 && is_of_process && LeadsToTable(theirs)) {
       table[index].compare_exchange_strong(word, theirs | bits::kForeign);
-      return;
+      return Filled::kYes;
     }
-    if (!LeadsToTable(word)) return;
+    if (!LeadsToTable(word) || !LeadsToTable(theirs)) return Granted(word, error_code);
+    is_of_process = (word & bits::kOfProcess) != 0;
     known = TableAt(theirs);
     table = TableAt(word);
   }
+  if (known == table) return Filled::kYes;
   const unsigned index = x86::TableIndex(address, 1);
-  const std::uint64_t word = known[index].load();
   std::uint64_t old = table[index].load();
-  if (known != table && (old & bits::kKnown) == 0) table[index].compare_exchange_strong(old, ForOthers(word));
+  const bool is_copy = (old & bits::kOfProcess) != 0 || (old == 0 && is_of_process);
+  if (!is_copy) return Granted(old, error_code);
+  // The process's rights may have changed since. Where another thread was faster the access is made again.
+  table[index].compare_exchange_strong(old, ForOthers(known[index].load()) | bits::kOfProcess | (old & kOwnBits));
+  return Filled::kYes;
 }
 
-void ShowHandlerStack(std::uint64_t root, const VcpuState& state) {
-  for (std::uint64_t page = state.handler_low; page < state.handler_top; page += kPage) ShowIn(root, page);
+bool ShowHandlerStack(std::uint64_t root, const VcpuState& state) {
+  constexpr std::uint64_t kWrite = x86::page_fault::kWrite;
+  for (std::uint64_t page = state.handler_low; page < state.handler_top; page += kPage) {
+    if (ShowIn(root, page, kWrite) == Filled::kYes) continue;
+    // A table without the process's.
+    Entry* const entry = OwnEntry(root, page, 1);
+    if (entry == nullptr) return false;
+    entry->store(FindEntry(vm.root, page, 1)->load() | bits::kOfProcess);
+  }
+  return true;
+}
+
+void DropCopies(std::uint64_t root) {
+  if (root != vm.root) DropCopiesIn(root, 4);
 }
 
 void Forget(std::uint64_t begin, std::uint64_t size) {

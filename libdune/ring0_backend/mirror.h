@@ -25,10 +25,12 @@ enum class Filled : std::uint8_t {
 Filled Fill(std::uint64_t address, std::uint64_t error_code);
 
 // A page that Fill has filled, in another table that the program uses in ring 0 and that has tables
-// of its own there.
-void ShowIn(std::uint64_t root, std::uint64_t address);
-// A vCPU's handlers' stack, in a table that it is about to use: traps use the stack before a page fault could show it.
-void ShowHandlerStack(std::uint64_t root, const VcpuState& state);
+// of its own there. kNotMapped, kLimited: it is that table which has nothing there, or forbids the access.
+Filled ShowIn(std::uint64_t root, std::uint64_t address, std::uint64_t error_code);
+// A vCPU's handlers' stack, in a table that it is about to use: traps use the stack before a page fault could show it. False: no frame.
+bool ShowHandlerStack(std::uint64_t root, const VcpuState& state);
+// The copies of what the process has that such a table has, which may be out of date: they are looked up again.
+void DropCopies(std::uint64_t root);
 
 // All with the lock. An entry is dropped before the kernel changes the range. Forgotten entries lose everything that
 // was known of the page; dropped ones keep the program's limit and the dirty and accessed bits.

@@ -19,6 +19,12 @@ std::uint64_t LeafWith(std::uint64_t word, Rights rights) {
          ((granted & 4) != 0 ? 0 : bits::kNoExecute);
 }
 
+// What was as Current() has it is from now on as this table says.
+std::uint64_t TakenOver(std::uint64_t word) {
+  if ((word & bits::kOfProcess) == 0) return word;
+  return (word & ~(bits::kOfProcess | bits::kLimit)) | ((word & bits::kGivenWrite) != 0 ? 0 : bits::kReadOnly);
+}
+
 std::uint64_t Privately(std::uint64_t word) {
   const bool may_write = (word & bits::kWritable) != 0;
   return (word & ~bits::kWritable) | bits::kPrivate | (may_write ? bits::kCopyOnWrite : 0);
@@ -157,6 +163,12 @@ absl::Status OwnTable::MapFresh(Range where, Rights rights) {
   return absl::OkStatus();
 }
 
+absl::Status OwnTable::Change(absl::FunctionRef<absl::Status()> change) {
+  const std::lock_guard lock(mutex_);
+  if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
+  return change();
+}
+
 absl::StatusOr<std::byte*> OwnTable::FindUserByte(std::uintptr_t address, Access access) {
   const auto none = [address] {
     return absl::OutOfRangeError(absl::StrCat("ring 3 may not use 0x", absl::Hex(address), " so"));
@@ -187,7 +199,8 @@ absl::Status OwnTable::Unmap(Range range) {
     if (found.entry != nullptr && (found.word & bits::kKnown) != 0) {
       Entry* const entry = OwnEntry(page, found.level);
       if (entry == nullptr) return NoFrame();
-      replaced.Add(entry->exchange(0), found.level);
+      const bool is_of_process = (FindEntry(root(), page, found.level + 1)->load() & bits::kOfProcess) != 0;
+      replaced.Add(entry->exchange(is_of_process ? bits::kUnmapped : 0), found.level);
     }
     page = (page & ~(span - 1)) + span;
   }
@@ -203,13 +216,13 @@ absl::Status OwnTable::Protect(Range range, Rights rights) {
   for (std::uintptr_t page = range.begin; page < range.end();) {
     const Leaf found = LeafAt(root(), page);
     const bool writes = (static_cast<unsigned>(rights) & 2) != 0;
-    if (writes && (found.word & (bits::kReadOnly | bits::kLimited)) == bits::kReadOnly) {
+    if (writes && (TakenOver(found.word) & (bits::kReadOnly | bits::kLimited)) == bits::kReadOnly) {
       return absl::PermissionDeniedError(absl::StrCat("the process may not write to what lies at 0x", absl::Hex(page)));
     }
     Entry* const entry = OwnEntry(page, found.level);
     if (entry == nullptr) return NoFrame();
     const bool changed = ChangeLeaf(*entry, found.level, [rights](std::uint64_t old) {
-      const std::uint64_t fresh = LeafWith(old, rights);
+      const std::uint64_t fresh = LeafWith(TakenOver(old), rights);
       // What is shared with another table stays so until it is written to.
       const bool shared = (old & (bits::kCopyOnWrite | bits::kPrivate)) != 0 ||
                           ((old & bits::kOwned) != 0 && ReferencesOf(old & bits::kFrame) > 1);
@@ -298,7 +311,7 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
 absl::Status OwnTable::Activate() {
   if (!IsInRing0()) return NotInRing0();
   if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;
-  ShowHandlerStack(root(), State());
+  if (!ShowHandlerStack(root(), State())) return NoFrame();
   UseTable(root());
   return absl::OkStatus();
 }

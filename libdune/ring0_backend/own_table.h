@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 
+#include "absl/functional/function_ref.h"
 #include "libdune/backend.h"
 #include "libdune/ring0_backend/tables.h"
 
@@ -38,6 +39,8 @@ class OwnTable final : public PageTable::Implementation {
   std::uint64_t root() const override { return tables_->root; }
 
   absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access) override;
+  // With the table's lock: nobody clones it meanwhile. kFailedPrecondition: it is a template.
+  absl::Status Change(absl::FunctionRef<absl::Status()> change);
   // Pages of the pool.
   absl::Status MapFresh(Range where, Rights rights) override;
 

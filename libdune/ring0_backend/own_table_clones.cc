@@ -95,8 +95,16 @@ absl::Status OwnTable::CopyTables(std::uint64_t table, int level, std::uint64_t 
     const std::uint64_t word = entry.load();
     const bool leads = level > 1 && LeadsToTable(word);
     if (leads && (word & bits::kForeign) == 0) {
+      if ((word & bits::kOfProcess) != 0) {
+        Entry* const to = clone.OwnEntry(at, level - 1) != nullptr ? FindEntry(clone.root(), at, level) : nullptr;
+        if (to == nullptr) {
+          status = NoFrame();
+          return;
+        }
+        to->fetch_or(bits::kOfProcess);
+      }
       status = CopyTables(word & bits::kFrame, level - 1, at, clone, sharing);
-    } else if (leads || (word & bits::kKnown) != 0) {
+    } else {
       Entry* const to = clone.OwnEntry(at, level);
       if (to == nullptr) {
         status = NoFrame();

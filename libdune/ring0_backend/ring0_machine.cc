@@ -259,13 +259,14 @@ class Ring0Machine final : public Machine {
   }
   absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
                             std::size_t size) override {
-    return ring0::CopyUser(table.root(), from, to, size, ring0::Direction::kFromUser);
+    return ring0::CopyFromRing3(table.root(), to, from, size);
   }
   absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to, const void* from,
                           std::size_t size) override {
     if (absl::Status runnable = table.CheckRunnable(); !runnable.ok()) return runnable;
-    return ring0::CopyUser(table.root(), to, const_cast<void*>(from), size,
-                           ring0::Direction::kToUser);
+    if (table.root() == vm.root) return absl::OutOfRangeError("Current() is ring 0's alone");
+    // All others that ring 3 may run in are of this kind.
+    return ring0::CopyToRing3(static_cast<ring0::OwnTable&>(table), to, from, size);
   }
 
   absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) override {

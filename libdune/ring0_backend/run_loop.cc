@@ -183,8 +183,9 @@ void OnTrap(Thread* thread, Asked asked) {
     const bool is_trap = vector == kDebug || vector == kBreakpoint || vector == kOverflow;
     return RaiseVector(thread, vector, error, !is_trap);
   }
-  const Filled filled = Fill(cr2, error);
-  if (filled == Filled::kYes) return ShowIn(thread->state->process_cr3, cr2);
+  Filled filled = Fill(cr2, error);
+  if (filled == Filled::kYes) filled = ShowIn(thread->state->process_cr3, cr2, error);
+  if (filled == Filled::kYes) return;
   const bool handled = (vm.shared->handled >> DUNE_VECTOR_PAGE_FAULT & 1) != 0;
   if (asked == Asked::kFirst && handled) return DeliverToHandler(thread, at, cr2);
   RaisePageFault(thread, filled, cr2, error);
@@ -298,6 +299,7 @@ void Repair(Thread* thread) {
   }
   const LoopLock::Holder holder(vm.lock);
   Drop(0, kAddressesEnd);
+  DropCopies(thread->state->process_cr3);
 }
 
 void OnExit(Thread* thread) {

@@ -68,6 +68,8 @@ std::int64_t ProtectMemory(Thread* thread, const SystemCall& call);  // mprotect
 std::int64_t MoveMemory(Thread* thread, const SystemCall& call);     // mremap
 std::int64_t MoveBreak(Thread* thread, const SystemCall& call);      // brk
 std::int64_t AdviseMemory(Thread* thread, const SystemCall& call);   // madvise
+std::int64_t AttachMemory(Thread* thread, const SystemCall& call);   // shmat
+std::int64_t DetachMemory(Thread* thread, const SystemCall& call);   // shmdt
 
 // ---- new_threads.cc ----
 std::int64_t Clone(Thread* thread, const SystemCall& call);

@@ -31,17 +31,25 @@ std::int64_t Exit(Thread* thread, const SystemCall& call) {
   return ExitThread(thread, static_cast<int>(call.arguments[0]));
 }
 
-// Waiting with another mask: where it is, or where a pair of its address and size is.
+// Waiting with another mask: the argument that says where it is, or where a structure is that begins with its address. [linux]
+enum class Says : std::uint8_t { kMask, kStructure, kByFlags };
 struct MaskedWait {
   std::uint64_t number;
   unsigned argument;
-  bool is_pair;
+  Says says;
 };
-constexpr MaskedWait kMaskedWaits[] = {{SYS_rt_sigsuspend, 0, false},
-                                       {SYS_ppoll, 3, false},
-                                       {SYS_pselect6, 5, true},
-                                       {SYS_epoll_pwait, 4, false},
-                                       {SYS_epoll_pwait2, 4, false}};
+constexpr MaskedWait kMaskedWaits[] = {
+    {SYS_rt_sigsuspend, 0, Says::kMask},  {SYS_ppoll, 3, Says::kMask},
+    {SYS_pselect6, 5, Says::kStructure},  {SYS_epoll_pwait, 4, Says::kMask},
+    {SYS_epoll_pwait2, 4, Says::kMask},   {SYS_io_pgetevents, 5, Says::kStructure},
+    {SYS_io_uring_enter, 4, Says::kByFlags}};
+// Of io_uring_enter's flags, its fourth argument: a structure.
+constexpr std::uint64_t kRingExtendedArgument = 1 << 3;
+
+bool IsStructure(const MaskedWait& wait, const SystemCall& call) {
+  if (wait.says == Says::kByFlags) return (call.arguments[3] & kRingExtendedArgument) != 0;
+  return wait.says == Says::kStructure;
+}
 
 // A handler that ends the call begins with the call's mask, not with the one that is there again behind it.
 std::int64_t WaitMasked(Thread* thread, const SystemCall& call) {
@@ -49,7 +57,7 @@ std::int64_t WaitMasked(Thread* thread, const SystemCall& call) {
     if (wait.number != call.number) continue;
     std::uint64_t place = call.arguments[wait.argument];
     // What cannot be read the kernel cannot read either.
-    if (wait.is_pair && place != 0 && !ReadProgram(place, &place, sizeof(place))) break;
+    if (IsStructure(wait, call) && place != 0 && !ReadProgram(place, &place, sizeof(place))) break;
     thread->waits_with_mask = place != 0 && ReadProgram(place, &thread->mask_of_call, sizeof(thread->mask_of_call));
   }
   const std::int64_t result = HostCall(thread, call);

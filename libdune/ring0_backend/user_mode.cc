@@ -121,35 +121,75 @@ absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
   }
 }
 
-absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::size_t size,
-                      Direction direction) {
-  const auto outside = [&] {
-    return absl::OutOfRangeError(absl::StrCat("ring 3 may not use all of 0x", absl::Hex(user), " + ", size));
-  };
-  if (user >= kUserEnd || size > kUserEnd - user) return outside();
-  // Twice: all is looked at before anything is copied.
-  for (const bool copies : {false, true}) {
-    for (std::size_t done = 0; done < size;) {
+namespace {
+
+// Ring 3's memory at an address, up to where another leaf maps it.
+struct Place {
+  char* memory;
+  std::size_t size;
+};
+
+// None: ring 3 has not these rights (bits of the entry) there.
+std::optional<Place> PlaceOf(const Leaf& leaf, std::uintptr_t user, std::uint64_t rights) {
+  constexpr std::uint64_t kNeeded = bits::kPresent | bits::kUser;
+  if (leaf.entry == nullptr || (leaf.word & kNeeded) != kNeeded) return std::nullopt;
+  if (rights != 0 && (leaf.word & rights) == 0) return std::nullopt;
+  const std::size_t span = x86::EntrySpan(leaf.level), offset = user & (span - 1);
+  return Place{reinterpret_cast<char*>(AddressOf(leaf.word & bits::kFrame & ~std::uint64_t{span - 1}) + offset),
+               span - offset};
+}
+
+absl::Status OutOfReach(std::uintptr_t user, std::size_t size) {
+  return absl::OutOfRangeError(absl::StrCat("ring 3 may not use all of 0x", absl::Hex(user), " + ", size));
+}
+
+// What can be written is not yet where it is to be copied.
+constexpr std::uint64_t kRead = 0, kWrite = bits::kWritable | bits::kCopyOnWrite;
+
+// Before anything is copied.
+absl::Status CheckReach(std::uint64_t root, std::uintptr_t user, std::size_t size, std::uint64_t rights) {
+  if (user >= kUserEnd || size > kUserEnd - user) return OutOfReach(user, size);
+  for (std::size_t done = 0; done < size;) {
+    const std::optional<Place> place = PlaceOf(LeafAt(root, user + done), user + done, rights);
+    if (!place) return OutOfReach(user, size);
+    done += place->size;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CopyFromRing3(std::uint64_t root, void* to, std::uintptr_t user, std::size_t size) {
+  if (absl::Status within = CheckReach(root, user, size, kRead); !within.ok()) return within;
+  for (std::size_t done = 0; done < size;) {
+    const std::optional<Place> place = PlaceOf(LeafAt(root, user + done), user + done, kRead);
+    if (!place) return OutOfReach(user, size);
+    const std::size_t part = std::min(size - done, place->size);
+    std::memcpy(static_cast<char*>(to) + done, place->memory, part);
+    done += part;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyToRing3(OwnTable& table, std::uintptr_t user, const void* from, std::size_t size) {
+  if (absl::Status within = CheckReach(table.root(), user, size, kWrite); !within.ok()) return within;
+  for (std::size_t done = 0; done < size;) {
+    // Read before the lock is held: the program's handler of a page fault may be in the way.
+    char bytes[kPage];
+    const std::size_t wanted = std::min(size - done, sizeof(bytes));
+    std::memcpy(bytes, static_cast<const char*>(from) + done, wanted);
+    absl::Status copied = table.Change([&]() -> absl::Status {
       bool no_frame = false;
-      const bool writes = copies && direction == Direction::kToUser;
-      const auto [entry, word, level] =
-          writes ? LeafToWrite(root, user + done, &no_frame) : LeafAt(root, user + done);
+      const Leaf leaf = LeafToWrite(table.root(), user + done, &no_frame);
       if (no_frame) return absl::ResourceExhaustedError("frame_pool has no frame left for a copy");
-      const bool writable = (word & (bits::kWritable | bits::kCopyOnWrite)) != 0;
-      if (entry == nullptr || (word & bits::kPresent) == 0 || (word & bits::kUser) == 0 ||
-          (direction == Direction::kToUser && !writable)) {
-        return outside();
-      }
-      const std::size_t span = x86::EntrySpan(level);
-      const std::size_t offset = (user + done) & (span - 1);
-      const std::size_t part = std::min(size - done, span - offset);
-      auto* const memory = reinterpret_cast<char*>(
-          AddressOf(word & bits::kFrame & ~std::uint64_t{span - 1}) + offset);
-      auto* const mine = static_cast<char*>(own) + done;
-      if (writes) std::memcpy(memory, mine, part);
-      if (copies && direction == Direction::kFromUser) std::memcpy(mine, memory, part);
+      const std::optional<Place> place = PlaceOf(leaf, user + done, bits::kWritable);
+      if (!place) return OutOfReach(user, size);
+      const std::size_t part = std::min(wanted, place->size);
+      std::memcpy(place->memory, bytes, part);
       done += part;
-    }
+      return absl::OkStatus();
+    });
+    if (!copied.ok()) return copied;
   }
   return absl::OkStatus();
 }

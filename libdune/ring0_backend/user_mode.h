@@ -7,16 +7,17 @@
 #include <cstdint>
 
 #include "dune/user.h"
+#include "libdune/ring0_backend/own_table.h"
 
 namespace dune::ring0 {
 
 absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
                                 const RunOptions& options);
 
-enum class Direction : std::uint8_t { kFromUser, kToUser };
 // kOutOfRange where ring 3 has not the rights; nothing is copied then.
-absl::Status CopyUser(std::uint64_t root, std::uintptr_t user, void* own, std::size_t size,
-                      Direction direction);
+absl::Status CopyFromRing3(std::uint64_t root, void* to, std::uintptr_t user, std::size_t size);
+// What a clone of the table has by then is as it was.
+absl::Status CopyToRing3(OwnTable& table, std::uintptr_t user, const void* from, std::size_t size);
 
 }  // namespace dune::ring0
 

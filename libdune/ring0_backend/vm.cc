@@ -170,8 +170,8 @@ long RenewMachine(const Thread* self) {
     if (other->vcpu >= 0) {
       RawCall(SYS_munmap, other->run, vm.run_bytes);
       RawCall(SYS_close, other->vcpu);
-      other->vcpu = -1;
     }
+    other->vcpu = kNoVcpu;
     if (other != self) other->id.store(kFreePlace);
     other->timer_of = 0;  // timers are the parent's
   }
@@ -266,15 +266,20 @@ long OpenVcpu(Thread* thread) {
   const long vcpu = RawCall(SYS_ioctl, vm.fd, KVM_CREATE_VCPU, thread->index);
   if (vcpu < 0) return vcpu;
   RawCall(SYS_fcntl, vcpu, 2 /* F_SETFD */, 1);
-  const long area = RawCall(SYS_mmap, 0, vm.run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-  if (area < 0 && area > -4096) {
+  const auto give_up = [&](long error) {
     RawCall(SYS_close, vcpu);
-    return area;
+    thread->vcpu = kSpentVcpu;
+    return error;
+  };
+  const long area = RawCall(SYS_mmap, 0, vm.run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+  if (area < 0 && area > -4096) return give_up(area);
+  if (const long set = RawCall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &vm.cpuid); set < 0) {
+    RawCall(SYS_munmap, area, vm.run_bytes);
+    return give_up(set);
   }
   thread->vcpu = static_cast<int>(vcpu);
   thread->run = reinterpret_cast<kvm_run*>(area);
   thread->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
-  if (const long set = RawCall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &vm.cpuid); set < 0) return set;
   UseHostTimeStamps(thread->vcpu);
   return 0;
 }
@@ -293,7 +298,7 @@ long SetUpVcpu(Thread* thread, const kvm_sregs* like, std::uint64_t fs_base,
   registers.gs.base = gs_base;
   registers.cr3 = like != nullptr ? TableTags::RootOf(like->cr3) : vm.root;
   thread->state->process_cr3 = registers.cr3;
-  ShowHandlerStack(registers.cr3, *thread->state);
+  if (!ShowHandlerStack(registers.cr3, *thread->state)) return -ENOMEM;
   reinterpret_cast<TableTags*>(thread->block() + DUNE_BLOCK_TAGS_AT)->Reset(registers.cr3, vm.pcid);
   registers.cr0 = cr0::kPaging | cr0::kWriteProtect | cr0::kNumericError | cr0::kExtensionType |
                   cr0::kMonitorCoprocessor | cr0::kProtection;
@@ -365,7 +370,7 @@ Thread* MakePlace(long* error) {
   }
   auto* const thread = reinterpret_cast<Thread*>(static_cast<std::uint64_t>(block) + kThreadAt);
   thread->index = index;
-  thread->vcpu = -1;
+  thread->vcpu = kNoVcpu;
   thread->id.store(kTakenPlace);
   if (!ShowBlock(thread)) {
     RawCall(SYS_munmap, block, kBlockBytes);
@@ -391,7 +396,7 @@ Thread* TakePlace(bool in_vfork_child, long* error) {
   thread->fruitless_repairs = 0;
   if (thread->vcpu < 0) {
     if (*error = OpenVcpu(thread); *error < 0) {
-      thread->id.store(kDeadPlace);
+      thread->id.store(thread->vcpu == kNoVcpu ? kFreePlace : kDeadPlace);
       return nullptr;
     }
   }
@@ -405,7 +410,7 @@ void ReleasePlace(Thread* thread, bool in_vfork_child) {
   }
   RawCall(SYS_munmap, thread->run, vm.run_bytes);
   RawCall(SYS_close, thread->vcpu);
-  thread->vcpu = -1;
+  thread->vcpu = kSpentVcpu;
   thread->id.store(kDeadPlace);
 }
 

@@ -45,7 +45,7 @@ struct Thread {
   std::uint32_t signalled;  // `info` and the two masks are a signal that was taken from the kernel
   std::atomic<std::uint32_t> id;  // of the host's thread in it; kFreePlace, kTakenPlace, kDeadPlace
   unsigned index;                 // of the vCPU
-  int vcpu;                       // -1: none yet
+  int vcpu;                       // kNoVcpu, kSpentVcpu
   bool in_vfork_child;            // its descriptors are of a table that nobody else has
   kvm_run* run;
   VcpuState* state;
@@ -73,6 +73,8 @@ static_assert(offsetof(Thread, run) == DUNE_THREAD_RUN);
 static_assert(offsetof(kvm_run, s) == DUNE_RUN_REGISTERS);
 static_assert(kThreadAt + sizeof(Thread) <= kHandlerStackAt);
 
+inline constexpr int kNoVcpu = -1;     // none yet
+inline constexpr int kSpentVcpu = -2;  // its number is used up in this machine, which has none
 inline constexpr std::uint32_t kFreePlace = 0;
 inline constexpr std::uint32_t kTakenPlace = 0xffff'fffe;
 inline constexpr std::uint32_t kDeadPlace = 0xffff'ffff;
@@ -136,7 +138,7 @@ Thread* TakePlace(bool in_vfork_child, long* error);
 void ReleasePlace(Thread* thread, bool in_vfork_child);
 
 // ---- vCPUs ----
-// Opens `thread`'s vCPU in the machine of this process. -errno on failure.
+// Opens `thread`'s vCPU in the machine of this process. -errno on failure, after which it may be tried again with kNoVcpu.
 long OpenVcpu(Thread* thread);
 // Everything but general registers: `like` null, or a thread whose system registers and extended
 // state are taken over.

@@ -69,7 +69,9 @@ class VcpuLease final : public runtime::EngineThread {
  public:
   VcpuLease(std::shared_ptr<VcpuPool> pool, PooledVcpu pooled)
       : pool_(std::move(pool)), vcpu_(pooled.vcpu), maker_(pooled.maker) {}
+  // A forked child leaves its parent's vCPU alone: it can do nothing with it, and where kicks are noted is memory of both.
   ~VcpuLease() override {
+    if (maker_ != getpid()) return;
     vcpu_->Unkick();
     vcpu_->set_instructions_left(runtime::kNoInstructionLimit);
     std::lock_guard lock(pool_->mutex);
@@ -150,7 +152,6 @@ absl::StatusOr<PooledVcpu> KvmEngine::TakeVcpu() {
   const auto own = std::ranges::find(pool_->idle, self, &PooledVcpu::maker);
   if (own != pool_->idle.end()) {
     const PooledVcpu pooled = *own;
-    pool_->idle.erase(own);
     Vcpu* const vcpu = pooled.vcpu;
     // A program in ring 0 may have left anything in its system registers.
     if (ring_ == ProgramRing::kRing0) {
@@ -158,18 +159,21 @@ absl::StatusOr<PooledVcpu> KvmEngine::TakeVcpu() {
     }
     // Nor does the last thread's FS and GS base belong to the next one.
     if (absl::Status status = vcpu->FetchSystemRegisters(); !status.ok()) return status;
+    pool_->idle.erase(own);
     return pooled;
   }
-  const auto index = static_cast<unsigned>(pool_->all.size());
-  if (index >= layout::kMostVcpus) {
-    return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
+  for (;;) {
+    const auto index = static_cast<unsigned>(pool_->all.size());
+    if (index >= layout::kMostVcpus) {
+      return absl::ResourceExhaustedError("a process has at most 1024 vCPUs");
+    }
+    absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index, ring_);
+    // One that failed after KVM had made it: its index is used up.
+    const bool is_used_up = absl::IsAlreadyExists(vcpu.status());
+    if (!vcpu.ok() && !is_used_up) return vcpu.status();
+    pool_->all.push_back(is_used_up ? nullptr : *std::move(vcpu));
+    if (!is_used_up) return PooledVcpu{pool_->all.back().get(), self};
   }
-  // A failed one uses its index up as well: KVM may know the vCPU already.
-  pool_->all.emplace_back();
-  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, mmu_, probe_, index, ring_);
-  if (!vcpu.ok()) return vcpu.status();
-  pool_->all.back() = *std::move(vcpu);
-  return PooledVcpu{pool_->all.back().get(), self};
 }
 
 absl::StatusOr<std::unique_ptr<runtime::EngineThread>> KvmEngine::CreateThread() {

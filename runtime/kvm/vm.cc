@@ -47,6 +47,8 @@ absl::Status KvmError(std::string_view what, int negative_errno) {
       return absl::PermissionDeniedError(text);
     case EINVAL:
       return absl::InvalidArgumentError(text);
+    case EEXIST:
+      return absl::AlreadyExistsError(text);
     case ENOMEM:
     case EMFILE:
     case ENFILE:

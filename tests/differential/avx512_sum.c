@@ -1,9 +1,12 @@
-// Vector and mask registers live across system calls, page faults and asynchronous signal handlers that overwrite them all.
+// Vector and mask registers live across system calls, page faults and asynchronous signal handlers that overwrite them all; a child
+// has its parent's, a handler begins with none, and a thread finds nothing of one that was there before it.
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "expect.h"
@@ -32,7 +35,15 @@ static volatile sig_atomic_t alarms;
   "memory", "cc", "rax", "rcx", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
+// Inline, so that nothing is called in between.
+static inline __attribute__((always_inline)) void store_all(struct vectors* out) {
+  __asm__ volatile(EACH_ZMM(STORE) EACH_MASK(STORE_MASK)::[out] "r"(out) : "memory");
+}
+
+static struct vectors at_handler;
+
 static void on_alarm(int signal) {
+  store_all(&at_handler);
   (void)signal;
   ++alarms;
   __asm__ volatile(EACH_ZMM(CLEAR) EACH_MASK(CLEAR_MASK)::: CLOBBERS);
@@ -70,6 +81,49 @@ static void hold_and_compare(const char* what, uint64_t seed, long rounds, long 
   printf("%s: kept\n", what);
 }
 
+static void fork_while_held(void) {
+  struct vectors in, out;
+  fill(&in, 5);
+  memset(&out, 0, sizeof(out));
+  const pid_t self = getpid();
+  fflush(stdout);
+  hold(&in, &out, 1, SYS_fork);
+  EXPECT(same(&in, &out));
+  if (getpid() != self) _exit(0);
+  int status = -1;
+  EXPECT(wait(&status) > 0 && status == 0);
+  printf("fork: kept by both\n");
+}
+
+static void* leave_registers(void* in) {
+  struct vectors out;
+  hold(in, &out, 1, SYS_getppid);
+  return NULL;
+}
+
+static void* look_for(void* raw) {
+  struct vectors found;
+  store_all(&found);
+  const struct vectors* left = raw;
+  for (int i = 16; i < REGISTERS; ++i) EXPECT(memcmp(found.zmm[i], left->zmm[i], 64) != 0);
+  for (int i = 0; i < MASKS; ++i) EXPECT(found.mask[i] != left->mask[i]);
+  return NULL;
+}
+
+static void threads_in_turn(void) {
+  for (int round = 0; round < 10; ++round) {
+    static struct vectors secret;
+    fill(&secret, (uint64_t)round + 1000);
+    void* (*const does[])(void*) = {leave_registers, look_for};
+    for (int i = 0; i < 2; ++i) {
+      pthread_t thread;
+      EXPECT(pthread_create(&thread, NULL, does[i], &secret) == 0);
+      EXPECT(pthread_join(thread, NULL) == 0);
+    }
+  }
+  printf("threads: each its own\n");
+}
+
 // The destination's pages are touched for the first time by the stores themselves.
 static void fault_while_held(void) {
   struct vectors in;
@@ -99,6 +153,8 @@ int main(void) {
 
   hold_and_compare("system calls", 1, 300, SYS_getppid);
   fault_while_held();
+  fork_while_held();
+  threads_in_turn();
 
   struct sigaction action = {.sa_handler = on_alarm};
   EXPECT(sigaction(SIGALRM, &action, NULL) == 0);
@@ -111,6 +167,9 @@ int main(void) {
     EXPECT(same(&in, &out));
   }
   printf("handlers in a loop: kept\n");
+  static const struct vectors none;
+  EXPECT(same(&at_handler, &none));
+  printf("handlers begin with none\n");
   alarms = 0;
   for (int i = 0; i < 100 && alarms < 20; ++i) {
     struct vectors in, out;

@@ -1,8 +1,9 @@
 #include "tests/fakes/fake_kvm.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -36,7 +37,7 @@ FakeKvm::FakeKvm() : xsave(sizeof(kvm_xsave)) {
 }
 
 FakeKvm::~FakeKvm() {
-  for (const auto& [vcpu, area] : run_areas_) std::free(area);
+  for (const auto& [vcpu, area] : run_areas_) munmap(area, static_cast<std::size_t>(run_area_size));
 }
 
 std::byte* FakeKvm::Memory(GuestPhys address) const {
@@ -109,6 +110,7 @@ int FakeKvm::DeviceIoctl(unsigned long request, void* argument) {
       return 0;
     }
     case KVM_CREATE_VM:
+      vcpu_indices_.clear();
       return Open(Kind::kMachine);
     default:
       ++misuses_;
@@ -123,6 +125,7 @@ int FakeKvm::MachineIoctl(unsigned long request, void* argument) {
     case KVM_SET_USER_MEMORY_REGION:
       return SetSlot(*static_cast<kvm_userspace_memory_region*>(argument));
     case KVM_CREATE_VCPU:
+      if (!vcpu_indices_.insert(reinterpret_cast<std::uintptr_t>(argument)).second) return -EEXIST;
       return Open(Kind::kVcpu);
     default:
       ++misuses_;
@@ -155,6 +158,7 @@ int FakeKvm::VcpuIoctl(unsigned long request, void* argument) {
       fpu_ = *static_cast<kvm_fpu*>(argument);
       return 0;
     case KVM_SET_DEVICE_ATTR:
+    case KVM_SET_DEBUGREGS:
       return 0;
     case KVM_PRE_FAULT_MEMORY: {
       auto& wanted = *static_cast<kvm_pre_fault_memory*>(argument);
@@ -218,15 +222,20 @@ void* FakeKvm::MapRunArea(int vcpu_fd, std::size_t size, int* error) {
     *error = EBADF;
   }
   if (*error != 0) return nullptr;
-  void* area = std::calloc(1, size);
+  // As KVM's, also a forked child's.
+  void* area = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (area == MAP_FAILED) {
+    *error = errno;
+    return nullptr;
+  }
   run_areas_[vcpu_fd] = area;
   return area;
 }
 
-void FakeKvm::UnmapRunArea(void* area, std::size_t) {
+void FakeKvm::UnmapRunArea(void* area, std::size_t size) {
   for (auto it = run_areas_.begin(); it != run_areas_.end(); ++it) {
     if (it->second != area) continue;
-    std::free(area);
+    munmap(area, size);
     run_areas_.erase(it);
     return;
   }

@@ -13,6 +13,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -91,6 +92,7 @@ class FakeKvm final : public kvm::KvmApi {
   int next_descriptor_ = 100'000;
   std::vector<std::string> names_;
   std::map<int, Kind> descriptors_;
+  std::set<std::uintptr_t> vcpu_indices_;  // ever used in the last machine
   std::map<int, void*> run_areas_;  // by vCPU; a run area may outlive its descriptor
   std::map<std::uint32_t, kvm_userspace_memory_region> slots_;
   std::deque<std::function<int(kvm_run&)>> script_;

@@ -1,12 +1,16 @@
 // Every call to KVM fails once, with each of the kernel's usual reasons: the result says so in
 // words, and nothing is left open.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
+#include <variant>
 
 #include "libdune/ring0/image.h"
 #include "runtime/kvm/kvm_engine.h"
@@ -91,6 +95,65 @@ TEST(KvmFaultInjection, CreatingAThreadFailsCleanlyAtEveryCall) {
               return (*engine)->CreateThread().status();
             }),
             20);
+}
+
+// A vCPU cannot be made again: one that is lost is one less for good.
+TEST(KvmFaultInjection, AVcpuThatCouldNotBeTakenIsThereForTheNextThread) {
+  FakeKvm kvm;
+  Guest guest;
+  auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing0);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE((*engine)->CreateThread().ok());  // and gives it back
+  const std::string create = "ioctl " + std::to_string(KVM_CREATE_VCPU & 0xff);
+  const auto vcpus = [&] { return std::ranges::count(kvm.names(), create); };
+  ASSERT_EQ(vcpus(), 1);
+  const int before = kvm.calls();
+  ASSERT_TRUE((*engine)->CreateThread().ok());
+  const int calls = kvm.calls() - before;
+  ASSERT_GE(calls, 3);
+  for (int n = 1; n <= calls; ++n) {
+    kvm.FailCall(n, ENOMEM);
+    EXPECT_FALSE((*engine)->CreateThread().ok()) << kvm.names().back();
+  }
+  EXPECT_TRUE((*engine)->CreateThread().ok());
+  EXPECT_EQ(vcpus(), 1);
+}
+
+TEST(KvmFaultInjection, ThreadsThatCouldNotBeMadeAreNoThreadsLessLater) {
+  FakeKvm kvm;
+  Guest guest;
+  auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  for (unsigned refused = 0; refused <= layout::kMostVcpus; ++refused) {
+    kvm.FailCall(1, EMFILE);
+    ASSERT_FALSE((*engine)->CreateThread().ok());
+  }
+  // Here KVM has the vCPU already.
+  kvm.FailCall(2, ENOMEM);
+  ASSERT_FALSE((*engine)->CreateThread().ok());
+  EXPECT_TRUE((*engine)->CreateThread().ok());
+}
+
+// The child drops what it has of its parent's threads; where their kicks are noted is memory of both.
+TEST(KvmEngine, AForkedChildTakesNoKickFromItsParent) {
+  FakeKvm kvm;
+  Guest guest;
+  auto engine = KvmEngine::Create(kvm, kHardware, guest.space, ProgramRing::kRing3);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  auto thread = (*engine)->CreateThread();
+  ASSERT_TRUE(thread.ok()) << thread.status();
+  (*thread)->Kick();
+  const pid_t child = fork();
+  if (child == 0) {
+    engine->reset();
+    thread->reset();
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  runtime::Registers registers;
+  EXPECT_TRUE(std::holds_alternative<runtime::Interrupted>((*thread)->Run(registers)));
 }
 
 TEST(KvmFaultInjection, AliasingHostPagesFailsCleanlyAtEveryCall) {

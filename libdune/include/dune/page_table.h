@@ -59,8 +59,8 @@ class PageTable {
   // The process's own address space. Lives as long as the process.
   static PageTable& Current();
 
-  // An empty table, or with everything of Current()'s that ring 0 needs to go on running in it (`with_process`), for
-  // supervisor use only. kUnimplemented without separate_tables.
+  // An empty table, or one with everything of Current()'s, for supervisor use only, so that ring 0 can go on running in it: what is
+  // not changed here stays as the process has it at any time. kUnimplemented without separate_tables.
   enum class Contents : std::uint8_t { kEmpty, kProcess };
   static absl::StatusOr<PageTable> Create(Contents contents);
 

@@ -1,9 +1,11 @@
 // Copy-on-write clones of the process's own page table. Run in the lab; the last line is "ring 0 works" when all of it did.
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -100,6 +102,30 @@ void WhatGoes() {
   memory[4 * kPage + 5] = 'z';
   Expect(Had(clone, memory + 4 * kPage + 5) == 'e', "with rights that came back");
   std::puts("ok what goes");
+}
+
+// System V's memory comes and goes by calls of its own.
+void SegmentsThatGo() {
+  const int segment = shmget(IPC_PRIVATE, 2 * kPage, IPC_CREAT | 0600);
+  Expect(segment >= 0, "shmget");
+  auto* const memory = static_cast<char*>(shmat(segment, nullptr, 0));
+  Expect(reinterpret_cast<std::intptr_t>(memory) != -1, "shmat");
+  memory[5] = 's', memory[kPage + 5] = 't';
+  char* const replaced = Pages(2);
+  replaced[5] = 'r';
+  const PageTable clone = CloneOfCurrent();
+  Expect(shmat(segment, replaced, SHM_REMAP) == replaced && replaced[5] == 's', "shmat in the place of something");
+  Expect(Had(clone, replaced + 5) == 'r', "which the clone has");
+  const Range range{Address(memory), 2 * kPage};
+  Expect(PageTable::Current().Protect(range, Rights::kRead).ok(), "Protect");
+  Expect(shmdt(memory) == 0 && Had(clone, memory + 5) == 's' && Had(clone, memory + kPage + 5) == 't', "shmdt");
+  volatile char* const other =
+      static_cast<char*>(mmap(memory, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  Expect(other == memory, "mmap in its place");
+  other[5] = 'o';
+  Expect(other[5] == 'o' && shmdt(memory) != 0 && errno == EINVAL && other[5] == 'o', "without the limit of before");
+  Expect(shmdt(replaced) == 0 && shmctl(segment, IPC_RMID, nullptr) == 0, "the segment goes");
+  std::puts("ok segments");
 }
 
 // The compiler does not know that a store may call a handler.
@@ -257,6 +283,7 @@ int main() {
   Expect(dune::GetCapabilities().process_clones, "the capability");
   Moments();
   WhatGoes();
+  SegmentsThatGo();
   BesideTheRest();
   WhileOthersWrite();
   Refusals();

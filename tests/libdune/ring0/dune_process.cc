@@ -283,6 +283,36 @@ void Threads() {
   Say("threads");
 }
 
+// A vCPU is a descriptor. Threads that could not be had for want of one are no threads less later.
+void ThreadsWithoutDescriptors() {
+  rlimit before{};
+  Expect(getrlimit(RLIMIT_NOFILE, &before) == 0, "getrlimit");
+  const rlimit none{0, before.rlim_max};
+  static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&gate);
+  std::vector<pthread_t> threads;
+  const auto start = [&] {
+    pthread_t thread{};
+    const auto wait = [](void*) -> void* {
+      pthread_mutex_lock(&gate);
+      pthread_mutex_unlock(&gate);
+      return nullptr;
+    };
+    const int error = pthread_create(&thread, nullptr, wait, nullptr);
+    if (error == 0) threads.push_back(thread);
+    return error;
+  };
+  Expect(setrlimit(RLIMIT_NOFILE, &none) == 0, "setrlimit");
+  // Those that have a vCPU already.
+  while (start() == 0) {
+  }
+  for (int refused = 0; refused < 1100; ++refused) Expect(start() != 0, "a thread without a descriptor");
+  Expect(setrlimit(RLIMIT_NOFILE, &before) == 0 && start() == 0, "a thread when there are descriptors again");
+  pthread_mutex_unlock(&gate);
+  for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+  Say("threads without descriptors");
+}
+
 // ---- processes
 // -----------------------------------------------------------------------------------
 
@@ -432,6 +462,7 @@ int main() {
   Descriptors();
   Signals();
   Threads();
+  ThreadsWithoutDescriptors();
   Processes();
   Storm();
   Leaving();

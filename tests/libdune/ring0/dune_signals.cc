@@ -3,6 +3,9 @@
 // thread is in, it has to be the same. Run in the lab; the last line is "ring 0 works" when all of it did.
 #include <fcntl.h>
 #include <immintrin.h>
+#include <linux/aio_abi.h>
+#include <linux/io_uring.h>
+#include <linux/time_types.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -293,6 +296,30 @@ void WaitingByMask() {
   raise(SIGUSR1);
   told(epoll_pwait(events, &event, 1, 1000, &none));
   close(events);
+  aio_context_t requests = 0;
+  Expect(syscall(SYS_io_setup, 1, &requests) == 0, "io_setup");
+  struct {
+    const sigset_t* mask;
+    std::size_t size;
+  } const masked{&none, 8};
+  io_event done{};
+  raise(SIGUSR2);
+  told(static_cast<int>(syscall(SYS_io_pgetevents, requests, 1, 1, &done, &soon, &masked)));
+  syscall(SYS_io_destroy, requests);
+  io_uring_params parameters{};
+  const int ring = static_cast<int>(syscall(SYS_io_uring_setup, 1, &parameters));
+  Expect(ring >= 0, "io_uring_setup");
+  const __kernel_timespec limit{1, 0};
+  const io_uring_getevents_arg by_structure{.sigmask = reinterpret_cast<std::uintptr_t>(&none),
+                                            .sigmask_sz = 8,
+                                            .pad = 0,
+                                            .ts = reinterpret_cast<std::uintptr_t>(&limit)};
+  raise(SIGUSR1);
+  told(static_cast<int>(syscall(SYS_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS, &none, 8)));
+  raise(SIGUSR2);
+  told(static_cast<int>(syscall(SYS_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                                &by_structure, sizeof(by_structure))));
+  close(ring);
   // One that is ready leaves the signals to the program's mask.
   int ends[2];
   Expect(pipe(ends) == 0 && write(ends[1], "x", 1) == 1, "pipe");

@@ -4,6 +4,7 @@
 //
 //   dune_tables [SUBJECT...]
 #include <elf.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -616,6 +617,124 @@ void NewMemoryWhileActive() {
   Expect(fresh[kPageSize] == 7 && fresh[2 * kPageSize] == 8 && fresh[0] == 0, "is the process's");
 }
 
+sigjmp_buf faulted;
+void JumpOut(int) { siglongjmp(faulted, 1); }
+
+// Whether ring 0's own access is a SIGSEGV.
+bool Refused(volatile char* at, dune::Access access) {
+  if (sigsetjmp(faulted, 1) != 0) return true;
+  if (access == dune::Access::kWrite) {
+    *at = 1;
+  } else {
+    static_cast<void>(*at);
+  }
+  return false;
+}
+
+PageTable* active_table;
+// The compiler does not know that a store may call a handler.
+volatile int handled;
+dune::Resolution GiveRights(dune::PageFault& fault) {
+  handled = handled + 1;
+  const Range page{fault.address & ~(kPageSize - 1), kPageSize};
+  return active_table->Protect(page, Rights::kReadWrite).ok() ? dune::Resolution::kResume : dune::Resolution::kPass;
+}
+
+// Of an active table with the process's its own rights hold, beside it those of the process, as they are now.
+void RightsWhileActive() {
+  constexpr auto kRead = dune::Access::kRead, kWrite = dune::Access::kWrite;
+  signal(SIGSEGV, JumpOut);
+  char* const memory = LargePages(1);
+  const auto page = [memory](std::size_t number) { return memory + number * kPageSize; };
+  for (std::size_t number = 0; number < 6; ++number) *page(number) = 1;
+  Expect(mprotect(page(2), kPageSize, PROT_READ) == 0 && *page(2) == 1, "mprotect");
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kProcess);
+  Expect(table.ok() && table->Protect({Address(page(0)), kPageSize}, Rights::kRead).ok() && table->Activate().ok(), "Activate");
+  Expect(!Refused(page(0), kRead) && Refused(page(0), kWrite), "rights of the table's own");
+  Expect(table->Protect({Address(page(2)), kPageSize}, Rights::kReadWrite).code() == absl::StatusCode::kPermissionDenied,
+         "no more than the process has");
+  active_table = &*table;
+  Expect(dune::SetPageFaultHandler(GiveRights).ok() && !Refused(page(0), kWrite) && handled == 1, "are its handler's to change");
+  Expect(dune::SetPageFaultHandler(nullptr).ok(), "no handler");
+
+  Expect(mprotect(page(1), kPageSize, PROT_READ) == 0 && Refused(page(1), kWrite) && !Refused(page(1), kRead),
+         "the process takes rights away");
+  Expect(mprotect(page(1), kPageSize, PROT_READ | PROT_WRITE) == 0 && !Refused(page(1), kWrite), "and gives them back");
+  Expect(mprotect(page(2), kPageSize, PROT_READ | PROT_WRITE) == 0 && !Refused(page(2), kWrite), "or more than there were");
+  Expect(munmap(page(3), kPageSize) == 0 && Refused(page(3), kRead), "the process unmaps");
+  Expect(mmap(page(3), kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page(3) &&
+             !Refused(page(3), kWrite),
+         "and maps anew");
+  Expect(table->Unmap({Address(page(4)), kPageSize}).ok() && Refused(page(4), kRead), "what the table has unmapped");
+  PageTable clone = CloneOf(*table, PageTable::Sharing::kShare);
+  Expect(clone.Activate().ok() && Refused(page(4), kRead) && !Refused(page(1), kWrite), "is not there in a clone");
+  char* const fresh = Pages(kPageSize);
+  Expect(!Refused(fresh, kWrite), "but what the process has got since is");
+  Expect(PageTable::Current().Activate().ok() && !Refused(page(4), kRead), "and it is there in Current()");
+}
+
+// A table that was empty has what was mapped there, and nothing else of the process's.
+void EmptyTableWhileActive() {
+  signal(SIGSEGV, JumpOut);
+  void* const wanted = reinterpret_cast<void*>(0x2000'0000'0000);
+  auto* const far = static_cast<char*>(mmap(wanted, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  Expect(far == wanted, "mmap");
+  *far = 1;
+  absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kEmpty);
+  Expect(table.ok(), "an empty table");
+  const std::uintptr_t here = Address(__builtin_frame_address(0));
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0, end = 0;
+    char rights[5] = {};
+    Expect(std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights) == 3, "a line of /proc/self/maps");
+    const bool is_kernels = line.find("[v") != std::string::npos;
+    if (rights[0] != 'r' || is_kernels || begin == Address(far)) continue;
+    if (begin <= here && here < end) begin = (here & ~(kPageSize - 1)) - 16 * kPageSize;  // the stack
+    const Rights as = rights[1] == 'w' ? Rights::kReadWrite : rights[2] == 'x' ? Rights::kReadExecute : Rights::kRead;
+    Expect(table->Map({begin, end - begin}, reinterpret_cast<void*>(begin), {.rights = as, .ring = dune::Ring::kSupervisor}).ok(),
+           line.c_str());
+  }
+  Expect(table->Activate().ok(), "Activate");
+  const bool refused = Refused(far, dune::Access::kRead) && Refused(far, dune::Access::kWrite);
+  Expect(PageTable::Current().Activate().ok(), "back");
+  Expect(refused && *far == 1, "what was not mapped there is not there");
+}
+
+std::atomic<bool> is_copying{false}, is_cloned{false};
+char* held_source;
+dune::Resolution WaitForTheClone(dune::PageFault& fault) {
+  if ((fault.address & ~(kPageSize - 1)) != Address(held_source)) return dune::Resolution::kPass;
+  is_copying = true;
+  while (!is_cloned) __builtin_ia32_pause();
+  const bool given = PageTable::Current().Protect({Address(held_source), kPageSize}, Rights::kAll).ok();
+  return given ? dune::Resolution::kResume : dune::Resolution::kPass;
+}
+
+// What a clone has of a page stays so although another thread is in the middle of a copy to it.
+void CopiesWhileCloned() {
+  char* const source = Pages(2 * kPageSize);
+  std::memset(source, 'n', 2 * kPageSize);
+  char* const memory = Pages(kPageSize);
+  std::memset(memory, 'o', kPageSize);
+  PageTable table = MakeTable();
+  Expect(table.Map({kHeap, kPageSize}, memory, {}).ok(), "Map");
+  held_source = source + kPageSize;
+  Expect(dune::SetPageFaultHandler(WaitForTheClone).ok() &&
+             PageTable::Current().Protect({Address(held_source), kPageSize}, Rights::kNone).ok(),
+         "a source that has to be waited for");
+  std::thread copying(
+      [&] { Expect(dune::CopyToUser(table, kHeap, source + kPageSize / 2, kPageSize).ok(), "CopyToUser"); });
+  while (!is_copying) __builtin_ia32_pause();
+  PageTable clone = CloneOf(table, PageTable::Sharing::kCopyOnWrite);
+  std::string first(kPageSize, ' '), later(kPageSize, ' ');
+  Expect(dune::CopyFromUser(clone, first.data(), kHeap, kPageSize).ok(), "CopyFromUser");
+  is_cloned = true;
+  copying.join();
+  Expect(dune::CopyFromUser(clone, later.data(), kHeap, kPageSize).ok() && first == later, "the clone's own");
+  Expect(ByteAt(table, kHeap) == 'n' && ByteAt(table, kHeap + kPageSize - 1) == 'n', "the other's");
+}
+
 // ---- changes that are seen at once
 
 void FlushesByHand() {
@@ -725,6 +844,9 @@ constexpr Subject kSubjects[] = {{"copies_to_user", CopiesToUser},
                                  {"shared_with_the_process", SharedWithTheProcess},
                                  {"clones_with_the_process", ClonesWithTheProcess},
                                  {"new_memory_while_active", NewMemoryWhileActive},
+                                 {"rights_while_active", RightsWhileActive},
+                                 {"empty_table_while_active", EmptyTableWhileActive},
+                                 {"copies_while_cloned", CopiesWhileCloned},
                                  {"flushes_by_hand", FlushesByHand},
                                  {"changes_under_ring3", ChangesUnderRing3},
                                  {"threads_in_one_table", ThreadsInOneTable}};
