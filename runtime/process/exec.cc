@@ -19,6 +19,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
+#include "runtime/process/signal_delivery.h"
 
 namespace dunebox::process {
 
@@ -150,8 +151,13 @@ Errno HandOver(GuestThread& thread) {
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
   ReportEnd(owner);
+  // What our handler has noted since the call began is the next program's: it waits in the kernel, as what comes from now on.
+  signals::SetHostMask(~std::uint64_t{0});
+  thread.signal.pending.GiveBack(~signals::kSynchronous);
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
-  return Errno{errno};
+  const Errno failed{errno};
+  SetSignalMask(thread, thread.signal.mask);
+  return failed;
 }
 
 }  // namespace
