@@ -11,7 +11,7 @@
 
 #include "expect.h"
 
-enum { kSeconds = 3, kStack = 65536 };
+enum { kSeconds = 3, kSignals = 200, kStack = 65536 };
 
 static pid_t first;
 static volatile int misled;  // signals that came to the first thread
@@ -24,9 +24,12 @@ static void on_signal(int number) {
 
 static void* send(void* unused) {
   (void)unused;
-  for (;;) {
+  for (int last = 0, sent = 0;;) {
     const int thread = __atomic_load_n(&word, __ATOMIC_SEQ_CST);
-    if (thread > 0) syscall(SYS_tgkill, first, thread, SIGUSR1);
+    if (thread <= 0) continue;
+    sent = thread == last ? sent + 1 : 0;
+    last = thread;
+    if (sent < kSignals) syscall(SYS_tgkill, first, thread, SIGUSR1);  // or it would do nothing else
   }
   return NULL;
 }
@@ -37,13 +40,15 @@ static int end_at_once(void* unused) {
   return 0;
 }
 
+static int thread_left(void) { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
+
 // False: it is gone, and nobody has been told.
 static int was_woken(void) {
   const struct timespec limit = {2, 0};
   int value;
-  while ((value = __atomic_load_n(&word, __ATOMIC_SEQ_CST)) != 0) {
+  while ((value = thread_left()) != 0) {
     const long waited = syscall(SYS_futex, &word, FUTEX_WAIT, value, &limit, NULL, 0);
-    if (waited != 0 && errno == ETIMEDOUT) return 0;
+    if (waited != 0 && errno == ETIMEDOUT && thread_left() == 0) return 0;
   }
   return 1;
 }
