@@ -168,10 +168,15 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   const hostcalls::Window& window = thread.memory.window();
   {
     const hostcalls::LowDescriptors::Window low(limits.low_descriptors);
+    const std::string path =
+        request.program_fd >= 0 ? hostcalls::DescriptorPath(request.program_fd) : request.path;
     absl::StatusOr<loader::Program> program = loader::OpenProgram(
-        request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}},
+        path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}},
         [&](int fd, const std::string&) { return MayExecute(thread, fd); });
     if (!program.ok()) return ErrnoOf(program.status());
+    // The interpreter would find nothing by that name. [linux]
+    const bool is_closed = request.path_fd >= 0 && (fcntl(request.path_fd, F_GETFD) & FD_CLOEXEC) != 0;
+    if (program->is_script && is_closed) return Errno{ENOENT};
     const std::uint64_t needed = BytesOf(program->arguments) + BytesOf(request.environment) +
                                  request.path.size() + kStackOverhead;
     if (needed > loader::ArgumentLimit(limits.Get(RLIMIT_STACK).rlim_cur)) return Errno{E2BIG};
