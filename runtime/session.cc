@@ -342,6 +342,7 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_NOFILE, state->descriptors);
   limits_.Restore(RLIMIT_STACK, state->stack);
   limits_.Restore(RLIMIT_AS, state->address_space);
+  limits_.Restore(RLIMIT_DATA, state->data);
   limits_.Restore(RLIMIT_CORE, state->core);
   limits_.Restore(RLIMIT_FSIZE, state->file_size);
   absl::Status status = MapShared(state->session.output_fd, output_);
@@ -783,6 +784,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   program->interpreter.reset();
   SetCommandName(state.path);
   space_.LimitData(state.session.memory_limit, notes_.get());
+  space_.KeepLimits(limits_.memory());
   if (absl::Status status = limits_.ApplyFileSize(); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }

@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr ino_t kProcRootInode = 1;  // [linux] PROC_ROOT_INO
 constexpr rlimit kUnlimited{RLIM_INFINITY, RLIM_INFINITY};
+constexpr int kVirtual[] = {RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_CORE, RLIMIT_FSIZE};
 
 // The root of a mounted procfs, opened without rights; or why there is none.
 absl::StatusOr<ReservedFd> OpenProc() {
@@ -58,15 +60,21 @@ bool SetSoft(int resource, rlim_t soft) {
   return setrlimit(kind, &host) == 0;
 }
 
+// The same where that is more than now.
+bool RaiseSoft(int resource, rlim_t soft) {
+  rlimit host{};
+  if (getrlimit(static_cast<__rlimit_resource>(resource), &host) != 0) return false;
+  return soft <= host.rlim_cur || SetSoft(resource, soft);
+}
+
 }  // namespace
 
 VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
-    : reserved_(reserved),
-      descriptors_{static_cast<rlim_t>(reserved.first), static_cast<rlim_t>(reserved.first)},
-      stack_(kUnlimited),
-      address_space_(kUnlimited),
-      core_(kUnlimited),
-      file_size_(kUnlimited) {}
+    : reserved_(reserved) {
+  remembered_.fill(kUnlimited);
+  const auto first = static_cast<rlim_t>(reserved.first);
+  Remember(RLIMIT_NOFILE, {first, first});
+}
 
 VirtualLimits::VirtualLimits(OfVforkedChild of, VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
@@ -75,18 +83,15 @@ VirtualLimits::VirtualLimits(OfVforkedChild of, VirtualLimits& parent)
       output(parent.output),
       notes(parent.notes),
       reserved_(parent.reserved_),
-      descriptors_(parent.Get(RLIMIT_NOFILE)),
-      stack_(parent.Get(RLIMIT_STACK)),
-      address_space_(parent.Get(RLIMIT_AS)),
-      core_(parent.Get(RLIMIT_CORE)),
-      file_size_(parent.Get(RLIMIT_FSIZE)),
       unix_names_([&] {
         const std::lock_guard lock(parent.mutex_);
         return parent.unix_names_;
       }()),
       runtime_file_(parent.runtime_file_),
       root_(parent.root_),
-      proc_device_(parent.proc_device_) {}
+      proc_device_(parent.proc_device_) {
+  for (const int resource : kVirtual) Remember(resource, parent.Get(resource));
+}
 
 // While the limit is up, a sibling whose table is full up to the range (not just up to its own soft
 // limit) can be given a number in it. It cannot use it: the dispatcher refuses the number.
@@ -136,18 +141,22 @@ absl::Status VirtualLimits::Install() {
   if (host.rlim_max < first + static_cast<rlim_t>(reserved_.count)) {
     return errors::Named(errors::Id::kNoDescriptors, absl::FailedPreconditionError("the hard limit of open files is too low"));
   }
-  descriptors_ = {std::min(host.rlim_cur, first), first};
-  const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
-  if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
-  if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0 ||
-      getrlimit(RLIMIT_CORE, &core_) != 0 || getrlimit(RLIMIT_FSIZE, &file_size_) != 0) {
-    return absl::ErrnoToStatus(errno, "getrlimit");
+  for (const int resource : kVirtual) {
+    rlimit limit{};
+    if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) {
+      return absl::ErrnoToStatus(errno, "getrlimit");
+    }
+    Remember(resource, limit);
   }
-  const rlimit any_size{file_size_.rlim_max, file_size_.rlim_max};
+  Remember(RLIMIT_NOFILE, {std::min(host.rlim_cur, first), first});
+  const rlimit ours{std::min(host.rlim_cur, first), host.rlim_max};
+  if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
+  const rlimit any_size{Remembered(RLIMIT_FSIZE).rlim_max, Remembered(RLIMIT_FSIZE).rlim_max};
   if (setrlimit(RLIMIT_FSIZE, &any_size) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   // With a limit of 0 the kernel still dumps to a program that core_pattern names; with one of 1
   // it does neither. [core(5)] The hard limit stays, for the runtime that execve starts.
-  const rlimit no_core{std::min<rlim_t>(1, core_.rlim_max), core_.rlim_max};
+  const rlim_t most_core = Remembered(RLIMIT_CORE).rlim_max;
+  const rlimit no_core{std::min<rlim_t>(1, most_core), most_core};
   if (setrlimit(RLIMIT_CORE, &no_core) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   return UseCurrentRoot();
 }
@@ -213,37 +222,36 @@ bool VirtualLimits::MayBeHidden(const struct stat& status) const {
 }
 
 bool VirtualLimits::IsVirtual(int resource) {
-  return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS ||
-         resource == RLIMIT_CORE || resource == RLIMIT_FSIZE;
+  return std::ranges::find(kVirtual, resource) != std::end(kVirtual);
 }
 
-rlimit& VirtualLimits::Remembered(int resource) {
-  if (resource == RLIMIT_NOFILE) return descriptors_;
-  if (resource == RLIMIT_CORE) return core_;
-  if (resource == RLIMIT_FSIZE) return file_size_;
-  return resource == RLIMIT_STACK ? stack_ : address_space_;
+void VirtualLimits::Remember(int resource, const rlimit& limit) {
+  Remembered(resource) = limit;
+  if (resource == RLIMIT_AS) memory_.all = limit.rlim_cur;
+  if (resource == RLIMIT_DATA) memory_.data = limit.rlim_cur;
 }
 
 rlimit VirtualLimits::Get(int resource) const {
   const std::lock_guard lock(mutex_);
-  return const_cast<VirtualLimits*>(this)->Remembered(resource);
+  return remembered_[static_cast<std::size_t>(resource)];
 }
 
 void VirtualLimits::Restore(int resource, const rlimit& limit) {
   const std::lock_guard lock(mutex_);
-  Remembered(resource) = limit;
+  Remember(resource, limit);
 }
 
 SyscallResult VirtualLimits::Set(int resource, const rlimit& limit) {
   if (limit.rlim_cur > limit.rlim_max) return Errno{EINVAL};
   const std::lock_guard lock(mutex_);
-  rlimit& remembered = Remembered(resource);
-  if (limit.rlim_max > remembered.rlim_max) return Errno{EPERM};
+  if (limit.rlim_max > Remembered(resource).rlim_max) return Errno{EPERM};
   if ((resource == RLIMIT_NOFILE || resource == RLIMIT_FSIZE) &&
       !SetSoft(resource, limit.rlim_cur)) {
     return LastErrno();
   }
-  remembered = limit;
+  const bool is_of_memory = resource == RLIMIT_AS || resource == RLIMIT_DATA;
+  if (is_of_memory && !RaiseSoft(resource, limit.rlim_cur)) return LastErrno();
+  Remember(resource, limit);
   return kSuccess;
 }
 

@@ -1,8 +1,10 @@
 // What a process believes about its resource limits where the kernel's own would hit the runtime.
 //
 // RLIMIT_NOFILE: the kernel's soft limit is the guest's, but the hard one stays the host's, because
-// the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered,
-// never given to the kernel, which would apply them to the runtime's stack and mappings.
+// the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK, RLIMIT_AS and RLIMIT_DATA: remembered,
+// never given to the kernel, which would apply them to the runtime's stack and mappings; but where the kernel has less
+// than the program asks for, and may have more, it gets that. Whoever maps the program's memory keeps the latter two
+// (memory_limits.h).
 // RLIMIT_CORE: remembered; the kernel's is such that it never writes a core file, which would have
 // the runtime's memory in it. RLIMIT_FSIZE: the soft limit is the kernel's, too, while the program
 // runs; the runtime makes bigger files of its own before that. All other limits are the kernel's. "Dumpable" is remembered for the
@@ -19,7 +21,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <optional>
@@ -34,6 +38,7 @@
 #include "hostcalls/result.h"
 #include "hostcalls/services/descriptor_changes.h"
 #include "hostcalls/services/low_descriptors.h"
+#include "hostcalls/services/memory_limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/unix_names.h"
 
@@ -63,6 +68,8 @@ class VirtualLimits {
   // For virtual resources only.
   rlimit Get(int resource) const;
   SyscallResult Set(int resource, const rlimit& limit);
+  // What of them is kept when memory is mapped. Lives as long as this.
+  const MemoryLimits& memory() const { return memory_; }
 
   // Gives the kernel the guest's RLIMIT_FSIZE; until then there is none but the host's.
   absl::Status ApplyFileSize();
@@ -129,18 +136,16 @@ class VirtualLimits {
   DescriptorChanges descriptor_changes;
 
  private:
-  rlimit& Remembered(int resource);
+  rlimit& Remembered(int resource) { return remembered_[static_cast<std::size_t>(resource)]; }
+  void Remember(int resource, const rlimit& limit);
   absl::Status NoteIdentities(int root, int proc);
 
   const ReservedDescriptors reserved_;
   mutable std::mutex mutex_;    // guards what follows and the kernel's RLIMIT_NOFILE; never held
                                 // across a call that blocks or touches guest memory
   rlim_t host_hard_limit_ = 0;  // the kernel's RLIMIT_NOFILE; 0: not read yet
-  rlimit descriptors_;
-  rlimit stack_;
-  rlimit address_space_;
-  rlimit core_;
-  rlimit file_size_;
+  std::array<rlimit, RLIMIT_NLIMITS> remembered_;  // of the virtual ones
+  MemoryLimits memory_;
 
   UnixNames unix_names_;
 

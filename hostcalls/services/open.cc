@@ -308,6 +308,18 @@ SyscallResult RequireRoot(Caller& caller, int target) {
   return caller.guard->Refuse(caller, denial) ? SyscallResult(Errno{EPERM}) : kSuccess;
 }
 
+// Out of the guest's reach. A sibling may have put a file of its own under the number that it had for a moment.
+CopyResult<ReservedFd> MakeNoDirectory(Caller& caller) {
+  const LowDescriptors::Window window(caller.limits.low_descriptors);
+  const ReservedFd low(eventfd(0, EFD_CLOEXEC));
+  if (!low.valid()) return LastErrno();
+  CopyResult<ReservedFd> made = caller.limits.Reserve(low.get());
+  if (!made.ok()) return made;
+  struct stat status {};
+  if (fstat(made->get(), &status) != 0) return LastErrno();
+  return S_ISDIR(status.st_mode) ? Errno{EIO} : std::move(made);
+}
+
 // The quick way starts at the root the program was started with. Before that stops being the
 // guest's, something that is no directory takes its place: every attempt then ends with ENOTDIR.
 // The slot is never left empty: a thread may be about to use its number.
@@ -319,13 +331,12 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   if (!target.ok()) return target.error();
   if (SyscallResult allowed = RequireRoot(caller, target->get()); !allowed.ok()) return allowed;
   if (!caller.limits.root_changed) *path = "/proc/" + DescriptorLink(target->get());
-  const LowDescriptors::Window window(caller.limits.low_descriptors);
-  const ReservedFd nothing(eventfd(0, EFD_CLOEXEC));
-  if (!nothing.valid()) return LastErrno();
+  const CopyResult<ReservedFd> nothing = MakeNoDirectory(caller);
+  if (!nothing.ok()) return nothing.error();
   CopyResult<ReservedFd> before =
       caller.limits.Reserve(NumberOf(ReservedSlot::kRoot, caller.reserved));
   if (!before.ok()) return before.error();
-  const SyscallResult closed = caller.limits.SetSlot(nothing.get(), ReservedSlot::kRoot);
+  const SyscallResult closed = caller.limits.SetSlot((*nothing).get(), ReservedSlot::kRoot);
   if (!closed.ok()) return closed;
   const SyscallResult changed = RuntimeCall(caller, SYS_chroot, Arguments(path->c_str()));
   if (!changed.ok()) {

@@ -621,6 +621,10 @@ bool PrepareHostThread() {
 
 void RenewHostThreadStack() { host_thread_stack.Renew(); }
 
+void ForgetContext() {
+  if (dunebox_guest_fs_possible != 0) WriteGsBase(0);
+}
+
 // ---- signal handlers ----------------------------------------------------------------------------
 
 Context* CurrentContext() {

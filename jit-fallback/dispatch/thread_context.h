@@ -189,6 +189,9 @@ void RenewHostThreadStack();
 // Of the calling host thread: its registration with the kernel. Required before it runs guest code.
 void UnregisterRseq();
 
+// The calling host thread has no Context, whatever it has inherited from its maker.
+void ForgetContext();
+
 // ---- for host signal handlers, async-signal-safe
 // -------------------------------------------------
 

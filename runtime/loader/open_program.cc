@@ -158,6 +158,7 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
       rewritten.insert(rewritten.end(), program.arguments.begin() + 1, program.arguments.end());
     }
     program.arguments = std::move(rewritten);
+    program.is_script = true;
     current = line->interpreter;
   }
   const std::string& interpreter = program.executable.image.interpreter;

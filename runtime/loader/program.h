@@ -38,6 +38,7 @@ struct Program {
   std::string path;                    // as given; AT_EXECFN
   std::string resolved_path;           // what /proc/self/exe says
   std::vector<std::string> arguments;  // with what `#!` lines put in front
+  bool is_script = false;              // what is executed is named by a `#!` line
 };
 
 // The path execvp would take for `name`: itself when it has a slash, else the first match in

@@ -152,11 +152,23 @@ bool AddressSpace::Fits(const Vma& vma, const GuestRange& replaced) const {
   return data_fits && tables_fit;
 }
 
-// The same for a program, whose limits are said at the end if they refused something.
+// The same for the limits of the program's own. Only what makes more of something can be too much.
+bool AddressSpace::FitsLimits(const Vma& vma, const GuestRange& replaced) const {
+  if (limits_ == nullptr || !limits_->any()) return true;
+  const MemorySizes more = SizesOf(vma);
+  const MemorySizes less = map_.SizesIn(replaced);
+  const auto fits = [](std::uint64_t now, std::uint64_t added, std::uint64_t gone, std::uint64_t limit) {
+    return added <= gone || now - gone + added <= limit;
+  };
+  return fits(map_.sizes().all, more.all, less.all, limits_->all) &&
+         fits(map_.sizes().data, more.data, less.data, limits_->data);
+}
+
+// The same for a program. If the session's limit has refused something that is said at the end.
 bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
   const bool fits = Fits(vma, replaced);
   if (!fits && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
-  return fits;
+  return fits && FitsLimits(vma, replaced);
 }
 
 // ---- mmap --------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/result.h"
 #include "hostcalls/services/limit_notes.h"
+#include "hostcalls/services/memory_limits.h"
 #include "runtime/memory/host_mapper.h"
 #include "runtime/memory/layout.h"
 #include "runtime/memory/memory_calls.h"
@@ -93,6 +94,11 @@ class AddressSpace final : public MemoryCalls {
   // what it can touch at all is so much that its page tables take `bytes` at most. What is there
   // already counts. 0: no limit. `notes` is told what is refused. Before the first guest instruction.
   void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes = nullptr);
+
+  // From now on the calls give out no more than these limits allow whenever one is made, as the kernel keeps RLIMIT_AS and
+  // RLIMIT_DATA; what is there already counts, the stack does not. They outlive this. Of a vforked child, whose limits are
+  // its own, those of the parent count, whose memory it is. Before the first guest instruction.
+  void KeepLimits(const hostcalls::MemoryLimits& limits) { limits_ = &limits; }
 
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request) override;
@@ -228,6 +234,7 @@ class AddressSpace final : public MemoryCalls {
   std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
   std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
   bool Fits(const Vma& vma, const GuestRange& replaced) const;
+  bool FitsLimits(const Vma& vma, const GuestRange& replaced) const;
   bool HasRoomFor(const Vma& vma, const GuestRange& replaced) const;
   // After each change of the map.
   void CountIn(const Vma& vma);
@@ -277,6 +284,7 @@ class AddressSpace final : public MemoryCalls {
   std::uint64_t data_limit_ = 0;  // bytes; 0: none, and nothing is counted
   RangeSet data_, touchable_;     // with a limit: what was data, and accessible, since it was mapped
   hostcalls::LimitNotes* notes_ = nullptr;  // null: nobody is told
+  const hostcalls::MemoryLimits* limits_ = nullptr;  // the program's own; null: none
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
   GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen
   GuestRange heap_window_;    // the same of the heap's end

@@ -126,11 +126,12 @@ bool AddressSpace::OpenPool(PoolsHeap heap) {
   pool_ = observer_ != nullptr ? observer_->Pool() : nullptr;
   // All of it may become data without another question.
   const Vma whole{.range = pool_range_, .protection = {.read = true, .write = true}};
-  if (pool_ == nullptr || !Fits(whole, pool_range_)) return false;
+  if (pool_ == nullptr || !Fits(whole, pool_range_) || !FitsLimits(whole, pool_range_)) return false;
   ChooseHeapLocked();
   const Vma whole_heap{.range = heap_window_, .protection = whole.protection};
   const bool takes_heap = heap == PoolsHeap::kYes && !heap_window_.empty() &&
-                          data_limit_ == 0 && Fits(whole_heap, heap_window_);
+                          data_limit_ == 0 && Fits(whole_heap, heap_window_) &&
+                          (limits_ == nullptr || !limits_->any());
   // Said first and looked then, as BeginUse does the other way round: one of the two sees the other.
   pool_is_open_.store(true);
   if (users_.load() != 0) {

@@ -29,9 +29,22 @@ int Protection::ToHostProt() const {
   return (any() ? PROT_READ : 0) | (write ? PROT_WRITE : 0);
 }
 
+namespace {
+
+bool IsStack(const Vma& vma) { return vma.backing != nullptr && vma.backing->name == "[stack]"; }
+
+}  // namespace
+
+MemorySizes SizesOf(const Vma& vma) {
+  if (IsStack(vma)) return {};
+  const std::uint64_t bytes = vma.range.size();
+  return {.all = bytes,
+          .data = vma.protection.write && vma.sharing == Sharing::kPrivate ? bytes : 0};
+}
+
 bool IsData(const Vma& vma) {
   if (!vma.protection.write || vma.sealed) return false;
-  if (vma.backing != nullptr && vma.backing->name == "[stack]") return false;
+  if (IsStack(vma)) return false;
   const bool segment = vma.backing != nullptr && vma.backing->segment_bytes != 0;
   return vma.sharing == Sharing::kPrivate || !vma.file_backed || segment;
 }
@@ -118,12 +131,16 @@ void VmaMap::Erase(const GuestRange& range) {
   if (range.empty()) return;  // or it would leave a seam
   SplitAt(range.start);
   SplitAt(range.end);
-  vmas_.erase(vmas_.lower_bound(range.start.value), vmas_.lower_bound(range.end.value));
+  const auto first = vmas_.lower_bound(range.start.value);
+  const auto end = vmas_.lower_bound(range.end.value);
+  for (auto it = first; it != end; ++it) sizes_ -= SizesOf(it->second);
+  vmas_.erase(first, end);
 }
 
 void VmaMap::Replace(Vma vma) {
   Erase(vma.range);
   const GuestRange range = vma.range;
+  sizes_ += SizesOf(vma);
   vmas_.insert_or_assign(range.start.value, std::move(vma));
   MergeAround(range);
 }
@@ -134,7 +151,9 @@ void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
   SplitAt(range.end);
   for (auto it = vmas_.lower_bound(range.start.value);
        it != vmas_.end() && it->first < range.end.value; ++it) {
+    sizes_ -= SizesOf(it->second);
     it->second.protection = protection;
+    sizes_ += SizesOf(it->second);
   }
   MergeAround(range);
 }
@@ -174,6 +193,17 @@ void VmaMap::ForEachIn(const GuestRange& range,
        it != vmas_.end() && it->first < range.end.value; ++it) {
     if (!visit(it->second)) return;
   }
+}
+
+MemorySizes VmaMap::SizesIn(const GuestRange& range) const {
+  MemorySizes sizes;
+  ForEachIn(range, [&](const Vma& vma) {
+    Vma part = vma;
+    part.range = {std::max(vma.range.start, range.start), std::min(vma.range.end, range.end)};
+    sizes += SizesOf(part);
+    return true;
+  });
+  return sizes;
 }
 
 }  // namespace dunebox::memory

@@ -64,6 +64,23 @@ bool IsData(const Vma& vma);
 // Memory that the host has in common with others, and no part of what an image keeps.
 inline bool IsSharedByHost(const Vma& vma) { return vma.sealed && vma.sharing == Sharing::kShared; }
 
+// How much memory there is, as the kernel counts it for RLIMIT_AS and RLIMIT_DATA; but not the stack, of which the kernel
+// counts what is used.
+struct MemorySizes {
+  std::uint64_t all = 0;
+  std::uint64_t data = 0;  // private and writable
+  MemorySizes& operator+=(const MemorySizes& other) {
+    all += other.all, data += other.data;
+    return *this;
+  }
+  MemorySizes& operator-=(const MemorySizes& other) {
+    all -= other.all, data -= other.data;
+    return *this;
+  }
+  bool operator==(const MemorySizes&) const = default;
+};
+MemorySizes SizesOf(const Vma& vma);
+
 class VmaMap {
  public:
   const Vma* Find(GuestVirt address) const;
@@ -89,6 +106,10 @@ class VmaMap {
   void ForEachIn(const GuestRange& range, const std::function<bool(const Vma&)>& visit) const;
   std::size_t size() const { return vmas_.size(); }
 
+  // Of all memory, at no cost, and of what lies in a range.
+  const MemorySizes& sizes() const { return sizes_; }
+  MemorySizes SizesIn(const GuestRange& range) const;
+
  private:
   using Vmas = std::map<std::uint64_t, Vma>;  // by start
 
@@ -98,6 +119,7 @@ class VmaMap {
   static bool CanMerge(const Vma& left, const Vma& right);
 
   Vmas vmas_;
+  MemorySizes sizes_;
 };
 
 }  // namespace dunebox::memory

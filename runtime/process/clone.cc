@@ -157,6 +157,7 @@ constexpr int kSetXidSignal = 33;
 
 // Entered with all signals blocked. `start` is the parent's, who waits, and gone after `ready`.
 void* ThreadMain(void* raw) {
+  signals::BeginHostThread();
   auto& start = *static_cast<ThreadStart*>(raw);
   start.claim.Confirm();
   start.parent.owner.signal_handlers().Reinstall(kSetXidSignal);

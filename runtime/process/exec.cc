@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +19,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
+#include "runtime/process/signal_delivery.h"
 
 namespace dunebox::process {
 
@@ -57,14 +60,26 @@ runtime::FileDescriptor MakeMemfd() {
   return runtime::FileDescriptor(fd);
 }
 
-bool WriteAll(int fd, const std::string& bytes) {
+// From its beginning, wherever its position is.
+bool WriteAndSeal(int fd, const std::string& bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t written = write(fd, bytes.data() + done, bytes.size() - done);
+    const ssize_t written = pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
     if (written < 0) return false;
     done += static_cast<std::size_t>(written);
   }
   return fcntl(fd, F_ADD_SEALS, kSeals) == 0;
+}
+
+// All that a file holds which nobody can change any more; nothing of any other file.
+std::optional<std::string> ReadSealed(int fd) {
+  struct stat info;
+  if (fstat(fd, &info) != 0 || info.st_size < 0 || (fcntl(fd, F_GET_SEALS) & kSeals) != kSeals) {
+    return std::nullopt;
+  }
+  std::string bytes(static_cast<std::size_t>(info.st_size), '\0');
+  const bool is_whole = pread(fd, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+  return is_whole ? std::optional(std::move(bytes)) : std::nullopt;
 }
 
 // Strings and the pointers to them, as the initial stack counts them.
@@ -76,19 +91,28 @@ std::uint64_t BytesOf(const std::vector<std::string>& strings) {
 
 bool KeepOverExec(int fd) { return fcntl(fd, F_SETFD, 0) == 0; }
 
-// A copy of the state in the reserved range that survives the exec.
-hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
-                                            const ExecState& state) {
+hostcalls::CopyResult<ReservedFd> MakeReservedMemfd(hostcalls::VirtualLimits& limits) {
   const hostcalls::LowDescriptors::Window window(limits.low_descriptors);
   const runtime::FileDescriptor memfd = MakeMemfd();
   if (!memfd.valid()) return Errno{errno};
+  return limits.Reserve(memfd.get());
+}
+
+// The state in the reserved range, where it survives the exec. The file had an ordinary number for a moment: a sibling
+// may have put a file of its own there, or have another descriptor of it. The next runtime believes what it finds, so
+// what counts is what is there when it is sealed.
+hostcalls::CopyResult<ReservedFd> PackState(hostcalls::VirtualLimits& limits,
+                                            const ExecState& state) {
+  hostcalls::CopyResult<ReservedFd> file = MakeReservedMemfd(limits);
+  if (!file.ok()) return file;
   const std::string bytes = Serialize(state);
   // A file like any other: beyond the limit the kernel would send SIGXFSZ.
   if (bytes.size() > state.file_size.rlim_cur) return Errno{E2BIG};
-  if (!WriteAll(memfd.get(), bytes)) return Errno{ENOMEM};
-  hostcalls::CopyResult<ReservedFd> reserved = limits.Reserve(memfd.get());
-  if (reserved.ok() && !KeepOverExec(reserved->get())) return Errno{errno};
-  return reserved;
+  if (fcntl(file->get(), F_GET_SEALS) < 0) return Errno{EIO};  // a sibling's, of another kind
+  if (!WriteAndSeal(file->get(), bytes)) return Errno{ENOMEM};
+  if (ReadSealed(file->get()) != bytes) return Errno{EIO};
+  if (!KeepOverExec(file->get())) return Errno{errno};
+  return file;
 }
 
 // A descriptor of the same file that gives no access by itself: closing it releases no locks.
@@ -127,8 +151,13 @@ Errno HandOver(GuestThread& thread) {
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
   ReportEnd(owner);
+  // What our handler has noted since the call began is the next program's: it waits in the kernel, as what comes from now on.
+  signals::SetHostMask(~std::uint64_t{0});
+  thread.signal.pending.GiveBack(~signals::kSynchronous);
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
-  return Errno{errno};
+  const Errno failed{errno};
+  SetSignalMask(thread, thread.signal.mask);
+  return failed;
 }
 
 }  // namespace
@@ -139,10 +168,15 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
   const hostcalls::Window& window = thread.memory.window();
   {
     const hostcalls::LowDescriptors::Window low(limits.low_descriptors);
+    const std::string path =
+        request.program_fd >= 0 ? hostcalls::DescriptorPath(request.program_fd) : request.path;
     absl::StatusOr<loader::Program> program = loader::OpenProgram(
-        request.path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}},
+        path, request.arguments, {GuestVirt{window.lowest}, GuestVirt{window.limit}},
         [&](int fd, const std::string&) { return MayExecute(thread, fd); });
     if (!program.ok()) return ErrnoOf(program.status());
+    // The interpreter would find nothing by that name. [linux]
+    const bool is_closed = request.path_fd >= 0 && (fcntl(request.path_fd, F_GETFD) & FD_CLOEXEC) != 0;
+    if (program->is_script && is_closed) return Errno{ENOENT};
     const std::uint64_t needed = BytesOf(program->arguments) + BytesOf(request.environment) +
                                  request.path.size() + kStackOverhead;
     if (needed > loader::ArgumentLimit(limits.Get(RLIMIT_STACK).rlim_cur)) return Errno{E2BIG};
@@ -167,6 +201,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .descriptors = limits.Get(RLIMIT_NOFILE),
                                                               .stack = limits.Get(RLIMIT_STACK),
                                                               .address_space = limits.Get(RLIMIT_AS),
+                                                              .data = limits.Get(RLIMIT_DATA),
                                                               .core = limits.Get(RLIMIT_CORE),
                                                               .file_size = limits.Get(RLIMIT_FSIZE)});
   const Errno failed = HandOver(thread);
@@ -176,15 +211,9 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
 
 absl::StatusOr<ExecState> ReceiveExecState(int fd) {
   const runtime::FileDescriptor memfd(fd);
-  struct stat info;
-  if (fstat(fd, &info) != 0 || info.st_size < 0 || (fcntl(fd, F_GET_SEALS) & kSeals) != kSeals) {
-    return absl::InvalidArgumentError("--resume names no sealed state; it is for Dunebox itself");
-  }
-  std::string bytes(static_cast<std::size_t>(info.st_size), '\0');
-  if (pread(fd, bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
-    return absl::DataLossError("cannot read the state handed over by execve");
-  }
-  return ParseExecState(bytes);
+  const std::optional<std::string> bytes = ReadSealed(fd);
+  if (!bytes) return absl::InvalidArgumentError("--resume names no sealed state; it is for Dunebox itself");
+  return ParseExecState(*bytes);
 }
 
 }  // namespace dunebox::process

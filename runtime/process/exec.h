@@ -20,7 +20,8 @@ inline constexpr char kResumeOption[] = "--resume=";
 
 struct ExecRequest {
   std::string path;
-  int program_fd = -1;  // of the guest's, to be executed itself (AT_EMPTY_PATH)
+  int program_fd = -1;  // to be executed itself; `path` is what it is called then
+  int path_fd = -1;     // of the guest's, by which `path` leads to it
   std::vector<std::string> arguments;
   std::vector<std::string> environment;
 };

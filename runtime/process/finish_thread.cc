@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "hostcalls/dispatch/host_call.h"
 #include "runtime/process/guest_thread.h"
 #include "runtime/process/process.h"
@@ -22,8 +24,12 @@ struct RobustListHead {
 static_assert(sizeof(RobustListHead) == 24);
 
 void Wake(GuestThread& thread, std::uint64_t address, std::uint64_t how_many) {
-  // Not through the interruptible stub's restart: a wake does not block.
-  (void)hostcalls::HostCall(thread, SYS_futex, {address, FUTEX_WAKE, how_many});
+  // A signal that is noted by now finds nobody to be delivered to, and must not keep the call from being made.
+  hostcalls::SyscallResult woken = hostcalls::Errno{EINTR};
+  do {
+    thread.signal_pending = 0;
+    woken = hostcalls::HostCall(thread, SYS_futex, {address, FUTEX_WAKE, how_many});
+  } while (woken.is_restart());
 }
 
 // The owner died: mark the word and wake a waiter, if it is ours.

@@ -8,7 +8,7 @@
 namespace dunebox::process {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x4143'4558'4244;  // "DBXECA"
+constexpr std::uint64_t kMagic = 0x4243'4558'4244;  // "DBXECB"
 
 // One list of fields for both directions.
 template <typename Visitor, typename State>
@@ -59,6 +59,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.descriptors);
   visit(state.stack);
   visit(state.address_space);
+  visit(state.data);
   visit(state.core);
   visit(state.file_size);
 }

@@ -121,6 +121,9 @@ void PendingSignals::GiveBack(std::uint64_t blocked) {
   }
 }
 
+// By its GS base, which is its maker's, the handler would take it for that.
+void BeginHostThread() { jit::ForgetContext(); }
+
 void SetCurrentPending(PendingSignals* pending) { current_pending = pending; }
 
 void InstallHostHandler(int signal, std::uint64_t guest_flags) {

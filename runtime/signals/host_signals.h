@@ -46,6 +46,9 @@ class PendingSignals {
   std::array<siginfo_t, kSignalCount + 1> info_{};
 };
 
+// The calling host thread is new, and has all signals blocked: until it runs guest code it is nobody's.
+void BeginHostThread();
+
 // The calling thread's pending signals; null before a thread runs guest code.
 void SetCurrentPending(PendingSignals* pending);
 

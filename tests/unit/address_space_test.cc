@@ -738,6 +738,65 @@ TEST(MemoryLimit, WhatCanOnlyBeReadCountsForItsPageTables) {
   EXPECT_TRUE(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE).ok());
 }
 
+// ---- the program's own limits --------------------------------------------------------------------
+
+struct OwnLimitsGuest : Guest {
+  OwnLimitsGuest() { space.KeepLimits(limits); }
+  int Map(std::uint64_t length, int prot) {
+    return space.Map({.length = length, .prot = prot, .flags = kAnonymous | MAP_NORESERVE}).error();
+  }
+  hostcalls::MemoryLimits limits;
+};
+
+TEST(OwnLimits, AreThoseOfTheMoment) {
+  OwnLimitsGuest guest;
+  EXPECT_EQ(guest.Map(64 * kMiB, PROT_NONE), 0);
+  guest.limits.all = 80 * kMiB;
+  EXPECT_EQ(guest.Map(32 * kMiB, PROT_NONE), ENOMEM);
+  EXPECT_EQ(guest.Map(16 * kMiB, PROT_NONE), 0);
+  guest.limits.all = hostcalls::MemoryLimits::kNone;
+  EXPECT_EQ(guest.Map(32 * kMiB, PROT_NONE), 0);
+  guest.limits.data = 8 * kMiB;
+  EXPECT_EQ(guest.Map(16 * kMiB, PROT_READ | PROT_WRITE), ENOMEM);
+  EXPECT_EQ(guest.Map(16 * kMiB, PROT_READ), 0);
+  EXPECT_EQ(guest.Map(8 * kMiB, PROT_READ | PROT_WRITE), 0);
+}
+
+TEST(OwnLimits, LetWhatIsThereBeChanged) {
+  OwnLimitsGuest guest;
+  const MapRequest area{.address = kBase,
+                        .length = 4 * kMiB,
+                        .prot = PROT_READ | PROT_WRITE,
+                        .flags = kAnonymous | MAP_FIXED};
+  ASSERT_TRUE(guest.space.Map(area).ok());
+  guest.limits.all = guest.limits.data = kPageSize;
+  EXPECT_TRUE(guest.space.Map(area).ok());
+  EXPECT_TRUE(guest.space.Protect(kBase, kMiB, PROT_READ).ok());
+  // Less data than there was, and more than there may be.
+  EXPECT_EQ(guest.space.Protect(kBase, kMiB, PROT_READ | PROT_WRITE).error(), ENOMEM);
+  EXPECT_EQ(guest.space
+                .Remap({.old_address = kBase + 2 * kMiB,
+                        .old_length = kMiB,
+                        .new_length = kMiB,
+                        .flags = MREMAP_MAYMOVE | MREMAP_FIXED,
+                        .new_address = kBase + 8 * kMiB})
+                .error(),
+            0);
+  EXPECT_TRUE(guest.space.Unmap(kBase, kMiB).ok());
+  EXPECT_EQ(guest.Map(kPageSize, PROT_NONE), ENOMEM);
+}
+
+TEST(OwnLimits, DoNotCountTheStack) {
+  OwnLimitsGuest guest;
+  ASSERT_TRUE(guest.space.MapNamed(GuestVirt{kBase}, 8 * kMiB, PROT_READ | PROT_WRITE, "[stack]").ok());
+  guest.limits.all = guest.limits.data = kMiB;
+  EXPECT_EQ(guest.Map(kMiB, PROT_READ | PROT_WRITE), 0);
+  EXPECT_EQ(guest.space
+                .Remap({.old_address = kBase, .old_length = kPageSize, .new_length = kMiB, .flags = MREMAP_MAYMOVE})
+                .error(),
+            ENOMEM);
+}
+
 // ---- a window that is reserved -------------------------------------------------------------------
 
 bool IsFree(void* page) {

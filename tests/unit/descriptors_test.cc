@@ -230,8 +230,8 @@ TEST_F(LimitsTest, OpenFilesAreTheGuestsInTheKernelAndOursAbove) {
   EXPECT_EQ(Call(SYS_getrlimit, RLIMIT_NOFILE, thread_.Put(rlimit{})), 0);
 }
 
-TEST_F(LimitsTest, StackAddressSpaceAndCoreAreRememberedAndNothingElse) {
-  for (const int resource : {RLIMIT_STACK, RLIMIT_AS, RLIMIT_CORE}) {
+TEST_F(LimitsTest, StackMemoryAndCoreAreRememberedAndNothingElse) {
+  for (const int resource : {RLIMIT_STACK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_CORE}) {
     if (resource == RLIMIT_CORE && limits().Get(RLIMIT_CORE).rlim_max < 4096) continue;
     rlimit host{};
     getrlimit(static_cast<__rlimit_resource>(resource), &host);

@@ -377,6 +377,19 @@ TEST_F(MemoryPoolTest, ALimitOnDataIsThePoolsToo) {
   EXPECT_FALSE(space_.OpenPool());
 }
 
+TEST_F(MemoryPoolTest, TheProgramsOwnLimitsAreThePoolsToo) {
+  hostcalls::MemoryLimits limits;
+  space_.KeepLimits(limits);
+  limits.all = MemoryPool::kPages * kPageSize - 1;
+  EXPECT_FALSE(space_.OpenPool());
+  limits.all = hostcalls::MemoryLimits::kNone;
+  limits.data = MemoryPool::kPages * kPageSize - 1;
+  EXPECT_FALSE(space_.OpenPool());
+  limits.data = MemoryPool::kPages * kPageSize + kPageSize;
+  EXPECT_TRUE(space_.OpenPool());
+  space_.ClosePool();
+}
+
 TEST_F(MemoryPoolTest, WhatTheKernelKnowsMoreOfIsNeverLent) {
   const std::uint64_t mine = HostMap(kPageSize, PROT_READ | PROT_WRITE);
   EXPECT_TRUE(space_.Advise(mine, kPageSize, MADV_DONTNEED).ok());

@@ -94,6 +94,15 @@ TEST_F(MessagesTest, DataAndDescriptorsGoThrough) {
   close(received);
 }
 
+TEST_F(MessagesTest, WithoutAPlaceForControlDataTheRestArrives) {
+  const std::uint64_t text = thread_.PutString("hello");
+  EXPECT_EQ(Call(SYS_sendmsg, pair_[0], PutMessage(text, 5, PutRights(0), kRightsSize), 0), 5);
+  const std::uint64_t message = PutMessage(thread_.Allocate(16), 16, 0, 64);
+  EXPECT_EQ(Call(SYS_recvmsg, pair_[1], message, 0), 5);
+  EXPECT_EQ(TestThread::At<msghdr>(message).msg_controllen, 0u);
+  EXPECT_EQ(TestThread::At<msghdr>(message).msg_flags, MSG_CTRUNC);
+}
+
 TEST_F(MessagesTest, ReservedDescriptorsAreNotSent) {
   const std::uint64_t text = thread_.PutString("x");
   for (const int fd : {FirstReserved(), FirstReserved() + 1, FirstReserved() + 1000}) {

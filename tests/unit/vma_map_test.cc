@@ -158,6 +158,14 @@ class Model {
     }
     return runs;
   }
+  MemorySizes Sizes(std::size_t first, std::size_t end) const {
+    MemorySizes sizes;
+    for (std::size_t i = first; i < end; ++i) {
+      const bool is_data = pages[i].mapped && !pages[i].shared && (pages[i].prot & PROT_WRITE) != 0;
+      if (pages[i].mapped) sizes += {.all = kPageSize, .data = is_data ? kPageSize : 0};
+    }
+    return sizes;
+  }
   std::optional<GuestVirt> Gap(std::size_t first, std::size_t end, std::size_t size,
                                std::size_t alignment) const {
     for (std::size_t start = end; start-- > first;) {
@@ -172,6 +180,7 @@ class Model {
 
 void ExpectEqual(const VmaMap& map, const Model& model) {
   ASSERT_EQ(map.size(), model.Runs());
+  ASSERT_EQ(map.sizes(), model.Sizes(0, kPages));
   for (std::size_t i = 0; i < kPages; ++i) {
     const ModelPage& page = model.pages[i];
     const Vma* vma = map.Find(Page(i) + 123);
@@ -205,6 +214,7 @@ void ExpectSameAnswers(const VmaMap& map, const Model& model, std::size_t first,
   ASSERT_EQ(map.Covers(Pages(first, end)), covers);
   ASSERT_EQ(map.Overlaps(Pages(first, end)), overlaps);
   ASSERT_EQ(map.AnySealed(Pages(first, end)), sealed);
+  ASSERT_EQ(map.SizesIn(Pages(first, end)), model.Sizes(first, end));
   for (const std::size_t size : {1, 3, 8}) {
     for (const std::size_t alignment : {1, 4}) {
       ASSERT_EQ(map.FindGapTopDown(Pages(first, end), size * kPageSize, alignment * kPageSize),

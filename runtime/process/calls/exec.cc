@@ -59,24 +59,31 @@ SyscallResult CopyAndExecute(Caller& caller, ExecRequest request, std::uint64_t 
   return Execute(GuestThread::From(caller), std::move(request));
 }
 
-// The path by which the next runtime will find the program: another one where the guest's path
-// leads elsewhere for the runtime (/proc/<pid>/exe).
-CopyResult<std::string> NamedProgram(Caller& caller, std::string path) {
-  auto program = hostcalls::PinVisible(caller, AT_FDCWD, path, 0);
+CopyResult<hostcalls::ReservedFd> FindProgram(Caller& caller, int directory, const std::string& path,
+                                              std::uint64_t flags) {
+  auto program = hostcalls::PinVisible(caller, directory, path, flags);
   if (!program.ok()) {
-    return hostcalls::ErrorOf(hostcalls::TellFailure(caller, AT_FDCWD, path, program.error()));
+    return hostcalls::ErrorOf(hostcalls::TellFailure(caller, directory, path, program.error()));
   }
   const SyscallResult allowed =
       hostcalls::RequireRights(caller, program->get(), hostcalls::policy::kNoRights);
   if (!allowed.ok()) return hostcalls::ErrorOf(allowed);
+  return program;
+}
+
+// The path by which the next runtime will find the program: another one where the guest's path
+// leads elsewhere for the runtime (/proc/<pid>/exe).
+CopyResult<std::string> NamedProgram(Caller& caller, std::string path) {
+  const auto program = FindProgram(caller, AT_FDCWD, path, 0);
+  if (!program.ok()) return program.error();
   struct stat seen;
   struct stat named;
-  const bool same = fstat(program->get(), &seen) == 0 && stat(path.c_str(), &named) == 0 &&
+  const bool same = fstat((*program).get(), &seen) == 0 && stat(path.c_str(), &named) == 0 &&
                     seen.st_dev == named.st_dev && seen.st_ino == named.st_ino;
   if (same) return path;
   return hostcalls::ReadLinkText(
       caller, hostcalls::NumberOf(hostcalls::ReservedSlot::kProc, caller.reserved),
-      hostcalls::DescriptorLink(program->get()));
+      hostcalls::DescriptorLink((*program).get()));
 }
 
 SyscallResult ExecuteNamed(Caller& caller, std::string path, std::uint64_t argv,
@@ -84,6 +91,22 @@ SyscallResult ExecuteNamed(Caller& caller, std::string path, std::uint64_t argv,
   auto program = NamedProgram(caller, std::move(path));
   if (!program.ok()) return program.error();
   return CopyAndExecute(caller, {.path = *std::move(program)}, argv, envp);
+}
+
+// What lies below a descriptor, which the next runtime may not have any more: it gets the program itself.
+SyscallResult ExecuteBelow(Caller& caller, int directory, const std::string& path, bool follows,
+                           std::uint64_t argv, std::uint64_t envp) {
+  const auto program = FindProgram(caller, directory, path, follows ? 0 : O_NOFOLLOW);
+  if (!program.ok()) return program.error();
+  const int held = (*program).get();
+  struct stat info;
+  if (fstat(held, &info) != 0) return Errno{errno};
+  if (S_ISLNK(info.st_mode)) return Errno{ELOOP};
+  return CopyAndExecute(caller,
+                        {.path = absl::StrCat("/dev/fd/", directory, "/", path),  // the kernel's own name for it
+                         .program_fd = held,
+                         .path_fd = directory},
+                        argv, envp);
 }
 
 SyscallResult HandleExecve(Caller& caller, const ArgumentValues& a) {
@@ -102,17 +125,20 @@ SyscallResult HandleExecveat(Caller& caller, const ArgumentValues& a) {
   if (path->empty()) {
     if ((flags & AT_EMPTY_PATH) == 0) return Errno{ENOENT};
     if (fcntl(directory, F_GETFD) < 0) return Errno{EBADF};
-    return CopyAndExecute(
-        caller, {.path = absl::StrCat("/dev/fd/", directory), .program_fd = directory}, a[2], a[3]);
+    return CopyAndExecute(caller,
+                          {.path = absl::StrCat("/dev/fd/", directory),
+                           .program_fd = directory,
+                           .path_fd = directory},
+                          a[2], a[3]);
   }
-  const bool relative = (*path)[0] != '/';
-  if ((flags & AT_SYMLINK_NOFOLLOW) != 0) {
+  const bool follows = (flags & AT_SYMLINK_NOFOLLOW) == 0;
+  if (path->front() != '/' && directory != AT_FDCWD) {
+    return ExecuteBelow(caller, directory, *path, follows, a[2], a[3]);
+  }
+  if (!follows) {
     struct stat info;
-    if (fstatat(directory, path->c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return Errno{errno};
+    if (fstatat(AT_FDCWD, path->c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return Errno{errno};
     if (S_ISLNK(info.st_mode)) return Errno{ELOOP};
-  }
-  if (relative && directory != AT_FDCWD) {
-    *path = absl::StrCat("/dev/fd/", directory, "/", *path);  // the kernel's own name for it
   }
   return ExecuteNamed(caller, *std::move(path), a[2], a[3]);
 }
