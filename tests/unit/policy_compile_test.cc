@@ -367,6 +367,12 @@ TEST_F(PolicyCompile, AnAuditHasNoViewOfItsOwn) {
   EXPECT_NE(Compiled(), "");
 }
 
+TEST_F(PolicyCompile, AnAuditCannotHaveASecondWallThatIsRequired) {
+  Say(Setting::kAudit, "true");
+  Say(Setting::kRequire, "landlock");
+  EXPECT_EQ(Compiled(), "test: an audit has no second wall");
+}
+
 TEST_F(PolicyCompile, AllOfTheCallersRightsIsNoRuleAtAll) {
   policy_ = {};
   Say(Setting::kAllow, "all");
