@@ -160,7 +160,9 @@ std::string TargetFiles::Status(std::string_view arguments) {
     status.st_size = static_cast<off_t>(found->second.text->size());
   } else {
     hostcalls::WithSeparateDescriptors([&] {
-      if (stat(found->second.path.c_str(), &status) != 0) error = errno;
+      const runtime::FileDescriptor pinned(open(found->second.path.c_str(), O_PATH | O_CLOEXEC));
+      error = pinned.valid() ? MayRead(pinned.get()) : errno;
+      if (error == 0 && fstat(pinned.get(), &status) != 0) error = errno;
     });
   }
   if (error != 0) return Failure(error);
@@ -175,9 +177,17 @@ std::string TargetFiles::ReadLink(std::string_view arguments) const {
   if (*path == "/proc/self/exe" || *path == absl::StrCat("/proc/", getpid(), "/exe")) {
     target = owner_.executable_path();
   } else {
-    const ssize_t length = readlink(path->c_str(), target.data(), target.size());
-    if (length < 0) return Failure(errno);
-    target.resize(static_cast<std::size_t>(length));
+    int error = 0;
+    hostcalls::WithSeparateDescriptors([&] {
+      const runtime::FileDescriptor pinned(open(path->c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+      error = pinned.valid() ? MayRead(pinned.get()) : errno;
+      if (error != 0) return;
+      const ssize_t length = readlinkat(pinned.get(), "", target.data(), target.size());
+      // Of what is no link the kernel says, by descriptor, that there is none.
+      if (length < 0) error = errno == ENOENT ? EINVAL : errno;
+      target.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+    });
+    if (error != 0) return Failure(error);
   }
   return absl::StrCat("F", absl::Hex(target.size()), ";", Escape(target));
 }

@@ -14,6 +14,21 @@
 #include "runtime/jit/isolation_choice.h"
 
 namespace dunebox::doctor {
+namespace {
+
+// What an older Landlock leaves to the first wall, and the version that has it.
+struct LandlockStep {
+  int version;
+  std::string_view checks;
+};
+constexpr LandlockStep kLandlockSteps[] = {
+    {3, "truncating files"},
+    {4, "TCP ports"},
+    {5, "ioctls of devices"},
+    {6, "signals and abstract sockets"},
+};
+
+}  // namespace
 
 Check CheckIsolations(const Host& host) {
   Check check{.name = "isolation of jit"};
@@ -58,6 +73,14 @@ Check CheckLandlock(const Host& host) {
   const int abi = host.landlock_abi();
   if (abi > 0) {
     check.found = fmt::format("ABI version {}", abi);
+    std::vector<std::string_view> left;
+    for (const LandlockStep& step : kLandlockSteps) {
+      if (abi < step.version) left.push_back(step.checks);
+    }
+    if (left.empty()) return check;
+    check.state = State::kWarning;
+    check.found += fmt::format(", without {}: the first wall alone checks these", fmt::join(left, ", "));
+    check.advice = "use Linux 6.12 or newer";
     return check;
   }
   check.state = State::kWarning;

@@ -26,7 +26,7 @@ std::string FormatJson(const Report& report) {
        {{"usable", report.engine.usable()},
         {"auto", report.engine.usable() ? Json(report.engine.engine) : Json(nullptr)},
         {"reason", report.engine.reason}}},
-      {"default_rights", "all"},
+      {"default_rights", "default policy"},
       {"checks", checks},
   };
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -92,6 +92,14 @@ constexpr SettingRow kSettings[] = {
                                {{"one-wall", Demand::kOneWall}, {"two-walls", Demand::kTwoWalls}},
                                object.policy.demand);
      }},
+    {"least_isolation",
+     [](PolicyObject& object, Text text) {
+       return ReadWord<LeastIsolation>(text,
+                                       {{"translation", LeastIsolation::kTranslation},
+                                        {"virtual-machine", LeastIsolation::kVirtualMachine},
+                                        {"hardware", LeastIsolation::kHardware}},
+                                       object.policy.least_isolation);
+     }},
     {"deadline",
      [](PolicyObject& object, Text text) { return ReadDuration(text, object.policy.deadline); }},
     {"load_deadline",

@@ -86,6 +86,7 @@ absl::StatusOr<runtime::SessionOptions> LearningSession(const RunCommand& comman
   // whether the caller's own are read there.
   std::erase_if(policy.files,
                 [](const policy::FileRule& rule) { return rule.kind == policy::TreeKind::kTmpfs; });
+  policy.required.clear();  // it runs with the caller's rights
   policy.audit = kOrigin;
   if (!policy.directory) policy.directory = {surroundings.directory, kOrigin};
   runtime::SessionOptions session = command.session;

@@ -15,6 +15,9 @@ absl::Status CheckPolicy(const Policy& policy) {
   if (policy.engine == Engine::kKvm) {
     return absl::UnimplementedError("compartments are to be had under engine jit only");
   }
+  if (policy.least_isolation != LeastIsolation::kTranslation) {
+    return absl::UnimplementedError("compartments are kept by what their engine has, and no least_isolation");
+  }
   if (policy.demand == Demand::kTwoWalls || policy.file_access == FileAccess::kBroker) {
     return absl::UnimplementedError("compartments are within one process: one wall, and no broker");
   }

@@ -106,6 +106,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *
  *   engine               auto, jit, kvm
  *   demand               one-wall, two-walls (in a confined process of its own)
+ *   least_isolation      translation, virtual-machine, hardware: no sandbox with less
  *   deadline             duration, of each call
  *   load_deadline        duration, of starting, of loading a library, of looking a name up
  *   cpu_budget           duration on a processor, of the calling thread in each call

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -105,6 +106,15 @@ void SetEnvironment(const Process& process) {
   setenv("HOME", HomeOf(process.user.uid, ReadPasswd()).c_str(), /*overwrite=*/0);
 }
 
+// In the container's root. Since the name was looked up for the first time somebody may have put a link there, which
+// leads by /proc/self/fd to a directory that this process has open: a directory of the host's.
+absl::Status EnterDirectory(const std::string& path) {
+  if (chdir(path.c_str()) != 0) return Failed("process.cwd: cannot enter " + path);
+  std::array<char, PATH_MAX> name;
+  if (getcwd(name.data(), name.size()) != nullptr) return absl::OkStatus();
+  return Failed("process.cwd: " + path + " is not in the container's root");
+}
+
 // 0, or why this file cannot be executed.
 int WhyNot(const std::string& path) {
   struct stat info;
@@ -165,8 +175,7 @@ absl::Status TakeAttributes(const Process& process, CapabilityBits kept) {
   prctl(PR_SET_KEEPCAPS, 0);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Failed("process.noNewPrivileges");
   umask(process.user.umask.value_or(kUsualUmask));
-  if (chdir(process.cwd.c_str()) != 0) return Failed("process.cwd: cannot enter " + process.cwd);
-  return absl::OkStatus();
+  return EnterDirectory(process.cwd);
 }
 
 }  // namespace dunebox::oci

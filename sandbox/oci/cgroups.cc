@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -97,6 +99,17 @@ absl::Status Write(const std::string& path, const std::string& text) {
   const runtime::FileDescriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (file.valid() && write(file.get(), text.data(), text.size()) >= 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, fmt::format("cannot write {}", path));
+}
+
+// A group and those that its processes have made in it, each behind the one that it is in.
+std::vector<std::string> TreeOf(const std::string& group) {
+  std::vector<std::string> tree = {group};
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(group, error);
+  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->is_directory(error)) tree.push_back(entry->path().string());
+  }
+  return tree;
 }
 
 bool IsDirectory(const std::string& path) {
@@ -226,7 +239,7 @@ absl::StatusOr<Cgroups> Cgroups::Create(const HostCgroups& host, const std::stri
     if (is_swap && absl::IsNotFound(status)) status = absl::OkStatus();
   }
   if (status.ok()) return groups;
-  groups.Remove();  // those that are empty
+  groups.Remove().IgnoreError();  // those that are empty
   return status;
 }
 
@@ -242,24 +255,53 @@ absl::Status Cgroups::Enter(pid_t pid) const {
 
 void Cgroups::Signal(int signal) const {
   for (const std::string& directory : directories_) {
-    const std::string text = runtime::ReadTextFile(directory + "/cgroup.procs").value_or("");
-    for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-      pid_t pid = 0;
-      if (absl::SimpleAtoi(line, &pid) && pid > 1 && pid != getpid()) kill(pid, signal);
+    bool has_any = false;
+    for (const std::string& group : TreeOf(directory)) {
+      const std::string text = runtime::ReadTextFile(group + "/cgroup.procs").value_or("");
+      for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+        pid_t pid = 0;
+        if (absl::SimpleAtoi(line, &pid) && pid > 1 && pid != getpid()) kill(pid, signal);
+        has_any = true;
+      }
     }
-    if (!text.empty()) return;  // the other trees have the same processes
+    if (has_any) return;  // the other trees have the same processes
   }
 }
 
-void Cgroups::Remove() const {
-  constexpr int kTries = 50;
+// What forks while the list of processes is read would not be on it: nothing runs meanwhile. Of the two files a kernel
+// has the one of its layout, the second since Linux 5.14.
+void Cgroups::Kill() const {
+  const auto tell = [&](const char* file, const char* word) {
+    for (const std::string& directory : directories_) Write(directory + file, word).IgnoreError();
+  };
+  tell("/freezer.state", "FROZEN");
+  Signal(SIGKILL);
+  tell("/freezer.state", "THAWED");
+  tell("/cgroup.kill", "1");
+}
+
+absl::Status Cgroups::End() const {
+  constexpr int kTries = 200;
   constexpr useconds_t kPause = 10'000;
+  for (int i = 0; i < kTries; ++i) {
+    Kill();
+    const absl::Status removed = Remove();
+    if (removed.ok() || i + 1 == kTries) return removed;
+    usleep(kPause);  // what was killed is on its way out
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Cgroups::Remove() const {
+  absl::Status status;
   for (const std::string& directory : directories_) {
-    // What was just killed may still be on its way out.
-    for (int i = 0; i < kTries && rmdir(directory.c_str()) != 0 && errno == EBUSY; ++i) {
-      usleep(kPause);
+    const std::vector<std::string> tree = TreeOf(directory);
+    for (auto group = tree.rbegin(); group != tree.rend(); ++group) {
+      if (rmdir(group->c_str()) == 0 || errno == ENOENT) continue;
+      status = absl::ErrnoToStatus(errno, fmt::format("cannot remove the control group {}", *group));
     }
   }
+  return status;
 }
 
 }  // namespace dunebox::oci

@@ -56,12 +56,16 @@ class Cgroups {
   static absl::StatusOr<Cgroups> Create(const HostCgroups& host, const std::string& path,
                                         const Resources& resources);
   absl::Status Enter(pid_t pid) const;
-  // Everything in them; for what cannot be reached by a process id.
+  // Everything in them and in groups below; for what cannot be reached by a process id.
   void Signal(int signal) const;
-  void Remove() const;
+  // Kills everything in them and below, also what forks as fast as it can, and removes them. Fine when they are gone.
+  absl::Status End() const;
   const std::vector<std::string>& directories() const { return directories_; }
 
  private:
+  void Kill() const;
+  absl::Status Remove() const;
+
   std::vector<std::string> directories_;
 };
 

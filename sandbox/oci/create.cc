@@ -290,8 +290,7 @@ absl::StatusOr<State> Creation::Run(const std::string& text) {
 
 absl::Status RemoveContainer(const ContainerDirectory& directory, State state, const Log& log) {
   const Cgroups groups(state.cgroups);
-  groups.Signal(SIGKILL);
-  groups.Remove();
+  if (absl::Status status = groups.End(); !status.ok()) log.Warning(std::string(status.message()));
   const absl::StatusOr<std::string> text = directory.LoadConfig();
   if (absl::Status status = directory.Remove(); !status.ok()) return status;
   if (!text.ok()) return absl::OkStatus();  // it did not come to have a configuration

@@ -52,18 +52,18 @@ FileDescriptor Input(const std::string& state) {
   _exit(kCannotExecute);
 }
 
-// Has it ended by itself?
-bool WaitFor(pid_t child, const Hook& hook) {
+// OK: it has ended by itself within its time, or it will.
+absl::Status WaitFor(pid_t child, const Hook& hook) {
+  if (!hook.timeout || *hook.timeout >= INT32_MAX / kMillisecondsPerSecond) return absl::OkStatus();
   const FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
+  if (!process.valid()) return absl::ErrnoToStatus(errno, "its time cannot be watched");
   pollfd end{.fd = process.get(), .events = POLLIN, .revents = 0};
-  const int timeout = hook.timeout && *hook.timeout < INT32_MAX / kMillisecondsPerSecond
-                          ? *hook.timeout * kMillisecondsPerSecond
-                          : -1;
   int ready = 0;
   do {
-    ready = poll(&end, 1, timeout);
+    ready = poll(&end, 1, *hook.timeout * kMillisecondsPerSecond);
   } while (ready < 0 && errno == EINTR);
-  return ready > 0;
+  if (ready > 0) return absl::OkStatus();
+  return absl::DeadlineExceededError(fmt::format("has not ended after {} s", *hook.timeout));
 }
 
 absl::Status RunHook(const Hook& hook, const std::string& state) {
@@ -73,15 +73,13 @@ absl::Status RunHook(const Hook& hook, const std::string& state) {
   if (child < 0) return absl::ErrnoToStatus(errno, "cannot fork");
   if (child == 0) BecomeHook(hook, input.get());
   setpgid(child, child);  // as it does itself: whoever comes first
-  const bool ended = WaitFor(child, hook);
-  if (!ended) kill(-child, SIGKILL);  // and whatever it has started
+  const absl::Status waited = WaitFor(child, hook);
+  if (!waited.ok()) kill(-child, SIGKILL);  // and whatever it has started
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return absl::ErrnoToStatus(errno, "cannot tell how it ended");
   }
-  if (!ended) {
-    return absl::DeadlineExceededError(fmt::format("has not ended after {} s", *hook.timeout));
-  }
+  if (!waited.ok()) return waited;
   if (WIFSIGNALED(status)) {
     return absl::AbortedError(fmt::format("was ended by signal {}", WTERMSIG(status)));
   }

@@ -55,7 +55,17 @@ void PlanNamespaces(const Config& config, Plan& plan) {
   }
 }
 
+// May the container use any device?
+bool AllowsAllDevices(const Resources& resources) {
+  bool all = true;
+  for (const DeviceRule& rule : resources.devices) {
+    if (rule.type == 'a' && (rule.access.empty() || rule.access.size() == 3)) all = rule.allow;
+  }
+  return all;
+}
+
 void PlanDevices(const Config& config, Plan& plan) {
+  plan.denies_devices = !AllowsAllDevices(config.linux_part.resources);
   plan.makes_devices = std::ranges::none_of(plan.mounts, [](const MountStep& mount) {
     return mount.kind == MountKind::kBind && mount.destination == "/dev";
   });
@@ -69,15 +79,6 @@ void PlanDevices(const Config& config, Plan& plan) {
   }
 }
 
-// May the container use any device?
-bool AllowsAllDevices(const Resources& resources) {
-  bool all = true;
-  for (const DeviceRule& rule : resources.devices) {
-    if (rule.type == 'a' && (rule.access.empty() || rule.access.size() == 3)) all = rule.allow;
-  }
-  return all;
-}
-
 std::vector<std::string> NamesOf(CapabilityBits bits) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < kCapabilityNames.size(); ++i) {
@@ -89,7 +90,7 @@ std::vector<std::string> NamesOf(CapabilityBits bits) {
 void PlanCapabilities(const Config& config, std::string_view file, Plan& plan) {
   CapabilityBits kept = KeptCapabilities(config.process);
   // Only the devices that we make are there to be opened, if nobody can make others.
-  if ((kept & BitOf(CAP_MKNOD)) != 0 && !AllowsAllDevices(config.linux_part.resources)) {
+  if ((kept & BitOf(CAP_MKNOD)) != 0 && plan.denies_devices) {
     kept &= ~BitOf(CAP_MKNOD);
     plan.notes.push_back(fmt::format(
         "{}: process.capabilities: CAP_MKNOD is not given, since resources.devices denies devices",

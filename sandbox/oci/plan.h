@@ -37,6 +37,7 @@ struct MountStep {
   std::string destination;  // as the container names it
   std::string type;
   bool recursive = false;  // of a bind
+  bool has_devices = false;  // of a bind: device nodes are what it is for
   confinement::MountFlags flags = 0;
   confinement::MountTree::Options options;  // of a new file system
   std::string origin;                       // "config.json: mounts[3]"
@@ -52,6 +53,7 @@ struct Plan {
   std::vector<JoinedNamespace> joined;  // in this order
   std::vector<MountStep> mounts;        // in this order
   bool makes_devices = false;           // /dev is not somebody else's
+  bool denies_devices = false;          // but for those that are made, and mounts that are there for them
   std::vector<Device> devices;          // the usual ones and the configuration's
   CapabilityBits kept_capabilities = 0;
   runtime::SessionOptions session;  // but for rules about files

@@ -43,6 +43,10 @@ bool Contains(const Range& range, std::string_view word) {
   return std::ranges::find(range, word) != std::end(range);
 }
 
+bool IsBelow(std::string_view path, std::string_view tree) {
+  return path.starts_with(tree) && path.size() > tree.size() && path[tree.size()] == '/';
+}
+
 absl::Status Error(const MountStep& mount, std::string_view reason) {
   return absl::InvalidArgumentError(fmt::format("{}: {}", mount.origin, reason));
 }
@@ -85,6 +89,8 @@ absl::StatusOr<MountStep> StepFor(const Mount& mount, const std::string& bundle,
     step.kind = MountKind::kBind;
     if (step.source.empty()) return Error(step, "a bind without a source");
     if (step.source[0] != '/') step.source = bundle + "/" + step.source;
+    step.has_devices = mount.destination == "/dev" || IsBelow(mount.destination, "/dev") ||
+                       Contains(mount.options, "dev");
   } else if (Contains(kCgroupTypes, mount.type)) {
     step.kind = MountKind::kCgroup;
   } else if (!Contains(kNewTypes, mount.type)) {
@@ -97,10 +103,6 @@ absl::StatusOr<MountStep> StepFor(const Mount& mount, const std::string& bundle,
     if (absl::Status status = AddOption(step, word); !status.ok()) return status;
   }
   return step;
-}
-
-bool IsBelow(std::string_view path, std::string_view tree) {
-  return path.starts_with(tree) && path.size() > tree.size() && path[tree.size()] == '/';
 }
 
 // Where a setting lives, and the namespace that keeps it from the host.

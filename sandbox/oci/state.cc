@@ -171,10 +171,13 @@ std::vector<State> ContainerDirectory::List(const std::string& root) {
 
 absl::StatusOr<FileDescriptor> ContainerDirectory::Lock() const {
   FileDescriptor lock(openat(fd_.get(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC, kFileMode));
-  if (lock.valid() && flock(lock.get(), LOCK_EX) == 0) return lock;
-  if (errno == ENOENT) {
-    return NoContainer(id_);
+  struct stat info;
+  if (lock.valid() && flock(lock.get(), LOCK_EX) == 0 && fstat(lock.get(), &info) == 0) {
+    // Who held it before may have removed the container, and another one may have the id since.
+    if (info.st_nlink == 0) return NoContainer(id_);
+    return lock;
   }
+  if (errno == ENOENT) return NoContainer(id_);
   return absl::ErrnoToStatus(errno, fmt::format("cannot lock {}", path_));
 }
 
@@ -204,9 +207,20 @@ absl::Status ContainerDirectory::Save(const State& state) const {
   return WriteFile(kStateFile, Dump(value));
 }
 
+// Of this container, whatever else has its name meanwhile.
+std::string ContainerDirectory::PathOf(const char* name) const {
+  return fmt::format("/proc/self/fd/{}/{}", fd_.get(), name);
+}
+
+absl::StatusOr<std::string> ContainerDirectory::ReadFile(const char* name) const {
+  absl::StatusOr<std::string> text = runtime::ReadTextFile(PathOf(name));
+  if (text.ok()) return text;
+  return absl::Status(text.status().code(), fmt::format("cannot read {}/{}", path_, name));
+}
+
 absl::StatusOr<State> ContainerDirectory::Load() const {
   const std::string path = path_ + "/" + kStateFile;
-  const absl::StatusOr<std::string> text = runtime::ReadTextFile(path);
+  const absl::StatusOr<std::string> text = ReadFile(kStateFile);
   if (!text.ok()) return text.status();
   const absl::StatusOr<json> value = policy::ParseJson(*text, path);
   if (!value.ok()) return value.status();
@@ -236,18 +250,26 @@ absl::Status ContainerDirectory::SaveConfig(const std::string& text) const {
 }
 
 absl::StatusOr<std::string> ContainerDirectory::LoadConfig() const {
-  return runtime::ReadTextFile(path_ + "/" + kConfigFile);
+  return ReadFile(kConfigFile);
 }
 
-std::string ContainerDirectory::SocketPath() const {
-  return fmt::format("/proc/self/fd/{}/{}", fd_.get(), kSocket);
+std::string ContainerDirectory::SocketPath() const { return PathOf(kSocket); }
+
+bool ContainerDirectory::IsThere() const {
+  struct stat ours, named;
+  return stat(path_.c_str(), &named) == 0 && fstat(fd_.get(), &ours) == 0 &&
+         ours.st_ino == named.st_ino && ours.st_dev == named.st_dev;
 }
 
 absl::Status ContainerDirectory::Remove() const {
-  for (const char* const name : {kSocket, kConfigFile, kNewFile, kStateFile, kLockFile}) {
-    unlinkat(fd_.get(), name, 0);
+  constexpr int kTries = 100;  // who wants the lock just now makes its file again
+  for (int i = 0; i < kTries; ++i) {
+    for (const char* const name : {kSocket, kConfigFile, kNewFile, kStateFile, kLockFile}) {
+      unlinkat(fd_.get(), name, 0);
+    }
+    if (!IsThere() || rmdir(path_.c_str()) == 0) return absl::OkStatus();
+    if (errno != ENOTEMPTY) break;
   }
-  if (rmdir(path_.c_str()) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, fmt::format("cannot remove {}", path_));
 }
 

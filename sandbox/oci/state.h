@@ -67,6 +67,7 @@ std::string TimeNow();
 // Why `id` cannot be one; OK when it can.
 absl::Status CheckId(std::string_view id);
 
+// One container, whatever comes to have its id later: what it reads and writes is in the directory that it has open.
 class ContainerDirectory {
  public:
   // Fails with kAlreadyExists when there is one.
@@ -76,7 +77,7 @@ class ContainerDirectory {
   // Those that can be read, sorted by id.
   static std::vector<State> List(const std::string& root);
 
-  // Waits until nobody else has it; released when the result is gone.
+  // Waits until nobody else has it; released when the result is gone. kNotFound: it was removed meanwhile.
   absl::StatusOr<runtime::FileDescriptor> Lock() const;
   absl::Status Save(const State& state) const;
   // With the status as it is now.
@@ -85,11 +86,15 @@ class ContainerDirectory {
   absl::StatusOr<std::string> LoadConfig() const;
   // The name of the socket as this process may use it, short however long --root is.
   std::string SocketPath() const;
+  // Fine when it is gone already.
   absl::Status Remove() const;
 
  private:
   ContainerDirectory(std::string path, std::string id, runtime::FileDescriptor fd)
       : path_(std::move(path)), id_(std::move(id)), fd_(std::move(fd)) {}
+  bool IsThere() const;
+  std::string PathOf(const char* name) const;
+  absl::StatusOr<std::string> ReadFile(const char* name) const;
   absl::Status WriteFile(const char* name, const std::string& text) const;
 
   std::string path_, id_;

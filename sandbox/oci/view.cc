@@ -61,6 +61,12 @@ std::string LinkOf(int fd) {
   return size < 0 ? "" : std::string(name, static_cast<std::size_t>(size));
 }
 
+// Which mount it is on.
+std::uint64_t MountOf(int fd) {
+  struct statx info {};
+  return statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &info) == 0 ? info.stx_mnt_id : 0;
+}
+
 mode_t TypeOf(char type) {
   if (type == 'b') return S_IFBLK;
   return type == 'p' ? S_IFIFO : S_IFCHR;
@@ -128,7 +134,9 @@ absl::Status View::AddBind(const MountStep& step) {
   absl::StatusOr<MountTree> tree =
       step.recursive ? MountTree::CopyOf(source.get()) : MountTree::CopyOfOne(source.get());
   if (!tree.ok()) return tree.status();
-  if (absl::Status status = tree->Restrict(step.flags); !status.ok()) return status;
+  const bool has_strangers = denies_devices_ && S_ISDIR(info.st_mode) && !step.has_devices;
+  const confinement::MountFlags flags = step.flags | (has_strangers ? kNoDevices : 0);
+  if (absl::Status status = tree->Restrict(flags); !status.ok()) return status;
   return Attach(*tree, step, S_ISDIR(info.st_mode) ? PlaceKind::kDirectory : PlaceKind::kFile);
 }
 
@@ -175,29 +183,48 @@ absl::Status View::Add(const MountStep& step, const std::vector<std::string>& gr
   return absl::InternalError("a kind of mount that nobody knows");
 }
 
+// Unless it is there. kPermissionDenied: this process makes no devices.
+absl::Status View::MakeDevice(int parent, const std::string& name, const Device& device) const {
+  const mode_t type = TypeOf(device.type);
+  const dev_t number = makedev(device.major, device.minor);
+  const bool is_made = mknodat(parent, name.c_str(), type | device.mode, number) == 0;
+  if (!is_made && errno != EEXIST) return Failed("cannot make it");
+  // By what is there now, whatever else comes to have the name: somebody else may use this directory, too.
+  const FileDescriptor node(openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info;
+  if (!node.valid() || fstat(node.get(), &info) != 0) return Failed("cannot look at it");
+  if ((info.st_mode & S_IFMT) != type || (type != S_IFIFO && info.st_rdev != number)) {
+    return absl::AlreadyExistsError("something else is there");
+  }
+  if (!is_made) return absl::OkStatus();
+  const std::string itself = fmt::format("/proc/self/fd/{}", node.get());
+  if (fchownat(node.get(), "", device.uid, device.gid, AT_EMPTY_PATH) == 0 &&
+      chmod(itself.c_str(), device.mode) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(Failed("cannot change its owner or mode").message());
+}
+
+// A mount of its own, where the root's will have no devices.
+absl::Status View::KeepDevice(int parent, const std::string& name) {
+  if (!denies_devices_ || MountOf(parent) != MountOf(root_.fd())) return absl::OkStatus();
+  const FileDescriptor node(openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!node.valid()) return Failed("cannot open it");
+  absl::StatusOr<MountTree> tree = MountTree::CopyOfOne(node.get());
+  return tree.ok() ? tree->AttachAt(node.get()) : tree.status();
+}
+
 absl::Status View::AddDevice(const Device& device) {
   absl::StatusOr<FileDescriptor> parent = MakeParent(device.path);
   if (!parent.ok()) return parent.status();
   const std::string name = SplitPath(device.path).name;
-  const dev_t number = makedev(device.major, device.minor);
-  struct stat info;
-  if (fstatat(parent->get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
-    const bool is_same = (info.st_mode & S_IFMT) == TypeOf(device.type) &&
-                         (device.type == 'p' || info.st_rdev == number);
-    if (is_same) return absl::OkStatus();
-    return absl::AlreadyExistsError("something else is there");
-  }
-  if (mknodat(parent->get(), name.c_str(), TypeOf(device.type) | device.mode, number) == 0) {
-    if (fchownat(parent->get(), name.c_str(), device.uid, device.gid, AT_SYMLINK_NOFOLLOW) == 0 &&
-        fchmodat(parent->get(), name.c_str(), device.mode, 0) == 0) {
-      return absl::OkStatus();
-    }
-    return Failed("cannot change its owner or mode");
-  }
-  if (errno != EPERM) return Failed("cannot make it");
+  const absl::Status made = MakeDevice(parent->get(), name, device);
+  if (made.ok()) return KeepDevice(parent->get(), name);
+  if (!absl::IsPermissionDenied(made)) return made;
   // In a user namespace nobody makes devices: the host's own, if it is the same one.
-  if (stat(device.path.c_str(), &info) != 0 || info.st_rdev != number) {
-    return Failed("cannot make it, and the host has no such device there");
+  struct stat info;
+  if (stat(device.path.c_str(), &info) != 0 || info.st_rdev != makedev(device.major, device.minor)) {
+    return absl::Status(made.code(), "cannot make it, and the host has no such device there");
   }
   return AddBind({.source = device.path,
                   .destination = device.path,
@@ -245,7 +272,7 @@ absl::StatusOr<View> View::Prepare(const Config& config, const Plan& plan, const
   if (absl::Status status = tree->AttachAt(place.get()); !status.ok()) return status;
   FileDescriptor null(open("/dev/null", O_PATH | O_CLOEXEC));
   if (!null.valid()) return Failed("cannot open /dev/null");
-  View view(*std::move(tree), std::move(null), name);
+  View view(*std::move(tree), std::move(null), name, plan.denies_devices);
   view.places_.push_back(
       {"/", RightsOf(config.root.readonly ? kReadOnly : 0), "config.json: root"});
   for (const MountStep& step : plan.mounts) {
@@ -331,8 +358,9 @@ absl::Status View::HideAndProtect(const Config& config) {
       return In("linux.maskedPaths: " + path, status);
     }
   }
-  if (!config.root.readonly) return absl::OkStatus();
-  return In("root.readonly", MountTree::RestrictOne(root_.fd(), kReadOnly));
+  confinement::MountFlags root_flags = config.root.readonly ? kReadOnly : 0;
+  if (denies_devices_) root_flags |= kNoDevices;
+  return root_flags == 0 ? absl::OkStatus() : In("root", MountTree::RestrictOne(root_.fd(), root_flags));
 }
 
 absl::Status View::Enter(const Config& config) {

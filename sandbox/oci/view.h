@@ -2,7 +2,9 @@
 //
 // Names are looked up in the root as the container will look them up: links are followed, and none
 // leads out. Each mount is made apart, restricted, and then put in its place. What is missing in the
-// root directory to put a mount at is made there, as the specification wants it.
+// root directory to put a mount at is made there, as the specification wants it. Device nodes that are in the
+// root directory, or in what is bound, are the image's or a stranger's: where the configuration denies devices they
+// cannot be opened.
 //
 //   absl::StatusOr<View> view = View::Prepare(*config, plan, "/bundle/rootfs", groups);
 //   ... hooks ...
@@ -43,8 +45,8 @@ class View {
  private:
   enum class PlaceKind : unsigned char { kDirectory, kFile };
 
-  View(confinement::MountTree root, runtime::FileDescriptor null, std::string name)
-      : root_(std::move(root)), null_(std::move(null)), name_(std::move(name)) {}
+  View(confinement::MountTree root, runtime::FileDescriptor null, std::string name, bool denies_devices)
+      : root_(std::move(root)), null_(std::move(null)), name_(std::move(name)), denies_devices_(denies_devices) {}
 
   absl::StatusOr<runtime::FileDescriptor> MakePlace(const std::string& path, PlaceKind kind) const;
   absl::StatusOr<runtime::FileDescriptor> MakeParent(const std::string& path) const;
@@ -55,7 +57,9 @@ class View {
   absl::Status AddNew(const MountStep& step);
   absl::Status AddGroups(const MountStep& step, const std::vector<std::string>& groups);
   absl::Status Attach(const confinement::MountTree& tree, const MountStep& step, PlaceKind kind);
+  absl::Status MakeDevice(int parent, const std::string& name, const Device& device) const;
   absl::Status AddDevice(const Device& device);
+  absl::Status KeepDevice(int parent, const std::string& name);
   absl::Status AddDevices(const Plan& plan);
   absl::Status AddLink(const std::string& path, const char* content);
   absl::Status Hide(const std::string& path);
@@ -66,6 +70,7 @@ class View {
   confinement::MountTree root_;
   runtime::FileDescriptor null_;  // the host's /dev/null
   std::string name_;              // of the container's root, as the host has it
+  bool denies_devices_;           // but those that are made
   std::vector<ShownPlace> places_;
   std::vector<std::string> notes_;
 };

@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<GuestEngine>> GuestEngine::Create(const Policy& p
     case Engine::kJit:
       return CreateJitEngine(policy, space, std::move(shared));
     case Engine::kKvm:
-      return CreateKvmEngine(space);
+      return CreateKvmEngine(policy, space);
   }
   return absl::InvalidArgumentError("no such engine");
 }

@@ -66,10 +66,15 @@ class KvmGuestEngine final : public GuestEngine {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GuestEngine>> CreateKvmEngine(memory::AddressSpace& space) {
+absl::StatusOr<std::unique_ptr<GuestEngine>> CreateKvmEngine(const Policy& policy,
+                                                             memory::AddressSpace& space) {
   static const absl::StatusOr<kvm::Probe> probe = kvm::RunProbe(kvm::HostKvmApi());
   if (!probe.ok()) {
     return absl::UnavailableError(absl::StrCat("engine kvm: ", probe.status().message()));
+  }
+  if (policy.least_isolation == LeastIsolation::kHardware && !probe->is_hardware()) {
+    return absl::UnavailableError(
+        absl::StrCat("least_isolation: no hardware virtualization here: ", probe->reason()));
   }
   absl::StatusOr<MachinePermit> permit = MachinePermit::Take();
   if (!permit.ok()) return permit.status();

@@ -82,13 +82,24 @@ absl::Status CheckDemands(const Policy& policy) {
   if (policy.cpu_budget <= absl::ZeroDuration() || policy.idle_cpu_budget <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("a budget of processor time has to be some");
   }
+  if (policy.engine == Engine::kJit && policy.least_isolation > LeastIsolation::kTranslation) {
+    return absl::InvalidArgumentError(
+        "engine jit keeps a plugin by translation, and not by a virtual machine (least_isolation)");
+  }
   return absl::OkStatus();
+}
+
+// Everything else asks for the engine.
+void ChooseEngine(Policy& policy) {
+  if (policy.engine != Engine::kAuto) return;
+  policy.engine = policy.least_isolation > LeastIsolation::kTranslation ? Engine::kKvm : Engine::kJit;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Create(Policy policy) {
   if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
+  ChooseEngine(policy);
   std::uint64_t random = 0;
   if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
     return absl::UnavailableError("getrandom failed");
@@ -182,6 +193,7 @@ absl::Status Sandbox::Save(const std::string& path) const {
 
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Open(const std::string& path, Policy policy) {
   if (absl::Status status = CheckDemands(policy); !status.ok()) return status;
+  ChooseEngine(policy);
   std::unique_ptr<State> state(new State{.policy = std::make_shared<const Policy>(std::move(policy))});
   absl::StatusOr<plugin::OpenedGuest> opened = plugin::OpenGuest(*state->policy, path);
   if (!opened.ok()) return opened.status();

@@ -115,6 +115,9 @@ absl::Status LeaveOutView(const Policy& policy, confinement::Plan& plan) {
   if (policy.uid || policy.gid || policy.hostname) {
     return At(*policy.audit, Unfit("an audit has the caller's identity"));
   }
+  if (!policy.required.empty()) {
+    return At(policy.required.front().origin, Unfit("an audit has no second wall"));
+  }
   plan = {};
   return absl::OkStatus();
 }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "hostcalls/errors/message.h"
+#include "runtime/text_file.h"
 #include "sandbox/policy/compile_parts.h"
 
 namespace dunebox::policy {
@@ -28,6 +29,7 @@ using hostcalls::policy::kReadOnly;
 using hostcalls::policy::kWriteFile;
 using hostcalls::policy::PathRule;
 using hostcalls::policy::Rules;
+using runtime::DirectoryFor;
 
 constexpr FileRights kReadAndWrite = kReadFile | kWriteFile;
 constexpr FileRights kDirectoryRights = kReadFile | kWriteFile | kCreateFile;
@@ -71,11 +73,6 @@ std::string Normal(std::string_view path) {
   return normal.empty() ? "/" : normal;
 }
 
-std::string DirectoryOf(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 // Every link followed; empty, with errno, when there is no such file.
 std::string Resolved(const std::string& path) {
   std::array<char, PATH_MAX> buffer;
@@ -84,7 +81,7 @@ std::string Resolved(const std::string& path) {
 
 // The text of the link at `path` when it is one and no other leads there; else `resolved`.
 std::string LinkText(const std::string& path, const std::string& resolved) {
-  const std::string directory = DirectoryOf(path);
+  const std::string directory = DirectoryFor(path);
   std::array<char, PATH_MAX> buffer;
   const ssize_t length = readlink(path.c_str(), buffer.data(), buffer.size());
   if (length <= 0 || Resolved(directory) != directory) return resolved;
@@ -131,6 +128,18 @@ class Trees {
            IsInPlace(*mount);
   }
 
+  // A name that is hidden and that leads elsewhere on the host.
+  void NoteHidden(std::string path) { hidden_names_.push_back(std::move(path)); }
+
+  // In a tree of the caller's that is shown at another place, where a name leads on the host says nothing.
+  void HideInView() {
+    for (const std::string& path : hidden_names_) {
+      const Mount* const shown = TreeAround(path);
+      if (shown == nullptr || shown->kind != MountKind::kBind || IsInPlace(*shown)) continue;
+      if (MountAt(path) == nullptr) AddMount({.kind = MountKind::kHidden, .target = path});
+    }
+  }
+
   // What no tree of the caller's shows cannot be missed; in one, a name without a file is a mistake
   // that would show what was to be hidden.
   absl::Status CheckHidden() const {
@@ -153,7 +162,7 @@ class Trees {
     for (const Mount& mount : plan_.mounts) {
       if (mount.kind == MountKind::kDevices) ways.push_back(mount.target);
       for (std::string way = mount.target; way != "/";) {
-        way = DirectoryOf(way);
+        way = DirectoryFor(way);
         ways.push_back(way);
       }
     }
@@ -251,6 +260,7 @@ class Trees {
 
   Rules& rules_;
   confinement::Plan& plan_;
+  std::vector<std::string> hidden_names_;
 };
 
 absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundings, Trees& trees) {
@@ -275,13 +285,14 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
 }
 
 // By its name in the view, which for the caller's own places is the same; and by what that name
-// leads to, as rules are about objects.
+// leads to, as rules are about objects. See Trees::HideInView for other places.
 void AddHidden(const FileRule& rule, const Surroundings& surroundings, Trees& trees) {
   const std::string path = AbsolutePath(rule.source, surroundings);
   const std::string resolved = Resolved(path);
   trees.AddRule(path, hostcalls::policy::kNoRights, rule.origin);
   if (!resolved.empty()) trees.AddRule(resolved, hostcalls::policy::kNoRights, rule.origin);
   trees.AddMount({.kind = MountKind::kHidden, .target = resolved.empty() ? path : resolved});
+  if (!resolved.empty() && resolved != path) trees.NoteHidden(path);
 }
 
 // Directories that hold much else than a program.
@@ -298,7 +309,7 @@ absl::Status AddProgram(const std::string& program, const Surroundings& surround
   const std::string path = AbsolutePath(program, surroundings);
   for (const std::string& name : {path, Resolved(path)}) {
     if (name.empty() || trees.ShowsProgram(name)) continue;
-    const std::string directory = DirectoryOf(name);
+    const std::string directory = DirectoryFor(name);
     const std::string tree = IsShared(directory, surroundings) ? name : directory;
     const FileRule rule{
         .source = tree, .rights = kReadOnly, .may_be_absent = true, .origin = "the program's own"};
@@ -361,6 +372,7 @@ absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings
     if (absl::Status status = AddProgram(program, surroundings, trees); !status.ok()) return status;
   }
   trees.DropWhatIsThere();
+  trees.HideInView();
   if (surroundings.mount_namespace) trees.ListWays();
   trees.Sort();
   return trees.CheckHidden();

@@ -9,12 +9,15 @@
 #include <set>
 #include <utility>
 
+#include "runtime/text_file.h"
+
 namespace dunebox::policy {
 namespace {
 
 using hostcalls::policy::FileRights;
 using hostcalls::policy::kAllRights;
 using hostcalls::policy::kReadOnly;
+using runtime::DirectoryFor;
 
 constexpr std::string_view kNeverWhole[] = {
 #define NEVER_WHOLE(path) path,
@@ -46,11 +49,6 @@ constexpr std::string_view kCompiledPython = "__pycache__";
 bool IsWithin(std::string_view path, std::string_view tree) {
   if (tree == "/") return true;
   return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
-}
-
-std::string ParentOf(std::string_view path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == 0 ? "/" : std::string(path.substr(0, slash));
 }
 
 std::string_view NameOf(std::string_view path) { return path.substr(path.rfind('/') + 1); }
@@ -126,7 +124,7 @@ class Learner {
     for (const PathUse& use : uses_) {
       if (use.kind != UseKind::kCreate) continue;
       for (const std::string_view directory : kTemporary) {
-        if (ParentOf(use.path) == directory) own_temporaries_[use.path] = directory;
+        if (DirectoryFor(use.path) == directory) own_temporaries_[use.path] = directory;
       }
     }
   }
@@ -155,7 +153,7 @@ class Learner {
       case UseKind::kWrite:
         return PlaceWrite(index, use.path);
       case UseKind::kCreate:
-        return PlaceWrite(index, ParentOf(use.path));
+        return PlaceWrite(index, DirectoryFor(use.path));
     }
   }
 
@@ -186,10 +184,10 @@ class Learner {
     }
     if (const auto cache = UpTo(path, kCompiledPython)) {
       // The modules that it was compiled from are beside it.
-      const std::string modules = ParentOf(*cache);
+      const std::string modules = DirectoryFor(*cache);
       return MayBeWhole(modules) ? modules : path;
     }
-    if (LooksRandom(NameOf(path)) && MayBeWhole(ParentOf(path))) return ParentOf(path);
+    if (LooksRandom(NameOf(path)) && MayBeWhole(DirectoryFor(path))) return DirectoryFor(path);
     return path;
   }
 
@@ -200,7 +198,7 @@ class Learner {
       is_joined = false;
       std::map<std::pair<std::string, FileRights>, std::vector<std::string>> folders;
       for (const auto& [path, tree] : trees_) {
-        if (path != "/" && !tree.is_tmpfs) folders[{ParentOf(path), tree.rights}].push_back(path);
+        if (path != "/" && !tree.is_tmpfs) folders[{DirectoryFor(path), tree.rights}].push_back(path);
       }
       for (auto folder = folders.rbegin(); folder != folders.rend() && !is_joined; ++folder) {
         const auto& [parent, rights] = folder->first;

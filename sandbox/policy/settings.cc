@@ -124,7 +124,8 @@ absl::Status AddHidden(Policy& policy, Words words, const OriginText& origin) {
 }
 
 absl::Status AddDevice(Policy& policy, Words words, const OriginText& origin) {
-  if (!absl::StartsWith(words[0], "/dev/")) return Bad(words[0], "is not a file of /dev");
+  const bool leads_out = absl::StrContains(absl::StrCat(words[0], "/"), "/../");
+  if (!absl::StartsWith(words[0], "/dev/") || leads_out) return Bad(words[0], "is not a file of /dev");
   return AddFile(policy, {.source = words[0], .rights = kReadFile | kWriteFile, .origin = origin});
 }
 

@@ -48,6 +48,12 @@ std::string MostCalls(const Summary& summary) {
   return fmt::format("{}", fmt::join(shown, ", "));
 }
 
+// With U+FFFD for what is no UTF-8.
+std::string ValidText(std::string_view text) {
+  using nlohmann::json;
+  return json::parse(json(std::string(text)).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
 // A metric of the text format: its help, its type, its samples.
 struct Metric {
   std::string_view name, type, help;
@@ -71,7 +77,7 @@ class MetricWriter {
  private:
   static std::string Escaped(std::string_view text) {
     std::string escaped;
-    for (const char letter : text) {
+    for (const char letter : ValidText(text)) {
       if (letter == '\\' || letter == '"') escaped += '\\';
       escaped += letter == '\n' ? std::string("\\n") : std::string(1, letter);
     }

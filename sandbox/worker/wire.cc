@@ -90,6 +90,7 @@ std::string Serialize(const StartOrder& order) {
     writer.PutText(name);
   }
   writer.Put(policy.engine);
+  writer.Put(policy.least_isolation);
   writer.Put(policy.deadline);
   writer.Put(policy.load_deadline);
   writer.Put(policy.cpu_budget);
@@ -126,6 +127,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
     order.named.emplace_back(number, reader.GetText());
   }
   policy.engine = reader.Get<Engine>();
+  policy.least_isolation = reader.Get<LeastIsolation>();
   policy.deadline = reader.Get<absl::Duration>();
   policy.load_deadline = reader.Get<absl::Duration>();
   policy.cpu_budget = reader.Get<absl::Duration>();

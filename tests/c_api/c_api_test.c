@@ -415,7 +415,7 @@ static void PoliciesAreRead(void) {
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
       {"file_access", "broker"},      {"file_access", "direct"},
-      {"instruction_budget", "5000000000"},
+      {"instruction_budget", "5000000000"}, {"least_isolation", "hardware"},
   };
   static const char* const kBad[][2] = {
       {"engine", "fast"},     {"deadline", "soon"},
@@ -424,6 +424,7 @@ static void PoliciesAreRead(void) {
       {"host_threads", "-1"}, {"host_threads", "4294967296"},
       {"no_such", "1"},       {"", ""},
       {"on_denied", ""},      {"instruction_budget", "-1"},
+      {"least_isolation", "seg"},
   };
   dunebox_policy* policy = dunebox_policy_create();
   dunebox_sandbox* sandbox = NULL;
@@ -441,6 +442,10 @@ static void PoliciesAreRead(void) {
   EXPECT(dunebox_policy_set(policy, NULL, "x", &error) == DUNEBOX_INVALID_ARGUMENT);
   EXPECT(dunebox_policy_set(policy, "engine", NULL, &error) == DUNEBOX_INVALID_ARGUMENT);
   EXPECT(dunebox_policy_set(NULL, "engine", "jit", &error) == DUNEBOX_INVALID_ARGUMENT);
+  /* The engine of the list is jit, which has no hardware. */
+  MUST(dunebox_policy_set(policy, "host_threads", "1", &error));
+  EXPECT(dunebox_create(policy, &sandbox, &error) == DUNEBOX_INVALID_ARGUMENT);
+  EXPECT(sandbox == NULL && strstr(error.message, "least_isolation") != NULL);
   MUST(dunebox_policy_set(policy, "demand", "two-walls", &error));
   MUST(dunebox_policy_set(policy, "host_threads", "100000", &error));
   EXPECT(dunebox_create(policy, &sandbox, &error) != DUNEBOX_OK);

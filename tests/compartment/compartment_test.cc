@@ -583,6 +583,10 @@ TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
   kvm.policy.engine = Engine::kKvm;
   EXPECT_EQ(CompartmentCode::Load(std::move(kvm)).status().code(),
             absl::StatusCode::kUnimplemented);
+  CodeOptions machine{.libraries = {COMPARTMENT_CASES}};
+  machine.policy.least_isolation = LeastIsolation::kVirtualMachine;
+  EXPECT_EQ(CompartmentCode::Load(std::move(machine)).status().code(),
+            absl::StatusCode::kUnimplemented);
   CodeOptions two_walls{.libraries = {COMPARTMENT_CASES}};
   two_walls.policy.demand = Demand::kTwoWalls;
   EXPECT_EQ(CompartmentCode::Load(std::move(two_walls)).status().code(),

@@ -37,6 +37,28 @@ TEST_P(UnderEngineKvm, SandboxesSaySo) {
   EXPECT_EQ((Value<int(int, int)>("add", 40, 2)), 42);
 }
 
+TEST_P(UnderEngineKvm, IsTakenWhereLessIsNotEnough) {
+  for (const LeastIsolation least : {LeastIsolation::kVirtualMachine, LeastIsolation::kHardware}) {
+    auto made = Sandbox::Create({.demand = GetParam(), .least_isolation = least, .deadline = absl::Minutes(2)});
+    const bool is_there = least == LeastIsolation::kVirtualMachine || sandbox->isolation() == "virtual machine (hardware)";
+    if (!is_there) {
+      EXPECT_TRUE(absl::IsUnavailable(made.status())) << made.status();
+      EXPECT_THAT(std::string(made.status().message()), testing::HasSubstr("least_isolation"));
+      continue;
+    }
+    ASSERT_TRUE(made.ok()) << made.status();
+    EXPECT_EQ((*made)->engine(), "kvm");
+    EXPECT_EQ((*made)->isolation(), sandbox->isolation());
+    // What is made from it is kept no worse.
+    ASSERT_TRUE((*made)->Load(PLUGIN_CASES).ok() && (*made)->Snapshot().ok());
+    if (auto clone = (*made)->Clone(); clone.ok()) {
+      EXPECT_EQ((*clone)->engine(), "kvm");
+    }
+    ASSERT_TRUE((*made)->Reset().ok());
+    EXPECT_EQ((*made)->engine(), "kvm");
+  }
+}
+
 // With the host's bits, not without them: there is nothing at such an address.
 TEST_P(UnderEngineKvm, WildPointersFaultWhereTheyPoint) {
   static volatile unsigned char canary = 0x5a;

@@ -306,6 +306,15 @@ TEST_F(DoctorTest, AFailedProbeMeansNoEngineAndSaysWhy) {
   EXPECT_THAT(report.engine.reason, HasSubstr("KVM_CREATE_VM"));
 }
 
+TEST_F(DoctorTest, AnOlderLandlockSaysWhatItDoesNotCheck) {
+  EXPECT_EQ(CheckLandlock(host).found, "ABI version 7");
+  host.landlock_abi = [] { return 4; };
+  const Check check = CheckLandlock(host);
+  EXPECT_EQ(check.state, State::kWarning);
+  EXPECT_EQ(check.found,
+            "ABI version 4, without ioctls of devices, signals and abstract sockets: the first wall alone checks these");
+}
+
 TEST_F(DoctorTest, LandlockThatIsOffDiffersFromLandlockThatIsAbsent) {
   host.landlock_abi = [] { return -EOPNOTSUPP; };
   EXPECT_THAT(CheckLandlock(host).advice, HasSubstr("lsm="));
@@ -403,6 +412,7 @@ TEST_F(DoctorTest, JsonHoldsTheSameFindings) {
   const Report report = Examine(host);
   const auto json = nlohmann::json::parse(FormatJson(report));
   EXPECT_EQ(json["version"], DUNEBOX_VERSION);
+  EXPECT_EQ(json["default_rights"], "default policy");
   EXPECT_EQ(json["engine"]["usable"], true);
   EXPECT_EQ(json["engine"]["auto"], "kvm");
   ASSERT_EQ(json["checks"].size(), report.checks.size());

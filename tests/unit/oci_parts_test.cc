@@ -2,15 +2,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "sandbox/oci/attributes.h"
 #include "sandbox/oci/cgroups.h"
@@ -112,6 +116,39 @@ TEST_F(OciState, ADamagedStateIsAnError) {
   EXPECT_FALSE(directory->Load().ok());
 }
 
+// As by a command that was about to change it while others removed it and made another one.
+TEST_F(OciState, AContainerThatWasRemovedIsNotTheNextOneWithItsId) {
+  const auto old = ContainerDirectory::Make(root_, "a");
+  ASSERT_TRUE(old->Save(StateOfThisProcess(Status::kRunning)).ok());
+  ASSERT_TRUE(old->SaveConfig("{}").ok());
+  const auto late = ContainerDirectory::Open(root_, "a");
+  ASSERT_TRUE(late.ok() && old->Remove().ok());
+  const auto next = ContainerDirectory::Make(root_, "a");
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE(late->Remove().ok());
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/a"));
+  ASSERT_TRUE(next->Save(StateOfThisProcess(Status::kCreated)).ok());
+  ASSERT_TRUE(next->SaveConfig("{}").ok());
+  EXPECT_TRUE(absl::IsNotFound(late->Load().status())) << late->Load().status();
+  EXPECT_TRUE(absl::IsNotFound(late->LoadConfig().status()));
+  EXPECT_TRUE(absl::IsNotFound(late->Lock().status()));
+  EXPECT_EQ(next->Load()->status, Status::kCreated);
+}
+
+TEST_F(OciState, WhoWaitedForTheLockOfARemovedContainerHasNone) {
+  const auto directory = ContainerDirectory::Make(root_, "a");
+  auto lock = directory->Lock();
+  ASSERT_TRUE(lock.ok());
+  absl::Status waited;
+  std::thread waiter([&] { waited = ContainerDirectory::Open(root_, "a")->Lock().status(); });
+  // Both do: that it waits by then, and that it comes later.
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(directory->Remove().ok());
+  lock = absl::CancelledError();
+  waiter.join();
+  EXPECT_TRUE(absl::IsNotFound(waited)) << waited;
+}
+
 TEST(OciStateJson, HasWhatTheSpecificationNames) {
   const auto running = nlohmann::json::parse(StateJson(StateOfThisProcess(Status::kRunning)));
   EXPECT_EQ(running["ociVersion"], "1.0.2");
@@ -164,6 +201,28 @@ TEST_F(OciHooks, OneThatTakesTooLongIsEnded) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(RunHooks(hooks, HookPoint::kPoststop, "{}")));
 }
 
+// The file with the state gets the last descriptor that there may be.
+TEST_F(OciHooks, OneWhoseTimeCannotBeWatchedIsAnErrorAndNotTooLate) {
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int next = dup(STDIN_FILENO);
+  ASSERT_GE(next, 0);
+  close(next);
+  const rlimit few{.rlim_cur = static_cast<rlim_t>(next) + 1, .rlim_max = limit.rlim_max};
+  Hook hook = Shell("exit 0");
+  hook.timeout = 3;
+  Hooks timed, others;
+  timed.all[static_cast<std::size_t>(HookPoint::kPoststop)] = {hook};
+  others.all[static_cast<std::size_t>(HookPoint::kPoststop)] = {Shell("exit 0")};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const absl::Status watched = RunHooks(timed, HookPoint::kPoststop, "{}");
+  const bool is_told = !watched.ok() && !absl::IsDeadlineExceeded(watched);
+  const absl::Status waited = is_told ? RunHooks(others, HookPoint::kPoststop, "{}") : watched;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_THAT(std::string(watched.message()), HasSubstr("cannot be watched"));
+  EXPECT_TRUE(waited.ok()) << waited;  // without a limit there is nothing to watch
+}
+
 TEST(OciCgroups, LimitsInTheUnifiedLayout) {
   const Resources resources{
       .memory = 1000, .memory_and_swap = 1500, .pids = 20, .cpu_shares = 1024, .cpu_quota = 50'000};
@@ -199,6 +258,36 @@ TEST(OciCgroups, APathStaysBelowTheTop) {
   }
   EXPECT_THAT(std::string(CgroupPath("system.slice:podman:a", "a").status().message()),
               HasSubstr("systemd"));
+}
+
+// As a container's program may that sees its groups: a group of its own below them, where no list of theirs has it.
+TEST(OciCgroups, WhatIsInAGroupBelowEndsWithThem) {
+  const std::string path = "/dunebox-test-" + std::to_string(getpid());
+  const auto groups = Cgroups::Create(HostCgroups::OfThisMachine(), path, {});
+  if (!groups.ok() || groups->directories().empty()) GTEST_SKIP() << "no control groups: " << groups.status();
+  std::vector<std::string> below;
+  for (const std::string& directory : groups->directories()) below.push_back(directory + "/below");
+  // That controller wants its settings first.
+  std::erase_if(below, [](const std::string& name) { return name.find("/cpuset/") != std::string::npos; });
+  for (const std::string& directory : below) std::filesystem::create_directory(directory);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(60);
+    for (;;) pause();
+  }
+  EXPECT_TRUE(groups->Enter(child).ok());
+  EXPECT_TRUE(Cgroups(below).Enter(child).ok());
+  const absl::Status ended = groups->End();
+  EXPECT_TRUE(ended.ok()) << ended;
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, WNOHANG), child) << "it still runs";
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+  for (const std::string& directory : groups->directories()) {
+    EXPECT_FALSE(std::filesystem::exists(directory)) << directory;
+  }
+  EXPECT_TRUE(groups->End().ok()) << "there is nothing to end";
+  kill(child, SIGKILL);
 }
 
 TEST(OciChannel, TheDeathOfTheOtherSideIsAnError) {

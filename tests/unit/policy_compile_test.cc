@@ -196,6 +196,17 @@ TEST_F(PolicyCompile, AHiddenTreeIsThereForNobody) {
   EXPECT_EQ(MountAt(root_ + "/data")->kind, MountKind::kBind);
 }
 
+// "link" leads to "data" on the host, and to "tools" in the view.
+TEST_F(PolicyCompile, WhatIsHiddenInATreeAtAnotherPlaceIsHiddenThere) {
+  std::filesystem::create_directories(root_ + "/tools/inner");
+  Say(Setting::kRead, root_ + "/tools:" + root_ + "/link");
+  Say(Setting::kHide, root_ + "/link/inner");
+  ASSERT_EQ(Compiled(), "");
+  ASSERT_NE(MountAt(root_ + "/link/inner"), nullptr);
+  EXPECT_EQ(MountAt(root_ + "/link/inner")->kind, MountKind::kHidden);
+  EXPECT_THAT(OwnPaths(), Contains("0 /link/inner"));
+}
+
 TEST_F(PolicyCompile, WhatIsToBeHiddenHasToBeThereIfItsTreeIsShown) {
   Say(Setting::kHide, "/nowhere/at/all");
   ASSERT_EQ(Compiled(), "");
@@ -365,6 +376,12 @@ TEST_F(PolicyCompile, AnAuditHasNoViewOfItsOwn) {
   EXPECT_TRUE(session_.plan.mounts.empty());
   Say(Setting::kHostname, "box");
   EXPECT_NE(Compiled(), "");
+}
+
+TEST_F(PolicyCompile, AnAuditCannotHaveASecondWallThatIsRequired) {
+  Say(Setting::kAudit, "true");
+  Say(Setting::kRequire, "landlock");
+  EXPECT_EQ(Compiled(), "test: an audit has no second wall");
 }
 
 TEST_F(PolicyCompile, AllOfTheCallersRightsIsNoRuleAtAll) {

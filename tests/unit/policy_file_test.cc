@@ -156,6 +156,8 @@ TEST(PolicyFile, WhatIsWrongIsSaidWithItsPlace) {
       {"network = 'tcp::80'\n", "p.toml:1:11: network: 'tcp::80' names no host"},
       {"[files]\ntmpfs = 'x'\n", "p.toml:2:9: files.tmpfs: 'x' is not an absolute path"},
       {"[files]\ntmpfs = '/x:big'\n", "p.toml:2:9: files.tmpfs: 'big' is not a size, as in 64M"},
+      {"[files]\ndevices = '/dev/../etc'\n",
+       "p.toml:2:11: files.devices: '/dev/../etc' is not a file of /dev"},
       {"[files]\ndevices = '/etc'\n", "p.toml:2:11: files.devices: '/etc' is not a file of /dev"},
       {"[files]\nread = ''\n", "p.toml:2:8: files.read: '' is no path"},
       {"[calls]\nrules = 'deny ptrce'\n",

@@ -94,6 +94,11 @@ TEST(Statistics, TheJsonFormIsOneObjectWhateverTheCommandIs) {
   EXPECT_EQ(object["calls"]["forwarded"]["read"], 6);
 }
 
+TEST(Statistics, MetricsAreUtf8WhateverTheCommandIs) {
+  const std::string metrics = FormatMetrics(*Summarize(kLines), {.command = "caf\xc3\xa9 \xff\xc3", .exit_status = 0});
+  EXPECT_THAT(metrics, HasSubstr("{command=\"caf\xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd\"} 0\n"));
+}
+
 TEST(Statistics, MetricsEscapeTheirLabels) {
   const std::string metrics = FormatMetrics(*Summarize(kLines), {.command = "a \"b\"\\\n", .exit_status = 2});
   EXPECT_THAT(metrics, HasSubstr("dunebox_exit_status{command=\"a \\\"b\\\"\\\\\\n\"} 2\n"));

@@ -15,7 +15,7 @@
 namespace dunebox {
 
 enum class Engine : std::uint8_t {
-  kAuto,  // jit
+  kAuto,  // jit; kvm where Policy::least_isolation asks for more
   kJit,   // the plugin's code is translated, in the calling thread
   // It runs in a virtual machine of its own, of which a process has 64 at most (each worker of two walls is a
   // process). A call is an exit of the
@@ -32,6 +32,15 @@ enum class Demand : std::uint8_t {
   kTwoWalls,
 };
 
+// What has to keep the plugin from the host's memory at the least, from the weakest to the strongest. With
+// Engine::kAuto an engine is taken that has it; a sandbox is not made with less: kInvalidArgument where the engine that
+// is asked for never has it, kUnavailable where this machine does not.
+enum class LeastIsolation : std::uint8_t {
+  kTranslation,     // its code is made to stay in the window: engine jit
+  kVirtualMachine,  // it has page tables of its own, in a virtual machine, be it emulated: engine kvm
+  kHardware,        // the same, by the processor's virtualization (VT-x, AMD-V)
+};
+
 // Who opens the files that the plugin may read.
 enum class FileAccess : std::uint8_t {
   kDirect,  // this process, with its rights, behind the sandbox's checks. With two walls: the confined worker
@@ -46,6 +55,7 @@ enum class OnDenied : std::uint8_t {
 struct Policy {
   Engine engine = Engine::kAuto;
   Demand demand = Demand::kOneWall;
+  LeastIsolation least_isolation = LeastIsolation::kTranslation;
 
   // Of each call, callbacks into the host included (which are not interrupted). Kept to within some
   // milliseconds.
