@@ -97,21 +97,16 @@ SyscallResult HandleSigaltstack(Caller& caller, const ArgumentValues& a) {
   GuestThread& thread = GuestThread::From(caller);
   AlternateStack& current = thread.signal.alternate_stack;
   AlternateStack old = current;
-  const bool on_stack = current.enabled() && current.Contains(thread.registers.rsp);
+  const bool on_stack = signals::StandsOn(current, thread.registers.rsp);
   if (on_stack) old.flags |= SS_ONSTACK;
   if (a[0] != 0) {
     auto wanted = caller.memory.CopyIn(GuestPtr<AlternateStack>{a[0]});
     if (!wanted.ok()) return wanted.error();
     if (on_stack) return Errno{EPERM};
-    const int mode = wanted->flags & ~signals::kAutoDisarm;
-    if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return Errno{EINVAL};
-    if (mode == SS_DISABLE) {
-      current = AlternateStack{};
-    } else {
-      if (wanted->size < signals::kMinimumAlternateStack) return Errno{ENOMEM};
-      wanted->flags &= ~SS_ONSTACK;
-      current = *wanted;
-    }
+    const std::optional<AlternateStack> stack = signals::AlternateStackFor(*wanted);
+    if (!stack) return Errno{EINVAL};
+    if (stack->enabled() && stack->size < signals::kMinimumAlternateStack) return Errno{ENOMEM};
+    current = *stack;
   }
   return a[1] == 0 ? kSuccess : caller.memory.CopyOut(GuestPtr<AlternateStack>{a[1]}, old);
 }
