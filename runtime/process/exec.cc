@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "runtime/loader/program.h"
 #include "runtime/process/process.h"
 #include "runtime/process/report.h"
+#include "runtime/process/signal_delivery.h"
 
 namespace dunebox::process {
 
@@ -131,6 +133,17 @@ Errno HandOver(GuestThread& thread) {
   return Errno{errno};
 }
 
+// The signals that have come to the thread and were not delivered: pending ones live on. Those that come from now on
+// stay with the kernel, which brings them over.
+std::string PackPending(GuestThread& thread) {
+  signals::SetHostMask(~std::uint64_t{0});
+  std::string packed;
+  thread.signal.pending.ForEach([&](const siginfo_t& info) {
+    packed.append(reinterpret_cast<const char*>(&info), sizeof(info));
+  });
+  return packed;
+}
+
 }  // namespace
 
 SyscallResult Execute(GuestThread& thread, ExecRequest request) {
@@ -164,6 +177,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .arguments = std::move(request.arguments),
                                                               .environment = std::move(request.environment),
                                                               .signal_mask = thread.signal.mask,
+                                                              .pending = PackPending(thread),
                                                               .descriptors = limits.Get(RLIMIT_NOFILE),
                                                               .stack = limits.Get(RLIMIT_STACK),
                                                               .address_space = limits.Get(RLIMIT_AS),
@@ -171,7 +185,15 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .file_size = limits.Get(RLIMIT_FSIZE)});
   const Errno failed = HandOver(thread);
   thread.next_program = nullptr;
+  SetSignalMask(thread, thread.signal.mask);
   return failed;
+}
+
+void TakeOverPending(GuestThread& thread, std::string_view pending) {
+  for (siginfo_t info; pending.size() >= sizeof(info); pending.remove_prefix(sizeof(info))) {
+    std::memcpy(&info, pending.data(), sizeof(info));
+    if (info.si_signo >= 1 && info.si_signo <= signals::kSignalCount) thread.signal.pending.Add(info.si_signo, info);
+  }
 }
 
 absl::StatusOr<ExecState> ReceiveExecState(int fd) {

@@ -32,6 +32,9 @@ struct SignalState {
   // after the handler of the signal that ends it.
   std::optional<std::uint64_t> mask_to_restore;
   signals::AlternateStack alternate_stack;
+
+  // Is there anything that is with us already and not blocked?
+  bool HasDeliverable() const { return (pending.mask() & ~mask) != 0; }
 };
 
 class GuestThread final : public hostcalls::Caller {
