@@ -129,8 +129,11 @@ Errno HandOver(GuestThread& thread) {
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
   ReportEnd(owner);
+  ReleaseRobustFutexes(thread);
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
-  return Errno{errno};
+  const Errno failed{errno};
+  owner.threads().ReleaseAfterAll(thread);
+  return failed;
 }
 
 // The signals that have come to the thread and were not delivered: pending ones live on. Those that come from now on

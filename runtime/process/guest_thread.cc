@@ -226,12 +226,14 @@ bool GuestThread::RestartsAfterSignal() const {
 
 void GuestThread::EndBySignal(int number) {
   ReportEnd(owner);
+  ReleaseRobustFutexes(*this);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(number);
   signals::DieBySignal(number);
 }
 
 void GuestThread::Die(const siginfo_t& info) {
   OnDeath(*this, info);
+  ReleaseRobustFutexes(*this);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
   signals::DieBySignal(info.si_signo);
 }
