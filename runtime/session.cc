@@ -729,6 +729,7 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;
+  process::TakeOverPending(thread, state.pending);
   process::SetSignalMask(thread, state.signal_mask);
   if (observers.sink() != nullptr) {
     observers.sink()->OnBegin(hostcalls::Beginning::kProgram, program.resolved_path);
@@ -928,6 +929,8 @@ int ContinueSession(int state_fd) {
     return Fail(kExitRuntimeError, Named(Id::kWouldBeUnconfined, status));
   }
   errors::SpeakTo(state->session.report_fd);
+  // The runtime before has shut out all signals, so that none would be lost.
+  signals::SetHostMask(state->signal_mask);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
   absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);

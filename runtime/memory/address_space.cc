@@ -1,13 +1,16 @@
 #include "runtime/memory/address_space.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -45,6 +48,39 @@ SyscallResult FromAddress(GuestVirt address) {
   return SyscallResult(static_cast<std::int64_t>(address.value));
 }
 
+// [linux] MAP_HUGE_SHIFT: the size's logarithm in the flags of mmap.
+constexpr int kHugeShift = 26;
+constexpr int kHugeMask = 0x3f;
+
+// Of the pages that MAP_HUGETLB asks for. Nothing: of no size that x86-64 has.
+std::optional<std::uint64_t> HugePageOf(int flags) {
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 30;
+  const int logarithm = (flags >> kHugeShift) & kHugeMask;
+  if (logarithm == 0) return kHugePage;
+  const std::uint64_t bytes = std::uint64_t{1} << logarithm;
+  return bytes == kHugePage || bytes == kLargest ? std::optional(bytes) : std::nullopt;
+}
+
+constexpr std::uint64_t RoundUp(std::uint64_t value, std::uint64_t alignment) {
+  return (value + alignment - 1) & ~(alignment - 1);
+}
+
+// As the kernel calls anonymous memory of large pages.
+std::shared_ptr<const Backing> HugePages(std::uint64_t page_bytes) {
+  auto backing = std::make_shared<Backing>();
+  backing->name = "/anon_hugepage (deleted)";
+  backing->page_bytes = page_bytes;
+  return backing;
+}
+
+// Files of large pages have a file system of their own, whose blocks they are.
+std::uint64_t PageBytesOf(int fd, const struct stat& info) {
+  struct statfs file_system{};
+  const bool is_huge = info.st_blksize > static_cast<blksize_t>(kPageSize) &&
+                       fstatfs(fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
+  return is_huge ? static_cast<std::uint64_t>(file_system.f_bsize) : kPageSize;
+}
+
 // What /proc/self/maps will say of a mapping of the descriptor.
 std::shared_ptr<const Backing> DescribeFile(int fd) {
   auto backing = std::make_shared<Backing>();
@@ -52,6 +88,7 @@ std::shared_ptr<const Backing> DescribeFile(int fd) {
   if (fstat(fd, &info) == 0) {
     backing->device = info.st_dev;
     backing->inode = info.st_ino;
+    backing->page_bytes = PageBytesOf(fd, info);
   }
   backing->writable = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
   char path[4096];
@@ -73,6 +110,7 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
   return GuestRange{GuestVirt{address}, GuestVirt{address + bytes}};
 }
 
+constexpr const char* kStackName = "[stack]";
 constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
 
 // Advice about the pages that are there now, or none: the kernel does not note it for those that come.
@@ -173,16 +211,16 @@ bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const 
 
 // ---- mmap --------------------------------------------------------------------------------------
 
-std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request,
-                                             std::uint64_t length) const {
-  const GuestVirt hint{PageDown(request.address)};
+std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request, std::uint64_t length,
+                                             std::uint64_t alignment) const {
+  const GuestVirt hint{request.address & ~(alignment - 1)};
   const GuestRange wanted{hint, hint + length};
   const bool is_free = memory_.Contains(wanted) && !map_.Overlaps(wanted);
   if (request.address != 0 && is_free) return wanted.start;
   // Files may be libraries; what is larger is data.
   const bool private_file = (request.flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE;
   if (private_file && length <= kLargestLowImage && !layout_.image_area.empty()) {
-    if (auto place = map_.FindGapTopDown(layout_.image_area, length, kPageSize)) return place;
+    if (auto place = map_.FindGapTopDown(layout_.image_area, length, alignment)) return place;
   }
   // What ring 0 could have answered goes where ring 0 can take it over.
   const bool poolable = (request.flags & (MAP_TYPE | MAP_ANONYMOUS | MAP_32BIT | MAP_HUGETLB)) ==
@@ -191,14 +229,14 @@ std::optional<GuestVirt> AddressSpace::Place(const MapRequest& request,
   if (poolable) {
     if (auto place = map_.FindGapTopDown(pool_range_, length, kPageSize)) return place;
   }
-  return PlaceAnywhere(length, request.flags);
+  return PlaceAnywhere(length, alignment, request.flags);
 }
 
-std::optional<GuestVirt> AddressSpace::PlaceAnywhere(std::uint64_t length, int flags) const {
-  const std::uint64_t alignment = (flags & MAP_HUGETLB) != 0 ? kHugePage : kPageSize;
+std::optional<GuestVirt> AddressSpace::PlaceAnywhere(std::uint64_t length, std::uint64_t alignment,
+                                                     int flags) const {
   if ((flags & MAP_32BIT) != 0) return map_.FindGapTopDown(kLow2GiB, length, alignment);
   // Big mappings start on a huge-page boundary, so that the host can back them with huge pages.
-  if (length >= kHugePage) {
+  if (length >= kHugePage && alignment < kHugePage) {
     if (auto aligned = FindGap(length, kHugePage)) return aligned;
   }
   return FindGap(length, alignment);
@@ -218,8 +256,24 @@ std::optional<GuestVirt> AddressSpace::FindGap(std::uint64_t length,
 }
 
 SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string name) {
-  const std::uint64_t length = PageUp(request.length);
   if (request.length == 0) return Errno{EINVAL};
+  const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
+  std::optional<hostcalls::LowDescriptors::Use> use;
+  if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
+  std::shared_ptr<const Backing> backing;
+  if (!anonymous) {
+    backing = DescribeFile(request.fd);
+    if (IsEngineMemory(*backing)) return Errno{EACCES};
+  } else if ((request.flags & MAP_HUGETLB) != 0) {
+    const std::optional<std::uint64_t> page = HugePageOf(request.flags);
+    if (!page) return Errno{EINVAL};
+    backing = HugePages(*page);
+  } else {
+    backing = Named(std::move(name));
+  }
+  // What the kernel will take, which rounds up to whole pages of the file's kind.
+  const std::uint64_t page_bytes = backing == nullptr ? kPageSize : backing->page_bytes;
+  const std::uint64_t length = RoundUp(request.length, page_bytes);
   if (length < request.length) return Errno{ENOMEM};
 
   const bool keep = (request.flags & MAP_FIXED_NOREPLACE) != 0;  // the stronger of the two
@@ -227,10 +281,10 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   const bool exact = replace || keep;
   GuestVirt start{request.address};
   if (exact) {
-    if (!IsPageAligned(request.address)) return Errno{EINVAL};
+    if (request.address % page_bytes != 0) return Errno{EINVAL};
     if (request.address < memory_.window().lowest) return Errno{EPERM};
     if (!memory_.Contains(request.address, length)) return Errno{ENOMEM};
-  } else if (const auto place = Place(request, length)) {
+  } else if (const auto place = Place(request, length, page_bytes)) {
     start = *place;
   } else {
     return Errno{ENOMEM};
@@ -238,13 +292,13 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
 
   const GuestRange range{start, start + length};
   const Protection protection = Protection::FromProt(request.prot);
-  const bool anonymous = (request.flags & MAP_ANONYMOUS) != 0;
   const bool shared = (request.flags & MAP_TYPE) != MAP_PRIVATE;
   Vma vma{.range = range,
           .protection = protection,
           .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
           .file_backed = !anonymous,
-          .offset = anonymous ? 0 : request.offset};
+          .offset = anonymous ? 0 : request.offset,
+          .backing = std::move(backing)};
   if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
   if (replace) {
     if (map_.AnySealed(range)) return Errno{EPERM};
@@ -253,18 +307,17 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
     return Errno{EEXIST};
   }
 
-  const int flags = (request.flags & ~kPlacementFlags) |
-                    (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) | (lock_future_ ? MAP_LOCKED : 0);
-  void* wanted = memory_.HostAddress(start.value, length);
-  {
-    std::optional<hostcalls::LowDescriptors::Use> use;
-    if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
-    vma.backing = anonymous ? Named(std::move(name)) : DescribeFile(request.fd);
-    if (vma.backing != nullptr && IsEngineMemory(*vma.backing)) return Errno{EACCES};
-    void* mapped = host_.Map(wanted, length, protection.ToHostProt(), flags,
-                             anonymous ? -1 : request.fd, static_cast<off_t>(request.offset));
-    if (mapped == MAP_FAILED) return FromErrno();
+  int flags = (request.flags & ~kPlacementFlags) | (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE) |
+              (lock_future_ ? MAP_LOCKED : 0);
+  // Else the size would be what the administrator has chosen.
+  if (anonymous && page_bytes != kPageSize) {
+    flags = (flags & ~(kHugeMask << kHugeShift)) | (std::countr_zero(page_bytes) << kHugeShift);
   }
+  void* wanted = memory_.HostAddress(start.value, length);
+  void* mapped = host_.Map(wanted, length, protection.ToHostProt(), flags,
+                           anonymous ? -1 : request.fd, static_cast<off_t>(request.offset));
+  if (mapped == MAP_FAILED) return FromErrno();
+  use.reset();
   CountOut(range);
   CountIn(vma);
   map_.Replace(std::move(vma));
@@ -354,9 +407,10 @@ SyscallResult AddressSpace::Unmap(std::uint64_t address, std::uint64_t length) {
 }
 
 SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length, int prot) {
-  constexpr int kKnown = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN | PROT_GROWSUP;
+  constexpr int kKnown = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN;
   constexpr int kProtSem = 0x8;
   const auto range = PageRange(address, length);
+  // Nothing grows upwards on x86.
   if ((prot & ~(kKnown | kProtSem)) != 0 || !IsPageAligned(address)) return Errno{EINVAL};
   if (!range) return Errno{ENOMEM};
   if (range->empty()) return kSuccess;
@@ -368,7 +422,10 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
   // VMA by VMA, as Linux does: what lies before a hole is changed all the same.
   GuestVirt next = range->start;
   if ((prot & PROT_GROWSDOWN) != 0) {
-    if (const Vma* vma = map_.Find(next)) next = vma->range.start;
+    const Vma* const vma = map_.Find(next);
+    if (vma == nullptr) return Errno{ENOMEM};
+    if (vma->backing == nullptr || vma->backing->name != kStackName) return Errno{EINVAL};
+    next = vma->range.start;
   }
   while (next < range->end) {
     const Vma* vma = map_.Find(next);
@@ -431,7 +488,8 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
   constexpr int kSoftOffline = 101;
   constexpr int kGuardInstall = 102;
   const auto range = PageRange(address, length);
-  if (!range || !memory_.Contains(*range)) return Errno{IsPageAligned(address) ? ENOMEM : EINVAL};
+  if (!range) return Errno{EINVAL};
+  if (!memory_.Contains(*range)) return Errno{ENOMEM};
   switch (advice) {
     case MADV_HWPOISON:
     case kSoftOffline:
@@ -447,10 +505,35 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
     std::unique_lock lock(mutex_);
     return DropLocked(*range);
   }
-  std::shared_lock lock(mutex_);
-  if (map_.AnySealed(*range)) return Errno{EPERM};
-  void* host = memory_.HostAddress(address, range->size());
-  return madvise(host, range->size(), advice) == 0 ? kSuccess : FromErrno();
+  if (advice == MADV_DONTFORK || advice == MADV_DOFORK) {
+    const std::unique_lock lock(mutex_);
+    const SyscallResult done = AdviseLocked(*range, advice);
+    // Before and behind a hole it holds all the same.
+    if (done.ok() || done.error() == ENOMEM) map_.SetLeftBehind(*range, advice == MADV_DONTFORK);
+    return done;
+  }
+  const std::shared_lock lock(mutex_);
+  return AdviseLocked(*range, advice);
+}
+
+SyscallResult AddressSpace::AdviseLocked(const GuestRange& range, int advice) const {
+  if (map_.AnySealed(range)) return Errno{EPERM};
+  void* const host = memory_.HostAddress(range.start.value, range.size());
+  return madvise(host, range.size(), advice) == 0 ? kSuccess : FromErrno();
+}
+
+void AddressSpace::DropLeftBehind() {
+  const std::unique_lock lock(mutex_);
+  std::vector<GuestRange> gone;
+  map_.ForEach([&](const Vma& vma) {
+    if (vma.is_left_behind) gone.push_back(vma.range);
+    return true;
+  });
+  for (const GuestRange& range : gone) {
+    Forget(range);
+    map_.Erase(range);
+    CountOut(range);
+  }
 }
 
 // ---- mremap -------------------------------------------------------------------------------------
@@ -479,7 +562,7 @@ SyscallResult AddressSpace::MoveLocked(const RemapRequest& request, const Vma& v
                        GuestVirt{request.old_address + request.old_length}};
   GuestVirt target{request.new_address};
   if ((request.flags & MREMAP_FIXED) == 0) {
-    const auto place = PlaceAnywhere(request.new_length, 0);
+    const auto place = PlaceAnywhere(request.new_length, vma.page_bytes(), 0);
     if (!place) return Errno{ENOMEM};
     target = *place;
   }
@@ -545,6 +628,10 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   const Vma* found = map_.Find(old.start);
   if (found == nullptr) return Errno{EFAULT};
   if (found->sealed) return Errno{EPERM};
+  // The kernel would round up; who asks for whole pages gets what it has asked for.
+  const std::uint64_t parts = request.old_address | request.old_length | request.new_length |
+                              (fixed ? request.new_address : 0);
+  if (parts % found->page_bytes() != 0) return Errno{EINVAL};
   // Length 0 duplicates a shared mapping; a private one has no duplicate.
   if (request.old_length == 0 && found->sharing == Sharing::kPrivate) return Errno{EINVAL};
   const bool in_place = !fixed && !keep_old && request.new_length <= request.old_length;
@@ -559,7 +646,7 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   if (in_place) return FromAddress(old.start);
   Vma vma = *map_.Find(old.start);  // by value: the map changes below
   // What comes of a stack so is memory as any other, which counts.
-  if (vma.backing != nullptr && vma.backing->name == "[stack]") vma.backing = nullptr;
+  if (vma.backing != nullptr && vma.backing->name == kStackName) vma.backing = nullptr;
   const std::uint64_t gone = keep_old ? 0 : request.old_length;
   Vma after = vma;
   after.range = {old.start, old.start + request.new_length};
@@ -650,7 +737,7 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
 
   std::unique_lock lock(mutex_);
   if (address == 0) {
-    const auto place = PlaceAnywhere(length, 0);
+    const auto place = PlaceAnywhere(length, kPageSize, 0);
     if (!place) return Errno{ENOMEM};
     address = place->value;
   }

@@ -192,6 +192,9 @@ class AddressSpace final : public MemoryCalls {
     if (users_.load() > 1) users_.store(1);
   }
 
+  // In a forked child whose engine is there: what the kernel has not copied into it (MADV_DONTFORK) is gone.
+  void DropLeftBehind();
+
   // Where the heap begins; the loader sets it once, after the program's image.
   void SetHeapStart(GuestVirt start);
   // Anonymous memory with a name ("[stack]"), anywhere below `below`.
@@ -231,8 +234,9 @@ class AddressSpace final : public MemoryCalls {
   hostcalls::SyscallResult UnmapLocked(const GuestRange& range);
   hostcalls::SyscallResult MoveLocked(const RemapRequest& request, const Vma& vma);
   hostcalls::SyscallResult GrowInPlaceLocked(const RemapRequest& request, const Vma& vma);
-  std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length) const;
-  std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, int flags) const;
+  std::optional<GuestVirt> Place(const MapRequest& request, std::uint64_t length,
+                                 std::uint64_t alignment) const;
+  std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, std::uint64_t alignment, int flags) const;
   bool Fits(const Vma& vma, const GuestRange& replaced) const;
   bool FitsLimits(const Vma& vma, const GuestRange& replaced) const;
   bool HasRoomFor(const Vma& vma, const GuestRange& replaced) const;
@@ -262,6 +266,7 @@ class AddressSpace final : public MemoryCalls {
   void KeepFromPoolLocked(const GuestRange& range);
   std::optional<GuestVirt> PlaceForHost(std::uint64_t length) const;
   hostcalls::SyscallResult DropLocked(const GuestRange& range);
+  hostcalls::SyscallResult AdviseLocked(const GuestRange& range, int advice) const;
   RangeSet ContentsLocked() const;
   absl::Status CopyLocked(MemoryImage::Writer& writer) const;
   absl::Status MapSegmentsLocked(const MemoryImage& image, const GuestRange& range) const;

@@ -102,7 +102,7 @@ void VmaMap::SplitAt(GuestVirt address) {
 bool VmaMap::CanMerge(const Vma& left, const Vma& right) {
   if (left.range.end != right.range.start || left.protection != right.protection ||
       left.sharing != right.sharing || left.file_backed != right.file_backed ||
-      left.sealed != right.sealed) {
+      left.sealed != right.sealed || left.is_left_behind != right.is_left_behind) {
     return false;
   }
   const bool same_backing =
@@ -145,17 +145,25 @@ void VmaMap::Replace(Vma vma) {
   MergeAround(range);
 }
 
-void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
+void VmaMap::Change(const GuestRange& range, const std::function<void(Vma&)>& change) {
   if (range.empty()) return;
   SplitAt(range.start);
   SplitAt(range.end);
   for (auto it = vmas_.lower_bound(range.start.value);
        it != vmas_.end() && it->first < range.end.value; ++it) {
     sizes_ -= SizesOf(it->second);
-    it->second.protection = protection;
+    change(it->second);
     sizes_ += SizesOf(it->second);
   }
   MergeAround(range);
+}
+
+void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
+  Change(range, [&](Vma& vma) { vma.protection = protection; });
+}
+
+void VmaMap::SetLeftBehind(const GuestRange& range, bool is_left_behind) {
+  Change(range, [&](Vma& vma) { vma.is_left_behind = is_left_behind; });
 }
 
 std::optional<GuestVirt> VmaMap::FindGapTopDown(const GuestRange& bounds, std::uint64_t size,

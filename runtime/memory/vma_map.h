@@ -43,6 +43,7 @@ struct Backing {
   std::uint64_t inode = 0;
   bool writable = false;  // opened for writing: neighbours that differ in it cannot be merged
   std::uint64_t segment_bytes = 0;  // of a System V segment, for shmdt; 0: it is none
+  std::uint64_t page_bytes = kPageSize;  // more: the kernel maps and unmaps whole pages of this size only
   bool operator==(const Backing&) const = default;
 };
 
@@ -55,8 +56,11 @@ struct Vma {
   Sharing sharing = Sharing::kPrivate;
   bool file_backed = false;  // an access can fail with SIGBUS
   bool sealed = false;       // may not be changed (vvar, vDSO)
+  bool is_left_behind = false;  // a forked child does not have it (MADV_DONTFORK)
   std::uint64_t offset = 0;  // of range.start in the file
   std::shared_ptr<const Backing> backing;  // null: anonymous
+
+  std::uint64_t page_bytes() const { return backing == nullptr ? kPageSize : backing->page_bytes; }
 };
 
 // Memory of --mem: what the kernel calls data, and what only looks shared.
@@ -96,6 +100,7 @@ class VmaMap {
   void Erase(const GuestRange& range);
   // Changes the rights of the VMAs in the range; holes stay holes.
   void SetProtection(const GuestRange& range, Protection protection);
+  void SetLeftBehind(const GuestRange& range, bool is_left_behind);
 
   // The highest free place of `size` bytes inside `bounds`, at a multiple of `alignment`.
   std::optional<GuestVirt> FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
@@ -113,6 +118,7 @@ class VmaMap {
  private:
   using Vmas = std::map<std::uint64_t, Vma>;  // by start
 
+  void Change(const GuestRange& range, const std::function<void(Vma&)>& change);
   // Makes `address` a boundary between two VMAs if it is inside one.
   void SplitAt(GuestVirt address);
   void MergeAround(const GuestRange& range);

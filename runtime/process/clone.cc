@@ -212,6 +212,7 @@ void BecomeForkedChild(GuestThread& thread, const CloneRequest& request,
     errors::Say(errors::Id::kForkedChild, errors::Behind("a forked child cannot run", status));
     _exit(125);
   }
+  thread.owner.space().DropLeftBehind();
   // What the parent's handler had just noted is the parent's, with the kick that came of it: nothing
   // here would ever take that back.
   thread.signal.pending.Clear();

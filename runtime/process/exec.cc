@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -151,13 +152,22 @@ Errno HandOver(GuestThread& thread) {
   }
   if (owner.trace() != nullptr) owner.trace()->OnNoReturn();
   ReportEnd(owner);
-  // What our handler has noted since the call began is the next program's: it waits in the kernel, as what comes from now on.
-  signals::SetHostMask(~std::uint64_t{0});
-  thread.signal.pending.GiveBack(~signals::kSynchronous);
+  ReleaseRobustFutexes(thread);
   execveat(owner.session().runtime_fd, "", argv, envp, AT_EMPTY_PATH);
   const Errno failed{errno};
-  SetSignalMask(thread, thread.signal.mask);
+  owner.threads().ReleaseAfterAll(thread);
   return failed;
+}
+
+// The signals that have come to the thread and were not delivered: pending ones live on. Those that come from now on
+// stay with the kernel, which brings them over.
+std::string PackPending(GuestThread& thread) {
+  signals::SetHostMask(~std::uint64_t{0});
+  std::string packed;
+  thread.signal.pending.ForEach([&](const siginfo_t& info) {
+    packed.append(reinterpret_cast<const char*>(&info), sizeof(info));
+  });
+  return packed;
 }
 
 }  // namespace
@@ -198,6 +208,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .arguments = std::move(request.arguments),
                                                               .environment = std::move(request.environment),
                                                               .signal_mask = thread.signal.mask,
+                                                              .pending = PackPending(thread),
                                                               .descriptors = limits.Get(RLIMIT_NOFILE),
                                                               .stack = limits.Get(RLIMIT_STACK),
                                                               .address_space = limits.Get(RLIMIT_AS),
@@ -206,7 +217,15 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .file_size = limits.Get(RLIMIT_FSIZE)});
   const Errno failed = HandOver(thread);
   thread.next_program = nullptr;
+  SetSignalMask(thread, thread.signal.mask);
   return failed;
+}
+
+void TakeOverPending(GuestThread& thread, std::string_view pending) {
+  for (siginfo_t info; pending.size() >= sizeof(info); pending.remove_prefix(sizeof(info))) {
+    std::memcpy(&info, pending.data(), sizeof(info));
+    if (info.si_signo >= 1 && info.si_signo <= signals::kSignalCount) thread.signal.pending.Add(info.si_signo, info);
+  }
 }
 
 absl::StatusOr<ExecState> ReceiveExecState(int fd) {

@@ -6,6 +6,7 @@
 #define DUNEBOX_RUNTIME_PROCESS_EXEC_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,6 +29,9 @@ struct ExecRequest {
 
 // Returns only when it fails.
 hostcalls::SyscallResult Execute(GuestThread& thread, ExecRequest request);
+
+// In the new runtime: the thread has the signals again that its predecessor has noted. Before its mask is set.
+void TakeOverPending(GuestThread& thread, std::string_view pending);
 
 // In the new runtime: reads and closes the memfd.
 absl::StatusOr<ExecState> ReceiveExecState(int fd);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "hostcalls/dispatch/host_call.h"
 #include "runtime/process/guest_thread.h"
@@ -36,7 +37,7 @@ void Wake(GuestThread& thread, std::uint64_t address, std::uint64_t how_many) {
 void ReleaseRobustFutex(GuestThread& thread, std::uint64_t entry, std::int64_t offset,
                         bool was_pending) {
   const std::uint64_t address = entry + static_cast<std::uint64_t>(offset);
-  const auto id = static_cast<std::uint32_t>(gettid());
+  const auto id = static_cast<std::uint32_t>(thread.id.load());
   for (;;) {
     auto word = thread.memory.CopyIn(GuestPtr<std::uint32_t>{address});
     if (!word.ok()) return;
@@ -56,10 +57,22 @@ void ReleaseRobustFutex(GuestThread& thread, std::uint64_t entry, std::int64_t o
   }
 }
 
+// Nothing: the thread has no list, or none that can be read.
+std::optional<RobustListHead> RobustListOf(const GuestThread& thread) {
+  const std::uint64_t address = thread.robust_list;
+  if (address == 0) return std::nullopt;
+  auto head = thread.memory.CopyIn(GuestPtr<RobustListHead>{address});
+  return head.ok() ? std::optional(*head) : std::nullopt;
+}
+
+bool MayHoldRobustFutexes(const GuestThread& thread) {
+  const std::optional<RobustListHead> head = RobustListOf(thread);
+  return head && (head->first != thread.robust_list || head->pending != 0);
+}
+
 void WalkRobustList(GuestThread& thread) {
-  if (thread.robust_list == 0) return;
-  auto head = thread.memory.CopyIn(GuestPtr<RobustListHead>{thread.robust_list});
-  if (!head.ok()) return;
+  const std::optional<RobustListHead> head = RobustListOf(thread);
+  if (!head) return;
   // Bit 0 of a pointer marks a priority-inheriting futex, which the kernel cleans up itself.
   constexpr std::uint64_t kPointer = ~std::uint64_t{1};
   std::uint64_t entry = head->first;
@@ -86,7 +99,28 @@ void ClearChildTid(GuestThread& thread) {
 
 }  // namespace
 
+void ReleaseRobustFutexes(GuestThread& thread) {
+  const PoolPause pause(thread);
+  // Most processes end without any: only then it is worth to stop the others, who use what theirs protect.
+  bool others_may = false;
+  thread.owner.threads().ForEach([&](GuestThread& other) {
+    others_may = others_may || (&other != &thread && MayHoldRobustFutexes(other));
+  });
+  if (others_may) {
+    thread.owner.threads().HoldForEnd(thread);
+    thread.owner.threads().ForEach([&](GuestThread& other) {
+      if (&other != &thread) WalkRobustList(other);
+    });
+  }
+  WalkRobustList(thread);
+}
+
 void FinishThread(GuestThread& thread) {
+  {
+    // While this thread counts: the last one's end is that of all.
+    const PoolPause pause(thread);
+    WalkRobustList(thread);
+  }
   const bool is_last = thread.owner.EndThread();
   thread.owner.threads().Remove(thread);
   if (is_last) ReportEnd(thread.owner);
@@ -98,7 +132,6 @@ void FinishThread(GuestThread& thread) {
   if (tasks != nullptr && gettid() != getpid()) tasks->LeaveThread();
   {
     const PoolPause pause(thread);
-    WalkRobustList(thread);
     ClearChildTid(thread);
   }
   // A thread of the kernel's own, which KVM may have given this process, would keep it for ever.

@@ -30,12 +30,17 @@ bool SetsLimits(std::uint64_t number) {
 }
 
 // A call that has ended because the thread is to be looked at goes on where it was, and a signal that a
-// debugger may still take away has not ended it either. What close has done it does not do again.
+// debugger may still take away has not ended it either. Nor has one of the CPU's kind that the program
+// blocks, which the host cannot. What close has done it does not do again.
 bool WasOnlyHeld(const GuestThread& thread, const hostcalls::Request& request,
                  const hostcalls::SyscallResult& result) {
-  return result.error() == EINTR && thread.owner.debugger() != nullptr &&
-         (thread.signal.pending.mask() & thread.owner.signal_handlers().handled()) == 0 &&
-         request.number != SYS_close;
+  if (result.error() != EINTR || request.number == SYS_close) return false;
+  const SignalState& signal = thread.signal;
+  if (thread.owner.debugger() != nullptr &&
+      (signal.pending.mask() & thread.owner.signal_handlers().handled()) == 0) {
+    return true;
+  }
+  return thread.signal_pending.load(std::memory_order_relaxed) != 0 && !signal.HasDeliverable();
 }
 
 // With --posted-writes a call may have to tell of a write before it.
@@ -213,7 +218,7 @@ void GuestThread::TakeActions(std::uint64_t replaced) {
 }
 
 bool GuestThread::RestartsAfterSignal() const {
-  const std::uint64_t noted = signal.pending.mask();
+  const std::uint64_t noted = signal.pending.mask() & ~signal.mask;
   if (noted == 0) return true;  // a kick, no more
   const int first = std::countr_zero(noted) + 1;
   return (owner.signal_handlers().Get(first).flags & signals::kSaRestart) != 0;
@@ -221,12 +226,14 @@ bool GuestThread::RestartsAfterSignal() const {
 
 void GuestThread::EndBySignal(int number) {
   ReportEnd(owner);
+  ReleaseRobustFutexes(*this);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(number);
   signals::DieBySignal(number);
 }
 
 void GuestThread::Die(const siginfo_t& info) {
   OnDeath(*this, info);
+  ReleaseRobustFutexes(*this);
   if (owner.debugger() != nullptr) owner.debugger()->OnDeath(info.si_signo);
   signals::DieBySignal(info.si_signo);
 }

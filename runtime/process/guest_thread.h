@@ -32,6 +32,9 @@ struct SignalState {
   // after the handler of the signal that ends it.
   std::optional<std::uint64_t> mask_to_restore;
   signals::AlternateStack alternate_stack;
+
+  // Is there anything that is with us already and not blocked?
+  bool HasDeliverable() const { return (pending.mask() & ~mask) != 0; }
 };
 
 class GuestThread final : public hostcalls::Caller {
@@ -74,7 +77,8 @@ class GuestThread final : public hostcalls::Caller {
   PostedWrites posted;
   const bool posts_writes;  // ring 0 may be lent descriptors
   std::uint64_t clear_child_tid = 0;  // guest address, checked when it is used
-  std::uint64_t robust_list = 0;
+  // Guest address, checked likewise; looked at by whoever ends the process.
+  std::atomic<std::uint64_t> robust_list = 0;
   std::atomic<pid_t> id = 0;          // ThreadList's: the kernel's
   std::atomic<bool> is_held = false;  // ThreadList's: has to park
   DebugState debug;
@@ -95,6 +99,10 @@ void RunGuest(GuestThread& thread);
 // What the kernel does for an ending thread: robust futexes, clear_child_tid. Every pointer is the
 // guest's and checked. Ends the process when it was the last one, and does not return then.
 void FinishThread(GuestThread& thread);
+// The same of all threads, for one that is about to end the process or to replace its memory: mutexes in memory that
+// others share would stay locked for ever. Where another thread holds any, all of them stand still from now on. Does
+// not return if another thread ends the process already.
+void ReleaseRobustFutexes(GuestThread& thread);
 
 }  // namespace dunebox::process
 

@@ -72,7 +72,7 @@ bool IsPlainFutex(const Request& request) {
 }
 
 // Handled ones whose rows say what memory they look at, and which change nothing that ring 0 goes by.
-constexpr std::uint64_t kHandledAsTold[] = {SYS_poll, SYS_rt_sigprocmask, SYS_kill, SYS_tkill, SYS_tgkill};
+constexpr std::uint64_t kHandledAsTold[] = {SYS_poll, SYS_rt_sigprocmask, SYS_rt_sigpending, SYS_kill, SYS_tkill, SYS_tgkill};
 
 // Where the heap ends, which ring 0 answers if it decides that.
 bool IsHeapQuestion(const Request& request) {

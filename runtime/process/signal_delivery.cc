@@ -21,6 +21,9 @@ namespace {
 constexpr std::uint64_t kIgnoredByDefault =
     MaskOf(SIGCONT) | MaskOf(SIGCHLD) | MaskOf(SIGWINCH) | MaskOf(SIGURG);
 
+// [linux] SIG_KERNEL_STOP_MASK, but for the one that cannot be handled.
+constexpr std::uint64_t kStopsByDefault = MaskOf(SIGTSTP) | MaskOf(SIGTTIN) | MaskOf(SIGTTOU);
+
 // Enters the guest's handler. False when its stack cannot take the frame.
 bool EnterHandler(GuestThread& thread, const KernelAction& action, const siginfo_t& info,
                   const signals::TrapInfo& trap) {
@@ -78,8 +81,9 @@ void Deliver(GuestThread& thread, const siginfo_t& info) {
   if (action.is_default()) {
     // Only for signals whose host disposition is ours for another reason, or a lost race with
     // sigaction: the kernel carries out defaults itself.
-    if ((kIgnoredByDefault & MaskOf(signal)) == 0) thread.Die(info);
-    return;
+    if ((kIgnoredByDefault & MaskOf(signal)) != 0) return;
+    if ((kStopsByDefault & MaskOf(signal)) != 0) return signals::LeaveToKernel(signal);
+    thread.Die(info);
   }
   if (!EnterHandler(thread, action, info, {})) DeliverStackFault(thread, signal);
 }

@@ -49,6 +49,7 @@ void ThreadList::ResetInChild(GuestThread& thread) {
   thread.id = gettid();
   entries_.push_back({.thread = &thread});
   is_holding_ = false;
+  ending_ = nullptr;
   thread.is_held = false;
 }
 
@@ -74,10 +75,24 @@ void ThreadList::HoldForEnd(GuestThread& thread) {
   bool is_other = false;
   {
     const std::lock_guard lock(mutex_);
-    is_other = std::exchange(is_ending_, true);
-    if (is_other) thread.is_held = true;
+    if (ending_ == &thread) return;
+    is_other = ending_ != nullptr;
+    if (is_other) {
+      thread.is_held = true;
+    } else {
+      ending_ = &thread;
+    }
   }
   is_other ? Park(thread) : Hold(&thread);
+}
+
+void ThreadList::ReleaseAfterAll(const GuestThread& thread) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_ != &thread) return;
+    ending_ = nullptr;
+  }
+  ReleaseAll();
 }
 
 void ThreadList::Release(GuestThread& thread) {

@@ -34,8 +34,10 @@ class ThreadList {
 
   // Returns when all threads but this one (null: all) stand still. New ones are held from the start.
   void Hold(const GuestThread* but);
-  // The same for a thread that is about to end the process. If another one is, parks for good.
+  // The same for a thread that is about to end the process, once. If another one is, parks for good.
   void HoldForEnd(GuestThread& thread);
+  // It has not come to that after all: the others go on, if they were held.
+  void ReleaseAfterAll(const GuestThread& thread);
   void Release(GuestThread& thread);
   void ReleaseAll();
   // On the thread's own host thread, when it is held: returns when it no longer is.
@@ -60,7 +62,7 @@ class ThreadList {
   std::condition_variable changed_;
   std::vector<Entry> entries_;
   bool is_holding_ = false;
-  bool is_ending_ = false;
+  const GuestThread* ending_ = nullptr;
 };
 
 }  // namespace dunebox::process

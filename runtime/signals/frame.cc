@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,12 +38,20 @@ void StoreAt(std::span<std::byte> area, std::size_t offset, const T& value) {
   std::memcpy(area.data() + offset, &value, sizeof(value));
 }
 
-std::uint64_t HandlerStack(const DeliveryState& state, const KernelAction& action) {
+// Where a frame goes, from the top down.
+struct FrameStack {
+  std::uint64_t top;
+  bool is_alternate;  // a frame that does not fit on it must not be written at all
+};
+
+FrameStack HandlerStack(const DeliveryState& state, const KernelAction& action) {
   const std::uint64_t rsp = state.registers->rsp;
   const AlternateStack& alternate = *state.alternate_stack;
-  const bool switch_stack = (action.flags & kSaOnStack) != 0 && alternate.enabled() &&
-                            !alternate.Contains(rsp);
-  return switch_stack ? alternate.base + alternate.size : rsp - kRedZone;
+  const bool stands_there = StandsOn(alternate, rsp);
+  if ((action.flags & kSaOnStack) != 0 && alternate.enabled() && !stands_there) {
+    return {.top = alternate.base + alternate.size, .is_alternate = true};
+  }
+  return {.top = rsp - kRedZone, .is_alternate = stands_there};
 }
 
 SignalContext SaveRegisters(const runtime::Registers& registers, const TrapInfo& trap) {
@@ -136,10 +145,26 @@ std::vector<std::byte> ReadExtendedState(const DeliveryState& state, std::uint64
 
 }  // namespace
 
+bool StandsOn(const AlternateStack& stack, std::uint64_t rsp) {
+  return stack.enabled() && (stack.flags & kAutoDisarm) == 0 && stack.Contains(rsp);
+}
+
+std::optional<AlternateStack> AlternateStackFor(const AlternateStack& wanted) {
+  const std::int32_t mode = wanted.flags & ~kAutoDisarm;
+  if (mode == SS_DISABLE) return AlternateStack{};
+  if (mode != 0 && mode != SS_ONSTACK) return std::nullopt;
+  AlternateStack stack = wanted;
+  stack.flags &= ~SS_ONSTACK;
+  return stack;
+}
+
 absl::StatusOr<bool> PushFrame(const DeliveryState& state, const KernelAction& action,
                                const siginfo_t& info, const TrapInfo& trap) {
-  const std::uint64_t top = HandlerStack(state, action);
-  const absl::StatusOr<std::uint64_t> extended_state = PushExtendedState(state, top);
+  const FrameStack stack = HandlerStack(state, action);
+  const std::uint64_t bottom = abi::FramePlace(
+      abi::ExtendedStatePlace(stack.top, state.engine->extended_state_size()));
+  if (stack.is_alternate && !state.alternate_stack->Contains(bottom)) return false;
+  const absl::StatusOr<std::uint64_t> extended_state = PushExtendedState(state, stack.top);
   if (!extended_state.ok()) return extended_state.status();
   if (*extended_state == 0) return false;
 
@@ -189,12 +214,11 @@ absl::StatusOr<bool> PopFrame(const DeliveryState& state, std::uint64_t* mask) {
   if (!loaded.ok()) return loaded;
   RestoreRegisters(registers, context);
   // Linux restores the alternate stack too, ignoring a bad one.
-  const AlternateStack& stack = frame->user.stack;
-  if (!state.alternate_stack->Contains(registers.rsp) &&
-      (!stack.enabled() || (stack.size >= kMinimumAlternateStack &&
-                            state.memory->Contains(stack.base, stack.size)))) {
-    *state.alternate_stack = stack;
-  }
+  const std::optional<AlternateStack> stack = AlternateStackFor(frame->user.stack);
+  const bool is_usable =
+      stack && (!stack->enabled() || (stack->size >= kMinimumAlternateStack &&
+                                      state.memory->Contains(stack->base, stack->size)));
+  if (is_usable && !StandsOn(*state.alternate_stack, registers.rsp)) *state.alternate_stack = *stack;
   return true;
 }
 

@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "hostcalls/abi/ring0_abi.h"
@@ -36,6 +37,12 @@ using abi::AlternateStack;
 using abi::SignalContext;
 using abi::SignalFrame;
 using abi::UserContext;
+
+// Whether a thread with this stack pointer stands on the stack, as the kernel sees it: on one of
+// SS_AUTODISARM nobody does.
+bool StandsOn(const AlternateStack& stack, std::uint64_t rsp);
+// What becomes of a stack that a program names, whatever its size; nothing: its flags are none.
+std::optional<AlternateStack> AlternateStackFor(const AlternateStack& wanted);
 
 // The fault that caused a synchronous signal, for the context's last fields.
 struct TrapInfo {

@@ -6,6 +6,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/errors/id.h"
 #include "hostcalls/memory/guest_memory.h"
@@ -24,6 +26,18 @@ thread_local PendingSignals* current_pending = nullptr;
 // As the si_code of Wake. The kernel takes it from the process itself alone; a guest that says it only
 // makes one of its threads look up.
 constexpr int kWakeCode = -0x6462;
+
+// Signals with this number and higher ones are all delivered, each with what it brings. [POSIX, SIGRTMIN]
+constexpr int kFirstQueued = 32;
+
+// Async-signal-safe. False: the kernel has no room for it.
+bool GiveBackOne(int signal, const siginfo_t& info) {
+  siginfo_t copy = info;
+  const int error = errno;
+  const bool done = syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signal, &copy) == 0;
+  errno = error;
+  return done;
+}
 
 bool IsWake(int signal, const siginfo_t& info) {
   return signal == SIGTRAP && info.si_code == kWakeCode && info.si_pid == getpid();
@@ -70,8 +84,9 @@ void OnHostSignal(int signal, siginfo_t* info, void* raw_context) {
   if (current_pending == nullptr) return;
   if (IsWake(signal, *info)) {
     current_pending->Interrupt();
-  } else {
-    current_pending->Add(signal, *info);
+  } else if (!current_pending->Add(signal, *info)) {
+    // The guest's mask was set before the first one could be delivered: the kernel keeps this one until then.
+    GiveBackOne(signal, *info);
   }
   if (translated != nullptr) jit::LeaveTranslatedCode(*translated, context);
   rip = static_cast<greg_t>(hostcalls::HostCallRewind(static_cast<std::uint64_t>(rip)));
@@ -92,10 +107,12 @@ void PendingSignals::Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*
   kick_argument_ = kick_argument;
 }
 
-void PendingSignals::Add(int signal, const siginfo_t& info) {
+bool PendingSignals::Add(int signal, const siginfo_t& info) {
+  if (signal >= kFirstQueued && (mask() & MaskOf(signal)) != 0) return false;
   info_[static_cast<std::size_t>(signal)] = info;
   mask_.fetch_or(MaskOf(signal), std::memory_order_relaxed);
   Interrupt();
+  return true;
 }
 
 void PendingSignals::Interrupt() {
@@ -106,7 +123,8 @@ void PendingSignals::Interrupt() {
 int PendingSignals::Take(std::uint64_t blocked, siginfo_t& info) {
   const std::uint64_t ready = mask() & ~blocked;
   if (ready == 0) return 0;
-  const int signal = __builtin_ctzll(ready) + 1;
+  const std::uint64_t first = (ready & kSynchronous) != 0 ? ready & kSynchronous : ready;
+  const int signal = __builtin_ctzll(first) + 1;
   info = info_[static_cast<std::size_t>(signal)];
   mask_.fetch_and(~MaskOf(signal), std::memory_order_relaxed);
   return signal;
@@ -115,8 +133,7 @@ int PendingSignals::Take(std::uint64_t blocked, siginfo_t& info) {
 void PendingSignals::GiveBack(std::uint64_t blocked) {
   for (std::uint64_t left = mask() & blocked; left != 0; left &= left - 1) {
     const int signal = __builtin_ctzll(left) + 1;
-    siginfo_t info = info_[static_cast<std::size_t>(signal)];
-    if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signal, &info) != 0) continue;
+    if (!GiveBackOne(signal, info_[static_cast<std::size_t>(signal)])) continue;
     mask_.fetch_and(~MaskOf(signal), std::memory_order_relaxed);
   }
 }
@@ -175,11 +192,15 @@ void Wake(pid_t thread) {
   syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, SIGTRAP, &info);
 }
 
-void DieBySignal(int signal) {
-  InstallHostDisposition(signal, reinterpret_cast<std::uint64_t>(SIG_DFL));
+void LeaveToKernel(int signal) {
   const std::uint64_t others = ~MaskOf(signal);
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &others, nullptr, sizeof(others));
   syscall(SYS_tgkill, getpid(), gettid(), signal);
+}
+
+void DieBySignal(int signal) {
+  InstallHostDisposition(signal, reinterpret_cast<std::uint64_t>(SIG_DFL));
+  LeaveToKernel(signal);
   _exit(128 + signal);  // the default action of `signal` is not to end the process: never here
 }
 

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 
 #include "runtime/signals/action.h"
@@ -25,15 +26,22 @@ class PendingSignals {
   // The word the system-call stub checks, and how the engine is told; set before the first signal.
   void Attach(std::atomic<std::uint32_t>* flag, void (*kick)(void*), void* kick_argument);
 
-  // Async-signal-safe.
-  void Add(int signal, const siginfo_t& info);
-  // The lowest pending signal not in `blocked`, taken out; 0 when there is none.
+  // Async-signal-safe. False: one of the same number, which are queued, has not been delivered yet.
+  bool Add(int signal, const siginfo_t& info);
+  // The next pending signal not in `blocked`, taken out: the CPU's first, then by number. 0 when there is none.
   int Take(std::uint64_t blocked, siginfo_t& info);
   // Async-signal-safe: as Add, with nothing to deliver.
   void Interrupt();
   // Gives back to the kernel, for the calling thread, what is in `blocked`, which the host blocks by now:
   // there it stays pending for all to see. What the kernel has no room for stays here.
   void GiveBack(std::uint64_t blocked);
+  // The next program's runtime is told of them.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (std::uint64_t left = mask(); left != 0; left &= left - 1) {
+      visit(info_[static_cast<std::size_t>(std::countr_zero(left)) + 1]);
+    }
+  }
   // Forgets everything: a forked child starts with nothing pending.
   void Clear() { mask_.store(0, std::memory_order_relaxed); }
   std::uint64_t mask() const { return mask_.load(std::memory_order_relaxed); }
@@ -70,6 +78,9 @@ std::uint64_t HostMask();
 // those of Interrupt. Comes as a SIGTRAP, which the host never blocks.
 void Wake(pid_t thread);
 
+// Sends the calling thread `signal`, for which the host's disposition is the default by now, with all others shut
+// out: the kernel does what that is. Who calls sets the mask anew.
+void LeaveToKernel(int signal);
 // Ends the process by `signal` with its default action, as if no handler had been there.
 [[noreturn]] void DieBySignal(int signal);
 

@@ -60,6 +60,21 @@ TEST_F(HostSignals, WhatIsGivenBackIsPendingInTheKernelWithItsInfo) {
   EXPECT_EQ(TakeFromKernel(SIGUSR2, info), 0);
 }
 
+TEST_F(HostSignals, OneOfTheQueuedIsNotedAtATimeAndTheCpusComeFirst) {
+  const int queued = SIGRTMIN + 3;
+  EXPECT_TRUE(pending_.Add(queued, Info(queued, SI_QUEUE, 1)));
+  EXPECT_FALSE(pending_.Add(queued, Info(queued, SI_QUEUE, 2)));
+  EXPECT_TRUE(pending_.Add(SIGHUP, Info(SIGHUP, SI_USER, 0)));
+  EXPECT_TRUE(pending_.Add(SIGSEGV, Info(SIGSEGV, SI_USER, 0)));
+  EXPECT_TRUE(pending_.Add(SIGSEGV, Info(SIGSEGV, SI_USER, 0)));
+  siginfo_t info{};
+  EXPECT_EQ(pending_.Take(0, info), SIGSEGV);
+  EXPECT_EQ(pending_.Take(0, info), SIGHUP);
+  EXPECT_EQ(pending_.Take(0, info), queued);
+  EXPECT_EQ(info.si_value.sival_int, 1);
+  EXPECT_TRUE(pending_.Add(queued, Info(queued, SI_QUEUE, 2)));
+}
+
 TEST_F(HostSignals, HandledSaysWhichSignalsHaveAHandlerOfTheGuests) {
   const KernelAction handler{.handler = 0x1000};
   SignalHandlers handlers;

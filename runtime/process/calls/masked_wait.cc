@@ -28,9 +28,15 @@ SyscallResult WaitWithMask(GuestThread& thread, std::uint64_t& host_mask, std::u
   SignalState& signal = thread.signal;
   const std::uint64_t before = signal.mask;
   signal.mask = host_mask & ~signals::kUnblockable;
+  // One of the CPU's kind that was sent while it was blocked waits with us and not in the kernel.
+  if ((signal.pending.mask() & signals::kSynchronous & ~signal.mask) != 0) {
+    signal.mask_to_restore = before;
+    thread.signal_pending = 1;
+    return Errno{EINTR};
+  }
   host_mask &= ~signals::kSynchronous;
   const SyscallResult result = HostCall(thread, number, arguments);
-  if (!result.is_restart() && thread.signal_pending.load(std::memory_order_relaxed) != 0) {
+  if (!result.is_restart() && signal.HasDeliverable()) {
     // Delivered under the new mask; the frame carries the old one.
     signal.mask_to_restore = before;
   } else {

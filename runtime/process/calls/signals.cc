@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <optional>
+#include <span>
 
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/services/session_processes.h"
@@ -97,21 +98,16 @@ SyscallResult HandleSigaltstack(Caller& caller, const ArgumentValues& a) {
   GuestThread& thread = GuestThread::From(caller);
   AlternateStack& current = thread.signal.alternate_stack;
   AlternateStack old = current;
-  const bool on_stack = current.enabled() && current.Contains(thread.registers.rsp);
+  const bool on_stack = signals::StandsOn(current, thread.registers.rsp);
   if (on_stack) old.flags |= SS_ONSTACK;
   if (a[0] != 0) {
     auto wanted = caller.memory.CopyIn(GuestPtr<AlternateStack>{a[0]});
     if (!wanted.ok()) return wanted.error();
     if (on_stack) return Errno{EPERM};
-    const int mode = wanted->flags & ~signals::kAutoDisarm;
-    if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return Errno{EINVAL};
-    if (mode == SS_DISABLE) {
-      current = AlternateStack{};
-    } else {
-      if (wanted->size < signals::kMinimumAlternateStack) return Errno{ENOMEM};
-      wanted->flags &= ~SS_ONSTACK;
-      current = *wanted;
-    }
+    const std::optional<AlternateStack> stack = signals::AlternateStackFor(*wanted);
+    if (!stack) return Errno{EINVAL};
+    if (stack->enabled() && stack->size < signals::kMinimumAlternateStack) return Errno{ENOMEM};
+    current = *stack;
   }
   return a[1] == 0 ? kSuccess : caller.memory.CopyOut(GuestPtr<AlternateStack>{a[1]}, old);
 }
@@ -221,14 +217,46 @@ SyscallResult HandlePidfdSendSignal(Caller& caller, const ArgumentValues& a) {
                                static_cast<unsigned>(a[3]));
 }
 
+// Signals of the CPU's kind that were sent to a thread which blocks them are pending with us: the host cannot
+// block them.
+SyscallResult HandleSigpending(Caller& caller, const ArgumentValues& a) {
+  if (a[1] > kMaskSize) return Errno{EINVAL};
+  std::uint64_t set = 0;
+  const SyscallResult asked =
+      RuntimeCall(caller, SYS_rt_sigpending, hostcalls::Arguments(&set, kMaskSize));
+  if (!asked.ok()) return asked;
+  const SignalState& signal = GuestThread::From(caller).signal;
+  set |= signal.pending.mask() & signal.mask;
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(&set, 1));
+  return caller.memory.Write(a[0], bytes.first(a[1])) ? kSuccess : SyscallResult(Errno{EFAULT});
+}
+
+// One of `set` that is pending with us, taken; 0: none is.
+SyscallResult TakeOwnPending(Caller& caller, std::uint64_t set, std::uint64_t info_address) {
+  siginfo_t info;
+  const int signal = GuestThread::From(caller).signal.pending.Take(~(set & signals::kSynchronous), info);
+  if (signal == 0) return SyscallResult(0);
+  if (info_address != 0) {
+    SyscallResult copied = caller.memory.CopyOut(GuestPtr<siginfo_t>{info_address}, info);
+    if (!copied.ok()) return copied;
+  }
+  return SyscallResult(signal);
+}
+
 SyscallResult HandleSigtimedwait(Caller& caller, const ArgumentValues& a) {
   if (a[3] != kMaskSize) return Errno{EINVAL};
   auto set = caller.memory.CopyIn(GuestPtr<std::uint64_t>{a[0]});
   if (!set.ok()) return set.error();
+  const SyscallResult before = TakeOwnPending(caller, *set, a[1]);
+  if (before.value() != 0) return before;
   // The other pointers are checked by the row; the set is the kernel's to read from our copy.
   hostcalls::StagingScope staged(caller.staging);
-  return HostCall(caller, SYS_rt_sigtimedwait,
-                  {reinterpret_cast<std::uint64_t>(staged.Place(*set)), a[1], a[2], kMaskSize});
+  const SyscallResult result =
+      HostCall(caller, SYS_rt_sigtimedwait,
+               {reinterpret_cast<std::uint64_t>(staged.Place(*set)), a[1], a[2], kMaskSize});
+  if (result.error() != EINTR && !result.is_restart()) return result;
+  const SyscallResult meanwhile = TakeOwnPending(caller, *set, a[1]);
+  return meanwhile.value() != 0 ? meanwhile : result;
 }
 
 SyscallResult Signalfd(Caller& caller, std::uint64_t fd, std::uint64_t set_address,
@@ -261,6 +289,7 @@ void RegisterSignalHandlers(hostcalls::HandlerTable& handlers) {
   handlers.Bind("rt_sigqueueinfo", HandleSigqueueinfo);
   handlers.Bind("rt_tgsigqueueinfo", HandleTgsigqueueinfo);
   handlers.Bind("pidfd_send_signal", HandlePidfdSendSignal);
+  handlers.Bind("rt_sigpending", HandleSigpending);
   handlers.Bind("rt_sigtimedwait", HandleSigtimedwait);
   handlers.Bind("signalfd", HandleSignalfd);
   handlers.Bind("signalfd4", HandleSignalfd4);

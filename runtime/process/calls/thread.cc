@@ -79,8 +79,10 @@ SyscallResult HandleExit(Caller& caller, const ArgumentValues& a) {
 }
 
 SyscallResult HandleExitGroup(Caller& caller, const ArgumentValues& a) {
-  Process& owner = GuestThread::From(caller).owner;
+  GuestThread& thread = GuestThread::From(caller);
+  Process& owner = thread.owner;
   ReportEnd(owner);
+  ReleaseRobustFutexes(thread);
   if (owner.debugger() != nullptr) owner.debugger()->OnExit(static_cast<int>(a[0]));
   syscall(SYS_exit_group, a[0]);
   __builtin_unreachable();
