@@ -461,8 +461,35 @@ bool IsTooLong(std::span<const std::uint8_t> bytes) {
   return false;
 }
 
-// The block ended here because of its class; what it is exactly is read again.
-Stop TranslatedThread::OnInstruction() {
+namespace {
+
+// Whether a block may end at the instruction so.
+bool MayLeaveAt(const Instruction& instruction, ExitReason reason) {
+  switch (instruction.klass) {
+    case Class::kEmulate:
+    case Class::kTrap:
+    case Class::kRefuse:
+      return true;
+    case Class::kCopy:  // some are left to the runtime wherever they cannot be copied
+      return reason == ExitReason::kEmulate && instruction.operation != Operation::kOther;
+    case Class::kJump:
+    case Class::kBranch:
+    case Class::kCall:
+    case Class::kJumpIndirect:
+    case Class::kCallIndirect:
+    case Class::kReturn:
+    case Class::kSystemCall:
+      return false;
+  }
+  return false;
+}
+
+}  // namespace
+
+// The block ended here because of its class; what it is exactly is read again. It may be another one by then: a sibling has
+// written there, or the block checks of itself what it has decoded, which is one byte of what is none. What is there now is
+// executed alone then. So is what there is no code for: it comes to the same.
+std::optional<Stop> TranslatedThread::OnInstruction(ExitReason reason) {
   Context& state = context_->context();
   AtInstruction at{};
   std::uint64_t missing = 0;
@@ -474,10 +501,23 @@ Stop TranslatedThread::OnInstruction() {
         at.is_too_long = at.instruction.klass == Class::kRefuse && IsTooLong(code.bytes);
       });
   if (missing != 0) return AtFetchFault{missing};
+  if (MayLeaveAt(at.instruction, reason)) return at;
+  const Stop stop = Step();
+  // Whoever goes on sees by itself why it could not run.
+  const bool goes_on = std::holds_alternative<AtStep>(stop) || std::holds_alternative<AtKick>(stop);
+  return goes_on ? std::nullopt : std::optional<Stop>(stop);
+}
+
+// What it was translated from is what has been executed.
+AtInstruction TranslatedThread::AtStepped(const Instruction& stepped) {
+  AtInstruction at{.instruction = stepped, .is_too_long = false};
+  if (stepped.klass != Class::kRefuse) return at;
+  source_.WithCode(context_->context().rip, kMostInstructionBytes, CodeSource::Purpose::kLook,
+                   [&](const CodeSource::Code& code) { at.is_too_long = IsTooLong(code.bytes); });
   return at;
 }
 
-std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
+std::optional<Stop> TranslatedThread::Leave(ExitReason reason, const Instruction* stepped) {
   exits_[static_cast<std::size_t>(reason)].Add();
   next_.reset();
   switch (reason) {
@@ -500,7 +540,7 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason) {
   if (reason == ExitReason::kBudget) return AtKick{};
   if (reason == ExitReason::kSystemCall) return AtSystemCall{};
   if (reason == ExitReason::kKicked) return std::nullopt;
-  return OnInstruction();
+  return stepped != nullptr ? AtStepped(*stepped) : OnInstruction(reason);
 }
 
 Stop TranslatedThread::Run() {
@@ -546,8 +586,10 @@ Stop TranslatedThread::GoOn() {
 Stop TranslatedThread::Step() {
   Context& state = context_->context();
   Resume single;
+  Instruction instruction;
   const auto remember = [&](const Translator::Found& found) {
     single = {state.rip, found.host, found.version};
+    instruction = translator_->block_.steps.front().instruction;
   };
   for (bool is_found = false; !is_found;) {
     if (must_move_.load(std::memory_order_seq_cst) && !Move()) return AtNoTranslator{};
@@ -556,7 +598,7 @@ Stop TranslatedThread::Step() {
     is_found = std::holds_alternative<BlockFound>(outcome);
   }
   const ExitReason reason = EnterAt(single.host, EntryKind::kDirect, single.version);
-  auto stop = Leave(reason);
+  auto stop = Leave(reason, &instruction);
   next_.reset();
   if (reason == ExitReason::kKicked) return AtKick{};  // nothing has run
   return stop ? *stop : AtStep{};

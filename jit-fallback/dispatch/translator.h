@@ -126,14 +126,16 @@ class TranslatedThread {
   bool RunNowToSystemCall(std::optional<ExitReason>& reason);
   // When it is not there at once.
   bool GoOnToSystemCall(std::optional<ExitReason> reason, Stop& stop);
-  std::optional<Stop> Leave(ExitReason reason);
+  // `stepped`: the one instruction that a single block was made of. Null: it was another block.
+  std::optional<Stop> Leave(ExitReason reason, const Instruction* stepped = nullptr);
   static std::optional<Stop> StopAfter(const BlockOutcome& outcome);
   std::optional<Stop> OnLink();
   std::optional<Stop> OnLookup();
   std::optional<Stop> OnSignal();
   Stop AsNative(const AtFault& fault);
   std::optional<Stop> OnStale();
-  Stop OnInstruction();
+  std::optional<Stop> OnInstruction(ExitReason reason);
+  AtInstruction AtStepped(const Instruction& stepped);
 
   std::shared_ptr<Translator> translator_;
   CodeSource& source_;
