@@ -216,11 +216,11 @@ absl::Status OwnTable::Protect(Range range, Rights rights) {
   for (std::uintptr_t page = range.begin; page < range.end();) {
     const Leaf found = LeafAt(root(), page);
     const bool writes = (static_cast<unsigned>(rights) & 2) != 0;
-    if (writes && (TakenOver(found.word) & (bits::kReadOnly | bits::kLimited)) == bits::kReadOnly) {
-      return absl::PermissionDeniedError(absl::StrCat("the process may not write to what lies at 0x", absl::Hex(page)));
-    }
     Entry* const entry = OwnEntry(page, found.level);
     if (entry == nullptr) return NoFrame();
+    if (writes && (TakenOver(entry->load()) & (bits::kReadOnly | bits::kLimited)) == bits::kReadOnly) {
+      return absl::PermissionDeniedError(absl::StrCat("the process may not write to what lies at 0x", absl::Hex(page)));
+    }
     const bool changed = ChangeLeaf(*entry, found.level, [rights](std::uint64_t old) {
       const std::uint64_t fresh = LeafWith(TakenOver(old), rights);
       // What is shared with another table stays so until it is written to.

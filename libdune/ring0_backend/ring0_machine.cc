@@ -171,9 +171,19 @@ absl::Status PrepareVcpu(ring0::Thread* thread) {
   if (const long set = ring0::SetUpVcpu(thread, nullptr, fs, gs); set < 0) {
     return HostError("cannot set up a vCPU", set);
   }
-  kvm_fpu floating{};
-  asm volatile("fnstcw %0; stmxcsr %1" : "=m"(floating.fcw), "=m"(floating.mxcsr));
-  if (ioctl(thread->vcpu, KVM_SET_FPU, &floating) < 0) return HostError("KVM_SET_FPU", -errno);
+  // What the place's former thread had in vector registers goes. x87 and SSE are said to be there: KVM takes MXCSR over only
+  // with them.
+  namespace abi = dunebox::abi;
+  std::uint16_t control = 0;
+  std::uint32_t mxcsr = 0;
+  asm volatile("fnstcw %0; stmxcsr %1" : "=m"(control), "=m"(mxcsr));
+  kvm_xsave& area = thread->extended;
+  area = {};
+  auto* const bytes = reinterpret_cast<std::byte*>(&area);
+  std::memcpy(bytes, &control, sizeof(control));
+  std::memcpy(bytes + abi::kMxcsrOffset, &mxcsr, sizeof(mxcsr));
+  std::memcpy(bytes + abi::kHeaderOffset, &abi::kLegacyFeatures, sizeof(abi::kLegacyFeatures));
+  if (ioctl(thread->vcpu, KVM_SET_XSAVE, &area) < 0) return HostError("KVM_SET_XSAVE", -errno);
   return absl::OkStatus();
 }
 

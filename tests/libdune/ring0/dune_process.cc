@@ -400,6 +400,22 @@ void Storm() {
 // ---- in and out
 // ----------------------------------------------------------------------------------
 
+// Natively, of threads that come in one after the other: a place is used again, the registers of before are gone.
+[[gnu::target("avx")]] void RegistersOfTheLastThread() {
+  if (!__builtin_cpu_supports("avx")) return;
+  std::thread([] {
+    Expect(dune::Enter().ok(), "Enter");
+    asm volatile("vcmptrueps %%ymm15, %%ymm15, %%ymm15" : : : "xmm15");
+    Expect(dune::Leave().ok(), "Leave");
+  }).join();
+  std::thread([] {
+    std::uint64_t found[4];
+    Expect(dune::Enter().ok(), "Enter");
+    asm volatile("vmovdqu %%ymm15, %0" : "=m"(found));
+    Expect(dune::Leave().ok() && found[2] == 0 && found[3] == 0, "what another thread had in its registers");
+  }).join();
+}
+
 void Leaving() {
   Expect(dune::Leave().ok() && Ring() == 3, "Leave: natively again");
   Expect(dune::CurrentBackend() == dune::Backend::kNone, "CurrentBackend after Leave");
@@ -423,6 +439,7 @@ void Leaving() {
     siglongjmp(jump, 1);
   }
   Expect(round == 1 && Ring() == 3, "nor does one over Leave come back to it");
+  RegistersOfTheLastThread();
   // A child is where the thread was that forked; it goes in and out by itself.
   int status = 0;
   pid_t child = fork();

@@ -649,10 +649,11 @@ void RightsWhileActive() {
   for (std::size_t number = 0; number < 6; ++number) *page(number) = 1;
   Expect(mprotect(page(2), kPageSize, PROT_READ) == 0 && *page(2) == 1, "mprotect");
   absl::StatusOr<PageTable> table = PageTable::Create(PageTable::Contents::kProcess);
-  Expect(table.ok() && table->Protect({Address(page(0)), kPageSize}, Rights::kRead).ok() && table->Activate().ok(), "Activate");
-  Expect(!Refused(page(0), kRead) && Refused(page(0), kWrite), "rights of the table's own");
+  Expect(table.ok(), "a table with the process");
   Expect(table->Protect({Address(page(2)), kPageSize}, Rights::kReadWrite).code() == absl::StatusCode::kPermissionDenied,
          "no more than the process has");
+  Expect(table->Protect({Address(page(0)), kPageSize}, Rights::kRead).ok() && table->Activate().ok(), "Activate");
+  Expect(!Refused(page(0), kRead) && Refused(page(0), kWrite), "rights of the table's own");
   active_table = &*table;
   Expect(dune::SetPageFaultHandler(GiveRights).ok() && !Refused(page(0), kWrite) && handled == 1, "are its handler's to change");
   Expect(dune::SetPageFaultHandler(nullptr).ok(), "no handler");

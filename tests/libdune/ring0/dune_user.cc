@@ -155,7 +155,14 @@ void SystemCallsAndFaults() {
     Expect(stop.reason == StopReason::kInterrupted && alarms == seen + 1, "a signal interrupts it");
   }
   std::puts("ok system calls and faults");
-  // A time limit, alone and among signals; none is left behind for the program's own calls.
+}
+
+// Alone and among signals; no timer is left behind for the program's own calls.
+void TimeLimits() {
+  PageTable table = MakeTable();
+  dune::UserContext context;
+  context.rsp = kStack + 2048;
+  dune::Stop stop{};
   for (int round = 0; round < 6; ++round) {
     if (round == 3) {
       // Each run has all of its time again, so some have to be without a signal.
@@ -202,7 +209,13 @@ void SystemCallsAndFaults() {
   Expect(dune::RunUser(context, table).status().code() == absl::StatusCode::kInvalidArgument,
          "a RIP that IRETQ would not take");
   std::puts("ok time limits");
-  // Signals at every place of the way in and out.
+}
+
+// Of the way in and out.
+void SignalsAtEveryPlace() {
+  PageTable table = MakeTable();
+  dune::UserContext context;
+  context.rsp = kStack + 2048;
   context.rip = kCode;
   context.rdi = 1;
   context.rbx = 0;
@@ -477,5 +490,7 @@ int main() {
   FaultsOnTheWayBack();
   ClonesOfWhatRuns();
   SystemCallsAndFaults();
+  TimeLimits();
+  SignalsAtEveryPlace();
   std::puts("ring 0 works");
 }
