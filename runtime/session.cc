@@ -13,6 +13,7 @@
 #include <bitset>
 #include <cerrno>
 #include <climits>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -342,6 +343,7 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_NOFILE, state->descriptors);
   limits_.Restore(RLIMIT_STACK, state->stack);
   limits_.Restore(RLIMIT_AS, state->address_space);
+  limits_.Restore(RLIMIT_DATA, state->data);
   limits_.Restore(RLIMIT_CORE, state->core);
   limits_.Restore(RLIMIT_FSIZE, state->file_size);
   absl::Status status = MapShared(state->session.output_fd, output_);
@@ -750,9 +752,26 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   __builtin_unreachable();
 }
 
+// What EndWithoutMemory says, made while there was memory.
+struct LastWords {
+  std::string line;
+  int fd;
+};
+const LastWords* last_words = nullptr;
+
+// Nobody asks whether an allocation works: a program can use up all that its process may have.
+[[noreturn]] void EndWithoutMemory() {
+  [[maybe_unused]] const ssize_t written =
+      write(last_words->fd, last_words->line.data(), last_words->line.size());
+  _exit(kExitRuntimeError);
+}
+
 int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
                const SessionOptions* beginning) {
   signals::InstallFaultHandlers();
+  last_words = new LastWords{.line = errors::LineOf(Id::kNoMemory, "the process has no memory left for the runtime"),
+                             .fd = state.session.report_fd};
+  std::set_new_handler(EndWithoutMemory);
   absl::StatusOr<int> self = OpenRuntime(limits_);
   if (!self.ok()) return Fail(kExitRuntimeError, self.status());
   state.session.runtime_fd = *self;
@@ -784,6 +803,7 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   program->interpreter.reset();
   SetCommandName(state.path);
   space_.LimitData(state.session.memory_limit, notes_.get());
+  space_.LimitOwnData(limits_.Get(RLIMIT_DATA).rlim_cur);
   if (absl::Status status = limits_.ApplyFileSize(); !status.ok()) {
     return Fail(kExitRuntimeError, status);
   }

@@ -65,6 +65,7 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
       descriptors_{static_cast<rlim_t>(reserved.first), static_cast<rlim_t>(reserved.first)},
       stack_(kUnlimited),
       address_space_(kUnlimited),
+      data_(kUnlimited),
       core_(kUnlimited),
       file_size_(kUnlimited) {}
 
@@ -78,6 +79,7 @@ VirtualLimits::VirtualLimits(OfVforkedChild of, VirtualLimits& parent)
       descriptors_(parent.Get(RLIMIT_NOFILE)),
       stack_(parent.Get(RLIMIT_STACK)),
       address_space_(parent.Get(RLIMIT_AS)),
+      data_(parent.Get(RLIMIT_DATA)),
       core_(parent.Get(RLIMIT_CORE)),
       file_size_(parent.Get(RLIMIT_FSIZE)),
       unix_names_([&] {
@@ -140,11 +142,14 @@ absl::Status VirtualLimits::Install() {
   const rlimit ours{descriptors_.rlim_cur, host.rlim_max};
   if (setrlimit(RLIMIT_NOFILE, &ours) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   if (getrlimit(RLIMIT_STACK, &stack_) != 0 || getrlimit(RLIMIT_AS, &address_space_) != 0 ||
-      getrlimit(RLIMIT_CORE, &core_) != 0 || getrlimit(RLIMIT_FSIZE, &file_size_) != 0) {
+      getrlimit(RLIMIT_DATA, &data_) != 0 || getrlimit(RLIMIT_CORE, &core_) != 0 || getrlimit(RLIMIT_FSIZE, &file_size_) != 0) {
     return absl::ErrnoToStatus(errno, "getrlimit");
   }
   const rlimit any_size{file_size_.rlim_max, file_size_.rlim_max};
   if (setrlimit(RLIMIT_FSIZE, &any_size) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
+  // The program's alone: the runtime's own memory is no data of its.
+  const rlimit any_data{data_.rlim_max, data_.rlim_max};
+  if (setrlimit(RLIMIT_DATA, &any_data) != 0) return absl::ErrnoToStatus(errno, "setrlimit");
   // With a limit of 0 the kernel still dumps to a program that core_pattern names; with one of 1
   // it does neither. [core(5)] The hard limit stays, for the runtime that execve starts.
   const rlimit no_core{std::min<rlim_t>(1, core_.rlim_max), core_.rlim_max};
@@ -214,12 +219,13 @@ bool VirtualLimits::MayBeHidden(const struct stat& status) const {
 
 bool VirtualLimits::IsVirtual(int resource) {
   return resource == RLIMIT_NOFILE || resource == RLIMIT_STACK || resource == RLIMIT_AS ||
-         resource == RLIMIT_CORE || resource == RLIMIT_FSIZE;
+         resource == RLIMIT_DATA || resource == RLIMIT_CORE || resource == RLIMIT_FSIZE;
 }
 
 rlimit& VirtualLimits::Remembered(int resource) {
   if (resource == RLIMIT_NOFILE) return descriptors_;
   if (resource == RLIMIT_CORE) return core_;
+  if (resource == RLIMIT_DATA) return data_;
   if (resource == RLIMIT_FSIZE) return file_size_;
   return resource == RLIMIT_STACK ? stack_ : address_space_;
 }

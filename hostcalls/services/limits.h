@@ -2,7 +2,8 @@
 //
 // RLIMIT_NOFILE: the kernel's soft limit is the guest's, but the hard one stays the host's, because
 // the runtime's descriptors lie above (reserved_fd.h). RLIMIT_STACK and RLIMIT_AS: remembered,
-// never given to the kernel, which would apply them to the runtime's stack and mappings.
+// never given to the kernel, which would apply them to the runtime's stack and mappings. RLIMIT_DATA: the same, and
+// kept by the program's address space.
 // RLIMIT_CORE: remembered; the kernel's is such that it never writes a core file, which would have
 // the runtime's memory in it. RLIMIT_FSIZE: the soft limit is the kernel's, too, while the program
 // runs; the runtime makes bigger files of its own before that. All other limits are the kernel's. "Dumpable" is remembered for the
@@ -139,6 +140,7 @@ class VirtualLimits {
   rlimit descriptors_;
   rlimit stack_;
   rlimit address_space_;
+  rlimit data_;
   rlimit core_;
   rlimit file_size_;
 

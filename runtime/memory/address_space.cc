@@ -156,8 +156,21 @@ absl::Status AddressSpace::UseKey(int key) {
 }
 
 void AddressSpace::LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) {
-  data_limit_ = bytes;
+  const std::unique_lock lock(mutex_);
   notes_ = notes;
+  if (bytes == 0) return;
+  data_limit_ = bytes;
+  BeginToCountLocked();
+}
+
+void AddressSpace::LimitOwnData(std::uint64_t bytes) {
+  const std::unique_lock lock(mutex_);
+  own_data_limit_ = bytes;
+  if (bytes != kNoLimit) BeginToCountLocked();
+}
+
+void AddressSpace::BeginToCountLocked() {
+  if (std::exchange(counts_data_, true)) return;
   map_.ForEach([this](const Vma& vma) {
     CountIn(vma);
     return true;
@@ -166,24 +179,24 @@ void AddressSpace::LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes) 
 
 void AddressSpace::CountIn(const Vma& vma) {
   if (image_ != nullptr) changed_.Add(vma.range);
-  if (data_limit_ == 0) return;
+  if (!counts_data_) return;
   if (IsData(vma)) data_.Add(vma.range);
   if (vma.protection.any()) touchable_.Add(vma.range);
 }
 
 void AddressSpace::CountOut(const GuestRange& range) {
   if (image_ != nullptr) changed_.Add(range);
-  if (data_limit_ == 0) return;
+  if (!counts_data_) return;
   data_.Remove(range);
   touchable_.Remove(range);
 }
 
 // Is there room for `vma` when what is in `replaced` goes away?
 bool AddressSpace::Fits(const Vma& vma, const GuestRange& replaced) const {
-  if (data_limit_ == 0) return true;
+  if (!counts_data_) return true;
   const std::uint64_t more = vma.range.size();
-  const bool data_fits =
-      !IsData(vma) || data_.size() - data_.SizeIn(replaced) + more <= data_limit_;
+  const bool data_fits = !IsData(vma) || data_.size() - data_.SizeIn(replaced) + more <=
+                                             std::min(data_limit_, own_data_limit_);
   const std::uint64_t pages = (touchable_.size() - touchable_.SizeIn(replaced) + more) / kPageSize;
   const bool tables_fit =
       !vma.protection.any() || pages / kEntriesOfTable <= data_limit_ / kPageSize;
@@ -193,7 +206,7 @@ bool AddressSpace::Fits(const Vma& vma, const GuestRange& replaced) const {
 // The same for a program, whose limits are said at the end if they refused something.
 bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
   const bool fits = Fits(vma, replaced);
-  if (!fits && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
+  if (!fits && notes_ != nullptr && data_limit_ <= own_data_limit_) notes_->Note(hostcalls::RefusedLimit::kMemory);
   return fits;
 }
 

@@ -93,6 +93,8 @@ class AddressSpace final : public MemoryCalls {
   // what it can touch at all is so much that its page tables take `bytes` at most. What is there
   // already counts. 0: no limit. `notes` is told what is refused. Before the first guest instruction.
   void LimitData(std::uint64_t bytes, hostcalls::LimitNotes* notes = nullptr);
+  // The same of a limit that the program has set for itself (RLIMIT_DATA): data alone, and nobody is told. At any time.
+  void LimitOwnData(std::uint64_t bytes);
 
   // The memory system calls, with Linux's results.
   hostcalls::SyscallResult Map(const MapRequest& request) override;
@@ -233,6 +235,7 @@ class AddressSpace final : public MemoryCalls {
   std::optional<GuestVirt> PlaceAnywhere(std::uint64_t length, std::uint64_t alignment, int flags) const;
   bool Fits(const Vma& vma, const GuestRange& replaced) const;
   bool HasRoomFor(const Vma& vma, const GuestRange& replaced) const;
+  void BeginToCountLocked();
   // After each change of the map.
   void CountIn(const Vma& vma);
   void CountOut(const GuestRange& range);
@@ -279,8 +282,11 @@ class AddressSpace final : public MemoryCalls {
   VmaMap map_;
   GuestVirt heap_start_;
   GuestVirt heap_end_;
-  std::uint64_t data_limit_ = 0;  // bytes; 0: none, and nothing is counted
-  RangeSet data_, touchable_;     // with a limit: what was data, and accessible, since it was mapped
+  static constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+  std::uint64_t data_limit_ = kNoLimit;      // bytes
+  std::uint64_t own_data_limit_ = kNoLimit;  // the program's
+  bool counts_data_ = false;                 // there has been a limit
+  RangeSet data_, touchable_;  // if so: what was data, and accessible, since it was mapped
   hostcalls::LimitNotes* notes_ = nullptr;  // null: nobody is told
   bool lock_future_ = false;  // mlockall(MCL_FUTURE)
   GuestRange pool_range_;     // where the pool is whenever it is open; empty: not chosen

@@ -130,7 +130,7 @@ bool AddressSpace::OpenPool(PoolsHeap heap) {
   ChooseHeapLocked();
   const Vma whole_heap{.range = heap_window_, .protection = whole.protection};
   const bool takes_heap = heap == PoolsHeap::kYes && !heap_window_.empty() &&
-                          data_limit_ == 0 && Fits(whole_heap, heap_window_);
+                          !counts_data_ && Fits(whole_heap, heap_window_);
   // Said first and looked then, as BeginUse does the other way round: one of the two sees the other.
   pool_is_open_.store(true);
   if (users_.load() != 0) {

@@ -184,6 +184,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .descriptors = limits.Get(RLIMIT_NOFILE),
                                                               .stack = limits.Get(RLIMIT_STACK),
                                                               .address_space = limits.Get(RLIMIT_AS),
+                                                              .data = limits.Get(RLIMIT_DATA),
                                                               .core = limits.Get(RLIMIT_CORE),
                                                               .file_size = limits.Get(RLIMIT_FSIZE)});
   const Errno failed = HandOver(thread);

@@ -1,6 +1,7 @@
 #include "runtime/process/guest_thread.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,12 @@ constexpr std::uint64_t kSyscallLength = 2;  // 0f 05
 
 bool SetsLimits(std::uint64_t number) {
   return number == SYS_prlimit64 || number == SYS_setrlimit;
+}
+
+void OnLimitsSet(Process& owner) {
+  TakeCrashSignals(owner);
+  // A vforked child's memory is its parent's.
+  if (!owner.is_vforked()) owner.space().LimitOwnData(owner.limits().Get(RLIMIT_DATA).rlim_cur);
 }
 
 // A call that has ended because the thread is to be looked at goes on where it was, and a signal that a
@@ -79,7 +86,7 @@ void OnSystemCall(GuestThread& thread) {
   thread.pool_use.AfterCall(thread, request);
   const bool learns = !result.ok() && LearnsRefusal(thread, request.number);
   if (learns || ChangesAnswers(request.number)) thread.PublishAnswers();
-  if (SetsLimits(request.number)) TakeCrashSignals(thread.owner);
+  if (SetsLimits(request.number)) OnLimitsSet(thread.owner);
   if (result.is_registers_set()) return;
   if (result.is_restart() || WasOnlyHeld(thread, request, result)) {
     // Executed again, number still in RAX, once the pending signal's handler has returned.

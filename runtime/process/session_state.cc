@@ -60,6 +60,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.descriptors);
   visit(state.stack);
   visit(state.address_space);
+  visit(state.data);
   visit(state.core);
   visit(state.file_size);
 }

@@ -83,6 +83,7 @@ struct ExecState {
   rlimit descriptors{};  // the virtual limits
   rlimit stack{};
   rlimit address_space{};
+  rlimit data{};
   rlimit core{};
   rlimit file_size{};
 };
