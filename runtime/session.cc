@@ -13,6 +13,7 @@
 #include <bitset>
 #include <cerrno>
 #include <climits>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -751,9 +752,26 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   __builtin_unreachable();
 }
 
+// What EndWithoutMemory says, made while there was memory.
+struct LastWords {
+  std::string line;
+  int fd;
+};
+const LastWords* last_words = nullptr;
+
+// Nobody asks whether an allocation works: a program can use up all that its process may have.
+[[noreturn]] void EndWithoutMemory() {
+  [[maybe_unused]] const ssize_t written =
+      write(last_words->fd, last_words->line.data(), last_words->line.size());
+  _exit(kExitRuntimeError);
+}
+
 int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
                const SessionOptions* beginning) {
   signals::InstallFaultHandlers();
+  last_words = new LastWords{.line = errors::LineOf(Id::kNoMemory, "the process has no memory left for the runtime"),
+                             .fd = state.session.report_fd};
+  std::set_new_handler(EndWithoutMemory);
   absl::StatusOr<int> self = OpenRuntime(limits_);
   if (!self.ok()) return Fail(kExitRuntimeError, self.status());
   state.session.runtime_fd = *self;

@@ -167,6 +167,25 @@ python --mem 64M
 status=$?
 expect 'memory by mprotect, mremap, brk' 0 $'0\n12\n12\n12' "$refused memory 64M [E0706]"
 
+# A program that has all the addresses there are, and then asks for a call that takes some: mmap until nothing is left, execve.
+cat >program <<'EOF'
+my $text = "x" x 100000;
+my $path = "/bin/true";
+my $arguments = pack("p p8 Q", $path, ($text) x 8, 0);
+my $size = 1 << 46;
+while ($size >= 4096) { $size >>= 1 if syscall(9, 0, $size, 1, 0x22, -1, 0) == -1; }
+syscall(59, $path, $arguments, 0);
+print "still here: $!\n";
+EOF
+(ulimit -v 100000000 && run -- /usr/bin/perl program)
+status=$?
+expect 'all addresses' 125 '' 'dunebox: the process has no memory left for the runtime [E0603]'
+
+# A program's own limit does not count the runtime, in its children and what they execute neither.
+run -- sh -c 'ulimit -d 20000; (echo child); exec echo program'
+status=$?
+expect 'ulimit -d' 0 $'child\nprogram' ''
+
 # ---- files --------------------------------------------------------------------------------------
 
 cat >program <<'E2'
