@@ -423,6 +423,16 @@ TEST_P(Failures, DoNotKeepTheHostsSignalsAway) {
   EXPECT_LT(ticks, 1000000);
 }
 
+// Those that the C library keeps for itself are refused by it, and go on being its own.
+TEST_P(Failures, DoNotGiveTheLibrarysSignalsAway) {
+  const struct sigaction fresh{};
+  for (int signal = 32; signal < SIGRTMIN; ++signal) {
+    errno = 0;
+    EXPECT_EQ(sigaction(signal, &fresh, nullptr), -1) << signal;
+    EXPECT_EQ(errno, EINVAL) << signal;
+  }
+}
+
 std::ptrdiff_t EntriesOf(const char* directory) {
   return std::distance(std::filesystem::directory_iterator(directory), {});
 }
