@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_format.h"
 #include "hostcalls/services/separate_descriptors.h"
+#include "runtime/memory/refusals.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -155,6 +156,7 @@ bool AddressSpace::Fits(const Vma& vma, const GuestRange& replaced) const {
 // The same for a program, whose limits are said at the end if they refused something.
 bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
   const bool fits = Fits(vma, replaced);
+  if (!fits) ++refusals;
   if (!fits && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
   return fits;
 }
