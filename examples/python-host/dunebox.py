@@ -17,13 +17,14 @@ import ctypes
 import os
 
 OK, FAILED = 0, 9
-FAILURES = {1: "trap", 2: "timeout", 3: "exited", 4: "denied", 5: "mismatch"}
+FAILURES = {1: "trap", 2: "timeout", 3: "exited", 4: "denied", 5: "mismatch", 6: "cpu budget",
+            7: "instruction budget"}
 
 
 class _Details(ctypes.Structure):
     _fields_ = [("status", ctypes.c_int), ("failure", ctypes.c_int), ("signal", ctypes.c_int),
                 ("exit_status", ctypes.c_int), ("instruction", ctypes.c_uint64),
-                ("fault_address", ctypes.c_uint64), ("symbol", ctypes.c_char * 256),
+                ("fault_address", ctypes.c_uint64), ("reached_memory_limit", ctypes.c_int), ("symbol", ctypes.c_char * 256),
                 ("system_call", ctypes.c_char * 64), ("message", ctypes.c_char * 512)]
 
 
@@ -50,13 +51,14 @@ class Error(Exception):
 
 
 class Failure(Error):
-    """The plugin is over: `kind` is trap, timeout, exited, denied or mismatch."""
+    """The plugin is over: `kind` is one of FAILURES. `reached_memory_limit`: it was refused memory meanwhile."""
 
     def __init__(self, details):
         super().__init__(details)
         self.kind = FAILURES[details.failure]
         self.signal = details.signal
         self.exit_status = details.exit_status
+        self.reached_memory_limit = details.reached_memory_limit != 0
         self.symbol = details.symbol.decode(errors="replace")
         self.system_call = details.system_call.decode()
 

@@ -575,38 +575,39 @@ thread_local constinit bool internal::is_host_thread_ready = false;
 
 namespace {
 
-// Of one host thread. What it leaves behind when the thread ends is as it was before.
+// Of one host thread: destructors that run behind the stack's own may bring the thread into a sandbox again, of its
+// thread-local objects, and in the first thread of static ones.
+thread_local constinit stack_t stack_before{};
+thread_local constinit void* stack_memory = nullptr;
+
+// What it leaves behind when the thread ends is as it was before.
 class HostThreadStack {
  public:
   HostThreadStack() = default;
   ~HostThreadStack() {
-    if (memory_ == nullptr) return;
+    if (stack_memory == nullptr) return;
     internal::is_host_thread_ready = false;
-    syscall(SYS_sigaltstack, &before_, nullptr);
-    munmap(memory_, kSignalStackSize);
+    syscall(SYS_sigaltstack, &stack_before, nullptr);
+    munmap(std::exchange(stack_memory, nullptr), kSignalStackSize);
   }
   HostThreadStack(const HostThreadStack&) = delete;
   HostThreadStack& operator=(const HostThreadStack&) = delete;
 
   void Prepare() {
     UnregisterRseq();
-    DUNEBOX_CHECK(syscall(SYS_sigaltstack, nullptr, &before_) == 0, "cannot ask for the signal stack");
-    if ((before_.ss_flags & SS_DISABLE) != 0 || before_.ss_size < kLeastHostStack) Renew();
+    DUNEBOX_CHECK(syscall(SYS_sigaltstack, nullptr, &stack_before) == 0, "cannot ask for the signal stack");
+    if ((stack_before.ss_flags & SS_DISABLE) != 0 || stack_before.ss_size < kLeastHostStack) Renew();
     internal::is_host_thread_ready = true;
   }
   void Renew() {
-    if (memory_ == nullptr) {
-      memory_ = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      DUNEBOX_CHECK(memory_ != MAP_FAILED, "no memory for a signal stack");
+    if (stack_memory == nullptr) {
+      stack_memory = mmap(nullptr, kSignalStackSize, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      DUNEBOX_CHECK(stack_memory != MAP_FAILED, "no memory for a signal stack");
     }
-    const stack_t ours{.ss_sp = memory_, .ss_flags = 0, .ss_size = kSignalStackSize};
+    const stack_t ours{.ss_sp = stack_memory, .ss_flags = 0, .ss_size = kSignalStackSize};
     DUNEBOX_CHECK(syscall(SYS_sigaltstack, &ours, nullptr) == 0, "cannot set a signal stack");
   }
-
- private:
-  stack_t before_{};
-  void* memory_ = nullptr;
 };
 
 thread_local HostThreadStack host_thread_stack;

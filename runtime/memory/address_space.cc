@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_format.h"
 #include "hostcalls/services/separate_descriptors.h"
+#include "runtime/memory/refusals.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -205,6 +206,7 @@ bool AddressSpace::FitsLimits(const Vma& vma, const GuestRange& replaced) const 
 // The same for a program. If the session's limit has refused something that is said at the end.
 bool AddressSpace::HasRoomFor(const Vma& vma, const GuestRange& replaced) const {
   const bool fits = Fits(vma, replaced);
+  if (!fits) ++refusals;
   if (!fits && notes_ != nullptr) notes_->Note(hostcalls::RefusedLimit::kMemory);
   return fits && FitsLimits(vma, replaced);
 }

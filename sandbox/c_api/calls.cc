@@ -2,6 +2,7 @@
 #include <array>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "sandbox/c_api/objects.h"
 #include "sandbox/c_api/report.h"
@@ -52,10 +53,14 @@ absl::StatusOr<internal::CallFrame> Prepare(FunctionObject* function,
   absl::StatusOr<internal::CallFrame> frame =
       function->signature.Frame(std::span(arguments, count));
   if (!frame.ok()) return frame.status();
-  // After a reset: for all threads that have the handle.
+  return frame;
+}
+
+// After a reset it is looked up again: for all threads that have the handle.
+absl::StatusOr<internal::Target> FoundTarget(FunctionObject* function) {
   const std::lock_guard lock(function->mutex);
   if (absl::Status status = function->target.Find(); !status.ok()) return status;
-  return frame;
+  return function->target.Found();
 }
 
 absl::Status Call(FunctionObject* function, const dunebox_value* arguments, size_t count,
@@ -65,7 +70,9 @@ absl::Status Call(FunctionObject* function, const dunebox_value* arguments, size
   if (function->signature.result().kind == Kind::kStructure) {
     return absl::InvalidArgumentError("the function's result is a structure: dunebox_call_into");
   }
-  const absl::StatusOr<internal::CallResult> called = function->target.Call(*frame);
+  absl::StatusOr<internal::Target> target = FoundTarget(function);
+  if (!target.ok()) return target.status();
+  const absl::StatusOr<internal::CallResult> called = target->Call(*frame);
   if (called.ok() && result != nullptr) *result = function->signature.ResultIn(*called);
   return called.status();
 }
@@ -78,7 +85,12 @@ absl::Status CallInto(FunctionObject* function, const dunebox_value* arguments, 
   if (result == nullptr || type.kind != Kind::kStructure || type.size != size) {
     return absl::InvalidArgumentError("the function's result is no structure of this size");
   }
-  return function->target.CallInto(*frame, result, size).status();
+  absl::StatusOr<internal::Target> target = FoundTarget(function);
+  if (!target.ok()) return target.status();
+  if (!type.is_small()) return target->CallInto(*frame, result, size).status();
+  const absl::StatusOr<internal::CallResult> called = target->Call(*frame);
+  if (called.ok()) function->signature.StructureIn(*called, result);
+  return called.status();
 }
 
 absl::Status Export(dunebox_sandbox* sandbox, const char* text, dunebox_callback callback,
@@ -91,18 +103,22 @@ absl::Status Export(dunebox_sandbox* sandbox, const char* text, dunebox_callback
   absl::StatusOr<Signature> signature = Signature::Parse(text);
   if (!signature.ok()) return signature.status();
   if (absl::Status status = signature->CheckForCallback(); !status.ok()) return status;
-  const bool uses_vectors = signature->UsesVectors();
-  const absl::StatusOr<std::uint64_t> added = internal::Untyped::Export(
-      *(*owner)->sandbox,
-      {.run =
-           [signature = *std::move(signature), callback, user](internal::CallbackFrame& frame) {
-             std::array<dunebox_value, kMostParameters> arguments;
-             dunebox_value result{.u = 0};
-             signature.ArgumentsIn(frame, arguments);
-             callback(user, arguments.data(), &result);
-             frame.result = signature.ResultFrom(result);
-           },
-       .uses_vectors = uses_vectors});
+  internal::Callback exported{.uses_vectors = signature->UsesVectors(),
+                              .stack_words = signature->stack_words(),
+                              .has_large_result = signature->has_large_result()};
+  exported.run = [signature = *std::move(signature), callback, user](internal::CallbackFrame& frame) {
+    std::array<dunebox_value, kMostParameters> arguments;
+    Signature::Words room;
+    signature.ArgumentsIn(frame, arguments, room);
+    // As aligned as any structure is.
+    std::vector<std::byte> structure(signature.result().kind == Kind::kStructure ? signature.result().size : 0);
+    dunebox_value result{.u = 0};
+    if (!structure.empty()) result.to = structure.data();
+    callback(user, arguments.data(), &result);
+    signature.PutResult(result, structure, frame);
+  };
+  const absl::StatusOr<std::uint64_t> added =
+      internal::Untyped::Export(*(*owner)->sandbox, std::move(exported));
   if (added.ok()) *address = *added;
   return added.status();
 }

@@ -18,8 +18,6 @@ namespace dunebox::c_api {
 
 struct PolicyObject {
   Policy policy;
-  // The caller's promise that handlers of signals stay as they are.
-  bool has_no_late_handlers = false;
 };
 
 // Shared by a sandbox's handle and those of its functions and memory, which may outlive it.

@@ -155,8 +155,8 @@ constexpr SettingRow kSettings[] = {
      }},
     {"late_handlers",
      [](PolicyObject& object, Text text) {
-       return ReadWord<bool>(text, {{"guarded", false}, {"none", true}},
-                             object.has_no_late_handlers);
+       return ReadWord<LateHandlers>(text, {{"guarded", LateHandlers::kGuarded}, {"none", LateHandlers::kNone}},
+                                     object.policy.late_handlers);
      }},
 };
 

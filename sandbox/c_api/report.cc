@@ -87,6 +87,7 @@ dunebox_status Report(const absl::Status& status, dunebox_error* error) {
   error->exit_status = details.exit_status;
   error->instruction = details.instruction;
   error->fault_address = details.fault_address;
+  error->reached_memory_limit = details.reached_memory_limit ? 1 : 0;
   CopyText(details.symbol, error->symbol);
   CopyText(details.call, error->system_call);
   CopyText(std::string_view(status.message().data(), status.message().size()), error->message);

@@ -1,11 +1,11 @@
 // Sandboxes of the C API: from dunebox_create to what they have written.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "sandbox/c_api/interposed.h"
 #include "sandbox/c_api/objects.h"
 #include "sandbox/c_api/report.h"
 
@@ -33,13 +33,6 @@ absl::Status CreateInto(const char* path, const dunebox_policy* policy, dunebox_
   const PolicyObject defaults;
   const PolicyObject* const object = policy == nullptr ? &defaults : ValueOf(policy);
   if (object == nullptr) return NoObject("policy");
-  const bool is_in_this_process = object->policy.demand == Demand::kOneWall;
-  if (is_in_this_process && !object->has_no_late_handlers && !IsSigactionOurs()) {
-    return absl::FailedPreconditionError(
-        "signal handlers that this process sets later would not be guarded: the library was opened "
-        "by "
-        "dlopen; preload it, or promise that there will be none (late_handlers = none)");
-  }
   absl::StatusOr<std::unique_ptr<Sandbox>> made =
       path == nullptr ? Sandbox::Create(object->policy) : Sandbox::Open(path, object->policy);
   if (!made.ok()) return made.status();
@@ -79,12 +72,18 @@ absl::Status Clone(dunebox_sandbox* sandbox, dunebox_sandbox** clone) {
 absl::Status Reset(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
   if (!owner.ok()) return owner.status();
-  if (absl::Status status = (*owner)->sandbox->Reset(); !status.ok()) return status;
-  if ((*owner)->sandbox->has_snapshot()) return absl::OkStatus();
-  // A new guest knows nothing of them.
-  const std::lock_guard lock((*owner)->mutex);
-  (*owner)->pieces.clear();
-  return absl::OkStatus();
+  std::map<std::uint64_t, Owner::Piece> before;
+  if (!(*owner)->sandbox->has_snapshot()) {
+    // A new guest knows nothing of them; callbacks of its constructors may allocate others.
+    const std::lock_guard lock((*owner)->mutex);
+    before = std::exchange((*owner)->pieces, {});
+  }
+  absl::Status status = (*owner)->sandbox->Reset();
+  if (!status.ok()) {
+    const std::lock_guard lock((*owner)->mutex);
+    (*owner)->pieces.merge(before);
+  }
+  return status;
 }
 
 absl::Status State(dunebox_sandbox* sandbox) {

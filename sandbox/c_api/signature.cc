@@ -2,41 +2,19 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "dunebox/function.h"
+#include "sandbox/c_api/type_parser.h"
 
 namespace dunebox::c_api {
 namespace {
 
-struct TypeRow {
-  std::string_view name;
-  Type type;
-};
-constexpr TypeRow kTypes[] = {
-#define TYPE(name, kind, bytes) {name, {Kind::kind, bytes}},
-#include "sandbox/c_api/types.inc"
-#undef TYPE
-};
-
-constexpr std::string_view kStructurePrefix = "struct:";
-constexpr std::size_t kSmallestStructure = 17, kLargestStructure = std::size_t{1} << 20;
-
-std::optional<Type> FindType(std::string_view name) {
-  for (const TypeRow& row : kTypes) {
-    if (row.name == name) return row.type;
-  }
-  if (!name.starts_with(kStructurePrefix)) return std::nullopt;
-  name.remove_prefix(kStructurePrefix.size());
-  std::size_t size = 0;
-  const bool is_number = absl::SimpleAtoi(absl::string_view(name.data(), name.size()), &size);
-  if (!is_number || size < kSmallestStructure || size > kLargestStructure) return std::nullopt;
-  return Type{Kind::kStructure, size};
-}
+using internal::RegisterClass;
 
 bool IsFloating(const Type& type) {
   return type.kind == Kind::kFloat || type.kind == Kind::kDouble;
@@ -59,11 +37,12 @@ bool Fits(const dunebox_value& value, const Type& type) {
       return ZeroExtended(value.u, type) == value.u;
     case Kind::kBool:
       return value.u <= 1;
+    case Kind::kStructure:
+      return value.s != nullptr;
     case Kind::kVoid:
     case Kind::kFloat:
     case Kind::kDouble:
     case Kind::kPointer:
-    case Kind::kStructure:
       return true;
   }
   return true;
@@ -116,6 +95,26 @@ dunebox_value FromWord(std::uint64_t word, const Type& type) {
   return value;
 }
 
+std::size_t WordsOf(const Type& type) { return (type.size + internal::kWord - 1) / internal::kWord; }
+
+internal::Used With(internal::Used used, const Type& type) {
+  if (type.kind == Kind::kStructure) {
+    used.Add(type.places.Count(RegisterClass::kInteger), type.places.Count(RegisterClass::kVector),
+             static_cast<unsigned>(WordsOf(type)));
+  } else {
+    used.Add(IsFloating(type) ? 0 : 1, IsFloating(type) ? 1 : 0, 1);
+  }
+  return used;
+}
+
+// Without what happened to be in the host's memory between its fields.
+void CopyFields(const Type& type, const void* from, std::span<std::byte> to) {
+  std::memcpy(to.data(), from, type.size);
+  for (std::size_t i = 0; i < type.bytes.size(); ++i) {
+    if (type.bytes[i] == RegisterClass::kNone) to[i] = std::byte{0};
+  }
+}
+
 absl::Status BadSignature(std::string_view text, std::string_view why) {
   return absl::InvalidArgumentError(
       absl::StrCat("signature '", std::string(text), "': ", std::string(why)));
@@ -128,24 +127,26 @@ absl::StatusOr<Signature> Signature::Parse(std::string_view text) {
   for (const char c : text) {
     if (!absl::ascii_isspace(static_cast<unsigned char>(c))) packed.push_back(c);
   }
-  const std::size_t open = packed.find('(');
-  if (open == std::string::npos || packed.back() != ')') {
-    return BadSignature(text, "is not RESULT(PARAMETER, ...)");
-  }
+  TypeParser parser(packed);
   Signature signature;
-  const std::optional<Type> result = FindType(std::string_view(packed).substr(0, open));
+  std::optional<Type> result = parser.Next();
   if (!result) return BadSignature(text, "no such type of a result");
-  signature.result_ = *result;
-  const std::string inside = packed.substr(open + 1, packed.size() - open - 2);
-  if (inside.empty() || inside == "void") return signature;
-  for (const std::string& name : std::vector<std::string>(absl::StrSplit(inside, ','))) {
-    const std::optional<Type> type = FindType(name);
-    if (!type || type->kind == Kind::kVoid || type->kind == Kind::kStructure) {
-      return BadSignature(text, absl::StrCat("no parameter can be '", name, "'"));
+  signature.result_ = *std::move(result);
+  if (!parser.Take("(")) return BadSignature(text, "is not RESULT(PARAMETER, ...)");
+  if (signature.has_large_result()) signature.used_.integers = 1;
+  const bool is_empty = parser.rest() == ")" || parser.rest() == "void)";
+  while (!is_empty) {
+    const std::string next(parser.rest());
+    std::optional<Type> type = parser.Next();
+    if (!type || type->kind == Kind::kVoid) return BadSignature(text, absl::StrCat("no parameter can be '", next, "'"));
+    signature.used_ = With(signature.used_, *type);
+    if (signature.used_.stack > internal::kMostStackWords) {
+      return BadSignature(text, "more arguments than there is room for");
     }
-    signature.parameters_.push_back(*type);
+    signature.parameters_.push_back(*std::move(type));
+    if (!parser.Take(",")) break;
   }
-  if (signature.count() > kMostParameters) return BadSignature(text, "more than 16 parameters");
+  if (!is_empty && parser.rest() != ")") return BadSignature(text, "is not RESULT(PARAMETER, ...)");
   return signature;
 }
 
@@ -156,17 +157,23 @@ absl::StatusOr<internal::CallFrame> Signature::Frame(
                                                    " parameters, and not ", arguments.size()));
   }
   internal::CallFrame frame;
-  if (result_.kind == Kind::kStructure) frame.AddInteger(0);
+  if (has_large_result()) frame.AddInteger(0);
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const Type& type = parameters_[i];
     if (!Fits(arguments[i], type)) {
       return absl::InvalidArgumentError(
           absl::StrCat("argument ", i + 1, " does not fit into its type"));
     }
+    if (type.kind == Kind::kStructure) {
+      std::array<std::uint64_t, internal::kMostStackWords> words{};
+      CopyFields(type, arguments[i].s, std::as_writable_bytes(std::span(words)));
+      frame.AddStructure(std::span(words).first(WordsOf(type)), type.places);
+      continue;
+    }
     const std::uint64_t word = ToWord(arguments[i], type);
     IsFloating(type) ? frame.AddVector(word) : frame.AddInteger(word);
   }
-  frame.wants_vector_result = IsFloating(result_);
+  frame.wants_vector_result = IsFloating(result_) || result_.places.Count(RegisterClass::kVector) != 0;
   return frame;
 }
 
@@ -174,35 +181,75 @@ dunebox_value Signature::ResultIn(const internal::CallResult& result) const {
   return FromWord(IsFloating(result_) ? result.vector : result.integer, result_);
 }
 
+void Signature::StructureIn(const internal::CallResult& result, void* to) const {
+  const std::array<std::uint64_t, 2> integers = {result.integer, result.second_integer},
+                                     vectors = {result.vector, result.second_vector};
+  std::array<std::uint64_t, 2> words{};
+  std::size_t integer = 0, vector = 0;
+  for (std::size_t i = 0; i < WordsOf(result_); ++i) {
+    words[i] = result_.places.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++];
+  }
+  std::memcpy(to, words.data(), result_.size);
+}
+
 absl::Status Signature::CheckForCallback() const {
-  const auto vectors =
-      static_cast<std::size_t>(std::count_if(parameters_.begin(), parameters_.end(), IsFloating));
-  if (result_.kind == Kind::kStructure || vectors > internal::kVectorRegisters ||
-      count() - vectors > internal::kIntegerRegisters) {
-    return absl::InvalidArgumentError(
-        "a callback's arguments and result have to fit into registers");
+  if (result_.kind == Kind::kStructure && result_.size > internal::kMostCallbackResult) {
+    return absl::InvalidArgumentError("a callback's result has at most 16 KiB");
   }
   return absl::OkStatus();
 }
 
 bool Signature::UsesVectors() const {
-  return IsFloating(result_) || std::any_of(parameters_.begin(), parameters_.end(), IsFloating);
+  return used_.vectors != 0 || IsFloating(result_) || result_.places.Count(RegisterClass::kVector) != 0;
 }
 
 void Signature::ArgumentsIn(const internal::CallbackFrame& frame,
-                            std::span<dunebox_value> arguments) const {
-  std::size_t integers = 0, vectors = 0;
+                            std::span<dunebox_value> arguments, Words& room) const {
+  internal::Used used{.integers = has_large_result() ? 1u : 0u};
+  const auto next = [&](RegisterClass wanted) {
+    if (wanted == RegisterClass::kVector && used.vectors < internal::kVectorRegisters) {
+      return frame.vectors[used.vectors++];
+    }
+    if (wanted == RegisterClass::kInteger && used.integers < internal::kIntegerRegisters) {
+      return frame.integers[used.integers++];
+    }
+    return frame.stack[used.stack++];
+  };
+  std::size_t words = 0;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const Type& type = parameters_[i];
-    arguments[i] =
-        FromWord(IsFloating(type) ? frame.vectors[vectors++] : frame.integers[integers++], type);
+    if (type.kind != Kind::kStructure) {
+      arguments[i] = FromWord(next(IsFloating(type) ? RegisterClass::kVector : RegisterClass::kInteger), type);
+      continue;
+    }
+    const unsigned integers = type.places.Count(RegisterClass::kInteger);
+    const unsigned vectors = type.places.Count(RegisterClass::kVector);
+    const bool in_registers = integers + vectors != 0 && used.HasRoomFor(integers, vectors);
+    arguments[i].s = &room[words];
+    for (std::size_t word = 0; word < WordsOf(type); ++word) {
+      room[words++] = next(in_registers ? type.places.classes[word] : RegisterClass::kNone);
+    }
   }
 }
 
-internal::CallResult Signature::ResultFrom(const dunebox_value& value) const {
-  const std::uint64_t word = ToWord(value, result_);
-  return IsFloating(result_) ? internal::CallResult{.vector = word}
-                             : internal::CallResult{.integer = word};
+void Signature::PutResult(const dunebox_value& value, std::span<const std::byte> structure,
+                          internal::CallbackFrame& frame) const {
+  if (has_large_result()) {
+    frame.large_result.resize(result_.size);
+    CopyFields(result_, structure.data(), frame.large_result);
+    return;
+  }
+  if (result_.kind != Kind::kStructure) {
+    (IsFloating(result_) ? frame.result.vector : frame.result.integer) = ToWord(value, result_);
+    return;
+  }
+  std::array<std::uint64_t, 2> words{}, integers{}, vectors{};
+  CopyFields(result_, structure.data(), std::as_writable_bytes(std::span(words)));
+  std::size_t integer = 0, vector = 0;
+  for (std::size_t i = 0; i < WordsOf(result_); ++i) {
+    (result_.places.classes[i] == RegisterClass::kVector ? vectors[vector++] : integers[integer++]) = words[i];
+  }
+  frame.result = {.integer = integers[0], .vector = vectors[0], .second_integer = integers[1], .second_vector = vectors[1]};
 }
 
 }  // namespace dunebox::c_api

@@ -10,6 +10,7 @@
 
 #include "dune/trap.h"
 #include "libdune/backend.h"
+#include "runtime/memory/refusals.h"
 #include "sandbox/compartment/region_area.h"
 
 namespace dunebox::compartment {
@@ -247,7 +248,9 @@ absl::StatusOr<GuestRange> PagedSpace::ExtendArena(std::uint64_t bytes) {
 bool PagedSpace::HasRoomLocked(const Vma& vma) {
   if (memory_limit_ == 0 || !vma.protection.any()) return true;
   const memory::RangeSet& data = Change().data;
-  return data.size() - data.SizeIn(vma.range) + vma.range.size() <= memory_limit_;
+  const bool fits = data.size() - data.SizeIn(vma.range) + vma.range.size() <= memory_limit_;
+  if (!fits) ++memory::refusals;
+  return fits;
 }
 
 void PagedSpace::EnterLocked(Vma vma) {

@@ -139,6 +139,7 @@ absl::Status Ring0Guest::Recycle() {
 void Ring0Guest::End(Failure failure) {
   const std::lock_guard lock(mutex_);
   if (failure_) return;
+  failure.reached_memory_limit = thread_.was_refused_memory;
   failure_ = std::move(failure);
   has_ended_.store(true, std::memory_order_seq_cst);
   thread_.Kick();
@@ -188,6 +189,7 @@ absl::StatusOr<CallResult> Ring0Guest::Call(std::uint64_t function, const CallFr
     return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
   }
   plugin::PrepareThread();
+  if (thread_.depth == 0) thread_.was_refused_memory = false;
   const Running running(thread_, DeadlineIn(origin_.policy.deadline));
   return CallLocked(function, frame);
 }

@@ -60,6 +60,7 @@ class Ring0Guest final : public plugin::Guest, public plugin::GuestProcess, publ
   absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const internal::Callback> callback) override;
   absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
   bool IsCalledByThisThread() const override;
+  void EndNow() override { End({.kind = Failure::Kind::kExited}); }
   absl::StatusOr<std::shared_ptr<const plugin::InstanceSnapshot>> Snapshot() override;
   absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;

@@ -86,6 +86,7 @@ typedef struct dunebox_error {
   int exit_status;        /* DUNEBOX_FAILURE_EXITED */
   uint64_t instruction;   /* where the plugin was */
   uint64_t fault_address; /* what it accessed */
+  int reached_memory_limit; /* not 0: since its call began it was refused memory by memory_limit; whether that is why, nobody knows */
   char symbol[256];       /* "libz.so.1.2.13: deflate+0x1f" for `instruction` */
   char system_call[64];   /* DUNEBOX_FAILURE_DENIED */
   char message[512];
@@ -195,17 +196,22 @@ typedef union dunebox_value {
   double f64;        /* f64 */
   float f32;         /* f32 */
   dunebox_pointer p; /* ptr */
+  const void* s;     /* {...} struct:BYTES as an argument: the host's structure */
+  void* to;          /* the same as a callback's result: where it is to be put */
 } dunebox_value;
 
 /* Finds a function of the libraries that were loaded, the last one first, or of the C library.
  *
- * `signature` is RESULT(PARAMETER, ...), of at most 16 parameters, spaces as you like:
+ * `signature` is RESULT(PARAMETER, ...), spaces as you like:
  *   i8 u8 i16 u16 i32 u32 i64 u64 bool f32 f64 ptr     numbers and pointers
  *   void                                               no result
- *   struct:BYTES      a structure of more than 16 bytes as the result: dunebox_call_into
+ *   {FIELD, ...}      a structure by value, its fields as C lays them out: {i32, f32[3], {ptr, u32}}
+ *   struct:BYTES      the same where it has more than 16 bytes, whatever its fields are
+ * Of what does not fit into registers (6 integers and pointers, 8 floating-point numbers) at most 128 bytes. Structures
+ * are copied; what lies between the fields of {...} does not go to the plugin. As a result: dunebox_call_into.
  * It has to be the function's own; nobody can check that, but nothing worse than a failed call, or one with
- * odd results, comes of another. Variable arguments, structures that are passed by value, small ones as a
- * result, long double: there is no way to say it. */
+ * odd results, comes of another. Variable arguments, unions, bit-fields, packed structures, long double: there is no way
+ * to say it. */
 dunebox_status dunebox_find(dunebox_sandbox* sandbox, const char* name, const char* signature,
                             dunebox_function** function, dunebox_error* error);
 /* In `sandbox` the function that another sandbox has: without looking it up again where both have the same
@@ -226,14 +232,15 @@ dunebox_status dunebox_call(dunebox_function* function, const dunebox_value* arg
 dunebox_status dunebox_call_into(dunebox_function* function, const dunebox_value* arguments, size_t count,
                                  void* result, size_t size, dunebox_error* error);
 
-/* The host's side of a callback. `arguments` are as the signature has them; what `*result` holds is returned
- * (cut to its type). Called on the thread that made the call, or, when a thread of the plugin's own comes, on
- * that one. It may call into the sandbox; it must not leave by longjmp or an exception. */
+/* The host's side of a callback. `arguments` are as the signature has them, structures as copies that last as long as the
+ * callback; what `*result` holds is returned (cut to its type), or the structure that is put where result->to says.
+ * Called on the thread that made the call, or, when a thread of the plugin's own comes, on that one. It may call into
+ * the sandbox; it must not leave by longjmp, and an exception that leaves it, or the end of its thread, ends the process. */
 typedef void (*dunebox_callback)(void* user, const dunebox_value* arguments, dunebox_value* result);
 
-/* Makes `callback` a C function for the plugin. Not struct:BYTES; at most 6 integers and pointers, and at most
- * 8 floating-point numbers. The plugin can call it at any time as long as the sandbox lives, so `user`, which
- * stays the caller's, has to live as long. At most 512; they survive a reset. */
+/* Makes `callback` a C function for the plugin; a structure as its result has at most 16 KiB. The plugin can call it at
+ * any time as long as the sandbox lives, so `user`, which stays the caller's, has to live as long. At most 512; they
+ * survive a reset. */
 dunebox_status dunebox_export(dunebox_sandbox* sandbox, const char* signature, dunebox_callback callback,
                               void* user, dunebox_pointer* address, dunebox_error* error);
 

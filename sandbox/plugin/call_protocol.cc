@@ -2,6 +2,8 @@
 
 #include <span>
 
+#include "sandbox/plugin/run_callback.h"
+
 namespace dunebox::plugin {
 absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, GuestCpu& cpu,
                                          runtime::Registers& registers, const internal::Callback& callback) {
@@ -19,7 +21,7 @@ absl::StatusOr<StackFault> ServeCallback(const hostcalls::GuestMemory& memory, G
                    std::as_writable_bytes(std::span(frame.stack).first(callback.stack_words)))) {
     return StackFault(arguments);
   }
-  callback.run(frame);
+  RunCallback(callback, frame);
   if (callback.has_large_result) {
     // Returned, as it was given. [abi §3.2.3]
     frame.result.integer = frame.integers[0];

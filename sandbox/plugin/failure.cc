@@ -74,8 +74,10 @@ std::string Reason(const Failure& failure) {
 }
 
 std::string Message(const Failure& failure) {
-  if (failure.missing_grant.empty()) return Reason(failure);
-  return absl::StrCat(Reason(failure), "; not granted: ", failure.missing_grant);
+  std::string text = Reason(failure);
+  if (failure.reached_memory_limit) absl::StrAppend(&text, "; it had reached its memory_limit");
+  if (!failure.missing_grant.empty()) absl::StrAppend(&text, "; not granted: ", failure.missing_grant);
+  return text;
 }
 
 }  // namespace
@@ -89,8 +91,8 @@ absl::Status ToStatus(const Failure& failure) {
           std::vector<std::string>{
               absl::StrCat(static_cast<int>(failure.kind)), absl::StrCat(failure.signal),
               absl::StrCat(failure.exit_status), absl::StrCat(failure.instruction),
-              absl::StrCat(failure.fault_address), failure.call, failure.missing_grant,
-              failure.symbol},
+              absl::StrCat(failure.fault_address), absl::StrCat(failure.reached_memory_limit), failure.call,
+              failure.missing_grant, failure.symbol},
           std::string(1, kSeparator))));
   return status;
 }
@@ -100,21 +102,22 @@ std::optional<Failure> FailureOf(const absl::Status& status) {
   if (!payload) return std::nullopt;
   const std::string text(*payload);
   // The symbol comes last: it may hold anything.
-  const std::vector<std::string> fields = absl::StrSplit(text, absl::MaxSplits(kSeparator, 7));
+  const std::vector<std::string> fields = absl::StrSplit(text, absl::MaxSplits(kSeparator, 8));
   Failure failure;
-  int kind = 0;
-  if (fields.size() != 8 || !absl::SimpleAtoi(fields[0], &kind) || kind < 0 ||
+  int kind = 0, reached = 0;
+  if (fields.size() != 9 || !absl::SimpleAtoi(fields[0], &kind) || kind < 0 ||
       static_cast<std::size_t>(kind) >= std::size(kKinds) ||
       !absl::SimpleAtoi(fields[1], &failure.signal) ||
       !absl::SimpleAtoi(fields[2], &failure.exit_status) ||
       !absl::SimpleAtoi(fields[3], &failure.instruction) ||
-      !absl::SimpleAtoi(fields[4], &failure.fault_address)) {
+      !absl::SimpleAtoi(fields[4], &failure.fault_address) || !absl::SimpleAtoi(fields[5], &reached)) {
     return std::nullopt;
   }
   failure.kind = static_cast<Kind>(kind);
-  failure.call = fields[5];
-  failure.missing_grant = fields[6];
-  failure.symbol = fields[7];
+  failure.reached_memory_limit = reached != 0;
+  failure.call = fields[6];
+  failure.missing_grant = fields[7];
+  failure.symbol = fields[8];
   return failure;
 }
 

@@ -52,6 +52,9 @@ class Guest {
   // Whether the calling thread is in it: in a callback, whoever it was called by.
   virtual bool IsCalledByThisThread() const = 0;
 
+  // What runs in it ends soon, and nothing begins any more: it is about to be destroyed.
+  virtual void EndNow() = 0;
+
   // ---- snapshots, between calls
 
   // kFailedPrecondition: a call is under way, threads of the plugin's run, or it has ended.

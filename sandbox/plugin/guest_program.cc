@@ -32,7 +32,8 @@ absl::StatusOr<runtime::FileDescriptor> MakeFile() {
 }
 
 const absl::StatusOr<runtime::FileDescriptor>& File() {
-  static const absl::StatusOr<runtime::FileDescriptor> file = MakeFile();
+  // Never destroyed: sandboxes may be reset while the process's statics are.
+  static const auto& file = *new absl::StatusOr<runtime::FileDescriptor>(MakeFile());
   return file;
 }
 

@@ -183,7 +183,8 @@ KernelAction Wanted(int signal) {
 }
 
 int SetAction(int signal, const struct sigaction* action, struct sigaction* old) {
-  const bool is_ours_to_set = taken_over && signal > 0 && signal <= kSignalCount &&
+  const bool is_librarys = signal >= kFirstOfKernel && signal < SIGRTMIN;
+  const bool is_ours_to_set = taken_over && signal > 0 && signal <= kSignalCount && !is_librarys &&
                               signal != SIGKILL && signal != SIGSTOP;
   if (!is_ours_to_set) return __sigaction(signal, action, old);
   if (signal == kick_signal) {

@@ -145,7 +145,7 @@ Instance::Instance(const Policy& policy, std::shared_ptr<const ReservedWindow> w
       kernel_(policy, memory_, space_, *this, std::move(files)) {}
 
 Instance::~Instance() {
-  End({.kind = Failure::Kind::kExited});
+  EndNow();
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return running_by_themselves_ == 0; });
 }
@@ -166,6 +166,7 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   if (absl::Status status = before_guest(); !status.ok()) return status;
   if (absl::Status status = TakeOverSignals(); !status.ok()) return status;
   PrepareThread();
+  space_.LimitData(policy_.memory_limit);
   const absl::StatusOr<PluginTable> gates = PutGates(space_);
   if (gates.ok()) table_ = *gates;
   return gates.status();
@@ -199,6 +200,8 @@ absl::Status Instance::EndedStatus() const {
 void Instance::End(Failure failure) {
   const std::lock_guard lock(mutex_);
   if (failure_) return;
+  const PluginThread* const caller = Borrowed::Of(*this);
+  failure.reached_memory_limit = caller != nullptr && caller->was_refused_memory;
   failure_ = std::move(failure);
   has_ended_.store(true, std::memory_order_seq_cst);
   for (PluginThread* thread : threads_) thread->Kick();

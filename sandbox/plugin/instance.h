@@ -86,6 +86,7 @@ class Instance final : public Guest, public GuestProcess {
   absl::StatusOr<std::uint64_t> AddCallback(std::shared_ptr<const Callback> callback) override;
   absl::StatusOr<internal::Block> Allocate(std::size_t size) override;
   bool IsCalledByThisThread() const override;
+  void EndNow() override { End({.kind = Failure::Kind::kExited}); }
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;

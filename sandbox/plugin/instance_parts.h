@@ -62,6 +62,7 @@ class Instance::Borrowed {
     innermost_ = this;
     // In GuestCpu::Run is the fence behind this.
     thread_.host_thread.store(HostThread(), std::memory_order_relaxed);
+    thread_.was_refused_memory = false;
   }
   ~Borrowed() {
     thread_.host_thread.store(0, std::memory_order_relaxed);

@@ -92,8 +92,6 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::BeginProgram(const loade
   thread->registers.rip = start->entry.value;
   thread->registers.rsp = start->stack_pointer.value;
   bias = start->bias;
-  // From the first one on.
-  if (!is_started_.load(std::memory_order_relaxed)) space_.LimitData(policy_.memory_limit);
   return thread;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "hostcalls/check.h"
 #include "hostcalls/dispatch/host_call.h"
+#include "runtime/memory/refusals.h"
 #include "sandbox/plugin/calls.h"
 #include "sandbox/plugin/shown_text.h"
 
@@ -66,7 +67,10 @@ SyscallResult PluginKernel::Call(PluginThread& thread, const hostcalls::Request&
       warden != nullptr && !warden->Permits(*row, thread.registers.rip)) {
     return Refuse(thread, row);
   }
-  return handler({*this, thread, memory(), request.arguments});
+  const std::uint64_t refused = memory::refusals;
+  const SyscallResult result = handler({*this, thread, memory(), request.arguments});
+  if (memory::refusals != refused) thread.was_refused_memory = true;
+  return result;
 }
 
 SyscallResult PluginKernel::Refuse(PluginThread& thread, const Row* row) {

@@ -21,7 +21,7 @@ absl::StatusOr<std::unique_ptr<Files>> MakeFiles(const Policy& policy) {
 }
 
 // A saved sandbox may be a stranger's, or of another policy: what the plugin can fill is counted as if it asked for it
-// now. For memory of the host's, which is not counted when it is allocated, there is as much room again.
+// now. For memory of the host's, which is counted apart behind two walls, there is as much room again.
 absl::Status CheckRoom(const Policy& policy, const std::string& path, const InstanceSnapshot& saved) {
   const memory::MemoryImage::State& memory = saved.memory->state();
   std::uint64_t stack = 0, sealed = 0;

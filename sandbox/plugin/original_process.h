@@ -1,4 +1,4 @@
-// Is this the process that made its sandboxes, or a child that it has forked? A child has the
+// Is this the process that made its sandboxes, or a child that it has forked, by whatever call? A child has the
 // memory of its parent and none of its threads: there every call into a sandbox is refused.
 //
 //   NoteOriginalProcess();           // when the first sandbox is made
@@ -7,6 +7,7 @@
 #define DUNEBOX_SANDBOX_PLUGIN_ORIGINAL_PROCESS_H_
 
 #include <atomic>
+#include <cstdint>
 
 #include "absl/status/status.h"
 
@@ -14,10 +15,13 @@ namespace dunebox::plugin {
 
 void NoteOriginalProcess();
 namespace original_process {
-inline constinit std::atomic<bool> is_forked_child{false};
+// Not 0 in the original: of a page that the kernel gives children empty, _Fork's and clone's as well. Null: there has
+// been no sandbox yet.
+inline constinit std::atomic<const std::uint32_t*> mark{nullptr};
 }
 inline bool IsOriginalProcess() {
-  return !original_process::is_forked_child.load(std::memory_order_relaxed);
+  const std::uint32_t* const mark = original_process::mark.load(std::memory_order_acquire);
+  return mark == nullptr || *mark != 0;
 }
 // What calls in a child are refused with; OK in the original.
 absl::Status CheckOriginalProcess();

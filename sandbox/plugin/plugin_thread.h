@@ -59,6 +59,8 @@ struct PluginThread {
   // While a program starts: where it parks as at a gate. What is there faults.
   std::optional<std::uint64_t> stops_at;
   unsigned depth = 0;  // of calls
+  // By Policy::memory_limit, since the call began that it is in; of a thread that the plugin has started, ever.
+  bool was_refused_memory = false;
 };
 
 // Where a guest thread is that is lent to the host's. Who has taken the place has the thread to itself, and may put

@@ -14,6 +14,7 @@ namespace {
 
 // How soon a thread is kicked again that goes on all the same: it was on its way somewhere.
 constexpr std::uint64_t kAgain = 5'000'000;
+constexpr std::uint64_t kLongestSleep = 3'600'000'000'000;
 
 }  // namespace
 
@@ -130,7 +131,8 @@ void Watchdog::Main() {
     if (next == kNoDeadline) {
       changed_.wait(lock, is_earlier);
     } else {
-      changed_.wait_for(lock, std::chrono::nanoseconds(next - now), is_earlier);
+      // What is centuries away is more than the clock has.
+      changed_.wait_for(lock, std::chrono::nanoseconds(std::min(next - now, kLongestSleep)), is_earlier);
     }
   }
 }

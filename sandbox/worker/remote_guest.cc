@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/host_thread.h"
 #include "sandbox/plugin/original_process.h"
+#include "sandbox/plugin/run_callback.h"
 #include "sandbox/plugin/shown_text.h"
 #include "sandbox/plugin/without_pipe_signal.h"
 #include "sandbox/worker/descriptors.h"
@@ -39,9 +41,7 @@ namespace {
 // How much later than its deadline a worker may answer, whose own watchdog ends calls, before it is
 // killed.
 constexpr std::uint64_t kGrace = 2'000'000'000;
-// For what no plugin's code has a part in.
-constexpr absl::Duration kManagerTime = absl::Seconds(30);
-// And where it is asked for piece by piece: what a busy machine copies at the least in a second.
+// Where something is asked for piece by piece: what a busy machine copies at the least in a second.
 constexpr double kLeastCopied = double{std::uint64_t{4} << 20};
 constexpr std::uint64_t kLeastShared = std::uint64_t{1} << 20;
 constexpr std::uint64_t kWindowStart = 0x1'0000, kWindowEnd = std::uint64_t{1} << 32;
@@ -52,14 +52,20 @@ std::uint64_t DeadlineIn(absl::Duration time) {
   return Now() + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(time));
 }
 
+std::uint64_t TimeOfThisThread() {
+  timespec used;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<std::uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(used.tv_nsec);
+}
+
 // When the host does not wait any more.
 std::uint64_t LimitFor(std::uint64_t deadline) {
   return deadline == kNever ? kNever : std::max(deadline, Now()) + kGrace;
 }
 
-// For so many bytes in all.
-absl::Duration PatienceFor(std::uint64_t bytes) {
-  return kManagerTime + absl::Seconds(static_cast<double>(bytes) / kLeastCopied);
+// For so many bytes in all, beside the time that any question has.
+absl::Duration PatienceFor(absl::Duration time, std::uint64_t bytes) {
+  return time + absl::Seconds(static_cast<double>(bytes) / kLeastCopied);
 }
 
 Failure FailureFor(std::optional<int> status) {
@@ -197,10 +203,14 @@ bool RemoteGuest::IsCalledByThisThread() const { return Held::Of(*this) != nullp
 
 RemoteGuest::~RemoteGuest() {
   if (ward_ != 0) Keeper::Instance().Remove(ward_);
+  EndNow();
+  for (const pthread_t thread : plugin_threads_) pthread_join(thread, nullptr);
+}
+
+void RemoteGuest::EndNow() {
   (void)EndProcess();
   has_ended_ = true;
   if (control_) WakeAll();
-  for (const pthread_t thread : plugin_threads_) pthread_join(thread, nullptr);
 }
 
 std::optional<int> RemoteGuest::EndProcess() {
@@ -238,10 +248,12 @@ absl::Status RemoteGuest::EndedStatus() const {
 
 absl::Status RemoteGuest::Break(const absl::Status& why) {
   Note(why);
-  (void)EndProcess();
-  has_ended_ = true;
-  WakeAll();
+  EndNow();
   return EndedStatus();
+}
+
+bool RemoteGuest::MayCallBack(Operation operation) {
+  return operation == Operation::kCall || operation == Operation::kLoad || operation == Operation::kFind;
 }
 
 // ---- conversations ------------------------------------------------------------------------------
@@ -280,7 +292,7 @@ absl::StatusOr<std::string> RemoteGuest::Ask(Line& line, Operation operation,
       result = Break(ToStatus({.kind = Failure::Kind::kTimeout}));
       break;
     }
-    if (is_callback && MayCallBack(line) && RunCallback(line, message)) {
+    if (is_callback && MayCallBack(operation) && RunCallback(line, message)) {
       if (limit != kNever && Now() > line.deadline && !std::exchange(is_extended, true)) {
         limit = Now() + kGrace;
       }
@@ -306,7 +318,7 @@ bool RemoteGuest::RunCallback(Line& line, const Message& message) {
     if (number < callbacks_.size()) callback = callbacks_[number];
   }
   if (callback == nullptr) return false;
-  callback->run(frame);
+  plugin::RunCallback(*callback, frame);
   Writer writer;
   writer.Put(frame.result);
   const std::span<const std::byte> large = frame.large_result;
@@ -373,7 +385,9 @@ absl::StatusOr<std::string> RemoteGuest::AskOnLine(Operation operation, std::str
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");
     }
     ++line->depth;
+    ++calls_begun_;
     absl::StatusOr<std::string> answer = Ask(*line, operation, bytes, time);
+    ++calls_ended_;
     --line->depth;
     return answer;
   }
@@ -382,7 +396,9 @@ absl::StatusOr<std::string> RemoteGuest::AskOnLine(Operation operation, std::str
   absl::StatusOr<std::string> answer = absl::InternalError("not asked");
   {
     const Held held(*line);
+    ++calls_begun_;
     answer = Ask(*line, operation, bytes, time);
+    ++calls_ended_;
   }
   GiveBack(*line);
   return answer;
@@ -433,14 +449,31 @@ bool RemoteGuest::OnDoorbell() {
   return !is_all && idle_rings_ <= counts_.plugin_threads;
 }
 
+// In one process the plugin's thread would use it itself. A worker that is hostile has no honest clock of its own.
+bool RemoteGuest::HasIdleTime(IdleBudget& budget) const {
+  const std::uint64_t begun = calls_begun_, used = TimeOfThisThread();
+  if (begun == budget.calls && begun == calls_ended_) return used < budget.limit;
+  const absl::Duration idle = policy_.idle_cpu_budget;
+  budget = {.calls = begun,
+            .limit = idle == absl::InfiniteDuration()
+                         ? kNever
+                         : used + static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(idle))};
+  return true;
+}
+
 void RemoteGuest::ServePluginThread(Line& line) {
   // The application's signals do not come here; its own faults are its own.
   const std::uint64_t mask = ~signals::kSynchronous;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof(mask));
   const Held held(line);
+  IdleBudget budget;
   for (;;) {
     Message message;
     if (line.channel.Receive(message, kNever, has_ended_) != Channel::Outcome::kMessage) return;
+    if (!HasIdleTime(budget)) {
+      (void)Break(ToStatus({.kind = Failure::Kind::kCpuBudget}));
+      return;
+    }
     const bool is_callback = message.operation == static_cast<std::uint32_t>(Operation::kCallback);
     if (is_callback && RunCallback(line, message)) continue;
     const bool is_output = message.operation == static_cast<std::uint32_t>(Operation::kOutput);
@@ -558,7 +591,7 @@ bool RemoteGuest::Read(std::uint64_t from, std::span<std::byte> to) const {
     return true;
   }
   if (from >= kWindowEnd || to.size() > kWindowEnd - from) return false;
-  absl::Duration patience = PatienceFor(to.size());
+  absl::Duration patience = PatienceFor(kManagerTime, to.size());
   while (!to.empty()) {
     const std::optional<std::string> part = ReadSome(from, to.size(), patience);
     if (!part || part->empty()) return false;
@@ -575,7 +608,7 @@ bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
     return true;
   }
   if (to >= kWindowEnd || from.size() > kWindowEnd - to) return false;
-  absl::Duration patience = PatienceFor(from.size());
+  absl::Duration patience = PatienceFor(kManagerTime, from.size());
   while (!from.empty()) {
     const auto part = from.first(std::min(from.size(), kMostPayload / 2));
     Writer writer;
@@ -591,7 +624,7 @@ bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
 absl::StatusOr<std::string> RemoteGuest::ReadString(std::uint64_t from, std::size_t most) const {
   constexpr std::uint64_t kFirst = 256;
   most = std::min(most, kWindowEnd);
-  absl::Duration patience = PatienceFor(most);
+  absl::Duration patience = PatienceFor(kManagerTime, most);
   std::string text;
   for (std::uint64_t piece = kFirst;; piece = kMostPayload / 2) {
     const std::uint64_t left = most + 1 - text.size();
@@ -623,7 +656,7 @@ std::optional<Failure> RemoteGuest::failure() const {
 
 std::string RemoteGuest::FetchText(std::uint32_t which, std::uint64_t most) const {
   std::string text;
-  absl::Duration patience = PatienceFor(most);
+  absl::Duration patience = PatienceFor(kManagerTime, most);
   while (text.size() < most) {
     Writer writer;
     writer.Put(which);

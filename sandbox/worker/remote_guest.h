@@ -25,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "runtime/memory/range_set.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/plugin/arena.h"
@@ -66,6 +67,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::Status ReturnTo(const plugin::InstanceSnapshot& snapshot) override;
   absl::StatusOr<internal::Block> Claim(std::uint64_t address, std::size_t size) override;
   bool IsCalledByThisThread() const override;
+  void EndNow() override;
   bool Read(std::uint64_t from, std::span<std::byte> to) const override;
   bool Write(std::uint64_t to, std::span<const std::byte> from) override;
   absl::StatusOr<std::string> ReadString(std::uint64_t from, std::size_t most) const override;
@@ -92,6 +94,8 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   explicit RemoteGuest(const Policy& policy);
   // Of the window's 4 GiB, which the plugin's own memory has to fit into, too.
   static constexpr std::uint64_t kMostShared = std::uint64_t{1} << 30;
+  // For what no plugin's code has a part in.
+  static constexpr absl::Duration kManagerTime = absl::Seconds(30);
   static std::uint64_t SharedSizeOf(const Policy& policy);
   // What the host does when the worker has not kept to the protocol.
   static absl::Status Breach();
@@ -122,14 +126,20 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   // The same, of several times that have one limit together: takes from `patience` what it has waited.
   absl::StatusOr<std::string> AskManager(Operation operation, std::string_view bytes,
                                          absl::Duration& patience) const;
-  // None of the plugin's code runs for the manager; and its line is locked, so a callback that asks anything of the
-  // sandbox would wait for itself.
-  bool MayCallBack(const Line& line) const { return &line != &lines_.front(); }
+  // What the host calls something of the plugin's by. For anything else none of its code runs, and a callback that asks
+  // something of the sandbox could wait for itself.
+  static bool MayCallBack(Operation operation);
   absl::StatusOr<std::string> Answer(const Message& message);
   bool RunCallback(Line& line, const Message& message);
   bool RunOutput(Line& line, const Message& message);
   // What came of it, as of write(2), with an errno below zero; no later than the line's deadline.
   std::int64_t WriteOut(const Line& line, int fd, std::string_view text) const;
+  // What serving a thread of the plugin's may use of a processor while the host makes no call.
+  struct IdleBudget {
+    std::uint64_t calls = kNever;  // that the host had begun
+    std::uint64_t limit = 0;       // of the serving thread's time
+  };
+  bool HasIdleTime(IdleBudget& budget) const;
   void ServePluginThread(Line& line);
   // The number by which the worker finds it; 0: it was not sent.
   std::uint32_t SendFile(int fd);
@@ -181,6 +191,7 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   pid_t pid_ = 0;             // 0: none, or it was waited for
 
   std::atomic<bool> has_ended_{false};  // nobody answers any more
+  std::atomic<std::uint64_t> calls_begun_{0}, calls_ended_{0};
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

@@ -69,6 +69,7 @@ class RemoteGuest::AllLines {
   AllLines(const AllLines&) = delete;
   AllLines& operator=(const AllLines&) = delete;
   bool are_taken() const { return !lines_.empty(); }
+  Line& first() const { return *lines_.front(); }
 
  private:
   RemoteGuest& guest_;
@@ -184,7 +185,8 @@ absl::Status RemoteGuest::ReturnTo(const InstanceSnapshot& snapshot) {
   }
   const AllLines lines(*this);
   if (!lines.are_taken()) return absl::FailedPreconditionError("a call is under way");
-  if (!AskManager(Operation::kReset, {}).ok()) return gone;
+  // Not of the manager: threads of the plugin's, which are waited for, may be in callbacks that ask something of it.
+  if (!Ask(lines.first(), Operation::kReset, {}, kManagerTime).ok()) return gone;
   RestoreShared(snapshot);
   const std::lock_guard lock(mutex_);
   named_ = snapshot.named;

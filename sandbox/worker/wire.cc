@@ -159,6 +159,7 @@ void PutStatus(Writer& writer, const absl::Status& status) {
     writer.Put(failure->exit_status);
     writer.Put(failure->instruction);
     writer.Put(failure->fault_address);
+    writer.Put(static_cast<std::uint32_t>(failure->reached_memory_limit));
     writer.PutText(std::string_view(failure->symbol).substr(0, kMostMessage));
     writer.PutText(failure->call);
   } else {
@@ -177,6 +178,7 @@ std::optional<absl::Status> GetStatus(Reader& reader) {
     failure.exit_status = reader.Get<int>();
     failure.instruction = reader.Get<std::uint64_t>();
     failure.fault_address = reader.Get<std::uint64_t>();
+    failure.reached_memory_limit = reader.Get<std::uint32_t>() != 0;
     failure.symbol = plugin::ShownLine(reader.GetText());
     failure.call = plugin::ShownLine(reader.GetText());
     if (reader.has_failed() || failure.kind > Failure::Kind::kInstructionBudget) return std::nullopt;

@@ -1,5 +1,6 @@
 /* A host that opens libdunebox.so at run time, so that its handlers cannot be guarded unless the library was preloaded:
- *   late_library LIBRARY refused|taken   whether a sandbox in this process is refused, without a promise */
+ *   late_library LIBRARY refused|taken   whether a sandbox in this process is refused, without a promise
+ * LIBRARY may also be a host in C++ (late_host.cc), which looks for itself. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,11 +26,14 @@ int main(int argc, char** argv) {
   dunebox_policy* (*create_policy)(void);
   dunebox_status (*set)(dunebox_policy*, const char*, const char*, dunebox_error*);
   dunebox_policy* policy;
+  int (*host)(int);
   if (argc != 3 || (library = dlopen(argv[1], RTLD_NOW)) == NULL) {
     fprintf(stderr, "%s\n", argc == 3 ? dlerror() : "late_library LIBRARY refused|taken");
     return 1;
   }
   is_refused = strcmp(argv[2], "refused") == 0;
+  *(void**)&host = dlsym(library, "late_host");
+  if (host != NULL) return host(is_refused);
   *(void**)&create = dlsym(library, "dunebox_create");
   *(void**)&destroy = dlsym(library, "dunebox_destroy");
   *(void**)&create_policy = dlsym(library, "dunebox_policy_create");

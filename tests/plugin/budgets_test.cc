@@ -46,6 +46,30 @@ TEST_P(Budgets, AreOfTheProcessorAndNotOfTime) {
   EXPECT_FALSE(sandbox->failure().has_value());
 }
 
+// The watchdog sleeps until then, which is more than its clock has.
+TEST_P(Budgets, OfCenturiesCostNothing) {
+  Policy policy = Patient();
+  policy.deadline = absl::Hours(10'000'000);
+  policy.load_deadline = absl::InfiniteDuration();  // it would sleep until that
+  Make(policy);
+  struct Time {
+    long seconds, nanoseconds;
+  };
+  auto time = sandbox->Allocate<Time>(1);
+  ASSERT_TRUE(time.ok());
+  time->span()[0] = {1, 0};
+  const auto used = [] {
+    timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return absl::DurationFromTimespec(now);
+  };
+  const absl::Duration before = used();
+  EXPECT_EQ((Value<int(void*, void*)>("nanosleep", *time, nullptr)), 0);
+  if (IsInThisProcess()) {
+    EXPECT_LT(used() - before, absl::Milliseconds(100));
+  }
+}
+
 TEST_P(Budgets, OfAnInnerCallAreWithinTheOuterOnes) {
   Policy policy = Patient();
   policy.cpu_budget = absl::Milliseconds(100);

@@ -257,9 +257,49 @@ TEST_P(Calls, RunOutOfMemoryByThemselves) {
   EXPECT_TRUE(much->is_null());
 }
 
+TEST_P(Calls, ThatFailForLackOfMemorySayWhatIsKnownOfIt) {
+  Policy policy = Patient();
+  policy.memory_limit = 32 << 20;
+  Make(policy);
+  const absl::Status status = Call<void(unsigned long)>("allocate_or_abort", 64ul << 20);
+  const Failure failure = FailureIn(status);
+  EXPECT_EQ(failure.signal, SIGABRT);
+  EXPECT_TRUE(failure.reached_memory_limit);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("memory_limit"));
+  EXPECT_TRUE(sandbox->failure().value_or(Failure{}).reached_memory_limit);
+  // What an earlier call was refused is another matter.
+  ASSERT_TRUE(sandbox->Reset().ok());
+  EXPECT_TRUE(Call<void*(unsigned long)>("allocate", 64ul << 20)->is_null());
+  EXPECT_FALSE(FailureIn(Call<void()>("abort")).reached_memory_limit);
+}
+
+TEST_P(Calls, ShareTheirMemoryLimitWithWhatTheHostAllocatesFirst) {
+  Policy policy = Patient();
+  policy.memory_limit = 32 << 20;
+  if (IsUnderKvm()) policy.engine = Engine::kKvm;
+  absl::StatusOr<std::unique_ptr<Sandbox>> made = Sandbox::Create(policy);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_TRUE(absl::IsResourceExhausted((*made)->Allocate<char>(64 << 20).status()));
+  const auto memory = (*made)->Allocate<char>(20 << 20);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  ASSERT_TRUE((*made)->Load(Plugin()).ok());
+  auto allocate = (*made)->Function<void*(unsigned long)>("allocate");
+  ASSERT_TRUE(allocate.ok());
+  // With two walls it is another process's, and counted apart.
+  EXPECT_EQ((*allocate)(16ul << 20)->is_null(), IsInThisProcess());
+  EXPECT_FALSE((*allocate)(4ul << 20)->is_null());
+}
+
+TEST_P(Calls, HaveNamesWithoutNuls) {
+  using namespace std::string_literals;
+  EXPECT_TRUE(absl::IsNotFound(sandbox->Function<int(int, int)>("add\0x"s).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(sandbox->Load(Plugin() + "\0x"s)));
+}
+
 TEST(Policies, ThatCannotBeHadAreRefused) {
   EXPECT_EQ(Sandbox::Create({.host_threads = 0}).status().code(),
             absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Sandbox::Create({.memory_limit = 0}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ long call_back_large(Large (*function)(Large, int), Large large) {
   const Large got = function(large, 3);
   return got.values[0] + got.values[4];
 }
+unsigned long add_words(unsigned long a, unsigned long b) { return a + b; }
 unsigned char wrap(unsigned char value) { return static_cast<unsigned char>(value + 1); }
 const char* greeting() { return "good day"; }
 unsigned long length(const char* text) { return strlen(text); }
@@ -170,6 +171,10 @@ void* grow(unsigned long from, unsigned long to) {
   return larger;
 }
 void* allocate(unsigned long size) { return malloc(size); }
+// As what has no other answer does.
+void allocate_or_abort(unsigned long size) {
+  if (malloc(size) == nullptr) abort();
+}
 
 // ---- what a plugin should not do
 

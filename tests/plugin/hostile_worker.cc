@@ -114,6 +114,25 @@ long SayForEver(Operation operation, const std::string& bytes) {
   return 0;
 }
 
+// The same in the first slot of the worker's own, as a thread of the plugin's would: it waits for each answer.
+long WriteForEver() {
+  std::thread([] {
+    std::size_t count = 0;
+    Slot& slot = Slots(count)[count - 1];
+    constexpr std::uint64_t kOnce = 1;
+    const std::string bytes = OutputBytes();
+    std::uint32_t heard = slot.to_worker.number;
+    Say(slot.to_host, Operation::kOutput, bytes);
+    (void)!write(worker::kDoorbellFd, &kOnce, sizeof(kOnce));
+    for (;;) {
+      while (slot.to_worker.number == heard) std::this_thread::yield();
+      heard = slot.to_worker.number;
+      Say(slot.to_host, Operation::kOutput, bytes);
+    }
+  }).detach();
+  return 0;
+}
+
 // Random words all over what both sides map, for a second.
 long Scribble(bool with_messages) {
   std::thread([with_messages] {
@@ -216,6 +235,7 @@ const std::map<std::string, Attack> kAttacks = {
     {"ring", RingForEver},
     {"call_back_for_ever", [] { return SayForEver(Operation::kCallback, CallbackBytes()); }},
     {"output_for_ever", [] { return SayForEver(Operation::kOutput, OutputBytes()); }},
+    {"write_for_ever", WriteForEver},
     // Ends.
     {"spin",
      [] {

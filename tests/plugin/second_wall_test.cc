@@ -192,6 +192,20 @@ TEST_F(SecondWall, WorkersThatTalkForEverAreKilled) {
   }
 }
 
+// In a slot of its own, while the host asks for nothing.
+TEST_F(SecondWall, WorkersThatWriteForEverUseUpTheirIdleBudget) {
+  const runtime::FileDescriptor nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  policy_ = {.demand = Demand::kTwoWalls, .idle_cpu_budget = absl::Milliseconds(100), .stdout_to = nowhere.get()};
+  guest_ = MakeOne();
+  ASSERT_NE(guest_, nullptr);
+  (void)Attack("write_for_ever");
+  const absl::Time start = absl::Now();
+  std::optional<Failure> failure;
+  while (!(failure = guest_->failure()) && absl::Now() - start < absl::Minutes(1)) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(failure.value_or(Failure{}).kind, Kind::kCpuBudget);
+  EXPECT_FALSE(Adds(*guest_));
+}
+
 // Where none of the plugin's code runs: the callback would wait for a lock that its own thread has.
 TEST_F(SecondWall, WorkersThatCallBackForNoCallAreKilled) {
   ASSERT_TRUE(guest_->AddCallback(Asking()).ok());

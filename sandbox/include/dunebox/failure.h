@@ -34,6 +34,10 @@ struct Failure {
   std::uint64_t fault_address = 0;  // guest address that was accessed, where there is one
   std::string symbol;               // "libz.so.1.2.13: deflate+0x1f" for `instruction`; may be empty
   std::string call;                 // kDenied: the system call's name
+  // Policy::memory_limit has refused memory to the thread that failed, since its call began (of one that the plugin has
+  // started: since it began). Whether that is why it failed nobody knows: it was told ENOMEM. Where a worker has died, or
+  // the host has ended it, nobody knows of this either.
+  bool reached_memory_limit = false;
   // Of a compartment (compartment.h), where that is why: "read of region 'key' at offset 0x10".
   std::string missing_grant;
 };

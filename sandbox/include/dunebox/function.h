@@ -46,6 +46,10 @@ namespace dunebox {
 
 class Sandbox;
 
+namespace plugin {
+class Guest;
+}
+
 // A function of the host's as the plugin sees it: Sandbox::Export.
 template <typename Signature>
 class FunctionPointer {
@@ -244,12 +248,20 @@ class Target {
         address_(original.address_),
         generation_(original.generation_) {}
   absl::Status Find();
+  // The same without its name: after Find, for one call.
+  Target Found() const {
+    Target found(sandbox_, address_);
+    found.generation_ = generation_;
+    return found;
+  }
   absl::StatusOr<CallResult> Call(const CallFrame& frame);
-  absl::StatusOr<CallResult> FindAndCall(const CallFrame& frame);
   // Room in the sandbox for a result, and what is in it after the call.
   absl::StatusOr<CallResult> CallInto(CallFrame& frame, void* result, std::size_t size);
 
  private:
+  absl::StatusOr<CallResult> FindAndCall(const CallFrame& frame);
+  absl::Status FindIn(plugin::Guest& guest, std::uint64_t generation);
+
   Sandbox& sandbox_;
   std::string name_;
   std::uint64_t address_ = 0;

@@ -52,6 +52,15 @@ enum class OnDenied : std::uint8_t {
   kEndSandbox,  // Failure::Kind::kDenied
 };
 
+// Handlers of signals that the host sets after its first sandbox with one wall, and masks and signal stacks: they have to
+// come by this library's functions, which are in front of the C library's unless what has this library in it was
+// opened by dlopen. Then a sandbox is kFailedPrecondition, but for who promises that there will be none. (A host that breaks
+// that promise can be ended, or worse, by a plugin. An object with this library in it is never to be closed.)
+enum class LateHandlers : std::uint8_t {
+  kGuarded,
+  kNone,  // the promise
+};
+
 struct Policy {
   Engine engine = Engine::kAuto;
   Demand demand = Demand::kOneWall;
@@ -76,7 +85,8 @@ struct Policy {
   // What each thread that the plugin has started may use of a processor while the host makes no call; the next
   // call, and a call under way, begin it anew. More of it ends the sandbox: Failure::Kind::kCpuBudget.
   absl::Duration idle_cpu_budget = absl::Seconds(1);
-  // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM.
+  // What the plugin may allocate, its libraries' data and its stacks' room included; it gets ENOMEM. With one wall
+  // Sandbox::Allocate is counted, too; with two that has as much again for itself.
   std::uint64_t memory_limit = std::uint64_t{512} << 20;
   // Bytes of the first guest thread's stack.
   std::uint64_t stack = std::uint64_t{1} << 20;
@@ -107,6 +117,8 @@ struct Policy {
   // is created, cloned and reset; what happens to those numbers between that is the host's business.
   int stdout_to = -1;
   int stderr_to = -1;
+
+  LateHandlers late_handlers = LateHandlers::kGuarded;
 
   // Address space for translated code.
   std::uint64_t code_cache = std::uint64_t{32} << 20;

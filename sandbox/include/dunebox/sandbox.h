@@ -47,7 +47,7 @@ class InProcess;
 class Sandbox {
  public:
   // kUnimplemented: the policy demands what cannot be had yet. kUnavailable: this machine or process cannot
-  // have sandboxes.
+  // have sandboxes. kFailedPrecondition: Policy::late_handlers.
   static absl::StatusOr<std::unique_ptr<Sandbox>> Create(Policy policy);
   // No call is under way.
   ~Sandbox();
@@ -74,8 +74,9 @@ class Sandbox {
   }
 
   // Makes `callable` a C function for the plugin. It gets Tainted<T> and TaintedPtr<T>, and returns the plain
-  // type (TaintedPtr<T> for pointers). It may call into the sandbox. The plugin can call it at any time as
-  // long as the sandbox lives, from threads of its own, too. At most 512; they survive a reset.
+  // type (TaintedPtr<T> for pointers). It may call into the sandbox. An exception that leaves it, or the end of its
+  // thread in it, is std::terminate. The plugin can call it at any time as long as the sandbox lives, from threads of
+  // its own, too. At most 512; they survive a reset.
   template <typename Signature, typename Callable>
   absl::StatusOr<FunctionPointer<Signature>> Export(Callable callable) {
     absl::StatusOr<std::uint64_t> address =
@@ -125,7 +126,7 @@ class Sandbox {
   absl::StatusOr<std::string> CopyString(TaintedPtr<const char> from, std::size_t most) const;
 
   // Keeps the sandbox as it is now, between calls, in place of an older snapshot: for Reset and Clone.
-  // kFailedPrecondition: a call is under way, the sandbox has failed, or threads run that the plugin has
+  // kFailedPrecondition: a call is under way, or a reset; the sandbox has failed, or threads run that the plugin has
   // started. It takes some milliseconds.
   absl::Status Snapshot();
   bool has_snapshot() const;
@@ -141,7 +142,7 @@ class Sandbox {
   // guest.
   //
   // Callbacks of the libraries' constructors find the new guest. No call is under way: kFailedPrecondition in a callback,
-  // and during another reset.
+  // and during another Reset or Snapshot. Whatever is no call may be done meanwhile, by any thread.
   absl::Status Reset();
 
   // A new sandbox that begins as this one was when its snapshot was taken, at the same guest addresses, and has
