@@ -54,7 +54,7 @@ bool TypeParser::Take(std::string_view text) {
 
 std::optional<std::size_t> TypeParser::NextNumber() {
   const auto* const end = std::ranges::find_if_not(rest_, [](unsigned char c) { return absl::ascii_isdigit(c); });
-  const std::size_t length = static_cast<std::size_t>(end - rest_.begin());
+  const auto length = static_cast<std::size_t>(end - rest_.begin());
   std::size_t number = 0;
   if (!absl::SimpleAtoi(absl::string_view(rest_.data(), length), &number)) return std::nullopt;
   rest_.remove_prefix(length);
