@@ -74,11 +74,13 @@ std::shared_ptr<const Backing> HugePages(std::uint64_t page_bytes) {
   return backing;
 }
 
-// Files of large pages have a file system of their own, whose blocks they are.
+// Files of large pages have a file system of their own, whose blocks they are. Others (over a network, say) have blocks of
+// more than a page, too, and would have to ask somebody.
 std::uint64_t PageBytesOf(int fd, const struct stat& info) {
+  constexpr blksize_t kSmallestLargePage = 2 << 20;  // of this machine's
   struct statfs file_system{};
-  const bool is_huge = info.st_blksize > static_cast<blksize_t>(kPageSize) &&
-                       fstatfs(fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
+  const bool is_huge = info.st_blksize >= kSmallestLargePage && fstatfs(fd, &file_system) == 0 &&
+                       file_system.f_type == HUGETLBFS_MAGIC;
   return is_huge ? static_cast<std::uint64_t>(file_system.f_bsize) : kPageSize;
 }
 
