@@ -4,6 +4,12 @@
 #   bundle b '"sh", "-c", "exit 3"' '"hostname": "web"'     # b/config.json; more of its top level
 #   rule "a second start fails"; fails oci start a
 
+# Engines of containers and debootstrap mount things where they are themselves: in a namespace of the test's own, or tests
+# beside it would see them.
+if [[ -z ${DUNEBOX_OCI_OWN_MOUNTS:-} ]] && unshare --mount true 2>/dev/null; then
+  DUNEBOX_OCI_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+
 dunebox=$1
 work=$(mktemp -d /tmp/dunebox-oci.XXXXXX)
 failures=0
