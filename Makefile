@@ -47,6 +47,7 @@ bench:
 	cmake --build $(BUILD) --parallel $(JOBS) --target benchmarks
 	tests/bench/run $(BUILD) --everything --repeat $(REPEAT) \
 	  --json $(BUILD)/bench.json --markdown $(BUILD)/bench.md --chart $(BUILD)/bench.svg
+	tests/bench/examples $(BUILD) --repeat $(REPEAT)
 
 bench-lab:
 	.ci/deps build bench
