@@ -26,10 +26,10 @@ def instance_lines(entry):
 
 
 def call_lines(calls):
-    base = next((call["cpu_ns"] for call in calls if call["name"] == "SystemCall"), None)
+    base = next((call["ns"] for call in calls if call["name"] == "SystemCall"), None)
     for call in calls:
-        ratio = f", {call['cpu_ns'] / base:.2f} x getppid" if base else ""
-        yield f"{call['name']:30} {call['cpu_ns']:.0f} ns{ratio}"
+        ratio = f", {call['ns'] / base:.2f} x getppid" if base else ""
+        yield f"{call['name']:30} {call['ns']:.0f} ns{ratio}"
 
 
 def table_of(head, lines):
@@ -92,10 +92,10 @@ def markdown(data):
             lines.append(line)
         text += table_of(["instances", NATIVE, *names], lines)
     if data.get("calls"):
-        base = next(call["cpu_ns"] for call in data["calls"] if call["name"] == "SystemCall")
-        text += "Plugins, CPU time relative to the system call getppid.\n\n"
+        base = next(call["ns"] for call in data["calls"] if call["name"] == "SystemCall")
+        text += "Plugins, CPU time (or, by the name, real time) relative to the system call getppid.\n\n"
         text += table_of(["operation", "x getppid", "ns"],
-                         [[call["name"], ratio_text(call["cpu_ns"] / base), f"{call['cpu_ns']:.0f}"]
+                         [[call["name"], ratio_text(call["ns"] / base), f"{call['ns']:.0f}"]
                           for call in data["calls"]])
     return text
 
