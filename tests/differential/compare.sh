@@ -82,14 +82,10 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$@" <"$input" >>"$work/$kind/out" 2>>"$er
   until [[ -s $work/$kind/out ]] || ((SECONDS >= deadline)) || ! kill -0 "$group" 2>/dev/null; do sleep 0.02; done
   sleep 0.1
   kill -INT -- "-$group"
-  (
-    sleep "$seconds"
-    kill -KILL -- "-$group"
-  ) 2>/dev/null &
+  # It ends by itself when the program has: a sleep that is left over would keep our standard output open.
+  (timeout "$seconds" tail --pid="$group" -s 0.05 -f /dev/null || kill -KILL -- "-$group") >/dev/null 2>&1 &
   local watchdog=$!
   wait "$group" 2>/dev/null || status=$?
-  pkill -P "$watchdog" 2>/dev/null
-  kill "$watchdog" 2>/dev/null
   wait "$watchdog" 2>/dev/null
   echo "$status" >>"$work/$kind/status"
 }
