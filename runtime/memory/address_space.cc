@@ -113,7 +113,6 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
   return GuestRange{GuestVirt{address}, GuestVirt{address + bytes}};
 }
 
-constexpr const char* kStackName = "[stack]";
 constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
 
 // Advice about the pages that are there now, or none: the kernel does not note it for those that come.
@@ -428,7 +427,7 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
   if ((prot & PROT_GROWSDOWN) != 0) {
     const Vma* const vma = map_.Find(next);
     if (vma == nullptr) return Errno{ENOMEM};
-    if (vma->backing == nullptr || vma->backing->name != kStackName) return Errno{EINVAL};
+    if (!IsStack(*vma)) return Errno{EINVAL};
     next = vma->range.start;
   }
   while (next < range->end) {
@@ -650,7 +649,7 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
   if (in_place) return FromAddress(old.start);
   Vma vma = *map_.Find(old.start);  // by value: the map changes below
   // What comes of a stack so is memory as any other, which counts.
-  if (vma.backing != nullptr && vma.backing->name == kStackName) vma.backing = nullptr;
+  if (IsStack(vma)) vma.backing = nullptr;
   const std::uint64_t gone = keep_old ? 0 : request.old_length;
   Vma after = vma;
   after.range = {old.start, old.start + request.new_length};

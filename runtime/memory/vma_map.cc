@@ -29,11 +29,7 @@ int Protection::ToHostProt() const {
   return (any() ? PROT_READ : 0) | (write ? PROT_WRITE : 0);
 }
 
-namespace {
-
 bool IsStack(const Vma& vma) { return vma.backing != nullptr && vma.backing->name == "[stack]"; }
-
-}  // namespace
 
 MemorySizes SizesOf(const Vma& vma) {
   if (IsStack(vma)) return {};

@@ -63,6 +63,9 @@ struct Vma {
   std::uint64_t page_bytes() const { return backing == nullptr ? kPageSize : backing->page_bytes; }
 };
 
+// The stack that the program began with.
+bool IsStack(const Vma& vma);
+
 // Memory of --mem: what the kernel calls data, and what only looks shared.
 bool IsData(const Vma& vma);
 // Memory that the host has in common with others, and no part of what an image keeps.
