@@ -231,7 +231,7 @@ void LookAtSignal(const SessionLimits& limits, SessionEnd& end) {
   prctl(PR_SET_PDEATHSIG, SIGHUP);  // any signal: it wakes WaitForEnd, which looks for its parent
   const pid_t guardian = getpid();
   absl::StatusOr<confinement::Namespaces> namespaces =
-      confinement::Namespaces::Create(options.plan);
+      confinement::Namespaces::Create(options.plan, options.plan_without_view);
   if (!namespaces.ok()) GiveUp(namespaces.status());
   const pid_t program = fork();
   if (program < 0) GiveUp(ForkError());

@@ -30,6 +30,8 @@ namespace dunebox::runtime {
 
 struct MonitorOptions {
   confinement::Plan plan;
+  // Called in the guardian, before the program's process is made.
+  confinement::Namespaces::PlanWithoutView plan_without_view;
   SessionLimits limits;          // those of time; the others are each process's own
   std::function<bool()> is_output_full;  // empty: there is no limit of output
   bool die_with_parent = false;  // kill the tree when the process that started us is gone

@@ -990,6 +990,13 @@ int RunSession(const SessionOptions& options) {
   if (options.dry_run) return DryRun(options);
   SessionLimits limits = options.limits;
   MonitorOptions monitor{.plan = options.plan, .die_with_parent = options.die_with_parent};
+  SessionOptions begun = options;  // as it begins: the guardian may find that there is no view
+  if (options.leave_out_view) {
+    monitor.plan_without_view = [&]() -> absl::StatusOr<confinement::Plan> {
+      if (absl::Status status = options.leave_out_view(begun); !status.ok()) return status;
+      return begun.plan;
+    };
+  }
   absl::StatusOr<SharedPages> pages = SharedPages::For(options);
   if (!pages.ok()) return Fail(kExitRuntimeError, pages.status());
   if (pages->output.page != nullptr) {
@@ -999,7 +1006,7 @@ int RunSession(const SessionOptions& options) {
   monitor.limits = limits;
   absl::StatusOr<SessionEnd> end =
       RunUnderMonitor(monitor, [&](confinement::Namespaces& namespaces) {
-        _exit(BecomeGuest(options, namespaces, *std::move(pages)));
+        _exit(BecomeGuest(begun, namespaces, *std::move(pages)));
       });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   const RefusedLimits refused = RefusedBy(pages->notes.page.get());

@@ -5,11 +5,13 @@
 #ifndef DUNEBOX_RUNTIME_SESSION_H_
 #define DUNEBOX_RUNTIME_SESSION_H_
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "jit-fallback/emit/isolation.h"
 #include "hostcalls/policy/rules.h"
 #include "runtime/confinement/plan.h"
@@ -49,6 +51,9 @@ struct SessionOptions {
   hostcalls::policy::Rules rules;  // wall 1
   confinement::Plan plan;          // wall 2
   std::string directory;       // to start in; empty: the caller's
+  // Makes the three what they are without a view of files of its own. Asked where no mount namespace can be had, which
+  // nobody knows before one is made. Null: they are the same.
+  std::function<absl::Status(SessionOptions&)> leave_out_view;
   int kvm_device = -1;         // /dev/kvm, already open; -1: by its name
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   int denials_fd = -1;         // where JSON lines about denials go; -1: nowhere

@@ -38,7 +38,8 @@ absl::StatusOr<MechanismSet> ProbeNamespaces() {
   return had;
 }
 
-absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan) {
+absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan,
+                                              const PlanWithoutView& plan_without_view) {
   const UserAndGroup identity = IdentityOf(plan.identity, UserAndGroup::Current());
   if (!plan.confine || plan.is_in_place) return Namespaces(std::nullopt, identity);
   absl::StatusOr<FirstProcess> first = FirstProcess::Start(plan);
@@ -46,7 +47,9 @@ absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan) {
     // Is it the machine, or what the plan asks for?
     const absl::StatusOr<MechanismSet> possible = ProbeNamespaces();
     if (possible.ok()) return first.status();
-    if (absl::Status status = LeaveOutAll(plan, possible.status()); !status.ok()) return status;
+    const absl::StatusOr<Plan> rest = plan_without_view ? plan_without_view() : plan;
+    if (!rest.ok()) return rest.status();
+    if (absl::Status status = LeaveOutAll(*rest, possible.status()); !status.ok()) return status;
     return Namespaces(std::nullopt, identity);
   }
   if (absl::Status status = LeaveOutMissing(plan, first->had()); !status.ok()) return status;

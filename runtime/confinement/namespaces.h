@@ -12,6 +12,7 @@
 #ifndef DUNEBOX_RUNTIME_CONFINEMENT_NAMESPACES_H_
 #define DUNEBOX_RUNTIME_CONFINEMENT_NAMESPACES_H_
 
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -26,10 +27,15 @@ namespace dunebox::confinement {
 
 class Namespaces {
  public:
+  // A plan that needs no mount namespace, in place of one that may need it.
+  using PlanWithoutView = std::function<absl::StatusOr<Plan>()>;
+
   // In the guardian. Afterwards this process's children are in the pid namespace. What the machine
-  // does not give is left out if the plan can do without it, else this fails. Without
+  // does not give is left out if the plan can do without it, else this fails. Where no mount namespace can be had
+  // `plan_without_view`, if there is one, says what is to be without. Without
   // Plan::confine, or with Plan::is_in_place, nothing is made. Preconditions: one thread, every signal blocked.
-  static absl::StatusOr<Namespaces> Create(const Plan& plan);
+  static absl::StatusOr<Namespaces> Create(const Plan& plan,
+                                           const PlanWithoutView& plan_without_view = nullptr);
 
   // In the guardian's child, which has one thread. The current directory is then the root.
   absl::Status Enter();

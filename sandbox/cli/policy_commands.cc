@@ -1,5 +1,8 @@
 #include "sandbox/cli/policy_commands.h"
 
+#include <functional>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "runtime/confinement/mechanisms.h"
 #include "runtime/confinement/namespaces.h"
@@ -31,6 +34,21 @@ std::vector<confinement::Mechanism> MissingNamespaces() {
   return missing;
 }
 
+// Of a session that is `stated` and what the policy says.
+std::function<absl::Status(runtime::SessionOptions&)> WithoutView(
+    const runtime::SessionOptions& stated, const policy::Policy& policy) {
+  return [stated, policy](runtime::SessionOptions& session) {
+    policy::Surroundings surroundings = policy::CallersSurroundings();
+    surroundings.mount_namespace = false;
+    runtime::SessionOptions other = stated;
+    if (absl::Status status = policy::Compile(policy, surroundings, other); !status.ok()) return status;
+    session.rules = std::move(other.rules);
+    session.plan = std::move(other.plan);
+    session.directory = std::move(other.directory);
+    return absl::OkStatus();
+  };
+}
+
 }  // namespace
 
 policy::Surroundings SurroundingsFor(const policy::Policy& policy) {
@@ -45,9 +63,14 @@ policy::Policy PolicyOf(const RunCommand& command) { return policy::Effective(co
 
 absl::StatusOr<runtime::SessionOptions> SessionOf(const RunCommand& command) {
   const policy::Policy policy = PolicyOf(command);
+  // To try out whether there are mount namespaces takes as long as to make one: a session finds out by itself.
+  const bool is_made = !command.session.dry_run;
+  const policy::Surroundings surroundings =
+      is_made ? policy::CallersSurroundings() : SurroundingsFor(policy);
   runtime::SessionOptions session = command.session;
-  const absl::Status status = policy::Compile(policy, SurroundingsFor(policy), session);
+  const absl::Status status = policy::Compile(policy, surroundings, session);
   if (!status.ok()) return status;
+  if (is_made && session.plan.confine) session.leave_out_view = WithoutView(command.session, policy);
   if (session.dry_run) session.rights = policy::ListStatements(policy::Explain(policy, session));
   return session;
 }

@@ -168,6 +168,9 @@ if [[ $engine == jit ]]; then
   without mnt --ro /usr --tmpfs /scratch -- true
   [[ $status -eq 125 && $(<"$work/errors") == *'mount namespace is needed for a tmpfs at /scratch'* ]] ||
     fail 'a plan that cannot be without a mount namespace'
+  # The rules are those of a session without a view: nobody's /tmp and /dev/shm are its own, "/" cannot be listed.
+  without mnt -- bash -c '(echo x >"/tmp/$$") || (echo x >"/dev/shm/$$") || (echo /*) && echo "${PWD}"'
+  expect 'no mount namespace, and nothing asked of it' 0 $'/*\n/'
   without net --ro /usr -- echo without
   expect 'no network namespace, which wall 1 makes up for' 0 without
   without net --require=network-namespace --ro /usr -- echo without
