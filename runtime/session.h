@@ -17,6 +17,7 @@
 #include "runtime/confinement/plan.h"
 #include "runtime/debugger/listener.h"
 #include "runtime/diagnostics.h"
+#include "runtime/jit/code_cache_size.h"
 #include "runtime/limits/environment.h"
 #include "runtime/limits/session_limits.h"
 
@@ -30,9 +31,6 @@ inline constexpr int kExitRuntimeError = 125;   // Dunebox itself failed
 inline constexpr int kExitCannotExecute = 126;  // the program exists but cannot be run
 inline constexpr int kExitNotFound = 127;       // there is no such program
 inline constexpr int kExitSignalBase = 128;     // 128 + n: ended by signal n
-
-// Megabytes of address space for translated code; used as they are needed.
-inline constexpr unsigned kDefaultJitCache = 256, kLeastJitCache = 1, kMostJitCache = 1024;
 
 struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;

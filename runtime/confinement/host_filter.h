@@ -57,9 +57,10 @@ inline constexpr std::uint16_t kMarkError = 33;           // EDOM
 
 // Does the kernel have filters that end a process?
 bool HasFilters();
-// The program that the kernel would run. For tests and for looking at it.
+// The program that libseccomp makes of them.
 absl::StatusOr<std::vector<sock_filter>> CompileFilter(const std::vector<FilterRule>& rules);
-// On the calling thread, for ever. It has to be the process's only one.
+// On the calling thread, for ever. It has to be the process's only one. With a program that was made before, if there is
+// one (prebuilt_filters.h).
 absl::Status LoadFilter(const std::vector<FilterRule>& rules);
 
 }  // namespace dunebox::confinement

@@ -19,6 +19,7 @@
 #include "jit-fallback/dispatch/lookup_table.h"
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
+#include "runtime/jit/code_cache_size.h"
 #include "runtime/jit/code_pages.h"
 #include "runtime/jit/code_recorder.h"
 #include "runtime/jit/perf_dump.h"
@@ -37,7 +38,7 @@ struct SharedCode {
 };
 
 struct JitOptions {
-  std::size_t cache_size = std::size_t{256} << 20;  // bytes for translated code and its exits
+  std::size_t cache_size = kDefaultJitCacheBytes;  // bytes for translated code and its exits
   jit::Isolation isolation = jit::Isolation::kNone;
   // System calls that may run without the dispatcher where that would add nothing.
   std::bitset<hostcalls::kSyscallTableSize> in_place_calls;
