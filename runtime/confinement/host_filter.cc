@@ -315,4 +315,11 @@ absl::StatusOr<std::vector<sock_filter>> CompileFilter(const std::vector<FilterR
   return program;
 }
 
+absl::Status MakeAndLoadFilter(const std::vector<FilterRule>& rules) {
+  absl::StatusOr<Context> context = Translate(rules);
+  if (!context.ok()) return context.status();
+  const int result = seccomp_load(context->get());
+  return result == 0 ? absl::OkStatus() : Failed("seccomp_load", result);
+}
+
 }  // namespace dunebox::confinement

@@ -59,6 +59,8 @@ inline constexpr std::uint16_t kMarkError = 33;           // EDOM
 bool HasFilters();
 // The program that libseccomp makes of them.
 absl::StatusOr<std::vector<sock_filter>> CompileFilter(const std::vector<FilterRule>& rules);
+// The same, in force at once. Needs no file, unlike CompileFilter.
+absl::Status MakeAndLoadFilter(const std::vector<FilterRule>& rules);
 // On the calling thread, for ever. It has to be the process's only one. With a program that was made before, if there is
 // one (prebuilt_filters.h).
 absl::Status LoadFilter(const std::vector<FilterRule>& rules);

@@ -28,8 +28,7 @@ absl::Status LoadFilter(const std::vector<FilterRule>& rules) {
   if (const std::span<const sock_filter> prebuilt = FindPrebuilt(rules); !prebuilt.empty()) {
     return Load(prebuilt);
   }
-  const absl::StatusOr<std::vector<sock_filter>> made = CompileFilter(rules);
-  return made.ok() ? Load(*made) : made.status();
+  return MakeAndLoadFilter(rules);
 }
 
 }  // namespace dunebox::confinement

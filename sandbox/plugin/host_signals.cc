@@ -11,12 +11,14 @@
 #include <array>
 #include <atomic>
 #include <mutex>
+#include <optional>
 
 #include "hostcalls/dispatch/host_call.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "runtime/engine.h"
 #include "runtime/signals/action.h"
+#include "sandbox/plugin/wanted_action.h"
 
 extern "C" {
 void dunebox_host_restorer();
@@ -44,20 +46,41 @@ int kick_signal = 0;
 thread_local runtime::EngineThread* kicked_after_handlers = nullptr;
 thread_local volatile std::uint64_t handlers_run = 0;
 
-// What the application wants of each signal that has our handler. What is replaced is not freed: a
-// handler may be reading it.
-std::array<std::atomic<const KernelAction*>, kSignalCount + 1> wanted{};
+// What the application wants of each signal that has our handler. Changed by who holds Changing.
+constinit std::array<WantedAction, kSignalCount + 1> wanted{};
 
 void RawAction(int signal, const KernelAction* action, KernelAction* old) {
   syscall(SYS_rt_sigaction, signal, action, old, sizeof(action->mask));
 }
+
+// sigaction may be called by handlers: held with all signals blocked.
+std::atomic_flag changing = ATOMIC_FLAG_INIT;
+
+class Changing {
+ public:
+  Changing() {
+    const std::uint64_t all = ~signals::kSynchronous;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before_, sizeof(before_));
+    while (changing.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  ~Changing() {
+    changing.clear(std::memory_order_release);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  std::uint64_t before_ = 0;
+};
 
 bool HasHandler(const KernelAction& action) { return !action.is_default() && !action.is_ignore(); }
 
 // Ours in front of `action`. Flags and mask are the application's; the kick waits until a handler is
 // done: what it interrupted is not guest code.
 void PutInFront(int signal, const KernelAction& action) {
-  wanted[static_cast<std::size_t>(signal)] = new KernelAction(action);
+  wanted[static_cast<std::size_t>(signal)].Set(action);
   const KernelAction ours{
       .handler = reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler),
       .flags = (action.flags & ~signals::kSaResetHand) | signals::kSaSigInfo |
@@ -69,27 +92,27 @@ void PutInFront(int signal, const KernelAction& action) {
 
 // As if we had not been there. A fault with the default action happens again, and ends the process.
 void PassOn(int signal, siginfo_t* info, void* context) {
-  const KernelAction* const action = wanted[static_cast<std::size_t>(signal)];
+  const std::optional<KernelAction> action = wanted[static_cast<std::size_t>(signal)].Get();
   const bool is_fault = IsSynchronous(signal) && info->si_code > 0;
-  if (action == nullptr || !HasHandler(*action)) {
-    if (!is_fault && action != nullptr && action->is_ignore()) return;
+  if (!action || !HasHandler(*action)) {
+    if (!is_fault && action && action->is_ignore()) return;
     constexpr KernelAction kDefault;
     RawAction(signal, &kDefault, nullptr);
     if (!is_fault) syscall(SYS_tgkill, getpid(), gettid(), signal);
     return;
   }
-  const KernelAction now = *action;
-  if ((now.flags & signals::kSaResetHand) != 0) {
-    wanted[static_cast<std::size_t>(signal)] = nullptr;
+  if ((action->flags & signals::kSaResetHand) != 0) {
+    const Changing hold;
+    wanted[static_cast<std::size_t>(signal)].Clear();
     if (!IsSynchronous(signal)) {
       constexpr KernelAction kDefault;
       RawAction(signal, &kDefault, nullptr);
     }
   }
-  if ((now.flags & signals::kSaSigInfo) != 0) {
-    reinterpret_cast<void (*)(int, siginfo_t*, void*)>(now.handler)(signal, info, context);
+  if ((action->flags & signals::kSaSigInfo) != 0) {
+    reinterpret_cast<void (*)(int, siginfo_t*, void*)>(action->handler)(signal, info, context);
   } else {
-    reinterpret_cast<void (*)(int)>(now.handler)(signal);
+    reinterpret_cast<void (*)(int)>(action->handler)(signal);
   }
 }
 
@@ -122,7 +145,12 @@ absl::Status TakeOverNow() {
   if (kick_signal == 0) {
     return absl::UnavailableError("no real-time signal is free for sandboxes to be stopped with");
   }
+  // A child whose parent's thread was changing one goes on without that thread.
+  if (pthread_atfork(nullptr, nullptr, [] { changing.clear(std::memory_order_release); }) != 0) {
+    return absl::ResourceExhaustedError("no memory for the handlers of a fork");
+  }
   taken_over = true;
+  const Changing hold;
   PutInFront(kick_signal, KernelAction{});
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP || signal == kick_signal) continue;
@@ -134,28 +162,6 @@ absl::Status TakeOverNow() {
 }
 
 // ---- sigaction and signal of the application ----------------------------------------------------
-
-// sigaction may be called by handlers: held with all signals blocked.
-std::atomic_flag changing = ATOMIC_FLAG_INIT;
-
-class Changing {
- public:
-  Changing() {
-    const std::uint64_t all = ~signals::kSynchronous;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before_, sizeof(before_));
-    while (changing.test_and_set(std::memory_order_acquire)) {
-    }
-  }
-  ~Changing() {
-    changing.clear(std::memory_order_release);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
-  }
-  Changing(const Changing&) = delete;
-  Changing& operator=(const Changing&) = delete;
-
- private:
-  std::uint64_t before_ = 0;
-};
 
 KernelAction FromLibrary(const struct sigaction& action) {
   KernelAction result{.handler = reinterpret_cast<std::uint64_t>(action.sa_handler),
@@ -174,8 +180,8 @@ struct sigaction ToLibrary(const KernelAction& action) {
 
 // What the application had asked for.
 KernelAction Wanted(int signal) {
-  const KernelAction* const action = wanted[static_cast<std::size_t>(signal)];
-  if (action != nullptr) return *action;
+  const std::optional<KernelAction> action = wanted[static_cast<std::size_t>(signal)].Get();
+  if (action) return *action;
   KernelAction real;
   RawAction(signal, nullptr, &real);
   const bool is_ours = real.handler == reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler);
@@ -201,7 +207,7 @@ int SetAction(int signal, const struct sigaction* action, struct sigaction* old)
     return 0;
   }
   RawAction(signal, &fresh, nullptr);
-  wanted[static_cast<std::size_t>(signal)] = nullptr;
+  wanted[static_cast<std::size_t>(signal)].Clear();
   return 0;
 }
 

@@ -1,6 +1,7 @@
 // Plugins that crash, hang, leave, lie and reach for the host: each is an error of the call, and the host goes on.
 #include <fcntl.h>
 #include <immintrin.h>
+#include <malloc.h>
 #include <signal.h>
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -405,6 +406,18 @@ TEST_P(Failures, OfTheHostGoToItsOwnHandlers) {
   ASSERT_EQ(sigaction(SIGSEGV, &old, &now), 0);
   EXPECT_EQ(now.sa_handler, action.sa_handler);
   munmap(page, 4096);
+}
+
+// A handler may set another one, whatever it has interrupted: the heap, for one.
+TEST_P(Failures, OfTheHostsHandlersToBeRememberedTakeNoMemory) {
+  struct sigaction action{}, old{};
+  action.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGALRM, &action, &old), 0);
+  const std::size_t before = mallinfo2().uordblks;
+  constexpr std::size_t kTimes = 1000;
+  for (std::size_t i = 0; i < kTimes; ++i) sigaction(SIGALRM, &action, nullptr);
+  EXPECT_LT(mallinfo2().uordblks, before + kTimes);
+  sigaction(SIGALRM, &old, nullptr);
 }
 
 TEST_P(Failures, DoNotKeepTheHostsSignalsAway) {
