@@ -24,7 +24,7 @@ extern "C" {
 void dunebox_host_restorer();
 void dunebox_plugin_handler(int signal, siginfo_t* info, void* context);
 // The C library's own, by the name under which nobody interposes it.
-// NOLINTNEXTLINE(readability-identifier-naming)
+// NOLINTNEXTLINE(readability-identifier-naming,bugprone-reserved-identifier)
 int __sigaction(int signal, const struct sigaction* action, struct sigaction* old);
 }
 
