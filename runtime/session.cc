@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/random.h>
@@ -27,6 +28,7 @@
 #include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/output_meter.h"
+#include "hostcalls/services/process_misc.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
@@ -730,6 +732,7 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;
+  thread.personality = state.personality;
   process::TakeOverPending(thread, state.pending);
   process::SetSignalMask(thread, state.signal_mask);
   if (observers.sink() != nullptr) {
@@ -825,9 +828,20 @@ std::uint64_t StackLimit(std::uint64_t wanted, jit::Isolation isolation) {
   return std::clamp(wanted, kLeastStack, is_small ? kMostSmallStack : kMostStack);
 }
 
+// The program's share of what the caller has asked of the kernel. It is the program's alone from now on: the runtimes that
+// execve makes are placed at random.
+std::uint32_t TakePersonality() {
+  constexpr unsigned kOnlyAsk = 0xffffffff;
+  const auto all = static_cast<std::uint32_t>(personality(kOnlyAsk));
+  const std::uint32_t kept = all & hostcalls::kKeptPersonality;
+  if (kept != 0) personality(all & ~kept);
+  return kept;
+}
+
 absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine,
-                                 jit::Isolation isolation) {
-  absl::StatusOr<std::uint64_t> random = RandomBits();
+                                 jit::Isolation isolation, std::uint32_t personality) {
+  const bool is_random = (personality & ADDR_NO_RANDOMIZE) == 0;
+  absl::StatusOr<std::uint64_t> random = is_random ? RandomBits() : 0;
   if (!random.ok()) return random.status();
   hostcalls::Window window = hostcalls::Window::WholeProgram();
   memory::Images images = memory::Images::kSpread;
@@ -904,7 +918,8 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
   if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
+  const std::uint32_t personality = TakePersonality();
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation, personality);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -931,7 +946,8 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
                            .path = *path,
                            .arguments = options.arguments,
                            .environment = Changed(Environment(), options.environment),
-                           .signal_mask = signals::HostMask()};
+                           .signal_mask = signals::HostMask(),
+                           .personality = personality};
   status = (*guest)->BeginShared(std::move(pages), state.session);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   status = (*guest)->BeginLimits(options.limits, state);
@@ -951,7 +967,7 @@ int ContinueSession(int state_fd) {
   signals::SetHostMask(state->signal_mask);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation, state->personality);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

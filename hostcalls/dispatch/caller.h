@@ -71,6 +71,8 @@ struct Caller {
   pid_t session_root = 0;
   // The program's memfds are sealed against being executed: the host's filter takes no others.
   bool seals_memfds = false;
+  // The part of the thread's personality that is the runtime's to keep: kKeptPersonality (services/process_misc.h).
+  std::uint32_t personality = 0;
   // Why the policy refused the call under way. Whoever traces calls takes it.
   std::string denied_by;
   // For the copies that the kernel gets beside guest addresses; the thread's own.

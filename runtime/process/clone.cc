@@ -192,6 +192,7 @@ void* ThreadMain(void* raw) {
   GuestThread child(start.parent.owner, std::move(start.engine));
   SetChildRegisters(child, start.parent.registers, start.request);
   child.signal.mask = start.parent.signal.mask;
+  child.personality = start.parent.personality;
   if ((start.request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(child.memory, start.request.parent_tid, gettid());
   }
@@ -405,6 +406,7 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   GuestThread child(process, *std::move(engine));
   SetChildRegisters(child, parent.registers, request);
   child.signal.mask = parent.signal.mask;
+  child.personality = parent.personality;
   child.signal.alternate_stack = parent.signal.alternate_stack;
 
   hostcalls::LowDescriptors& low = parent.owner.limits().low_descriptors;
