@@ -16,6 +16,7 @@
 #include <climits>
 #include <new>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -34,6 +35,7 @@
 #include "hostcalls/trace/chrome_trace.h"
 #include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
+#include "libdune/x86/guest_cpuid.h"
 #include "runtime/confinement/lock_down.h"
 #include "runtime/confinement/namespaces.h"
 #include "runtime/debugger/gdb_server.h"
@@ -45,6 +47,7 @@
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
+#include "runtime/jit/undecoded_features.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
 #include "runtime/limits/environment.h"
@@ -720,6 +723,19 @@ absl::Status Guest::AwaitGdb(const SessionOptions& options, process::SessionStat
   return absl::OkStatus();
 }
 
+// What CPUID does not offer, by the kernel's words.
+std::vector<std::string> FlagsHiddenBy(process::EngineKind engine) {
+  std::vector<std::string> flags;
+  const auto add = [&](std::span<const dune::x86::HiddenFeature> features) {
+    for (const dune::x86::HiddenFeature& feature : features) {
+      if (*feature.flag != '\0') flags.emplace_back(feature.flag);
+    }
+  };
+  add(dune::x86::kHiddenFeatures);
+  if (engine == process::EngineKind::kJit) add(kUndecodedFeatures);
+  return flags;
+}
+
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
                       std::unique_ptr<EngineThread> engine, const loader::StartState& start,
                       debugger::GdbServer::Start debug_start) {
@@ -728,7 +744,8 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
                            {.executable_path = program.resolved_path,
                             .command_line = Join(program.arguments),
                             .environment = Join(state.environment),
-                            .auxv = start.auxv});
+                            .auxv = start.auxv,
+                            .hidden_flags = FlagsHiddenBy(state.session.engine)});
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;

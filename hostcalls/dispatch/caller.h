@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/memory/staging.h"
@@ -49,6 +50,8 @@ class ProcessView {
   virtual std::string Environment() const { return ""; }
   virtual std::string AuxiliaryVector() const { return ""; }
   virtual std::string CommandLine() const { return ""; }
+  // The words of /proc/cpuinfo for features that the processor has and the engine does not offer.
+  virtual std::vector<std::string> HiddenProcessorFlags() const { return {}; }
 
  protected:
   ~ProcessView() = default;
