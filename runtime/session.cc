@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/random.h>
@@ -15,6 +16,7 @@
 #include <climits>
 #include <new>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -27,11 +29,13 @@
 #include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/output_meter.h"
+#include "hostcalls/services/process_misc.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "hostcalls/trace/chrome_trace.h"
 #include "hostcalls/trace/text.h"
 #include "hostcalls/trace/write_line.h"
+#include "libdune/x86/guest_cpuid.h"
 #include "runtime/confinement/lock_down.h"
 #include "runtime/confinement/namespaces.h"
 #include "runtime/debugger/gdb_server.h"
@@ -43,6 +47,7 @@
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
+#include "runtime/jit/undecoded_features.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
 #include "runtime/limits/environment.h"
@@ -718,6 +723,19 @@ absl::Status Guest::AwaitGdb(const SessionOptions& options, process::SessionStat
   return absl::OkStatus();
 }
 
+// What CPUID does not offer, by the kernel's words.
+std::vector<std::string> FlagsHiddenBy(process::EngineKind engine) {
+  std::vector<std::string> flags;
+  const auto add = [&](std::span<const dune::x86::HiddenFeature> features) {
+    for (const dune::x86::HiddenFeature& feature : features) {
+      if (*feature.flag != '\0') flags.emplace_back(feature.flag);
+    }
+  };
+  add(dune::x86::kHiddenFeatures);
+  if (engine == process::EngineKind::kJit) add(kUndecodedFeatures);
+  return flags;
+}
+
 void Guest::RunThread(const process::ExecState& state, const loader::Program& program,
                       std::unique_ptr<EngineThread> engine, const loader::StartState& start,
                       debugger::GdbServer::Start debug_start) {
@@ -726,10 +744,12 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
                            {.executable_path = program.resolved_path,
                             .command_line = Join(program.arguments),
                             .environment = Join(state.environment),
-                            .auxv = start.auxv});
+                            .auxv = start.auxv,
+                            .hidden_flags = FlagsHiddenBy(state.session.engine)});
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;
+  thread.personality = state.personality;
   process::TakeOverPending(thread, state.pending);
   process::SetSignalMask(thread, state.signal_mask);
   if (observers.sink() != nullptr) {
@@ -825,9 +845,20 @@ std::uint64_t StackLimit(std::uint64_t wanted, jit::Isolation isolation) {
   return std::clamp(wanted, kLeastStack, is_small ? kMostSmallStack : kMostStack);
 }
 
+// The program's share of what the caller has asked of the kernel. It is the program's alone from now on: the runtimes that
+// execve makes are placed at random.
+std::uint32_t TakePersonality() {
+  constexpr unsigned kOnlyAsk = 0xffffffff;
+  const auto all = static_cast<std::uint32_t>(personality(kOnlyAsk));
+  const std::uint32_t kept = all & hostcalls::kKeptPersonality;
+  if (kept != 0) personality(all & ~kept);
+  return kept;
+}
+
 absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine,
-                                 jit::Isolation isolation) {
-  absl::StatusOr<std::uint64_t> random = RandomBits();
+                                 jit::Isolation isolation, std::uint32_t personality) {
+  const bool is_random = (personality & ADDR_NO_RANDOMIZE) == 0;
+  absl::StatusOr<std::uint64_t> random = is_random ? RandomBits() : 0;
   if (!random.ok()) return random.status();
   hostcalls::Window window = hostcalls::Window::WholeProgram();
   memory::Images images = memory::Images::kSpread;
@@ -904,7 +935,8 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
   if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
+  const std::uint32_t personality = TakePersonality();
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation, personality);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -931,7 +963,8 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
                            .path = *path,
                            .arguments = options.arguments,
                            .environment = Changed(Environment(), options.environment),
-                           .signal_mask = signals::HostMask()};
+                           .signal_mask = signals::HostMask(),
+                           .personality = personality};
   status = (*guest)->BeginShared(std::move(pages), state.session);
   if (!status.ok()) return Fail(kExitRuntimeError, status);
   status = (*guest)->BeginLimits(options.limits, state);
@@ -951,7 +984,7 @@ int ContinueSession(int state_fd) {
   signals::SetHostMask(state->signal_mask);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation, state->personality);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/memory/staging.h"
@@ -49,6 +50,8 @@ class ProcessView {
   virtual std::string Environment() const { return ""; }
   virtual std::string AuxiliaryVector() const { return ""; }
   virtual std::string CommandLine() const { return ""; }
+  // The words of /proc/cpuinfo for features that the processor has and the engine does not offer.
+  virtual std::vector<std::string> HiddenProcessorFlags() const { return {}; }
 
  protected:
   ~ProcessView() = default;
@@ -71,6 +74,8 @@ struct Caller {
   pid_t session_root = 0;
   // The program's memfds are sealed against being executed: the host's filter takes no others.
   bool seals_memfds = false;
+  // The part of the thread's personality that is the runtime's to keep: kKeptPersonality (services/process_misc.h).
+  std::uint32_t personality = 0;
   // Why the policy refused the call under way. Whoever traces calls takes it.
   std::string denied_by;
   // For the copies that the kernel gets beside guest addresses; the thread's own.

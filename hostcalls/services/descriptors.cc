@@ -144,7 +144,10 @@ SyscallResult HandleFcntl(Caller& caller, const ArgumentValues& arguments) {
   const int fd = AsInt(arguments[0]);
   const int number = AsInt(arguments[1]);
   const auto* command = std::ranges::find(kCommands, number, &FcntlCommand::number);
-  if (command == std::end(kCommands)) return Errno{EINVAL};
+  if (command == std::end(kCommands)) {
+    const SyscallResult is_open = HostCall(caller, SYS_fcntl, Arguments(fd, F_GETFD, 0));
+    return is_open.ok() ? SyscallResult(Errno{EINVAL}) : is_open;
+  }
   if (HasRules(caller)) {
     const SyscallResult allowed = MayDo(caller, number, arguments[2]);
     if (!allowed.ok()) return allowed;

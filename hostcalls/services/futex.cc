@@ -33,6 +33,7 @@ SyscallResult HandleFutex(Caller& caller, const ArgumentValues& arguments) {
   const auto* row =
       std::ranges::find(kOperations, operation & FUTEX_CMD_MASK, &FutexOperation::number);
   if (row == std::end(kOperations)) return Errno{ENOSYS};
+  if (arguments[0] % sizeof(std::uint32_t) != 0) return Errno{EINVAL};  // [linux] asked before where it is
   if (!caller.memory.Contains(arguments[0], sizeof(std::uint32_t))) return Errno{EFAULT};
   ArgumentValues values = arguments;
   if (row->words == 2) {

@@ -27,7 +27,6 @@ constexpr std::uint64_t kKnownFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | 
                                       O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
                                       kTemporaryFile;
 constexpr std::uint64_t kKnownMode = 07777;
-constexpr std::size_t kMostStatus = 4096;  // one line of 52 numbers and a name
 // Against others that create and remove the same name; also more than a chain of links can have.
 constexpr int kMostAttempts = 64;
 
@@ -64,24 +63,36 @@ SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& h
 
 bool ForWriting(const open_how& how) { return (how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
 
-// /proc/<pid>/stat for the guest: read now, through a descriptor of its own.
-CopyResult<std::string> StatusText(Caller& caller, const ReservedFd& pinned, bool own) {
+// What the kernel has in a file of procfs: read now, through a descriptor of its own.
+CopyResult<std::string> KernelText(Caller& caller, const ReservedFd& pinned) {
   const LowDescriptors::Window window(caller.limits.low_descriptors);
   const SyscallResult opened = Reopen(caller, pinned, {.flags = O_RDONLY | O_CLOEXEC});
   if (!opened.ok()) return ErrorOf(opened);
   const ReservedFd low(static_cast<int>(opened.value()));
-  std::string text(kMostStatus, '\0');
-  const ssize_t size = read(low.get(), text.data(), text.size());
-  if (size < 0) return LastErrno();
-  text.resize(static_cast<std::size_t>(size));
-  return HideAddresses(text, own ? caller.process.FormatMaps() : "");
+  constexpr std::size_t kAtOnce = 4096;
+  std::string text;
+  for (std::size_t length = 0;;) {
+    text.resize(length + kAtOnce);
+    const ssize_t size = read(low.get(), text.data() + length, kAtOnce);
+    if (size < 0) return LastErrno();
+    length += static_cast<std::size_t>(size);
+    text.resize(length);
+    if (size == 0) return text;
+  }
+}
+
+CopyResult<std::string> TextFor(Caller& caller, const ReservedFd& pinned, ProcAnswer answer, bool own) {
+  if (answer != ProcAnswer::kStatus && answer != ProcAnswer::kProcessors) return ProcText(caller.process, answer);
+  CopyResult<std::string> text = KernelText(caller, pinned);
+  if (!text.ok()) return text;
+  if (answer == ProcAnswer::kProcessors) return HideFlags(*text, caller.process.HiddenProcessorFlags());
+  return HideAddresses(*text, own ? caller.process.FormatMaps() : "");
 }
 
 SyscallResult OpenText(Caller& caller, const ReservedFd& pinned, ProcAnswer answer, bool own,
                        const open_how& how) {
   if (ForWriting(how)) return Errno{EACCES};
-  CopyResult<std::string> text = answer == ProcAnswer::kStatus ? StatusText(caller, pinned, own)
-                                                               : ProcText(caller.process, answer);
+  CopyResult<std::string> text = TextFor(caller, pinned, answer, own);
   if (!text.ok()) return text.error();
   CopyResult<ReservedFd> file = MakeTextFile(caller, *text);
   if (!file.ok()) return file.error();

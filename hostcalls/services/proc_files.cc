@@ -112,7 +112,8 @@ ProcAnswer DecideProc(const ProcLocation& location, bool own) {
   const std::string_view name = location.name();
   if (location.id == 0) {
     const bool physical = std::ranges::find(kPhysicalMemory, name) != std::end(kPhysicalMemory);
-    return physical ? ProcAnswer::kRefuse : ProcAnswer::kPass;
+    if (physical) return ProcAnswer::kRefuse;
+    return location.entry == "cpuinfo" ? ProcAnswer::kProcessors : ProcAnswer::kPass;
   }
   if (name.empty()) return ProcAnswer::kPass;  // the directory of the process
   for (const ProcRule& rule : kProcessRules) {
@@ -134,6 +135,7 @@ std::string ProcText(const ProcessView& process, ProcAnswer answer) {
     case ProcAnswer::kPass:
     case ProcAnswer::kRefuse:
     case ProcAnswer::kStatus:
+    case ProcAnswer::kProcessors:
       break;
   }
   return "";
@@ -187,6 +189,30 @@ std::string HideAddresses(std::string_view text, std::string_view maps) {
     }
   }
   return shown + "\n";
+}
+
+// "flags\t\t: fpu vme ..." and "vmx flags\t: ...".
+std::string HideFlags(std::string_view text, std::span<const std::string> hidden) {
+  std::string shown;
+  shown.reserve(text.size());
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    const std::size_t colon = line.find(':');
+    const bool has_flags = colon != std::string_view::npos && line.substr(0, colon).find("flags") != std::string_view::npos;
+    std::string_view words = has_flags ? line.substr(colon + 1) : std::string_view();
+    shown += line.substr(0, line.size() - words.size());
+    while (!words.empty()) {
+      words.remove_prefix(1);  // the blank
+      const std::string_view word = words.substr(0, words.find(' '));
+      words.remove_prefix(word.size());
+      if (std::ranges::find(hidden, word) != hidden.end()) continue;
+      shown += ' ';
+      shown += word;
+    }
+    shown += '\n';
+  }
+  return shown;
 }
 
 bool IsMagicLink(const ProcLocation& directory, std::string_view name) {

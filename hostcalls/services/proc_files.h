@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,16 +44,20 @@ enum class ProcAnswer : unsigned char {
   kEnvironment,
   kAuxiliaryVector,
   kCommandLine,
-  kStatus,  // the kernel's line without addresses
+  kStatus,      // the kernel's line without addresses
+  kProcessors,  // the kernel's text without features that the engine hides
 };
 // What opening the object gives. Pure; `own` says whether location.id is of the guest's process.
 ProcAnswer DecideProc(const ProcLocation& location, bool own);
-// The text for an answer that is one; all but kStatus, which needs the kernel's.
+// The text for an answer that is one; all but kStatus and kProcessors, which need the kernel's.
 std::string ProcText(const ProcessView& process, ProcAnswer answer);
 
 // The text of /proc/<pid>/stat without addresses of the runtime's. `maps` is the guest's memory map,
 // for the ends of its stack; empty: not known. Pure.
 std::string HideAddresses(std::string_view text, std::string_view maps);
+
+// The text of /proc/cpuinfo without these words in its lists of flags. Pure.
+std::string HideFlags(std::string_view text, std::span<const std::string> hidden);
 
 // Is `name` in the directory at `location` a magic link: one that leads to an object without
 // saying its path (fd/N, exe, cwd, root, ns/X, map_files/X)?

@@ -122,8 +122,13 @@ SyscallResult HandlePersonality(Caller& caller, const ArgumentValues& arguments)
   // Bits that change no address and no protection: what the runtime maps stays as it is.
   constexpr std::uint32_t kHarmless = UNAME26 | SHORT_INODE | WHOLE_SECONDS | STICKY_TIMEOUTS;
   const auto persona = static_cast<std::uint32_t>(arguments[0]);
-  if (persona != kQuery && (persona & ~kHarmless) != 0) return Errno{EINVAL};
-  return HostCall(caller, SYS_personality, Arguments(persona));
+  const bool is_query = persona == kQuery;
+  if (!is_query && (persona & ~(kHarmless | kKeptPersonality)) != 0) return Errno{EINVAL};
+  const SyscallResult former = HostCall(caller, SYS_personality, Arguments(is_query ? persona : persona & kHarmless));
+  if (!former.ok()) return former;
+  const auto shown = static_cast<std::uint32_t>(former.value()) | caller.personality;
+  if (!is_query) caller.personality = persona & kKeptPersonality;
+  return SyscallResult(std::int64_t{shown});
 }
 
 SyscallResult HandleSeccomp(Caller& caller, const ArgumentValues& arguments) {

@@ -40,20 +40,6 @@ bool HasWord(const std::string& text, absl::string_view word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-// Groups beside ours whose makers are dead. A group with somebody in it cannot be removed.
-void Sweep(const std::string& parent) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(parent.c_str()), closedir);
-  if (directory == nullptr) return;
-  while (const dirent* entry = readdir(directory.get())) {
-    absl::string_view name(entry->d_name);
-    pid_t maker = 0;
-    if (!absl::ConsumePrefix(&name, kPrefix) || !absl::SimpleAtoi(name, &maker)) continue;
-    if (kill(maker, 0) != 0 && errno == ESRCH) {
-      unlinkat(dirfd(directory.get()), entry->d_name, AT_REMOVEDIR);
-    }
-  }
-}
-
 absl::Status CheckControllers(const std::string& parent, const CgroupLimits& limits) {
   const std::string controllers = Read(parent + "/cgroup.subtree_control");
   const auto missing = [](const char* name) {
@@ -65,6 +51,18 @@ absl::Status CheckControllers(const std::string& parent, const CgroupLimits& lim
 }
 
 }  // namespace
+
+void RemoveStaleCgroups(const std::string& parent) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(parent.c_str()), closedir);
+  if (directory == nullptr) return;
+  while (const dirent* entry = readdir(directory.get())) {
+    absl::string_view name(entry->d_name);
+    pid_t maker = 0;
+    if (!absl::ConsumePrefix(&name, kPrefix) || !absl::SimpleAtoi(name, &maker)) continue;
+    const bool is_dead = kill(maker, 0) != 0 && errno == ESRCH;
+    if (is_dead || maker == getpid()) unlinkat(dirfd(directory.get()), entry->d_name, AT_REMOVEDIR);
+  }
+}
 
 std::vector<std::string> CgroupPlaces(std::string_view groups, std::string_view mounts) {
   std::optional<std::string> own;
@@ -113,7 +111,7 @@ absl::StatusOr<Cgroup> Cgroup::Create(const CgroupLimits& limits) {
 
 absl::StatusOr<Cgroup> Cgroup::CreateIn(const std::string& parent, const CgroupLimits& limits) {
   if (absl::Status status = CheckControllers(parent, limits); !status.ok()) return status;
-  Sweep(parent);
+  RemoveStaleCgroups(parent);
   const std::string path = absl::StrCat(parent, "/", kPrefix, getpid());
   if (mkdir(path.c_str(), kMode) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot make a cgroup in ", parent));

@@ -63,6 +63,10 @@ class Cgroup {
 // /proc/self/cgroup, `mounts` /proc/self/mountinfo. Empty when no v2 hierarchy is mounted.
 std::vector<std::string> CgroupPlaces(std::string_view groups, std::string_view mounts);
 
+// Removes the groups in there whose makers are dead; one with this process's number is of a former one that had it, since this
+// one has made none yet. A group with somebody in it cannot be removed.
+void RemoveStaleCgroups(const std::string& parent);
+
 // The number beside `key` in a file of such lines; nothing when it has none.
 std::optional<std::uint64_t> ValueIn(std::string_view text, std::string_view key);
 

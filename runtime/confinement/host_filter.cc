@@ -41,7 +41,7 @@ constexpr std::uint64_t kCloneDetached = 0x00400000;  // CLONE_DETACHED: ignored
 constexpr std::uint64_t kCloneFlags =
     CSIGNAL | CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
     CLONE_VFORK | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID |
-    CLONE_IO | kCloneDetached;
+    CLONE_IO | CLONE_PIDFD | kCloneDetached;
 
 constexpr std::uint64_t kAllBits = ~std::uint64_t{0};
 constexpr std::uint64_t kIntBits = 0xffffffff;

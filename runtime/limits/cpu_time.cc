@@ -28,6 +28,20 @@ std::vector<std::string> TasksOf(pid_t process) {
   return tasks;
 }
 
+std::vector<pid_t> ChildrenOf(pid_t process) {
+  std::vector<pid_t> found;
+  for (const std::string& task : TasksOf(process)) {
+    const absl::StatusOr<std::string> children =
+        ReadTextFile(absl::StrCat("/proc/", process, "/task/", task, "/children"));
+    if (!children.ok()) continue;
+    for (absl::string_view word : absl::StrSplit(*children, ' ', absl::SkipEmpty())) {
+      pid_t child = 0;
+      if (absl::SimpleAtoi(word, &child)) found.push_back(child);
+    }
+  }
+  return found;
+}
+
 // Nothing when it has ended meanwhile.
 std::optional<ProcessTimes> TimesOf(pid_t process) {
   const absl::StatusOr<std::string> stat = ReadTextFile(absl::StrCat("/proc/", process, "/stat"));
@@ -64,32 +78,28 @@ std::optional<ProcessTimes> ProcessTimes::Parse(std::string_view stat) {
                       .start = number(kStart)};
 }
 
-void TreeCpuTime::Visit(pid_t process, std::map<Key, std::uint64_t>& living,
-                        std::uint64_t& accounted) {
-  const std::optional<ProcessTimes> times = TimesOf(process);
-  if (!times || !living.emplace(Key{process, times->start}, times->own).second) return;
-  accounted += times->own + times->reaped;
-  VisitChildren(process, living, accounted);
-}
-
-void TreeCpuTime::VisitChildren(pid_t process, std::map<Key, std::uint64_t>& living,
-                                std::uint64_t& accounted) {
-  for (const std::string& task : TasksOf(process)) {
-    const absl::StatusOr<std::string> children =
-        ReadTextFile(absl::StrCat("/proc/", process, "/task/", task, "/children"));
-    if (!children.ok()) continue;
-    for (absl::string_view word : absl::StrSplit(*children, ' ', absl::SkipEmpty())) {
-      pid_t child = 0;
-      if (absl::SimpleAtoi(word, &child)) Visit(child, living, accounted);
+// As long a chain as the program likes: not by recursion.
+std::uint64_t TreeCpuTime::VisitTree(std::map<Key, std::uint64_t>& living) {
+  std::uint64_t accounted = 0;
+  std::vector<pid_t> parents = {getpid()};
+  while (!parents.empty()) {
+    const pid_t parent = parents.back();
+    parents.pop_back();
+    for (const pid_t child : ChildrenOf(parent)) {
+      const std::optional<ProcessTimes> times = TimesOf(child);
+      if (!times || !living.emplace(Key{child, times->start}, times->own).second) continue;
+      accounted += times->own + times->reaped;
+      parents.push_back(child);
     }
   }
+  return accounted;
 }
 
 std::chrono::milliseconds TreeCpuTime::Read() {
   std::map<Key, std::uint64_t> living;
   // Before the tree: who is reaped in between is missing for once instead of counting twice.
   std::uint64_t accounted = ReapedByUs();
-  VisitChildren(getpid(), living, accounted);
+  accounted += VisitTree(living);
   for (const auto& [key, own] : living_) {
     if (living.contains(key)) continue;
     // One that got another parent while we looked is not gone.

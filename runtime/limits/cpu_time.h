@@ -37,9 +37,8 @@ class TreeCpuTime {
 
  private:
   using Key = std::pair<pid_t, std::uint64_t>;  // with the start: ids are used again
-  void Visit(pid_t process, std::map<Key, std::uint64_t>& living, std::uint64_t& accounted);
-  void VisitChildren(pid_t process, std::map<Key, std::uint64_t>& living,
-                     std::uint64_t& accounted);
+  // Everything below this process, with the time of each. Returns what it says of itself and of its reaped children.
+  static std::uint64_t VisitTree(std::map<Key, std::uint64_t>& living);
 
   std::map<Key, std::uint64_t> living_;  // own time of those that were there the last time
   std::uint64_t gone_ = 0;               // of those that are no more

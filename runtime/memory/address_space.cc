@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "hostcalls/services/separate_descriptors.h"
 #include "runtime/memory/refusals.h"
 
@@ -84,9 +85,12 @@ std::uint64_t PageBytesOf(int fd, const struct stat& info) {
   return is_huge ? static_cast<std::uint64_t>(file_system.f_bsize) : kPageSize;
 }
 
+bool MayExecute(const Vma& vma) { return vma.backing == nullptr || !vma.backing->never_executable; }
+
 // What /proc/self/maps will say of a mapping of the descriptor.
-std::shared_ptr<const Backing> DescribeFile(int fd) {
+std::shared_ptr<const Backing> DescribeFile(int fd, bool never_executable) {
   auto backing = std::make_shared<Backing>();
+  backing->never_executable = never_executable;
   struct stat info;
   if (fstat(fd, &info) == 0) {
     backing->device = info.st_dev;
@@ -265,7 +269,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
   if (!anonymous && request.low_descriptors != nullptr) use.emplace(*request.low_descriptors);
   std::shared_ptr<const Backing> backing;
   if (!anonymous) {
-    backing = DescribeFile(request.fd);
+    backing = DescribeFile(request.fd, request.never_executable);
     if (IsEngineMemory(*backing)) return Errno{EACCES};
   } else if ((request.flags & MAP_HUGETLB) != 0) {
     const std::optional<std::uint64_t> page = HugePageOf(request.flags);
@@ -302,6 +306,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
           .file_backed = !anonymous,
           .offset = anonymous ? 0 : request.offset,
           .backing = std::move(backing)};
+  if (protection.execute && !MayExecute(vma)) return Errno{EPERM};
   if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
   if (replace) {
     if (map_.AnySealed(range)) return Errno{EPERM};
@@ -437,6 +442,7 @@ SyscallResult AddressSpace::Protect(std::uint64_t address, std::uint64_t length,
     const Protection old = vma->protection;
     next = part.end;
     if (old == wanted) continue;
+    if (wanted.execute && !MayExecute(*vma)) return Errno{EACCES};
     Vma after = *vma;
     after.range = part;
     after.protection = wanted;
@@ -821,7 +827,7 @@ std::string AddressSpace::FormatMaps() const {
         major(backing.device), minor(backing.device), backing.inode);
     if (!backing.name.empty()) {
       if (line.size() < 73) line.resize(73, ' ');  // the kernel's column for names
-      line += backing.name;
+      line += absl::StrReplaceAll(backing.name, {{"\n", "\\012"}});  // a line is a mapping, whatever files are called
     }
     text += line + "\n";
     return true;

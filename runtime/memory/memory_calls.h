@@ -21,6 +21,7 @@ struct MapRequest {
   int flags = 0;
   int fd = -1;
   std::uint64_t offset = 0;
+  bool never_executable = false;  // Backing's, of the descriptor
   // Where the descriptor is one that the guest names: the engine makes none of its own meanwhile.
   hostcalls::LowDescriptors* low_descriptors = nullptr;
 };

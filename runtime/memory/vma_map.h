@@ -42,6 +42,7 @@ struct Backing {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   bool writable = false;  // opened for writing: neighbours that differ in it cannot be merged
+  bool never_executable = false;  // of a file system that is mounted so
   std::uint64_t segment_bytes = 0;  // of a System V segment, for shmdt; 0: it is none
   std::uint64_t page_bytes = kPageSize;  // more: the kernel maps and unmaps whole pages of this size only
   bool operator==(const Backing&) const = default;

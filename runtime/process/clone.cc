@@ -109,6 +109,34 @@ void WriteChildIds(GuestThread& child, const CloneRequest& request) {
   child.clear_child_tid = (request.flags & CLONE_CHILD_CLEARTID) != 0 ? request.child_tid : 0;
 }
 
+// The descriptor of a child for its parent. The kernel makes it with the child, so it can be no other process's, and gives it
+// a number as to every descriptor that the program makes. Its place is looked at before there is a child.
+class ChildDescriptor {
+ public:
+  ChildDescriptor(const hostcalls::GuestMemory& memory, const CloneRequest& request)
+      : memory_(memory), place_{request.pidfd}, is_wanted_((request.flags & CLONE_PIDFD) != 0) {}
+
+  // Can it be written? Changes nothing.
+  bool HasPlace() const {
+    if (!is_wanted_) return true;
+    const auto held = memory_.CopyIn(place_);
+    return held.ok() && memory_.CopyOut(place_, *held).ok();
+  }
+  std::uint64_t flag() const { return is_wanted_ ? CLONE_PIDFD : 0; }
+  // For the kernel; null where none is wanted.
+  int* number() { return is_wanted_ ? &number_ : nullptr; }
+  // A place that a sibling has taken away meanwhile is not reported: the child is there.
+  void Write() const {
+    if (is_wanted_) (void)memory_.CopyOut(place_, number_);
+  }
+
+ private:
+  const hostcalls::GuestMemory& memory_;
+  const GuestPtr<int> place_;
+  const bool is_wanted_;
+  int number_ = -1;
+};
+
 // The slot of a task that is being made, under --pids; given back when none comes of it.
 class TaskClaim {
  public:
@@ -164,6 +192,7 @@ void* ThreadMain(void* raw) {
   GuestThread child(start.parent.owner, std::move(start.engine));
   SetChildRegisters(child, start.parent.registers, start.request);
   child.signal.mask = start.parent.signal.mask;
+  child.personality = start.parent.personality;
   if ((start.request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(child.memory, start.request.parent_tid, gettid());
   }
@@ -270,6 +299,7 @@ struct VforkStart {
   GuestThread& child;
   const CloneRequest& request;
   TaskClaim& claim;
+  const ChildDescriptor& descriptor;
   // The parent's, held until the child has its copy of the table.
   hostcalls::LowDescriptors& low;
   std::atomic<bool> holds = true;
@@ -288,6 +318,7 @@ int VforkMain(void* raw) {
   start.Release();
   GuestThread& child = start.child;
   child.Attach();
+  start.descriptor.Write();
   WriteChildIds(child, start.request);
   if ((start.request.flags & CLONE_CLEAR_SIGHAND) != 0) {
     child.owner.signal_handlers().ResetHandled();
@@ -320,6 +351,8 @@ SyscallResult StartThread(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
+  ChildDescriptor descriptor(parent.memory, request);
+  if (!descriptor.HasPlace()) return Errno{EFAULT};
   TaskClaim claim(parent.owner);
   if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
@@ -333,7 +366,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   hostcalls::LowDescriptors& low = owner.limits().low_descriptors;
   low.HoldForFork();
   owner.limits().LockForFork();
-  const pid_t id = ForkWithSignal(request.exit_signal);
+  const pid_t id = ForkWithSignal(request.exit_signal, descriptor.number());
   const int error = errno;
   if (id == 0) claim.Confirm();
   if (id >= 0) claim.HandOver(id == 0 ? gettid() : id);
@@ -347,6 +380,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
     BecomeForkedChild(parent, request, *extended);
     return SyscallResult(std::int64_t{0});
   }
+  descriptor.Write();
   if ((request.flags & CLONE_PARENT_SETTID) != 0) {
     WriteId(parent.memory, request.parent_tid, id);
   }
@@ -354,6 +388,8 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
 }
 
 SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
+  ChildDescriptor descriptor(parent.memory, request);
+  if (!descriptor.HasPlace()) return Errno{EFAULT};
   TaskClaim claim(parent.owner);
   if (!claim.ok()) return Errno{EAGAIN};
   absl::StatusOr<std::vector<std::byte>> extended = SaveState(parent);
@@ -370,13 +406,15 @@ SyscallResult VforkProcess(GuestThread& parent, const CloneRequest& request) {
   GuestThread child(process, *std::move(engine));
   SetChildRegisters(child, parent.registers, request);
   child.signal.mask = parent.signal.mask;
+  child.personality = parent.personality;
   child.signal.alternate_stack = parent.signal.alternate_stack;
 
   hostcalls::LowDescriptors& low = parent.owner.limits().low_descriptors;
   low.HoldForFork();
-  VforkStart start{.child = child, .request = request, .claim = claim, .low = low};
+  VforkStart start{.child = child, .request = request, .claim = claim, .descriptor = descriptor, .low = low};
   const WithoutDebugger undebugged(parent);
-  const int id = clone(VforkMain, stack.top(), CLONE_VM | CLONE_VFORK | request.exit_signal, &start);
+  const auto flags = static_cast<int>(CLONE_VM | CLONE_VFORK | descriptor.flag()) | request.exit_signal;
+  const int id = clone(VforkMain, stack.top(), flags, &start, descriptor.number());
   const int error = errno;
   start.Release();
   if (id < 0) return Errno{error};

@@ -15,6 +15,7 @@ struct CloneRequest {
   int exit_signal = 0;      // what the parent gets when the child ends; 0: nothing
   std::uint64_t stack = 0;  // the child's RSP; 0: the parent's
   std::uint64_t parent_tid = 0;
+  std::uint64_t pidfd = 0;  // with CLONE_PIDFD
   std::uint64_t child_tid = 0;
   std::uint64_t tls = 0;
 };

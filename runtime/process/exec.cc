@@ -208,6 +208,7 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .arguments = std::move(request.arguments),
                                                               .environment = std::move(request.environment),
                                                               .signal_mask = thread.signal.mask,
+                                                              .personality = thread.personality,
                                                               .pending = PackPending(thread),
                                                               .descriptors = limits.Get(RLIMIT_NOFILE),
                                                               .stack = limits.Get(RLIMIT_STACK),

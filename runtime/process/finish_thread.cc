@@ -1,4 +1,8 @@
 // The end of a thread, as the kernel does it, but with every pointer of the guest's checked.
+//
+// The kernel never has the list itself, although it alone could walk it when SIGKILL ends a thread: it follows the program's
+// pointers wherever they lead and changes each word there that is the thread's id. Such words of the runtime's are in memory that
+// outlives the process: the slots of --pids and the count of --output, and all that a vforked child shares with its parent.
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -13,6 +13,7 @@ namespace dunebox::process {
 namespace {
 
 thread_local int fork_signal = SIGCHLD;
+thread_local int* fork_pidfd = nullptr;
 
 // Which the kernel has to change in a child.
 pid_t* ThreadIdWord() {
@@ -23,10 +24,12 @@ pid_t* ThreadIdWord() {
 
 }  // namespace
 
-pid_t ForkWithSignal(int exit_signal) {
+pid_t ForkWithSignal(int exit_signal, int* pidfd) {
   fork_signal = exit_signal;
+  fork_pidfd = pidfd;
   const pid_t id = fork();
   fork_signal = SIGCHLD;
+  fork_pidfd = nullptr;
   return id;
 }
 
@@ -36,7 +39,8 @@ pid_t ForkWithSignal(int exit_signal) {
 // runtime has no use for: it has none.
 extern "C" pid_t _Fork() {  // NOLINT(bugprone-reserved-identifier): the C library's name
   pid_t* const word = dunebox::process::ThreadIdWord();
-  const int flags = word == nullptr ? 0 : CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+  int* const pidfd = dunebox::process::fork_pidfd;
+  const int flags = (word == nullptr ? 0 : CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) | (pidfd == nullptr ? 0 : CLONE_PIDFD);
   return static_cast<pid_t>(
-      syscall(SYS_clone, flags | dunebox::process::fork_signal, nullptr, nullptr, word, nullptr));
+      syscall(SYS_clone, flags | dunebox::process::fork_signal, nullptr, pidfd, word, nullptr));
 }

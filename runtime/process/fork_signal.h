@@ -1,8 +1,8 @@
-// fork() with another signal to the parent than SIGCHLD when the child ends.
+// fork() with another signal to the parent than SIGCHLD when the child ends, and with a descriptor of the child.
 //
 // The C library knows no such fork, but it alone can bring its locks over a fork of a process with
 // several threads. It does the rest of fork() around _Fork(), which is ours in the runtime's static
-// executable and asks the kernel for the signal wanted.
+// executable and asks the kernel for what is wanted.
 #ifndef DUNEBOX_RUNTIME_PROCESS_FORK_SIGNAL_H_
 #define DUNEBOX_RUNTIME_PROCESS_FORK_SIGNAL_H_
 
@@ -22,8 +22,9 @@ inline pid_t* ThreadIdIn(std::span<std::uint64_t> descriptor, pid_t id) {
   return nullptr;
 }
 
-// As fork(). `exit_signal` 0: none. Signals are blocked by the caller.
-pid_t ForkWithSignal(int exit_signal);
+// As fork(). `exit_signal` 0: none. `pidfd`: where the parent's descriptor of the child is written (CLONE_PIDFD); null: none is
+// made. Signals are blocked by the caller.
+pid_t ForkWithSignal(int exit_signal, int* pidfd);
 
 }  // namespace dunebox::process
 

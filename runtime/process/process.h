@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "hostcalls/dispatch/caller.h"
 #include "hostcalls/dispatch/dispatcher.h"
@@ -31,6 +32,7 @@ struct ProgramView {
   std::string command_line;  // each string with its NUL
   std::string environment;   // the same
   std::string auxv;          // the vector's bytes
+  std::vector<std::string> hidden_flags;  // HiddenProcessorFlags
 };
 
 class Process final : public hostcalls::ProcessView {
@@ -45,6 +47,7 @@ class Process final : public hostcalls::ProcessView {
   std::string CommandLine() const override { return program_.command_line; }
   std::string Environment() const override { return program_.environment; }
   std::string AuxiliaryVector() const override { return program_.auxv; }
+  std::vector<std::string> HiddenProcessorFlags() const override { return program_.hidden_flags; }
   std::string FormatMaps() const override { return machine_.space().FormatMaps(); }
 
   const SessionState& session() const { return session_; }

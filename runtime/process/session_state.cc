@@ -56,6 +56,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.arguments);
   visit(state.environment);
   visit(state.signal_mask);
+  visit(state.personality);
   visit(state.pending);
   visit(state.descriptors);
   visit(state.stack);

@@ -79,6 +79,7 @@ struct ExecState {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;
   std::uint64_t signal_mask = 0;
+  std::uint32_t personality = 0;  // Caller::personality
   std::string pending;  // siginfo_t of each signal that was noted and not delivered
   rlimit descriptors{};  // the virtual limits
   rlimit stack{};

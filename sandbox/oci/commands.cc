@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -118,6 +119,14 @@ ino_t PidNamespaceOf(pid_t pid) {
   return stat(fmt::format("/proc/{}/ns/pid", pid).c_str(), &info) == 0 ? info.st_ino : 0;
 }
 
+// What is asked about gets the signal: an id may be another process's by then.
+void SignalIfIn(ino_t pid_namespace, pid_t pid, int signal) {
+  const FileDescriptor process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (process.valid() && PidNamespaceOf(pid) == pid_namespace) {
+    syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0);
+  }
+}
+
 void SignalNamespace(pid_t first, int signal) {
   const ino_t wanted = PidNamespaceOf(first);
   const std::unique_ptr<DIR, int (*)(DIR*)> listing(opendir("/proc"), closedir);
@@ -125,9 +134,7 @@ void SignalNamespace(pid_t first, int signal) {
   if (listing == nullptr || wanted == 0 || wanted == PidNamespaceOf(getpid())) return;
   while (const dirent* entry = readdir(listing.get())) {
     pid_t pid = 0;
-    if (absl::SimpleAtoi(entry->d_name, &pid) && pid > 1 && PidNamespaceOf(pid) == wanted) {
-      kill(pid, signal);
-    }
+    if (absl::SimpleAtoi(entry->d_name, &pid) && pid > 1) SignalIfIn(wanted, pid, signal);
   }
 }
 

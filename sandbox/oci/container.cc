@@ -158,9 +158,14 @@ absl::StatusOr<View> MakeView(ContainerRequest& request, const Channel& channel,
 // Waits until somebody asks for the start, and returns the connection: who asks wants to know what
 // came of it. Others that connect and ask for nothing are sent away.
 Channel WaitForStart(int listening) {
+  constexpr timespec kPause = {.tv_sec = 0, .tv_nsec = 100'000'000};
   for (;;) {
     FileDescriptor connection(accept4(listening, nullptr, nullptr, SOCK_CLOEXEC));
-    if (!connection.valid()) continue;
+    if (!connection.valid()) {
+      // The connection is still there: what the machine has too few of now comes back, but not by asking at once.
+      if (errno != EINTR && errno != ECONNABORTED) nanosleep(&kPause, nullptr);
+      continue;
+    }
     Channel channel(std::move(connection));
     if (channel.Expect(Step::kStart).ok()) return channel;
   }

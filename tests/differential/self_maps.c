@@ -63,6 +63,25 @@ static void maps(const char* path) {
   print_names(names, count);
 }
 
+// A name with the end of a line in it does not end the line, so nobody can make a program see mappings that are not there.
+static void odd_name(void) {
+  static const char kName[] = "two\n10000-20000 rwxp 00000000 00:00 0 lines";
+  const int file = open(kName, O_RDWR | O_CREAT, 0600);
+  EXPECT(file >= 0 && ftruncate(file, 4096) == 0);
+  void* const mapping = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+  EXPECT(mapping != MAP_FAILED);
+  FILE* maps = fopen("/proc/self/maps", "r");
+  EXPECT(maps != NULL);
+  char line[4600];
+  while (fgets(line, sizeof(line), maps) != NULL) {
+    const char* const name = strstr(line, "/two");
+    if (name != NULL) printf("odd:%s", name);
+    EXPECT(strncmp(line, "10000-", 6) != 0);
+  }
+  fclose(maps);
+  EXPECT(munmap(mapping, 4096) == 0 && close(file) == 0 && unlink(kName) == 0);
+}
+
 static void print_file(const char* path) {
   char text[4096];
   int file = open(path, O_RDONLY);
@@ -78,6 +97,7 @@ static void print_file(const char* path) {
 int main(int argc, char** argv) {
   (void)argc;
   maps("/proc/self/maps");
+  odd_name();
   maps("/proc/thread-self/maps");
   char path[64];
   snprintf(path, sizeof(path), "/proc/%d/maps", getpid());

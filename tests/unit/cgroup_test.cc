@@ -9,14 +9,19 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
 
 namespace dunebox::confinement {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 constexpr char kOneHierarchy[] =
     "22 27 0:21 / /proc rw,relatime - proc proc rw\n"
@@ -40,6 +45,26 @@ TEST(Cgroup, WithoutTheUnifiedHierarchyThereIsNoPlace) {
   EXPECT_THAT(CgroupPlaces("0::/\n", "34 31 0:31 / /cg rw - cgroup cgroup rw,cpu\n"), IsEmpty());
   EXPECT_THAT(CgroupPlaces("0::/../outside\n", kOneHierarchy), IsEmpty());
   EXPECT_THAT(CgroupPlaces("", ""), IsEmpty());
+}
+
+TEST(Cgroup, OfDeadMakersOnlyAreStale) {
+  // A group is a directory, to whoever removes it. That of the process which had our number is stale, too.
+  char place[] = "/tmp/dunebox-cgroup-test.XXXXXX";
+  ASSERT_NE(mkdtemp(place), nullptr);
+  const std::filesystem::path parent(place);
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  waitpid(dead, nullptr, 0);
+  const std::string of_dead = absl::StrCat("dunebox-", dead), ours = absl::StrCat("dunebox-", getpid());
+  const std::string of_parent = absl::StrCat("dunebox-", getppid());
+  for (const std::string& name : {of_dead, ours, of_parent, std::string("dunebox-x"), std::string("other")}) {
+    std::filesystem::create_directory(parent / name);
+  }
+  RemoveStaleCgroups(place);
+  std::vector<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(parent)) left.push_back(entry.path().filename());
+  EXPECT_THAT(left, UnorderedElementsAre(of_parent, "dunebox-x", "other"));
+  std::filesystem::remove_all(parent);
 }
 
 TEST(Cgroup, ValuesAreFoundByTheirWholeName) {

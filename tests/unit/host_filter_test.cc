@@ -218,9 +218,10 @@ TEST(HostFilter, CloneMakesNoNamespace) {
                                     CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
   EXPECT_EQ(Answer(OfJit(), SYS_clone, {kThread}), kAllow);
   EXPECT_EQ(Answer(OfJit(), SYS_clone, {CLONE_VM | CLONE_VFORK | 17}), kAllow);
+  EXPECT_EQ(Answer(OfJit(), SYS_clone, {CLONE_PIDFD | 17}), kAllow);
   for (const std::uint64_t bad :
        {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID,
-        CLONE_NEWNET, CLONE_PTRACE, CLONE_PARENT, CLONE_PIDFD}) {
+        CLONE_NEWNET, CLONE_PTRACE, CLONE_PARENT}) {
     EXPECT_EQ(Answer(OfJit(), SYS_clone, {bad | 17}), kKill) << bad;
   }
   EXPECT_EQ(Answer(OfJit(), SYS_clone3, {0x1000, 88}), SECCOMP_RET_ERRNO | ENOSYS);

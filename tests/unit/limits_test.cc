@@ -1,9 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <ctime>
 #include <string_view>
 
 #include "hostcalls/errors/message.h"
@@ -197,6 +199,70 @@ TEST_F(Slots, OfADeadClaimerAreNotItsChilds) {
   close(ends[1]);
   EXPECT_TRUE(slots_->Take());
   EXPECT_FALSE(slots_->Confirm(claim));
+}
+
+// Each the parent of the next; they end when this does.
+class Generations {
+ public:
+  explicit Generations(int count) {
+    int start[2];
+    if (pipe(end_) != 0 || pipe(start) != 0) return;
+    first_ = fork();
+    if (first_ == 0) {
+      close(end_[1]);
+      Live(count - 1, start[1]);
+    }
+    close(start[1]);
+    char byte;
+    is_complete_ = read(start[0], &byte, 1) == 1;
+    close(start[0]);
+  }
+  ~Generations() {
+    close(end_[0]);
+    close(end_[1]);
+    if (first_ > 0) waitpid(first_, nullptr, 0);
+  }
+  Generations(const Generations&) = delete;
+  Generations& operator=(const Generations&) = delete;
+  // Is the last one there, and has used some time?
+  bool is_complete() const { return is_complete_; }
+
+ private:
+  [[noreturn]] void Live(int below, int start) const {
+    char byte = 0;
+    const pid_t child = below == 0 ? 0 : fork();
+    if (below != 0 && child == 0) Live(below - 1, start);
+    if (below == 0) {
+      while (clock() < CLOCKS_PER_SEC / 10) continue;
+      if (write(start, &byte, 1) != 1) _exit(1);
+    }
+    close(start);
+    if (read(end_[0], &byte, 1) != 0) _exit(1);
+    if (below != 0) waitpid(child, nullptr, 0);
+    _exit(0);
+  }
+
+  int end_[2] = {-1, -1};
+  pid_t first_ = -1;
+  bool is_complete_ = false;
+};
+
+TEST(TreeCpuTime, NeedsNoStackForGenerations) {
+  const Generations chain(200);
+  ASSERT_TRUE(chain.is_complete());
+  milliseconds seen{0};
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, std::size_t{48} << 10);
+  pthread_t reader;
+  const auto read_time = [](void* result) -> void* {
+    *static_cast<milliseconds*>(result) = TreeCpuTime().Read();
+    return nullptr;
+  };
+  ASSERT_EQ(pthread_create(&reader, &attributes, read_time, &seen), 0);
+  pthread_attr_destroy(&attributes);
+  ASSERT_EQ(pthread_join(reader, nullptr), 0);
+  EXPECT_GE(seen, milliseconds(90));
 }
 
 }  // namespace

@@ -67,6 +67,8 @@ TEST(ProcRules, DenyWhatNobodyHasLookedAt) {
   EXPECT_EQ(decide("/proc/12", true), ProcAnswer::kPass);
   EXPECT_EQ(decide("/proc/12/attr/current", false), ProcAnswer::kPass);
   EXPECT_EQ(decide("/proc/meminfo", false), ProcAnswer::kPass);
+  EXPECT_EQ(decide("/proc/cpuinfo", false), ProcAnswer::kProcessors);
+  EXPECT_EQ(decide("/proc/12/cpuinfo", true), ProcAnswer::kRefuse);
   EXPECT_EQ(decide("/proc/kcore", true), ProcAnswer::kRefuse);
   EXPECT_EQ(decide("/elsewhere/12/status", true), ProcAnswer::kRefuse);
   EXPECT_EQ(DecideProc(ProcLocation{}, false), ProcAnswer::kPass);
@@ -101,6 +103,14 @@ TEST(ProcStatus, HasNoAddresses) {
   EXPECT_EQ(shown, expected);
   EXPECT_EQ(HideAddresses("no name", ""), "");
   EXPECT_EQ(HideAddresses("1 (x) S 2\n", ""), "1 (x) S 2\n");
+}
+
+TEST(ProcessorFlags, AreTakenOutByWholeWords) {
+  const std::vector<std::string> hidden = {"sse", "last", "amx_tile"};
+  EXPECT_EQ(HideFlags("model\t: sse last\nflags\t\t: fpu sse sse2 ssse3 amx_tile last\n\nflags\t\t: sse\nvmx flags\t: last vnmi\nbugs\t: sse\n", hidden),
+            "model\t: sse last\nflags\t\t: fpu sse2 ssse3\n\nflags\t\t:\nvmx flags\t: vnmi\nbugs\t: sse\n");
+  EXPECT_EQ(HideFlags("flags:", hidden), "flags:\n");
+  EXPECT_EQ(HideFlags("", hidden), "");
 }
 
 TEST(ProcLinks, AreMagicWhereTheirTextIsNoPath) {

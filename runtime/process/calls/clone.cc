@@ -33,7 +33,7 @@ constexpr std::uint64_t kIdFlags =
 constexpr std::uint64_t kThreadAllowed =
     kThreadFlags | kIdFlags | CLONE_SYSVSEM | CLONE_DETACHED | CLONE_IO;
 constexpr std::uint64_t kForkAllowed =
-    kIdFlags | CLONE_VFORK | CLONE_DETACHED | CLONE_CLEAR_SIGHAND | CLONE_IO;
+    kIdFlags | CLONE_PIDFD | CLONE_VFORK | CLONE_DETACHED | CLONE_CLEAR_SIGHAND | CLONE_IO;
 
 SyscallResult Clone(Caller& caller, const CloneRequest& request) {
   GuestThread& thread = GuestThread::From(caller);
@@ -41,6 +41,10 @@ SyscallResult Clone(Caller& caller, const CloneRequest& request) {
   if ((request.flags & CLONE_SETTLS) != 0 &&
       !caller.memory.window().AllowsSegmentBase(request.tls)) {
     return Errno{EPERM};
+  }
+  if ((request.flags & CLONE_PIDFD) != 0) {
+    const bool is_one_place = (request.flags & CLONE_PARENT_SETTID) != 0 && request.pidfd == request.parent_tid;
+    if (is_one_place || (request.flags & CLONE_DETACHED) != 0) return Errno{EINVAL};
   }
   if ((request.flags & CLONE_THREAD) != 0) {
     const bool whole = (request.flags & kThreadFlags) == kThreadFlags;
@@ -67,6 +71,7 @@ SyscallResult HandleClone(Caller& caller, const ArgumentValues& a) {
                         .exit_signal = static_cast<int>(a[0] & CSIGNAL),
                         .stack = a[1],
                         .parent_tid = a[2],
+                        .pidfd = a[2],
                         .child_tid = a[3],
                         .tls = a[4]});
 }
@@ -86,6 +91,7 @@ SyscallResult HandleClone3(Caller& caller, const ArgumentValues& a) {
                         .exit_signal = static_cast<int>(arguments.exit_signal),
                         .stack = arguments.stack + arguments.stack_size,
                         .parent_tid = arguments.parent_tid,
+                        .pidfd = arguments.pidfd,
                         .child_tid = arguments.child_tid,
                         .tls = arguments.tls});
 }

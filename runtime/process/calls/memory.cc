@@ -3,7 +3,9 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include <set>
 #include <string>
@@ -27,6 +29,13 @@ using hostcalls::SyscallResult;
 
 memory::AddressSpace& SpaceOf(Caller& caller) { return GuestThread::From(caller).owner.space(); }
 
+// The host's kernel is never asked to make the program's memory executable, so it cannot refuse it for this. Asked before any
+// lock is held: the file system may answer late, or be a sibling's. No wall, so a sibling that changes the descriptor wins nothing.
+bool IsOnNoexecMount(int fd) {
+  struct statfs file_system{};
+  return fstatfs(fd, &file_system) == 0 && (static_cast<unsigned long>(file_system.f_flags) & ST_NOEXEC) != 0;
+}
+
 SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
   if (!IsPageAligned(a[5])) return Errno{EINVAL};
   if (hostcalls::HasFileRules(caller) && (a[2] & PROT_EXEC) != 0 && (a[3] & MAP_ANONYMOUS) == 0) {
@@ -36,12 +45,14 @@ SyscallResult HandleMmap(Caller& caller, const ArgumentValues& a) {
         hostcalls::RequireRights(caller, hostcalls::AsInt(a[4]), hostcalls::policy::kExecuteFile);
     if (!allowed.ok()) return allowed;
   }
+  const bool is_file = (a[3] & MAP_ANONYMOUS) == 0;
   return SpaceOf(caller).Map({.address = a[0],
                               .length = a[1],
                               .prot = static_cast<int>(a[2]),
                               .flags = static_cast<int>(a[3]),
                               .fd = static_cast<int>(a[4]),
                               .offset = a[5],
+                              .never_executable = is_file && IsOnNoexecMount(hostcalls::AsInt(a[4])),
                               .low_descriptors = &caller.limits.low_descriptors});
 }
 
