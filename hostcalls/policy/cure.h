@@ -2,7 +2,8 @@
 //
 // A file is proposed by its name, a device as a device, and what is to be made by its directory. A
 // directory in which everybody's things are is never proposed as a whole: then the words say what
-// to name in it. Nothing is proposed for what no flag gives, such as an object without a name.
+// to name in it. Nothing is proposed for what no flag gives: an object without a name, a file of a
+// process, or a terminal: sessions have their own, and the host's would take their place.
 //
 //   CureFor(kReadFile, "/srv/data/a")   // "--ro /srv/data/a"
 //   CureFor(kCreateFile, "/home/x")     // "--rw of what is needed below /home, not ..."

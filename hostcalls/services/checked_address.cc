@@ -37,13 +37,15 @@ constexpr std::string_view ActionOf(AddressUse use) {
   return "";
 }
 
-// The flag that would allow it.
+// The flag that would allow it. Nobody has port 0; who binds to it gets one that the kernel
+// chooses.
 std::string CureFor(const SocketAddress& address, AddressUse use) {
   switch (address.kind) {
     case AddressKind::kInternet:
-      return use == AddressUse::kConnect || use == AddressUse::kSend
-                 ? absl::StrCat("--net=tcp:", policy::Describe(address))
-                 : absl::StrCat("--net=listen:", address.port);
+      if (use == AddressUse::kConnect || use == AddressUse::kSend) {
+        return address.port == 0 ? "" : absl::StrCat("--net=tcp:", policy::Describe(address));
+      }
+      return address.port == 0 ? "--net=listen:*" : absl::StrCat("--net=listen:", address.port);
     case AddressKind::kUnixPath:
       return "--net=unix";
     case AddressKind::kUnixUnnamed:

@@ -45,4 +45,20 @@ std::uint64_t RangeSet::SizeIn(const GuestRange& range) const {
   return size;
 }
 
+std::optional<GuestVirt> RangeSet::FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
+                                                  std::uint64_t alignment) const {
+  // The holes downwards from the top of the bounds.
+  std::uint64_t hole_end = bounds.end.value;
+  for (auto above = ends_.lower_bound(bounds.end.value);; --above) {
+    const bool is_last = above == ends_.begin() || std::prev(above)->second <= bounds.start.value;
+    const std::uint64_t hole_start = is_last ? bounds.start.value : std::prev(above)->second;
+    if (hole_end > hole_start && hole_end - hole_start >= size) {
+      const std::uint64_t start = (hole_end - size) & ~(alignment - 1);
+      if (start >= hole_start) return GuestVirt{start};
+    }
+    if (is_last) return std::nullopt;
+    hole_end = std::prev(above)->first;
+  }
+}
+
 }  // namespace dunebox::memory

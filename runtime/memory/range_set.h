@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <optional>
 
 #include "hostcalls/memory/address.h"
 
@@ -24,6 +25,10 @@ class RangeSet {
   std::uint64_t SizeIn(const GuestRange& range) const;
   bool empty() const { return ends_.empty(); }
   bool Contains(const GuestRange& range) const { return SizeIn(range) == range.size(); }
+  // The highest place of `size` bytes inside `bounds`, at a multiple of `alignment`, that has
+  // nothing of the set.
+  std::optional<GuestVirt> FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
+                                          std::uint64_t alignment) const;
   bool operator==(const RangeSet&) const = default;
 
   // In ascending order.

@@ -123,7 +123,7 @@ void VmaMap::MergeAround(const GuestRange& range) {
   }
 }
 
-void VmaMap::Erase(const GuestRange& range) {
+void VmaMap::Drop(const GuestRange& range) {
   if (range.empty()) return;  // or it would leave a seam
   SplitAt(range.start);
   SplitAt(range.end);
@@ -133,9 +133,15 @@ void VmaMap::Erase(const GuestRange& range) {
   vmas_.erase(first, end);
 }
 
+void VmaMap::Erase(const GuestRange& range) {
+  Drop(range);
+  used_.Remove(range);
+}
+
 void VmaMap::Replace(Vma vma) {
-  Erase(vma.range);
+  Drop(vma.range);
   const GuestRange range = vma.range;
+  used_.Add(range);
   sizes_ += SizesOf(vma);
   vmas_.insert_or_assign(range.start.value, std::move(vma));
   MergeAround(range);
@@ -160,27 +166,6 @@ void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
 
 void VmaMap::SetLeftBehind(const GuestRange& range, bool is_left_behind) {
   Change(range, [&](Vma& vma) { vma.is_left_behind = is_left_behind; });
-}
-
-std::optional<GuestVirt> VmaMap::FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
-                                                std::uint64_t alignment) const {
-  // Walk the holes downwards from the top of the bounds.
-  std::uint64_t hole_end = bounds.end.value;
-  auto next_below = vmas_.lower_bound(bounds.end.value);
-  for (;;) {
-    const Vma* below = next_below == vmas_.begin() ? nullptr : &std::prev(next_below)->second;
-    std::uint64_t hole_start = bounds.start.value;
-    if (below != nullptr && below->range.end.value > hole_start) {
-      hole_start = below->range.end.value;
-    }
-    if (hole_end > hole_start && hole_end - hole_start >= size) {
-      const std::uint64_t start = (hole_end - size) & ~(alignment - 1);
-      if (start >= hole_start) return GuestVirt{start};
-    }
-    if (below == nullptr || below->range.start.value <= bounds.start.value) return std::nullopt;
-    hole_end = std::min(hole_end, below->range.start.value);
-    --next_below;
-  }
 }
 
 void VmaMap::ForEach(const std::function<bool(const Vma&)>& visit) const {

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "hostcalls/memory/address.h"
+#include "runtime/memory/range_set.h"
 
 namespace dunebox::memory {
 
@@ -107,8 +108,11 @@ class VmaMap {
   void SetLeftBehind(const GuestRange& range, bool is_left_behind);
 
   // The highest free place of `size` bytes inside `bounds`, at a multiple of `alignment`.
+  // It takes as long as there are holes to pass, whatever the number of VMAs.
   std::optional<GuestVirt> FindGapTopDown(const GuestRange& bounds, std::uint64_t size,
-                                          std::uint64_t alignment) const;
+                                          std::uint64_t alignment) const {
+    return used_.FindGapTopDown(bounds, size, alignment);
+  }
 
   // In ascending order; the callback returns false to stop.
   void ForEach(const std::function<bool(const Vma&)>& visit) const;
@@ -122,6 +126,8 @@ class VmaMap {
  private:
   using Vmas = std::map<std::uint64_t, Vma>;  // by start
 
+  // Takes the VMAs of the range away, but not from `used_`.
+  void Drop(const GuestRange& range);
   void Change(const GuestRange& range, const std::function<void(Vma&)>& change);
   // Makes `address` a boundary between two VMAs if it is inside one.
   void SplitAt(GuestVirt address);
@@ -129,6 +135,8 @@ class VmaMap {
   static bool CanMerge(const Vma& left, const Vma& right);
 
   Vmas vmas_;
+  RangeSet used_;  // what they cover, neighbours as one: a program may have tens of thousands
+                   // without a hole between them
   MemorySizes sizes_;
 };
 

@@ -35,6 +35,8 @@ constexpr FileRights kReadAndWrite = kReadFile | kWriteFile;
 constexpr FileRights kDirectoryRights = kReadFile | kWriteFile | kCreateFile;
 
 constexpr std::string_view kSharedMemory = "/dev/shm";
+constexpr std::string_view kTerminalMaker = "/dev/ptmx";
+constexpr std::string_view kTerminalMakerInPts = "/dev/pts/ptmx";  // where the other may lead to
 
 struct DeviceRow {
   std::string_view path;
@@ -46,7 +48,7 @@ struct DeviceRow {
 constexpr std::array<DeviceRow, 10> kDeviceRows = {{
     {"/dev/full", kReadAndWrite},
     {"/dev/null", kReadAndWrite},
-    {"/dev/ptmx", kReadAndWrite},
+    {kTerminalMaker, kReadAndWrite},
     {"/dev/pts", kReadAndWrite},
     {"/dev/random", kReadAndWrite},
     {kSharedMemory, kDirectoryRights},
@@ -276,6 +278,11 @@ absl::Status AddCallersTree(const FileRule& rule, const Surroundings& surroundin
                             absl::NotFoundError(absl::StrCat(path, ": ", strerror(error)))));
   }
   const std::string target = rule.target.empty() ? resolved : Normal(rule.target);
+  // The view has its own: the host's would make terminals that are not in it.
+  if (target == kTerminalMaker || target == kTerminalMakerInPts) {
+    trees.AddRule(target, rule.rights, rule.origin);
+    return absl::OkStatus();
+  }
   trees.Add({.source = resolved, .target = target}, rule.rights, rule.origin);
   if (!rule.target.empty() || path == resolved) return absl::OkStatus();
   // The name by which it was asked for leads to it, too.

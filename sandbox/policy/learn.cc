@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -31,6 +32,7 @@ constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kUnixAbstractPrefix = "unix:@";
 constexpr std::string_view kRemoved = " (deleted)";
 constexpr std::string_view kProcesses = "/proc/";
+constexpr std::string_view kTerminals = "/dev/pts/";
 
 std::optional<UseKind> FileUse(const LoggedDenial& denial) {
   if (!denial.object.starts_with('/')) return std::nullopt;
@@ -48,6 +50,20 @@ std::optional<std::string_view> PortOf(std::string_view address) {
   const bool is_number =
       !port.empty() && std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; });
   return is_number ? std::optional(port) : std::nullopt;
+}
+
+// Of the address and the port that PortOf found.
+std::string_view HostOf(std::string_view address) { return address.substr(0, address.rfind(':')); }
+
+bool IsLoopback(std::string_view host) { return host.starts_with("127.") || host == "[::1]"; }
+
+// From where on kernels choose ports for clients, by default: what a server sends there answers.
+constexpr int kFirstClientPort = 32768;
+
+bool IsClientPort(std::string_view port) {
+  int number = 0;
+  std::from_chars(port.data(), port.data() + port.size(), number);
+  return number >= kFirstClientPort;
 }
 
 std::string_view BaseName(std::string_view path) { return path.substr(path.rfind('/') + 1); }
@@ -108,6 +124,8 @@ class Proposer {
         ProposeOther(denial);
       } else if (denial.object.starts_with(kProcesses) || denial.object.ends_with(kRemoved)) {
         LeaveOut(denial, "no file that a rule could name");
+      } else if (denial.object.starts_with(kTerminals)) {
+        LeaveOut(denial, "a terminal, of which a session has its own");
       } else {
         uses.push_back({denial.object, *kind});
         of_use.push_back(&denial);
@@ -209,14 +227,45 @@ class Proposer {
       return AddNetwork("unix", denial);
     }
     const std::optional<std::string_view> port = PortOf(denial.object);
-    if (connects && port && *port != "0") return AddNetwork("tcp:" + denial.object, denial);
-    if (listens && port && *port != "0") return AddNetwork(fmt::format("listen:{}", *port), denial);
-    if (listens && port) return LeaveOut(denial, "a port that the kernel chooses");
+    if (port && (connects || listens)) return ProposePort(denial, *port);
     if (denial.action == "make socket" && denial.object.starts_with("inet")) {
       unused_sockets_.push_back(&denial);
       return;
     }
     LeaveOut(denial, "no rule is proposed for this");
+  }
+
+  void ProposePort(const LoggedDenial& denial, std::string_view port) {
+    const std::string_view host = HostOf(denial.object);
+    const std::string any_port = fmt::format("listen:{}:*", host);
+    if (denial.action == "connect" || denial.action == "send") {
+      if (port == "0") return LeaveOut(denial, "a port that nobody can have");
+      if (denial.action == "send" && IsClientPort(port) && HasPort(denial.program)) {
+        return AddNetwork(fmt::format("tcp:{}:{}-65535", host, kFirstClientPort), denial);
+      }
+      return AddNetwork("tcp:" + denial.object, denial);
+    }
+    if (port == "0" && IsLoopback(host)) return AddNetwork(any_port, denial);
+    if (port == "0") return LeaveOut(denial, "a port that the kernel chooses");
+    if (denial.action == "listen" && !IsBound(denial)) {
+      if (network_.contains(any_port)) return AddNetwork(any_port, denial);
+      return LeaveOut(denial, "a port that the kernel has chosen");
+    }
+    AddNetwork(fmt::format("listen:{}", port), denial);
+  }
+
+  // Did the program ask for the port that it listens on?
+  bool IsBound(const LoggedDenial& listening) const {
+    return std::ranges::any_of(denials_, [&](const LoggedDenial& other) {
+      return other.action == "bind" && other.object == listening.object;
+    });
+  }
+
+  bool HasPort(std::string_view program) const {
+    return std::ranges::any_of(denials_, [&](const LoggedDenial& other) {
+      const std::optional<std::string_view> port = PortOf(other.object);
+      return other.action == "bind" && other.program == program && port && *port != "0";
+    });
   }
 
   void TakeNetwork() {

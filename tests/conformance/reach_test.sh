@@ -127,6 +127,9 @@ reuse done
 mark EPERM
 device EPERM
 route EPERM'
+# A port that the kernel chooses has no number that an option could name.
+[[ -z $(grep -E 'to allow it: --net=(tcp:.*|listen):0$' errors) ]] || fail 'an option for port 0 is proposed'
+grep -qxF '  to allow it: --net=listen:*' errors || fail 'no option for any port is proposed'
 
 cat >program <<'E2'
 import errno, socket

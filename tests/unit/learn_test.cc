@@ -118,6 +118,27 @@ TEST(Learn, TheNetworkIsProposedAddressByAddress) {
       ElementsAre("--net tcp:192.0.2.1:443", "--net tcp:[2001:db8::1]:53", "--net listen:8080"));
 }
 
+TEST(Learn, APortThatTheKernelChoosesIsNotProposedByItsNumber) {
+  EXPECT_THAT(Rules({Denied("bind", "127.0.0.1:0"), Denied("listen", "127.0.0.1:40123"),
+                     Denied("bind", "[::1]:0"), Denied("listen", "[::1]:40124")}),
+              ElementsAre("--net listen:127.0.0.1:*", "--net listen:[::1]:*"));
+  const std::vector<LoggedDenial> everywhere = {Denied("bind", "0.0.0.0:0"),
+                                                Denied("listen", "0.0.0.0:40123"),
+                                                Denied("connect", "127.0.0.1:0")};
+  EXPECT_THAT(Rules(everywhere), IsEmpty());
+  EXPECT_EQ(Notes(everywhere).size(), everywhere.size());
+}
+
+TEST(Learn, AServersAnswersGoToWhateverPortAClientHas) {
+  EXPECT_THAT(Rules({Denied("bind", "127.0.0.1:53"), Denied("send", "127.0.0.1:47368"),
+                     Denied("send", "127.0.0.1:52199"), Denied("send", "192.0.2.1:53"),
+                     Denied("connect", "127.0.0.1:40000")}),
+              ElementsAre("--net listen:53", "--net tcp:127.0.0.1:32768-65535",
+                          "--net tcp:192.0.2.1:53", "--net tcp:127.0.0.1:40000"));
+  // Who has no port of its own asks.
+  EXPECT_THAT(Rules({Denied("send", "127.0.0.1:47368")}), ElementsAre("--net tcp:127.0.0.1:47368"));
+}
+
 TEST(Learn, ASocketWithAPathNeedsThePathToo) {
   EXPECT_THAT(Rules({Denied("connect", "unix:/run/x.sock"), Denied("connect", "/run/x.sock")}),
               ElementsAre("--rw /run/x.sock", "--net unix"));
@@ -130,7 +151,8 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
       Denied("create", "device /srv/d"),    Denied("read", "/home/ann"),
       Denied("read", "/proc/77/maps"),      Denied("write", "/srv/x (deleted)"),
       Denied("read", "/srv/a\\\\x07"),      Denied("connect", "1:2:3"),
-      Denied("read", "/srv/a:/b"),          Denied("read", "/srv/\x1b[2J")};
+      Denied("read", "/srv/a:/b"),          Denied("create", "/dev/pts/0"),
+      Denied("read", "/srv/\x1b[2J")};
   EXPECT_THAT(Rules(denials), IsEmpty());
   const std::vector<std::string> notes = Notes(denials);
   EXPECT_EQ(notes.size(), denials.size());

@@ -23,6 +23,7 @@ using hostcalls::policy::kAllRights;
 using hostcalls::policy::kNoRights;
 using hostcalls::policy::kReadFile;
 using hostcalls::policy::kReadOnly;
+using hostcalls::policy::kWriteFile;
 using hostcalls::policy::PathRule;
 using hostcalls::policy::Reach;
 using hostcalls::policy::Rules;
@@ -164,6 +165,14 @@ TEST_F(PolicyCompile, NothingOfDevAsAWholeMayBeRead) {
     }
   }
   EXPECT_EQ(session_.rules.RightsOn("/dev/mem").rights, kNoRights);
+}
+
+TEST_F(PolicyCompile, WhatMakesTerminalsIsTheViewsOwn) {
+  Say(Setting::kDevice, "/dev/ptmx");
+  ASSERT_EQ(Compiled(), "");
+  EXPECT_EQ(MountAt("/dev/ptmx"), nullptr);
+  EXPECT_EQ(MountAt("/dev/pts/ptmx"), nullptr);
+  EXPECT_EQ(session_.rules.RightsOn("/dev/ptmx").rights, kReadFile | kWriteFile);
 }
 
 TEST_F(PolicyCompile, WhatOnlyLeadsToTreesCanBeListedInAView) {

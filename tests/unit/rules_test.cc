@@ -172,6 +172,9 @@ TEST(Cure, IsNothingWhereNoFlagHelps) {
   EXPECT_EQ(CureFor(kReadFile, "pipe:[123]"), "");
   EXPECT_EQ(CureFor(kReadFile, "/srv/a (deleted)"), "");
   EXPECT_EQ(CureFor(kReadFile, ""), "");
+  EXPECT_EQ(CureFor(kWriteFile, "/proc/2/task/3/comm"), "");
+  EXPECT_EQ(CureFor(kCreateFile, "/dev/pts/0"), "");
+  EXPECT_EQ(CureFor(kReadFile, "/proc/interrupts"), "--ro /proc/interrupts");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <memory>
@@ -126,6 +127,24 @@ TEST(VmaMap, TheHighestGapIsTakenAtItsTop) {
   EXPECT_EQ(map.FindGapTopDown(bounds, 3 * kPageSize, 16 * kPageSize), Page(64));
   EXPECT_EQ(map.FindGapTopDown(bounds, 81 * kPageSize, kPageSize), std::nullopt);
   EXPECT_EQ(map.FindGapTopDown(bounds, 80 * kPageSize, kPageSize), Page(0));
+}
+
+// As a program with a mapping for each of its objects does: a third of a second. With a look at
+// each mapping it is minutes, which the alarm ends.
+TEST(VmaMap, NeighboursThatAreNoneOfACommonVmaAreNotPassedOneByOne) {
+  constexpr std::size_t kMany = 200'000;
+  alarm(100);
+  VmaMap map;
+  for (std::size_t i = 0; i < kMany; ++i) {
+    const auto place = map.FindGapTopDown(Pages(0, kMany), kPageSize, kPageSize);
+    ASSERT_EQ(place, Page(kMany - 1 - i));
+    Vma vma = Anonymous(kMany - 1 - i, kMany - i);
+    vma.protection.write = i % 2 == 0;
+    map.Replace(vma);
+  }
+  EXPECT_EQ(map.size(), kMany);
+  EXPECT_EQ(map.FindGapTopDown(Pages(0, kMany), kPageSize, kPageSize), std::nullopt);
+  alarm(0);
 }
 
 // ---- against a page array -----------------------------------------------------------------------
