@@ -346,6 +346,7 @@ absl::Status Guest::InstallLimits(const process::ExecState* state) {
   limits_.Restore(RLIMIT_DATA, state->data);
   limits_.Restore(RLIMIT_CORE, state->core);
   limits_.Restore(RLIMIT_FSIZE, state->file_size);
+  limits_.not_randomized = state->not_randomized;
   absl::Status status = MapShared(state->session.output_fd, output_);
   if (status.ok()) status = MapShared(state->session.notes_fd, notes_);
   if (status.ok()) status = MapShared(state->session.tasks_fd, tasks_);
@@ -825,9 +826,9 @@ std::uint64_t StackLimit(std::uint64_t wanted, jit::Isolation isolation) {
   return std::clamp(wanted, kLeastStack, is_small ? kMostSmallStack : kMostStack);
 }
 
-absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine,
-                                 jit::Isolation isolation) {
-  absl::StatusOr<std::uint64_t> random = RandomBits();
+// `random` decides where the program's parts lie.
+absl::StatusOr<Guest*> MakeGuest(absl::StatusOr<std::uint64_t> random, std::uint64_t stack_limit,
+                                 process::EngineKind engine, jit::Isolation isolation) {
   if (!random.ok()) return random.status();
   hostcalls::Window window = hostcalls::Window::WholeProgram();
   memory::Images images = memory::Images::kSpread;
@@ -904,7 +905,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
   if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation);
+  absl::StatusOr<Guest*> guest = MakeGuest(RandomBits(), stack_limit, engine, *isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -951,7 +952,8 @@ int ContinueSession(int state_fd) {
   signals::SetHostMask(state->signal_mask);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation);
+  absl::StatusOr<std::uint64_t> random = state->not_randomized ? 0 : RandomBits();
+  absl::StatusOr<Guest*> guest = MakeGuest(random, stack_limit, state->session.engine, isolation);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

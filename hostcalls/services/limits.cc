@@ -78,6 +78,7 @@ VirtualLimits::VirtualLimits(ReservedDescriptors reserved)
 
 VirtualLimits::VirtualLimits(OfVforkedChild of, VirtualLimits& parent)
     : dumpable(parent.dumpable.load()),
+      not_randomized(parent.not_randomized.load()),
       root_changed(parent.root_changed.load()),
       low_descriptors(of, parent.low_descriptors),
       output(parent.output),

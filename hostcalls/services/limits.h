@@ -122,6 +122,9 @@ class VirtualLimits {
 
   // PR_SET_DUMPABLE as the guest sees it. The runtime's own setting is never changed by it.
   std::atomic<int> dumpable{1};
+  // ADDR_NO_RANDOMIZE of personality(2), of the guest's addresses alone: programs that it executes lie at the same ones every time.
+  // The kernel is never told, since it would move the runtime.
+  std::atomic<bool> not_randomized{false};
   // After a chroot of the guest's "/proc" may not be there or not be a procfs.
   std::atomic<bool> root_changed{false};
   // Keeps forks and siblings away from descriptors of the runtime's that have an ordinary number

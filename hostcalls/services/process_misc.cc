@@ -122,8 +122,14 @@ SyscallResult HandlePersonality(Caller& caller, const ArgumentValues& arguments)
   // Bits that change no address and no protection: what the runtime maps stays as it is.
   constexpr std::uint32_t kHarmless = UNAME26 | SHORT_INODE | WHOLE_SECONDS | STICKY_TIMEOUTS;
   const auto persona = static_cast<std::uint32_t>(arguments[0]);
-  if (persona != kQuery && (persona & ~kHarmless) != 0) return Errno{EINVAL};
-  return HostCall(caller, SYS_personality, Arguments(persona));
+  const bool sets = persona != kQuery;
+  if (sets && (persona & ~(kHarmless | ADDR_NO_RANDOMIZE)) != 0) return Errno{EINVAL};
+  const SyscallResult before =
+      HostCall(caller, SYS_personality, Arguments(sets ? persona & kHarmless : kQuery));
+  if (!before.ok()) return before;
+  std::atomic<bool>& not_randomized = caller.limits.not_randomized;
+  const bool was = sets ? not_randomized.exchange((persona & ADDR_NO_RANDOMIZE) != 0) : not_randomized.load();
+  return SyscallResult(before.ToRegister() | (was ? ADDR_NO_RANDOMIZE : 0));
 }
 
 SyscallResult HandleSeccomp(Caller& caller, const ArgumentValues& arguments) {

@@ -214,7 +214,8 @@ SyscallResult Execute(GuestThread& thread, ExecRequest request) {
                                                               .address_space = limits.Get(RLIMIT_AS),
                                                               .data = limits.Get(RLIMIT_DATA),
                                                               .core = limits.Get(RLIMIT_CORE),
-                                                              .file_size = limits.Get(RLIMIT_FSIZE)});
+                                                              .file_size = limits.Get(RLIMIT_FSIZE),
+                                                              .not_randomized = limits.not_randomized});
   const Errno failed = HandOver(thread);
   thread.next_program = nullptr;
   SetSignalMask(thread, thread.signal.mask);

@@ -63,6 +63,7 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.data);
   visit(state.core);
   visit(state.file_size);
+  visit(state.not_randomized);
 }
 
 }  // namespace

@@ -86,6 +86,7 @@ struct ExecState {
   rlimit data{};
   rlimit core{};
   rlimit file_size{};
+  bool not_randomized = false;  // VirtualLimits::not_randomized
 };
 
 // Length-prefixed fields in one order; Parse refuses anything that Serialize did not write.

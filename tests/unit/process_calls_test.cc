@@ -134,11 +134,21 @@ TEST_F(PrctlTest, PersonalityKeepsWhatTheRuntimeNeeds) {
   EXPECT_EQ(now, personality(0xffffffff));
   EXPECT_EQ(Call(SYS_personality, PER_LINUX), now);
   for (const unsigned persona :
-       std::initializer_list<unsigned>{READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT,
-                                       MMAP_PAGE_ZERO, ADDR_LIMIT_3GB, PER_LINUX32}) {
+       std::initializer_list<unsigned>{READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO,
+                                       ADDR_LIMIT_3GB, PER_LINUX32}) {
     EXPECT_EQ(Call(SYS_personality, persona), -EINVAL);
   }
   EXPECT_EQ(personality(0xffffffff), static_cast<int>(now));
+}
+
+TEST_F(PrctlTest, PersonalityWithoutRandomAddressesIsNotTheRuntimes) {
+  const std::int64_t now = Call(SYS_personality, 0xffffffff);
+  EXPECT_EQ(Call(SYS_personality, ADDR_NO_RANDOMIZE | READ_IMPLIES_EXEC), -EINVAL);
+  EXPECT_EQ(Call(SYS_personality, ADDR_NO_RANDOMIZE), now);
+  EXPECT_EQ(personality(0xffffffff), static_cast<int>(now));
+  EXPECT_EQ(Call(SYS_personality, 0xffffffff), now | ADDR_NO_RANDOMIZE);
+  EXPECT_EQ(Call(SYS_personality, PER_LINUX), now | ADDR_NO_RANDOMIZE);
+  EXPECT_EQ(Call(SYS_personality, 0xffffffff), now);
 }
 
 TEST_F(PrctlTest, SeccompAnswersQueriesAndTakesNoFilter) {
