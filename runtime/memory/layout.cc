@@ -12,10 +12,12 @@ constexpr unsigned kMmapBits = 26;   // pages: 256 GiB
 constexpr unsigned kPieBits = 26;
 constexpr unsigned kHeapBits = 13;   // pages: 32 MiB
 
-// Low images: programs grow up from here, libraries down from 2 GiB. Behind non-PIE programs, which
-// rarely end beyond 256 MiB.
+// Low images: programs grow up from here, libraries down from 1.5 GiB. Behind non-PIE programs, which
+// rarely end beyond 256 MiB, and half a GiB below 2 GiB: compilers that run in a program reserve room
+// for code in reach of a library, mostly behind it, and not all of them can stand to have one part of
+// it on this side of 2 GiB, where immediate operands are signed, and one on the other.
 constexpr std::uint64_t kLowImages = 0x1000'0000;
-constexpr std::uint64_t kLowImagesEnd = 0x7fff'0000;
+constexpr std::uint64_t kLowImagesEnd = 0x5fff'0000;
 constexpr unsigned kLowImageBits = 15;  // pages: 128 MiB, at either end
 
 // Small programs: there is less to choose from, and the stack takes no more than an eighth.

@@ -3,9 +3,9 @@
 //   0x0000_0000_0001_0000  lowest address (mmap_min_addr)
 //   0x0000_0000_0040_0000  non-PIE programs, where they ask to be
 //   0x0000_2aaa_....._...  PIE programs (two thirds up), heap after them
-//   or, with Images::kLow  images of programs and libraries below 2 GiB, where translated code names
+//   or, with Images::kLow  images of programs and libraries below 1.5 GiB, where translated code names
 //                          their addresses without a register; the heap stays where it was
-//   or, with Images::kSmall  the same below 4 GiB: images up to 2 GiB, then the heap; mmap area and
+//   or, with Images::kSmall  the same below 4 GiB: images up to 1.5 GiB, heap from 2; mmap area and
 //                          stack at the top
 //   0x0000_3f.._....._...  mmap area, growing down from below the stack
 //   0x0000_3fff_....._...  stack

@@ -462,6 +462,21 @@ TEST(Layout, OfASmallProgramEndsBelowFourGiB) {
   }
 }
 
+// ruby's YJIT takes the first 256 MiB above its library that are free, in steps of 4 MiB, and crashes
+// when they have 2 GiB inside.
+TEST(Layout, LeavesRoomForReservedCodeBetweenLowImagesAndTwoGiB) {
+  constexpr std::uint64_t kReserved = (256 << 20) + (4 << 20);
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 10'000; ++i) {
+    const std::uint64_t bits = i < 2 ? -static_cast<std::uint64_t>(i) : random();
+    for (const Images images : {Images::kLow, Images::kSmall}) {
+      const Layout layout = Layout::FromRandom(bits, 8 << 20, images);
+      EXPECT_LE(layout.image_area.end.value + kReserved, 0x8000'0000u);
+      EXPECT_GT(layout.image_area.end.value, layout.pie_base.value + (512 << 20));
+    }
+  }
+}
+
 // ---- sealed ranges ------------------------------------------------------------------------------
 
 TEST(AddressSpace, ASealedRangeCannotBeChangedInAnyWay) {
