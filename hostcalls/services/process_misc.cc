@@ -129,7 +129,8 @@ SyscallResult HandlePersonality(Caller& caller, const ArgumentValues& arguments)
   if (!before.ok()) return before;
   std::atomic<bool>& not_randomized = caller.limits.not_randomized;
   const bool was = sets ? not_randomized.exchange((persona & ADDR_NO_RANDOMIZE) != 0) : not_randomized.load();
-  return SyscallResult(before.ToRegister() | (was ? ADDR_NO_RANDOMIZE : 0));
+  const std::uint64_t persona_before = before.ToRegister() | (was ? ADDR_NO_RANDOMIZE : 0);
+  return SyscallResult(static_cast<std::int64_t>(persona_before));
 }
 
 SyscallResult HandleSeccomp(Caller& caller, const ArgumentValues& arguments) {
