@@ -124,21 +124,21 @@ class Operations {
     operation.length = Length(operation.address);
     switch (operation.kind) {
       case Kind::kMap:
-        operation.prot = Pick(8);
+        operation.prot = static_cast<int>(Pick(8));
         operation.flags = Pick(3) == 0 ? MAP_SHARED : MAP_PRIVATE;
         operation.flags |= std::array{MAP_FIXED, MAP_FIXED, MAP_FIXED_NOREPLACE,
                                       MAP_FIXED | MAP_FIXED_NOREPLACE}[Pick(4)];
         if (Pick(2) == 0) {
           operation.flags |= MAP_ANONYMOUS;
         } else {
-          operation.file = Pick(2);
+          operation.file = static_cast<int>(Pick(2));
           operation.offset = Pick(16) * kPageSize;
         }
         break;
       case Kind::kUnmap:
         break;
       case Kind::kProtect:
-        operation.prot = Pick(8);
+        operation.prot = static_cast<int>(Pick(8));
         break;
       case Kind::kRemap:
         operation.new_address = Address();
@@ -938,7 +938,7 @@ void UnmapTheStart(AddressSpace* space) {
 void MapOver(std::uint64_t at, AddressSpace* space) {
   constexpr int kFlags = kAnonymous | MAP_FIXED;
   if (space == nullptr) {
-    mmap(reinterpret_cast<void*>(at), kPageSize, PROT_READ, kFlags, -1, 0);
+    (void)mmap(reinterpret_cast<void*>(at), kPageSize, PROT_READ, kFlags, -1, 0);
   } else {
     EXPECT_TRUE(
         space->Map({.address = at, .length = kPageSize, .prot = PROT_READ, .flags = kFlags}).ok());
