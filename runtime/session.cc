@@ -745,7 +745,7 @@ void Guest::RunThread(const process::ExecState& state, const loader::Program& pr
                             .command_line = Join(program.arguments),
                             .environment = Join(state.environment),
                             .auxv = start.auxv,
-                            .hidden_flags = FlagsHiddenBy(state.session.engine)});
+                            .hidden_flags = FlagsHiddenBy});
   process::GuestThread thread(process, std::move(engine));
   thread.registers.rip = start.entry.value;
   thread.registers.rsp = start.stack_pointer.value;

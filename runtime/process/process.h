@@ -32,7 +32,8 @@ struct ProgramView {
   std::string command_line;  // each string with its NUL
   std::string environment;   // the same
   std::string auxv;          // the vector's bytes
-  std::vector<std::string> hidden_flags;  // HiddenProcessorFlags
+  // HiddenProcessorFlags under an engine: few programs ask. Null: none are hidden.
+  std::vector<std::string> (*hidden_flags)(EngineKind engine) = nullptr;
 };
 
 class Process final : public hostcalls::ProcessView {
@@ -47,7 +48,10 @@ class Process final : public hostcalls::ProcessView {
   std::string CommandLine() const override { return program_.command_line; }
   std::string Environment() const override { return program_.environment; }
   std::string AuxiliaryVector() const override { return program_.auxv; }
-  std::vector<std::string> HiddenProcessorFlags() const override { return program_.hidden_flags; }
+  std::vector<std::string> HiddenProcessorFlags() const override {
+    if (program_.hidden_flags == nullptr) return {};
+    return program_.hidden_flags(session_.engine);
+  }
   std::string FormatMaps() const override { return machine_.space().FormatMaps(); }
 
   const SessionState& session() const { return session_; }
