@@ -53,6 +53,8 @@ ROWS = (
         "{programs}/throw_catch 1", ratio=1.6),
     Row("locked_add", "4 threads, LOCK XADD", "{programs}/locked_add 10",
         "{programs}/locked_add 1"),
+    Row("short_threads", "20,000 threads, created and joined", "{programs}/short_threads 20",
+        "{programs}/short_threads 1", samples=3),
     Row("python_loop", "pure Python, 5M iterations", "python3 {scripts}/loop.py 5000000",
         "python3 {scripts}/loop.py 1000", ratio=1.4),
     Row("python_short", "the same, 200k: start included", "python3 {scripts}/loop.py 200000",
