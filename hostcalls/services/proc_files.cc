@@ -95,10 +95,26 @@ ProcLocation ParseProcPath(std::string_view path) {
   return location;
 }
 
-CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
+namespace {
+
+CopyResult<bool> IsOnProc(int fd) {
   struct statfs file_system {};
   if (fstatfs(fd, &file_system) != 0) return LastErrno();
-  if (file_system.f_type != PROC_SUPER_MAGIC) return ProcLocation{};
+  return file_system.f_type == PROC_SUPER_MAGIC;
+}
+
+}  // namespace
+
+CopyResult<ProcLocation> LocateByName(int fd, std::string_view name) {
+  const CopyResult<bool> on_proc = IsOnProc(fd);
+  if (!on_proc.ok()) return on_proc.error();
+  return *on_proc ? ParseProcPath(name) : ProcLocation{};
+}
+
+CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
+  const CopyResult<bool> on_proc = IsOnProc(fd);
+  if (!on_proc.ok()) return on_proc.error();
+  if (!*on_proc) return ProcLocation{};
   std::array<char, PATH_MAX> path{};
   const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, caller.reserved),
                                     DescriptorLink(fd).c_str(), path.data(), path.size());

@@ -36,6 +36,8 @@ ProcLocation ParseProcPath(std::string_view path);
 
 // Of a descriptor that the caller has, reserved or not. EACCES when the kernel has no name for it.
 CopyResult<ProcLocation> Locate(const Caller& caller, int fd);
+// The same for who knows the kernel's name for it already.
+CopyResult<ProcLocation> LocateByName(int fd, std::string_view name);
 
 enum class ProcAnswer : unsigned char {
   kPass,
