@@ -69,7 +69,7 @@ struct Object {
 };
 
 CopyResult<Object> Examine(Caller& caller, int fd) {
-  CopyResult<std::string> name = ObjectName(caller.reserved, fd);
+  CopyResult<std::string> name = ObjectName(caller, fd);
   if (!name.ok()) return name.error();
   CopyResult<ProcLocation> location = LocateByName(fd, *name);
   if (!location.ok()) return location.error();
@@ -155,7 +155,7 @@ struct EntryName {
 };
 
 CopyResult<EntryName> NameOf(const Caller& caller, const PinnedParent& parent) {
-  CopyResult<std::string> directory = ObjectName(caller.reserved, parent.directory.get());
+  CopyResult<std::string> directory = ObjectName(caller, parent.directory.get());
   if (!directory.ok()) return directory.error();
   std::string name = Below(*directory, parent.name);
   return EntryName{.directory = *std::move(directory), .name = std::move(name)};
@@ -174,18 +174,23 @@ SyscallResult RequireOnEntry(Caller& caller, const EntryName& entry, FileRights 
   return kSuccess;
 }
 
-}  // namespace
-
-CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
+CopyResult<std::string> NameAt(const DescriptorPlace& place) {
   std::string name(PATH_MAX, '\0');
-  const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, reserved),
-                                    DescriptorLink(fd).c_str(), name.data(), name.size());
+  const ssize_t length = readlinkat(place.directory, place.name.c_str(), name.data(), name.size());
   if (length < 0) return LastErrno();
   // A name that does not fit is cut by the kernel, and would be another one's.
   if (static_cast<std::size_t>(length) == name.size()) return Errno{EACCES};
   name.resize(static_cast<std::size_t>(length));
   return name;
 }
+
+}  // namespace
+
+CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
+  return NameAt({.directory = NumberOf(ReservedSlot::kProc, reserved), .name = DescriptorLink(fd)});
+}
+
+CopyResult<std::string> ObjectName(const Caller& caller, int fd) { return NameAt(PlaceOf(caller, fd)); }
 
 // A removed file keeps the rights of its last name. A file may be called "x (deleted)" too: then
 // both readings have to allow it.

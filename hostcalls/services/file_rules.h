@@ -40,6 +40,7 @@ inline bool HasFileRules(const Caller& caller) {
 
 // The kernel's name for what a descriptor holds: "/etc/passwd", "pipe:[123]".
 CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd);
+CopyResult<std::string> ObjectName(const Caller& caller, int fd);
 // What rules allow on an object with such a name. Memory of the program's own making (memfd) may
 // be executed like any other memory of it.
 policy::RightsAndOrigin RightsOnName(const policy::Rules& rules, std::string_view name);

@@ -56,10 +56,9 @@ SyscallResult OpenOnRootMount(Caller& caller, const OpenRequest& request) {
 SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& how) {
   // The link has to be followed, and the object is there already.
   constexpr std::uint64_t kDropped = O_NOFOLLOW | O_CREAT;
-  const std::string link = DescriptorLink(pinned.get());
+  const DescriptorPlace place = PlaceOf(caller, pinned.get());
   return RuntimeCall(caller, SYS_openat,
-                     Arguments(NumberOf(ReservedSlot::kProc, caller.reserved), link.c_str(),
-                               how.flags & ~kDropped, how.mode));
+                     Arguments(place.directory, place.name.c_str(), how.flags & ~kDropped, how.mode));
 }
 
 bool ForWriting(const open_how& how) { return (how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
@@ -145,6 +144,7 @@ SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
   int descriptor = -1;
   const PinOptions options{.flags = request.how.flags & (O_NOFOLLOW | O_DIRECTORY),
                            .resolve = request.how.resolve,
+                           .is_brief = true,
                            .descriptor = &descriptor};
   CopyResult<ReservedFd> pinned = PinObject(caller, request.directory, request.path, options);
   if (!pinned.ok()) return pinned.error();

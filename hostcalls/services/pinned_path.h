@@ -32,6 +32,8 @@ namespace dunebox::hostcalls {
 struct PinOptions {
   std::uint64_t flags = 0;    // of O_NOFOLLOW and O_DIRECTORY
   std::uint64_t resolve = 0;  // as in open_how
+  // Between its being held and its being let go, nothing else is looked up in the guest's name.
+  bool is_brief = false;
   // Gets the number whose magic link, of the calling process, the path ended with.
   int* descriptor = nullptr;
 };

@@ -11,6 +11,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/support.h"
 
@@ -244,6 +245,13 @@ bool IsOfReserved(const ProcLocation& location, ReservedDescriptors reserved) {
 
 std::string ExecutableLink(pid_t process, ReservedDescriptors reserved) {
   return absl::StrCat(process, "/fd/", NumberOf(ReservedSlot::kExecutable, reserved));
+}
+
+DescriptorPlace PlaceOf(const Caller& caller, int fd) {
+  const pid_t thread = caller.LoneThread();
+  const int directory = thread != 0 ? caller.limits.DescriptorsOf(thread) : -1;
+  if (directory >= 0) return {.directory = directory, .name = absl::StrCat(fd)};
+  return {.directory = NumberOf(ReservedSlot::kProc, caller.reserved), .name = DescriptorLink(fd)};
 }
 
 std::string DescriptorLink(int fd) { return absl::StrCat("thread-self/fd/", fd); }
