@@ -269,7 +269,7 @@ SyscallResult TellFailure(Caller& caller, int directory, const std::string& path
     rest = slash == std::string_view::npos ? std::string_view() : rest.substr(0, slash);
     const std::string_view start = slash == std::string_view::npos ? "." : "/";
     const std::string parent(rest.empty() ? start : rest);
-    CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {});
+    CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {.is_brief = true});
     if (!pinned.ok()) continue;
     CopyResult<Object> object = Examine(caller, pinned->get());
     if (!object.ok()) return object.error();

@@ -345,7 +345,7 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   CopyResult<std::string> path =
       caller.memory.CopyInString(arguments[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
   if (!path.ok()) return path.error();
-  CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, 0);
+  CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, {});
   if (!target.ok()) return target.error();
   if (SyscallResult allowed = RequireRoot(caller, target->get()); !allowed.ok()) return allowed;
   if (!caller.limits.root_changed) *path = "/proc/" + DescriptorLink(target->get());

@@ -155,9 +155,8 @@ CopyResult<ReservedFd> PinDescriptor(Caller& caller, int fd) {
 }
 
 CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
-                                  std::uint64_t flags, int* descriptor) {
-  CopyResult<ReservedFd> pinned =
-      PinObject(caller, directory, path, {.flags = flags, .resolve = 0, .descriptor = descriptor});
+                                  PinOptions options) {
+  CopyResult<ReservedFd> pinned = PinObject(caller, directory, path, options);
   if (!pinned.ok()) return pinned;
   const CopyResult<ProcLocation> location = Locate(caller, pinned->get());
   if (!location.ok()) return location.error();

@@ -79,6 +79,7 @@ ROWS = (
         "{programs}/self_modifying 10", ratio=8, samples=5),
     Row("getppid", "500k calls answered in the sandbox", "{programs}/getppid 500", "{programs}/getppid 1", ratio=1.5),
     Row("pread", "200k calls of the host's kernel", "{programs}/pread_byte 200", "{programs}/pread_byte 1"),
+    Row("open_close", "100k files opened, looked at and closed", "{programs}/open_close 100", "{programs}/open_close 1"),
     Row("page_faults", "mapped, touched, given back: 100k pages", "{programs}/page_faults 400",
         "{programs}/page_faults 2"),
     Row("openssl", "dgst -sha256, 64 MB", "openssl dgst -sha256 {bytes_64m}",
