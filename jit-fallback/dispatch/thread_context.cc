@@ -410,9 +410,23 @@ std::uint16_t ThreadContext::x87_control() const {
   return value;
 }
 
-void ThreadContext::Renew() {
+bool ThreadContext::Renew() {
+  // What is folded stays with the parent whoever has it.
+  const bool is_folded = entries_ != JIT_TABLE_ENTRIES;
+  const std::size_t first_part = is_folded ? JIT_TABLE : JIT_SECOND_TABLE;
+  if (is_left_at_fork_ && (madvise(memory_, first_part, MADV_DOFORK) != 0 ||
+                           madvise(memory_ + JIT_SECOND_TABLE, kTotalSize - JIT_SECOND_TABLE, MADV_DOFORK) != 0)) {
+    return false;
+  }
+  is_left_at_fork_ = false;
   InitializeState(kDefaultMxcsr, kInitialControlWord);
   context().kick = 0;
+  return true;
+}
+
+void ThreadContext::LeaveAtFork() {
+  // Without that there would be a copy which nobody uses.
+  if (!is_left_at_fork_) is_left_at_fork_ = madvise(memory_, kTotalSize, MADV_DONTFORK) == 0;
 }
 
 void ThreadContext::SetCache(std::uint64_t start, std::uint64_t code_end) {

@@ -67,8 +67,10 @@ class ThreadContext {
   // they do not have are dropped.
   void InitializeState(std::uint32_t mxcsr, std::uint16_t x87_control);
   // Of a thread that has ended, for another in the same window, if there is one: as a thread begins, but that the
-  // targets are kept. By any thread; it is not attached.
-  void Renew();
+  // targets are kept. By any thread; it is not attached. False: there is no memory for it.
+  bool Renew();
+  // Children that are forked before that have nothing in its place.
+  void LeaveAtFork();
   std::uint64_t window_base() { return context().window_base; }
   std::uint32_t mxcsr() const;
   std::uint16_t x87_control() const;
@@ -187,6 +189,7 @@ class ThreadContext {
   const std::shared_ptr<const LookupTable> empty_;
   std::optional<std::uint32_t> known_generation_;
   std::optional<std::uint64_t> targets_as_of_;
+  bool is_left_at_fork_ = false;
   std::uint64_t entries_ = 0;        // different ones of the first table
   std::bitset<kSecondPages> second_;  // pages of the second table that may have targets
   unsigned displaced_ = 0;           // targets that have been put in another's place since it was mapped

@@ -13,9 +13,9 @@
 namespace dunebox::jit {
 namespace {
 
-// Of what threads have left there may be as much as has so many entries of first tables: 8 MiB of them, in 16 that are
-// whole or 64 that are folded, and what their threads have touched besides.
-constexpr std::uint64_t kMostParkedEntries = std::uint64_t{16} * JIT_TABLE_ENTRIES;
+// Of what threads have left there may be as much as has so many entries of first tables: 4 MiB of them, in eight that are
+// whole or 32 that are folded, and what their threads have touched besides. A fork takes 6 us longer for each.
+constexpr std::uint64_t kMostParkedEntries = std::uint64_t{8} * JIT_TABLE_ENTRIES;
 
 // Enough for the longest block: Limits::instructions of at most 15 bytes, in practice 4 each.
 constexpr std::size_t kMostCodeBytes = 512;
@@ -113,8 +113,14 @@ std::unique_ptr<ThreadContext> Translator::TakeParked(std::uint64_t window_base)
   std::unique_ptr<ThreadContext> context = std::move(parked_.back());
   parked_.pop_back();
   parked_entries_ -= context->table_entries();
-  context->Renew();
-  return context;
+  return context->Renew() ? std::move(context) : nullptr;
+}
+
+// A child has no use for what is parked, and to copy it would take longer than all the rest of a fork.
+void Translator::LockForFork() {
+  mutex_.lock();
+  for (const std::unique_ptr<ThreadContext>& context : parked_) context->LeaveAtFork();
+  cache_->PrepareForFork();
 }
 
 TranslatorStatistics Translator::statistics() {
@@ -363,7 +369,8 @@ void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick)
 absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
   std::lock_guard lock(mutex_);
   threads_ = {&self};
-  // Folded tables have stayed with the parent.
+  // Their memory is not here; by now something else may be at its place.
+  for (std::unique_ptr<ThreadContext>& context : parked_) (void)context.release();
   parked_.clear();
   parked_entries_ = 0;
   for (Counter& count : self.exits_) count.Reset();

@@ -197,10 +197,7 @@ class Translator {
   // thread that is.
   void Evict(const CodeSource& source, absl::FunctionRef<void()> kick);
 
-  void LockForFork() {
-    mutex_.lock();
-    cache_->PrepareForFork();
-  }
+  void LockForFork();
   void UnlockAfterFork() { mutex_.unlock(); }
   // In a forked child, unlocked, whose only thread is `self`'s: code memory of its own at the same
   // addresses in place of the parent's, which goes on writing to that.

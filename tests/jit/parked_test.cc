@@ -178,7 +178,7 @@ TEST_P(Parked, AKickAndRegistersAreTheFormerThreadsOwn) {
 
 TEST_P(Parked, ThereIsMemoryOfSoManyAndNoMore) {
   constexpr std::size_t kThreads = 100;
-  const std::size_t most = GetParam() == Isolation::kSeg ? 16 : 64;
+  const std::size_t most = GetParam() == Isolation::kSeg ? 8 : 32;
   std::vector<std::unique_ptr<TranslatedThread>> threads;
   for (std::size_t i = 0; i < kThreads; ++i) threads.push_back(runner_->ChangeThread(runner_->FreshMemory()));
   for (int turn = 0; turn < 2; ++turn) {

@@ -136,6 +136,29 @@ static void forks(int times) {
   }
 }
 
+// In the memory of a thread that had ended before somebody else forked.
+static void* fork_and_run(void* argument) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const long sum = call_code(page, (long)argument) + run_thread(2);
+    _exit((int)sum & 0x3f);
+  }
+  int status;
+  EXPECT(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+  return (void*)(long)WEXITSTATUS(status);
+}
+
+static void threads_that_fork(int threads) {
+  put_linear(page, 3, 1);
+  for (long i = 0; i < threads; ++i) {
+    pthread_t thread;
+    void* result;
+    EXPECT(pthread_create(&thread, NULL, fork_and_run, (void*)i) == 0);
+    EXPECT(pthread_join(thread, &result) == 0);
+    printf("fork in thread %ld: %ld\n", i, (long)result);
+  }
+}
+
 int main(void) {
   page = map_code(4096, kRwx);
   const struct sigaction action = {.sa_handler = count, .sa_flags = SA_RESTART};
@@ -146,6 +169,7 @@ int main(void) {
   one_by_one(20);
   without_anybody_waiting(100);
   forks(4);
+  threads_that_fork(3);
   at_a_time(100);
   EXPECT(atomic_load(&handled) > 0);
   return 0;
