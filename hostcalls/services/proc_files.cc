@@ -11,6 +11,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/support.h"
@@ -247,8 +248,9 @@ std::string ExecutableLink(pid_t process, ReservedDescriptors reserved) {
   return absl::StrCat(process, "/fd/", NumberOf(ReservedSlot::kExecutable, reserved));
 }
 
+// Without rules hardly anybody asks.
 DescriptorPlace PlaceOf(const Caller& caller, int fd) {
-  const pid_t thread = caller.LoneThread();
+  const pid_t thread = HasFileRules(caller) ? caller.LoneThread() : 0;
   const int directory = thread != 0 ? caller.limits.DescriptorsOf(thread) : -1;
   if (directory >= 0) return {.directory = directory, .name = absl::StrCat(fd)};
   return {.directory = NumberOf(ReservedSlot::kProc, caller.reserved), .name = DescriptorLink(fd)};

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include <algorithm>
@@ -535,6 +536,28 @@ TEST_P(FileRulesTest, NoRaceOfTheProgramsOwnGetsAFileOutOfItsTree) {
       });
   EXPECT_EQ(TextOf("lib/file"), "library");
   EXPECT_FALSE(Exists("work/stolen"));
+}
+
+// A child begins with its parent's directory of descriptors, and must not take theirs for its own.
+TEST_P(FileRulesTest, AForkedChildLooksAtItsOwnDescriptors) {
+  MakeFile("parents", "");
+  MakeFile("childs", "");
+  const int number = open("parents", O_PATH | O_CLOEXEC);
+  const auto name = [&] {
+    const CopyResult<std::string> found = ObjectName(thread_, number);
+    return found.ok() ? *found : "?";
+  };
+  EXPECT_EQ(name(), directory_ + "/parents");
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(open("childs", O_PATH | O_CLOEXEC), number);
+    _exit(name() == directory_ + "/childs" ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(name(), directory_ + "/parents");
+  close(number);
 }
 
 INSTANTIATE_TEST_SUITE_P(, FileRulesTest, testing::Bool(), [](const testing::TestParamInfo<bool>& tested) {

@@ -3,11 +3,9 @@
 #include <linux/openat2.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include <thread>
 
-#include "hostcalls/services/file_rules.h"
 #include "services_fixture.h"
 
 namespace dunebox::hostcalls {
@@ -74,29 +72,6 @@ TEST_F(OpenTest, OrdinaryFilesOpenAsNatively) {
       ExpectBothWaysAsNatively(name, flags);
     }
   }
-}
-
-// A child begins with its parent's directory of descriptors, and must not take theirs for its own.
-TEST_F(OpenTest, AloneAForkedChildLooksAtItsOwnDescriptors) {
-  thread_.is_alone = true;
-  MakeFile("parents", "");
-  MakeFile("childs", "");
-  const int number = open("parents", O_PATH | O_CLOEXEC);
-  const auto name = [&] {
-    const CopyResult<std::string> found = ObjectName(thread_, number);
-    return found.ok() ? *found : "?";
-  };
-  EXPECT_EQ(name(), directory_ + "/parents");
-  const pid_t child = fork();
-  if (child == 0) {
-    dup2(open("childs", O_PATH | O_CLOEXEC), number);
-    _exit(name() == directory_ + "/childs" ? 0 : 1);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
-  EXPECT_EQ(name(), directory_ + "/parents");
-  close(number);
 }
 
 // Numbers that are looked at are those of the guest's own table, the highest that it may have among them.
