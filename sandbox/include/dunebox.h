@@ -117,7 +117,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
  *   host_threads, plugin_threads, nesting, open_files     numbers
  *   readable, libraries  a path more; "" empties the list
- *   file_access          direct, broker (a confined process opens the plugin's files)
+ *   file_access          broker (a confined process opens the plugin's files), direct (this one does)
  *   environment          a NAME=value more; "" empties the list
  *   on_denied            error, end-sandbox
  *   late_handlers        guarded, none: see dunebox_create
@@ -183,8 +183,9 @@ dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t si
 /* "jit" and "seg", or "kvm" and "virtual machine (hardware)"; as long as the sandbox lives. NULL: no sandbox. */
 const char* dunebox_engine(dunebox_sandbox* sandbox);
 const char* dunebox_isolation(dunebox_sandbox* sandbox);
-/* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace"; "": there is one wall. What a
- * broker is kept in: "files: seccomp, files: landlock 7". */
+/* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace". With one wall, what the broker of
+ * its files is kept in, which is started where there is none: "files: seccomp, files: landlock 7"; "": file_access is
+ * direct, or it cannot be started. As it was when first asked. */
 const char* dunebox_confinement(dunebox_sandbox* sandbox);
 
 /* ---- calls ----------------------------------------------------------------------------------------------- */

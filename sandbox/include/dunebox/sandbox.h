@@ -188,8 +188,8 @@ class Sandbox {
   // The first wall: "seg", "virtual machine (hardware)", "virtual machine (emulated)".
   std::string isolation() const;
   // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
-  // namespace", ... Nothing: there is one wall. With FileAccess::kBroker, what its files' broker is kept in:
-  // "files: seccomp", ...
+  // namespace", ... With one wall, what the broker of its files is kept in (FileAccess::kBroker), which is started where
+  // there is none: "files: seccomp", ... Nothing: there is nothing of the kind, or it cannot be started.
   std::vector<std::string> confinement() const;
 
  private:
