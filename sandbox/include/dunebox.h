@@ -140,8 +140,8 @@ dunebox_status dunebox_destroy(dunebox_sandbox* sandbox);
 
 /* Loads a shared library and what it needs, and runs its constructors. An absolute path. Or a static program, which is
  * not stripped: it has the sandbox to itself, starts as far as its main, and is called by the names in its symbol table
- * (docs/plugins.md, Static programs). DUNEBOX_FAILED_PRECONDITION: it cannot be loaded, or not here, and nothing has
- * changed. When it does not come to its main, the sandbox has failed. */
+ * (docs/plugins.md, Static programs). DUNEBOX_UNAVAILABLE: there is no broker for its files to be had (file_access).
+ * DUNEBOX_FAILED_PRECONDITION: it cannot be loaded, or not here, and nothing has changed. When it does not come to its main, the sandbox has failed. */
 dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path, dunebox_error* error);
 
 /* Keeps the sandbox as it is between calls, in place of an older snapshot, for dunebox_reset and dunebox_clone.
