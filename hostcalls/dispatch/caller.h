@@ -87,6 +87,8 @@ struct Caller {
         process(process_view),
         limits(virtual_limits),
         reserved(reserved_descriptors) {}
+  // The calling thread's id, where no other has its descriptor table, nor can have before the call under way is over; else 0.
+  virtual pid_t LoneThread() const { return 0; }
   // Would a call that a signal has ended be made again? By the handler of the one that is noted.
   virtual bool RestartsAfterSignal() const { return false; }
   // Ends the process because of `signal`: here with the status a shell gives that, in the runtime by

@@ -88,7 +88,7 @@ SyscallResult CheckedAddress::Judge(Caller& caller, AddressUse use) {
   if (!answer.allowed) {
     // A name that leads nowhere is not denied but absent: libraries look for services that a machine does not have.
     if (address.kind == AddressKind::kUnixPath && !caller.limits.root_changed) {
-      const CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, address.name, 0);
+      const CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, address.name, {});
       if (!object.ok()) return TellFailure(caller, AT_FDCWD, address.name, object.error());
     }
     const SyscallResult refused = RefuseAddress(caller, address, use, answer.origin);
@@ -109,7 +109,7 @@ SyscallResult CheckedAddress::PinName(Caller& caller, const std::string& path, A
     pinned_ = std::move(parent->directory);
     name = absl::StrCat("/proc/", DescriptorLink(pinned_.get()), "/", parent->name);
   } else {
-    CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, path, 0);
+    CopyResult<ReservedFd> object = PinVisible(caller, AT_FDCWD, path, {});
     if (!object.ok()) return TellFailure(caller, AT_FDCWD, path, object.error());
     const SyscallResult checked = RequireRights(caller, object->get(), policy::kWriteFile);
     if (!checked.ok()) return checked;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -60,26 +61,22 @@ std::string Below(const std::string& directory, const std::string& name) {
 // ---- What is allowed on an object ---------------------------------------------------------------
 
 struct Object {
+  int fd;
   std::string name;
+  ProcLocation location;
   RightsAndOrigin allowed;
-  bool is_link = false;
   bool is_hidden = false;  // an entry of another process
 };
 
 CopyResult<Object> Examine(Caller& caller, int fd) {
-  CopyResult<std::string> name = ObjectName(caller.reserved, fd);
+  CopyResult<std::string> name = ObjectName(caller, fd);
   if (!name.ok()) return name.error();
-  CopyResult<ProcLocation> location = Locate(caller, fd);
+  CopyResult<ProcLocation> location = LocateByName(fd, *name);
   if (!location.ok()) return location.error();
-  struct stat status {};
-  if (fstat(fd, &status) != 0) return LastErrno();
-  Object object{.name = *std::move(name),
-                .allowed = {},
-                .is_link = S_ISLNK(status.st_mode),
-                .is_hidden = false};
+  Object object{.fd = fd, .name = *std::move(name), .location = *std::move(location), .allowed = {}, .is_hidden = false};
   object.allowed = RightsOnName(caller.guard->rules(), object.name);
-  if (location->on_proc && location->id != 0) {
-    if (IsOwnTask(location->id)) {
+  if (object.location.on_proc && object.location.id != 0) {
+    if (IsOwnTask(object.location.id)) {
       object.allowed.rights |= kOwnProcess;
     } else {
       object.is_hidden = true;
@@ -88,13 +85,18 @@ CopyResult<Object> Examine(Caller& caller, int fd) {
   return object;
 }
 
+bool IsLink(int fd) {
+  struct stat status {};
+  return fstat(fd, &status) == 0 && S_ISLNK(status.st_mode);
+}
+
 // Who may do anything with an object may know that it is there; so may who needs a directory on
 // the way to something, or a symbolic link in one: /lib, where only /usr/lib has a rule.
 bool MayLookUp(const Rules& rules, const Object& object) {
   if (object.allowed.rights != policy::kNoRights) return true;
   if (object.name.empty() || object.name.front() != '/') return false;
   return rules.LeadsToRights(object.name) ||
-         (object.is_link && rules.LeadsToRights(Parent(object.name)));
+         (rules.LeadsToRights(Parent(object.name)) && IsLink(object.fd));
 }
 
 // The rights that the guest's descriptor has on the very object, which make opening it again
@@ -132,9 +134,11 @@ SyscallResult Refuse(Caller& caller, const std::string& name, const RightsAndOri
   return caller.guard->Refuse(caller, denial) ? SyscallResult(Errno{error}) : kSuccess;
 }
 
-SyscallResult RequireOn(Caller& caller, int pinned, FileRights needed, int descriptor) {
+SyscallResult RequireOn(Caller& caller, int pinned, FileRights needed, int descriptor,
+                        std::optional<ProcLocation>* location) {
   CopyResult<Object> object = Examine(caller, pinned);
   if (!object.ok()) return object.error();
+  if (location != nullptr) *location = object->location;
   if (object->is_hidden && !caller.guard->rules().audit) return Errno{ENOENT};
   const FileRights own = RightsOfDescriptor(descriptor, pinned);
   const auto missing = static_cast<FileRights>(needed & ~(object->allowed.rights | own));
@@ -151,7 +155,7 @@ struct EntryName {
 };
 
 CopyResult<EntryName> NameOf(const Caller& caller, const PinnedParent& parent) {
-  CopyResult<std::string> directory = ObjectName(caller.reserved, parent.directory.get());
+  CopyResult<std::string> directory = ObjectName(caller, parent.directory.get());
   if (!directory.ok()) return directory.error();
   std::string name = Below(*directory, parent.name);
   return EntryName{.directory = *std::move(directory), .name = std::move(name)};
@@ -170,18 +174,23 @@ SyscallResult RequireOnEntry(Caller& caller, const EntryName& entry, FileRights 
   return kSuccess;
 }
 
-}  // namespace
-
-CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
+CopyResult<std::string> NameAt(const DescriptorPlace& place) {
   std::string name(PATH_MAX, '\0');
-  const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, reserved),
-                                    DescriptorLink(fd).c_str(), name.data(), name.size());
+  const ssize_t length = readlinkat(place.directory, place.name.c_str(), name.data(), name.size());
   if (length < 0) return LastErrno();
   // A name that does not fit is cut by the kernel, and would be another one's.
   if (static_cast<std::size_t>(length) == name.size()) return Errno{EACCES};
   name.resize(static_cast<std::size_t>(length));
   return name;
 }
+
+}  // namespace
+
+CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd) {
+  return NameAt({.directory = NumberOf(ReservedSlot::kProc, reserved), .name = DescriptorLink(fd)});
+}
+
+CopyResult<std::string> ObjectName(const Caller& caller, int fd) { return NameAt(PlaceOf(caller, fd)); }
 
 // A removed file keeps the rights of its last name. A file may be called "x (deleted)" too: then
 // both readings have to allow it.
@@ -204,9 +213,10 @@ SyscallResult RequireRightsOnName(Caller& caller, const std::string& name, FileR
   return missing == policy::kNoRights ? kSuccess : Refuse(caller, name, allowed, missing);
 }
 
-SyscallResult RequireReopen(Caller& caller, int pinned, FileRights needed, int descriptor) {
+SyscallResult RequireReopen(Caller& caller, int pinned, FileRights needed, int descriptor,
+                            std::optional<ProcLocation>* location) {
   if (!HasFileRules(caller)) return kSuccess;
-  return RequireOn(caller, pinned, needed, descriptor);
+  return RequireOn(caller, pinned, needed, descriptor, location);
 }
 
 SyscallResult RequireEntry(Caller& caller, const PinnedParent& parent, FileRights needed) {
@@ -259,7 +269,7 @@ SyscallResult TellFailure(Caller& caller, int directory, const std::string& path
     rest = slash == std::string_view::npos ? std::string_view() : rest.substr(0, slash);
     const std::string_view start = slash == std::string_view::npos ? "." : "/";
     const std::string parent(rest.empty() ? start : rest);
-    CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {});
+    CopyResult<ReservedFd> pinned = PinObject(caller, directory, parent, {.is_brief = true});
     if (!pinned.ok()) continue;
     CopyResult<Object> object = Examine(caller, pinned->get());
     if (!object.ok()) return object.error();

@@ -20,6 +20,7 @@
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_FILE_RULES_H_
 #define DUNEBOX_HOSTCALLS_SERVICES_FILE_RULES_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,7 @@
 #include "hostcalls/policy/rules.h"
 #include "hostcalls/result.h"
 #include "hostcalls/services/pinned_path.h"
+#include "hostcalls/services/proc_files.h"
 
 namespace dunebox::hostcalls {
 
@@ -38,6 +40,7 @@ inline bool HasFileRules(const Caller& caller) {
 
 // The kernel's name for what a descriptor holds: "/etc/passwd", "pipe:[123]".
 CopyResult<std::string> ObjectName(ReservedDescriptors reserved, int fd);
+CopyResult<std::string> ObjectName(const Caller& caller, int fd);
 // What rules allow on an object with such a name. Memory of the program's own making (memfd) may
 // be executed like any other memory of it.
 policy::RightsAndOrigin RightsOnName(const policy::Rules& rules, std::string_view name);
@@ -50,8 +53,10 @@ SyscallResult RequireRightsOnName(Caller& caller, const std::string& name,
                                   policy::FileRights needed);
 
 // The same for opening an object again. `descriptor` is the guest's number whose magic link led to
-// it, or -1: rights which that descriptor has need no rule.
-SyscallResult RequireReopen(Caller& caller, int pinned, policy::FileRights needed, int descriptor);
+// it, or -1: rights which that descriptor has need no rule. `location` gets where in procfs the object is, where there
+// are rules to be asked.
+SyscallResult RequireReopen(Caller& caller, int pinned, policy::FileRights needed, int descriptor,
+                            std::optional<ProcLocation>* location = nullptr);
 
 // Making or removing `name` in the directory.
 SyscallResult RequireEntry(Caller& caller, const PinnedParent& parent,

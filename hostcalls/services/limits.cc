@@ -120,6 +120,23 @@ CopyResult<ReservedFd> VirtualLimits::Reserve(int fd) {
   return ReservedFd(result);
 }
 
+CopyResult<ReservedFd> VirtualLimits::SetAside(int fd) {
+  const rlim_t highest = Get(RLIMIT_NOFILE).rlim_cur - 1;
+  const int aside = fcntl(fd, F_DUPFD_CLOEXEC, highest);
+  // The guest has that one itself.
+  return aside < 0 ? Reserve(fd) : ReservedFd(aside);
+}
+
+int VirtualLimits::DescriptorsOf(pid_t thread) {
+  const int number = NumberOf(ReservedSlot::kDescriptors, reserved_);
+  if (descriptors_of_ == thread) return number;
+  const LowDescriptors::Window window(low_descriptors);
+  const ReservedFd low(openat(NumberOf(ReservedSlot::kProc, reserved_), "thread-self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!low.valid() || !SetSlot(low.get(), ReservedSlot::kDescriptors).ok()) return -1;
+  descriptors_of_ = thread;
+  return number;
+}
+
 absl::StatusOr<ReservedFd> VirtualLimits::DuplicateToReserved(int fd) {
   CopyResult<ReservedFd> copy = Reserve(fd);
   if (!copy.ok()) {
@@ -162,6 +179,7 @@ absl::Status VirtualLimits::Install() {
 }
 
 absl::Status VirtualLimits::UseCurrentRoot() {
+  ForgetDescriptors();
   absl::StatusOr<ReservedFd> root = OpenRoot();
   if (!root.ok()) return root.status();
   absl::StatusOr<ReservedFd> proc = OpenProc();

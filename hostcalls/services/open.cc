@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 #include "hostcalls/services/file_rules.h"
@@ -55,10 +56,9 @@ SyscallResult OpenOnRootMount(Caller& caller, const OpenRequest& request) {
 SyscallResult Reopen(Caller& caller, const ReservedFd& pinned, const open_how& how) {
   // The link has to be followed, and the object is there already.
   constexpr std::uint64_t kDropped = O_NOFOLLOW | O_CREAT;
-  const std::string link = DescriptorLink(pinned.get());
+  const DescriptorPlace place = PlaceOf(caller, pinned.get());
   return RuntimeCall(caller, SYS_openat,
-                     Arguments(NumberOf(ReservedSlot::kProc, caller.reserved), link.c_str(),
-                               how.flags & ~kDropped, how.mode));
+                     Arguments(place.directory, place.name.c_str(), how.flags & ~kDropped, how.mode));
 }
 
 bool ForWriting(const open_how& how) { return (how.flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
@@ -110,14 +110,19 @@ policy::FileRights RightsToOpen(const open_how& how) {
   return rights;
 }
 
-SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_how& how) {
+// `location`: Locate's of it, if that is known.
+SyscallResult OpenPinned(Caller& caller, const ReservedFd& pinned, const open_how& how,
+                         std::optional<ProcLocation> location) {
   if ((how.flags & O_PATH) != 0) {
     // Gives no access by itself: opening it comes here again.
     const int command = (how.flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD;
     return HostCall(caller, SYS_fcntl, Arguments(pinned.get(), command, 0));
   }
-  CopyResult<ProcLocation> location = Locate(caller, pinned.get());
-  if (!location.ok()) return location.error();
+  if (!location) {
+    CopyResult<ProcLocation> found = Locate(caller, pinned.get());
+    if (!found.ok()) return found.error();
+    location = *std::move(found);
+  }
   if (!location->on_proc) {
     // The kernel says so for a program that runs; what it sees running is the runtime.
     if (ForWriting(how) && caller.limits.IsProgramFile(pinned.get())) return Errno{ETXTBSY};
@@ -139,19 +144,21 @@ SyscallResult OpenExisting(Caller& caller, const OpenRequest& request) {
   int descriptor = -1;
   const PinOptions options{.flags = request.how.flags & (O_NOFOLLOW | O_DIRECTORY),
                            .resolve = request.how.resolve,
+                           .is_brief = true,
                            .descriptor = &descriptor};
   CopyResult<ReservedFd> pinned = PinObject(caller, request.directory, request.path, options);
   if (!pinned.ok()) return pinned.error();
   // Before anything of it is told, and before FIFOs and devices notice that they are opened.
+  std::optional<ProcLocation> location;
   const SyscallResult allowed =
-      RequireReopen(caller, pinned->get(), RightsToOpen(request.how), descriptor);
+      RequireReopen(caller, pinned->get(), RightsToOpen(request.how), descriptor, &location);
   if (!allowed.ok()) return allowed;
   if ((request.how.flags & O_CREAT) != 0) {
     struct stat status {};
     if (fstat(pinned->get(), &status) != 0) return LastErrno();
     if (S_ISDIR(status.st_mode)) return Errno{EISDIR};
   }
-  return OpenPinned(caller, *pinned, request.how);
+  return OpenPinned(caller, *pinned, request.how, std::move(location));
 }
 
 // In a directory that is held, so that what is created is what was asked about.
@@ -338,7 +345,7 @@ SyscallResult HandleChroot(Caller& caller, const ArgumentValues& arguments) {
   CopyResult<std::string> path =
       caller.memory.CopyInString(arguments[0], PATH_MAX - 1, Errno{ENAMETOOLONG});
   if (!path.ok()) return path.error();
-  CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, 0);
+  CopyResult<ReservedFd> target = PinVisible(caller, AT_FDCWD, *path, {});
   if (!target.ok()) return target.error();
   if (SyscallResult allowed = RequireRoot(caller, target->get()); !allowed.ok()) return allowed;
   if (!caller.limits.root_changed) *path = "/proc/" + DescriptorLink(target->get());

@@ -12,7 +12,8 @@
 //  2. The careful way: the object is pinned (O_PATH, pinned_path.h) under a reserved number, then
 //     looked at, then reopened through /proc/thread-self/fd/N with the rights asked for. A sibling
 //     cannot change what a reserved number refers to, so what is opened is what was looked at.
-//     The pinned number is the only one in use then, so the guest gets the lowest free one.
+//     The pinned number is the only one in use then, so the guest gets the lowest free one. In a process of one thread
+//     there is no sibling, and a number of the guest's own does as well.
 //  3. O_CREAT on the careful way: what exists is opened as in 2, what does not is created with
 //     O_EXCL, which never opens anything old; a race with other processes starts it again.
 //  4. Under file rules (file_rules.h) everything goes the careful way, and the rules are asked about

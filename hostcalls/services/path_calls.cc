@@ -120,15 +120,17 @@ class PathLookup {
   bool is_root() const { return path_.find_first_not_of('/') == std::string::npos; }
   // By fstatat with the call's own flags, where it has them.
   SyscallResult Look(struct stat& status) const;
-  CopyResult<ReservedFd> Pin(int* descriptor = nullptr) const {
-    return PinVisible(caller_, directory_, path_, follows() ? 0 : O_NOFOLLOW, descriptor);
+  // The rest of `options` is the lookup's.
+  CopyResult<ReservedFd> Pin(PinOptions options = {}) const {
+    options.flags = follows() ? 0 : O_NOFOLLOW;
+    return PinVisible(caller_, directory_, path_, options);
   }
   int directory() const { return directory_; }
   const std::string& path() const { return path_; }
   // ENOENT when the name, or something on the way to it, is an entry for a reserved number.
   SyscallResult CheckName() const;
   // Changes `values` so that they mean the pinned object.
-  void Replace(ArgumentValues& values, const char* link) const;
+  void Replace(ArgumentValues& values, int directory, const char* link) const;
 
  private:
   Caller& caller_;
@@ -168,11 +170,9 @@ SyscallResult PathLookup::CheckName() const {
   return reserved ? SyscallResult(Errno{ENOENT}) : kSuccess;
 }
 
-void PathLookup::Replace(ArgumentValues& values, const char* link) const {
+void PathLookup::Replace(ArgumentValues& values, int directory, const char* link) const {
   At(values, call_.path) = AsArgument(link);
-  if (call_.directory != kNone) {
-    At(values, call_.directory) = AsArgument(NumberOf(ReservedSlot::kProc, caller_.reserved));
-  }
+  if (call_.directory != kNone) At(values, call_.directory) = AsArgument(directory);
   // The link leads to the object itself, be that a symbolic link: it has to be followed.
   if (call_.flags != kNone) {
     At(values, call_.flags) =
@@ -186,9 +186,12 @@ SyscallResult CallOn(Caller& caller, const PathCall& call, const PathLookup& loo
   if (call.use == PathUse::kWritten && caller.limits.IsProgramFile(pinned.get())) {
     return Errno{ETXTBSY};
   }
-  const std::string link = (call.directory == kNone ? "/proc/" : "") + DescriptorLink(pinned.get());
+  const DescriptorPlace place = call.directory == kNone
+                                    ? DescriptorPlace{.directory = kNone, .name = "/proc/" + DescriptorLink(pinned.get())}
+                                    : PlaceOf(caller, pinned.get());
   StagingScope staged(caller.staging);
-  lookup.Replace(values, staged.PlaceAll(std::span(link.c_str(), link.size() + 1)).data());
+  lookup.Replace(values, place.directory,
+                 staged.PlaceAll(std::span(place.name.c_str(), place.name.size() + 1)).data());
   return HostCall(caller, FindRow(call.pinned_call)->number, values);
 }
 
@@ -197,7 +200,7 @@ SyscallResult CallPinned(Caller& caller, const PathCall& call, const PathLookup&
                          const Row& row, const ArgumentValues& values) {
   const bool by_name = call.directory == kNone;
   if (by_name && caller.limits.root_changed) return HostCall(caller, row.number, values);
-  CopyResult<ReservedFd> pinned = lookup.Pin();
+  CopyResult<ReservedFd> pinned = lookup.Pin({.is_brief = true});
   if (!pinned.ok()) return pinned.error();
   return CallOn(caller, call, lookup, *pinned, values);
 }
@@ -260,7 +263,7 @@ const char* PathOf(const PathCall& call, const ArgumentValues& values) {
 SyscallResult CallOnAllowed(Caller& caller, const PathCall& call, const PathLookup& lookup,
                             const ArgumentValues& values) {
   int descriptor = -1;
-  CopyResult<ReservedFd> pinned = lookup.Pin(&descriptor);
+  CopyResult<ReservedFd> pinned = lookup.Pin({.is_brief = true, .descriptor = &descriptor});
   if (!pinned.ok()) {
     return TellFailure(caller, lookup.directory(), lookup.path(), pinned.error());
   }

@@ -25,7 +25,8 @@ CopyResult<ReservedFd> PinStep(Caller& caller, int directory, const std::string&
   const SyscallResult opened = HostOpenAt2(caller, directory, path, how);
   if (!opened.ok()) return ErrorOf(opened);
   const int low = static_cast<int>(opened.value());
-  CopyResult<ReservedFd> pinned = caller.limits.Reserve(low);
+  const bool is_alone = options.is_brief && caller.LoneThread() != 0;
+  CopyResult<ReservedFd> pinned = is_alone ? caller.limits.SetAside(low) : caller.limits.Reserve(low);
   close(low);
   return pinned;
 }
@@ -154,9 +155,8 @@ CopyResult<ReservedFd> PinDescriptor(Caller& caller, int fd) {
 }
 
 CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
-                                  std::uint64_t flags, int* descriptor) {
-  CopyResult<ReservedFd> pinned =
-      PinObject(caller, directory, path, {.flags = flags, .resolve = 0, .descriptor = descriptor});
+                                  PinOptions options) {
+  CopyResult<ReservedFd> pinned = PinObject(caller, directory, path, options);
   if (!pinned.ok()) return pinned;
   const CopyResult<ProcLocation> location = Locate(caller, pinned->get());
   if (!location.ok()) return location.error();

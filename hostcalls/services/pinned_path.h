@@ -10,6 +10,9 @@
 //    only the runtime has, such as a memfd behind a reserved number: that would lose its place in
 //    procfs on the way, and with it what tells us to refuse it.
 //  - what a sibling puts there instead is its own; we judge what arrives in the reserved range.
+// Where no sibling has the descriptor table (Caller::LoneThread) nobody can do any of that, and what is held briefly gets
+// the highest number of the guest's instead, for which no limit has to be raised. While it is held nothing else is looked
+// up, so no path of the guest's meets the number.
 // Magic links are followed one at a time, by a walk that knows the (pinned) directory and the name
 // of each: /proc/<pid>/fd/N of a reserved N is not there, /proc/<pid>/exe is the program of that
 // guest (EACCES for a runtime without one).
@@ -32,6 +35,8 @@ namespace dunebox::hostcalls {
 struct PinOptions {
   std::uint64_t flags = 0;    // of O_NOFOLLOW and O_DIRECTORY
   std::uint64_t resolve = 0;  // as in open_how
+  // Between its being held and its being let go, nothing else is looked up in the guest's name.
+  bool is_brief = false;
   // Gets the number whose magic link, of the calling process, the path ended with.
   int* descriptor = nullptr;
 };
@@ -41,9 +46,9 @@ CopyResult<ReservedFd> PinObject(Caller& caller, int directory, const std::strin
                                  PinOptions options);
 
 // The same for a call that only names the object: ENOENT also for the entries that procfs has for
-// the runtime's descriptors. `flags` and `descriptor` as in PinOptions.
+// the runtime's descriptors. Without `resolve`.
 CopyResult<ReservedFd> PinVisible(Caller& caller, int directory, const std::string& path,
-                                  std::uint64_t flags, int* descriptor = nullptr);
+                                  PinOptions options);
 
 // What the guest's descriptor refers to, by a descriptor that gives no access.
 CopyResult<ReservedFd> PinDescriptor(Caller& caller, int fd);

@@ -11,6 +11,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/support.h"
 
@@ -95,10 +96,26 @@ ProcLocation ParseProcPath(std::string_view path) {
   return location;
 }
 
-CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
+namespace {
+
+CopyResult<bool> IsOnProc(int fd) {
   struct statfs file_system {};
   if (fstatfs(fd, &file_system) != 0) return LastErrno();
-  if (file_system.f_type != PROC_SUPER_MAGIC) return ProcLocation{};
+  return file_system.f_type == PROC_SUPER_MAGIC;
+}
+
+}  // namespace
+
+CopyResult<ProcLocation> LocateByName(int fd, std::string_view name) {
+  const CopyResult<bool> on_proc = IsOnProc(fd);
+  if (!on_proc.ok()) return on_proc.error();
+  return *on_proc ? ParseProcPath(name) : ProcLocation{};
+}
+
+CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
+  const CopyResult<bool> on_proc = IsOnProc(fd);
+  if (!on_proc.ok()) return on_proc.error();
+  if (!*on_proc) return ProcLocation{};
   std::array<char, PATH_MAX> path{};
   const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, caller.reserved),
                                     DescriptorLink(fd).c_str(), path.data(), path.size());
@@ -228,6 +245,13 @@ bool IsOfReserved(const ProcLocation& location, ReservedDescriptors reserved) {
 
 std::string ExecutableLink(pid_t process, ReservedDescriptors reserved) {
   return absl::StrCat(process, "/fd/", NumberOf(ReservedSlot::kExecutable, reserved));
+}
+
+DescriptorPlace PlaceOf(const Caller& caller, int fd) {
+  const pid_t thread = caller.LoneThread();
+  const int directory = thread != 0 ? caller.limits.DescriptorsOf(thread) : -1;
+  if (directory >= 0) return {.directory = directory, .name = absl::StrCat(fd)};
+  return {.directory = NumberOf(ReservedSlot::kProc, caller.reserved), .name = DescriptorLink(fd)};
 }
 
 std::string DescriptorLink(int fd) { return absl::StrCat("thread-self/fd/", fd); }

@@ -36,6 +36,8 @@ ProcLocation ParseProcPath(std::string_view path);
 
 // Of a descriptor that the caller has, reserved or not. EACCES when the kernel has no name for it.
 CopyResult<ProcLocation> Locate(const Caller& caller, int fd);
+// The same for who knows the kernel's name for it already.
+CopyResult<ProcLocation> LocateByName(int fd, std::string_view name);
 
 enum class ProcAnswer : unsigned char {
   kPass,
@@ -76,6 +78,12 @@ int ParseProcNumber(std::string_view text);
 // The path, below the root of procfs, of the link for a descriptor of the calling thread. The
 // thread's own directory: after CLOSE_RANGE_UNSHARE its table is not that of its process.
 std::string DescriptorLink(int fd);
+// The same by whatever way is the shortest: for a call with a directory.
+struct DescriptorPlace {
+  int directory;
+  std::string name;
+};
+DescriptorPlace PlaceOf(const Caller& caller, int fd);
 
 }  // namespace dunebox::hostcalls
 

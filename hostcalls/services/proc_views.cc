@@ -100,7 +100,7 @@ SyscallResult ReadLink(Caller& caller, int directory, std::uint64_t path_address
   if (!HasFileRules(caller) || path->empty()) {
     return ReadLinkOf(caller, directory, *std::move(path), buffer, size);
   }
-  CopyResult<ReservedFd> link = PinVisible(caller, directory, *path, O_NOFOLLOW);
+  CopyResult<ReservedFd> link = PinVisible(caller, directory, *path, {.flags = O_NOFOLLOW});
   if (!link.ok()) return TellFailure(caller, directory, *path, link.error());
   const SyscallResult allowed = RequireRights(caller, link->get(), policy::kNoRights);
   if (!allowed.ok()) return allowed;

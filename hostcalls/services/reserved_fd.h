@@ -46,6 +46,7 @@ enum class ReservedSlot : unsigned char {
   kProc,        // O_PATH, the root of procfs
   kExecutable,  // O_PATH, the program's file: what /proc/self/exe leads to, even when its name is
                 // gone
+  kDescriptors,  // O_PATH, where procfs has one thread's descriptors: VirtualLimits::DescriptorsOf
 };
 inline constexpr int kFixedSlots = 8;
 

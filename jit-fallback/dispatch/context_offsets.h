@@ -99,8 +99,9 @@
 // for lookups.
 #define JIT_TABLE 0x5000
 #define JIT_TABLE_ENTRIES 0x10000
-// How many of them there are while the table is folded (thread_context.cc): the whole consists of such pieces.
-#define JIT_FOLDED_ENTRIES 0x2000
+// How many of them there are while the table is folded (thread_context.cc): the whole consists of such pieces, and each is
+// a mapping, of which a process has 65,530 for all its threads.
+#define JIT_FOLDED_ENTRIES 0x4000
 
 // The second table, for guest addresses that share an entry of the first: pairs of minus the guest
 // address less one, and the host address, indexed by 16 bits of the address's CRC-32C. It is asked where the entry of the

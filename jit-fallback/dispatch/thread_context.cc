@@ -55,7 +55,7 @@ constexpr std::size_t kSignalStackSize = 64 * 1024;
 constexpr int kAutoDisarm = static_cast<int>(1U << 31);
 constexpr std::size_t kTotalSize = kSignalStackOffset + kSignalStackSize;
 
-// So many in a folded table, and its thread gets a whole one: half as many as 512 targets are likely to bring about.
+// So many in a folded table, and its thread gets a whole one: half as many as 700 targets are likely to bring about.
 constexpr unsigned kMostDisplaced = 16;
 
 constexpr std::uint16_t kUserCode = 0x33, kUserData = 0x2b;  // [linux] of 64-bit processes
@@ -285,11 +285,12 @@ absl::StatusOr<std::unique_ptr<ThreadContext>> ThreadContext::CreateWith(
       new ThreadContext(*memory, layout, Isolation::kSeg, window_base, std::move(empty)));
   thread->known_generation_ = known.generation();
   thread->entries_ = JIT_TABLE_ENTRIES;
+  thread->second_.set();
   return thread;
 }
 
 // A whole table is 128 pages to be filled before the first jump, and short programs have too few targets to be worth it.
-// Folded, addresses with the same low 13 bits share an entry in place of those with the same 16.
+// Folded, addresses with the same low 14 bits share an entry in place of those with the same 16.
 bool ThreadContext::MapFirst(std::uint64_t entries) {
   std::byte* const place = memory_ + JIT_TABLE;
   if (entries != JIT_TABLE_ENTRIES && !MapFolded(place, entries * sizeof(std::uint64_t))) {
@@ -364,12 +365,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
 }
 
 ThreadContext::~ThreadContext() {
-  // A vforked child's goes on its parent's thread, which has its own.
-  if (IsAttached()) {
-    WriteGsBase(0);
-    const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
-    sigaltstack(&none, nullptr);
-  }
+  Detach();
   munmap(memory_, empty_ != nullptr ? LookupTable::kThreadSize : kTotalSize);
 }
 
@@ -414,6 +410,25 @@ std::uint16_t ThreadContext::x87_control() const {
   return value;
 }
 
+bool ThreadContext::Renew() {
+  // What is folded stays with the parent whoever has it.
+  const bool is_folded = entries_ != JIT_TABLE_ENTRIES;
+  const std::size_t first_part = is_folded ? JIT_TABLE : JIT_SECOND_TABLE;
+  if (is_left_at_fork_ && (madvise(memory_, first_part, MADV_DOFORK) != 0 ||
+                           madvise(memory_ + JIT_SECOND_TABLE, kTotalSize - JIT_SECOND_TABLE, MADV_DOFORK) != 0)) {
+    return false;
+  }
+  is_left_at_fork_ = false;
+  InitializeState(kDefaultMxcsr, kInitialControlWord);
+  context().kick = 0;
+  return true;
+}
+
+void ThreadContext::LeaveAtFork() {
+  // Without that there would be a copy which nobody uses.
+  if (!is_left_at_fork_) is_left_at_fork_ = madvise(memory_, kTotalSize, MADV_DONTFORK) == 0;
+}
+
 void ThreadContext::SetCache(std::uint64_t start, std::uint64_t code_end) {
   context().cache_start = start;
   context().cache_end = code_end;
@@ -440,12 +455,15 @@ void ThreadContext::SetTarget(std::uint64_t pc, std::uint64_t host) {
     has_room = MapFirst(JIT_TABLE_ENTRIES);
   }
   if (has_room || empty_ == nullptr) __atomic_store_n(&entry, host, __ATOMIC_RELAXED);
-  if (!has_room) Second(pc) = {.negative = ~pc, .host = host};
+  if (has_room) return;
+  Second(pc) = {.negative = ~pc, .host = host};
+  second_.set(SecondIndex(pc) / kSecondPerPage);
 }
 
 // The owner may be reading.
 void ThreadContext::ClearTarget(std::uint64_t pc) {
   __atomic_store_n(&Entry(pc), NoTarget(), __ATOMIC_RELAXED);
+  if (!second_.test(SecondIndex(pc) / kSecondPerPage)) return;
   SecondEntry& second = Second(pc);
   if (second.negative == ~pc) __atomic_store_n(&second.host, pointers().exit_lookup, __ATOMIC_RELAXED);
 }
@@ -466,10 +484,18 @@ void ThreadContext::ClearTargets() {
     if (__atomic_load_n(&Entry(pc), __ATOMIC_RELAXED) == NoTarget()) continue;
     __atomic_store_n(&Entry(pc), NoTarget(), __ATOMIC_RELAXED);
   }
-  auto* second = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
-  for (std::size_t i = 0; i < kSecondTableEntries; ++i) {
-    if (second[i].negative == 0) continue;  // never used; writing would give it memory
-    __atomic_store_n(&second[i].host, pointers().exit_lookup, __ATOMIC_RELAXED);
+  ClearSecond();
+}
+
+// Most pages of it have never been touched: to look there would be a fault each.
+void ThreadContext::ClearSecond() {
+  auto* const table = reinterpret_cast<SecondEntry*>(memory_ + JIT_SECOND_TABLE);
+  for (std::size_t page = 0; page < kSecondPages; ++page) {
+    if (!second_.test(page)) continue;
+    for (SecondEntry& entry : std::span(table + page * kSecondPerPage, kSecondPerPage)) {
+      if (entry.negative == 0) continue;  // never used
+      __atomic_store_n(&entry.host, pointers().exit_lookup, __ATOMIC_RELAXED);
+    }
   }
 }
 
@@ -481,6 +507,14 @@ void ThreadContext::Attach() {
       .ss_sp = memory_ + kSignalStackOffset, .ss_flags = kAutoDisarm, .ss_size = kSignalStackSize};
   DUNEBOX_CHECK(sigaltstack(&stack, nullptr) == 0, "cannot set a signal stack");
   WriteGsBase(reinterpret_cast<std::uint64_t>(memory_));
+}
+
+// A vforked child's goes on its parent's thread, which has its own.
+void ThreadContext::Detach() {
+  if (!IsAttached()) return;
+  WriteGsBase(0);
+  const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+  sigaltstack(&none, nullptr);
 }
 
 void ThreadContext::SetGate(std::uint32_t number) {

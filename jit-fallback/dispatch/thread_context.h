@@ -10,6 +10,7 @@
 
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -65,6 +66,12 @@ class ThreadContext {
   // As a thread begins, but for what functions leave alone: MXCSR and the x87 control word. Bits that
   // they do not have are dropped.
   void InitializeState(std::uint32_t mxcsr, std::uint16_t x87_control);
+  // Of a thread that has ended, for another in the same window, if there is one: as a thread begins, but that the
+  // targets are kept. By any thread; it is not attached. False: there is no memory for it.
+  bool Renew();
+  // Children that are forked before that have nothing in its place.
+  void LeaveAtFork();
+  std::uint64_t window_base() { return context().window_base; }
   std::uint32_t mxcsr() const;
   std::uint16_t x87_control() const;
 
@@ -88,6 +95,11 @@ class ThreadContext {
   void ClearTargets();
   // The same by the owner, outside of translated code.
   void ForgetTargets();
+  // Nobody clears any from now on, until a thread has it again: which state of all code they are good for.
+  void KeepTargets(std::uint64_t as_of) { targets_as_of_ = as_of; }
+  std::optional<std::uint64_t> targets_as_of() const { return targets_as_of_; }
+  // How many different targets the first table has room for; the most of what memory it takes.
+  std::uint64_t table_entries() const { return entries_; }
   // In a forked child, before it enters translated code: tables of its own, without entries.
   absl::Status ContinueAfterFork();
   // Of `known`, if the tables began so and have not been forgotten since.
@@ -96,6 +108,8 @@ class ThreadContext {
   // Makes the calling host thread the one that runs this: GS base, signal stack.
   void Attach();
   bool IsAttached() const { return is_borrowed_ || IsInGs(); }
+  // The calling host thread is about to end, or to run another one: nothing of it leads here any more.
+  void Detach();
 
   // Instead of Attach, for a host thread that goes back to code of its own between two Enters in a window: what
   // that code may expect to find again beside what each Enter puts back. The thread has been made ready
@@ -146,6 +160,7 @@ class ThreadContext {
   }
   void InitializeStale(std::uint64_t components);
   void ClearEmptySecond();
+  void ClearSecond();
   // The first table anew, of so many different entries, all without contents. Where it cannot be had the former one stays.
   bool MapFirst(std::uint64_t entries);
   ExitReason EnterNow();
@@ -163,6 +178,9 @@ class ThreadContext {
   std::uint64_t NoTarget();
   SecondEntry& Second(std::uint64_t pc);
 
+  static constexpr std::size_t kSecondPerPage = kContextPage / sizeof(SecondEntry);
+  static constexpr std::size_t kSecondPages = JIT_SECOND_TABLE_ENTRIES / kSecondPerPage;
+
   std::byte* const memory_;
   const ExtendedLayout layout_;
   const Isolation isolation_;
@@ -170,7 +188,10 @@ class ThreadContext {
   std::uint16_t host_x87_control_ = 0;  // while it is borrowed and has contents of its own in the unit
   const std::shared_ptr<const LookupTable> empty_;
   std::optional<std::uint32_t> known_generation_;
+  std::optional<std::uint64_t> targets_as_of_;
+  bool is_left_at_fork_ = false;
   std::uint64_t entries_ = 0;        // different ones of the first table
+  std::bitset<kSecondPages> second_;  // pages of the second table that may have targets
   unsigned displaced_ = 0;           // targets that have been put in another's place since it was mapped
   std::uint64_t dirty_ = 0;  // components whose place in the area may hold something
 };

@@ -13,6 +13,10 @@
 namespace dunebox::jit {
 namespace {
 
+// Of what threads have left there may be as much as has so many entries of first tables: 4 MiB of them, in eight that are
+// whole or 32 that are folded, and what their threads have touched besides. A fork takes 6 us longer for each.
+constexpr std::uint64_t kMostParkedEntries = std::uint64_t{8} * JIT_TABLE_ENTRIES;
+
 // Enough for the longest block: Limits::instructions of at most 15 bytes, in practice 4 each.
 constexpr std::size_t kMostCodeBytes = 512;
 
@@ -75,13 +79,48 @@ void Translator::Enlist(TranslatedThread& thread) {
   // What it has been told was right before the cache was emptied.
   const std::optional<std::uint32_t> known = thread.context().known_generation();
   if (known && *known != cache_->generation()) thread.context().ForgetTargets();
+  const std::optional<std::uint64_t> as_of = thread.context().targets_as_of();
+  if (as_of && *as_of != taken_back_) thread.context().ClearTargets();
   threads_.push_back(&thread);
 }
 
 void Translator::Dismiss(TranslatedThread& thread) {
   std::lock_guard lock(mutex_);
+  Forget(thread);
+}
+
+// Preconditions: the lock is held.
+void Translator::Forget(TranslatedThread& thread) {
   std::erase(threads_, &thread);
   for (std::size_t i = 0; i < kExitReasons; ++i) past_exits_[i] += thread.exits_[i].Get();
+}
+
+// What there is no room for goes with the thread, behind the lock: all processors take part in unmapping it.
+void Translator::Retire(TranslatedThread& thread) {
+  thread.context().Detach();
+  std::lock_guard lock(mutex_);
+  Forget(thread);
+  const std::uint64_t entries = thread.context().table_entries();
+  if (options_.is_called || parked_entries_ + entries > kMostParkedEntries) return;
+  thread.context().KeepTargets(taken_back_);
+  parked_entries_ += entries;
+  parked_.push_back(std::move(thread.context_));
+}
+
+std::unique_ptr<ThreadContext> Translator::TakeParked(std::uint64_t window_base) {
+  std::lock_guard lock(mutex_);
+  if (parked_.empty() || parked_.back()->window_base() != window_base) return nullptr;
+  std::unique_ptr<ThreadContext> context = std::move(parked_.back());
+  parked_.pop_back();
+  parked_entries_ -= context->table_entries();
+  return context->Renew() ? std::move(context) : nullptr;
+}
+
+// A child has no use for what is parked, and to copy it would take longer than all the rest of a fork.
+void Translator::LockForFork() {
+  mutex_.lock();
+  for (const std::unique_ptr<ThreadContext>& context : parked_) context->LeaveAtFork();
+  cache_->PrepareForFork();
 }
 
 TranslatorStatistics Translator::statistics() {
@@ -206,6 +245,7 @@ void Translator::StopThreads() {
 void Translator::Flush() {
   StopThreads();
   for (TranslatedThread* thread : threads_) thread->context().ClearTargets();
+  ++taken_back_;
   DUNEBOX_CHECK(cache_->Clear().ok(), "no memory for translated code");
 }
 
@@ -305,6 +345,7 @@ void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
   for (const std::uint32_t id : blocks) {
     const CodeBlock& block = cache_->block(id);
     if (block.kind == EntryKind::kIndirect) {
+      ++taken_back_;
       for (TranslatedThread* thread : threads_) thread->context().ClearTarget(block.pc);
     }
     cache_->Kill(id);
@@ -328,6 +369,10 @@ void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick)
 absl::Status Translator::ContinueAfterFork(TranslatedThread& self) {
   std::lock_guard lock(mutex_);
   threads_ = {&self};
+  // Their memory is not here; by now something else may be at its place.
+  for (std::unique_ptr<ThreadContext>& context : parked_) (void)context.release();
+  parked_.clear();
+  parked_entries_ = 0;
   for (Counter& count : self.exits_) count.Reset();
   past_exits_ = {};
   entry_stubs_ = entry_stub_guest_bytes_ = taken_ = translate_nanoseconds_ = 0;
@@ -351,7 +396,7 @@ TranslatedThread::TranslatedThread(std::shared_ptr<Translator> translator, CodeS
   translator_->Enlist(*this);
 }
 
-TranslatedThread::~TranslatedThread() { translator_->Dismiss(*this); }
+TranslatedThread::~TranslatedThread() { translator_->Retire(*this); }
 
 bool TranslatedThread::Move() {
   std::shared_ptr<Translator> next = source_.CurrentTranslator();

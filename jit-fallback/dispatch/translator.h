@@ -139,7 +139,7 @@ class TranslatedThread {
 
   std::shared_ptr<Translator> translator_;
   CodeSource& source_;
-  const std::unique_ptr<ThreadContext> context_;
+  std::unique_ptr<ThreadContext> context_;  // never null, but at the end
   std::atomic<bool> must_move_{false};
   std::atomic<bool> is_running_{false};
   // The block to go on with, when the last exit has found it already.
@@ -188,15 +188,16 @@ class Translator {
   // end of its block.
   void Invalidate(std::uint64_t start, std::uint64_t end);
 
+  // The memory of a thread that has ended, for the next in a window at `window_base`, if there is one: its first
+  // jumps find their targets. Null: none is left.
+  std::unique_ptr<ThreadContext> TakeParked(std::uint64_t window_base);
+
   // Threads of `source` go on with its CurrentTranslator(), which is another one already. `kick` makes those
   // that run translated code leave it soon; when this returns none of them is in it. Not to be called by a
   // thread that is.
   void Evict(const CodeSource& source, absl::FunctionRef<void()> kick);
 
-  void LockForFork() {
-    mutex_.lock();
-    cache_->PrepareForFork();
-  }
+  void LockForFork();
   void UnlockAfterFork() { mutex_.unlock(); }
   // In a forked child, unlocked, whose only thread is `self`'s: code memory of its own at the same
   // addresses in place of the parent's, which goes on writing to that.
@@ -222,6 +223,9 @@ class Translator {
 
   void Enlist(TranslatedThread& thread);
   void Dismiss(TranslatedThread& thread);
+  void Forget(TranslatedThread& thread);
+  // The thread has ended; its memory stays with it if there is enough parked.
+  void Retire(TranslatedThread& thread);
   // Finds or makes the block and calls `apply` while it cannot be invalidated.
   BlockOutcome WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind, Apply apply);
   // A block of the one instruction at `pc` that nobody finds again.
@@ -257,6 +261,11 @@ class Translator {
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, taken_ = 0, translate_nanoseconds_ = 0;
   std::array<std::uint64_t, kExitReasons> past_exits_{};  // of threads that are gone
   std::vector<TranslatedThread*> threads_;
+  // Of threads that have ended. Nobody takes targets from them: who gets one clears it if any has been taken back
+  // meanwhile.
+  std::vector<std::unique_ptr<ThreadContext>> parked_;
+  std::uint64_t parked_entries_ = 0;  // ThreadContext::table_entries, of all
+  std::uint64_t taken_back_ = 0;      // how often
 };
 
 // ---- what each call of a function takes ---------------------------------------------------------

@@ -206,15 +206,20 @@ absl::Status JitEngine::ReserveGuard() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<jit::ThreadContext>> JitEngine::CreateContext() {
+  if (shared_ != nullptr) {
+    return jit::ThreadContext::CreateWith(*shared_->known, shared_->empty, extended_layout_, *window_base_);
+  }
+  std::unique_ptr<jit::ThreadContext> parked = translator_->TakeParked(window_base_.value_or(0));
+  if (parked != nullptr) return parked;
+  return jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
+}
+
 absl::StatusOr<std::unique_ptr<EngineThread>> JitEngine::CreateThread() {
   const std::lock_guard lock(sharing_mutex_);
-  absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context =
-      shared_ != nullptr
-          ? jit::ThreadContext::CreateWith(*shared_->known, shared_->empty, extended_layout_,
-                                           *window_base_)
-          : jit::ThreadContext::Create(extended_layout_, isolation_, window_base_);
-  if (!context.ok()) return context.status();
   if (translator_ == nullptr) return absl::ResourceExhaustedError("no memory for translated code");
+  absl::StatusOr<std::unique_ptr<jit::ThreadContext>> context = CreateContext();
+  if (!context.ok()) return context.status();
   return std::make_unique<JitThread>(*this, translator_, *std::move(context));
 }
 

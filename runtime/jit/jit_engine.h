@@ -128,6 +128,8 @@ class JitEngine final : public ExecutionEngine,
   JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
   absl::Status ReserveGuard();
+  // Preconditions: the lock is held.
+  absl::StatusOr<std::unique_ptr<jit::ThreadContext>> CreateContext();
   absl::Status MakeTranslator(const JitOptions& options);
   void TellPerf(const jit::MadeBlock& block);
   // Another translator for the threads of this engine, which leave the one they have. Null: none is to be

@@ -372,6 +372,7 @@ SyscallResult ForkProcess(GuestThread& parent, const CloneRequest& request) {
   if (id >= 0) claim.HandOver(id == 0 ? gettid() : id);
   owner.limits().UnlockAfterFork();
   if (id == 0) owner.limits().descriptor_changes.StartOver();
+  if (id == 0) owner.limits().ForgetDescriptors();
   id == 0 ? low.ResetInChild() : low.ReleaseAfterFork();
   id == 0 ? owner.machine().UnlockInChild() : owner.machine().UnlockInParent();
   owner.signal_handlers().UnlockAfterFork();

@@ -158,6 +158,9 @@ GuestThread::~GuestThread() {
   owner.threads().Remove(*this);
 }
 
+// Only threads share tables: HandleClone makes no processes that do.
+pid_t GuestThread::LoneThread() const { return owner.HasOneThread() ? id.load() : 0; }
+
 void GuestThread::Attach() {
   signals::SetCurrentPending(&signal.pending);
   owner.threads().Rename(*this);

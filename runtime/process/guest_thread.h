@@ -45,6 +45,7 @@ class GuestThread final : public hostcalls::Caller {
   void Attach();
   ~GuestThread();
 
+  pid_t LoneThread() const override;
   bool RestartsAfterSignal() const override;
   [[noreturn]] void EndBySignal(int signal) override;
   // The same for a signal that the program leaves to its default, without the reports that a process

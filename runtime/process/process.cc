@@ -52,6 +52,7 @@ void Process::BeginThread() {
   std::uint64_t seen = threads_.load();
   while (!threads_.compare_exchange_weak(seen, CountFor(seen, pid) + 1)) {
   }
+  limits_.ForgetDescriptors();
 }
 
 bool Process::EndThread() {
@@ -59,6 +60,7 @@ bool Process::EndThread() {
   std::uint64_t seen = threads_.load();
   while (!threads_.compare_exchange_weak(seen, CountFor(seen, pid) - 1)) {
   }
+  limits_.ForgetDescriptors();
   return CountFor(seen, pid) % kPidUnit == 1;
 }
 

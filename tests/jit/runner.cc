@@ -218,26 +218,35 @@ std::string Describe(const Snapshot& snapshot) {
   return result;
 }
 
-Runner::Runner(Arena& arena, const Options& options) : arena_(arena) {
+Runner::Runner(Arena& arena, const Options& options)
+    : arena_(arena), isolation_(arena.is_windowed() ? Isolation::kSeg : options.isolation) {
   InstallHandlers();
   Translator::Options translation;
   translation.cache_size = options.cache_size;
   translation.limits = options.limits;
   translation.emitter.check_by_loop = options.check_by_loop;
-  const bool is_windowed = arena.is_windowed();
-  const Isolation isolation = is_windowed ? Isolation::kSeg : options.isolation;
-  translation.emitter.isolation = isolation;
+  translation.emitter.isolation = isolation_;
   translation.emitter.runs_in_place = [](std::int64_t number) { return number == SYS_getppid; };
   auto translator = Translator::Create(std::move(translation));
   DUNEBOX_CHECK(translator.ok(), "no translator");
   translator_ = *std::move(translator);
   // Handlers look up addresses in it without the lock, as the threads of the translator do.
   translator_->Inspect([&](const CodeCache& cache) { cache_ = &cache; });
-  const auto window = is_windowed ? std::optional(arena.HostAddress(0)) : std::nullopt;
-  auto context = ThreadContext::Create(VectorLayout(), isolation, window);
+  ChangeThread(FreshMemory());
+}
+
+std::unique_ptr<ThreadContext> Runner::FreshMemory() const {
+  const auto window = arena_.is_windowed() ? std::optional(arena_.HostAddress(0)) : std::nullopt;
+  auto context = ThreadContext::Create(VectorLayout(), isolation_, window);
   DUNEBOX_CHECK(context.ok(), "no context");
-  thread_ = std::make_unique<TranslatedThread>(translator_, arena, *std::move(context));
+  return *std::move(context);
+}
+
+std::unique_ptr<TranslatedThread> Runner::ChangeThread(std::unique_ptr<ThreadContext> memory) {
+  std::unique_ptr<TranslatedThread> before = std::move(thread_);
+  thread_ = std::make_unique<TranslatedThread>(translator_, arena_, std::move(memory));
   thread_->context().Attach();
+  return before;
 }
 
 Runner::~Runner() {

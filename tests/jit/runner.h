@@ -48,6 +48,9 @@ class Runner {
   Arena& arena() { return arena_; }
   Translator& translator() { return *translator_; }
   Context& context() { return thread_->context().context(); }
+  // Another thread runs from now on, in this memory; who did so far is still one of the translator's.
+  std::unique_ptr<TranslatedThread> ChangeThread(std::unique_ptr<ThreadContext> memory);
+  std::unique_ptr<ThreadContext> FreshMemory() const;
 
   Ending RunNative(Machine& machine);
   // With a trap behind each instruction: the state in front of every one, RFLAGS without TF.
@@ -80,6 +83,7 @@ class Runner {
   void PopFlags(const Instruction& instruction);
 
   Arena& arena_;
+  const Isolation isolation_;
   std::shared_ptr<Translator> translator_;
   const CodeCache* cache_ = nullptr;
   std::unique_ptr<TranslatedThread> thread_;

@@ -36,7 +36,8 @@ class Denials : public policy::DenialSink {
 
 // directory_/work: all rights, but none on work/secret. directory_/lib: read and execute.
 // directory_/drop: create and write. directory_/hidden: no rule.
-class FileRulesTest : public ServicesTest {
+// With the parameter: alone with its descriptor table.
+class FileRulesTest : public ServicesTest, public testing::WithParamInterface<bool> {
  protected:
   FileRulesTest() {
     for (const char* name : {"work", "work/sub", "lib", "drop", "hidden"}) mkdir(name, 0755);
@@ -51,6 +52,7 @@ class FileRulesTest : public ServicesTest {
                     {Path("work/secret"), kNoRights, 4}};
     rules_.origins = {"default", "drop", "lib", "work", "policy.toml:7"};
     thread_.guard = &guard_;
+    thread_.is_alone = GetParam();
   }
 
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
@@ -79,7 +81,7 @@ class FileRulesTest : public ServicesTest {
 
 // ---- Opening ------------------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, AFileIsOpenedWithTheRightsOfItsTree) {
+TEST_P(FileRulesTest, AFileIsOpenedWithTheRightsOfItsTree) {
   EXPECT_EQ(TryOpen(Path("lib/file"), O_RDONLY), 0);
   EXPECT_EQ(TryOpen(Path("lib/file"), O_WRONLY), -EACCES);
   EXPECT_EQ(TryOpen(Path("lib/file"), O_RDWR), -EACCES);
@@ -91,7 +93,7 @@ TEST_F(FileRulesTest, AFileIsOpenedWithTheRightsOfItsTree) {
   EXPECT_EQ(TryOpen(directory_, O_PATH), 0);
 }
 
-TEST_F(FileRulesTest, RelativePathsAndDotsEndAtTheSameRules) {
+TEST_P(FileRulesTest, RelativePathsAndDotsEndAtTheSameRules) {
   EXPECT_EQ(TryOpen("work/../hidden/file", O_RDONLY), -EACCES);
   EXPECT_EQ(TryOpen("hidden/../work/file", O_RDONLY), 0);
   EXPECT_EQ(TryOpen("work/./../lib//file", O_RDONLY), 0);
@@ -101,7 +103,7 @@ TEST_F(FileRulesTest, RelativePathsAndDotsEndAtTheSameRules) {
   close(static_cast<int>(work));
 }
 
-TEST_F(FileRulesTest, ADeniedFileKeepsWhatIsInIt) {
+TEST_P(FileRulesTest, ADeniedFileKeepsWhatIsInIt) {
   EXPECT_EQ(TryOpen(Path("lib/file"), O_RDONLY | O_TRUNC), -EACCES);
   EXPECT_EQ(TryOpen(Path("lib/file"), O_WRONLY | O_TRUNC | O_CREAT), -EACCES);
   EXPECT_EQ(Call(SYS_creat, Put(Path("lib/file")), 0644), -EACCES);
@@ -109,7 +111,7 @@ TEST_F(FileRulesTest, ADeniedFileKeepsWhatIsInIt) {
   EXPECT_EQ(TextOf("lib/file"), "library");
 }
 
-TEST_F(FileRulesTest, ADeniedFifoIsNotOpened) {
+TEST_P(FileRulesTest, ADeniedFifoIsNotOpened) {
   ASSERT_EQ(mkfifo("hidden/fifo", 0666), 0);
   const int reader = open("hidden/fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   // Opened for writing it would not block: there is a reader. And it would be seen by it.
@@ -119,7 +121,7 @@ TEST_F(FileRulesTest, ADeniedFifoIsNotOpened) {
   EXPECT_EQ(TryOpen(Path("hidden/fifo"), O_RDONLY), -EACCES);
 }
 
-TEST_F(FileRulesTest, FilesAreCreatedWhereTheRuleSays) {
+TEST_P(FileRulesTest, FilesAreCreatedWhereTheRuleSays) {
   EXPECT_EQ(TryOpen(Path("work/new"), O_CREAT | O_WRONLY), 0);
   EXPECT_EQ(TryOpen(Path("work/sub/new"), O_CREAT | O_EXCL | O_RDWR), 0);
   EXPECT_EQ(TryOpen(Path("drop/new"), O_CREAT | O_WRONLY), 0);
@@ -131,13 +133,13 @@ TEST_F(FileRulesTest, FilesAreCreatedWhereTheRuleSays) {
   EXPECT_FALSE(Exists("lib/new") || Exists("hidden/new") || Exists("drop/new2"));
 }
 
-TEST_F(FileRulesTest, ALinkToNowhereCreatesNothingElsewhere) {
+TEST_P(FileRulesTest, ALinkToNowhereCreatesNothingElsewhere) {
   ASSERT_EQ(symlink(Path("hidden/new").c_str(), "work/link"), 0);
   EXPECT_EQ(TryOpen(Path("work/link"), O_CREAT | O_WRONLY), -EACCES);
   EXPECT_FALSE(Exists("hidden/new"));
 }
 
-TEST_F(FileRulesTest, ARuleOnOneFileIsThatFilesAlone) {
+TEST_P(FileRulesTest, ARuleOnOneFileIsThatFilesAlone) {
   EXPECT_EQ(TryOpen(Path("work/secret"), O_RDONLY), -EACCES);
   EXPECT_EQ(Call(SYS_unlink, Put(Path("work/secret"))), -EACCES);
   EXPECT_EQ(Call(SYS_rename, Put(Path("work/secret")), Put(Path("work/known"))), -EACCES);
@@ -152,7 +154,7 @@ TEST_F(FileRulesTest, ARuleOnOneFileIsThatFilesAlone) {
 
 // ---- Links --------------------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, SymbolicLinksDoNotWidenRights) {
+TEST_P(FileRulesTest, SymbolicLinksDoNotWidenRights) {
   ASSERT_EQ(symlink(Path("hidden").c_str(), "work/link"), 0);
   EXPECT_EQ(TryOpen(Path("work/link/file"), O_RDONLY), -EACCES);
   EXPECT_EQ(TryOpen(Path("work/link/new"), O_CREAT | O_WRONLY), -EACCES);
@@ -168,7 +170,7 @@ TEST_F(FileRulesTest, SymbolicLinksDoNotWidenRights) {
   EXPECT_EQ(Call(SYS_unlink, Put(Path("work/link"))), 0);
 }
 
-TEST_F(FileRulesTest, MagicLinksEndAtTheObjectsRule) {
+TEST_P(FileRulesTest, MagicLinksEndAtTheObjectsRule) {
   const int hidden = open("hidden", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::string by_descriptor = "/proc/self/fd/" + std::to_string(hidden);
   EXPECT_EQ(TryOpen(by_descriptor + "/file", O_RDONLY), -EACCES);
@@ -178,7 +180,7 @@ TEST_F(FileRulesTest, MagicLinksEndAtTheObjectsRule) {
   close(hidden);
 }
 
-TEST_F(FileRulesTest, AnOwnDescriptorIsOpenedAgainWithItsOwnRightsOnly) {
+TEST_P(FileRulesTest, AnOwnDescriptorIsOpenedAgainWithItsOwnRightsOnly) {
   const int reading = open("hidden/file", O_RDONLY | O_CLOEXEC);
   const std::string again = "/dev/fd/" + std::to_string(reading);
   EXPECT_EQ(TryOpen(again, O_RDONLY), 0);
@@ -194,7 +196,7 @@ TEST_F(FileRulesTest, AnOwnDescriptorIsOpenedAgainWithItsOwnRightsOnly) {
   EXPECT_EQ(TextOf("hidden/file"), "hidden");
 }
 
-TEST_F(FileRulesTest, AHardLinkGivesNoRightsThatTheFileDoesNotHave) {
+TEST_P(FileRulesTest, AHardLinkGivesNoRightsThatTheFileDoesNotHave) {
   EXPECT_EQ(Call(SYS_link, Put(Path("lib/file")), Put(Path("work/link"))), -EXDEV);
   EXPECT_EQ(Call(SYS_link, Put(Path("hidden/file")), Put(Path("work/link"))), -EXDEV);
   EXPECT_EQ(Call(SYS_link, Put(Path("work/secret")), Put(Path("work/link"))), -EXDEV);
@@ -213,7 +215,7 @@ TEST_F(FileRulesTest, AHardLinkGivesNoRightsThatTheFileDoesNotHave) {
   close(static_cast<int>(held));
 }
 
-TEST_F(FileRulesTest, ATemporaryFileGetsANameInItsTree) {
+TEST_P(FileRulesTest, ATemporaryFileGetsANameInItsTree) {
   const std::int64_t fd = thread_.Open(Path("work"), O_TMPFILE | O_RDWR, 0600);
   ASSERT_GE(fd, 0);
   const std::string magic = "/proc/self/fd/" + std::to_string(fd);
@@ -226,7 +228,7 @@ TEST_F(FileRulesTest, ATemporaryFileGetsANameInItsTree) {
 
 // ---- Names --------------------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, NamesAreMadeAndRemovedOnlyInTreesWithTheRight) {
+TEST_P(FileRulesTest, NamesAreMadeAndRemovedOnlyInTreesWithTheRight) {
   const std::uint64_t in_work = Put(Path("work/name"));
   const std::uint64_t in_lib = Put(Path("lib/name"));
   EXPECT_EQ(Call(SYS_mkdir, in_work, 0755), 0);
@@ -247,12 +249,12 @@ TEST_F(FileRulesTest, NamesAreMadeAndRemovedOnlyInTreesWithTheRight) {
   EXPECT_TRUE(Exists("lib/file") && Exists("work"));
 }
 
-TEST_F(FileRulesTest, DevicesAreNotMade) {
+TEST_P(FileRulesTest, DevicesAreNotMade) {
   EXPECT_EQ(Call(SYS_mknod, Put(Path("work/disk")), S_IFBLK | 0600, 0x800), -EPERM);
   EXPECT_EQ(Call(SYS_mknodat, AT_FDCWD, Put(Path("work/null")), S_IFCHR | 0600, 0x103), -EPERM);
 }
 
-TEST_F(FileRulesTest, ARenameChangesNoRights) {
+TEST_P(FileRulesTest, ARenameChangesNoRights) {
   EXPECT_EQ(Call(SYS_rename, Put(Path("work/file")), Put(Path("work/sub/file"))), 0);
   EXPECT_EQ(Call(SYS_rename, Put(Path("lib/file")), Put(Path("work/stolen"))), -EACCES);
   EXPECT_EQ(Call(SYS_rename, Put(Path("work/sub/file")), Put(Path("lib/planted"))), -EACCES);
@@ -263,7 +265,7 @@ TEST_F(FileRulesTest, ARenameChangesNoRights) {
   EXPECT_EQ(TextOf("work/sub/file"), "mine");
 }
 
-TEST_F(FileRulesTest, ATreeWithRulesBelowIsNotMoved) {
+TEST_P(FileRulesTest, ATreeWithRulesBelowIsNotMoved) {
   mkdir("work/sub/deep", 0755);
   rules_.paths.push_back({Path("work/sub/deep"), kReadFile, 4});
   std::ranges::sort(rules_.paths, {}, &policy::PathRule::path);
@@ -274,7 +276,7 @@ TEST_F(FileRulesTest, ATreeWithRulesBelowIsNotMoved) {
 
 // ---- Looking, changing --------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, OnlyWhatMayBeKnownIsTold) {
+TEST_P(FileRulesTest, OnlyWhatMayBeKnownIsTold) {
   const std::uint64_t to = thread_.Allocate(sizeof(struct stat));
   EXPECT_EQ(Call(SYS_stat, Put(Path("lib/file")), to), 0);
   EXPECT_EQ(TestThread::At<struct stat>(to).st_size, 7);
@@ -298,14 +300,14 @@ TEST_F(FileRulesTest, OnlyWhatMayBeKnownIsTold) {
   EXPECT_EQ(Call(SYS_readlink, Put(Path("lib/file")), buffer, 256), -EINVAL);
 }
 
-TEST_F(FileRulesTest, TheLinksOnTheWayToATreeMayBeRead) {
+TEST_P(FileRulesTest, TheLinksOnTheWayToATreeMayBeRead) {
   ASSERT_EQ(symlink("lib", "lib64"), 0);
   const std::uint64_t buffer = thread_.Allocate(256);
   EXPECT_EQ(Call(SYS_readlink, Put(Path("lib64")), buffer, 256), 3);
   EXPECT_EQ(TryOpen(Path("lib64/file"), O_RDONLY), 0);
 }
 
-TEST_F(FileRulesTest, AttributesAreChangedWithTheRightToWrite) {
+TEST_P(FileRulesTest, AttributesAreChangedWithTheRightToWrite) {
   EXPECT_EQ(Call(SYS_chmod, Put(Path("work/file")), 0600), 0);
   EXPECT_EQ(Call(SYS_chmod, Put(Path("lib/file")), 0600), -EACCES);
   EXPECT_EQ(Call(SYS_chown, Put(Path("lib/file")), -1, -1), -EACCES);
@@ -314,7 +316,7 @@ TEST_F(FileRulesTest, AttributesAreChangedWithTheRightToWrite) {
   EXPECT_EQ(Call(SYS_removexattr, Put(Path("lib/file")), Put("user.a")), -EACCES);
 }
 
-TEST_F(FileRulesTest, AnEmptyPathIsNoDirectory) {
+TEST_P(FileRulesTest, AnEmptyPathIsNoDirectory) {
   ASSERT_EQ(chdir(Path("work").c_str()), 0);
   const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   struct stat before {};
@@ -333,7 +335,7 @@ TEST_F(FileRulesTest, AnEmptyPathIsNoDirectory) {
   close(work);
 }
 
-TEST_F(FileRulesTest, ADescriptorForReadingChangesNothingOfADeniedFile) {
+TEST_P(FileRulesTest, ADescriptorForReadingChangesNothingOfADeniedFile) {
   const std::int64_t library = thread_.Open(Path("lib/file"), O_RDONLY);
   const std::int64_t mine = thread_.Open(Path("work/file"), O_RDONLY);
   const std::uint64_t nothing = 0;
@@ -355,7 +357,7 @@ TEST_F(FileRulesTest, ADescriptorForReadingChangesNothingOfADeniedFile) {
   }
 }
 
-TEST_F(FileRulesTest, ADirectoryWithoutRightsIsNotEntered) {
+TEST_P(FileRulesTest, ADirectoryWithoutRightsIsNotEntered) {
   EXPECT_EQ(Call(SYS_chdir, Put(Path("work"))), 0);
   EXPECT_EQ(Call(SYS_chdir, Put(directory_)), 0);
   EXPECT_EQ(Call(SYS_chdir, Put(Path("hidden"))), -EACCES);
@@ -371,7 +373,7 @@ TEST_F(FileRulesTest, ADirectoryWithoutRightsIsNotEntered) {
   close(static_cast<int>(watch));
 }
 
-TEST_F(FileRulesTest, TheRootStays) {
+TEST_P(FileRulesTest, TheRootStays) {
   EXPECT_EQ(Call(SYS_chroot, Put(Path("work"))), -EPERM);
   ASSERT_FALSE(denials_.seen.empty());
   EXPECT_EQ(denials_.seen.back().action, "call");
@@ -379,7 +381,7 @@ TEST_F(FileRulesTest, TheRootStays) {
 
 // ---- procfs -------------------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, OtherProcessesAreNotThere) {
+TEST_P(FileRulesTest, OtherProcessesAreNotThere) {
   EXPECT_EQ(TryOpen("/proc/self/status", O_RDONLY), 0);
   EXPECT_EQ(TryOpen("/proc/self/maps", O_RDONLY), 0);
   EXPECT_EQ(TryOpen("/proc/self/comm", O_WRONLY), -EACCES);
@@ -396,7 +398,7 @@ TEST_F(FileRulesTest, OtherProcessesAreNotThere) {
   EXPECT_EQ(Call(SYS_readlink, Put(parent + "/cwd"), to, 100), -ENOENT);
 }
 
-TEST_F(FileRulesTest, AListingOfProcessesHasTheCallerAlone) {
+TEST_P(FileRulesTest, AListingOfProcessesHasTheCallerAlone) {
   rules_.paths.insert(rules_.paths.begin(), {"/proc", kReadFile, 1});
   const std::int64_t fd = thread_.Open("/proc", O_RDONLY | O_DIRECTORY);
   ASSERT_GE(fd, 0);
@@ -421,7 +423,7 @@ TEST_F(FileRulesTest, AListingOfProcessesHasTheCallerAlone) {
 
 // ---- Audit and nothing --------------------------------------------------------------------------
 
-TEST_F(FileRulesTest, AuditReportsAndAllows) {
+TEST_P(FileRulesTest, AuditReportsAndAllows) {
   rules_.audit = true;
   EXPECT_EQ(TryOpen(Path("hidden/file"), O_RDWR), 0);
   EXPECT_EQ(TryOpen(Path("hidden/new"), O_CREAT | O_WRONLY), 0);
@@ -430,7 +432,7 @@ TEST_F(FileRulesTest, AuditReportsAndAllows) {
   EXPECT_EQ(denials_.seen.size(), 4U);
 }
 
-TEST_F(FileRulesTest, WithAllAllowedNothingIsAsked) {
+TEST_P(FileRulesTest, WithAllAllowedNothingIsAsked) {
   rules_.allow_all = true;
   EXPECT_EQ(TryOpen(Path("hidden/file"), O_RDWR), 0);
   EXPECT_TRUE(denials_.seen.empty());
@@ -452,7 +454,7 @@ void Race(Disturb disturb, Attempt attempt) {
   sibling.join();
 }
 
-TEST_F(FileRulesTest, NoSwapOfASymbolicLinkOpensADeniedFile) {
+TEST_P(FileRulesTest, NoSwapOfASymbolicLinkOpensADeniedFile) {
   ASSERT_EQ(symlink("file", "work/link"), 0);
   const std::uint64_t path = Put(Path("work/link"));
   int opened = 0;
@@ -478,7 +480,7 @@ TEST_F(FileRulesTest, NoSwapOfASymbolicLinkOpensADeniedFile) {
   EXPECT_EQ(TextOf("hidden/file"), "hidden");
 }
 
-TEST_F(FileRulesTest, NoExchangeOfADirectoryAndALinkMakesAnythingElsewhere) {
+TEST_P(FileRulesTest, NoExchangeOfADirectoryAndALinkMakesAnythingElsewhere) {
   mkdir("work/dir", 0755);
   MakeFile("work/dir/file", "mine");
   ASSERT_EQ(symlink("../hidden", "work/way"), 0);
@@ -512,9 +514,10 @@ TEST_F(FileRulesTest, NoExchangeOfADirectoryAndALinkMakesAnythingElsewhere) {
   EXPECT_TRUE(Exists("hidden/file"));
 }
 
-TEST_F(FileRulesTest, NoRaceOfTheProgramsOwnGetsAFileOutOfItsTree) {
+TEST_P(FileRulesTest, NoRaceOfTheProgramsOwnGetsAFileOutOfItsTree) {
   // Everything by the rules: a sibling moves the directory between places that it may move it to.
   TestThread sibling(1);
+  thread_.is_alone = false;
   sibling.guard = &guard_;
   mkdir("work/a", 0755);
   const std::uint64_t a = sibling.PutString(Path("work/a"));
@@ -533,6 +536,10 @@ TEST_F(FileRulesTest, NoRaceOfTheProgramsOwnGetsAFileOutOfItsTree) {
   EXPECT_EQ(TextOf("lib/file"), "library");
   EXPECT_FALSE(Exists("work/stolen"));
 }
+
+INSTANTIATE_TEST_SUITE_P(, FileRulesTest, testing::Bool(), [](const testing::TestParamInfo<bool>& tested) {
+  return std::string(tested.param ? "Alone" : "WithSiblings");
+});
 
 }  // namespace
 }  // namespace dunebox::hostcalls

@@ -3,9 +3,11 @@
 #include <linux/openat2.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <thread>
 
+#include "hostcalls/services/file_rules.h"
 #include "services_fixture.h"
 
 namespace dunebox::hostcalls {
@@ -27,6 +29,14 @@ class OpenTest : public ServicesTest {
       want_flags = fcntl(static_cast<int>(native), F_GETFL);
       close(static_cast<int>(native));
     }
+    for (const bool is_alone : {false, true}) {
+      SCOPED_TRACE(is_alone);
+      thread_.is_alone = is_alone;
+      ExpectInGuest(directory, path, flags, mode, expected, want, want_flags);
+    }
+  }
+  void ExpectInGuest(int directory, const std::string& path, std::uint64_t flags, std::uint64_t mode,
+                     std::int64_t expected, const struct stat& want, int want_flags) {
     const std::int64_t got = thread_.OpenAt(directory, path, flags, mode);
     EXPECT_EQ(got, expected);
     if (got < 0) return;
@@ -64,6 +74,53 @@ TEST_F(OpenTest, OrdinaryFilesOpenAsNatively) {
       ExpectBothWaysAsNatively(name, flags);
     }
   }
+}
+
+// A child begins with its parent's directory of descriptors, and must not take theirs for its own.
+TEST_F(OpenTest, AloneAForkedChildLooksAtItsOwnDescriptors) {
+  thread_.is_alone = true;
+  MakeFile("parents", "");
+  MakeFile("childs", "");
+  const int number = open("parents", O_PATH | O_CLOEXEC);
+  const auto name = [&] {
+    const CopyResult<std::string> found = ObjectName(thread_, number);
+    return found.ok() ? *found : "?";
+  };
+  EXPECT_EQ(name(), directory_ + "/parents");
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(open("childs", O_PATH | O_CLOEXEC), number);
+    _exit(name() == directory_ + "/childs" ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(name(), directory_ + "/parents");
+  close(number);
+}
+
+// Numbers that are looked at are those of the guest's own table, the highest that it may have among them.
+TEST_F(OpenTest, AloneTheGuestsOwnNumbersStayWhatTheyAre) {
+  MakeFile("file", "text");
+  thread_.is_alone = true;
+  const int before = dup(STDIN_FILENO);
+  close(before);
+  const int highest = static_cast<int>(TestGuest::Get().limits.Get(RLIMIT_NOFILE).rlim_cur) - 1;
+  for (const bool is_taken : {false, true}) {
+    if (is_taken) {
+      ASSERT_EQ(dup2(STDIN_FILENO, highest), highest);
+    }
+    const std::int64_t fd = thread_.Open("file", O_RDONLY);
+    EXPECT_EQ(fd, before);
+    EXPECT_EQ(ReadAll(fd), "text");
+    close(static_cast<int>(fd));
+    EXPECT_EQ(fcntl(highest, F_GETFD) >= 0, is_taken);
+  }
+  struct stat own {}, input {};
+  EXPECT_EQ(fstat(highest, &own), 0);
+  EXPECT_EQ(fstat(STDIN_FILENO, &input), 0);
+  EXPECT_EQ(own.st_ino, input.st_ino);
+  close(highest);
 }
 
 TEST_F(OpenTest, ExistingFilesWithCreateOpenAsNatively) {

@@ -88,6 +88,10 @@ class TestThread : public Caller {
                TestGuest::Get().limits.reserved()),
         next_(kArena + slice * 0x10'0000) {}
 
+  // For a test that makes no other thread.
+  bool is_alone = false;
+  pid_t LoneThread() const override { return is_alone ? gettid() : 0; }
+
   // The register after the call: a value or a negative errno.
   template <typename... Values>
   std::int64_t Call(long number, Values... values) {

@@ -61,7 +61,7 @@ SyscallResult CopyAndExecute(Caller& caller, ExecRequest request, std::uint64_t 
 
 CopyResult<hostcalls::ReservedFd> FindProgram(Caller& caller, int directory, const std::string& path,
                                               std::uint64_t flags) {
-  auto program = hostcalls::PinVisible(caller, directory, path, flags);
+  auto program = hostcalls::PinVisible(caller, directory, path, {.flags = flags});
   if (!program.ok()) {
     return hostcalls::ErrorOf(hostcalls::TellFailure(caller, directory, path, program.error()));
   }

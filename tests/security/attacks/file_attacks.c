@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -54,6 +55,40 @@ static void link_race(void) {
     must_not_read("a directory that becomes a link", AT_FDCWD, in_work("given/directory/canary"));
     const int file = open(in_work("given/directory/made"), O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
     if (file >= 0) close(file);  // `run` sees it where it may not be
+  }
+  end_race();
+}
+
+// What is opened for reading only comes under every number that could be the one which is just being looked at: the lowest
+// that are free, and the highest that there may be.
+static int only_read;
+
+static void replace_numbers(void) {
+  struct rlimit limit;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const int highest = (int)limit.rlim_cur - 1;
+  for (int i = 0; i < 4; ++i) {
+    const int number = i == 3 ? highest : only_read + 1 + i;
+    dup2(only_read, number);
+    stay_a_moment();
+    close(number);
+  }
+}
+
+static void number_race(void) {
+  struct stat wanted, got;
+  only_read = open(in_work("read/canary"), O_PATH | O_CLOEXEC);
+  if (only_read < 0 || fstat(only_read, &wanted) != 0) return hole("no file to put there: %d", errno);
+  begin_race(replace_numbers);
+  while (still_racing()) {
+    const int file = open(in_work("given/canary"), O_RDWR | O_CLOEXEC);
+    // The racer may have closed it, and opened another: what counts is what is there, and how.
+    if (file < 0 || fstat(file, &got) != 0) continue;
+    const int flags = fcntl(file, F_GETFL);
+    if (flags >= 0 && (flags & O_PATH) == 0 && (flags & O_ACCMODE) == O_RDWR && got.st_ino == wanted.st_ino) {
+      hole("a file that may only be read is open for writing");
+    }
+    close(file);
   }
   end_race();
 }
@@ -257,6 +292,7 @@ static void hostile_names(void) {
 const struct attack file_attacks[] = {
     {"path_race", path_race},
     {"link_race", link_race},
+    {"number_race", number_race},
     {"dots", dots},
     {"other_names", other_names},
     {"magic_links", magic_links},
