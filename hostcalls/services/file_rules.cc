@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/policy/cure.h"
+#include "hostcalls/policy/object_name.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
@@ -20,11 +21,10 @@ namespace dunebox::hostcalls {
 namespace {
 
 using policy::FileRights;
+using policy::kGone;
 using policy::RightsAndOrigin;
 using policy::Rules;
 
-// What the kernel puts behind the name of an object that has been removed.
-constexpr std::string_view kGone = " (deleted)";
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr FileRights kOwnProcess = policy::kReadFile;
 

@@ -152,7 +152,7 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
       Denied("read", "/proc/77/maps"),      Denied("write", "/srv/x (deleted)"),
       Denied("read", "/srv/a\\\\x07"),      Denied("connect", "1:2:3"),
       Denied("read", "/srv/a:/b"),          Denied("create", "/dev/pts/0"),
-      Denied("read", "/srv/\x1b[2J")};
+      Denied("read", "/srv/\x1b[2J"),       Denied("write", "/proc/sys/vm/swappiness")};
   EXPECT_THAT(Rules(denials), IsEmpty());
   const std::vector<std::string> notes = Notes(denials);
   EXPECT_EQ(notes.size(), denials.size());
@@ -164,6 +164,11 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
                     HasSubstr("(allowed by --cure)"))));
   }
   EXPECT_THAT(notes, testing::Contains(HasSubstr("\\x1b[2J")));
+}
+
+// Which `dunebox run` proposes to allow, too.
+TEST(Learn, FilesOfProcThatAreNoProcessesCanBeRead) {
+  EXPECT_THAT(Rules({Denied("read", "/proc/interrupts")}), ElementsAre("--ro /proc/interrupts"));
 }
 
 TEST(Learn, EachRuleSaysWhoNeededItAndHowOften) {
