@@ -29,6 +29,7 @@ constexpr std::pair<std::string_view, UseKind> kFileActions[] = {
     {"bind", UseKind::kCreate},
 };
 
+constexpr std::string_view kCapability = "CAP_";
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kUnixAbstractPrefix = "unix:@";
 constexpr std::string_view kMachine = "/proc/";
@@ -245,6 +246,16 @@ class Proposer {
     if (denial.action == "make socket" && denial.object.starts_with("inet")) {
       unused_sockets_.push_back(&denial);
       return;
+    }
+    if (denial.action == kWatchedWith) {
+      proposal_.notes.push_back(
+          fmt::format("it was watched with {}, which a program under a policy has not: what it did to files of other users by "
+                      "these alone is not seen",
+                      Escaped(denial.object)));
+      return;
+    }
+    if (denial.action == "use" && denial.object.starts_with(kCapability)) {
+      return LeaveOut(denial, "a program under a policy has no capabilities; start it as the user it is for");
     }
     LeaveOut(denial, "no rule is proposed for this");
   }

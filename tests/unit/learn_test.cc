@@ -171,6 +171,16 @@ TEST(Learn, FilesOfProcThatAreNoProcessesCanBeRead) {
   EXPECT_THAT(Rules({Denied("read", "/proc/interrupts")}), ElementsAre("--ro /proc/interrupts"));
 }
 
+TEST(Learn, WhatTookCapabilitiesIsTold) {
+  LoggedDenial denial = Denied("use", "CAP_SETUID");
+  denial.cure = "--uid 33";
+  EXPECT_THAT(Rules({denial}), IsEmpty());
+  EXPECT_THAT(Notes({denial}), ElementsAre(testing::AllOf(HasSubstr("CAP_SETUID: a program under a policy has no capabilities"),
+                                                          HasSubstr("(allowed by --uid 33)"))));
+  EXPECT_THAT(Notes({{.action = std::string(kWatchedWith), .object = "capabilities"}}),
+              ElementsAre(HasSubstr("watched with capabilities")));
+}
+
 TEST(Learn, EachRuleSaysWhoNeededItAndHowOften) {
   LoggedDenial first = Denied("read", "/srv/data/a");
   first.count = 5;
