@@ -27,6 +27,8 @@ using policy::Rules;
 
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr FileRights kOwnProcess = policy::kReadFile;
+// Which its process may write: what prctl does for the thread itself, a sibling does here.
+constexpr std::string_view kThreadName = "comm";
 
 // What each right is called; of several that are missing the first is told.
 struct RightName {
@@ -81,6 +83,7 @@ CopyResult<Object> Examine(Caller& caller, int fd) {
   if (location->on_proc && location->id != 0) {
     if (IsOwnTask(location->id)) {
       object.allowed.rights |= kOwnProcess;
+      if (location->entry == kThreadName) object.allowed.rights |= policy::kWriteFile;
     } else {
       object.is_hidden = true;
     }
