@@ -127,6 +127,24 @@ static void mappings(void) {
   for (int i = 0; i < 8; ++i) EXPECT(area[i * kPage] == (char)i);
 }
 
+// Memory that an engine may hand out by itself, were it not for its policy.
+static void small_mappings(void) {
+  char* const bound = mmap(NULL, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EXPECT(bound != MAP_FAILED);
+  TELL(bind(bound, 2 * kPage, MPOL_PREFERRED, nodes, 64, 0));
+  memset(bound, 7, 4 * kPage);
+  for (int i = 0; i < 200; ++i) {
+    char* const other = mmap(NULL, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT(other != MAP_FAILED);
+    other[0] = 1;
+    EXPECT(mprotect(other, kPage, PROT_READ) == 0 && munmap(other, 2 * kPage) == 0);
+  }
+  tell_address("small", bound + kPage);
+  tell_address("behind it", bound + 2 * kPage);
+  for (int i = 0; i < 4 * kPage; ++i) EXPECT(bound[i] == 7);
+  EXPECT(munmap(bound, 4 * kPage) == 0);
+}
+
 static void pages(void) {
   static void* at[kPages];
   static int node[kPages], status[kPages];
@@ -162,6 +180,7 @@ int main(void) {
   EXPECT(madvise(area, kPages * kPage, MADV_NOHUGEPAGE) == 0);
   threads();
   mappings();
+  small_mappings();
   pages();
   return 0;
 }
