@@ -11,12 +11,15 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/policy/object_name.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
 #include "hostcalls/services/support.h"
 
 namespace dunebox::hostcalls {
 namespace {
+
+using policy::kGone;
 
 struct ProcRule {
   std::string_view name;
@@ -35,7 +38,6 @@ constexpr std::string_view kPhysicalMemory[] = {"kcore", "vmcore", "kpagecount",
                                                 "kpagecgroup"};
 
 constexpr std::string_view kBelowProc = "/proc/";
-constexpr std::string_view kGone = " (deleted)";
 
 // Takes "name" off the front of "name/rest".
 std::string_view TakeComponent(std::string_view& path) {

@@ -50,21 +50,21 @@ bool CodePages::UnprotectPage(std::uint64_t address, Page& page) {
   return true;
 }
 
-bool CodePages::Protect(GuestVirt address) {
+CodePages::Watch CodePages::Protect(GuestVirt address) {
   const std::uint64_t start = PageDown(address.value);
   std::lock_guard lock(mutex_);
   Page& page = pages_[start];
-  if (page.is_protected) return true;
-  if (page.stores >= kStoresBeforeSelfChecks) return false;
+  if (page.is_protected) return Watch::kThere;
+  if (page.stores >= kStoresBeforeSelfChecks) return Watch::kNone;
   if (memory_.window().is_reserved &&
       protected_.load(std::memory_order_relaxed) >= kMostProtectedBesideOthers) {
-    return false;
+    return Watch::kNone;
   }
   void* host = reinterpret_cast<void*>(memory_.window().base + start);
-  if (mprotect(host, kPageSize, PROT_READ) != 0) return false;  // too many mappings
+  if (mprotect(host, kPageSize, PROT_READ) != 0) return Watch::kNone;  // too many mappings
   page.is_protected = true;
   protected_.fetch_add(1, std::memory_order_relaxed);
-  return true;
+  return Watch::kFresh;
 }
 
 bool CodePages::IsProtected(GuestVirt address) {

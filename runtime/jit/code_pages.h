@@ -23,9 +23,13 @@ class CodePages {
   // Makes everything writable again.
   ~CodePages();
 
-  // The guest may write the page at `address`, and code from it is about to be read. False when the
-  // page is not watched: its blocks have to check themselves.
-  bool Protect(GuestVirt address);
+  enum class Watch : unsigned char {
+    kNone,   // its blocks have to check themselves
+    kFresh,  // from now on
+    kThere,  // as before
+  };
+  // The guest may write the page at `address`, and code from it is about to be read.
+  Watch Protect(GuestVirt address);
   // A store or a system call is about to write here: the protected pages become writable. True when
   // there was one.
   bool Unprotect(const GuestRange& range);

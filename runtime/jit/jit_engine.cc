@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/host_cpuid.h"
 #include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
@@ -326,6 +327,29 @@ bool JitEngine::AllProtected(const memory::VmaMap& map, const GuestRange& range)
   return true;
 }
 
+bool JitEngine::WatchPage(GuestVirt start) {
+  const CodePages::Watch watch = code_pages_.Protect(start);
+  if (watch != CodePages::Watch::kFresh) return watch == CodePages::Watch::kThere;
+  const GuestRange page{start, start + kPageSize};
+  if (!IsAnyCallWriting(page)) return true;
+  // Who makes blocks of it meanwhile finds them invalid.
+  BeforeAccess(start.value, kPageSize);
+  return false;
+}
+
+bool JitEngine::IsAnyCallWriting(const GuestRange& page) {
+  const std::shared_ptr<jit::Translator> translator = CurrentTranslator();
+  return translator != nullptr && translator->IsAnyAtCall(*this, [&](const jit::Context& registers) {
+    const auto& gpr = registers.gpr;
+    const hostcalls::Row* const row = hostcalls::FindRow(gpr[0]);
+    if (row == nullptr) return false;
+    bool is_writing = false;
+    hostcalls::ForEachWritten(*row, {gpr[7], gpr[6], gpr[2], gpr[10], gpr[8], gpr[9]}, space_.memory(),
+                              [&](const GuestRange& range) { is_writing = is_writing || range.Overlaps(page); });
+    return is_writing;
+  });
+}
+
 bool JitEngine::SetBreakpoints(std::span<const std::uint64_t> addresses) {
   std::vector<std::uint64_t> changed;
   {
@@ -364,7 +388,7 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Us
         is_watched = false;
       } else if (watch && vma->protection.write) {
         set_watching(true);
-        if (!code_pages_.Protect(GuestVirt{at})) is_watched = false;
+        if (!WatchPage(GuestVirt{PageDown(at)})) is_watched = false;
       }
       if (!space_.memory().Read(at, std::as_writable_bytes(std::span(bytes).subspan(have, part)))) {
         break;

@@ -75,6 +75,23 @@ std::shared_ptr<const Backing> HugePages(std::uint64_t page_bytes) {
   return backing;
 }
 
+// A segment of large pages is longer than it says, and nothing else tells that it is one. Where it was attached the kernel has
+// seen to it that nothing else was there; `behind` is what the map has free from its end to the end of a large page.
+bool ReachesInto(void* behind) {
+  unsigned char is_there = 0;
+  return mincore(behind, kPageSize, &is_there) == 0;
+}
+
+std::shared_ptr<const Backing> Segment(int id, int key, std::uint64_t length, std::uint64_t page_bytes) {
+  auto backing = std::make_shared<Backing>();
+  backing->name = absl::StrFormat("/SYSV%08x (deleted)", key);
+  backing->device = kSegmentDevice;
+  backing->inode = static_cast<std::uint64_t>(id);
+  backing->segment_bytes = length;
+  backing->page_bytes = page_bytes;
+  return backing;
+}
+
 // Files of large pages have a file system of their own, whose blocks they are. Others (over a network, say) have blocks of
 // more than a page, too, and would have to ask somebody.
 std::uint64_t PageBytesOf(int fd, const struct stat& info) {
@@ -740,13 +757,15 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   if ((flags & SHM_REMAP) != 0) return Errno{EINVAL};
   shmid_ds info;
   if (shmctl(id, IPC_STAT, &info) != 0) return FromErrno();
-  const std::uint64_t length = PageUp(info.shm_segsz);
+  std::uint64_t length = PageUp(info.shm_segsz);
+  const std::uint64_t large = RoundUp(length, kHugePage);
   if ((flags & SHM_RND) != 0) address = PageDown(address);
   if (!IsPageAligned(address)) return Errno{EINVAL};
 
   std::unique_lock lock(mutex_);
   if (address == 0) {
-    const auto place = PlaceAnywhere(length, kPageSize, 0);
+    auto place = PlaceAnywhere(large, kHugePage, 0);
+    if (!place) place = PlaceAnywhere(length, kPageSize, 0);
     if (!place) return Errno{ENOMEM};
     address = place->value;
   }
@@ -754,22 +773,26 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   if (!memory_.Contains(range) || map_.Overlaps(range)) return Errno{EINVAL};
   const Protection protection{
       .read = true, .write = (flags & SHM_RDONLY) == 0, .execute = (flags & SHM_EXEC) != 0};
-  auto backing = std::make_shared<Backing>();
-  backing->name = absl::StrFormat("/SYSV%08x (deleted)", info.shm_perm.__key);
-  backing->device = kSegmentDevice;
-  backing->inode = static_cast<std::uint64_t>(id);
-  backing->segment_bytes = length;
   Vma vma{.range = range,
           .protection = protection,
           .sharing = Sharing::kShared,
           .file_backed = true,
-          .backing = std::move(backing)};
+          .backing = Segment(id, info.shm_perm.__key, length, kPageSize)};
   if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
   const void* attached =
       shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
   if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
-  if (!host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
-    const int error = errno;
+  const GuestRange behind{range.end, GuestVirt{address + large}};
+  bool fits = true;
+  if (!behind.empty() && memory_.Contains(behind) && !map_.Overlaps(behind) &&
+      ReachesInto(memory_.HostAddress(behind.start.value, behind.size()))) {
+    length = large;
+    vma.range.end = behind.end;
+    vma.backing = Segment(id, info.shm_perm.__key, length, kHugePage);
+    fits = HasRoomFor(vma, vma.range);
+  }
+  if (!fits || !host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
+    const int error = fits ? errno : ENOMEM;
     shmdt(attached);
     return Errno{error};
   }
