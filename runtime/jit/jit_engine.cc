@@ -498,6 +498,7 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
     // In this order: a thread that is making a block of the page asks, after it has entered the
     // block, whether the page is still protected.
     const bool was_protected = code_pages_.Unprotect({page, page + kPageSize});
+    if (was_protected) code_page_faults_.fetch_add(1, std::memory_order_relaxed);
     if (const auto own = OwnTranslator()) own->Invalidate(page.value, page.value + kPageSize);
     return was_protected ? WriteFault::kCodePage : WriteFault::kAllowed;
   });
