@@ -354,8 +354,8 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Us
     for (std::uint64_t at = pc; at < end;) {
       const std::uint64_t part = std::min(end, PageDown(at) + kPageSize) - at;
       const memory::Vma* vma = map.Find(GuestVirt{at});
-      // Shared memory changes by other addresses and other processes, too.
-      if (vma->sharing == memory::Sharing::kShared) {
+      // Shared memory changes by other addresses and other processes, too, if there are any.
+      if (vma->sharing == memory::Sharing::kShared && !vma->is_only_view) {
         is_watched = false;
       } else if (watch && vma->protection.write) {
         set_watching(true);
