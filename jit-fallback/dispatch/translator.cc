@@ -498,12 +498,22 @@ Stop TranslatedThread::AsNative(const AtFault& fault) {
                  .code = native->code};
 }
 
-// A self-checking block has found that the guest's bytes are not those it was made from.
+// A self-checking block has found that the guest's bytes are not those it was made from; or many have found that they
+// are, and this one is made anew if it need not look any more. Which one that is chance decides, so it is one that runs often.
 std::optional<Stop> TranslatedThread::OnStale() {
   Stand(Where::kOutside);
-  const std::uint64_t pc = context_->context().rip;
-  translator_->Invalidate(pc, pc + 1);
+  Context& state = context_->context();
+  const bool is_to_ask = state.checks_left < 0;
+  if (is_to_ask) state.checks_left = kChecksBeforeAsking;
+  if (!is_to_ask || MayBeWatched(state.rip)) translator_->Invalidate(state.rip, state.rip + 1);
   return std::nullopt;
+}
+
+bool TranslatedThread::MayBeWatched(std::uint64_t pc) {
+  bool may_be = false;
+  source_.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kBlock,
+                   [&](const CodeSource::Code& code) { may_be = code.is_watched; });
+  return may_be;
 }
 
 // The same instruction with fewer prefixes is one, and its length with all of them is over 15.

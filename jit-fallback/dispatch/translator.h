@@ -146,6 +146,8 @@ class TranslatedThread {
   std::optional<Stop> OnSignal();
   Stop AsNative(const AtFault& fault);
   std::optional<Stop> OnStale();
+  // Whether a block from there on would be one that does not check itself.
+  bool MayBeWatched(std::uint64_t pc);
   std::optional<Stop> OnInstruction(ExitReason reason);
   AtInstruction AtStepped(const Instruction& stepped);
 

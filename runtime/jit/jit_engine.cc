@@ -383,8 +383,8 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Us
     for (std::uint64_t at = pc; at < end;) {
       const std::uint64_t part = std::min(end, PageDown(at) + kPageSize) - at;
       const memory::Vma* vma = map.Find(GuestVirt{at});
-      // Shared memory changes by other addresses and other processes, too.
-      if (vma->sharing == memory::Sharing::kShared) {
+      // Shared memory changes by other addresses and other processes, too, if there are any.
+      if (vma->sharing == memory::Sharing::kShared && !vma->is_only_view) {
         is_watched = false;
       } else if (watch && vma->protection.write) {
         set_watching(true);
@@ -527,6 +527,7 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
     // In this order: a thread that is making a block of the page asks, after it has entered the
     // block, whether the page is still protected.
     const bool was_protected = code_pages_.Unprotect({page, page + kPageSize});
+    if (was_protected) code_page_faults_.fetch_add(1, std::memory_order_relaxed);
     if (const auto own = OwnTranslator()) own->Invalidate(page.value, page.value + kPageSize);
     return was_protected ? WriteFault::kCodePage : WriteFault::kAllowed;
   });

@@ -136,11 +136,25 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
 
 constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
 
+constexpr int kDontNeedLocked = 24;  // [linux] MADV_DONTNEED_LOCKED
+
 // Advice about the pages that are there now, or none: the kernel does not note it for those that come.
 bool IsPassing(int advice) {
   constexpr int kPassing[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
                               MADV_DONTNEED, MADV_FREE,   MADV_COLD,       MADV_PAGEOUT};
   return std::ranges::find(kPassing, advice) != std::end(kPassing);
+}
+
+// Advice that gives other contents to memory.
+bool MayEmpty(int advice) {
+  constexpr int kEmptying[] = {MADV_DONTNEED, kDontNeedLocked, MADV_FREE, MADV_REMOVE};
+  return std::ranges::find(kEmptying, advice) != std::end(kEmptying);
+}
+
+bool HasExecutable(const VmaMap& map, const GuestRange& range) {
+  bool has = false;
+  map.ForEachIn(range, [&](const Vma& vma) { return !(has = vma.protection.execute); });
+  return has;
 }
 
 bool IsPrivateAnonymous(const Vma& vma) {
@@ -321,6 +335,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
           .protection = protection,
           .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
           .file_backed = !anonymous,
+          .is_only_view = shared && anonymous && !memory_.window().is_reserved,
           .offset = anonymous ? 0 : request.offset,
           .backing = std::move(backing)};
   if (protection.execute && !MayExecute(vma)) return Errno{EPERM};
@@ -538,7 +553,13 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
     if (done.ok() || done.error() == ENOMEM) map_.SetLeftBehind(*range, advice == MADV_DONTFORK);
     return done;
   }
-  const std::shared_lock lock(mutex_);
+  {
+    const std::shared_lock lock(mutex_);
+    if (!MayEmpty(advice) || !HasExecutable(map_, *range)) return AdviseLocked(*range, advice);
+  }
+  // Nobody makes code of what is there before it has gone.
+  const std::unique_lock lock(mutex_);
+  Forget(*range);
   return AdviseLocked(*range, advice);
 }
 
@@ -670,6 +691,8 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
     request.old_length = kept;
   }
   if (in_place) return FromAddress(old.start);
+  // It may be seen twice then, parts of it that others of its mappings show included.
+  if (found->is_only_view) EndOnlyViewsLocked();
   Vma vma = *map_.Find(old.start);  // by value: the map changes below
   // What comes of a stack so is memory as any other, which counts.
   if (IsStack(vma)) vma.backing = nullptr;
@@ -683,6 +706,19 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
     if (grown.ok() || !may_move) return grown;
   }
   return may_move ? MoveLocked(request, vma) : SyscallResult(Errno{ENOMEM});
+}
+
+void AddressSpace::EndOnlyViewsLocked() {
+  std::vector<GuestRange> views;
+  map_.ForEach([&](const Vma& vma) {
+    if (vma.is_only_view) views.push_back(vma.range);
+    return true;
+  });
+  for (const GuestRange& view : views) {
+    // What is not executable is nothing that anybody has made code of.
+    if (map_.Find(view.start)->protection.execute) Forget(view);
+    map_.EndOnlyView(view);
+  }
 }
 
 // ---- heap ---------------------------------------------------------------------------------------
