@@ -270,8 +270,10 @@ TEST_P(SnapshotTest, ACallMayBeMadeByManyThreadsOfTheHost) {
   Make(policy);
   Take();
   for (int round = 0; round < 3; ++round) {
+    constexpr int kThreads = 3;
     std::vector<std::thread> threads;
-    for (int i = 0; i < 3; ++i) {
+    threads.reserve(kThreads);
+    for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&] {
         for (int n = 0; n < 100; ++n) EXPECT_GT(Value<int()>("next_of_thread"), 0);
       });
@@ -610,8 +612,10 @@ TEST_P(SnapshotTest, ACloneWithThreadsMayWriteCode) {
 
 TEST_P(SnapshotTest, ClonesRunAtTheSameTime) {
   Take();
+  constexpr int kThreads = 4;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) {
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] {
       for (int round = 0; round < 5; ++round) {
         const auto clone = CloneOf(*sandbox);
