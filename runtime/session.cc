@@ -280,6 +280,8 @@ class Guest {
                                                      jit::Isolation isolation);
   // Forgets the file system in which this process was, after it has got another one.
   absl::Status UseCurrentRoot() { return limits_.UseCurrentRoot(); }
+  // Namespaces::HasOrdinaryProc().
+  void NoteOrdinaryProc() { has_ordinary_proc_ = true; }
   // Finds out what the session's /dev/kvm can do. Behind the entering of namespaces, because KVM
   // may give this process another thread.
   absl::Status ProbeDevice(const SessionOptions& options, process::SessionState& session);
@@ -317,6 +319,7 @@ class Guest {
   std::unique_ptr<hostcalls::LimitNotes> notes_;    // null: no limit refuses anything
   std::unique_ptr<process::Machine> machine_;
   debugger::Listener listener_;  // for gdb, until it has connected
+  bool has_ordinary_proc_ = false;
 };
 
 template <typename Page>
@@ -678,7 +681,7 @@ absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
 }
 
 // Wall 2, for the rest of the session.
-absl::Status Confine(const SessionOptions& options, int first_reserved,
+absl::Status Confine(const SessionOptions& options, int first_reserved, bool names_threads,
                      process::SessionState& session) {
   if (!options.plan.confine) return absl::OkStatus();
   const bool is_jit = session.engine == process::EngineKind::kJit;
@@ -689,7 +692,8 @@ absl::Status Confine(const SessionOptions& options, int first_reserved,
       .code_cache = is_jit ? CodeCacheBytes(session) : 0,
       .protection_keys = is_jit && session.isolation == jit::Isolation::kPku,
       .runtime_fd = session.runtime_fd,
-      .first_reserved = first_reserved};
+      .first_reserved = first_reserved,
+      .names_threads = names_threads};
   for (const int directory : {session.record_fd, session.perf_dump_fd}) {
     if (directory >= 0) request.output_directories.push_back(hostcalls::DescriptorPath(directory));
   }
@@ -831,7 +835,9 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
     if (absl::Status status = AwaitGdb(*beginning, state.session); !status.ok()) {
       return Fail(kExitRuntimeError, status);
     }
-    if (absl::Status status = Confine(*beginning, limits_.reserved().first, state.session); !status.ok()) {
+    const absl::Status status =
+        Confine(*beginning, limits_.reserved().first, has_ordinary_proc_, state.session);
+    if (!status.ok()) {
       return Fail(kExitRuntimeError, status);
     }
   }
@@ -948,6 +954,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   absl::Status status = Named(Id::kNoNamespaces, EnterNamespaces(namespaces));
   if (status.ok() && namespaces.Has(confinement::Mechanism::kMountNamespace)) {
     status = (*guest)->UseCurrentRoot();
+    if (namespaces.HasOrdinaryProc()) (*guest)->NoteOrdinaryProc();
   }
   if (status.ok()) status = EnterDirectory(options.directory);
   if (!status.ok()) return Fail(kExitRuntimeError, status);

@@ -124,6 +124,48 @@ bool MayTouch(const Row& row, const ArgumentValues& values,
   return false;
 }
 
+namespace {
+
+// An array of struct iovec, which may be anything.
+void ForEachBuffer(std::uint64_t array, std::uint64_t count, const GuestMemory& memory,
+                   absl::FunctionRef<void(const GuestRange&)> visit) {
+  for (std::uint64_t i = 0; i < std::min(count, kMostIovecs); ++i) {
+    iovec element{};
+    if (!memory.Read(array + i * sizeof(element), std::as_writable_bytes(std::span(&element, 1)))) return;
+    const auto base = reinterpret_cast<std::uint64_t>(element.iov_base);
+    visit({GuestVirt{base}, GuestVirt{base + element.iov_len}});
+  }
+}
+
+void ForEachPartOfMessage(std::uint64_t address, const GuestMemory& memory,
+                          absl::FunctionRef<void(const GuestRange&)> visit) {
+  msghdr message{};
+  if (!memory.Read(address, std::as_writable_bytes(std::span(&message, 1)))) return;
+  const auto name = reinterpret_cast<std::uint64_t>(message.msg_name);
+  const auto control = reinterpret_cast<std::uint64_t>(message.msg_control);
+  visit({GuestVirt{address}, GuestVirt{address + sizeof(message)}});
+  visit({GuestVirt{name}, GuestVirt{name + message.msg_namelen}});
+  visit({GuestVirt{control}, GuestVirt{control + message.msg_controllen}});
+  ForEachBuffer(reinterpret_cast<std::uint64_t>(message.msg_iov), message.msg_iovlen, memory, visit);
+}
+
+}  // namespace
+
+void ForEachWritten(const Row& row, const ArgumentValues& values, const GuestMemory& memory,
+                    absl::FunctionRef<void(const GuestRange&)> visit) {
+  for (std::size_t i = 0; i < row.arguments.size(); ++i) {
+    const KindFacts& facts = FactsOf(row.arguments[i].kind);
+    if (values[i] == 0 || (facts.access != KernelAccess::kOut && facts.access != KernelAccess::kInOut)) continue;
+    if (facts.memory == PointedMemory::kMessage) {
+      ForEachPartOfMessage(values[i], memory, visit);
+    } else if (facts.memory == PointedMemory::kElsewhere) {
+      ForEachBuffer(values[i], LengthOf(row, values, row.arguments[i]), memory, visit);
+    } else if (const std::optional<Extent> extent = ExtentOf(row, values, i)) {
+      visit({GuestVirt{values[i]}, GuestVirt{values[i] + extent->bytes}});
+    }
+  }
+}
+
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
                                            std::uint64_t count) {
   if (count > kMostIovecs) return Errno{EINVAL};

@@ -31,6 +31,11 @@ SyscallResult CheckArguments(const Caller& caller, const Row& row, const Argumen
 bool MayTouch(const Row& row, const ArgumentValues& values,
               absl::FunctionRef<bool(const GuestRange&)> matters);
 
+// Where the kernel may write while it carries out such a call, as far as the kinds of the arguments tell, and the arrays that they
+// lead to now. Changes nothing of the memory, nor whom it is watched by; from any thread.
+void ForEachWritten(const Row& row, const ArgumentValues& values, const GuestMemory& memory,
+                    absl::FunctionRef<void(const GuestRange&)> visit);
+
 // An iovec array copied from the guest, each element checked against the window.
 CopyResult<std::vector<iovec>> CopyInIovec(const GuestMemory& memory, std::uint64_t address,
                                            std::uint64_t count);

@@ -10,6 +10,7 @@
 #include "hostcalls/services/counted_output.h"
 #include "hostcalls/services/limit_notes.h"
 #include "hostcalls/services/limits.h"
+#include "hostcalls/services/privileges.h"
 #include "hostcalls/services/session_processes.h"
 
 namespace dunebox::hostcalls {
@@ -86,9 +87,14 @@ SyscallResult Dispatcher::Dispatch(Caller& caller, const Request& request) const
   const Row* row = FindRow(request.number);
   if (trace_ != nullptr) trace_->OnEnter(caller, row, request);
   SyscallResult result = caller.guard == nullptr ? kSuccess : AskCallRules(caller, row, request);
+  PrivilegeUse privilege;
+  if (row != nullptr && caller.guard != nullptr && caller.guard->rules().audit) {
+    privilege = PrivilegeOf(*row, request.arguments);
+  }
   if (result.ok()) {
     result = row == nullptr ? SyscallResult(Errno{ENOSYS}) : TakeRoute(caller, *row, request);
   }
+  if (result.ok() && !privilege.capability.empty()) TellPrivilege(caller, privilege);
   if (!result.ok() && caller.limits.notes != nullptr) {
     caller.limits.notes->NoteError(caller, result.error());
   }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/policy/object_name.h"
 
 namespace dunebox::hostcalls::policy {
 namespace {
@@ -26,19 +27,10 @@ constexpr std::string_view kWideParents[] = {
 };
 
 constexpr std::string_view kDevices = "/dev/";
-constexpr std::string_view kGone = " (deleted)";
-constexpr std::string_view kProcesses = "/proc/";
-constexpr std::string_view kTerminals = "/dev/pts/";
 
 std::string_view Parent(std::string_view path) {
   const std::size_t slash = path.rfind('/');
   return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// "/proc/77/comm": of a process, whose number is another one the next time.
-bool IsOfProcess(std::string_view path) {
-  return path.starts_with(kProcesses) && path.size() > kProcesses.size() &&
-         path[kProcesses.size()] >= '0' && path[kProcesses.size()] <= '9';
 }
 
 bool IsWide(std::string_view path) {
@@ -49,10 +41,7 @@ bool IsWide(std::string_view path) {
 }  // namespace
 
 std::string CureFor(FileRights missing, const std::string& name) {
-  if (name.empty() || name.front() != '/' || name.ends_with(kGone) || IsOfProcess(name) ||
-      name.starts_with(kTerminals)) {
-    return "";
-  }
+  if (KindOf(name) != NameKind::kFile) return "";
   const bool makes = (missing & kCreateFile) != 0;
   const bool changes = makes || (missing & kWriteFile) != 0;
   const std::string flag = changes ? "--rw" : "--ro";

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hostcalls/policy/cure.h"
+#include "hostcalls/policy/object_name.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/proc_files.h"
 #include "hostcalls/services/support.h"
@@ -21,13 +22,14 @@ namespace dunebox::hostcalls {
 namespace {
 
 using policy::FileRights;
+using policy::kGone;
 using policy::RightsAndOrigin;
 using policy::Rules;
 
-// What the kernel puts behind the name of an object that has been removed.
-constexpr std::string_view kGone = " (deleted)";
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr FileRights kOwnProcess = policy::kReadFile;
+// Which its process may write: what prctl does for the thread itself, a sibling does here.
+constexpr std::string_view kThreadName = "comm";
 
 // What each right is called; of several that are missing the first is told.
 struct RightName {
@@ -78,6 +80,7 @@ CopyResult<Object> Examine(Caller& caller, int fd) {
   if (object.location.on_proc && object.location.id != 0) {
     if (IsOwnTask(object.location.id)) {
       object.allowed.rights |= kOwnProcess;
+      if (location->entry == kThreadName) object.allowed.rights |= policy::kWriteFile;
     } else {
       object.is_hidden = true;
     }

@@ -11,6 +11,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/policy/object_name.h"
 #include "hostcalls/services/file_rules.h"
 #include "hostcalls/services/limits.h"
 #include "hostcalls/services/reserved_fd.h"
@@ -18,6 +19,8 @@
 
 namespace dunebox::hostcalls {
 namespace {
+
+using policy::kGone;
 
 struct ProcRule {
   std::string_view name;
@@ -36,7 +39,6 @@ constexpr std::string_view kPhysicalMemory[] = {"kcore", "vmcore", "kpagecount",
                                                 "kpagecgroup"};
 
 constexpr std::string_view kBelowProc = "/proc/";
-constexpr std::string_view kGone = " (deleted)";
 
 // Takes "name" off the front of "name/rest".
 std::string_view TakeComponent(std::string_view& path) {

@@ -28,10 +28,12 @@ struct Context {
   // Guest registers on the way in or out, while protection key 0 is shut: RAX RCX RDX RBX.
   std::array<std::uint64_t, 4> passed;
   std::int64_t instructions_left;
+  // How often blocks that check themselves may be entered before it is asked whether they still have to.
+  std::int64_t checks_left;
   // Under isolation `seg` emitted code has no way to write the rest of the page. This is the
   // object's own address: what a signal handler finds in FS is a Context if and only if it says so
   // itself; the host's thread block has to be readable at the same offset.
-  std::array<std::uint64_t, 26> unused;
+  std::array<std::uint64_t, 25> unused;
   std::uint64_t self;
 
   // ---- what only the runtime sees
@@ -79,6 +81,8 @@ JIT_ASSERT_OFFSET(gs_base, JIT_GS_BASE);
 JIT_ASSERT_OFFSET(passed, JIT_PASSED_RAX);
 JIT_ASSERT_OFFSET(instructions_left, JIT_INSTRUCTIONS_LEFT);
 static_assert(JIT_INSTRUCTIONS_SIGN == JIT_INSTRUCTIONS_LEFT + sizeof(std::int64_t) - 1);
+JIT_ASSERT_OFFSET(checks_left, JIT_CHECKS_LEFT);
+static_assert(JIT_CHECKS_SIGN == JIT_CHECKS_LEFT + sizeof(std::int64_t) - 1);
 JIT_ASSERT_OFFSET(gpr, JIT_GPR);
 JIT_ASSERT_OFFSET(rip, JIT_LEFT_RIP);
 JIT_ASSERT_OFFSET(rflags, JIT_RFLAGS);
@@ -116,13 +120,16 @@ enum class ExitReason : std::uint32_t {
   kSystemCall = JIT_EXIT_SYSCALL,  // `rip` is behind it
   kEmulate = JIT_EXIT_EMULATE,     // the instruction at `rip`
   kTrap = JIT_EXIT_TRAP,           // the same
-  kStale = JIT_EXIT_STALE,         // the code at `rip` has changed since it was translated
+  kStale = JIT_EXIT_STALE,         // the code at `rip` has changed since it was translated, or no checks are left
   kSignal = JIT_EXIT_SIGNAL,  // a host signal came at `cache_rip`; registers are as they were there
   kKicked = JIT_EXIT_KICKED,  // not entered at all, or between blocks: registers are exact
   kBudget = JIT_EXIT_BUDGET,  // at `rip`, a block's first instruction: its instructions are more than are left
 };
 
 inline constexpr std::size_t kExitReasons = JIT_EXIT_BUDGET + 1;  // for arrays by reason
+
+// A check takes some ten nanoseconds, so that asking takes a hundredth of what so many of them do.
+inline constexpr std::int64_t kChecksBeforeAsking = 8192;
 
 // What is left where nobody has set a limit.
 inline constexpr std::int64_t kNoInstructionLimit = std::int64_t{1} << 55;

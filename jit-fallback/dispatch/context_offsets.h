@@ -18,6 +18,9 @@
 // byte is 0 until it is negative.
 #define JIT_INSTRUCTIONS_LEFT 88
 #define JIT_INSTRUCTIONS_SIGN 95
+// The same of entries into blocks that check themselves.
+#define JIT_CHECKS_LEFT 96
+#define JIT_CHECKS_SIGN 103
 // Nothing of emitted code's: where the host's thread block has an unused field that is 0.
 #define JIT_SELF 304
 

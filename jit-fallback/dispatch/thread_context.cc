@@ -332,6 +332,7 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
   fresh.rflags = kFirstFlags;
   fresh.selectors = kFirstSelectors;
   fresh.instructions_left = kNoInstructionLimit;
+  fresh.checks_left = kChecksBeforeAsking;
   fresh.extended_area = memory_ + kExtendedOffset;
   fresh.extended_mask = fresh.own_components = layout.mask;
   fresh.host_mxcsr = kDefaultMxcsr;
@@ -390,6 +391,7 @@ void ThreadContext::InitializeState(std::uint32_t mxcsr, std::uint16_t x87_contr
   Context& state = context();
   std::memset(memory_, 0, offsetof(Context, self));
   state.instructions_left = kNoInstructionLimit;
+  state.checks_left = kChecksBeforeAsking;
   state.gpr = {};
   state.is_bare = 0;
   state.rflags = kFirstFlags;

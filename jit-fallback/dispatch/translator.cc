@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "hostcalls/asymmetric_fence.h"
@@ -233,12 +234,12 @@ void Translator::StopThreads() {
   cache_->UnlinkAll();
   // Others see the version before they enter translated code, and their tables cost memory.
   for (TranslatedThread* thread : threads_) {
-    if (thread->is_running_.load(std::memory_order_seq_cst)) thread->context().ClearTargets();
+    if (thread->IsRunning()) thread->context().ClearTargets();
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
   // Every way on leads out now: this takes no longer than the longest block.
   for (TranslatedThread* thread : threads_) {
-    while (thread->is_running_.load(std::memory_order_seq_cst)) sched_yield();
+    while (thread->IsRunning()) sched_yield();
   }
 }
 
@@ -352,6 +353,16 @@ void Translator::Invalidate(std::uint64_t start, std::uint64_t end) {
   }
 }
 
+bool Translator::IsAnyAtCall(const CodeSource& source, absl::FunctionRef<bool(const Context& registers)> is_one) {
+  std::lock_guard lock(mutex_);
+  if (threads_.size() == 1) return false;  // it asks
+  HeavyFence();
+  return std::ranges::any_of(threads_, [&](const TranslatedThread* thread) {
+    return &thread->source_ == &source && thread->where_.load(std::memory_order_acquire) == TranslatedThread::Where::kAtCall &&
+           is_one(thread->context_->context());
+  });
+}
+
 void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick) {
   std::lock_guard lock(mutex_);
   for (TranslatedThread* thread : threads_) {
@@ -360,7 +371,7 @@ void Translator::Evict(const CodeSource& source, absl::FunctionRef<void()> kick)
   kick();
   HeavyFence();
   for (TranslatedThread* thread : threads_) {
-    while (&thread->source_ == &source && thread->is_running_.load(std::memory_order_seq_cst)) {
+    while (&thread->source_ == &source && thread->IsRunning()) {
       sched_yield();
     }
   }
@@ -427,7 +438,7 @@ std::optional<Stop> TranslatedThread::OnLink() {
   const std::uint32_t link = state.link;
   state.rip = translator_->cache_->TargetOfLink(link);
   const std::uint64_t version = translator_->version();
-  is_running_.store(false, std::memory_order_release);
+  Stand(Where::kOutside);
   const auto connect = [&](const Translator::Found& found) {
     // A flush has made the number another link's.
     if (found.version == version) translator_->cache_->LinkTo(link, found.block);
@@ -439,7 +450,7 @@ std::optional<Stop> TranslatedThread::OnLink() {
 
 std::optional<Stop> TranslatedThread::OnLookup() {
   Context& state = context_->context();
-  is_running_.store(false, std::memory_order_release);
+  Stand(Where::kOutside);
   const auto enter = [&](const Translator::Found& found) {
     context_->SetTarget(state.rip, found.host);
     next_ = Resume{state.rip, found.host, found.version};
@@ -451,7 +462,7 @@ std::optional<Stop> TranslatedThread::OnLookup() {
 std::optional<Stop> TranslatedThread::OnSignal() {
   Context& state = context_->context();
   const std::optional<Recovered> recovered = translator_->cache_->Recover(state.cache_rip);
-  is_running_.store(false, std::memory_order_release);
+  Stand(Where::kOutside);
   DUNEBOX_CHECK(recovered.has_value(), "interrupted where no code is");
   state.rip = RestoreGuest(*recovered, state, state.gpr);
   if (state.fault_signal == 0) return AtKick{};
@@ -487,12 +498,22 @@ Stop TranslatedThread::AsNative(const AtFault& fault) {
                  .code = native->code};
 }
 
-// A self-checking block has found that the guest's bytes are not those it was made from.
+// A self-checking block has found that the guest's bytes are not those it was made from; or many have found that they
+// are, and this one is made anew if it need not look any more. Which one that is chance decides, so it is one that runs often.
 std::optional<Stop> TranslatedThread::OnStale() {
-  is_running_.store(false, std::memory_order_release);
-  const std::uint64_t pc = context_->context().rip;
-  translator_->Invalidate(pc, pc + 1);
+  Stand(Where::kOutside);
+  Context& state = context_->context();
+  const bool is_to_ask = state.checks_left < 0;
+  if (is_to_ask) state.checks_left = kChecksBeforeAsking;
+  if (!is_to_ask || MayBeWatched(state.rip)) translator_->Invalidate(state.rip, state.rip + 1);
   return std::nullopt;
+}
+
+bool TranslatedThread::MayBeWatched(std::uint64_t pc) {
+  bool may_be = false;
+  source_.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kBlock,
+                   [&](const CodeSource::Code& code) { may_be = code.is_watched; });
+  return may_be;
 }
 
 // The same instruction with fewer prefixes is one, and its length with all of them is over 15.
@@ -581,9 +602,12 @@ std::optional<Stop> TranslatedThread::Leave(ExitReason reason, const Instruction
     case ExitReason::kBudget:
       break;
   }
-  is_running_.store(false, std::memory_order_release);
+  if (reason == ExitReason::kSystemCall) {
+    StandAtCall();
+    return AtSystemCall{};
+  }
+  Stand(Where::kOutside);
   if (reason == ExitReason::kBudget) return AtKick{};
-  if (reason == ExitReason::kSystemCall) return AtSystemCall{};
   if (reason == ExitReason::kKicked) return std::nullopt;
   return stepped != nullptr ? AtStepped(*stepped) : OnInstruction(reason);
 }
@@ -602,6 +626,7 @@ bool TranslatedThread::GoOnToSystemCall(std::optional<ExitReason> reason, Stop& 
 
 Stop TranslatedThread::GoOn() {
   Context& state = context_->context();
+  Stand(Where::kOutside);
   for (;;) {
     if (__atomic_load_n(&state.kick, __ATOMIC_RELAXED) != 0) return AtKick{};
     if (must_move_.load(std::memory_order_seq_cst)) {
@@ -630,6 +655,7 @@ Stop TranslatedThread::GoOn() {
 
 Stop TranslatedThread::Step() {
   Context& state = context_->context();
+  Stand(Where::kOutside);
   Resume single;
   Instruction instruction;
   const auto remember = [&](const Translator::Found& found) {

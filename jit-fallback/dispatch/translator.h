@@ -111,9 +111,21 @@ class TranslatedThread {
   struct Resume {
     std::uint64_t pc = 0, host = 0, version = 0;
   };
+  enum class Where : std::uint8_t {
+    kOutside,
+    kRunning,  // in translated code
+    kAtCall,   // Run has returned AtSystemCall and was not called again
+  };
 
   // Of the program counter: whether its block is known, if `version` is the translator's.
   Resume& KnownAt(std::uint64_t pc) { return resumes_[(pc ^ (pc >> 8)) % resumes_.size()]; }
+  bool IsRunning() const { return where_.load(std::memory_order_seq_cst) == Where::kRunning; }
+  void Stand(Where where) { where_.store(where, std::memory_order_release); }
+  // What follows sees what whoever has asked about calls (IsAnyAtCall) did before, or is seen to be one.
+  void StandAtCall() {
+    Stand(Where::kAtCall);
+    LightFence();
+  }
   // From next_, or if there is none, the block at context().rip.
   Stop GoOn();
   // Makes CurrentTranslator() its own; false: there is none.
@@ -134,6 +146,8 @@ class TranslatedThread {
   std::optional<Stop> OnSignal();
   Stop AsNative(const AtFault& fault);
   std::optional<Stop> OnStale();
+  // Whether a block from there on would be one that does not check itself.
+  bool MayBeWatched(std::uint64_t pc);
   std::optional<Stop> OnInstruction(ExitReason reason);
   AtInstruction AtStepped(const Instruction& stepped);
 
@@ -141,7 +155,7 @@ class TranslatedThread {
   CodeSource& source_;
   std::unique_ptr<ThreadContext> context_;  // never null, but at the end
   std::atomic<bool> must_move_{false};
-  std::atomic<bool> is_running_{false};
+  std::atomic<Where> where_{Where::kOutside};
   // The block to go on with, when the last exit has found it already.
   std::optional<Resume> next_;
   EntryKind next_kind_ = EntryKind::kDirect;
@@ -192,6 +206,9 @@ class Translator {
   // jumps find their targets. Null: none is left.
   std::unique_ptr<ThreadContext> TakeParked(std::uint64_t window_base);
 
+  // Whether a thread of the source is at a system call for which `is_one` is true, which is asked with the registers that it
+  // was made with. What the caller has done before, whoever comes to a call later sees.
+  bool IsAnyAtCall(const CodeSource& source, absl::FunctionRef<bool(const Context& registers)> is_one);
   // Threads of `source` go on with its CurrentTranslator(), which is another one already. `kick` makes those
   // that run translated code leave it soon; when this returns none of them is in it. Not to be called by a
   // thread that is.
@@ -271,7 +288,7 @@ class Translator {
 // ---- what each call of a function takes ---------------------------------------------------------
 
 inline bool TranslatedThread::Begin(std::uint64_t version) {
-  is_running_.store(true, std::memory_order_relaxed);
+  where_.store(Where::kRunning, std::memory_order_relaxed);
   LightFence();
   if (translator_->version() != version || must_move_.load(std::memory_order_seq_cst)) return false;
   if (translator_->may_use_x87_.load(std::memory_order_relaxed)) context_->TakeX87();
@@ -288,7 +305,7 @@ inline bool TranslatedThread::RunNowToSystemCall(std::optional<ExitReason>& reas
     return false;
   }
   exits_[static_cast<std::size_t>(left)].Add();
-  is_running_.store(false, std::memory_order_release);
+  StandAtCall();
   return true;
 }
 

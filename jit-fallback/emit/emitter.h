@@ -134,6 +134,9 @@ class Emitter {
   void EmitMiss();
   void EmitSelfCheck(const Block& block);
   void EmitCount(const Block& block);
+  // Takes `number` from a counter of the Context's whose highest byte is at `sign`; leaves where it becomes negative.
+  void EmitCountDown(const Block& block, std::uint32_t number, std::uint32_t counter, std::uint32_t sign,
+                     std::uint32_t pointer);
   // Back to the runtime with RCX and R11, which are in their slots, as they are at `pc`, the block's first byte.
   void EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer);
   void EmitBody(const Block& block);

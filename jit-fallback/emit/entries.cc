@@ -49,22 +49,24 @@ void Emitter::EmitIndirectEntry(const Block& block) {
 
 void Emitter::EmitMiss() { code_.JumpThroughSlot(JIT_TO_LOOKUP); }
 
-// Compares the guest's bytes with those the block is made from, four or one at a time, without
+// Compares the guest's bytes with those the block is made from, four, two or one at a time, without
 // touching flags. RCX is spent, R11 holds the address.
 void Emitter::EmitSelfCheck(const Block& block) {
   can_move_ = false;
-  SpillAll(0);
+  EmitCountDown(block, 1, JIT_CHECKS_LEFT, JIT_CHECKS_SIGN, JIT_TO_STALE);
   code_.MoveImmediate(Reg::kR11, block.pc);
   for (std::uint32_t at = 0; at < block.length;) {
     // The guest may have alignment checks on.
-    const bool four = at + 4 <= block.length && (block.pc + at) % 4 == 0;
+    std::uint32_t size = 4;
+    while (at + size > block.length || (block.pc + at) % size != 0) size /= 2;
     std::uint32_t expected = 0;
-    std::memcpy(&expected, block.bytes.data() + at, four ? 4 : 1);
+    std::memcpy(&expected, block.bytes.data() + at, size);
     if (IsWindowed()) EmitWindowPrefixes();
-    if (four) {
+    if (size == 4) {
       code_.Bytes({0x41, 0x8b, 0x8b});  // mov ecx, [r11 + at]
     } else {
-      code_.Bytes({0x41, 0x0f, 0xb6, 0x8b});  // movzx ecx, byte [r11 + at]
+      const std::uint8_t opcode = size == 2 ? 0xb7 : 0xb6;
+      code_.Bytes({0x41, 0x0f, opcode, 0x8b});  // movzx ecx, word or byte [r11 + at]
     }
     code_.Value(at);
     code_.Bytes({0x8d, 0x89});  // lea ecx, [rcx - expected]
@@ -73,7 +75,7 @@ void Emitter::EmitSelfCheck(const Block& block) {
     const std::uint32_t over = code_.size();
     EmitLeaveAtEntry(block.pc, JIT_TO_STALE);
     code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
-    at += four ? 4 : 1;
+    at += size;
   }
 }
 
@@ -84,17 +86,23 @@ void Emitter::EmitLeaveAtEntry(std::uint64_t pc, std::uint32_t pointer) {
   code_.JumpThroughSlot(pointer);
 }
 
-// Without touching flags: the sign is looked at as a byte.
 void Emitter::EmitCount(const Block& block) {
+  EmitCountDown(block, static_cast<std::uint32_t>(block.steps.size()), JIT_INSTRUCTIONS_LEFT,
+                JIT_INSTRUCTIONS_SIGN, JIT_TO_BUDGET);
+}
+
+// Without touching flags: the sign is looked at as a byte.
+void Emitter::EmitCountDown(const Block& block, std::uint32_t number, std::uint32_t counter,
+                            std::uint32_t sign, std::uint32_t pointer) {
   SpillAll(0);
-  code_.LoadSlot(Reg::kRcx, JIT_INSTRUCTIONS_LEFT);
-  code_.Bytes({0x48, 0x8d, 0x89});  // lea rcx, [rcx - instructions]
-  code_.Value(~static_cast<std::uint32_t>(block.steps.size()) + 1);
-  code_.StoreSlot(JIT_INSTRUCTIONS_LEFT, Reg::kRcx);
-  code_.LoadSlotByte(Reg::kRcx, JIT_INSTRUCTIONS_SIGN);
+  code_.LoadSlot(Reg::kRcx, counter);
+  code_.Bytes({0x48, 0x8d, 0x89});  // lea rcx, [rcx - number]
+  code_.Value(~number + 1);
+  code_.StoreSlot(counter, Reg::kRcx);
+  code_.LoadSlotByte(Reg::kRcx, sign);
   code_.Bytes({0xe3, 0});  // jrcxz over the way out
   const std::uint32_t over = code_.size();
-  EmitLeaveAtEntry(block.pc, JIT_TO_BUDGET);
+  EmitLeaveAtEntry(block.pc, pointer);
   code_.Patch8(over - 1, static_cast<std::uint8_t>(code_.size() - over));
 }
 

@@ -183,7 +183,8 @@ absl::Status AllowFiles(Ruleset& ruleset, const LandlockNeeds& needs) {
   }
   // The runtime looks at its own processes; those outside the session, Landlock keeps it from.
   if (needs.looks_at_processes) {
-    if (absl::Status status = AllowPath(ruleset, "/proc", kReadFile); !status.ok()) return status;
+    const FileRights rights = needs.names_threads ? kReadFile | kWriteFile : kReadFile;
+    if (absl::Status status = AllowPath(ruleset, "/proc", rights); !status.ok()) return status;
   }
   for (const std::string& directory : needs.output_directories) {
     if (absl::Status status = AllowPath(ruleset, directory, kReadFile | kWriteFile | kCreateFile);

@@ -39,6 +39,8 @@ struct LandlockNeeds {
   // Where the runtime itself writes files of the user's that the program may have no right to.
   std::vector<std::string> output_directories;
   bool looks_at_processes = true;  // reads /proc
+  // What the caller could write below /proc by its owners and modes is the names of its own threads, and what everybody may.
+  bool names_threads = false;
 };
 
 // Something that can be opened without these rules and not with them.

@@ -109,7 +109,8 @@ absl::StatusOr<Confinement> LockDown(const LockDownRequest& request) {
                    .rules = request.rules,
                    .runtime_fd = request.runtime_fd,
                    .first_reserved = request.first_reserved,
-                   .output_directories = request.output_directories});
+                   .output_directories = request.output_directories,
+                   .names_threads = request.names_threads});
     if (!probe.ok()) return probe.status();
     result.probe = *std::move(probe);
   }

@@ -33,6 +33,7 @@ struct LockDownRequest {
   bool protection_keys = false;  // isolation pku
   int runtime_fd = -1;           // the runtime's own binary, O_PATH
   int first_reserved = 0;        // descriptors below are the program's
+  bool names_threads = false;    // LandlockNeeds'
   std::vector<std::string> output_directories;  // where the runtime makes files of its own
 };
 

@@ -1,6 +1,7 @@
 #include "runtime/confinement/namespaces.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -41,7 +42,8 @@ absl::StatusOr<MechanismSet> ProbeNamespaces() {
 absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan,
                                               const PlanWithoutView& plan_without_view) {
   const UserAndGroup identity = IdentityOf(plan.identity, UserAndGroup::Current());
-  if (!plan.confine || plan.is_in_place) return Namespaces(std::nullopt, identity);
+  const bool is_root = geteuid() == 0;
+  if (!plan.confine || plan.is_in_place) return Namespaces(std::nullopt, identity, is_root);
   absl::StatusOr<FirstProcess> first = FirstProcess::Start(plan);
   if (!first.ok()) {
     // Is it the machine, or what the plan asks for?
@@ -50,11 +52,11 @@ absl::StatusOr<Namespaces> Namespaces::Create(const Plan& plan,
     const absl::StatusOr<Plan> rest = plan_without_view ? plan_without_view() : plan;
     if (!rest.ok()) return rest.status();
     if (absl::Status status = LeaveOutAll(*rest, possible.status()); !status.ok()) return status;
-    return Namespaces(std::nullopt, identity);
+    return Namespaces(std::nullopt, identity, is_root);
   }
   if (absl::Status status = LeaveOutMissing(plan, first->had()); !status.ok()) return status;
   if (absl::Status status = first->AdoptChildren(); !status.ok()) return status;
-  return Namespaces(*std::move(first), identity);
+  return Namespaces(*std::move(first), identity, is_root);
 }
 
 absl::Status Namespaces::Enter() {

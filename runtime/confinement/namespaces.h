@@ -43,13 +43,18 @@ class Namespaces {
   void LeaveToChild();
 
   bool Has(Mechanism mechanism) const { return first_ && first_->had().Has(mechanism); }
+  // /proc shows the session's processes alone, and what else is in it belongs to root, who is not the caller.
+  bool HasOrdinaryProc() const {
+    return !is_root_ && Has(Mechanism::kMountNamespace) && Has(Mechanism::kPidNamespace);
+  }
 
  private:
-  Namespaces(std::optional<FirstProcess> first, UserAndGroup identity)
-      : first_(std::move(first)), identity_(identity) {}
+  Namespaces(std::optional<FirstProcess> first, UserAndGroup identity, bool is_root)
+      : first_(std::move(first)), identity_(identity), is_root_(is_root) {}
 
   std::optional<FirstProcess> first_;  // nothing: no namespaces
   UserAndGroup identity_;
+  bool is_root_;  // the caller, outside of every namespace of ours
 };
 
 // What this user can have here, tried out with a plan that asks for nothing special. Fails with the

@@ -1,14 +1,23 @@
 #include "runtime/jit/code_pages.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace dunebox::runtime {
 namespace {
 
-// A store into a protected page costs about as much as entering a self-checking block this often.
+// A store into a protected page: the fault, two changes of protection, and blocks that are made again.
+constexpr CodePages::Nanoseconds kCostOfStore = 50'000;
+// One is forgotten after so long: a tenth may be lost to them.
+constexpr CodePages::Nanoseconds kTimeOfStore = 10 * kCostOfStore;
 constexpr unsigned kStoresBeforeSelfChecks = 8;
+// For how long a page's blocks check themselves then, before they are made without once more; twice as long each
+// time when that was too early.
+constexpr CodePages::Nanoseconds kFirstTerm = 50'000'000, kLongestTerm = 100 * kFirstTerm;
 
 // Each protected page may be a mapping of the host's more, and cut another in two. A process that is the program's alone
 // has them for itself; in one with a life of its own others need them.
@@ -20,6 +29,32 @@ CodePages::~CodePages() {
   for (const auto& [address, page] : pages_) {
     if (page.is_protected) MakeWritable(address);
   }
+}
+
+CodePages::Nanoseconds CodePages::HostClock() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<Nanoseconds>(now.tv_sec) * 1'000'000'000 + static_cast<Nanoseconds>(now.tv_nsec);
+}
+
+// It stands still where stores have cost more than there was, as several threads may spend at the same time.
+CodePages::Nanoseconds CodePages::Now() {
+  const Nanoseconds clock = clock_();
+  spent_ = std::min(spent_, clock - latest_);
+  latest_ = clock - spent_;
+  return latest_;
+}
+
+void CodePages::NoteStore(Page& page) {
+  const Nanoseconds now = Now();
+  spent_ += kCostOfStore;
+  const Nanoseconds forgotten = (now - std::exchange(page.last_store, now)) / kTimeOfStore;
+  page.stores = forgotten < page.stores ? page.stores - static_cast<unsigned>(forgotten) : 0;
+  if (++page.stores < kStoresBeforeSelfChecks) return;
+  const bool was_early = page.term != 0 && now - page.checked_until < page.term;
+  page.term = was_early ? std::min(2 * page.term, kLongestTerm) : kFirstTerm;
+  page.checked_until = now + page.term;
+  page.stores = 0;
 }
 
 void CodePages::MakeWritable(std::uint64_t page) const {
@@ -50,21 +85,21 @@ bool CodePages::UnprotectPage(std::uint64_t address, Page& page) {
   return true;
 }
 
-bool CodePages::Protect(GuestVirt address) {
+CodePages::Watch CodePages::Protect(GuestVirt address) {
   const std::uint64_t start = PageDown(address.value);
   std::lock_guard lock(mutex_);
   Page& page = pages_[start];
-  if (page.is_protected) return true;
-  if (page.stores >= kStoresBeforeSelfChecks) return false;
+  if (page.is_protected) return Watch::kThere;
+  if (page.checked_until != 0 && Now() < page.checked_until) return Watch::kNone;
   if (memory_.window().is_reserved &&
       protected_.load(std::memory_order_relaxed) >= kMostProtectedBesideOthers) {
-    return false;
+    return Watch::kNone;
   }
   void* host = reinterpret_cast<void*>(memory_.window().base + start);
-  if (mprotect(host, kPageSize, PROT_READ) != 0) return false;  // too many mappings
+  if (mprotect(host, kPageSize, PROT_READ) != 0) return Watch::kNone;  // too many mappings
   page.is_protected = true;
   protected_.fetch_add(1, std::memory_order_relaxed);
-  return true;
+  return Watch::kFresh;
 }
 
 bool CodePages::IsProtected(GuestVirt address) {
@@ -79,7 +114,7 @@ bool CodePages::Unprotect(const GuestRange& range) {
   bool any = false;
   ForPagesIn(range, [&](std::uint64_t address, Page& page) {
     if (!UnprotectPage(address, page)) return;
-    ++page.stores;
+    NoteStore(page);
     any = true;
   });
   return any;

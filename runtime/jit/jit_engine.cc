@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/dispatch/arguments.h"
 #include "hostcalls/host_cpuid.h"
 #include "hostcalls/memory/protection_keys.h"
 #include "hostcalls/table/table.h"
@@ -326,6 +327,29 @@ bool JitEngine::AllProtected(const memory::VmaMap& map, const GuestRange& range)
   return true;
 }
 
+bool JitEngine::WatchPage(GuestVirt start) {
+  const CodePages::Watch watch = code_pages_.Protect(start);
+  if (watch != CodePages::Watch::kFresh) return watch == CodePages::Watch::kThere;
+  const GuestRange page{start, start + kPageSize};
+  if (!IsAnyCallWriting(page)) return true;
+  // Who makes blocks of it meanwhile finds them invalid.
+  BeforeAccess(start.value, kPageSize);
+  return false;
+}
+
+bool JitEngine::IsAnyCallWriting(const GuestRange& page) {
+  const std::shared_ptr<jit::Translator> translator = CurrentTranslator();
+  return translator != nullptr && translator->IsAnyAtCall(*this, [&](const jit::Context& registers) {
+    const auto& gpr = registers.gpr;
+    const hostcalls::Row* const row = hostcalls::FindRow(gpr[0]);
+    if (row == nullptr) return false;
+    bool is_writing = false;
+    hostcalls::ForEachWritten(*row, {gpr[7], gpr[6], gpr[2], gpr[10], gpr[8], gpr[9]}, space_.memory(),
+                              [&](const GuestRange& range) { is_writing = is_writing || range.Overlaps(page); });
+    return is_writing;
+  });
+}
+
 bool JitEngine::SetBreakpoints(std::span<const std::uint64_t> addresses) {
   std::vector<std::uint64_t> changed;
   {
@@ -359,12 +383,12 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Us
     for (std::uint64_t at = pc; at < end;) {
       const std::uint64_t part = std::min(end, PageDown(at) + kPageSize) - at;
       const memory::Vma* vma = map.Find(GuestVirt{at});
-      // Shared memory changes by other addresses and other processes, too.
-      if (vma->sharing == memory::Sharing::kShared) {
+      // Shared memory changes by other addresses and other processes, too, if there are any.
+      if (vma->sharing == memory::Sharing::kShared && !vma->is_only_view) {
         is_watched = false;
       } else if (watch && vma->protection.write) {
         set_watching(true);
-        if (!code_pages_.Protect(GuestVirt{at})) is_watched = false;
+        if (!WatchPage(GuestVirt{PageDown(at)})) is_watched = false;
       }
       if (!space_.memory().Read(at, std::as_writable_bytes(std::span(bytes).subspan(have, part)))) {
         break;
@@ -503,6 +527,7 @@ JitEngine::WriteFault JitEngine::OnWriteFault(GuestVirt address) {
     // In this order: a thread that is making a block of the page asks, after it has entered the
     // block, whether the page is still protected.
     const bool was_protected = code_pages_.Unprotect({page, page + kPageSize});
+    if (was_protected) code_page_faults_.fetch_add(1, std::memory_order_relaxed);
     if (const auto own = OwnTranslator()) own->Invalidate(page.value, page.value + kPageSize);
     return was_protected ? WriteFault::kCodePage : WriteFault::kAllowed;
   });

@@ -125,6 +125,10 @@ class JitEngine final : public ExecutionEngine,
   // The lowest breakpoint in [start, end); `end` when there is none.
   std::uint64_t NextBreakpoint(std::uint64_t start, std::uint64_t end);
   bool AllProtected(const memory::VmaMap& map, const GuestRange& range);
+  // Whether stores to the page that the guest may write will be seen from now on; not those of the kernel's in a call that
+  // another thread has begun before: it would get EFAULT, and what it has read would be lost.
+  bool WatchPage(GuestVirt start);
+  bool IsAnyCallWriting(const GuestRange& page);
   JitEngine(memory::AddressSpace& space, jit::Isolation isolation);
 
   absl::Status ReserveGuard();

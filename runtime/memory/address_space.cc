@@ -75,6 +75,23 @@ std::shared_ptr<const Backing> HugePages(std::uint64_t page_bytes) {
   return backing;
 }
 
+// A segment of large pages is longer than it says, and nothing else tells that it is one. Where it was attached the kernel has
+// seen to it that nothing else was there; `behind` is what the map has free from its end to the end of a large page.
+bool ReachesInto(void* behind) {
+  unsigned char is_there = 0;
+  return mincore(behind, kPageSize, &is_there) == 0;
+}
+
+std::shared_ptr<const Backing> Segment(int id, int key, std::uint64_t length, std::uint64_t page_bytes) {
+  auto backing = std::make_shared<Backing>();
+  backing->name = absl::StrFormat("/SYSV%08x (deleted)", key);
+  backing->device = kSegmentDevice;
+  backing->inode = static_cast<std::uint64_t>(id);
+  backing->segment_bytes = length;
+  backing->page_bytes = page_bytes;
+  return backing;
+}
+
 // Files of large pages have a file system of their own, whose blocks they are. Others (over a network, say) have blocks of
 // more than a page, too, and would have to ask somebody.
 std::uint64_t PageBytesOf(int fd, const struct stat& info) {
@@ -119,11 +136,25 @@ std::optional<GuestRange> PageRange(std::uint64_t address, std::uint64_t length)
 
 constexpr std::uint64_t kEntriesOfTable = 512;  // a page table's page is for so many pages
 
+constexpr int kDontNeedLocked = 24;  // [linux] MADV_DONTNEED_LOCKED
+
 // Advice about the pages that are there now, or none: the kernel does not note it for those that come.
 bool IsPassing(int advice) {
   constexpr int kPassing[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
                               MADV_DONTNEED, MADV_FREE,   MADV_COLD,       MADV_PAGEOUT};
   return std::ranges::find(kPassing, advice) != std::end(kPassing);
+}
+
+// Advice that gives other contents to memory.
+bool MayEmpty(int advice) {
+  constexpr int kEmptying[] = {MADV_DONTNEED, kDontNeedLocked, MADV_FREE, MADV_REMOVE};
+  return std::ranges::find(kEmptying, advice) != std::end(kEmptying);
+}
+
+bool HasExecutable(const VmaMap& map, const GuestRange& range) {
+  bool has = false;
+  map.ForEachIn(range, [&](const Vma& vma) { return !(has = vma.protection.execute); });
+  return has;
 }
 
 bool IsPrivateAnonymous(const Vma& vma) {
@@ -304,6 +335,7 @@ SyscallResult AddressSpace::MapLocked(const MapRequest& request, std::string nam
           .protection = protection,
           .sharing = shared ? Sharing::kShared : Sharing::kPrivate,
           .file_backed = !anonymous,
+          .is_only_view = shared && anonymous && !memory_.window().is_reserved,
           .offset = anonymous ? 0 : request.offset,
           .backing = std::move(backing)};
   if (protection.execute && !MayExecute(vma)) return Errno{EPERM};
@@ -521,7 +553,13 @@ SyscallResult AddressSpace::Advise(std::uint64_t address, std::uint64_t length, 
     if (done.ok() || done.error() == ENOMEM) map_.SetLeftBehind(*range, advice == MADV_DONTFORK);
     return done;
   }
-  const std::shared_lock lock(mutex_);
+  {
+    const std::shared_lock lock(mutex_);
+    if (!MayEmpty(advice) || !HasExecutable(map_, *range)) return AdviseLocked(*range, advice);
+  }
+  // Nobody makes code of what is there before it has gone.
+  const std::unique_lock lock(mutex_);
+  Forget(*range);
   return AdviseLocked(*range, advice);
 }
 
@@ -653,6 +691,8 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
     request.old_length = kept;
   }
   if (in_place) return FromAddress(old.start);
+  // It may be seen twice then, parts of it that others of its mappings show included.
+  if (found->is_only_view) EndOnlyViewsLocked();
   Vma vma = *map_.Find(old.start);  // by value: the map changes below
   // What comes of a stack so is memory as any other, which counts.
   if (IsStack(vma)) vma.backing = nullptr;
@@ -666,6 +706,19 @@ SyscallResult AddressSpace::Remap(const RemapRequest& original) {
     if (grown.ok() || !may_move) return grown;
   }
   return may_move ? MoveLocked(request, vma) : SyscallResult(Errno{ENOMEM});
+}
+
+void AddressSpace::EndOnlyViewsLocked() {
+  std::vector<GuestRange> views;
+  map_.ForEach([&](const Vma& vma) {
+    if (vma.is_only_view) views.push_back(vma.range);
+    return true;
+  });
+  for (const GuestRange& view : views) {
+    // What is not executable is nothing that anybody has made code of.
+    if (map_.Find(view.start)->protection.execute) Forget(view);
+    map_.EndOnlyView(view);
+  }
 }
 
 // ---- heap ---------------------------------------------------------------------------------------
@@ -740,13 +793,15 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   if ((flags & SHM_REMAP) != 0) return Errno{EINVAL};
   shmid_ds info;
   if (shmctl(id, IPC_STAT, &info) != 0) return FromErrno();
-  const std::uint64_t length = PageUp(info.shm_segsz);
+  std::uint64_t length = PageUp(info.shm_segsz);
+  const std::uint64_t large = RoundUp(length, kHugePage);
   if ((flags & SHM_RND) != 0) address = PageDown(address);
   if (!IsPageAligned(address)) return Errno{EINVAL};
 
   std::unique_lock lock(mutex_);
   if (address == 0) {
-    const auto place = PlaceAnywhere(length, kPageSize, 0);
+    auto place = PlaceAnywhere(large, kHugePage, 0);
+    if (!place) place = PlaceAnywhere(length, kPageSize, 0);
     if (!place) return Errno{ENOMEM};
     address = place->value;
   }
@@ -754,22 +809,26 @@ SyscallResult AddressSpace::AttachShared(int id, std::uint64_t address, int flag
   if (!memory_.Contains(range) || map_.Overlaps(range)) return Errno{EINVAL};
   const Protection protection{
       .read = true, .write = (flags & SHM_RDONLY) == 0, .execute = (flags & SHM_EXEC) != 0};
-  auto backing = std::make_shared<Backing>();
-  backing->name = absl::StrFormat("/SYSV%08x (deleted)", info.shm_perm.__key);
-  backing->device = kSegmentDevice;
-  backing->inode = static_cast<std::uint64_t>(id);
-  backing->segment_bytes = length;
   Vma vma{.range = range,
           .protection = protection,
           .sharing = Sharing::kShared,
           .file_backed = true,
-          .backing = std::move(backing)};
+          .backing = Segment(id, info.shm_perm.__key, length, kPageSize)};
   if (!HasRoomFor(vma, range)) return Errno{ENOMEM};
   const void* attached =
       shmat(id, memory_.HostAddress(address, length), flags & ~(SHM_EXEC | SHM_RND));
   if (attached == reinterpret_cast<void*>(-1)) return FromErrno();
-  if (!host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
-    const int error = errno;
+  const GuestRange behind{range.end, GuestVirt{address + large}};
+  bool fits = true;
+  if (!behind.empty() && memory_.Contains(behind) && !map_.Overlaps(behind) &&
+      ReachesInto(memory_.HostAddress(behind.start.value, behind.size()))) {
+    length = large;
+    vma.range.end = behind.end;
+    vma.backing = Segment(id, info.shm_perm.__key, length, kHugePage);
+    fits = HasRoomFor(vma, vma.range);
+  }
+  if (!fits || !host_.Adopt(memory_.HostAddress(address, length), length, protection.ToHostProt())) {
+    const int error = fits ? errno : ENOMEM;
     shmdt(attached);
     return Errno{error};
   }

@@ -184,7 +184,10 @@ class AddressSpace final : public MemoryCalls {
 
   // Around fork: the map does not change in between. The child makes the lock anew: a read-write
   // lock knows its writer by the thread id, which is another one there.
-  void LockForFork() { mutex_.lock(); }
+  void LockForFork() {
+    mutex_.lock();
+    EndOnlyViewsLocked();
+  }
   void UnlockInParent() { mutex_.unlock(); }
   // Of the threads that want the pool closed there is only the one that forked.
   void UnlockInChild() {
@@ -266,6 +269,8 @@ class AddressSpace final : public MemoryCalls {
   void KeepFromPoolLocked(const GuestRange& range);
   std::optional<GuestVirt> PlaceForHost(std::uint64_t length) const;
   hostcalls::SyscallResult DropLocked(const GuestRange& range);
+  // Whoever gets such memory too sees it from now on.
+  void EndOnlyViewsLocked();
   hostcalls::SyscallResult AdviseLocked(const GuestRange& range, int advice) const;
   RangeSet ContentsLocked() const;
   absl::Status CopyLocked(MemoryImage::Writer& writer) const;

@@ -98,7 +98,8 @@ void VmaMap::SplitAt(GuestVirt address) {
 bool VmaMap::CanMerge(const Vma& left, const Vma& right) {
   if (left.range.end != right.range.start || left.protection != right.protection ||
       left.sharing != right.sharing || left.file_backed != right.file_backed ||
-      left.sealed != right.sealed || left.is_left_behind != right.is_left_behind) {
+      left.sealed != right.sealed || left.is_left_behind != right.is_left_behind ||
+      left.is_only_view != right.is_only_view) {
     return false;
   }
   const bool same_backing =
@@ -166,6 +167,10 @@ void VmaMap::SetProtection(const GuestRange& range, Protection protection) {
 
 void VmaMap::SetLeftBehind(const GuestRange& range, bool is_left_behind) {
   Change(range, [&](Vma& vma) { vma.is_left_behind = is_left_behind; });
+}
+
+void VmaMap::EndOnlyView(const GuestRange& range) {
+  Change(range, [](Vma& vma) { vma.is_only_view = false; });
 }
 
 void VmaMap::ForEach(const std::function<bool(const Vma&)>& visit) const {

@@ -59,6 +59,8 @@ struct Vma {
   bool file_backed = false;  // an access can fail with SIGBUS
   bool sealed = false;       // may not be changed (vvar, vDSO)
   bool is_left_behind = false;  // a forked child does not have it (MADV_DONTFORK)
+  // Shared memory without a file that was mapped here and is nowhere else yet: in no other process, at no other address.
+  bool is_only_view = false;
   std::uint64_t offset = 0;  // of range.start in the file
   std::shared_ptr<const Backing> backing;  // null: anonymous
 
@@ -106,6 +108,7 @@ class VmaMap {
   // Changes the rights of the VMAs in the range; holes stay holes.
   void SetProtection(const GuestRange& range, Protection protection);
   void SetLeftBehind(const GuestRange& range, bool is_left_behind);
+  void EndOnlyView(const GuestRange& range);
 
   // The highest free place of `size` bytes inside `bounds`, at a multiple of `alignment`.
   // It takes as long as there are holes to pass, whatever the number of VMAs.

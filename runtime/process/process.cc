@@ -68,6 +68,7 @@ hostcalls::HandlerTable AllHandlers() {
   hostcalls::HandlerTable handlers;
   hostcalls::RegisterServiceHandlers(handlers);
   RegisterMemoryHandlers(handlers);
+  RegisterMemoryNodeHandlers(handlers);
   RegisterSignalHandlers(handlers);
   RegisterMaskedWaitHandlers(handlers);
   RegisterThreadHandlers(handlers);

@@ -23,7 +23,9 @@ struct PolicyObject {
 // Shared by a sandbox's handle and those of its functions and memory, which may outlive it.
 struct Owner {
   std::unique_ptr<Sandbox> sandbox;  // null: destroyed
-  std::string engine, isolation, confinement;
+  std::string engine, isolation;
+  std::once_flag confinement_asked;
+  std::string confinement;  // when it has been asked for: to know it may need the start of a broker
 
   std::mutex mutex;    // guards what follows
   std::string output;  // taken from the sandbox, and by nobody else yet

@@ -23,7 +23,6 @@ dunebox_sandbox* Own(std::unique_ptr<Sandbox> sandbox) {
   owner->sandbox = std::move(sandbox);
   owner->engine = owner->sandbox->engine();
   owner->isolation = owner->sandbox->isolation();
-  owner->confinement = absl::StrJoin(owner->sandbox->confinement(), ", ");
   return Places<dunebox_sandbox>::Take(std::move(owner));
 }
 
@@ -198,5 +197,9 @@ extern "C" const char* dunebox_isolation(dunebox_sandbox* sandbox) {
 
 extern "C" const char* dunebox_confinement(dunebox_sandbox* sandbox) {
   const absl::StatusOr<Owner*> owner = OwnerOf(sandbox);
-  return owner.ok() ? (*owner)->confinement.c_str() : nullptr;
+  if (!owner.ok()) return nullptr;
+  std::call_once((*owner)->confinement_asked, [&] {
+    (*owner)->confinement = absl::StrJoin((*owner)->sandbox->confinement(), ", ");
+  });
+  return (*owner)->confinement.c_str();
 }

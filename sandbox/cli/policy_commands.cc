@@ -1,6 +1,8 @@
 #include "sandbox/cli/policy_commands.h"
 
+#include <algorithm>
 #include <functional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,13 +16,7 @@
 namespace dunebox::cli {
 namespace {
 
-// A mechanism that cannot be looked for is as good as none.
-bool CanHave(confinement::Mechanism mechanism) {
-  const absl::StatusOr<confinement::MechanismSet> possible = confinement::ProbeNamespaces();
-  return possible.ok() && possible->Has(mechanism);
-}
-
-// But for the user namespace, which is a means that root can do without.
+// But for the user namespace, which is a means that root can do without. What cannot be looked for is as good as none.
 std::vector<confinement::Mechanism> MissingNamespaces() {
   using confinement::Mechanism;
   constexpr Mechanism kNamespaces[] = {Mechanism::kMountNamespace, Mechanism::kPidNamespace,
@@ -34,12 +30,18 @@ std::vector<confinement::Mechanism> MissingNamespaces() {
   return missing;
 }
 
+policy::Surroundings SurroundingsWithout(std::span<const confinement::Mechanism> missing) {
+  policy::Surroundings surroundings = policy::CallersSurroundings();
+  surroundings.mount_namespace = std::ranges::count(missing, confinement::Mechanism::kMountNamespace) == 0;
+  return surroundings;
+}
+
 // Of a session that is `stated` and what the policy says.
 std::function<absl::Status(runtime::SessionOptions&)> WithoutView(
     const runtime::SessionOptions& stated, const policy::Policy& policy) {
   return [stated, policy](runtime::SessionOptions& session) {
-    policy::Surroundings surroundings = policy::CallersSurroundings();
-    surroundings.mount_namespace = false;
+    constexpr confinement::Mechanism kView[] = {confinement::Mechanism::kMountNamespace};
+    const policy::Surroundings surroundings = SurroundingsWithout(kView);
     runtime::SessionOptions other = stated;
     if (absl::Status status = policy::Compile(policy, surroundings, other); !status.ok()) return status;
     session.rules = std::move(other.rules);
@@ -52,11 +54,8 @@ std::function<absl::Status(runtime::SessionOptions&)> WithoutView(
 }  // namespace
 
 policy::Surroundings SurroundingsFor(const policy::Policy& policy) {
-  policy::Surroundings surroundings = policy::CallersSurroundings();
   // To try takes time, and the rights of the caller do not depend on it.
-  surroundings.mount_namespace =
-      policy.allow_all.has_value() || CanHave(confinement::Mechanism::kMountNamespace);
-  return surroundings;
+  return policy.allow_all ? policy::CallersSurroundings() : SurroundingsWithout(MissingNamespaces());
 }
 
 policy::Policy PolicyOf(const RunCommand& command) { return policy::Effective(command.policy); }
@@ -86,13 +85,14 @@ absl::StatusOr<std::vector<std::string>> CheckPolicies(const std::vector<std::st
     if (!status.ok()) return status;
     lines.insert(lines.end(), notes.begin(), notes.end());
   }
-  const policy::Surroundings surroundings = SurroundingsFor(stated);
+  const std::vector<confinement::Mechanism> missing = MissingNamespaces();
+  const policy::Surroundings surroundings = SurroundingsWithout(missing);
   runtime::SessionOptions session;
   const absl::Status status = policy::Compile(policy::Effective(stated), surroundings, session);
   if (!status.ok()) lines.push_back(absl::StrCat(status.message()));
   const policy::LintSurroundings places = {.home = policy::ValueOf(surroundings, "HOME"),
                                            .directory = surroundings.directory,
-                                           .missing = MissingNamespaces()};
+                                           .missing = missing};
   for (const policy::Finding& finding : policy::Lint(stated, places)) {
     lines.push_back(policy::Format(finding));
   }

@@ -14,6 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/trace/json.h"
+#include "runtime/confinement/capabilities.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/cli/records.h"
 #include "sandbox/policy/compile.h"
@@ -59,6 +61,15 @@ bool IsDirectory(const std::string& path) {
   return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+// Nothing that is denied shows it.
+absl::Status RecordCapabilities(const FileDescriptor& log) {
+  const absl::StatusOr<confinement::Capabilities> permitted = confinement::PermittedCapabilities();
+  if (!permitted.ok() || *permitted == 0) return permitted.status();
+  const std::string line =
+      hostcalls::JsonObject().Text("action", policy::kWatchedWith).Text("object", "capabilities").Take() + "\n";
+  return WriteAll(log.get(), line, "the recorded denials");
+}
+
 absl::Status ProposeFrom(const FileDescriptor& log, const LearnCommand& command) {
   const absl::StatusOr<std::string> text = ReadAll(log.get(), "the recorded denials");
   if (!text.ok()) return text.status();
@@ -102,6 +113,7 @@ int RunLearn(const LearnCommand& command) {
   if (!command.run.session.program.empty()) {
     absl::StatusOr<runtime::SessionOptions> session = LearningSession(command.run);
     if (!session.ok()) return Fail(session.status());
+    if (absl::Status status = RecordCapabilities(*log); !status.ok()) return Fail(status);
     session->denials_fd = log->get();
     exit_status = runtime::RunSession(*session);
   }

@@ -117,7 +117,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
  *   host_threads, plugin_threads, nesting, open_files     numbers
  *   readable, libraries  a path more; "" empties the list
- *   file_access          direct, broker (a confined process opens the plugin's files)
+ *   file_access          broker (a confined process opens the plugin's files), direct (this one does)
  *   environment          a NAME=value more; "" empties the list
  *   on_denied            error, end-sandbox
  *   late_handlers        guarded, none: see dunebox_create
@@ -140,8 +140,8 @@ dunebox_status dunebox_destroy(dunebox_sandbox* sandbox);
 
 /* Loads a shared library and what it needs, and runs its constructors. An absolute path. Or a static program, which is
  * not stripped: it has the sandbox to itself, starts as far as its main, and is called by the names in its symbol table
- * (docs/plugins.md, Static programs). DUNEBOX_FAILED_PRECONDITION: it cannot be loaded, or not here, and nothing has
- * changed. When it does not come to its main, the sandbox has failed. */
+ * (docs/plugins.md, Static programs). DUNEBOX_UNAVAILABLE: there is no broker for its files to be had (file_access).
+ * DUNEBOX_FAILED_PRECONDITION: it cannot be loaded, or not here, and nothing has changed. When it does not come to its main, the sandbox has failed. */
 dunebox_status dunebox_load(dunebox_sandbox* sandbox, const char* path, dunebox_error* error);
 
 /* Keeps the sandbox as it is between calls, in place of an older snapshot, for dunebox_reset and dunebox_clone.
@@ -183,8 +183,9 @@ dunebox_status dunebox_denials(dunebox_sandbox* sandbox, char* buffer, size_t si
 /* "jit" and "seg", or "kvm" and "virtual machine (hardware)"; as long as the sandbox lives. NULL: no sandbox. */
 const char* dunebox_engine(dunebox_sandbox* sandbox);
 const char* dunebox_isolation(dunebox_sandbox* sandbox);
-/* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace"; "": there is one wall. What a
- * broker is kept in: "files: seccomp, files: landlock 7". */
+/* The second wall, where the policy demands it: "seccomp, landlock 7, pid namespace". With one wall, what the broker of
+ * its files is kept in, which is started where there is none: "files: seccomp, files: landlock 7"; "": file_access is
+ * direct, or it cannot be started. As it was when first asked. */
 const char* dunebox_confinement(dunebox_sandbox* sandbox);
 
 /* ---- calls ----------------------------------------------------------------------------------------------- */

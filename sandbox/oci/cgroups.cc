@@ -285,7 +285,7 @@ absl::Status Cgroups::End() const {
   constexpr useconds_t kPause = 10'000;
   for (int i = 0; i < kTries; ++i) {
     Kill();
-    const absl::Status removed = Remove();
+    absl::Status removed = Remove();
     if (removed.ok() || i + 1 == kTries) return removed;
     usleep(kPause);  // what was killed is on its way out
   }

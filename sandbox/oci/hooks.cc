@@ -25,6 +25,7 @@ constexpr int kCannotExecute = 126;
 
 std::vector<char*> Pointers(const std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
   pointers.push_back(nullptr);
   return pointers;
@@ -73,7 +74,7 @@ absl::Status RunHook(const Hook& hook, const std::string& state) {
   if (child < 0) return absl::ErrnoToStatus(errno, "cannot fork");
   if (child == 0) BecomeHook(hook, input.get());
   setpgid(child, child);  // as it does itself: whoever comes first
-  const absl::Status waited = WaitFor(child, hook);
+  absl::Status waited = WaitFor(child, hook);
   if (!waited.ok()) kill(-child, SIGKILL);  // and whatever it has started
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {

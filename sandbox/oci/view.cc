@@ -218,7 +218,7 @@ absl::Status View::AddDevice(const Device& device) {
   absl::StatusOr<FileDescriptor> parent = MakeParent(device.path);
   if (!parent.ok()) return parent.status();
   const std::string name = SplitPath(device.path).name;
-  const absl::Status made = MakeDevice(parent->get(), name, device);
+  absl::Status made = MakeDevice(parent->get(), name, device);
   if (made.ok()) return KeepDevice(parent->get(), name);
   if (!absl::IsPermissionDenied(made)) return made;
   // In a user namespace nobody makes devices: the host's own, if it is the same one.

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "hostcalls/memory/guest_memory.h"
 #include "hostcalls/policy/rules.h"
 #include "sandbox/plugin/descriptors.h"
@@ -29,6 +30,9 @@ class Files {
   virtual ~Files() = default;
   Files(const Files&) = delete;
   Files& operator=(const Files&) = delete;
+
+  // kUnavailable: who is to open them is not to be had.
+  virtual absl::Status Prepare() const { return absl::OkStatus(); }
 
   // One more file that may be read and executed, by whatever name it has on the host: one that the
   // host has named.

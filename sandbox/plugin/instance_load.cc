@@ -18,6 +18,7 @@ absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
 }
 
 absl::Status Instance::Load(const std::string& path) {
+  if (absl::Status status = kernel_.files().Prepare(); !status.ok()) return status;
   kernel_.files().Allow(path);
   const hostcalls::Window& window = memory_.window();
   const absl::StatusOr<std::optional<ProgramFile>> program =

@@ -171,6 +171,7 @@ absl::Status Instance::EnsureStarted() {
   if (IsCalledByThisThread()) {
     return absl::FailedPreconditionError("the plugin has just begun to start: nothing can be looked up or loaded yet");
   }
+  if (absl::Status status = kernel_.files().Prepare(); !status.ok()) return status;
   const std::lock_guard lock(start_mutex_);
   if (is_started_.load(std::memory_order_relaxed)) return absl::OkStatus();
   PrepareThread();

@@ -168,10 +168,9 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
   return status;
 }
 
-// Not with a broker, which is its sandbox's own; nor as a virtual machine, of which there are few.
+// Not as a virtual machine, of which there are few.
 bool Instance::BeginAgain(const InstanceSnapshot& snapshot) {
-  const bool is_alone = policy_.engine != Engine::kKvm && policy_.file_access == FileAccess::kDirect &&
-                        arena_.use_count() == 1;  // else somebody holds memory of it
+  const bool is_alone = policy_.engine != Engine::kKvm && arena_.use_count() == 1;  // else somebody holds memory of it
   if (!is_alone || !IsOriginalProcess() || snapshot.code == nullptr ||
       space_.image() != snapshot.memory || CountLent() != snapshot.threads.size() ||
       !ReturnTo(snapshot, memory::AddressSpace::HostMemory::kGoes).ok()) {

@@ -29,6 +29,9 @@ struct LoggedDenial {
   std::uint64_t count = 1;
 };
 
+// An action that is no denial: of a run that is recorded, what the program has beyond what a policy gives, as the object.
+inline constexpr std::string_view kWatchedWith = "watch with";
+
 // Errors begin with FILE:LINE.
 absl::StatusOr<std::vector<LoggedDenial>> ReadDenials(std::string_view text, std::string_view file);
 

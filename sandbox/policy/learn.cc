@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "hostcalls/policy/object_name.h"
 #include "sandbox/policy/quoted.h"
 
 namespace dunebox::policy {
@@ -28,17 +29,33 @@ constexpr std::pair<std::string_view, UseKind> kFileActions[] = {
     {"bind", UseKind::kCreate},
 };
 
+constexpr std::string_view kCapability = "CAP_";
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kUnixAbstractPrefix = "unix:@";
-constexpr std::string_view kRemoved = " (deleted)";
-constexpr std::string_view kProcesses = "/proc/";
-constexpr std::string_view kTerminals = "/dev/pts/";
+constexpr std::string_view kMachine = "/proc/";
 
 std::optional<UseKind> FileUse(const LoggedDenial& denial) {
   if (!denial.object.starts_with('/')) return std::nullopt;
   for (const auto& [action, kind] : kFileActions) {
     if (denial.action == action) return kind;
   }
+  return std::nullopt;
+}
+
+// Why no rule is proposed for a file, whatever its place.
+std::optional<std::string_view> WhyNoFile(std::string_view name, UseKind kind) {
+  using hostcalls::policy::NameKind;
+  switch (hostcalls::policy::KindOf(name)) {
+    case NameKind::kNoPath:
+    case NameKind::kOfProcess:
+      return "no file that a rule could name";
+    case NameKind::kTerminal:
+      return "a terminal, of which a session has its own";
+    case NameKind::kFile:
+      break;
+  }
+  const bool changes = kind == UseKind::kWrite || kind == UseKind::kCreate;
+  if (changes && name.starts_with(kMachine)) return "a setting of the whole machine";
   return std::nullopt;
 }
 
@@ -122,10 +139,8 @@ class Proposer {
       const std::optional<UseKind> kind = FileUse(denial);
       if (!kind) {
         ProposeOther(denial);
-      } else if (denial.object.starts_with(kProcesses) || denial.object.ends_with(kRemoved)) {
-        LeaveOut(denial, "no file that a rule could name");
-      } else if (denial.object.starts_with(kTerminals)) {
-        LeaveOut(denial, "a terminal, of which a session has its own");
+      } else if (const auto reason = WhyNoFile(denial.object, *kind)) {
+        LeaveOut(denial, *reason);
       } else {
         uses.push_back({denial.object, *kind});
         of_use.push_back(&denial);
@@ -231,6 +246,16 @@ class Proposer {
     if (denial.action == "make socket" && denial.object.starts_with("inet")) {
       unused_sockets_.push_back(&denial);
       return;
+    }
+    if (denial.action == kWatchedWith) {
+      proposal_.notes.push_back(
+          fmt::format("it was watched with {}, which a program under a policy has not: what it did to files of other users by "
+                      "these alone is not seen",
+                      Escaped(denial.object)));
+      return;
+    }
+    if (denial.action == "use" && denial.object.starts_with(kCapability)) {
+      return LeaveOut(denial, "a program under a policy has no capabilities; start it as the user it is for");
     }
     LeaveOut(denial, "no rule is proposed for this");
   }

@@ -91,7 +91,7 @@ absl::Status WindowTable::Map(Range where, std::uintptr_t memory, const MapOptio
   const absl::StatusOr<void*> alias = Alias(memory, where.size, options.rights);
   if (!alias.ok()) return alias.status();
   // First the engine and the map are told, by memory that has nothing in it; then the alias takes its place.
-  const absl::Status placed = FromResult(
+  absl::Status placed = FromResult(
       space_.Map({.address = where.begin,
                   .length = where.size,
                   .prot = ProtOf(options.rights),

@@ -3,7 +3,10 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <array>
+#include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -29,11 +32,11 @@ struct Asked {
 };
 
 std::optional<Asked> Receive() {
-  Asked asked{.bytes = std::string(kMostBrokerMessage, '\0'), .descriptors = {}};
-  const ssize_t size =
-      ReceiveBytes(kBrokerFd, std::as_writable_bytes(std::span(asked.bytes)), asked.descriptors);
+  static std::array<char, kMostBrokerMessage> room;
+  Asked asked;
+  const ssize_t size = ReceiveBytes(kBrokerFd, std::as_writable_bytes(std::span(room)), asked.descriptors);
   if (size <= 0) return std::nullopt;
-  asked.bytes.resize(static_cast<std::size_t>(size));
+  asked.bytes.assign(room.data(), static_cast<std::size_t>(size));
   return asked;
 }
 
@@ -55,9 +58,18 @@ int ErrorOf(const hostcalls::CopyResult<T>& result) {
   return result.ok() ? 0 : result.error().value;
 }
 
-Answer Do(HostFiles& files, Asked& asked) {
+using Sessions = std::map<std::uint64_t, HostFiles>;
+
+// Nothing: there is nothing to answer.
+std::optional<Answer> Do(Sessions& sessions, const Policy& policy, Asked& asked) {
   Reader reader(asked.bytes);
+  const auto session = reader.Get<std::uint64_t>();
   const auto request = reader.Get<FileRequest>();
+  if (request == FileRequest::kEnd) {
+    sessions.erase(session);
+    return std::nullopt;
+  }
+  HostFiles& files = sessions.try_emplace(session, policy).first->second;
   const auto last = static_cast<LastLink>(reader.Get<std::uint32_t>() != 0);
   const auto mode = reader.Get<std::int32_t>();
   const std::string path = reader.GetText();
@@ -87,6 +99,8 @@ Answer Do(HostFiles& files, Asked& asked) {
     case FileRequest::kGrant:
       if (!asked.descriptors.empty()) files.Grant(path, std::move(asked.descriptors.front()));
       break;
+    case FileRequest::kEnd:
+      break;
   }
   return answer;
 }
@@ -105,14 +119,15 @@ int BrokerMain(const char* namespaces) {
   PutStatus(started, confined.status());
   if (confined.ok()) PutTexts(started, *confined);
   if (!Send(started, {}) || !confined.ok()) return 1;
-  HostFiles files(order->policy);
+  Sessions sessions;
   while (std::optional<Asked> asked = Receive()) {
-    const Answer answer = Do(files, *asked);
+    const std::optional<Answer> answer = Do(sessions, order->policy, *asked);
+    if (!answer) continue;
     Writer writer;
-    writer.Put(std::int32_t{answer.error});
-    writer.Put(answer.status);
-    writer.PutText(answer.text);
-    if (!Send(writer, answer.file)) break;
+    writer.Put(std::int32_t{answer->error});
+    writer.Put(answer->status);
+    writer.PutText(answer->text);
+    if (!Send(writer, answer->file)) break;
   }
   return 0;
 }

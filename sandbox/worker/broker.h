@@ -1,5 +1,6 @@
-// A broker, from its first instruction on: takes its policy, confines itself, and opens files for a
-// sandbox that runs in the host's own process (brokered_files.h).
+// A broker, from its first instruction on: takes its policy, confines itself, and opens files for
+// sandboxes that run in the host's own process (brokered_files.h). What the host has named for one of them is for
+// that one's session alone.
 //
 //   int main(...) { ResetSignals(); return BrokerMain(namespaces); }
 #ifndef DUNEBOX_SANDBOX_WORKER_BROKER_H_
@@ -10,10 +11,10 @@
 
 namespace dunebox::worker {
 
-// Requests: which, LastLink, access mode, and a path. The first message of all is the policy
+// Requests: a session's number, which, LastLink, access mode, and a path. The first message of all is the policy
 // (StartOrder).
-enum class FileRequest : std::uint32_t { kOpen, kStatus, kAccess, kReadLink, kGrant };
-// Replies: an errno, struct stat, a text; an open file comes along.
+enum class FileRequest : std::uint32_t { kOpen, kStatus, kAccess, kReadLink, kGrant, kEnd };
+// Replies to all but the last: an errno, struct stat, a text; an open file comes along.
 inline constexpr std::size_t kMostBrokerMessage = std::size_t{128} << 10;
 
 // `namespaces`: flags of clone(2), as a number. Returns when the host has closed its end.

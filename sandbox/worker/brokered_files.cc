@@ -2,21 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
-#include <chrono>
+#include <algorithm>
 #include <optional>
-#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/original_process.h"
-#include "sandbox/worker/channel.h"
-#include "sandbox/worker/descriptors.h"
-#include "sandbox/worker/protocol.h"
 #include "sandbox/worker/wire.h"
 
 namespace dunebox::worker {
@@ -30,108 +25,106 @@ namespace rights = hostcalls::policy;
 
 namespace {
 
-constexpr std::uint64_t kMostWait = 30'000'000'000;  // nanoseconds, for an answer
-constexpr auto kTurn = std::chrono::milliseconds(20);  // after which who waits for others looks whether it may
 constexpr int kMostErrno = 4095;  // [linux] MAX_ERRNO
 
-std::optional<std::string> Receive(int socket, std::uint64_t limit, std::vector<FileDescriptor>& files) {
-  if (!WaitForBytes(socket, limit, plugin::Instance::MustCallerStop)) return std::nullopt;
-  std::string bytes(kMostBrokerMessage, '\0');
-  const ssize_t size = ReceiveBytes(socket, std::as_writable_bytes(std::span(bytes)), files);
-  if (size <= 0) return std::nullopt;
-  bytes.resize(static_cast<std::size_t>(size));
-  return bytes;
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<plugin::Files>> BrokeredFiles::Create(const Policy& policy) {
-  plugin::NoteOriginalProcess();
-  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
-  std::unique_ptr<BrokeredFiles> files(new BrokeredFiles(policy));
-  if (absl::Status status = files->Start(policy); !status.ok()) return status;
-  return files;
-}
-
-BrokeredFiles::BrokeredFiles(const Policy& policy) : rules_(plugin::FileRulesOf(policy)) {}
-
-absl::Status BrokeredFiles::Start(const Policy& policy) {
-  absl::Status gone =
-      absl::UnavailableError("the broker of a sandbox's files does not start");
-  const std::string order = Serialize(StartOrder{.policy = policy});
-  if (order.size() > kMostBrokerMessage) {
-    return absl::ResourceExhaustedError("a policy with more text than a broker takes");
-  }
-  absl::StatusOr<std::shared_ptr<ForkServer>> server = ForkServer::Get();
-  if (!server.ok()) return server.status();
-  server_ = *std::move(server);
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return gone;
-  socket_ = FileDescriptor(ends[0]);
-  const FileDescriptor theirs(ends[1]);
-  const int fd = theirs.get();
-  const absl::StatusOr<ForkServer::Child> child = server_->Start(Role::kBroker, std::span(&fd, 1));
-  if (!child.ok()) return child.status();
-  pid_ = child->pid;
-  std::vector<FileDescriptor> none;
-  if (!SendBytes(socket_.get(), std::as_bytes(std::span(order)), {})) return gone;
-  const std::optional<std::string> answer = Receive(socket_.get(), Now() + kMostWait, none);
-  if (!answer) return gone;
-  Reader reader(*answer);
-  const std::optional<absl::Status> status = GetStatus(reader);
-  if (!status) return gone;
-  if (!status->ok()) return *status;
-  for (const std::string& name : GetTexts(reader)) {
-    confinement_.push_back(absl::StrCat("files: ", name));
-  }
-  return absl::OkStatus();
-}
-
-BrokeredFiles::~BrokeredFiles() {
-  if (pid_ != 0 && plugin::IsOriginalProcess()) (void)server_->End(pid_);
-}
-
-// An answer that nobody has waited for would be the next question's.
-std::optional<std::string> BrokeredFiles::Converse(const std::string& question, int fd,
-                                                   std::vector<FileDescriptor>& files) const {
-  const std::uint64_t limit = Now() + kMostWait;
-  std::unique_lock turn(conversation_, std::defer_lock);
-  while (!turn.try_lock_for(kTurn)) {
-    if (plugin::Instance::MustCallerStop() || Now() >= limit) return std::nullopt;
-  }
-  const auto receive = [&](std::vector<FileDescriptor>& came) {
-    std::optional<std::string> answer = Receive(socket_.get(), limit, came);
-    if (answer) is_owed_ = false;
-    return answer;
-  };
-  std::optional<std::string> answer;
-  std::vector<FileDescriptor> not_wanted;
-  if (!is_owed_ || receive(not_wanted)) {
-    is_owed_ = SendBytes(socket_.get(), std::as_bytes(std::span(question)), std::span(&fd, fd >= 0 ? 1 : 0));
-    if (is_owed_) answer = receive(files);
-  }
-  // It has closed its end, or says nothing.
-  if (!answer && !plugin::Instance::MustCallerStop()) shutdown(socket_.get(), SHUT_RDWR);
-  return answer;
-}
-
-CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const std::string& path,
-                                                    LastLink last, int mode, int fd) const {
+std::string MessageOf(std::uint64_t session, FileRequest request, const std::string& path,
+                      LastLink last = LastLink::kKept, int mode = 0) {
   Writer writer;
+  writer.Put(session);
   writer.Put(request);
   writer.Put(static_cast<std::uint32_t>(last == LastLink::kFollowed));
   writer.Put(std::int32_t{mode});
   writer.PutText(path);
-  Reply reply;
-  const std::optional<std::string> answer = Converse(writer.bytes(), fd, reply.files);
-  if (!answer) return Errno{EIO};
-  Reader reader(*answer);
-  const auto error = reader.Get<std::int32_t>();
-  reply.status = reader.Get<struct stat>();
-  reply.text = reader.GetText();
-  if (!reader.is_complete() || error < 0 || error > kMostErrno) return Errno{EIO};
-  if (error != 0) return Errno{error};
-  return reply;
+  return writer.bytes();
+}
+
+}  // namespace
+
+BrokeredFiles::BrokeredFiles(const Policy& policy)
+    : policy_{.readable = policy.readable, .libraries = policy.libraries}, rules_(plugin::FileRulesOf(policy)) {}
+
+BrokeredFiles::~BrokeredFiles() {
+  if (line_.broker == nullptr || !plugin::IsOriginalProcess()) return;
+  line_.broker->Tell(MessageOf(line_.session, FileRequest::kEnd, ""));
+}
+
+absl::Status BrokeredFiles::Prepare() const { return Connect().status(); }
+
+std::vector<std::string> BrokeredFiles::confinement() const {
+  std::vector<std::string> names;
+  if (const absl::StatusOr<Line> line = Connect(); line.ok()) {
+    for (const std::string& name : line->broker->confinement()) names.push_back(absl::StrCat("files: ", name));
+  }
+  return names;
+}
+
+bool BrokeredFiles::IsConnected() const {
+  return line_.broker != nullptr && !line_.broker->is_gone() && sent_ == named_;
+}
+
+absl::StatusOr<BrokeredFiles::Line> BrokeredFiles::Connect() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (IsConnected()) return line_;
+  }
+  const Turns::Turn turn(changes_, plugin::Instance::MustCallerStop);
+  if (!turn.is_mine()) return absl::DeadlineExceededError("the plugin's files are being asked for");
+  const auto has_too_much = [&] { return !std::ranges::includes(named_, sent_); };
+  std::unique_lock lock(mutex_);
+  if (line_.broker != nullptr && (line_.broker->is_gone() || has_too_much())) {
+    line_.broker->Tell(MessageOf(line_.session, FileRequest::kEnd, ""));
+    line_ = {};
+    sent_.clear();
+  }
+  if (line_.broker == nullptr) {
+    lock.unlock();
+    absl::StatusOr<std::shared_ptr<SharedBroker>> broker = SharedBroker::Get(policy_);
+    if (!broker.ok()) {
+      return absl::Status(broker.status().code(),
+                          absl::StrCat("no broker for the files of the plugin, without which it can be by "
+                                       "FileAccess::kDirect: ", broker.status().message()));
+    }
+    lock.lock();
+    line_ = {.broker = *broker, .session = (*broker)->NewSession()};
+  }
+  const std::set<std::string> named = named_;
+  lock.unlock();
+  for (const std::string& name : named) {
+    if (sent_.contains(name)) continue;
+    const std::optional<plugin::NamedFile> opened = plugin::OpenForHost(name);
+    Send(name, opened ? opened->file.get() : -1);
+  }
+  lock.lock();
+  return line_;
+}
+
+// With the turn, which alone changes the session.
+void BrokeredFiles::Send(const std::string& name, int file) const {
+  if (file >= 0) (void)line_.broker->Ask(MessageOf(line_.session, FileRequest::kGrant, name), file);
+  const std::lock_guard lock(mutex_);
+  sent_.insert(name);
+}
+
+CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const std::string& path,
+                                                    LastLink last, int mode) const {
+  // Once more, of another, where that one turns out to be gone.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const absl::StatusOr<Line> line = Connect();
+    if (!line.ok()) return Errno{EIO};
+    SharedBroker::Answer answer = line->broker->Ask(MessageOf(line->session, request, path, last, mode), -1);
+    if (answer.outcome == SharedBroker::Answer::Outcome::kIsGone) continue;
+    if (answer.outcome == SharedBroker::Answer::Outcome::kNone) break;
+    Reader reader(answer.bytes);
+    Reply reply;
+    const auto error = reader.Get<std::int32_t>();
+    reply.status = reader.Get<struct stat>();
+    reply.text = reader.GetText();
+    if (!reader.is_complete() || error < 0 || error > kMostErrno) return Errno{EIO};
+    if (error != 0) return Errno{error};
+    reply.files = std::move(answer.files);
+    return reply;
+  }
+  return Errno{EIO};
 }
 
 void BrokeredFiles::Allow(const std::string& path) {
@@ -140,11 +133,15 @@ void BrokeredFiles::Allow(const std::string& path) {
 }
 
 void BrokeredFiles::Grant(const std::string& name, FileDescriptor file) {
-  {
-    const std::lock_guard lock(mutex_);
-    plugin::AddRule(rules_, name, rights::kReadOnly);
-  }
-  (void)Ask(FileRequest::kGrant, name, LastLink::kKept, 0, file.get());
+  (void)Connect();
+  const Turns::Turn turn(changes_, plugin::Instance::MustCallerStop);
+  std::unique_lock lock(mutex_);
+  plugin::AddRule(rules_, name, rights::kReadOnly);
+  named_.insert(name);
+  // Else by its name, when it is asked for.
+  if (!turn.is_mine() || line_.broker == nullptr || sent_.contains(name)) return;
+  lock.unlock();
+  Send(name, file.get());
 }
 
 rights::Rules BrokeredFiles::rules() const {
@@ -153,14 +150,15 @@ rights::Rules BrokeredFiles::rules() const {
 }
 
 void BrokeredFiles::SetRules(rights::Rules rules) {
-  const rights::Rules before = this->rules();
+  std::set<std::string> named;
+  for (const rights::PathRule& rule : plugin::FileRulesOf(policy_).paths) named.insert(rule.path);
+  std::set<std::string> of_host;
   for (const rights::PathRule& rule : rules.paths) {
-    if (std::ranges::find(before.paths, rule.path, &rights::PathRule::path) == before.paths.end()) {
-      Allow(rule.path);
-    }
+    if (!named.contains(rule.path)) of_host.insert(rule.path);
   }
   const std::lock_guard lock(mutex_);
   rules_ = std::move(rules);
+  named_ = std::move(of_host);
 }
 
 CopyResult<OpenFile> BrokeredFiles::Open(const std::string& path, LastLink last) const {

@@ -1,41 +1,43 @@
 // Files of a sandbox in this process, opened by a confined one: the broker can reach what the
 // policy lets the plugin read and nothing else, so a path that got past every check here would lead
 // nowhere. It is a process of the executable that workers are, behind the same wall (confine.h),
-// one for each sandbox.
+// and other sandboxes with the same files have it, too (shared_broker.h). It is asked for when the first
+// path comes: what opens nothing has none.
 //
 // What comes back is checked again: a descriptor has to be of a regular file or a directory, open
-// for reading alone, of a name that the policy permits, and not of procfs. A broker that is gone is
-// EIO to the plugin. One that does not answer is waited for until the deadline of the call that asks;
-// its answer is left for nobody when it comes.
+// for reading alone, of a name that the policy permits, and not of procfs. In the place of a broker that is gone another
+// is started; where that cannot be, the plugin gets EIO. One that does not answer is waited for until the deadline of
+// the call that asks; its answer is left for nobody when it comes.
 //
-//   absl::StatusOr<std::unique_ptr<plugin::Files>> files = BrokeredFiles::Create(policy);
+//   BrokeredFiles files(policy);
 #ifndef DUNEBOX_SANDBOX_WORKER_BROKERED_FILES_H_
 #define DUNEBOX_SANDBOX_WORKER_BROKERED_FILES_H_
 
-#include <sys/types.h>
-
+#include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dunebox/policy.h"
 #include "hostcalls/policy/rules.h"
 #include "runtime/file_descriptor.h"
 #include "sandbox/plugin/files.h"
 #include "sandbox/worker/broker.h"
-#include "sandbox/worker/fork_server.h"
+#include "sandbox/worker/shared_broker.h"
+#include "sandbox/worker/turns.h"
 
 namespace dunebox::worker {
 
 class BrokeredFiles final : public plugin::Files {
  public:
-  // kUnavailable: this machine cannot confine a process so, or not start one.
-  static absl::StatusOr<std::unique_ptr<plugin::Files>> Create(const Policy& policy);
+  explicit BrokeredFiles(const Policy& policy);
   ~BrokeredFiles() override;
 
+  absl::Status Prepare() const override;
   // Opened here, with this process's rights, since the host has named it; and sent.
   void Allow(const std::string& path) override;
   void Grant(const std::string& name, runtime::FileDescriptor file) override;
@@ -45,11 +47,11 @@ class BrokeredFiles final : public plugin::Files {
                                             plugin::LastLink last) const override;
   int Access(const std::string& path, int mode, plugin::LastLink last) const override;
   hostcalls::policy::Rules rules() const override;
-  // The broker gets what it does not have of the files that the host has named, as they are by now. What it was
-  // sent and is in no rule is not opened any more, though it may still say that it is there.
+  // The broker gets what it does not have of the files that the host has named when it is asked next, as they are by
+  // then.
   void SetRules(hostcalls::policy::Rules rules) override;
   hostcalls::CopyResult<std::string> ReadLink(const std::string& path) const override;
-  std::vector<std::string> confinement() const override { return confinement_; }
+  std::vector<std::string> confinement() const override;
 
  private:
   struct Reply {
@@ -57,25 +59,27 @@ class BrokeredFiles final : public plugin::Files {
     std::string text;
     std::vector<runtime::FileDescriptor> files;
   };
+  struct Line {
+    std::shared_ptr<SharedBroker> broker;  // null: there is none
+    std::uint64_t session = 0;
+  };
 
-  explicit BrokeredFiles(const Policy& policy);
-  absl::Status Start(const Policy& policy);
-  // One question and its answer, with what comes along. Nothing: there is none, or nobody waits for it any more.
-  std::optional<std::string> Converse(const std::string& question, int fd,
-                                      std::vector<runtime::FileDescriptor>& files) const;
+  // One that lives and has been sent what the host has named.
+  absl::StatusOr<Line> Connect() const;
+  // What Connect has to do is done.
+  bool IsConnected() const;
+  void Send(const std::string& name, int file) const;  // negative: it is not there
   hostcalls::CopyResult<Reply> Ask(FileRequest request, const std::string& path,
-                                   plugin::LastLink last, int mode = 0, int fd = -1) const;
+                                   plugin::LastLink last, int mode = 0) const;
 
-  std::shared_ptr<ForkServer> server_;
-  runtime::FileDescriptor socket_;
-  pid_t pid_ = 0;
-  std::vector<std::string> confinement_;
+  const Policy policy_;  // of which only what it lets the plugin read counts
 
-  mutable std::timed_mutex conversation_;  // held for a question and its answer; guards what follows
-  mutable bool is_owed_ = false;           // the last question's answer has not come yet
-
+  mutable Turns changes_;     // of the line and what was sent, by whoever has the turn
   mutable std::mutex mutex_;  // guards what follows
+  mutable Line line_;
+  mutable std::set<std::string> sent_;  // of the files that the host has named
   hostcalls::policy::Rules rules_;
+  std::set<std::string> named_;  // by the host: in the rules beside what the policy has
 };
 
 }  // namespace dunebox::worker

@@ -130,6 +130,7 @@ absl::Status SetLimits(Role role, const Policy& policy, bool has_own_users) {
       std::min<rlim_t>(rlim_t{policy.host_threads} + policy.plugin_threads, kMostThreads) + 8;
   constexpr rlim_t kOfThread = 10 * kMiB;  // stacks and tables
   constexpr rlim_t kOurs = 256 * kMiB;
+  constexpr rlim_t kMostBrokered = 65'536;    // files that the host has named, of all sandboxes
   constexpr rlim_t kImage = rlim_t{4} << 30;  // as large as the window, and mapped beside it
   const rlim_t memory = std::min<rlim_t>(policy.memory_limit, rlim_t{4} << 30);
   // The window is in use already, the memory that is shared, a snapshot and the next one are not. What can be written
@@ -139,7 +140,7 @@ absl::Status SetLimits(Role role, const Policy& policy, bool has_own_users) {
   const std::pair<int, rlim_t> limits[] = {
       {RLIMIT_AS, addresses},
       {RLIMIT_DATA, used.data + memory + policy.code_cache + threads * kOfThread + kOurs},
-      {RLIMIT_NOFILE, plugin::Descriptors::kMost + 64},
+      {RLIMIT_NOFILE, role == Role::kWorker ? plugin::Descriptors::kMost + 64 : kMostBrokered},
       {RLIMIT_FSIZE, role == Role::kWorker ? kImage : 0},
       {RLIMIT_CORE, 0},
       {RLIMIT_MEMLOCK, 0},
@@ -167,7 +168,7 @@ constexpr NamespaceRow kNamespaces[] = {
 
 absl::Status Missing(absl::string_view what) {
   return absl::UnavailableError(
-      absl::StrCat("two walls are demanded, and this machine's kernel has no ", what));
+      absl::StrCat("a process is to be confined, and this machine's kernel has no ", what));
 }
 
 // A worker that cannot has no snapshots, which say so.
@@ -197,7 +198,7 @@ absl::StatusOr<std::vector<std::string>> Confine(Role role, const Policy& policy
       landlock, {.plan = plan, .rules = plugin::FileRulesOf(policy), .looks_at_processes = false});
   if (!probe.ok()) return probe.status();
   if (!confinement::IsDenied(*probe)) {
-    return absl::UnavailableError("two walls are demanded, and Landlock is without effect");
+    return absl::UnavailableError("a process is to be confined, and Landlock is without effect");
   }
   status = confinement::LoadFilter(RulesOf(role, policy));
   if (!status.ok()) return status;

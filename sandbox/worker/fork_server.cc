@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <vector>
@@ -118,8 +120,31 @@ int StartOrphan(LaunchState& state) {
 
 absl::Status Failed(int error, absl::string_view what) {
   return absl::UnavailableError(
-      absl::ErrnoToStatus(error, absl::StrCat("no process for two walls: ", what)).message());
+      absl::ErrnoToStatus(error, absl::StrCat("no confined process: ", what)).message());
 }
+
+// Whose rights a fork server has.
+struct Owner {
+  uid_t user = geteuid();
+  gid_t group = getegid();
+  std::vector<gid_t> groups;
+  dev_t root_device = 0;
+  ino_t root = 0;
+
+  static Owner Current() {
+    Owner owner;
+    owner.groups.resize(static_cast<std::size_t>(std::max(getgroups(0, nullptr), 0)));
+    const int count = getgroups(static_cast<int>(owner.groups.size()), owner.groups.data());
+    owner.groups.resize(static_cast<std::size_t>(std::max(count, 0)));
+    struct stat root {};
+    if (stat("/", &root) == 0) {
+      owner.root_device = root.st_dev;
+      owner.root = root.st_ino;
+    }
+    return owner;
+  }
+  bool operator==(const Owner&) const = default;
+};
 
 }  // namespace
 
@@ -155,13 +180,18 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
   struct Current {
     std::mutex mutex;
     std::shared_ptr<ForkServer> server;
+    Owner owner;
   };
   // Never destroyed: sandboxes may end while the process's statics do.
   static Current& current = *new Current;
   const std::lock_guard lock(current.mutex);
-  if (current.server != nullptr && current.server->IsAlive()) return current.server;
+  Owner owner = Owner::Current();
+  if (current.server != nullptr && current.owner == owner && current.server->IsAlive()) return current.server;
   absl::StatusOr<std::shared_ptr<ForkServer>> launched = Launch();
-  if (launched.ok()) current.server = *launched;
+  if (launched.ok()) {
+    current.server = *launched;
+    current.owner = std::move(owner);
+  }
   return launched;
 }
 

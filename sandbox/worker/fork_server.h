@@ -31,7 +31,8 @@ namespace dunebox::worker {
 
 class ForkServer {
  public:
-  // The process's; a new one if the last has died. Thread-safe, as everything here.
+  // The process's; a new one if the last has died, or was started by who this process is no more: by another user, with
+  // other groups, or in another root directory. Thread-safe, as everything here.
   static absl::StatusOr<std::shared_ptr<ForkServer>> Get();
 
   struct Child {

@@ -606,8 +606,10 @@ TEST_F(CompartmentTest, WhatCannotBeHadIsRefused) {
 
 TEST_F(CompartmentTest, ThreadsMakeAndRecycleTheirOwn) {
   const auto shared = MakeRegion("shared", "s");
+  constexpr int kThreads = 4;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) {
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       const auto compartment = Make(Grants().Add(shared, RegionAccess::kCopyOnWrite));
       for (int round = 0; round < 20; ++round) {
@@ -627,6 +629,7 @@ TEST_F(CompartmentTest, ThreadsUseEachOthers) {
   const auto shared = MakeRegion("shared", "s"), secret = MakeRegion("secret", "t");
   std::vector<std::shared_ptr<Compartment>> made(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(made.size());
   for (auto& compartment : made) {
     threads.emplace_back([&] { compartment = Make(Grants().Add(shared, RegionAccess::kRead)); });
   }

@@ -54,6 +54,19 @@ status=$?
 has_line output 'worked on config'
 [[ $(<"$base/out/result") == CONFIG ]] || fail 'under the learnt policy there is no result'
 
+# ---- What takes capabilities cannot be learnt, and that is said ----------------------------------
+
+if [[ $EUID -eq 0 ]]; then
+  learn -- /usr/bin/python3 -c 'import os; os.setgroups([]); os.setgid(33); os.setuid(33)'
+  [[ $? -eq 0 ]] || fail 'learning from a change of user failed'
+  for line in 'setgroups), once: CAP_SETGID' 'setgid), once: CAP_SETGID' 'setuid), once: CAP_SETUID' 'allowed by --uid 33'; do
+    grep -q "^# Not allowed: use by python3.*$line" "$base/policy.toml" ||
+      fail "not told: $line"
+  done
+  grep -q '^# Not allowed: it was watched with capabilities' "$base/policy.toml" || fail 'not told: it had capabilities'
+  learn -- /usr/bin/python3 work.py "$base/in/one.conf" "$base/out/result"
+fi
+
 # ---- What was not learnt is denied --------------------------------------------------------------
 
 cp changed.py work.py.new && mv work.py work.kept && mv work.py.new work.py

@@ -54,6 +54,28 @@ TEST_F(ChangedCode, BehindTheFirstByteOfWhatIsNoInstructionIsSeen) {
   EXPECT_EQ(Run(), kInvalidOpcode);
 }
 
+// Code that checks itself does so for as long as it has to, which is asked now and then: it is not made anew when it
+// must go on so, and it is soon when it need not.
+TEST_F(ChangedCode, NeedNotCheckItselfForEver) {
+  Put("b9 50 c3 00 00 ff c9 75 fc f4");  // mov ecx, 50000; 1: dec ecx; jnz 1b; hlt
+  const auto stale = [&] {
+    return runner_->translator().statistics().exits[static_cast<std::size_t>(ExitReason::kStale)];
+  };
+  const auto blocks = [&] { return runner_->translator().statistics().cache.blocks; };
+  EXPECT_EQ(Run(), kHalted);
+  const std::uint64_t made = blocks();
+  EXPECT_GE(stale(), 5U);
+  EXPECT_EQ(Run(), kHalted);
+  EXPECT_EQ(blocks(), made);
+
+  arena_->set_is_watched(true);
+  EXPECT_EQ(Run(), kHalted);
+  const std::uint64_t asked = stale();
+  EXPECT_GT(blocks(), made);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Run(), kHalted);
+  EXPECT_EQ(stale(), asked);
+}
+
 // As a debugger or a tracer in the program itself has it: one byte goes to and fro while another thread runs there.
 TEST_F(ChangedCode, IsABreakpointOrNoneAndNothingElse) {
   constexpr unsigned kRuns = 30000;

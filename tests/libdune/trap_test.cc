@@ -40,7 +40,7 @@ Resolution OpenPage(PageFault& fault) {
   seen.vector = fault.frame.vector;
   seen.error = fault.frame.error;
   int here = 0;
-  seen.stack = reinterpret_cast<std::uintptr_t>(&here);
+  seen.stack = reinterpret_cast<std::uintptr_t>(&here);  // NOLINT(clang-analyzer-core.StackAddressEscape): a number
   if (fault.address < guarded.begin || fault.address >= guarded.end()) return Resolution::kPass;
   const Range page{fault.address / kPageSize * kPageSize, kPageSize};
   return Current().Protect(page, Rights::kAll).ok() ? Resolution::kResume : Resolution::kPass;
@@ -240,6 +240,7 @@ TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
               memory[0] = 1;
             })),
             SIGSEGV);
+  pages = nullptr;
 }
 
 TEST_F(PageFaultTest, AHandlerMayBeLeftBySiglongjmp) {
@@ -397,7 +398,7 @@ constexpr Raised kRaised[] = {
 };
 
 // The lab's emulated processor knows neither #SS by an address nor exceptions of vector arithmetic. Asked before main, so natively.
-const std::uint32_t raised_natively = [] {
+const std::uint32_t kRaisedNatively = [] {
   std::uint32_t vectors = 0;
   for (const Raised& raised : kRaised) {
     if (WTERMSIG(StatusOfChild(raised.raise)) == raised.signal) vectors |= std::uint32_t{1} << raised.vector;
@@ -409,11 +410,11 @@ TEST_F(VectorTest, EachIsRaisedAndHandled) {
   static std::uint64_t vector;
   constexpr std::uint64_t kTrapAndAlignment = 0x40100;
   constexpr std::uint32_t kEverywhere = 1u << 1 | 1u << 3 | 1u << 16;
-  EXPECT_EQ(raised_natively & kEverywhere, kEverywhere);
+  EXPECT_EQ(kRaisedNatively & kEverywhere, kEverywhere);
   for (const Raised& raised : kRaised) {
     // Alignment is checked in ring 3 only.
     if (!Has(raised.vector) || (raised.vector == 17 && CurrentBackend() == Backend::kRing0)) continue;
-    if ((raised_natively >> raised.vector & 1) == 0) {
+    if ((kRaisedNatively >> raised.vector & 1) == 0) {
       std::printf("this processor does not raise %s\n", raised.what);
       continue;
     }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -89,6 +90,10 @@ int was_constructed() { return constructed; }
 int next_of_thread() { return ++of_this_thread; }
 int next() { return ++counter; }
 int fail_to_open(const char* path) { return open(path, O_RDONLY) < 0 ? errno : 0; }
+int fail_to_look(const char* path) {
+  struct stat status;
+  return stat(path, &status) < 0 ? errno : 0;
+}
 // How many times it can be opened, up to `most`; `keeps`: they stay open.
 int open_often(const char* path, int most, int keeps) {
   int files[256], count = 0;

@@ -1,22 +1,32 @@
 // The processes behind two walls, and brokers of files: they die with whom they belong to, leave nothing behind, and the
 // host's own children and signals are as before.
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iostream>
+#include <iterator>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "tests/plugin/fixture.h"
 
 namespace dunebox {
@@ -226,7 +236,7 @@ TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
   EXPECT_EQ(signals, 0);
 }
 
-constexpr char kAsHost[] = "host";
+constexpr char kAsHost[] = "host", kWithoutPrograms[] = "without-programs", kAsAnotherUser[] = "as-another-user";
 
 TEST_F(Workers, DieWithTheHost) {
   int ends[2];
@@ -299,20 +309,34 @@ TEST_F(Workers, BeginWithNoDescriptorOfTheHosts) {
 TEST_F(Workers, AreToldOf) {
   const std::unique_ptr<Sandbox> sandbox = Make();
   EXPECT_THAT(sandbox->confinement(), testing::Contains("seccomp"));
-  const auto one_wall = Sandbox::Create({});
-  ASSERT_TRUE(one_wall.ok());
-  EXPECT_TRUE((*one_wall)->confinement().empty());
+  const auto one_wall = Sandbox::Create({}), alone = Sandbox::Create({.file_access = FileAccess::kDirect});
+  ASSERT_TRUE(one_wall.ok() && alone.ok());
+  EXPECT_THAT((*one_wall)->confinement(), testing::Each(testing::StartsWith("files: ")));
+  EXPECT_TRUE((*alone)->confinement().empty());
 }
 
 // ---- brokers ------------------------------------------------------------------------------------
 
-Policy Brokered() {
-  return {.deadline = absl::Minutes(2), .file_access = FileAccess::kBroker};
+Policy Brokered() { return {.deadline = absl::Minutes(2)}; }
+
+// Of this process; the fork server is none.
+std::set<pid_t> BrokersHere() {
+  std::set<pid_t> result;
+  for (const pid_t pid : Of(getpid())) {
+    if (!IsForkServerOf(getpid(), pid)) result.insert(pid);
+  }
+  return result;
 }
 
 class Brokers : public PluginTest {
  protected:
   void SetUp() override { Make(Brokered()); }
+  // 0 or an errno.
+  static int ErrorOfOpening(Sandbox& where, const char* path) {
+    auto text = where.MakeString(path);
+    auto function = where.Function<int(const char*)>("fail_to_open");
+    return text.ok() && function.ok() ? (*function)(*text)->UnverifiedValue() : -1;
+  }
 };
 INSTANTIATE_TEST_SUITE_P(, Brokers, testing::Values(Demand::kOneWall), WallsOf);
 
@@ -320,12 +344,10 @@ INSTANTIATE_TEST_SUITE_P(, Brokers, testing::Values(Demand::kOneWall), WallsOf);
 TEST_P(Brokers, OpenWhatThePolicyNames) {
   EXPECT_THAT(sandbox->confinement(), testing::Contains("files: seccomp"));
   ASSERT_TRUE(sandbox->Load("/usr/lib/x86_64-linux-gnu/libz.so.1").ok());
-  auto secret = sandbox->MakeString("/etc/passwd");
-  auto absent = sandbox->MakeString("/usr/lib/no-such-file");
   auto fresh = sandbox->MakeString("/tmp/written-by-a-plugin");
-  ASSERT_TRUE(secret.ok() && absent.ok() && fresh.ok());
-  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *secret), EACCES);
-  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *absent), ENOENT);
+  ASSERT_TRUE(fresh.ok());
+  EXPECT_EQ(ErrorOfOpening(*sandbox, "/etc/passwd"), EACCES);
+  EXPECT_EQ(ErrorOfOpening(*sandbox, "/usr/lib/no-such-file"), ENOENT);
   EXPECT_EQ(Value<int(const char*)>("fail_to_write", *fresh), EACCES);
   const absl::Status status = Call<void(unsigned long, int)>("write_at", 0x10ul, 1);
   EXPECT_THAT(FailureIn(status).symbol, testing::HasSubstr("write_at"));
@@ -333,20 +355,88 @@ TEST_P(Brokers, OpenWhatThePolicyNames) {
   EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
 }
 
-TEST_P(Brokers, ThatAreGoneAreErrorsOfThePlugins) {
-  std::set<pid_t> children;
-  for (const pid_t pid : Of(getpid())) {
-    if (!IsForkServerOf(getpid(), pid)) children.insert(pid);
+TEST_P(Brokers, AreSharedByThoseWhoMayReadTheSame) {
+  const std::set<pid_t> before = BrokersHere();
+  ASSERT_GE(before.size(), 1u);
+  auto same = Sandbox::Create(Brokered());
+  ASSERT_TRUE(same.ok() && (*same)->Load(PLUGIN_CASES).ok());
+  EXPECT_EQ(BrokersHere(), before);
+  Policy more = Brokered();
+  more.readable = {"/etc/passwd"};
+  auto other = Sandbox::Create(more);
+  ASSERT_TRUE(other.ok() && (*other)->Load(PLUGIN_CASES).ok());
+  EXPECT_EQ(BrokersHere().size(), before.size() + 1);
+  EXPECT_EQ(ErrorOfOpening(**other, "/etc/passwd"), 0);
+  EXPECT_EQ(ErrorOfOpening(**same, "/etc/passwd"), EACCES);
+}
+
+TEST_P(Brokers, AreNotThereForThoseWhoOpenNothing) {
+  const std::string me = std::to_string(getpid());
+  Policy policy = Brokered();
+  policy.readable = {"/no-such-directory/" + me};
+  const std::set<pid_t> before = BrokersHere();
+  auto made = Sandbox::Create(policy);
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(BrokersHere(), before);
+  ASSERT_TRUE((*made)->Load(PLUGIN_CASES).ok());
+  EXPECT_NE(BrokersHere(), before);
+}
+
+// What the host has named for one of them has nothing to do with the other, although they have one broker.
+TEST_P(Brokers, KeepTheirSandboxesApart) {
+  const std::string mine = testing::TempDir() + "dunebox-session-" + std::to_string(getpid()) + ".so";
+  std::filesystem::copy_file(PLUGIN_CASES, mine, std::filesystem::copy_options::overwrite_existing);
+  auto one = Sandbox::Create(Brokered()), two = Sandbox::Create(Brokered());
+  ASSERT_TRUE(one.ok() && two.ok());
+  ASSERT_TRUE((*one)->Load(mine).ok());
+  ASSERT_TRUE((*two)->Load(PLUGIN_CASES).ok());
+  EXPECT_EQ(ErrorOfOpening(**one, mine.c_str()), 0);
+  EXPECT_EQ(ErrorOfOpening(**two, mine.c_str()), EACCES);
+  auto text = (*two)->MakeString(mine);
+  auto status = (*two)->Function<int(const char*)>("fail_to_look");
+  ASSERT_TRUE(text.ok() && status.ok());
+  EXPECT_EQ((*status)(*text)->UnverifiedValue(), EACCES);
+  std::filesystem::remove(mine);
+}
+
+// Another is started, which is sent what the host had named.
+TEST_P(Brokers, ThatAreGoneAreReplaced) {
+  const std::string mine = testing::TempDir() + "dunebox-replaced-" + std::to_string(getpid()) + ".so";
+  std::filesystem::copy_file(PLUGIN_CASES, mine, std::filesystem::copy_options::overwrite_existing);
+  ASSERT_TRUE(sandbox->Load(mine).ok());
+  const std::set<pid_t> before = BrokersHere();
+  for (const pid_t pid : before) ASSERT_EQ(kill(pid, SIGKILL), 0);
+  EXPECT_EQ(ErrorOfOpening(*sandbox, "/usr/lib/os-release"), 0);
+  EXPECT_EQ(ErrorOfOpening(*sandbox, mine.c_str()), 0);
+  EXPECT_EQ(ErrorOfOpening(*sandbox, "/etc/passwd"), EACCES);
+  for (const pid_t pid : BrokersHere()) EXPECT_FALSE(before.contains(pid));
+  std::filesystem::remove(mine);
+}
+
+// How this program, told so, has ended.
+int RunSelf(const char* as, const char* argument = nullptr) {
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/proc/self/exe", "worker_test", as, argument, nullptr);
+    _exit(127);
   }
-  ASSERT_EQ(children.size(), 1u);
-  ASSERT_EQ(kill(*children.begin(), SIGKILL), 0);
-  auto file = sandbox->MakeString("/usr/lib/os-release");
-  ASSERT_TRUE(file.ok());
-  EXPECT_EQ(Value<int(const char*)>("fail_to_open", *file), EIO);
-  EXPECT_EQ((Value<int(int, int)>("add", 1, 2)), 3);
-  sandbox.reset();
-  EXPECT_TRUE(std::ranges::none_of(
-      Of(getpid()), [&](pid_t pid) { return children.contains(pid); }));
+  int status = 0;
+  return waitpid(child, &status, 0) == child ? status : -1;
+}
+
+// It is said, and nothing opens the files instead.
+TEST_P(Brokers, ThatCannotBeHadAreRefusals) { EXPECT_EQ(RunSelf(kWithoutPrograms), 0); }
+
+// A host that has given up its rights has given up its broker's.
+TEST_P(Brokers, HaveNoMoreRightsThanTheHost) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+  const std::filesystem::path directory = testing::TempDir() + "dunebox-rights-" + std::to_string(getpid());
+  std::filesystem::create_directory(directory);
+  std::filesystem::copy_file(PLUGIN_CASES, directory / "cases.so");
+  std::ofstream(directory / "secret") << "root's";
+  ASSERT_EQ(chmod((directory / "secret").c_str(), 0600), 0);
+  EXPECT_EQ(RunSelf(kAsAnotherUser, directory.c_str()), 0);
+  std::filesystem::remove_all(directory);
 }
 
 // The answer that comes too late is not the next question's.
@@ -357,15 +447,12 @@ TEST_P(Brokers, ThatDoNotAnswerAreWaitedForUntilTheDeadline) {
   ASSERT_TRUE(sandbox->Snapshot().ok());
   const auto file = sandbox->MakeString("/usr/lib/os-release"), secret = sandbox->MakeString("/etc/passwd");
   ASSERT_TRUE(file.ok() && secret.ok());
-  pid_t broker = 0;
-  for (const pid_t pid : Of(getpid())) {
-    if (!IsForkServerOf(getpid(), pid)) broker = pid;
-  }
-  ASSERT_NE(broker, 0);
+  const std::set<pid_t> brokers = BrokersHere();
+  ASSERT_FALSE(brokers.empty());
   for (int round = 0; round < 2; ++round) {
-    ASSERT_EQ(kill(broker, SIGSTOP), 0);
+    for (const pid_t broker : brokers) ASSERT_EQ(kill(broker, SIGSTOP), 0);
     const auto opened = Call<int(const char*)>("fail_to_open", *file);
-    ASSERT_EQ(kill(broker, SIGCONT), 0);
+    for (const pid_t broker : brokers) ASSERT_EQ(kill(broker, SIGCONT), 0);
     EXPECT_EQ(FailureIn(opened.status()).kind, Failure::Kind::kTimeout);
     ASSERT_TRUE(sandbox->Reset().ok());
     std::memcpy(secret->span().data(), "/etc/passwd", sizeof("/etc/passwd"));
@@ -384,11 +471,52 @@ int BeHost(int ready) {
   return (*spin)().ok() ? 0 : 1;
 }
 
+// The process of Brokers.ThatCannotBeHadAreRefusals. How many things were not as they should be.
+int LoadWithoutPrograms() {
+  sock_filter instructions[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execveat, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{.len = std::size(instructions), .filter = instructions};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 1;
+  const auto load = [](FileAccess access) {
+    auto sandbox = Sandbox::Create({.file_access = access});
+    return sandbox.ok() ? (*sandbox)->Load(PLUGIN_CASES) : sandbox.status();
+  };
+  const absl::Status refused = load(FileAccess::kBroker), direct = load(FileAccess::kDirect);
+  std::cerr << refused << '\n' << direct << '\n';
+  return (absl::IsUnavailable(refused) ? 0 : 1) + (absl::StrContains(refused.message(), "FileAccess::kDirect") ? 0 : 1) +
+         (direct.ok() ? 0 : 1);
+}
+
+// The process of Brokers.HaveNoMoreRightsThanTheHost.
+int BecomeAnotherUser(const std::string& directory) {
+  const std::string secret = directory + "/secret";
+  // -1: it cannot be asked.
+  const auto open = [&] {
+    auto sandbox = Sandbox::Create({.readable = {secret}});
+    if (!sandbox.ok() || !(*sandbox)->Load(directory + "/cases.so").ok()) return -1;
+    auto text = (*sandbox)->MakeString(secret);
+    auto function = (*sandbox)->Function<int(const char*)>("fail_to_open");
+    return text.ok() && function.ok() ? (*function)(*text)->UnverifiedValue() : -1;
+  };
+  const int before = open();
+  constexpr uid_t kNobody = 65534;
+  if (setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 || setuid(kNobody) != 0) return 1;
+  const int after = open();
+  std::cerr << before << ' ' << after << '\n';
+  return before == 0 && after == EACCES ? 0 : 1;
+}
+
 }  // namespace
 }  // namespace dunebox
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == dunebox::kAsHost) return dunebox::BeHost(std::atoi(argv[2]));
+  if (argc == 2 && std::string(argv[1]) == dunebox::kWithoutPrograms) return dunebox::LoadWithoutPrograms();
+  if (argc == 3 && std::string(argv[1]) == dunebox::kAsAnotherUser) return dunebox::BecomeAnotherUser(argv[2]);
   testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
 }

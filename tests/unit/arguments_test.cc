@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <limits.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/fakes/fake_caller.h"
@@ -289,6 +291,48 @@ TEST_F(IovecTest, EveryElementIsChecked) {
       EXPECT_EQ(Copy(3), c.error) << std::hex << c.base << " " << c.length << " " << position;
     }
   }
+}
+
+// ---- what the kernel writes ---------------------------------------------------------------------
+
+class WrittenTest : public IovecTest {
+ protected:
+  using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;  // start and size
+  Ranges Written(const char* call, const ArgumentValues& values) const {
+    Ranges ranges;
+    ForEachWritten(*FindRow(call), values, memory_,
+                   [&](const GuestRange& range) { ranges.emplace_back(range.start.value, range.size()); });
+    return ranges;
+  }
+};
+
+TEST_F(WrittenTest, BuffersAndStructures) {
+  EXPECT_EQ(Written("read", {0, kGuest, 100}), (Ranges{{kGuest, 100}}));
+  EXPECT_EQ(Written("wait4", {0, 0, 0, kGuest}), (Ranges{{kGuest, 144}}));
+  EXPECT_EQ(Written("epoll_wait", {0, kGuest, 3}), (Ranges{{kGuest, 36}}));
+  EXPECT_EQ(Written("recvfrom", {0, kGuest, 8, 0, kGuest + 64, kGuest + 32}),
+            (Ranges{{kGuest, 8}, {kGuest + 64, 128}, {kGuest + 32, 4}}));
+}
+
+TEST_F(WrittenTest, WhatIsReadIsNot) {
+  EXPECT_EQ(Written("write", {0, kGuest, 100}), Ranges{});
+  EXPECT_EQ(Written("writev", {0, kGuest, 1}), Ranges{});
+  EXPECT_EQ(Written("open", {kGuest}), Ranges{});
+}
+
+TEST_F(WrittenTest, VectorsAndMessagesLeadFurther) {
+  Put(0, kGuest + 100, 8);
+  Put(1, kGuest + 200, 16);
+  EXPECT_EQ(Written("readv", {0, kGuest, 2}), (Ranges{{kGuest + 100, 8}, {kGuest + 200, 16}}));
+  EXPECT_EQ(Written("readv", {0, kLimit, 2}), Ranges{});
+  auto& message = pages_.At<msghdr>(512);
+  message = {};
+  message.msg_iov = reinterpret_cast<iovec*>(kGuest);
+  message.msg_iovlen = 1;
+  message.msg_control = reinterpret_cast<void*>(kGuest + 300);
+  message.msg_controllen = 40;
+  EXPECT_EQ(Written("recvmsg", {0, kGuest + 512}),
+            (Ranges{{kGuest + 512, sizeof(msghdr)}, {0, 0}, {kGuest + 300, 40}, {kGuest + 100, 8}}));
 }
 
 // ---- what the kernel gets -----------------------------------------------------------------------

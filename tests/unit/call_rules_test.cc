@@ -6,8 +6,10 @@
 #include <sys/syscall.h>
 
 #include <cerrno>
+#include <string>
 #include <vector>
 
+#include "hostcalls/services/privileges.h"
 #include "services_fixture.h"
 
 namespace dunebox::hostcalls::policy {
@@ -187,6 +189,45 @@ TEST(CallRulesInDispatcher, AnAuditOnlyTells) {
   thread.guard = &guard;
   EXPECT_EQ(thread.Call(SYS_getppid), getppid());
   EXPECT_TRUE(noted.audited);
+}
+
+TEST(Privileges, TheArgumentsSayWhatTakesACapability) {
+  const auto use = [](const char* call, Arguments arguments) {
+    const PrivilegeUse found = PrivilegeOf(*FindRow(call), arguments);
+    return std::string(found.capability) + " " + found.cure;
+  };
+  const std::uint64_t user = getuid(), group = getgid(), other = 4'000'000'000, same = 0xffff'ffff;
+  EXPECT_EQ(use("setuid", {other}), "CAP_SETUID --uid 4000000000");
+  EXPECT_EQ(use("setuid", {user}), " ");
+  EXPECT_EQ(use("setresuid", {same, same, other}), "CAP_SETUID --uid 4000000000");
+  EXPECT_EQ(use("setresuid", {same, user, user}), " ");
+  EXPECT_EQ(use("setregid", {group, other}), "CAP_SETGID --gid 4000000000");
+  EXPECT_EQ(use("setregid", {group, same, other}), " ");
+  EXPECT_EQ(use("setgroups", {0, 0}), "CAP_SETGID ");
+  EXPECT_EQ(use("chown", {0, other, same}), "CAP_CHOWN ");
+  EXPECT_EQ(use("chown", {0, same, other}), "CAP_CHOWN ");
+  EXPECT_EQ(use("fchownat", {0, 0, user, group}), " ");
+  EXPECT_EQ(use("read", {0, 0, other}), " ");
+}
+
+TEST(Privileges, AnAuditTellsWhenTheyWereUsed) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, who may give a file away";
+  Rules rules = With({});
+  rules.audit = true;
+  Noted noted;
+  const Guard guard(rules, &noted);
+  TestThread thread;
+  thread.guard = &guard;
+  const int file = static_cast<int>(syscall(SYS_memfd_create, "file", 0));
+  EXPECT_EQ(thread.Call(SYS_fchown, -1, 1, 1), -EBADF);
+  EXPECT_EQ(noted.count, 0);
+  EXPECT_EQ(thread.Call(SYS_fchown, file, 1, 1), 0);
+  EXPECT_EQ(noted.object, "CAP_CHOWN");
+  EXPECT_EQ(noted.count, 1);
+  rules.audit = false;
+  EXPECT_EQ(thread.Call(SYS_fchown, file, 2, 2), 0);
+  EXPECT_EQ(noted.count, 1);
+  close(file);
 }
 
 TEST(CallRulesInDispatcher, NoRuleAllowsWhatTheTableDenies) {

@@ -56,8 +56,9 @@ TEST_F(DescriptorsTest, ACopyInTheRangeLeavesTheGuestsLimitAsItWas) {
 }
 
 TEST_F(DescriptorsTest, CopiesFromManyThreadsAreAllDifferent) {
-  std::vector<std::thread> threads;
   std::vector<std::vector<ReservedFd>> copies(4);
+  std::vector<std::thread> threads;
+  threads.reserve(copies.size());
   for (auto& mine : copies) {
     threads.emplace_back([&] {
       for (int i = 0; i < 50; ++i) mine.push_back(*limits().Reserve(0));

@@ -385,7 +385,10 @@ TEST_P(FileRulesTest, TheRootStays) {
 TEST_P(FileRulesTest, OtherProcessesAreNotThere) {
   EXPECT_EQ(TryOpen("/proc/self/status", O_RDONLY), 0);
   EXPECT_EQ(TryOpen("/proc/self/maps", O_RDONLY), 0);
-  EXPECT_EQ(TryOpen("/proc/self/comm", O_WRONLY), -EACCES);
+  EXPECT_EQ(TryOpen("/proc/self/comm", O_RDWR), 0);
+  EXPECT_EQ(TryOpen("/proc/self/task/" + std::to_string(gettid()) + "/comm", O_WRONLY), 0);
+  EXPECT_EQ(TryOpen("/proc/self/oom_score_adj", O_WRONLY), -EACCES);
+  EXPECT_EQ(TryOpen("/proc/self/task/" + std::to_string(gettid()) + "/attr/current", O_WRONLY), -EACCES);
   EXPECT_EQ(TryOpen("/proc/sys/kernel/hostname", O_RDONLY), -EACCES);
   EXPECT_EQ(TryOpen("/proc/meminfo", O_RDONLY), -EACCES);
   rules_.paths.insert(rules_.paths.begin(), {"/proc", kReadFile, 1});

@@ -152,7 +152,7 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
       Denied("read", "/proc/77/maps"),      Denied("write", "/srv/x (deleted)"),
       Denied("read", "/srv/a\\\\x07"),      Denied("connect", "1:2:3"),
       Denied("read", "/srv/a:/b"),          Denied("create", "/dev/pts/0"),
-      Denied("read", "/srv/\x1b[2J")};
+      Denied("read", "/srv/\x1b[2J"),       Denied("write", "/proc/sys/vm/swappiness")};
   EXPECT_THAT(Rules(denials), IsEmpty());
   const std::vector<std::string> notes = Notes(denials);
   EXPECT_EQ(notes.size(), denials.size());
@@ -164,6 +164,21 @@ TEST(Learn, WhatNoRuleIsProposedForIsTold) {
                     HasSubstr("(allowed by --cure)"))));
   }
   EXPECT_THAT(notes, testing::Contains(HasSubstr("\\x1b[2J")));
+}
+
+// Which `dunebox run` proposes to allow, too.
+TEST(Learn, FilesOfProcThatAreNoProcessesCanBeRead) {
+  EXPECT_THAT(Rules({Denied("read", "/proc/interrupts")}), ElementsAre("--ro /proc/interrupts"));
+}
+
+TEST(Learn, WhatTookCapabilitiesIsTold) {
+  LoggedDenial denial = Denied("use", "CAP_SETUID");
+  denial.cure = "--uid 33";
+  EXPECT_THAT(Rules({denial}), IsEmpty());
+  EXPECT_THAT(Notes({denial}), ElementsAre(testing::AllOf(HasSubstr("CAP_SETUID: a program under a policy has no capabilities"),
+                                                          HasSubstr("(allowed by --uid 33)"))));
+  EXPECT_THAT(Notes({{.action = std::string(kWatchedWith), .object = "capabilities"}}),
+              ElementsAre(HasSubstr("watched with capabilities")));
 }
 
 TEST(Learn, EachRuleSaysWhoNeededItAndHowOften) {

@@ -8,6 +8,7 @@
 namespace dunebox::process {
 
 void RegisterMemoryHandlers(hostcalls::HandlerTable& handlers);
+void RegisterMemoryNodeHandlers(hostcalls::HandlerTable& handlers);
 void RegisterSignalHandlers(hostcalls::HandlerTable& handlers);
 void RegisterMaskedWaitHandlers(hostcalls::HandlerTable& handlers);
 void RegisterThreadHandlers(hostcalls::HandlerTable& handlers);

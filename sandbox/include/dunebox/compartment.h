@@ -83,7 +83,7 @@ struct CodeOptions {
   CompartmentEngine engine = CompartmentEngine::kBest;
   // Deadlines, limits, files that CallGroup::kFiles is about. Engine jit, one wall, files without a
   // broker, and by ring 0 no budgets: else kUnimplemented.
-  Policy policy;
+  Policy policy = {.file_access = FileAccess::kDirect};
   // Runs once, in what all compartments begin as copies of, with these grants and all groups of
   // calls, which are taken away afterwards. What is random then is the same in all of them. No gate
   // may be used.

@@ -44,7 +44,7 @@ enum class LeastIsolation : std::uint8_t {
 // Who opens the files that the plugin may read.
 enum class FileAccess : std::uint8_t {
   kDirect,  // this process, with its rights, behind the sandbox's checks. With two walls: the confined worker
-  kBroker,  // a confined process that can reach nothing but those files. It costs a process a sandbox
+  kBroker,  // a confined process that can reach nothing but those files, for all sandboxes with the same ones
 };
 
 enum class OnDenied : std::uint8_t {
@@ -106,7 +106,7 @@ struct Policy {
   // Where libraries are. What lies below may be read and mapped to be executed.
   std::vector<std::string> libraries = {"/usr/lib", "/lib", "/lib64", "/usr/lib64",
                                         "/etc/ld.so.cache"};
-  FileAccess file_access = FileAccess::kDirect;
+  FileAccess file_access = FileAccess::kBroker;
   std::vector<std::string> environment;  // "NAME=value", for the plugin's C library
 
   OnDenied on_denied = OnDenied::kError;

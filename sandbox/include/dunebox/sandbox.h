@@ -55,10 +55,11 @@ class Sandbox {
   Sandbox& operator=(const Sandbox&) = delete;
 
   // Loads a shared library and what it needs, and runs its constructors. An absolute path. The plugin's C library starts
-  // with the first, or before, when something is looked up or a snapshot taken; kUnavailable: it could not. Or a static
-  // program, which is not stripped: it has the sandbox to itself, starts as far as its main, and is called by the names
-  // in its symbol table (docs/plugins.md, Static programs). kFailedPrecondition: it cannot be loaded, or not here, and
-  // nothing has changed. When it does not come to its main, the sandbox has failed.
+  // with the first, or before, when something is looked up or a snapshot taken; kUnavailable: it could not, or there is
+  // no broker for its files to be had (FileAccess::kBroker). Or a static program, which is not stripped: it has the
+  // sandbox to itself, starts as far as its main, and is called by the names in its symbol table (docs/plugins.md, Static
+  // programs). kFailedPrecondition: it cannot be loaded, or not here, and nothing has changed. When it does not come to
+  // its main, the sandbox has failed.
   absl::Status Load(const std::string& path);
   // A function of the libraries that were loaded, the last one first, or of the C library.
   template <typename Signature>
@@ -188,8 +189,8 @@ class Sandbox {
   // The first wall: "seg", "virtual machine (hardware)", "virtual machine (emulated)".
   std::string isolation() const;
   // What the host's kernel keeps the plugin in besides, the second wall: "seccomp", "landlock 7", "pid
-  // namespace", ... Nothing: there is one wall. With FileAccess::kBroker, what its files' broker is kept in:
-  // "files: seccomp", ...
+  // namespace", ... With one wall, what the broker of its files is kept in (FileAccess::kBroker), which is started where
+  // there is none: "files: seccomp", ... Nothing: there is nothing of the kind, or it cannot be started.
   std::vector<std::string> confinement() const;
 
  private:

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/shm.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "code.h"
@@ -198,6 +199,97 @@ static void large_ranges(void) {
   printf("large ranges: %lx\n", sum);
 }
 
+static unsigned char* map_shared(size_t length) {
+  void* at = mmap(NULL, length, kRwx, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EXPECT(at != MAP_FAILED);
+  return at;
+}
+
+// Shared memory that begins with one address in one process, and does not stay so.
+static void shared_one_day(void) {
+  unsigned char* code = map_shared(3 * 4096);
+  long sum = 0;
+  for (int i = 0; i < 300; ++i) {
+    put_linear(code, i, 3);
+    sum = sum * 3 + call_code(code, i);
+  }
+  // What is not to be written meanwhile is code as well.
+  EXPECT(mprotect(code, 3 * 4096, kRx) == 0);
+  sum = sum * 3 + call_code(code, 1);
+
+  unsigned char* other = mremap(code, 0, 4096, MREMAP_MAYMOVE);
+  EXPECT(other != MAP_FAILED && other != code && mprotect(other, 4096, kRw) == 0);
+  for (int i = 0; i < 100; ++i) {
+    put_linear(other, i, 5);
+    sum = sum * 3 + call_code(code, i);
+  }
+  EXPECT(munmap(code, 3 * 4096) == 0 && munmap(other, 4096) == 0);
+
+  // One of its pages goes elsewhere, and comes back by what is before it growing.
+  code = map_shared(2 * 4096);
+  put_constant(code + 4096, 1);
+  sum = sum * 3 + call_code(code + 4096, 0);
+  unsigned char* moved = mremap(code + 4096, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, map_code(4096, kRwx));
+  EXPECT(moved != MAP_FAILED && call_code(moved, 0) == 1);
+  EXPECT(mremap(code, 4096, 8192, 0) == code);
+  for (int i = 0; i < 100; ++i) {
+    put_constant(code + 4096, i);
+    sum = sum * 3 + call_code(moved, 0);
+  }
+  EXPECT(munmap(code, 2 * 4096) == 0 && munmap(moved, 4096) == 0);
+
+  // A child writes into code of its parent's, both ways.
+  code = map_shared(4096);
+  put_constant(code, 1);
+  put_constant(code + 64, 1);
+  EXPECT(call_code(code, 0) == 1 && call_code(code + 64, 0) == 1);
+  fflush(stdout);
+  int to_child[2], to_parent[2];
+  EXPECT(pipe(to_child) == 0 && pipe(to_parent) == 0);
+  const pid_t child = fork();
+  EXPECT(child >= 0);
+  char byte = 0;
+  if (child == 0) {
+    for (int i = 2; i < 50; ++i) {
+      put_constant(code, i);
+      if (write(to_parent[1], &byte, 1) != 1 || read(to_child[0], &byte, 1) != 1) _exit(1);
+      if (call_code(code + 64, 0) != i) _exit(2);
+    }
+    _exit(0);
+  }
+  for (int i = 2; i < 50; ++i) {
+    EXPECT(read(to_parent[0], &byte, 1) == 1);
+    EXPECT(call_code(code, 0) == i);
+    put_constant(code + 64, i);
+    EXPECT(write(to_child[1], &byte, 1) == 1);
+  }
+  int status = 0;
+  EXPECT(waitpid(child, &status, 0) == child && status == 0);
+  EXPECT(munmap(code, 4096) == 0);
+  printf("shared one day: %lx\n", sum);
+}
+
+// Whether a call there comes back: of zeros, add %al, (%rax) up to the page's end, it does not.
+static int comes_back(const unsigned char* at) {
+  if (sigsetjmp(escape, 1) != 0) return 0;
+  call_code(at, 0);
+  return 1;
+}
+
+// Code that nobody writes over goes with its pages.
+static void emptied(int shared) {
+  unsigned char* code = shared ? map_shared(8192) : map_code(8192, kRwx);
+  EXPECT(mprotect(code + 4096, 4096, PROT_NONE) == 0);
+  put_constant(code, 7);
+  // What may not be written is not watched.
+  EXPECT(mprotect(code, 4096, kRx) == 0 && call_code(code, 0) == 7);
+  if (shared) EXPECT(mprotect(code, 4096, kRwx) == 0 && call_code(code, 0) == 7);
+  EXPECT(madvise(code, 4096, shared ? MADV_REMOVE : MADV_DONTNEED) == 0);
+  EXPECT(!comes_back(code));
+  EXPECT(munmap(code, 8192) == 0);
+  printf("emptied, %s: ok\n", shared ? "shared" : "private");
+}
+
 int main(void) {
   struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
   EXPECT(sigaction(SIGSEGV, &action, NULL) == 0 && sigaction(SIGBUS, &action, NULL) == 0);
@@ -208,5 +300,7 @@ int main(void) {
   half_replaced();
   shrunken_file();
   large_ranges();
+  shared_one_day();
+  for (int shared = 0; shared < 2; ++shared) emptied(shared);
   return 0;
 }

@@ -171,8 +171,10 @@ void WhileOthersWrite() {
   const auto word = [&](std::size_t page) -> std::atomic<std::uint64_t>& { return words[page * 512 + 7]; };
   for (std::size_t page = 0; page < kPages; ++page) word(page) = 0;
   std::atomic<bool> stop{false};
+  constexpr int kWriters = 2;
   std::vector<std::thread> writers;
-  for (int writer = 0; writer < 2; ++writer) {
+  writers.reserve(kWriters);
+  for (int writer = 0; writer < kWriters; ++writer) {
     writers.emplace_back([&] {
       for (std::size_t page = 0; !stop; page = (page + 1) % kPages) ++word(page);
     });

@@ -244,7 +244,7 @@ void Signals() {
   Expect(sigaltstack(&stack, nullptr) == 0, "sigaltstack");
   auto* const nowhere = reinterpret_cast<volatile int*>(0x1234'5678'0000);
   if (sigsetjmp(jump, 1) == 0) {
-    *nowhere = 1;
+    *nowhere = 1;  // NOLINT(clang-analyzer-core.NullDereference): that is what it is for
     Expect(false, "a store to nowhere");
   }
   Expect(seen_signal == SIGSEGV && fault_address == nowhere, "SIGSEGV names its address");
@@ -266,8 +266,10 @@ int ThrowDeep(int depth) {
 
 void Threads() {
   std::atomic<int> good{0};
+  constexpr int kThreads = 4;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) {
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&good, i] {
       own_value += i;
       try {

@@ -11,13 +11,14 @@ constexpr std::array<std::int64_t, 4> kSpillSlots = {JIT_SLOT_RCX, JIT_SLOT_R11,
 constexpr Slot kStorable[] = {
     {JIT_SLOT_RCX, 8},      {JIT_SLOT_R11, 8}, {JIT_SLOT_SCRATCH0, 8},
     {JIT_SLOT_SCRATCH1, 8}, {JIT_RIP, 8},      {JIT_LINK, 4},
+    {JIT_CHECKS_LEFT, 8},
 };
 
 constexpr Slot kLoadable[] = {
     {JIT_SLOT_RCX, 8},       {JIT_SLOT_R11, 8},          {JIT_SLOT_SCRATCH0, 8},
     {JIT_SLOT_SCRATCH1, 8},  {JIT_FS_BASE, 8},           {JIT_GS_BASE, 8},
     {JIT_CONFINING_MASK, 8}, {JIT_BIT_PLACE_16, 8},      {JIT_BIT_PLACE_32, 8},
-    {JIT_BIT_PLACE_64, 8},
+    {JIT_BIT_PLACE_64, 8},   {JIT_CHECKS_LEFT, 8},
     {JIT_WINDOW_BASE, 8},    {JIT_MINUS_WINDOW_BASE, 8},
 };
 

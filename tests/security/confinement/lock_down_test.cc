@@ -116,7 +116,8 @@ class WallTwo : public testing::TestWithParam<uid_t> {
                      .rules = rules_,
                      .code_cache = kCache,
                      .runtime_fd = self.get(),
-                     .first_reserved = kFirstReserved});
+                     .first_reserved = kFirstReserved,
+                     .names_threads = names_threads_});
   }
 
   int Outcome(const Attack& attack) const {
@@ -142,6 +143,7 @@ class WallTwo : public testing::TestWithParam<uid_t> {
     return Outcome([=] { return Tried(syscall(number, a[0], a[1], a[2], a[3], a[4], a[5])); });
   }
 
+  bool names_threads_ = false;
   std::string directory_;
   Rules rules_;
   Plan plan_;
@@ -180,6 +182,19 @@ TEST_P(WallTwo, OpenFilesAreOpenedAgain) {
   EXPECT_EQ(open_again(secret, O_WRONLY, O_RDONLY), EACCES);
   EXPECT_EQ(open_again(secret, O_PATH, O_RDONLY), EACCES);
   EXPECT_EQ(open_again(directory, O_RDONLY, O_RDONLY), EACCES);
+}
+
+TEST_P(WallTwo, OfProcOnlyTheNamesOfOwnThreadsCanBeWritten) {
+  const auto writes = [this](const std::string& path) { return Outcome([=] { return Open(path, O_WRONLY); }); };
+  EXPECT_EQ(writes("/proc/thread-self/comm"), EACCES);
+  if (GetParam() == 0) GTEST_SKIP() << "root would own more of it, and never gets this right";
+  names_threads_ = true;
+  EXPECT_EQ(writes("/proc/thread-self/comm"), 0);
+  for (const char* const path : {"/proc/self/oom_score_adj", "/proc/self/coredump_filter", "/proc/self/uid_map",
+                                 "/proc/self/clear_refs", "/proc/1/comm", "/proc/1/oom_score_adj", "/proc/sys/kernel/hostname",
+                                 "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/mtrr"}) {
+    EXPECT_NE(writes(path), 0) << path;
+  }
 }
 
 TEST_P(WallTwo, OpenPipesAndMemfdsAreInNobodysWay) {

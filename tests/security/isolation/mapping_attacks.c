@@ -291,12 +291,20 @@ static void attack_others(const struct range* range) {
   expect_refused("set_mempolicy_home_node", range, CALL4(450, range->start, range->length, 0, 0));
   void* pages[1] = {(void*)range->start};
   int status[1] = {0}, node[1] = {0};
-  expect_refused("move_pages", range, CALL6(SYS_move_pages, 0, 1, pages, node, status, 2));
-  expect_refused("move_pages, asking", range, CALL6(SYS_move_pages, 0, 1, pages, 0, status, 0));
+  // Of a page that is not there the status says so, as natively.
+  CALL6(SYS_move_pages, 0, 1, pages, node, status, 2);
+  expect_refused("move_pages", range, status[0]);
+  status[0] = 0;
+  CALL6(SYS_move_pages, 0, 1, pages, 0, status, 0);
+  expect_refused("move_pages, asking", range, status[0]);
+  expect_refused("move_pages of another", range, CALL6(SYS_move_pages, 1, 1, pages, 0, status, 0));
   expect_refused("move_pages, answer", range,
                  CALL6(SYS_move_pages, 0, 1, pages, 0, range->start, 0));
   expect_refused("get_mempolicy", range,
                  CALL5(SYS_get_mempolicy, range->start, 0, 0, range->start, 2));
+  expect_refused("get_mempolicy, answer", range,
+                 CALL5(SYS_get_mempolicy, 0, range->start, 1024, 0, 4));
+  expect_refused("set_mempolicy", range, CALL3(SYS_set_mempolicy, 2, range->start, 64));
   expect_refused("migrate_pages", range,
                  CALL4(SYS_migrate_pages, 0, 64, range->start, range->start));
 }
