@@ -80,7 +80,7 @@ CopyResult<Object> Examine(Caller& caller, int fd) {
   if (object.location.on_proc && object.location.id != 0) {
     if (IsOwnTask(object.location.id)) {
       object.allowed.rights |= kOwnProcess;
-      if (location->entry == kThreadName) object.allowed.rights |= policy::kWriteFile;
+      if (object.location.entry == kThreadName) object.allowed.rights |= policy::kWriteFile;
     } else {
       object.is_hidden = true;
     }
