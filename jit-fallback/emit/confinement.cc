@@ -43,6 +43,13 @@ bool IsTraceWrite(const Instruction& instruction) {
   return IsLegacy(instruction, 1, 0xae) && instruction.rep;
 }
 
+// Of segments and descriptor tables (LAR, LSL, VERR, SGDT, ...). Some the kernel may do itself, where the processor refuses
+// them to programs (UMIP).
+bool IsAboutSegments(const Instruction& instruction) {
+  constexpr std::uint8_t kLast = 0x03;
+  return instruction.opcode_map == 1 && instruction.opcode <= kLast;
+}
+
 bool IsRegisterForm(const Instruction& instruction) { return instruction.modrm >> 6 == 3; }
 unsigned RmOf(const Instruction& instruction) {
   return (instruction.modrm & 7U) | ((instruction.rex & 1) != 0 ? 8U : 0U);
@@ -83,6 +90,7 @@ bool SurelyAccesses(const Instruction& instruction, std::span<const std::uint8_t
       // the address has been looked at is the processor's affair (Zen 4 does).
       // Bit strings access another place than the operand says.
       return !IsX87Store(instruction) && !IsTraceWrite(instruction) && !IsBitString(instruction) &&
+             !IsAboutSegments(instruction) &&
              instruction.operation != Operation::kStringRep &&
              instruction.operation != Operation::kMaskMove &&
              instruction.operation != Operation::kXsaveFamily;

@@ -63,6 +63,8 @@ bool BrokeredFiles::IsConnected() const {
 }
 
 absl::StatusOr<BrokeredFiles::Line> BrokeredFiles::Connect() const {
+  // A forked child's conversation would be its parent's.
+  if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
   {
     const std::lock_guard lock(mutex_);
     if (IsConnected()) return line_;

@@ -424,6 +424,21 @@ int RunSelf(const char* as, const char* argument = nullptr) {
   return waitpid(child, &status, 0) == child ? status : -1;
 }
 
+TEST_P(Brokers, AreNotOfAForkedChild) {
+  auto fresh = Sandbox::Create(Brokered());
+  ASSERT_TRUE(fresh.ok());
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool is_refused = absl::IsFailedPrecondition((*fresh)->Load(PLUGIN_CASES)) &&
+                            absl::IsFailedPrecondition(sandbox->Load(PLUGIN_CASES)) && sandbox->confinement().empty();
+    _exit(is_refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(ErrorOfOpening(*sandbox, "/usr/lib/os-release"), 0);
+}
+
 // It is said, and nothing opens the files instead.
 TEST_P(Brokers, ThatCannotBeHadAreRefusals) { EXPECT_EQ(RunSelf(kWithoutPrograms), 0); }
 

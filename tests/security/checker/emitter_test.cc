@@ -57,6 +57,7 @@ constexpr std::string_view kFrequent[] = {
     "48 8d 65 d8",
     "5c",
     "66 5c",
+    "0f 02 3c 64 48 8d a4 24 00 f0 ff ff",  // LAR, which proves nothing of RSP, and RSP moved
     "54",
     "8f 04 24",
     "48 87 e0",
