@@ -190,8 +190,9 @@ TEST_P(WallTwo, OfProcOnlyTheNamesOfOwnThreadsCanBeWritten) {
   if (GetParam() == 0) GTEST_SKIP() << "root would own more of it, and never gets this right";
   names_threads_ = true;
   EXPECT_EQ(writes("/proc/thread-self/comm"), 0);
-  for (const char* const path : {"/proc/self/oom_score_adj", "/proc/self/coredump_filter", "/proc/self/uid_map",
-                                 "/proc/self/clear_refs", "/proc/1/comm", "/proc/1/oom_score_adj", "/proc/sys/kernel/hostname",
+  for (const char* const path : {"/proc/self/mem", "/proc/thread-self/mem", "/proc/1/mem", "/proc/self/oom_score_adj",
+                                 "/proc/self/coredump_filter", "/proc/self/uid_map", "/proc/self/clear_refs",
+                                 "/proc/1/comm", "/proc/1/oom_score_adj", "/proc/sys/kernel/hostname",
                                  "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/mtrr"}) {
     EXPECT_NE(writes(path), 0) << path;
   }
