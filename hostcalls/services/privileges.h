@@ -2,7 +2,7 @@
 // has worked by one would be refused. Only what the arguments show; whether a file could be opened by its mode they do not.
 //
 //   const PrivilegeUse use = PrivilegeOf(row, arguments);  // before the call, which may change who the thread is
-//   if (result.ok()) Tell(caller, use);
+//   if (result.ok() && !use.capability.empty()) TellPrivilege(caller, use);
 #ifndef DUNEBOX_HOSTCALLS_SERVICES_PRIVILEGES_H_
 #define DUNEBOX_HOSTCALLS_SERVICES_PRIVILEGES_H_
 

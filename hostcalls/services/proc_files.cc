@@ -1,13 +1,11 @@
 #include "hostcalls/services/proc_files.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
@@ -119,11 +117,9 @@ CopyResult<ProcLocation> Locate(const Caller& caller, int fd) {
   const CopyResult<bool> on_proc = IsOnProc(fd);
   if (!on_proc.ok()) return on_proc.error();
   if (!*on_proc) return ProcLocation{};
-  std::array<char, PATH_MAX> path{};
-  const ssize_t length = readlinkat(NumberOf(ReservedSlot::kProc, caller.reserved),
-                                    DescriptorLink(fd).c_str(), path.data(), path.size());
-  if (length <= 0 || static_cast<std::size_t>(length) == path.size()) return Errno{EACCES};
-  return ParseProcPath({path.data(), static_cast<std::size_t>(length)});
+  CopyResult<std::string> name = ObjectName(caller.reserved, fd);
+  if (!name.ok() || name->empty()) return Errno{EACCES};
+  return ParseProcPath(*name);
 }
 
 ProcAnswer DecideProc(const ProcLocation& location, bool own) {

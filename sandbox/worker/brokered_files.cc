@@ -153,14 +153,13 @@ rights::Rules BrokeredFiles::rules() const {
 
 void BrokeredFiles::SetRules(rights::Rules rules) {
   std::set<std::string> named;
-  for (const rights::PathRule& rule : plugin::FileRulesOf(policy_).paths) named.insert(rule.path);
-  std::set<std::string> of_host;
   for (const rights::PathRule& rule : rules.paths) {
-    if (!named.contains(rule.path)) of_host.insert(rule.path);
+    const auto has_it = [&](const std::vector<std::string>& paths) { return std::ranges::count(paths, rule.path) != 0; };
+    if (!has_it(policy_.readable) && !has_it(policy_.libraries)) named.insert(rule.path);
   }
   const std::lock_guard lock(mutex_);
   rules_ = std::move(rules);
-  named_ = std::move(of_host);
+  named_ = std::move(named);
 }
 
 CopyResult<OpenFile> BrokeredFiles::Open(const std::string& path, LastLink last) const {
