@@ -135,7 +135,8 @@ absl::StatusOr<std::unique_ptr<KvmEngine>> KvmEngine::Create(KvmApi& api, const 
 
 absl::Status KvmEngine::Initialize() {
   if (absl::Status status = mmu_.Initialize(); !status.ok()) return status;
-  absl::Status status = InstallSupervisorFor(probe_, *vm_, mmu_.tables(), ring_);
+  absl::Status status = mmu_.WithTables(
+      [&](PageTables& tables) { return InstallSupervisorFor(probe_, *vm_, tables, ring_); });
   if (!status.ok()) return status;
   if (Vcpu::LeavesSystemRegisters(probe_, ring_) && probe_.paging == Paging::kTwoDimensional) {
     mmu_.OfferPool();

@@ -41,7 +41,14 @@ class Mmu final : public memory::MappingObserver {
   Mmu(Vm& vm, memory::AddressSpace& space, Paging paging);
   absl::Status Initialize();
 
-  PageTables& tables() { return tables_; }
+  // What `work` does with the tables while nobody else uses them: threads come, and map what is their vCPU's,
+  // while others fault.
+  decltype(auto) WithTables(auto&& work) {
+    std::lock_guard lock(mutex_);
+    return work(tables_);
+  }
+  // Where the processors find the root; never another one.
+  GuestPhys root() const { return tables_.root(); }
   TranslationFlushes& flushes() { return flushes_; }
   const hostcalls::GuestMemory& memory() const { return space_.memory(); }
 

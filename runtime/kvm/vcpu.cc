@@ -156,8 +156,10 @@ absl::Status Vcpu::Initialize() {
   const std::uint64_t block_offset = layout::kVcpuBlocksOffset + index_ * kPageSize;
   block_ = vm_.arena(block_offset);
   block_address_ = layout::ArenaVirt(block_offset);
-  absl::Status mapped = mmu_.tables().MapSupervisor(block_address_, GuestPhys{block_offset},
-                                                    /*writable=*/true, /*execute=*/false);
+  absl::Status mapped = mmu_.WithTables([&](PageTables& tables) {
+    return tables.MapSupervisor(block_address_, GuestPhys{block_offset}, /*writable=*/true,
+                                /*execute=*/false);
+  });
   if (!mapped.ok()) return mapped;
   CpuidTable cpuid = GuestCpuid(offered_cpuid_, features_);
   if (int result = api.Ioctl(fd, KVM_SET_CPUID2, &cpuid); result < 0) {
@@ -185,7 +187,7 @@ absl::Status Vcpu::SetSystemState() {
   if (int result = api.Ioctl(fd, KVM_GET_SREGS, &sregs); result < 0) {
     return KvmError("KVM_GET_SREGS", result);
   }
-  SetSystemRegisters(sregs, features_, probe_.ring0, mmu_.tables().root(), block_address_);
+  SetSystemRegisters(sregs, features_, probe_.ring0, mmu_.root(), block_address_);
   if (int result = api.Ioctl(fd, KVM_SET_SREGS, &sregs); result < 0) {
     return KvmError("KVM_SET_SREGS", result);
   }

@@ -182,6 +182,16 @@ class FaultAroundMmu : public ::testing::Test {
     return Pages(ahead.range);
   }
 
+  // The pages of the mapping at `at` that the tables have.
+  std::vector<std::uint64_t> Present(std::uint64_t at) {
+    std::vector<std::uint64_t> pages;
+    mmu_->WithTables([&](const PageTables& tables) {
+      tables.ForEachPresent({GuestVirt{at}, GuestVirt{at} + kPages * kPageSize},
+                            [&](GuestVirt page) { pages.push_back(page.value); });
+    });
+    return pages;
+  }
+
   FakeKvm kvm_;
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
   memory::AddressSpace space_{memory_, memory::Layout::FromRandom(7, 8 << 20)};
@@ -218,10 +228,7 @@ TEST_F(FaultAroundMmu, BeginsAnewInAMappingThatTookAnothersPlace) {
   ASSERT_TRUE(space_.Unmap(at, kPages * kPageSize).ok());
   ASSERT_EQ(Map(MAP_PRIVATE, file_), at);
   Fault(at);
-  std::uint64_t present = 0;
-  mmu_->tables().ForEachPresent({GuestVirt{at}, GuestVirt{at} + kPages * kPageSize},
-                                [&](GuestVirt) { ++present; });
-  EXPECT_LE(present, FaultAround::kLeastPages);
+  EXPECT_LE(Present(at).size(), FaultAround::kLeastPages);
   space_.SetObserver(nullptr);
 }
 
@@ -230,10 +237,7 @@ TEST_F(FaultAroundMmu, FillsInNoNeighbourWithOtherRights) {
   const std::uint64_t at = Map(MAP_SHARED, file_);
   ASSERT_TRUE(space_.Protect(at + kPageSize, kPageSize, PROT_NONE).ok());
   Fault(at);
-  std::vector<std::uint64_t> present;
-  mmu_->tables().ForEachPresent({GuestVirt{at}, GuestVirt{at} + kPages * kPageSize},
-                                [&](GuestVirt page) { present.push_back(page.value); });
-  EXPECT_EQ(present, std::vector<std::uint64_t>{at});
+  EXPECT_EQ(Present(at), std::vector<std::uint64_t>{at});
 }
 
 }  // namespace

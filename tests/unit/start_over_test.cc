@@ -68,8 +68,9 @@ class StartOverTest : public ::testing::Test {
     vm_ = std::move(*Vm::Create(HostKvmApi()));
     mmu_ = std::make_unique<Mmu>(*vm_, space_, probe_.paging);
     ASSERT_EQ(mmu_->Initialize(), absl::OkStatus());
-    ASSERT_EQ(InstallSupervisorFor(probe_, *vm_, mmu_->tables(), ProgramRing::kRing3),
-              absl::OkStatus());
+    ASSERT_EQ(mmu_->WithTables([&](PageTables& tables) {
+      return InstallSupervisorFor(probe_, *vm_, tables, ProgramRing::kRing3);
+    }), absl::OkStatus());
     space_.SetObserver(mmu_.get());
     MapPage(kCode);
     std::memcpy(reinterpret_cast<void*>(kCode), dunebox_test_walk,

@@ -47,7 +47,9 @@ class VcpuTest : public ::testing::Test {
 
   explicit VcpuTest(const Probe& probe = kHardware) : probe_(probe) {
     EXPECT_EQ(mmu_.Initialize(), absl::OkStatus());
-    EXPECT_EQ(InstallSupervisor(*vm_, mmu_.tables(), ProgramRing::kRing3), absl::OkStatus());
+    EXPECT_EQ(mmu_.WithTables([&](PageTables& tables) {
+      return InstallSupervisor(*vm_, tables, ProgramRing::kRing3);
+    }), absl::OkStatus());
     vcpu_ = std::move(*Vcpu::Create(*vm_, mmu_, probe_, /*index=*/0, ProgramRing::kRing3));
     registers_.rip = kCode + 0x10;
     registers_.rsp = kCode + 0xf00;
@@ -823,11 +825,12 @@ TEST_F(VcpuTest, MemoryPastTheEndOfAFileIsDroppedAndReportedAsABusError) {
   EXPECT_EQ(fault.address, kCode + kPageSize + 0x18);
   // The page that is still there stays mapped.
   int present = 0;
-  mmu_.tables().ForEachPresent({GuestVirt{kCode}, GuestVirt{kCode + 2 * kPageSize}},
-                               [&](GuestVirt page) {
-                                 ++present;
-                                 EXPECT_EQ(page.value, kCode);
-                               });
+  mmu_.WithTables([&](const PageTables& tables) {
+    tables.ForEachPresent({GuestVirt{kCode}, GuestVirt{kCode + 2 * kPageSize}}, [&](GuestVirt page) {
+      ++present;
+      EXPECT_EQ(page.value, kCode);
+    });
+  });
   EXPECT_EQ(present, 1);
   EXPECT_TRUE(space_.Unmap(kCode, 2 * kPageSize).ok());
   close(file);
@@ -1118,7 +1121,7 @@ class PoolTest : public VcpuTest {
   }
   // The entry of each level for an address, as the CPU walks them.
   std::uint64_t Leaf(GuestVirt address) {
-    std::uint64_t entry = mmu_.tables().root().value;
+    std::uint64_t entry = mmu_.root().value;
     for (int level = 4; level >= 1; --level) {
       const auto* table = reinterpret_cast<const std::uint64_t*>(
           kvm_.Memory(GuestPhys{x86::PageTableEntry(entry).frame()}));
