@@ -55,28 +55,31 @@ std::uint16_t Emitter::confined() const {
   return confined_now_ | Bit(Reg::kRsp);
 }
 
+// Written field by field where it stays: whole, it would be read while its parts are on the way to memory, and there
+// are thousands.
 void Emitter::MarkAt(RecoveryKind kind, std::int32_t guest) {
-  const Recovery entry{.guest = guest,
-                       .host = static_cast<std::uint16_t>(code_.size()),
-                       .confined = confined(),
-                       .kind = kind,
-                       .in_slot = in_slot(),
-                       .scratch = scratch_};
-  if (!recovery_.empty()) {
-    Recovery& last = recovery_.back();
-    if (last.host == entry.host) {
-      last = entry;
-      return;
-    }
-    const auto advance = static_cast<std::int32_t>(entry.host - last.host);
+  const auto host = static_cast<std::uint16_t>(code_.size());
+  const std::uint16_t confined_then = confined();
+  const std::uint8_t slots = in_slot();
+  if (recovery_.empty()) {
+    recovery_.emplace_back();
+  } else if (const Recovery& last = recovery_.back(); last.host != host) {
+    const auto advance = static_cast<std::int32_t>(host - last.host);
     const std::int32_t expected =
         last.kind == RecoveryKind::kLinear ? last.guest + advance : last.guest;
-    if (last.kind == kind && last.in_slot == entry.in_slot && expected == guest &&
-        entry.in_slot < kScratch0InSlot && entry.confined == last.confined) {
+    if (last.kind == kind && last.in_slot == slots && expected == guest &&
+        slots < kScratch0InSlot && confined_then == last.confined) {
       return;
     }
+    recovery_.emplace_back();
   }
-  recovery_.push_back(entry);
+  Recovery& entry = recovery_.back();
+  entry.guest = guest;
+  entry.host = host;
+  entry.confined = confined_then;
+  entry.kind = kind;
+  entry.in_slot = slots;
+  entry.scratch = scratch_;
 }
 
 // Preconditions: the guest is at `guest`, and stays there.
