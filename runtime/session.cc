@@ -302,7 +302,7 @@ class Guest {
   absl::Status Prepare(const process::ExecState& state);
   JitOptions TranslationFor(const process::SessionState& session);
   absl::StatusOr<loader::Program> Open(const process::ExecState& state);
-  absl::StatusOr<loader::HostFacts> Facts(const EngineThread& thread, std::uint64_t stack_limit);
+  loader::HostFacts Facts(const EngineThread& thread, std::uint64_t stack_limit);
   [[noreturn]] void RunThread(const process::ExecState& state, const loader::Program& program,
                               std::unique_ptr<EngineThread> engine,
                               const loader::StartState& start,
@@ -486,7 +486,8 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine,
                                                           jit::Isolation isolation) {
-  process::SessionState session{.trace = options.trace,
+  process::SessionState session{.reserved = limits_.reserved(),
+                                .trace = options.trace,
                                 .diagnostics = options.diagnostics,
                                 .engine = engine,
                                 .jit_cache = options.jit_cache.value_or(kDefaultJitCache),
@@ -668,12 +669,9 @@ std::uint64_t HardwareCapabilities() {
   return hostcalls::FeaturesOfHost(1).edx;
 }
 
-absl::StatusOr<loader::HostFacts> Guest::Facts(const EngineThread& thread,
-                                               std::uint64_t stack_limit) {
-  absl::StatusOr<GuestVirt> vdso = process::MapGuestVdso(*machine_);
-  if (!vdso.ok()) return vdso.status();
-  return loader::HostFacts{
-      .vdso = *vdso,
+loader::HostFacts Guest::Facts(const EngineThread& thread, std::uint64_t stack_limit) {
+  return {
+      .map_vdso = [this] { return process::MapGuestVdso(*machine_); },
       .hardware_capabilities = HardwareCapabilities(),
       .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
       .minimum_signal_stack = signals::MinimumSignalStack(thread.extended_state_size()),
@@ -811,10 +809,8 @@ int Guest::Run(process::ExecState state, std::uint64_t stack_limit,
   if (absl::Status status = Prepare(state); !status.ok()) return Fail(kExitRuntimeError, status);
   absl::StatusOr<std::unique_ptr<EngineThread>> engine = machine_->engine().CreateThread();
   if (!engine.ok()) return Fail(kExitRuntimeError, Named(Id::kEngineFailure, engine.status()));
-  absl::StatusOr<loader::HostFacts> facts = Facts(**engine, stack_limit);
-  if (!facts.ok()) return Fail(kExitRuntimeError, facts.status());
   absl::StatusOr<loader::StartState> start =
-      loader::Load(*program, state.environment, space_, *facts);
+      loader::Load(*program, state.environment, space_, Facts(**engine, stack_limit));
   if (!start.ok()) return FailToStart(Named(Id::kCannotLoad, start.status()));
   no_locks.reset();
   if (hostcalls::SyscallResult kept =
@@ -862,7 +858,8 @@ std::uint32_t TakePersonality() {
 }
 
 absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind engine,
-                                 jit::Isolation isolation, std::uint32_t personality) {
+                                 jit::Isolation isolation, std::uint32_t personality,
+                                 hostcalls::ReservedDescriptors reserved) {
   const bool is_random = (personality & ADDR_NO_RANDOMIZE) == 0;
   absl::StatusOr<std::uint64_t> random = is_random ? RandomBits() : 0;
   if (!random.ok()) return random.status();
@@ -875,7 +872,7 @@ absl::StatusOr<Guest*> MakeGuest(std::uint64_t stack_limit, process::EngineKind 
     images = memory::Images::kLow;
   }
   return new Guest(window, memory::Layout::FromRandom(*random, stack_limit, images),
-                   hostcalls::DefaultReservedDescriptors());
+                   reserved);
 }
 
 // A line for --json-status-fd. Who reads it may be gone; that is no reason to end.
@@ -942,7 +939,9 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
   if (!isolation.ok()) return Fail(kExitRuntimeError, Named(Id::kNoIsolation, isolation.status()));
   const std::uint64_t stack_limit = StackLimit(CallerStackLimit(), *isolation);
   const std::uint32_t personality = TakePersonality();
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, engine, *isolation, personality);
+  absl::StatusOr<Guest*> guest =
+      MakeGuest(stack_limit, engine, *isolation, personality,
+                hostcalls::DefaultReservedDescriptors(options.limits.open_files.value_or(0)));
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(nullptr); !status.ok()) {
     return Fail(kExitRuntimeError, status);
@@ -991,7 +990,8 @@ int ContinueSession(int state_fd) {
   signals::SetHostMask(state->signal_mask);
   const jit::Isolation isolation = state->session.isolation;
   const std::uint64_t stack_limit = StackLimit(state->stack.rlim_cur, isolation);
-  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation, state->personality);
+  absl::StatusOr<Guest*> guest = MakeGuest(stack_limit, state->session.engine, isolation,
+                                           state->personality, state->session.reserved);
   if (!guest.ok()) return Fail(kExitRuntimeError, guest.status());
   if (absl::Status status = (*guest)->InstallLimits(&*state); !status.ok()) {
     return Fail(kExitRuntimeError, status);

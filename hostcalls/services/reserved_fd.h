@@ -54,11 +54,11 @@ constexpr int NumberOf(ReservedSlot slot, ReservedDescriptors reserved) {
   return reserved.first + static_cast<int>(slot);
 }
 
-// Where the range lies under a host limit: above 4,096 numbers for the guest when the host has as
-// many. Pure.
-ReservedDescriptors ChooseReservedDescriptors(const rlimit& host);
+// Where the range lies under a host limit: above 4,096 numbers for the guest, or those that it wants
+// where these are more, when the host has as many. Pure.
+ReservedDescriptors ChooseReservedDescriptors(const rlimit& host, rlim_t wanted = 0);
 // The same for this process's own hard limit.
-ReservedDescriptors DefaultReservedDescriptors();
+ReservedDescriptors DefaultReservedDescriptors(rlim_t wanted = 0);
 
 }  // namespace dunebox::hostcalls
 

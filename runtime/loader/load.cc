@@ -128,10 +128,11 @@ absl::StatusOr<std::uint64_t> BiasOfProgram(const ElfImage& image, const memory:
 }
 
 std::vector<AuxEntry> BuildAuxv(const Program& program, std::uint64_t bias,
-                                std::uint64_t interpreter_bias, const HostFacts& facts) {
+                                std::uint64_t interpreter_bias, GuestVirt vdso,
+                                const HostFacts& facts) {
   const ElfImage& image = program.executable.image;
   std::vector<AuxEntry> auxv;
-  if (facts.vdso.value != 0) auxv.push_back({AuxType::kVdso, facts.vdso.value});
+  if (vdso.value != 0) auxv.push_back({AuxType::kVdso, vdso.value});
   const AuxEntry rest[] = {
       {AuxType::kMinimumSignalStack, facts.minimum_signal_stack},
       {AuxType::kHardwareCapabilities, facts.hardware_capabilities},
@@ -214,7 +215,9 @@ absl::StatusOr<StartState> Load(const Program& program, const std::vector<std::s
     interpreter_base = *place;
     entry = program.interpreter->image.entry + *place;
   }
-  const std::vector<AuxEntry> auxv = BuildAuxv(program, *bias, interpreter_base, facts);
+  const absl::StatusOr<GuestVirt> vdso = facts.map_vdso ? facts.map_vdso() : GuestVirt{0};
+  if (!vdso.ok()) return vdso.status();
+  const std::vector<AuxEntry> auxv = BuildAuxv(program, *bias, interpreter_base, *vdso, facts);
   absl::StatusOr<StartState> start = MakeStack(program, environment, auxv, space, facts);
   if (start.ok()) {
     start->entry = GuestVirt{entry};

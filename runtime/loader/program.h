@@ -10,6 +10,7 @@
 #define DUNEBOX_RUNTIME_LOADER_PROGRAM_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,7 +57,8 @@ absl::StatusOr<Program> OpenProgram(const std::string& path, std::vector<std::st
 
 // What the program is told about the machine.
 struct HostFacts {
-  GuestVirt vdso;  // 0 when there is none
+  // Maps the vDSO, when the program's own files have their places; 0 when there is none. Null: none.
+  std::function<absl::StatusOr<GuestVirt>()> map_vdso;
   std::uint64_t hardware_capabilities = 0;
   std::uint64_t hardware_capabilities2 = 0;
   std::uint64_t minimum_signal_stack = 0;

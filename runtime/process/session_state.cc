@@ -13,6 +13,8 @@ constexpr std::uint64_t kMagic = 0x4243'4558'4244;  // "DBXECB"
 // One list of fields for both directions.
 template <typename Visitor, typename State>
 void VisitFields(Visitor&& visit, State& state) {
+  visit(state.session.reserved.first);
+  visit(state.session.reserved.count);
   visit(state.session.trace_fd);
   visit(state.session.report_fd);
   visit(state.session.statistics_fd);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "hostcalls/dispatch/caller.h"
 #include "hostcalls/policy/rules.h"
 #include "jit-fallback/emit/isolation.h"
 #include "runtime/confinement/lock_down.h"
@@ -41,6 +42,7 @@ struct SessionState {
     return trace != runtime::TraceFormat::kNone || diagnostics.counts_calls() || gdb.fd >= 0;
   }
 
+  hostcalls::ReservedDescriptors reserved{};  // where the descriptors lie that are the runtime's
   int runtime_fd = -1;  // reserved, O_PATH: what execve executes; each runtime opens its own
   int trace_fd = -1;    // reserved: where --trace goes; -1: nowhere
   int report_fd = -1;   // reserved: standard error as it was when the session began

@@ -40,7 +40,7 @@ unsigned AskHardwareCapabilities() {
 
 loader::HostFacts FactsFor(const Policy& policy, const runtime::EngineThread& engine) {
   static const unsigned capabilities = AskHardwareCapabilities();
-  return {.vdso = {},
+  return {.map_vdso = {},
           .hardware_capabilities = capabilities,  // AT_HWCAP [linux]
           .hardware_capabilities2 = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase,
           .minimum_signal_stack = signals::MinimumSignalStack(engine.extended_state_size()),

@@ -203,6 +203,19 @@ python --nofile 32
 status=$?
 expect 'a descriptor hog' 0 $'24 31 (32, 32)\nrefused\nrefused' "$refused open files 32 [E0706]"
 
+# More than a program has without asking, in the first program as in one that is executed.
+if (($(ulimit -Hn) >= 10000)); then
+  python --nofile 5900
+  status=$?
+  expect 'many open files' 0 $'24 5899 (5900, 5900)\nraised\nrefused' "$refused open files 5900 [E0706]"
+  run --nofile 5900 -- sh -c '/usr/bin/python3 -S program; echo "$?"; exec /usr/bin/python3 -S program'
+  status=$?
+  expect 'many open files of executed programs' 0 \
+    $'24 5899 (5900, 5900)\nraised\nrefused\n0\n24 5899 (5900, 5900)\nraised\nrefused' "$refused open files 5900 [E0706]"
+fi
+run --nofile "$(ulimit -Hn)" -- true
+[[ $? == 125 && $(<errors) == *'--nofile: no more than '*'E0707]' ]] || fail 'more open files than the hard limit leaves'
+
 run --fsize 1M -- sh -c 'exec head -c 3000000 /dev/zero >flood'
 status=$?
 expect 'an output flood' 153 '' 'dunebox: killed: file size limit 1M reached [E0705]'

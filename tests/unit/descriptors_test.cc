@@ -23,6 +23,10 @@ TEST(ReservedDescriptors, LieAboveTheGuests) {
   EXPECT_EQ(choose(1'048'576).first, 4096);
   EXPECT_EQ(choose(1024).first, 768);
   EXPECT_EQ(choose(1024).count, 256);
+  // Who wants more has them as far as the hard limit goes.
+  EXPECT_EQ(ChooseReservedDescriptors({.rlim_cur = 0, .rlim_max = 1'048'576}, 20'000).first, 20'000);
+  EXPECT_EQ(ChooseReservedDescriptors({.rlim_cur = 0, .rlim_max = 1'048'576}, 64).first, 4096);
+  EXPECT_EQ(ChooseReservedDescriptors({.rlim_cur = 0, .rlim_max = 20'000}, 20'000).first, 15'904);
   for (const rlim_t hard : {rlim_t{64}, rlim_t{1000}, rlim_t{4096}, rlim_t{8192}, rlim_t{20000}}) {
     const ReservedDescriptors range = choose(hard);
     EXPECT_LE(static_cast<rlim_t>(range.first + range.count), hard);
