@@ -1,5 +1,6 @@
 #include "hostcalls/services/process_misc.h"
 
+#include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -142,8 +143,20 @@ SyscallResult HandleSeccomp(Caller& caller, const ArgumentValues& arguments) {
   }
 }
 
+// Who is told that barriers for restartable sequences can be had takes it that the sequences can, too (tcmalloc).
+SyscallResult HandleMembarrier(Caller& caller, const ArgumentValues& arguments) {
+  constexpr int kOfSequences =
+      MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ;
+  const int command = AsInt(arguments[0]);
+  if ((command & kOfSequences) != 0) return Errno{EINVAL};
+  const SyscallResult result = HostCall(caller, SYS_membarrier, arguments);
+  if (command != MEMBARRIER_CMD_QUERY || !result.ok()) return result;
+  return SyscallResult(result.value() & ~std::int64_t{kOfSequences});
+}
+
 void RegisterProcessMiscHandlers(HandlerTable& handlers) {
   handlers.Bind("prctl", HandlePrctl);
+  handlers.Bind("membarrier", HandleMembarrier);
   handlers.Bind("personality", HandlePersonality);
   handlers.Bind("seccomp", HandleSeccomp);
 }

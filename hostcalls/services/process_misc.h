@@ -16,6 +16,7 @@
 namespace dunebox::hostcalls {
 
 SyscallResult HandlePrctl(Caller& caller, const ArgumentValues& arguments);
+SyscallResult HandleMembarrier(Caller& caller, const ArgumentValues& arguments);
 // What of a personality the kernel is never given, because it would place the runtime by it: remembered of each thread, and
 // heeded for the program's own layout when it executes another one.
 inline constexpr std::uint32_t kKeptPersonality = ADDR_NO_RANDOMIZE;

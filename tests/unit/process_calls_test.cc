@@ -1,5 +1,6 @@
 // futex, timers, prctl, personality, seccomp, semctl, msgctl.
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <sys/msg.h>
 #include <sys/personality.h>
@@ -127,6 +128,17 @@ TEST_F(PrctlTest, WhatWouldHurtTheRuntimeIsRefused) {
                            PR_SET_VMA, 65 /* MDWE */, 67 /* MEMORY_MERGE */, 0x41555856, -1}) {
     EXPECT_EQ(Call(SYS_prctl, option, 1, RuntimeAddress(), 0, 0), -EINVAL) << option;
   }
+}
+
+TEST_F(PrctlTest, BarriersAreWithoutThoseForRestartableSequences) {
+  const std::int64_t kernels = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+  ASSERT_GT(kernels, 0);
+  EXPECT_EQ(Call(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0), kernels & 0x27f);
+  EXPECT_EQ(Call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0), -EINVAL);
+  EXPECT_EQ(Call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0), -EINVAL);
+  EXPECT_EQ(Call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0), 0);
+  EXPECT_EQ(Call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0), 0);
+  EXPECT_EQ(Call(SYS_membarrier, 1 << 30, 0, 0), -EINVAL);
 }
 
 TEST_F(PrctlTest, PersonalityKeepsWhatTheRuntimeNeeds) {
