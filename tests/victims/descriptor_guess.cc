@@ -26,6 +26,13 @@ using victim::Expect;
 
 std::uint64_t Number(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
 
+// The first number that the program can have in no way.
+const std::uint64_t first_of_runtime = [] {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_max;
+}();
+
 void Guess(std::uint64_t end) {
   for (std::uint64_t fd = 3; fd < end; ++fd) {
     const long result = Call(SYS_fcntl, fd, F_GETFD);
@@ -175,7 +182,7 @@ void List(const char* path) {
   }
   for (dirent* entry; (entry = readdir(folder)) != nullptr;) {
     const int fd = std::atoi(entry->d_name);
-    Expect(fd < 4096, "%s shows %s", path, entry->d_name);
+    Expect(fd < static_cast<int>(first_of_runtime), "%s shows %s", path, entry->d_name);
   }
   closedir(folder);
 }
@@ -201,7 +208,7 @@ void Limits() {
   Expect(errno == EMFILE, "dup ends with %d", errno);
   Expect(count < static_cast<int>(limit.rlim_cur), "%d descriptors with a limit of %lu", count, limit.rlim_cur);
   Expect(Call(SYS_close_range, 3, 0xffffffff, 0) == 0, "close_range of all fails");
-  Expect(Call(SYS_close_range, 4096, 0xffffffff, 0) <= 0, "close_range above");
+  Expect(Call(SYS_close_range, first_of_runtime, 0xffffffff, 0) <= 0, "close_range above");
   Expect(Call(SYS_close_range, 3, 0xffffffff, 4 /* CLOSE_RANGE_CLOEXEC */) <= 0, "close_range marking");
 }
 
@@ -210,13 +217,14 @@ void Limits() {
 int main(int argc, char** argv) {
   victim::Begin("descriptor_guess");
   Guess(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 65536);
-  for (std::uint64_t fd = 4096; fd < 4140; ++fd) Use(fd);
-  for (const std::uint64_t fd : {5000ul, 8191ul, 8192ul, 20000ul, 65535ul, 1048575ul, 0x7ffffffful, 0xfffffffful, 0x80000000ul}) Use(fd);
+  for (std::uint64_t fd = first_of_runtime; fd < first_of_runtime + 44; ++fd) Use(fd);
+  for (const std::uint64_t fd : {first_of_runtime + 900, 8191ul, 8192ul, 20000ul, 65535ul, 1048575ul, 0x7ffffffful, 0xfffffffful, 0x80000000ul}) Use(fd);
   Send();
   List("/proc/self/fd");
   List("/proc/self/fdinfo");
   List("/dev/fd");
-  for (int fd = 4096; fd < 4120; ++fd) {
+  const int first = static_cast<int>(first_of_runtime);
+  for (int fd = first; fd < first + 24; ++fd) {
     for (const char* form : {"/proc/self/fd/%d", "/proc/thread-self/fd/%d", "/dev/fd/%d", "/proc/self/fdinfo/%d"}) {
       char path[64], target[64];
       std::snprintf(path, sizeof(path), form, fd);
