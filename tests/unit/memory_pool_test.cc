@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "runtime/memory/address_space.h"
+#include "tests/fakes/guest_pages.h"
 
 namespace dunebox::memory {
 namespace {
@@ -160,7 +161,7 @@ class MemoryPoolTest : public ::testing::Test {
   }
 
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  AddressSpace space_{memory_, Layout::FromRandom(42, 8 << 20)};
+  AddressSpace space_{memory_, fakes::TestLayout()};
   Engine engine_;
 };
 
