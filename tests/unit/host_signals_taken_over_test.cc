@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <iterator>
 #include <thread>
 #include <vector>
