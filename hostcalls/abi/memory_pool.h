@@ -184,14 +184,15 @@ class PoolCalls {
     return prot == 3 ? MemoryPool::kRead | MemoryPool::kWrite : kNoRights;
   }
 
+  // The host opens the pool without its lock, and says so last: what is there before that is not to be looked at or changed.
+  bool IsOpen() const { return __atomic_load_n(&pool_.pages, __ATOMIC_ACQUIRE) != 0; }
+
   bool IsPage(std::uint64_t page) const {
-    return page < pool_.pages ||
-           (pool_.pages != 0 && page - MemoryPool::kPages < pool_.heap_pages);
+    return IsOpen() && (page < pool_.pages || page - MemoryPool::kPages < pool_.heap_pages);
   }
 
   // Empty unless it is a range of whole pages inside one of the pool's ranges.
   Range RangeOf(std::uint64_t address, std::uint64_t length) const {
-    if (pool_.pages == 0) return {0, 0};
     const Range range = RangeIn(address - pool_.start, length, pool_.pages);
     if (range.first != range.end) return range;
     const Range heap = RangeIn(address - pool_.heap_start, length, pool_.heap_pages);
@@ -212,6 +213,7 @@ class PoolCalls {
   }
 
   std::int64_t Answer(const PoolCall& call) {
+    if (!IsOpen()) return kAskHost;
     if (call.number == kMmap) return Map(call);
     if (call.number == kBrk) return Break(call.rdi);
     const Range range = RangeOf(call.rdi, call.rsi);
@@ -268,7 +270,7 @@ class PoolCalls {
 
   // Only to addresses inside the range for it, and never over other memory.
   std::int64_t Break(std::uint64_t address) {
-    if (pool_.pages == 0 || pool_.heap_pages == 0) return kAskHost;
+    if (pool_.heap_pages == 0) return kAskHost;
     // As a question it is asked with 0.
     if (address < pool_.heap_lowest) return static_cast<std::int64_t>(pool_.heap_end);
     const std::uint64_t to = address - pool_.heap_start, from = pool_.heap_end - pool_.heap_start;

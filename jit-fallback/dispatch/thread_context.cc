@@ -73,6 +73,8 @@ constexpr std::uint16_t kInitialControlWord = 0x37f;
 
 constexpr std::uint64_t kWindowSize = std::uint64_t{1} << 32;
 
+bool IsGuestFsPossible() { return __atomic_load_n(&dunebox_guest_fs_possible, __ATOMIC_ACQUIRE) != 0; }
+
 std::uint64_t AddressOf(const char* label) { return reinterpret_cast<std::uint64_t>(label); }
 
 [[gnu::target("fsgsbase")]] std::uint64_t ReadGsBase() { return _readgsbase_u64(); }
@@ -361,8 +363,9 @@ ThreadContext::ThreadContext(std::byte* memory, const ExtendedLayout& layout, Is
                 .budget = AddressOf(way.exit_budget),
                 .resume = 0};
   if (empty_ == nullptr) ClearEmptySecond();
-  dunebox_guest_fs_possible = 1;
-  dunebox_windows_possible = window_base ? 1 : 0;
+  // Threads are made at the same time, and handlers that see the second look at the first.
+  __atomic_store_n(&dunebox_windows_possible, window_base ? 1 : 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&dunebox_guest_fs_possible, 1, __ATOMIC_RELEASE);
 }
 
 ThreadContext::~ThreadContext() {
@@ -659,13 +662,13 @@ bool PrepareHostThread() {
 void RenewHostThreadStack() { host_thread_stack.Renew(); }
 
 void ForgetContext() {
-  if (dunebox_guest_fs_possible != 0) WriteGsBase(0);
+  if (IsGuestFsPossible()) WriteGsBase(0);
 }
 
 // ---- signal handlers ----------------------------------------------------------------------------
 
 Context* CurrentContext() {
-  if (dunebox_guest_fs_possible == 0) return nullptr;
+  if (!IsGuestFsPossible()) return nullptr;
   return reinterpret_cast<Context*>(ReadGsBase());
 }
 

@@ -118,7 +118,6 @@ class GdbServer final : public process::Debugger {
   std::atomic<bool> has_news_ = false;      // some thread has a stop to tell
   std::atomic<bool> is_stepping_all_ = false;  // memory is watched
   TurnLock turns_;                          // while memory is watched: who may step
-  std::mutex breakpoints_mutex_;            // vfork against the serving thread
   std::mutex wire_mutex_;                   // what is sent, and is_over_
   bool is_over_ = false;                    // the end has been told
   std::bitset<signals::kSignalCount + 1> passed_;  // signals that gdb does not want to hear of

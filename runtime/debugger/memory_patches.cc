@@ -1,6 +1,7 @@
 #include "runtime/debugger/memory_patches.h"
 
 #include <algorithm>
+#include <memory>
 #include <span>
 
 namespace dunebox::debugger {
@@ -16,6 +17,11 @@ std::span<std::byte> BytesOf(std::string& text) {
 }  // namespace
 
 std::string MemoryPatches::Read(std::uint64_t address, std::uint64_t size) const {
+  const std::lock_guard lock(mutex_);
+  return ReadLocked(address, size);
+}
+
+std::string MemoryPatches::ReadLocked(std::uint64_t address, std::uint64_t size) const {
   std::string bytes(size, '\0');
   if (!space_.memory().Read(address, BytesOf(bytes))) {
     // Page by page, to have the pages that are there.
@@ -37,6 +43,7 @@ std::string MemoryPatches::Read(std::uint64_t address, std::uint64_t size) const
 }
 
 bool MemoryPatches::Write(std::uint64_t address, std::string_view bytes) {
+  const std::lock_guard lock(mutex_);
   std::string patched(bytes);
   for (auto it = breakpoints_.lower_bound(address);
        it != breakpoints_.end() && it->first - address < bytes.size(); ++it) {
@@ -46,58 +53,75 @@ bool MemoryPatches::Write(std::uint64_t address, std::string_view bytes) {
   return space_.Poke(address, BytesOf(patched));
 }
 
-bool MemoryPatches::Poke(std::uint64_t address, std::byte byte) {
+bool MemoryPatches::PokeLocked(std::uint64_t address, std::byte byte) {
   return space_.Poke(address, std::span(&byte, 1));
 }
 
 // What engine or memory have becomes what `breakpoints_` says.
-void MemoryPatches::Apply() {
+void MemoryPatches::ApplyLocked() {
   if (engine_stops_) {
     std::vector<std::uint64_t> addresses;
     for (const auto& [address, byte] : breakpoints_) addresses.push_back(address);
     engine_->SetBreakpoints(addresses);
     return;
   }
-  for (const auto& [address, byte] : breakpoints_) Poke(address, kInt3);
+  for (const auto& [address, byte] : breakpoints_) PokeLocked(address, kInt3);
   is_patched_ = true;
 }
 
 bool MemoryPatches::AddBreakpoint(std::uint64_t address) {
-  if (HasBreakpoint(address)) return true;
+  const std::lock_guard lock(mutex_);
+  if (breakpoints_.contains(address)) return true;
   std::string byte(1, '\0');
   if (!space_.memory().Read(address, BytesOf(byte))) return false;
   // Found out now, where it can be said.
   if (!engine_stops_ && !space_.Poke(address, BytesOf(byte))) return false;
   breakpoints_[address] = static_cast<std::byte>(byte[0]);
-  Apply();
+  ApplyLocked();
   return true;
 }
 
 bool MemoryPatches::RemoveBreakpoint(std::uint64_t address) {
+  const std::lock_guard lock(mutex_);
   const auto found = breakpoints_.find(address);
   if (found == breakpoints_.end()) return false;
-  if (is_patched_) Poke(address, found->second);
+  if (is_patched_) PokeLocked(address, found->second);
   breakpoints_.erase(found);
-  Apply();
+  ApplyLocked();
   return true;
 }
 
+bool MemoryPatches::HasBreakpoint(std::uint64_t address) const {
+  const std::lock_guard lock(mutex_);
+  return breakpoints_.contains(address);
+}
+
 void MemoryPatches::Lift() {
+  const std::lock_guard lock(mutex_);
+  LiftLocked();
+}
+
+void MemoryPatches::LiftLocked() {
   if (engine_stops_) engine_->SetBreakpoints({});
   if (!is_patched_) return;
-  for (const auto& [address, byte] : breakpoints_) Poke(address, byte);
+  for (const auto& [address, byte] : breakpoints_) PokeLocked(address, byte);
   is_patched_ = false;
 }
 
-void MemoryPatches::PutBack() { Apply(); }
+void MemoryPatches::PutBack() {
+  const std::lock_guard lock(mutex_);
+  ApplyLocked();
+}
 
 void MemoryPatches::Clear() {
-  Lift();
+  const std::lock_guard lock(mutex_);
+  LiftLocked();
   breakpoints_.clear();
   watched_.clear();
 }
 
 void MemoryPatches::ClearInChild(runtime::ExecutionEngine& engine) {
+  std::construct_at(&mutex_);
   engine_ = &engine;
   Clear();
 }
@@ -109,13 +133,15 @@ bool MemoryPatches::Watched::IsHitBy(const AccessedRange& range) const {
 
 bool MemoryPatches::Watch(WatchKind kind, std::uint64_t address, std::uint64_t size) {
   if (size == 0 || size > kMostWatched) return false;
-  std::string value = Read(address, size);
+  const std::lock_guard lock(mutex_);
+  std::string value = ReadLocked(address, size);
   if (value.size() != size) return false;
   watched_.push_back({.kind = kind, .address = address, .value = std::move(value)});
   return true;
 }
 
 bool MemoryPatches::Unwatch(WatchKind kind, std::uint64_t address, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
   const auto found = std::ranges::find_if(watched_, [&](const Watched& watched) {
     return watched.kind == kind && watched.address == address && watched.value.size() == size;
   });
@@ -124,14 +150,21 @@ bool MemoryPatches::Unwatch(WatchKind kind, std::uint64_t address, std::uint64_t
   return true;
 }
 
+bool MemoryPatches::is_watching() const {
+  const std::lock_guard lock(mutex_);
+  return !watched_.empty();
+}
+
 bool MemoryPatches::is_watching_accesses() const {
+  const std::lock_guard lock(mutex_);
   return std::ranges::any_of(watched_, [](const Watched& watched) { return watched.kind != WatchKind::kChange; });
 }
 
 std::optional<WatchHit> MemoryPatches::Hit(std::span<const AccessedRange> accessed) {
+  const std::lock_guard lock(mutex_);
   for (Watched& watched : watched_) {
     if (watched.kind != WatchKind::kChange) continue;
-    std::string now = Read(watched.address, watched.value.size());
+    std::string now = ReadLocked(watched.address, watched.value.size());
     if (now == watched.value || now.size() != watched.value.size()) continue;
     watched.value = std::move(now);
     return WatchHit{watched.kind, watched.address};

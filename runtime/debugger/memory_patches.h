@@ -3,7 +3,8 @@
 // never sees it. Memory is watched for changes by its value, looked at after each instruction of any thread, and
 // for accesses by what each instruction accesses (step_accesses.h).
 //
-// Used while the threads stand still, but for Hit, which is for one thread at a time.
+// Used while the threads stand still, but for Hit, and by a thread that leaves for vfork or comes back from it, which
+// nobody waits for: thread-safe. Its lock is taken before the address space's.
 //
 //   MemoryPatches memory(space, engine);
 //   if (memory.AddBreakpoint(0x401000)) ...
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -53,17 +55,17 @@ class MemoryPatches {
   // False: there is no memory, or it cannot be changed.
   bool AddBreakpoint(std::uint64_t address);
   bool RemoveBreakpoint(std::uint64_t address);
-  bool HasBreakpoint(std::uint64_t address) const { return breakpoints_.contains(address); }
+  bool HasBreakpoint(std::uint64_t address) const;
   // Takes all out of the way for a while, or for good.
   void Lift();
   void PutBack();
   void Clear();
-  // In a forked child, whose memory is a copy and whose engine may be another one.
+  // In a forked child, whose memory is a copy and whose engine may be another one. Who had the lock is not there.
   void ClearInChild(runtime::ExecutionEngine& engine);
 
   bool Watch(WatchKind kind, std::uint64_t address, std::uint64_t size);
   bool Unwatch(WatchKind kind, std::uint64_t address, std::uint64_t size);
-  bool is_watching() const { return !watched_.empty(); }
+  bool is_watching() const;
   bool is_watching_accesses() const;
   // The first watched range that is not what it was, or was when it was last said to be; else the first that was accessed.
   std::optional<WatchHit> Hit(std::span<const AccessedRange> accessed);
@@ -75,10 +77,14 @@ class MemoryPatches {
     std::string value;
     bool IsHitBy(const AccessedRange& range) const;
   };
-  void Apply();
-  bool Poke(std::uint64_t address, std::byte byte);
+  // All of these with the lock.
+  std::string ReadLocked(std::uint64_t address, std::uint64_t size) const;
+  void LiftLocked();
+  void ApplyLocked();
+  bool PokeLocked(std::uint64_t address, std::byte byte);
 
   memory::AddressSpace& space_;
+  mutable std::mutex mutex_;  // guards what follows, and what memory has of it
   runtime::ExecutionEngine* engine_;
   const bool engine_stops_;  // at breakpoints, without anything in memory
   std::map<std::uint64_t, std::byte> breakpoints_;  // with the byte that the program has there

@@ -189,7 +189,6 @@ std::string GdbServer::AnswerBreakpoint(std::string_view request) {
   if (!range) return std::string(kBad);
   bool done = false;
   if (kind == '0' || kind == '1') {
-    const std::lock_guard lock(breakpoints_mutex_);
     done = inserts ? memory_.AddBreakpoint(range->address) : memory_.RemoveBreakpoint(range->address);
   } else if (const std::optional<WatchKind> watch = WatchKindOf(kind)) {
     done = inserts ? memory_.Watch(*watch, range->address, range->size)
@@ -271,10 +270,7 @@ std::string GdbServer::Resume(std::string_view actions) {
 
 // The program goes on as if nobody had looked.
 void GdbServer::Detach() {
-  {
-    const std::lock_guard lock(breakpoints_mutex_);
-    memory_.Clear();
-  }
+  memory_.Clear();
   is_stepping_all_ = false;
   owner_.threads().ForEach([](GuestThread& thread) {
     process::DebugState& debug = thread.debug;

@@ -120,10 +120,7 @@ runtime::Exit GdbServer::Run(GuestThread& thread) {
 bool GdbServer::Takes(GuestThread& thread, const runtime::Fault& fault) {
   if (fault.vector != x86::Vector::kBreakpoint || !is_attached_) return false;
   const std::uint64_t address = thread.registers.rip - 1;
-  {
-    const std::lock_guard lock(breakpoints_mutex_);
-    if (!memory_.HasBreakpoint(address)) return false;
-  }
+  if (!memory_.HasBreakpoint(address)) return false;
   thread.registers.rip = address;
   Stop(thread, {.kind = StopReason::Kind::kBreakpoint});
   return true;
@@ -155,15 +152,9 @@ void GdbServer::OnDeath(int signal) {
                    connection_.multiprocess ? absl::StrFormat(";process:%x", getpid()) : ""));
 }
 
-void GdbServer::BeforeVfork(GuestThread&) {
-  const std::lock_guard lock(breakpoints_mutex_);
-  memory_.Lift();
-}
+void GdbServer::BeforeVfork(GuestThread&) { memory_.Lift(); }
 
-void GdbServer::AfterVfork(GuestThread&) {
-  const std::lock_guard lock(breakpoints_mutex_);
-  memory_.PutBack();
-}
+void GdbServer::AfterVfork(GuestThread&) { memory_.PutBack(); }
 
 void GdbServer::ForgetInChild() {
   is_attached_ = false;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_format.h"
 #include "hostcalls/errors/message.h"
+#include "hostcalls/memory/mappable.h"
 #include "libdune/ring0/image.h"
 #include "libdune/x86/control.h"
 #include "runtime/kvm/cpu_setup.h"
@@ -39,7 +40,8 @@ class UserPages {
   static absl::StatusOr<std::unique_ptr<UserPages>> Create() {
     // Anywhere with bit 46 clear and above AddressSanitizer's shadow; a few tries in case something
     // is there.
-    for (std::uint64_t at = 0x2000'0000'0000; at < 0x2000'1000'0000; at += 0x100'0000) {
+    constexpr std::uint64_t kFirst = kMappableEnd / 2;
+    for (std::uint64_t at = kFirst; at < kFirst + 0x1000'0000; at += 0x100'0000) {
       void* pages = mmap(reinterpret_cast<void*>(at), 2 * kPageSize, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
       if (pages != MAP_FAILED) return std::make_unique<UserPages>(static_cast<std::byte*>(pages));

@@ -77,6 +77,10 @@ class Changing {
 
 bool HasHandler(const KernelAction& action) { return !action.is_default() && !action.is_ignore(); }
 
+bool IsOurs(const KernelAction& action) {
+  return action.handler == reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler);
+}
+
 // Ours in front of `action`. Flags and mask are the application's; the kick waits until a handler is
 // done: what it interrupted is not guest code.
 void PutInFront(int signal, const KernelAction& action) {
@@ -149,8 +153,9 @@ absl::Status TakeOverNow() {
   if (pthread_atfork(nullptr, nullptr, [] { changing.clear(std::memory_order_release); }) != 0) {
     return absl::ResourceExhaustedError("no memory for the handlers of a fork");
   }
-  taken_over = true;
+  // Whoever sees that it is so waits until all of them are taken over.
   const Changing hold;
+  taken_over = true;
   PutInFront(kick_signal, KernelAction{});
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP || signal == kick_signal) continue;
@@ -184,23 +189,29 @@ KernelAction Wanted(int signal) {
   if (action) return *action;
   KernelAction real;
   RawAction(signal, nullptr, &real);
-  const bool is_ours = real.handler == reinterpret_cast<std::uint64_t>(&dunebox_plugin_handler);
-  return is_ours ? KernelAction{} : real;
+  return IsOurs(real) ? KernelAction{} : real;
 }
 
 int SetAction(int signal, const struct sigaction* action, struct sigaction* old) {
   const bool is_librarys = signal >= kFirstOfKernel && signal < SIGRTMIN;
-  const bool is_ours_to_set = taken_over && signal > 0 && signal <= kSignalCount && !is_librarys &&
-                              signal != SIGKILL && signal != SIGSTOP;
-  if (!is_ours_to_set) return __sigaction(signal, action, old);
+  const bool may_be_ours =
+      signal > 0 && signal <= kSignalCount && !is_librarys && signal != SIGKILL && signal != SIGSTOP;
+  if (!may_be_ours) return __sigaction(signal, action, old);
+  // Read before anything is written: the two may be the same object.
+  const KernelAction fresh = action != nullptr ? FromLibrary(*action) : KernelAction{};
+  const bool is_late = !taken_over;
+  if (is_late) {
+    const int result = __sigaction(signal, action, old);
+    // Else another thread has taken over meanwhile, and perhaps has looked before this was set: so it is set once more.
+    if (!taken_over || result != 0) return result;
+  }
+  const Changing hold;
   if (signal == kick_signal) {
+    if (is_late) PutInFront(kick_signal, KernelAction{});
     errno = EINVAL;
     return -1;
   }
-  // Read before anything is written: the two may be the same object.
-  const KernelAction fresh = action != nullptr ? FromLibrary(*action) : KernelAction{};
-  const Changing hold;
-  if (old != nullptr) *old = ToLibrary(Wanted(signal));
+  if (old != nullptr && (!is_late || IsOurs(FromLibrary(*old)))) *old = ToLibrary(Wanted(signal));
   if (action == nullptr) return 0;
   if (IsSynchronous(signal) || HasHandler(fresh)) {
     PutInFront(signal, fresh);

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "hostcalls/memory/mappable.h"
 #include "jit-fallback/emit/isolation.h"
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -16,7 +17,6 @@ namespace {
 constexpr std::uint64_t kSize = std::uint64_t{1} << 32;
 // Each window has guards of its own, so they lie at every second multiple of their size.
 constexpr std::uint64_t kStep = 2 * kSize;
-constexpr std::uint64_t kUserHalf = std::uint64_t{1} << 46;
 constexpr std::uint64_t kReserved = kSize + 2 * jit::kWindowGuard;
 constexpr int kAttempts = 256;
 
@@ -31,7 +31,7 @@ absl::StatusOr<ReservedWindow> ReservedWindow::Create() {
       return absl::UnavailableError("getrandom failed");
     }
     // Not the first, where programs that are not position-independent lie.
-    const std::uint64_t base = (1 + random % (kUserHalf / kStep - 1)) * kStep;
+    const std::uint64_t base = (1 + random % (kMappableEnd / kStep - 1)) * kStep;
     void* const got = mmap(Start(base), kReserved, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got == Start(base)) return ReservedWindow(base);

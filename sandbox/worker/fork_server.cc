@@ -171,8 +171,9 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
   return std::shared_ptr<ForkServer>(new ForkServer(std::move(ours)));
 }
 
+// What can be read may be an answer that another thread is about to read.
 bool ForkServer::IsAlive() const {
-  pollfd entry{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  pollfd entry{.fd = socket_.get(), .events = 0, .revents = 0};
   return poll(&entry, 1, 0) == 0;
 }
 

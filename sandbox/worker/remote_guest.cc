@@ -241,6 +241,12 @@ void RemoteGuest::Note(const absl::Status& status) {
   if (!failure_) failure_ = std::move(failure);
 }
 
+// Who is told of a failure may ask at once, while another thread still waits for the process to end.
+bool RemoteGuest::IsOver() const {
+  const std::lock_guard lock(mutex_);
+  return has_ended_ || failure_.has_value();
+}
+
 absl::Status RemoteGuest::EndedStatus() const {
   const std::lock_guard lock(mutex_);
   return failure_ ? ToStatus(*failure_) : Breach();
@@ -379,7 +385,7 @@ void RemoteGuest::GiveBack(Line& line) {
 absl::StatusOr<std::string> RemoteGuest::AskOnLine(Operation operation, std::string_view bytes,
                                                    absl::Duration time) {
   if (absl::Status status = plugin::CheckOriginalProcess(); !status.ok()) return status;
-  if (has_ended_) return EndedStatus();
+  if (IsOver()) return EndedStatus();
   if (Line* const line = Held::Of(*this)) {
     if (line->depth >= policy_.nesting) {
       return absl::ResourceExhaustedError("calls and callbacks are nested too deep");

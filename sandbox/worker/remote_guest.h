@@ -161,6 +161,8 @@ class RemoteGuest final : public plugin::Guest, private Keeper::Ward {
   absl::Status EndedStatus() const;
   // The first failure counts.
   void Note(const absl::Status& status);
+  // No more calls: its process has ended, or is about to, or says so.
+  bool IsOver() const;
   // The worker has done what it must not, or did not answer.
   absl::Status Break(const absl::Status& why);
   // How it has ended; nothing: somebody has looked already, or nobody knows.

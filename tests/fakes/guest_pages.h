@@ -10,16 +10,26 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
 #include "hostcalls/memory/address.h"
+#include "hostcalls/memory/mappable.h"
+#include "runtime/memory/layout.h"
 
 namespace dunebox::fakes {
 
-inline constexpr std::uint64_t kTestWindow = 0x2000'0000'0000;
+inline constexpr std::uint64_t kTestWindow = kMappableEnd / 2;
+
+// A whole program's, always the same.
+inline memory::Layout TestLayout() {
+  memory::Layout layout = memory::Layout::FromRandom(42, 8 << 20);
+  layout.mmap_top = GuestVirt{std::min(layout.mmap_top.value, kMappableEnd)};
+  return layout;
+}
 
 class GuestPages {
  public:

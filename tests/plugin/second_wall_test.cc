@@ -192,6 +192,13 @@ TEST_F(SecondWall, WorkersThatTalkForEverAreKilled) {
   }
 }
 
+// Nor does a call come through that another thread makes between a failure and the end of the process.
+TEST_F(SecondWall, FailuresStayWhateverTheWorkerAnswersThen) {
+  EXPECT_EQ(FailureIn(Attack("fail").status()).signal, SIGSEGV);
+  EXPECT_FALSE(Adds(*guest_));
+  EXPECT_EQ(guest_->failure().value_or(Failure{}).signal, SIGSEGV);
+}
+
 // In a slot of its own, while the host asks for nothing.
 TEST_F(SecondWall, WorkersThatWriteForEverUseUpTheirIdleBudget) {
   const runtime::FileDescriptor nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));

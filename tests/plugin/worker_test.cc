@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "sandbox/worker/fork_server.h"
 #include "tests/plugin/fixture.h"
 
 namespace dunebox {
@@ -212,6 +213,24 @@ TEST_F(Workers, EndWithTheForkServerAndANewOneIsStarted) {
   const absl::Status reset = sandbox->Reset();
   ASSERT_TRUE(reset.ok()) << reset;
   EXPECT_EQ(Add(*sandbox), 42);
+}
+
+// An answer that somebody waits for is not the end of who has sent it.
+TEST_F(Workers, HaveOneForkServerWhoeverAsksItMeanwhile) {
+  const std::shared_ptr<worker::ForkServer> server = *worker::ForkServer::Get();
+  std::atomic<bool> is_over = false;
+  std::thread other([&] {
+    constexpr pid_t kNobodysChild = 1;
+    while (!is_over) EXPECT_EQ(server->End(kNobodysChild), std::nullopt);
+  });
+  bool is_same = true;
+  for (int i = 0; is_same && i < 20'000; ++i) {
+    const absl::StatusOr<std::shared_ptr<worker::ForkServer>> now = worker::ForkServer::Get();
+    is_same = now.ok() && *now == server;
+  }
+  EXPECT_TRUE(is_same);
+  is_over = true;
+  other.join();
 }
 
 TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
@@ -405,7 +424,10 @@ TEST_P(Brokers, ThatAreGoneAreReplaced) {
   std::filesystem::copy_file(PLUGIN_CASES, mine, std::filesystem::copy_options::overwrite_existing);
   ASSERT_TRUE(sandbox->Load(mine).ok());
   const std::set<pid_t> before = BrokersHere();
-  for (const pid_t pid : before) ASSERT_EQ(kill(pid, SIGKILL), 0);
+  for (const pid_t pid : before) {
+    ASSERT_EQ(kill(pid, SIGKILL), 0);
+    EXPECT_TRUE(Within10Seconds([pid] { return !IsAlive(pid); }));
+  }
   EXPECT_EQ(ErrorOfOpening(*sandbox, "/usr/lib/os-release"), 0);
   EXPECT_EQ(ErrorOfOpening(*sandbox, mine.c_str()), 0);
   EXPECT_EQ(ErrorOfOpening(*sandbox, "/etc/passwd"), EACCES);

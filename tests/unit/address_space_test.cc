@@ -78,7 +78,7 @@ std::string GuestsPages(const AddressSpace& space, bool as_on_host) {
 
 struct Guest {
   hostcalls::GuestMemory memory{hostcalls::Window::WholeProgram()};
-  AddressSpace space{memory, Layout::FromRandom(42, 8 << 20)};
+  AddressSpace space{memory, fakes::TestLayout()};
   ~Guest() {
     std::vector<GuestRange> ranges;
     space.ForEachVma([&](const Vma& vma) {

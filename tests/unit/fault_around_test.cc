@@ -15,6 +15,7 @@
 #include "runtime/kvm/mmu.h"
 #include "runtime/kvm/vm.h"
 #include "tests/fakes/fake_kvm.h"
+#include "tests/fakes/guest_pages.h"
 
 namespace dunebox::kvm {
 namespace {
@@ -194,7 +195,7 @@ class FaultAroundMmu : public ::testing::Test {
 
   FakeKvm kvm_;
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space_{memory_, memory::Layout::FromRandom(7, 8 << 20)};
+  memory::AddressSpace space_{memory_, fakes::TestLayout()};
   std::unique_ptr<Vm> vm_;
   std::unique_ptr<Mmu> mmu_;
   int file_ = -1;

@@ -36,7 +36,7 @@ constexpr Probe kHardware{.ring0 = Ring0::kNative,
 // The guest's side of an engine.
 struct Guest {
   hostcalls::GuestMemory memory{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space{memory, memory::Layout::FromRandom(42, 8 << 20)};
+  memory::AddressSpace space{memory, fakes::TestLayout()};
 };
 
 absl::Status EnterPages(Guest& guest, const GuestPages& pages) {

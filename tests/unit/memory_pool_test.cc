@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "runtime/memory/address_space.h"
+#include "tests/fakes/guest_pages.h"
 
 namespace dunebox::memory {
 namespace {
@@ -93,9 +94,10 @@ class Engine final : public MappingObserver {
     pool_->heap_lowest = ranges.heap_lowest.value;
     pool_->heap_end = ranges.heap_end.value;
     pool_->start = range.start.value;
-    pool_->pages = pool_->free_end = MemoryPool::kPages;
+    pool_->free_end = MemoryPool::kPages;
     pool_->answered = 0;
     pool_->opening = opening;
+    __atomic_store_n(&pool_->pages, MemoryPool::kPages, __ATOMIC_SEQ_CST);
     return absl::OkStatus();
   }
 
@@ -160,7 +162,7 @@ class MemoryPoolTest : public ::testing::Test {
   }
 
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  AddressSpace space_{memory_, Layout::FromRandom(42, 8 << 20)};
+  AddressSpace space_{memory_, fakes::TestLayout()};
   Engine engine_;
 };
 
@@ -645,6 +647,16 @@ TEST_F(MemoryPoolTest, ThreadsShareItByItsLock) {
   EXPECT_EQ(wrong, 0);
   EXPECT_GT(answered, 0);
   space_.ClosePool();
+}
+
+// The host is opening it, without ring 0's lock: nothing is written there that the host has put there.
+TEST_F(MemoryPoolTest, NothingIsChangedBeforeItIsOpen) {
+  ASSERT_TRUE(space_.OpenPool());
+  space_.ClosePool();
+  MemoryPool& pool = engine_.pool();
+  pool.free_end = MemoryPool::kPages;
+  EXPECT_EQ(Mmap(kPageSize, PROT_READ), kAskHost);
+  EXPECT_EQ(pool.free_end, MemoryPool::kPages);
 }
 
 // Large mappings and files leave the pool's place to small ones.

@@ -12,6 +12,7 @@
 #include "runtime/kvm/layout.h"
 #include "runtime/kvm/vm.h"
 #include "tests/fakes/fake_kvm.h"
+#include "tests/fakes/guest_pages.h"
 
 namespace dunebox::kvm {
 namespace {
@@ -24,7 +25,7 @@ constexpr std::uint64_t kSpans = 2000;
 // Each new span grows the map of the tables, in which the vCPU's page is looked up.
 TEST(Mmu, AThreadThatComesMapsItsVcpuWhileOthersFault) {
   hostcalls::GuestMemory memory{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space{memory, memory::Layout::FromRandom(7, 8 << 20)};
+  memory::AddressSpace space{memory, fakes::TestLayout()};
   for (int round = 0; round < 20; ++round) {
     fakes::FakeKvm kvm;
     const auto vm = *Vm::Create(kvm);

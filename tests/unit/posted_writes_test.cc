@@ -13,6 +13,8 @@
 #include <cstring>
 #include <string>
 
+#include "tests/fakes/guest_pages.h"
+
 namespace dunebox::process {
 namespace {
 
@@ -79,7 +81,7 @@ class PostedWritesTest : public ::testing::Test {
   void Seal() { ASSERT_EQ(fcntl(file_, F_ADD_SEALS, F_SEAL_WRITE), 0); }
 
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space_{memory_, memory::Layout::FromRandom(11, 8 << 20)};
+  memory::AddressSpace space_{memory_, fakes::TestLayout()};
   PostedWrites posted_;
   abi::PostedWrites box_{};
   int pipe_[2] = {-1, -1};

@@ -49,10 +49,10 @@ namespace dunebox::kvm {
 namespace {
 
 constexpr std::uint64_t kCode = fakes::kTestWindow;
-constexpr std::uint64_t kShared = kCode + (std::uint64_t{1} << 40);
-constexpr std::uint64_t kChanging = kShared + (std::uint64_t{1} << 40);
 constexpr std::uint64_t kStride = std::uint64_t{1} << 30;  // the larger one of the granules
-constexpr std::uint64_t kPages = 12;
+constexpr std::uint64_t kPages = 12, kChangingPages = 128;
+constexpr std::uint64_t kShared = kCode + kStride;
+constexpr std::uint64_t kChanging = kShared + kPages * kStride;
 constexpr std::uint32_t kSlots = layout::kWindowSlot + 24;
 constexpr int kThreads = 4;
 constexpr std::uint64_t kRounds = 20;  // of one entry into the guest
@@ -117,7 +117,7 @@ class StartOverTest : public ::testing::Test {
   }
 
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space_{memory_, memory::Layout::FromRandom(42, 8 << 20)};
+  memory::AddressSpace space_{memory_, fakes::TestLayout()};
   Probe probe_;
   std::unique_ptr<Vm> vm_;
   std::unique_ptr<Mmu> mmu_;
@@ -131,7 +131,7 @@ TEST_F(StartOverTest, EveryThreadGoesOnWithWhatItHadWritten) {
   std::uint64_t rounds[kThreads] = {};
   // Uses up slots: a page of its own in another granule each time.
   std::thread changer([&] {
-    for (std::uint64_t i = 0; !stop; i = (i + 1) % 512) {
+    for (std::uint64_t i = 0; !stop; i = (i + 1) % kChangingPages) {
       const std::uint64_t page = kChanging + i * kStride;
       MapPage(page);
       const std::string wrong = Walk(*vcpus[kThreads], kThreads, page, 1);

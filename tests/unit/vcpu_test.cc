@@ -152,7 +152,7 @@ class VcpuTest : public ::testing::Test {
 
   fakes::FakeKvm kvm_;
   hostcalls::GuestMemory memory_{hostcalls::Window::WholeProgram()};
-  memory::AddressSpace space_{memory_, memory::Layout::FromRandom(42, 8 << 20)};
+  memory::AddressSpace space_{memory_, fakes::TestLayout()};
   const Probe probe_;
   std::unique_ptr<Vm> vm_ = std::move(*Vm::Create(kvm_));
   Mmu mmu_{*vm_, space_, Paging::kTwoDimensional};
