@@ -59,6 +59,7 @@ bool MemoryPatches::PokeLocked(std::uint64_t address, std::byte byte) {
 
 // What engine or memory have becomes what `breakpoints_` says.
 void MemoryPatches::ApplyLocked() {
+  if (lifted_ != 0) return;
   if (engine_stops_) {
     std::vector<std::uint64_t> addresses;
     for (const auto& [address, byte] : breakpoints_) addresses.push_back(address);
@@ -98,7 +99,7 @@ bool MemoryPatches::HasBreakpoint(std::uint64_t address) const {
 
 void MemoryPatches::Lift() {
   const std::lock_guard lock(mutex_);
-  LiftLocked();
+  if (lifted_++ == 0) LiftLocked();
 }
 
 void MemoryPatches::LiftLocked() {
@@ -110,6 +111,7 @@ void MemoryPatches::LiftLocked() {
 
 void MemoryPatches::PutBack() {
   const std::lock_guard lock(mutex_);
+  --lifted_;
   ApplyLocked();
 }
 
@@ -123,6 +125,7 @@ void MemoryPatches::Clear() {
 void MemoryPatches::ClearInChild(runtime::ExecutionEngine& engine) {
   std::construct_at(&mutex_);
   engine_ = &engine;
+  lifted_ = 0;  // those that wait for children are not there
   Clear();
 }
 

@@ -56,9 +56,11 @@ class MemoryPatches {
   bool AddBreakpoint(std::uint64_t address);
   bool RemoveBreakpoint(std::uint64_t address);
   bool HasBreakpoint(std::uint64_t address) const;
-  // Takes all out of the way for a while, or for good.
+  // Takes all out of the way until PutBack, also those that are added meanwhile: a child has the memory. Several may at a
+  // time.
   void Lift();
   void PutBack();
+  // Takes all away.
   void Clear();
   // In a forked child, whose memory is a copy and whose engine may be another one. Who had the lock is not there.
   void ClearInChild(runtime::ExecutionEngine& engine);
@@ -90,6 +92,7 @@ class MemoryPatches {
   std::map<std::uint64_t, std::byte> breakpoints_;  // with the byte that the program has there
   std::vector<Watched> watched_;
   bool is_patched_ = false;  // memory has INT3s in it
+  int lifted_ = 0;           // so many have not put them back
 };
 
 }  // namespace dunebox::debugger
