@@ -242,6 +242,8 @@ absl::StatusOr<Mapping> OwnTable::Walk(std::uintptr_t address) const {
 
 absl::Status OwnTable::Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const {
   if (absl::Status lower = CheckLower(range); !lower.ok()) return lower;
+  // What a change takes away is another's at once.
+  const std::lock_guard lock(mutex_);
   ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
     const std::uint64_t word = entry.load();
     if ((word & bits::kKnown) != 0) visitor(MappingOf(page, word, level));
@@ -288,22 +290,25 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
   std::vector<Range> found;
   std::size_t tracked = 0;
-  if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
-  ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
-    if ((entry.load() & TrackBitOf(tracking)) == 0) return;
-    const std::size_t size = x86::EntrySpan(level);
-    tracked += size;
-    if ((entry.fetch_and(~BitOf(tracking)) & BitOf(tracking)) == 0) return;
-    if (!found.empty() && found.back().end() == page) {
-      found.back().size += size;
-    } else {
-      found.push_back({page, size});
+  {
+    const std::lock_guard lock(mutex_);
+    if (absl::Status whole = CheckWholePages(range); !whole.ok()) return whole;
+    ForEachEntry(root(), range.begin, range.end(), [&](std::uint64_t page, Entry& entry, int level) {
+      if ((entry.load() & TrackBitOf(tracking)) == 0) return;
+      const std::size_t size = x86::EntrySpan(level);
+      tracked += size;
+      if ((entry.fetch_and(~BitOf(tracking)) & BitOf(tracking)) == 0) return;
+      if (!found.empty() && found.back().end() == page) {
+        found.back().size += size;
+      } else {
+        found.push_back({page, size});
+      }
+    });
+    if (tracked < range.size) {
+      return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
     }
-  });
-  if (tracked < range.size) {
-    return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
+    if (!found.empty()) FlushRange(range);
   }
-  if (!found.empty()) FlushRange(range);
   for (const Range one : found) visitor(one);
   return absl::OkStatus();
 }

@@ -9,7 +9,8 @@
 // Addresses are in bytes; ranges are of whole 4 KiB pages (2 MiB for PageSize::k2MiB, and where such a page is mapped), else
 // kInvalidArgument.
 // Thread-safe; a change is seen by every thread that uses the table before the call returns (shoot-down), unless the
-// call says otherwise. Visitors must not change the table that they are called for.
+// call says otherwise. Visitors must not change the table that they are called for; others wait
+// meanwhile.
 #ifndef DUNE_PAGE_TABLE_H_
 #define DUNE_PAGE_TABLE_H_
 
