@@ -15,8 +15,8 @@
 namespace dunebox::plugin {
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kHasBrokers = false;  // what its runtime does, no broker may: only tests of this library are built so
+#ifdef DUNEBOX_NO_WORKERS
+constexpr bool kHasBrokers = false;  // only tests of this library are built so
 #else
 constexpr bool kHasBrokers = true;
 #endif

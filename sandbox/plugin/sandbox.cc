@@ -2,6 +2,7 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <mutex>
@@ -341,7 +342,7 @@ absl::StatusOr<internal::Block> Sandbox::AllocateBytes(std::size_t size) {
 
 absl::StatusOr<Memory<char>> Sandbox::MakeString(std::string_view text) {
   absl::StatusOr<Memory<char>> memory = Allocate<char>(text.size() + 1);
-  if (memory.ok()) std::memcpy(memory->span().data(), text.data(), text.size());
+  if (memory.ok()) std::ranges::copy(text, memory->span().data());
   return memory;
 }
 

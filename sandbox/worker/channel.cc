@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "hostcalls/check.h"
 
@@ -51,7 +52,7 @@ std::uint64_t Now() {
 
 void Channel::Send(Operation operation, std::string_view bytes) {
   DUNEBOX_CHECK(bytes.size() <= kMostPayload, "a message that is larger than a slot");
-  std::memcpy(out_->payload, bytes.data(), bytes.size());
+  std::ranges::copy(std::as_bytes(std::span(bytes)), out_->payload);
   out_->operation = static_cast<std::uint32_t>(operation);
   out_->size = static_cast<std::uint32_t>(bytes.size());
   // The receiver says that it sleeps, then looks once more: one of us sees the other.

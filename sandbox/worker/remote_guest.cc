@@ -593,7 +593,7 @@ std::optional<std::string> RemoteGuest::ReadSome(std::uint64_t from, std::uint64
 
 bool RemoteGuest::Read(std::uint64_t from, std::span<std::byte> to) const {
   if (const std::byte* const shared = SharedAt(from, to.size())) {
-    std::memcpy(to.data(), shared, to.size());
+    std::copy_n(shared, to.size(), to.data());
     return true;
   }
   if (from >= kWindowEnd || to.size() > kWindowEnd - from) return false;
@@ -610,7 +610,7 @@ bool RemoteGuest::Read(std::uint64_t from, std::span<std::byte> to) const {
 
 bool RemoteGuest::Write(std::uint64_t to, std::span<const std::byte> from) {
   if (std::byte* const shared = SharedAt(to, from.size())) {
-    std::memcpy(shared, from.data(), from.size());
+    std::ranges::copy(from, shared);
     return true;
   }
   if (to >= kWindowEnd || from.size() > kWindowEnd - to) return false;

@@ -76,6 +76,9 @@ TEST_P(Calls, PassStrings) {
   auto text = sandbox->MakeString("twelve bytes");
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(Value<unsigned long(const char*)>("length", *text), 12u);
+  const auto nothing = sandbox->MakeString({});
+  ASSERT_TRUE(nothing.ok());
+  EXPECT_EQ(Value<unsigned long(const char*)>("length", *nothing), 0u);
   const auto greeting = Call<const char*()>("greeting");
   ASSERT_TRUE(greeting.ok());
   const auto copied = sandbox->CopyString(*greeting, 100);

@@ -25,7 +25,7 @@ class PluginTest : public testing::TestWithParam<Demand> {
 
   // A broker is a confined process, too.
   static bool HasBrokers() {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef DUNEBOX_NO_WORKERS
     return false;
 #else
     return IsInThisProcess();
@@ -73,7 +73,7 @@ class PluginTest : public testing::TestWithParam<Demand> {
 };
 
 // A sanitizer's own system calls are none that a confined worker may make.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef DUNEBOX_NO_WORKERS
 inline const auto kAllDemands = testing::Values(Demand::kOneWall);
 #else
 inline const auto kAllDemands = testing::Values(Demand::kOneWall, Demand::kTwoWalls);

@@ -16,6 +16,10 @@ union Either {
   int number;
   float part;
 };
+struct Pair {
+  int first;
+  short second[2];
+};
 struct Huge {
   char bytes[256];
 };
@@ -30,6 +34,8 @@ int Use(Sandbox& sandbox, Tainted<int> number, TaintedPtr<int> pointer, int* own
   (void)pointer;
 #if MISUSE == 0
   (void)take(pointer, number.UnverifiedValue());
+  auto add = *sandbox.Function<Pair(Pair)>("add");
+  (void)add(Pair{1, {2, 3}});
 #elif MISUSE == 1  // a value of the plugin's as a number
   return number;
 #elif MISUSE == 2  // in arithmetic

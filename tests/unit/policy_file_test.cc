@@ -192,6 +192,7 @@ TEST(PolicyFile, WhatIsNoTomlIsSaidWithItsPlace) {
   EXPECT_THAT(ErrorOf("a = 1\na = 2\n"), HasSubstr("p.toml:2:"));
   EXPECT_THAT(ErrorOf("[files"), HasSubstr("p.toml:1:"));
   EXPECT_THAT(ErrorOf("\xff = 1"), HasSubstr("p.toml:1:1: "));
+  for (const char* const text : {"[\x01", "[[\x01", "[ =", "[a.\x01"}) EXPECT_THAT(ErrorOf(text), HasSubstr("p.toml:1:")) << text;
   EXPECT_EQ(ErrorOf(std::string(kMostPolicyBytes + 1, '#')), "p.toml: is larger than 1 MiB");
 }
 
