@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -39,8 +40,7 @@ Resolution OpenPage(PageFault& fault) {
   seen.present = fault.present;
   seen.vector = fault.frame.vector;
   seen.error = fault.frame.error;
-  int here = 0;
-  seen.stack = reinterpret_cast<std::uintptr_t>(&here);  // NOLINT(clang-analyzer-core.StackAddressEscape): a number
+  seen.stack = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
   if (fault.address < guarded.begin || fault.address >= guarded.end()) return Resolution::kPass;
   const Range page{fault.address / kPageSize * kPageSize, kPageSize};
   return Current().Protect(page, Rights::kAll).ok() ? Resolution::kResume : Resolution::kPass;
@@ -212,9 +212,8 @@ TEST_F(PageFaultTest, ASignalThatIsSentAndIgnoredIsLost) {
 }
 
 TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
-  static Pages* pages = nullptr;
-  Pages memory(8);
-  pages = &memory;
+  static std::optional<Pages> pages;
+  Pages& memory = pages.emplace(8);
   guarded = memory.range();
   const auto deeper = [](PageFault& fault) {
     const std::size_t page = (fault.address - guarded.begin) / kPageSize;
@@ -240,7 +239,7 @@ TEST_F(PageFaultTest, AHandlerMayFaultItselfFourDeep) {
               memory[0] = 1;
             })),
             SIGSEGV);
-  pages = nullptr;
+  pages.reset();
 }
 
 TEST_F(PageFaultTest, AHandlerMayBeLeftBySiglongjmp) {

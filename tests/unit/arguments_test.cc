@@ -342,22 +342,26 @@ class PrepareTest : public IovecTest {
   int Prepare(const Row& row, const ArgumentValues& values) {
     return prepared_.Prepare(row, values).error();
   }
+  // Of the guest's, `at` bytes into its pages.
+  void PutPath(std::uint64_t at, const std::string& path) {
+    std::memcpy(reinterpret_cast<char*>(pages_.host()) + at, path.c_str(), path.size() + 1);
+  }
   fakes::FakeCaller caller_;
   PreparedArguments prepared_{caller_};
 };
 
 TEST_F(PrepareTest, APathIsOurCopy) {
-  std::strcpy(reinterpret_cast<char*>(pages_.host()), "/etc/passwd");
+  PutPath(0, "/etc/passwd");
   ASSERT_EQ(Prepare(RowOf(Path("path")), {kGuest}), 0);
   const char* copy = reinterpret_cast<const char*>(prepared_.values()[0]);
   EXPECT_NE(prepared_.values()[0], kGuest);
-  std::strcpy(reinterpret_cast<char*>(pages_.host()), "/tmp/other");
+  PutPath(0, "/tmp/other");
   EXPECT_STREQ(copy, "/etc/passwd");
 }
 
 TEST_F(PrepareTest, TwoPathsAreTwoCopies) {
-  std::strcpy(reinterpret_cast<char*>(pages_.host()), "a");
-  std::strcpy(reinterpret_cast<char*>(pages_.host()) + 64, "b");
+  PutPath(0, "a");
+  PutPath(64, "b");
   ASSERT_EQ(Prepare(RowOf(Path("from"), Path("to")), {kGuest, kGuest + 64}), 0);
   EXPECT_STREQ(reinterpret_cast<const char*>(prepared_.values()[0]), "a");
   EXPECT_STREQ(reinterpret_cast<const char*>(prepared_.values()[1]), "b");

@@ -230,7 +230,7 @@ TEST_F(GuestMemoryTest, MemoryPastTheEndOfAFileIsAnErrorToo) {
 }
 
 TEST_F(GuestMemoryTest, StringsEndAtTheirNul) {
-  std::strcpy(reinterpret_cast<char*>(pages_.host()), "hello");
+  std::memcpy(pages_.host(), "hello", sizeof("hello"));
   auto text = memory_.CopyInString(at_, 4095, kTooLong);
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(*text, "hello");

@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -98,7 +99,8 @@ std::uint64_t Address(Random& random) {
 std::uint64_t PathAddress(Random& random) {
   if (random.OneIn(6)) return Address(random);
   char* at = reinterpret_cast<char*>(arena) + random.Below(64) * 256;
-  strcpy(at, random.Of(kPaths));
+  const std::string_view path = random.Of(kPaths);
+  std::memcpy(at, path.data(), path.size() + 1);
   return reinterpret_cast<std::uint64_t>(at);
 }
 
