@@ -1,15 +1,17 @@
 // A garbage collector four times: how it finds the old objects that were written to is all that differs. With libdune no
 // store costs anything, and no signal comes: the dirty bits of the pages say it.
 //
-//   gc [--check] [--dirty=best|kernel|faults] [--backend=best|ring0|software] [--only=VARIANT]
+//   gc [--check] [--dirty=best|kernel|faults] [--backend=best|ring0|software] [--only=VARIANT]...
 //
 // Prints for each workload the processor's milliseconds of each variant, and what that is of `protection`. --check: small workloads,
 // every heap verified after every collection, the variants' results compared.
+#include <algorithm>
 #include <cstdio>
 #include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dune/dune.h"
 #include "examples/gc/workloads.h"
@@ -73,7 +75,7 @@ constexpr Variant kVariants[] = {
 
 struct Options {
   bool is_check = false;
-  std::string_view only;
+  std::vector<std::string_view> only;  // empty: all
   dune::EnterOptions enter;
 };
 
@@ -109,7 +111,7 @@ std::optional<Options> Parse(int argc, char** argv) {
     if (argument == "--check") {
       options.is_check = true;
     } else if (argument.starts_with(kOnly)) {
-      options.only = argument.substr(kOnly.size());
+      options.only.push_back(argument.substr(kOnly.size()));
     } else if (!Choose(kMethods, argument, options.enter.dirty_method) &&
                !Choose(kBackends, argument, options.enter.backend)) {
       std::fprintf(stderr, "dunebox: gc: unknown argument %s\n", argv[index]);
@@ -132,7 +134,7 @@ bool RunAll(const Options& options) {
   for (std::size_t workload = 0; workload < std::size(kWorkloads); ++workload) {
     std::optional<Run> first;
     for (const Variant& variant : kVariants) {
-      if (!options.only.empty() && options.only != variant.name) continue;
+      if (!options.only.empty() && std::ranges::find(options.only, variant.name) == options.only.end()) continue;
       const Run run = variant.runs[workload](options.is_check);
       if (!first) first = run;
       Print(kWorkloads[workload], variant, run, *first);
