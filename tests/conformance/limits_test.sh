@@ -213,8 +213,11 @@ if (($(ulimit -Hn) >= 10000)); then
   expect 'many open files of executed programs' 0 \
     $'24 5899 (5900, 5900)\nraised\nrefused\n0\n24 5899 (5900, 5900)\nraised\nrefused' "$refused open files 5900 [E0706]"
 fi
-run --nofile "$(ulimit -Hn)" -- true
-[[ $? == 125 && $(<errors) == *'--nofile: no more than '*'E0707]' ]] || fail 'more open files than the hard limit leaves'
+# All that there are, where that is a number which the option takes.
+if (($(ulimit -Hn) >= 16 && $(ulimit -Hn) <= 1048576)); then
+  run --nofile "$(ulimit -Hn)" -- true
+  [[ $? == 125 && $(<errors) == *'--nofile: no more than '*'E0707]' ]] || fail 'more open files than the hard limit leaves'
+fi
 
 run --fsize 1M -- sh -c 'exec head -c 3000000 /dev/zero >flood'
 status=$?
