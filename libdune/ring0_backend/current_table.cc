@@ -4,6 +4,7 @@
 
 #include "libdune/ring0_backend/process_clone.h"
 #include "libdune/ring0_backend/symbols.h"
+#include "libdune/ring0_backend/tracking.h"
 
 namespace dune::ring0 {
 namespace {
@@ -56,14 +57,6 @@ std::uint64_t WordAt(std::uintptr_t page) {
   return entry == nullptr ? 0 : entry->load(std::memory_order_relaxed);
 }
 
-constexpr std::uint64_t BitOf(Tracking tracking) {
-  return tracking == Tracking::kDirty ? bits::kDirty : bits::kAccessed;
-}
-
-constexpr std::uint64_t TrackBitOf(Tracking tracking) {
-  return tracking == Tracking::kDirty ? bits::kTrackDirty : bits::kTrackAccessed;
-}
-
 // The first address of the range where the process has nothing; its end: there is none.
 std::uintptr_t FindHole(Range range) {
   std::uintptr_t at = range.begin;
@@ -76,14 +69,6 @@ bool Covers(const std::vector<Range>& ranges, Range range) {
   return range.size == 0 || std::ranges::any_of(ranges, [&](Range one) {
            return one.begin <= range.begin && range.end() <= one.end();
          });
-}
-
-void Append(std::vector<Range>& ranges, std::uintptr_t page) {
-  if (!ranges.empty() && ranges.back().end() == page) {
-    ranges.back().size += kPageSize;
-  } else {
-    ranges.push_back({page, kPageSize});
-  }
 }
 
 // The parts of `range` in which something may be dirty, for whole tables of 2 MiB told by the
@@ -197,7 +182,7 @@ void CurrentTable::LeaveOutUnmapped(Tracking tracking) {
   std::vector<Range> left;
   for (const Range one : tracked_[kind]) {
     ForEachEntry(vm.root, one.begin, one.end(), [&](std::uint64_t page, Entry& entry, int) {
-      if ((entry.load() & TrackBitOf(tracking)) != 0) Append(left, page);
+      if ((entry.load() & TrackBitOf(tracking)) != 0) Append(left, {page, kPageSize});
     });
   }
   tracked_[kind] = std::move(left);
@@ -274,7 +259,7 @@ absl::Status CurrentTable::TestAndClear(Range range, Tracking tracking,
     ForEachEntry(vm.root, part.begin, part.end(), [&](std::uint64_t page, Entry& entry, int) {
       if ((entry.load(std::memory_order_relaxed) & bit) == 0) return;
       entry.fetch_and(~bit);
-      Append(found, page);
+      Append(found, {page, kPageSize});
     });
   }
   // First nobody writes any more without being noticed, then the visitor reads.

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "libdune/ring0_backend/flush.h"
 #include "libdune/ring0_backend/mirror.h"
+#include "libdune/ring0_backend/tracking.h"
 
 namespace dune::ring0 {
 namespace {
@@ -251,15 +252,6 @@ absl::Status OwnTable::Visit(Range range, absl::FunctionRef<void(const Mapping&)
   return absl::OkStatus();
 }
 
-namespace {
-std::uint64_t BitOf(Tracking tracking) {
-  return tracking == Tracking::kDirty ? bits::kDirty : bits::kAccessed;
-}
-std::uint64_t TrackBitOf(Tracking tracking) {
-  return tracking == Tracking::kDirty ? bits::kTrackDirty : bits::kTrackAccessed;
-}
-}  // namespace
-
 absl::Status OwnTable::Track(Range range, Tracking tracking) {
   if (absl::Status may = CheckChange(range); !may.ok()) return may;
   const std::lock_guard lock(mutex_);
@@ -298,11 +290,7 @@ absl::Status OwnTable::TestAndClear(Range range, Tracking tracking,
       const std::size_t size = x86::EntrySpan(level);
       tracked += size;
       if ((entry.fetch_and(~BitOf(tracking)) & BitOf(tracking)) == 0) return;
-      if (!found.empty() && found.back().end() == page) {
-        found.back().size += size;
-      } else {
-        found.push_back({page, size});
-      }
+      Append(found, {page, size});
     });
     if (tracked < range.size) {
       return absl::FailedPreconditionError("the range is not tracked; see PageTable::Track");
