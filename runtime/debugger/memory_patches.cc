@@ -34,7 +34,7 @@ std::string MemoryPatches::ReadLocked(std::uint64_t address, std::uint64_t size)
     }
     bytes.resize(have);
   }
-  if (!is_patched_) return bytes;
+  if (!HasInt3sLocked()) return bytes;
   for (auto it = breakpoints_.lower_bound(address);
        it != breakpoints_.end() && it->first - address < bytes.size(); ++it) {
     bytes[it->first - address] = static_cast<char>(it->second);
@@ -48,7 +48,7 @@ bool MemoryPatches::Write(std::uint64_t address, std::string_view bytes) {
   for (auto it = breakpoints_.lower_bound(address);
        it != breakpoints_.end() && it->first - address < bytes.size(); ++it) {
     it->second = static_cast<std::byte>(bytes[it->first - address]);
-    if (is_patched_) patched[it->first - address] = static_cast<char>(kInt3);
+    if (HasInt3sLocked()) patched[it->first - address] = static_cast<char>(kInt3);
   }
   return space_.Poke(address, BytesOf(patched));
 }
@@ -67,7 +67,6 @@ void MemoryPatches::ApplyLocked() {
     return;
   }
   for (const auto& [address, byte] : breakpoints_) PokeLocked(address, kInt3);
-  is_patched_ = true;
 }
 
 bool MemoryPatches::AddBreakpoint(std::uint64_t address) {
@@ -86,7 +85,7 @@ bool MemoryPatches::RemoveBreakpoint(std::uint64_t address) {
   const std::lock_guard lock(mutex_);
   const auto found = breakpoints_.find(address);
   if (found == breakpoints_.end()) return false;
-  if (is_patched_) PokeLocked(address, found->second);
+  if (HasInt3sLocked()) PokeLocked(address, found->second);
   breakpoints_.erase(found);
   ApplyLocked();
   return true;
@@ -99,14 +98,14 @@ bool MemoryPatches::HasBreakpoint(std::uint64_t address) const {
 
 void MemoryPatches::Lift() {
   const std::lock_guard lock(mutex_);
-  if (lifted_++ == 0) LiftLocked();
+  LiftLocked();
+  ++lifted_;
 }
 
 void MemoryPatches::LiftLocked() {
   if (engine_stops_) engine_->SetBreakpoints({});
-  if (!is_patched_) return;
+  if (!HasInt3sLocked()) return;
   for (const auto& [address, byte] : breakpoints_) PokeLocked(address, byte);
-  is_patched_ = false;
 }
 
 void MemoryPatches::PutBack() {
@@ -125,8 +124,8 @@ void MemoryPatches::Clear() {
 void MemoryPatches::ClearInChild(runtime::ExecutionEngine& engine) {
   std::construct_at(&mutex_);
   engine_ = &engine;
-  lifted_ = 0;  // those that wait for children are not there
   Clear();
+  lifted_ = 0;  // those that wait for children are not there
 }
 
 bool MemoryPatches::Watched::IsHitBy(const AccessedRange& range) const {

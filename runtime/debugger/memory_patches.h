@@ -82,6 +82,7 @@ class MemoryPatches {
   // All of these with the lock.
   std::string ReadLocked(std::uint64_t address, std::uint64_t size) const;
   void LiftLocked();
+  bool HasInt3sLocked() const { return !engine_stops_ && lifted_ == 0; }
   void ApplyLocked();
   bool PokeLocked(std::uint64_t address, std::byte byte);
 
@@ -91,8 +92,7 @@ class MemoryPatches {
   const bool engine_stops_;  // at breakpoints, without anything in memory
   std::map<std::uint64_t, std::byte> breakpoints_;  // with the byte that the program has there
   std::vector<Watched> watched_;
-  bool is_patched_ = false;  // memory has INT3s in it
-  int lifted_ = 0;           // so many have not put them back
+  int lifted_ = 0;  // so many have taken them out and not put them back
 };
 
 }  // namespace dunebox::debugger
