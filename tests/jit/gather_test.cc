@@ -117,13 +117,17 @@ Bytes Encode(const Group& group, const Opcode& opcode, const Operands& operands)
 
 // ---- vector registers in an XSAVE area ----------------------------------------------------------
 
+// Null where the processor has no such byte.
 std::byte* ByteOf(Machine& machine, unsigned reg, std::size_t byte) {
-  const auto& places = VectorLayout().places;
   std::byte* const area = machine.extended.data();
-  if (reg >= 16) return area + places[7].offset + std::size_t{64} * (reg - 16) + byte;
-  if (byte < 16) return area + 160 + std::size_t{16} * reg + byte;
-  if (byte < 32) return area + places[2].offset + std::size_t{16} * reg + byte - 16;
-  return area + places[6].offset + std::size_t{32} * reg + byte - 32;
+  if (reg < 16 && byte < 16) return area + 160 + std::size_t{16} * reg + byte;
+  const auto in_component = [&](unsigned component, std::size_t offset) -> std::byte* {
+    const auto& place = VectorLayout().places[component];
+    return place.size == 0 ? nullptr : area + place.offset + offset;
+  };
+  if (reg >= 16) return in_component(7, std::size_t{64} * (reg - 16) + byte);
+  if (byte < 32) return in_component(2, std::size_t{16} * reg + byte - 16);
+  return in_component(6, std::size_t{32} * reg + byte - 32);
 }
 
 std::byte* OpmaskOf(Machine& machine, unsigned reg) {
@@ -132,7 +136,7 @@ std::byte* OpmaskOf(Machine& machine, unsigned reg) {
 
 void SetElement(Machine& machine, unsigned reg, unsigned element, std::size_t size,
                 std::uint64_t value) {
-  std::memcpy(ByteOf(machine, reg, element * size), &value, size);
+  if (std::byte* const bytes = ByteOf(machine, reg, element * size)) std::memcpy(bytes, &value, size);
 }
 
 // ---- random cases -------------------------------------------------------------------------------

@@ -432,6 +432,25 @@ TEST_F(VectorTest, EachIsRaisedAndHandled) {
   }
 }
 
+// Who asked for alignment checks did not ask for them in the handler's code, nor in what hands it its frame.
+TEST_F(VectorTest, AHandlerRunsWithoutAlignmentChecks) {
+  constexpr std::uint64_t kAlignmentCheck = 0x40000;
+  if (!Has(6)) GTEST_SKIP() << "no vector 6";
+  ASSERT_TRUE(SetTrapHandler(6, [](TrapFrame& frame) {
+                alignas(8) char bytes[16] = {0, 5};
+                asm volatile("mov 1(%1), %%ebx" : "=b"(frame.rbx) : "r"(bytes) : "memory");
+                frame.rip += 2;  // UD2
+                frame.rax = frame.rflags;
+                frame.rflags &= ~kAlignmentCheck;
+                return Resolution::kResume;
+              }).ok());
+  std::uint64_t value = 0, flags = 0;
+  asm volatile("pushfq; orl $0x40000, (%%rsp); popfq; ud2" : "+b"(value), "=a"(flags)::"memory", "cc");
+  EXPECT_EQ(value, 5u);
+  EXPECT_NE(flags & kAlignmentCheck, 0u);
+  EXPECT_TRUE(SetTrapHandler(6, nullptr).ok());
+}
+
 #define EACH_REGISTER(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15)
 #define CLOBBER(n) "vpcmpeqd %%xmm" #n ", %%xmm" #n ", %%xmm" #n "\n"
 #define LOAD(n) "vmovdqa 32*" #n "(%[given]), %%ymm" #n "\n"

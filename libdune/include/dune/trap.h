@@ -5,8 +5,9 @@
 //     return dune::Resolution::kResume;
 //   });
 //
-// A handler may use the whole C++ library: it runs on a stack of its own (64 KiB a thread; in software, for threads that
-// called Enter themselves), with the vector registers saved. A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
+// A handler runs with the direction flag clear and without alignment checks. It may use the whole C++ library: it runs on a
+// stack of its own (64 KiB a thread; in software, for threads that called Enter themselves), with the vector registers saved.
+// A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
 // with -mgeneral-regs-only; it is what a short trap costs least with. A handler may fault itself; four deep, then the
 // program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads that are in. What ring 3
 // causes comes to RunUser's caller, never here.
