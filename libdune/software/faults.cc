@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <mutex>
 
 #include "libdune/software/thread_state.h"
@@ -14,6 +15,7 @@ namespace dune::software::faults {
 namespace {
 
 constexpr unsigned kPageFaultVector = 14;
+constexpr std::size_t kKernelSignalSet = 8;  // bytes of one that the kernel writes [linux]
 
 // Of #PF's error code. [intel/vol3 §4.7]
 constexpr std::uint64_t kErrorPresent = 1 << 0;
@@ -34,10 +36,13 @@ std::array<std::atomic<TrapHandler>, kSignals.size()> trap_handlers{};
 std::atomic<PageFaultHandler> page_fault_handler{nullptr};
 std::atomic<Resolver> resolver{nullptr};
 
+enum class Installed : std::uint8_t { kNothing, kOpen, kHeld };  // kHeld: no other signals come meanwhile
+
 // By signal. Written under the lock, and before the handler that reads it is installed.
 constinit std::mutex mutex;
 std::array<struct sigaction, 32> former{};
-std::array<bool, 32> is_installed{};
+std::array<Installed, 32> installed{};
+std::uint32_t not_brief = 0;  // bit N: vector N has a handler that is not HandlerKind::kBrief
 
 void CopyRegisters(const greg_t* registers, TrapFrame& frame) {
   const auto at = [&](int index) { return static_cast<std::uint64_t>(registers[index]); };
@@ -129,9 +134,13 @@ void PassOn(int signal, siginfo_t* info, void* context) {
     if (info->si_code <= 0) raise(signal);
     return;
   }
-  sigset_t mask = action.sa_mask;
+  // As for a handler that was called in place of ours. The context's own mask comes back with its return.
+  sigset_t mask, interrupted;
+  sigemptyset(&interrupted);
+  std::memcpy(&interrupted, &static_cast<ucontext_t*>(context)->uc_sigmask, kKernelSignalSet);
+  sigorset(&mask, &action.sa_mask, &interrupted);
   if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, signal);
-  pthread_sigmask(SIG_BLOCK, &mask, nullptr);  // the context's own comes back with the handler's return
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
   if ((action.sa_flags & SA_SIGINFO) != 0) {
     action.sa_sigaction(signal, info, context);
   } else {
@@ -147,49 +156,77 @@ void ClearAlignmentChecks() {
   if ((flags & kAlignmentCheck) != 0) __builtin_ia32_writeeflags_u64(flags & ~kAlignmentCheck);
 }
 
+template <Installed how>
 void OnSignal(int signal, siginfo_t* info, void* context) {
   ClearAlignmentChecks();
   const int saved_errno = errno;
+  const bool were_held = AreSignalsHeld();
+  if (how == Installed::kHeld) SetSignalsHeld(true);
   greg_t* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const auto vector = static_cast<std::uint64_t>(registers[REG_TRAPNO]);
   // A positive code is the kernel's own; the vector of a signal that somebody sent is an older fault's.
   const bool is_exception =
       info->si_code > 0 && vector < kSignals.size() && kSignals[vector] == signal;
-  if (!is_exception || !Handle(registers)) PassOn(signal, info, context);
+  const bool is_handled = is_exception && Handle(registers);
+  SetSignalsHeld(were_held);
+  if (!is_handled) PassOn(signal, info, context);
   errno = saved_errno;
 }
 
-bool IsSignalNeeded(int signal) {
-  if (signal == SIGSEGV && (page_fault_handler.load() != nullptr || resolver.load() != nullptr)) {
-    return true;
-  }
+bool IsOurs(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && (action.sa_sigaction == OnSignal<Installed::kOpen> ||
+                                                 action.sa_sigaction == OnSignal<Installed::kHeld>);
+}
+
+// What a signal needs for the handlers that there are.
+Installed NeededFor(int signal) {
+  bool is_needed = signal == SIGSEGV && (page_fault_handler.load() != nullptr || resolver.load() != nullptr);
+  bool is_brief = true;
   for (std::size_t vector = 0; vector < kSignals.size(); ++vector) {
-    if (kSignals[vector] == signal && trap_handlers[vector].load() != nullptr) return true;
+    if (kSignals[vector] != signal) continue;
+    is_needed |= trap_handlers[vector].load() != nullptr;
+    is_brief &= (not_brief >> vector & 1) == 0;
   }
-  return false;
+  if (!is_needed) return Installed::kNothing;
+  return is_brief ? Installed::kHeld : Installed::kOpen;
+}
+
+struct sigaction ActionFor(Installed how) {
+  struct sigaction action{};
+  // Not deferred: a handler may fault itself.
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  action.sa_sigaction = how == Installed::kHeld ? OnSignal<Installed::kHeld> : OnSignal<Installed::kOpen>;
+  if (how == Installed::kHeld) {
+    sigfillset(&action.sa_mask);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) sigdelset(&action.sa_mask, fault);
+  }
+  return action;
 }
 
 // Installs what has become needed, and gives back what is not any more. Under the lock.
 void Update(int signal) {
   const auto index = static_cast<std::size_t>(signal);
-  if (IsSignalNeeded(signal) == is_installed[index]) return;
-  if (is_installed[index]) {
+  const Installed needed = NeededFor(signal);
+  if (needed == installed[index]) return;
+  if (installed[index] == Installed::kNothing) {
+    sigaction(signal, nullptr, &former[index]);
+  } else {
     struct sigaction current{};
     sigaction(signal, nullptr, &current);
-    // Somebody else's by now: not ours to give back.
-    if ((current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == OnSignal) {
-      sigaction(signal, &former[index], nullptr);
+    // Somebody else's by now: not ours to change or to give back.
+    if (!IsOurs(current)) {
+      if (needed == Installed::kNothing) installed[index] = needed;
+      return;
     }
-    is_installed[index] = false;
-    return;
   }
-  sigaction(signal, nullptr, &former[index]);
-  struct sigaction action{};
-  action.sa_sigaction = OnSignal;
-  // Not deferred: a handler may fault itself.
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  const struct sigaction action = needed == Installed::kNothing ? former[index] : ActionFor(needed);
   sigaction(signal, &action, nullptr);
-  is_installed[index] = true;
+  installed[index] = needed;
+}
+
+void NoteKind(unsigned vector, bool is_set, HandlerKind kind) {
+  const std::uint32_t bit = std::uint32_t{1} << vector;
+  not_brief = is_set && kind != HandlerKind::kBrief ? not_brief | bit : not_brief & ~bit;
 }
 
 }  // namespace
@@ -200,18 +237,20 @@ void SetResolver(Resolver new_resolver) {
   Update(SIGSEGV);
 }
 
-absl::Status SetTrapHandler(unsigned vector, TrapHandler handler) {
+absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) {
   if (kSignals[vector] == 0) {
     return absl::UnimplementedError("Linux does not tell a program of this vector");
   }
   const std::lock_guard lock(mutex);
+  NoteKind(vector, handler != nullptr, kind);
   trap_handlers[vector].store(handler, std::memory_order_release);
   Update(kSignals[vector]);
   return absl::OkStatus();
 }
 
-absl::Status SetPageFaultHandler(PageFaultHandler handler) {
+absl::Status SetPageFaultHandler(PageFaultHandler handler, HandlerKind kind) {
   const std::lock_guard lock(mutex);
+  NoteKind(kPageFaultVector, handler != nullptr, kind);
   page_fault_handler.store(handler, std::memory_order_release);
   Update(SIGSEGV);
   return absl::OkStatus();

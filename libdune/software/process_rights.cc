@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "libdune/software/thread_state.h"
+
 namespace dune::software {
 namespace {
 
@@ -77,17 +79,20 @@ class Protector {
 }  // namespace
 
 void UninterruptedLock::lock() {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::optional<sigset_t> before;
+  if (!AreSignalsHeld()) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before.emplace());
+  }
   mutex_.lock();
   before_ = before;
 }
 
 void UninterruptedLock::unlock() {
-  const sigset_t before = before_;
+  const std::optional<sigset_t> before = before_;
   mutex_.unlock();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (before) pthread_sigmask(SIG_SETMASK, &*before, nullptr);
 }
 
 absl::Status ProcessRights::Learn(Range range) {

@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "absl/functional/function_ref.h"
@@ -34,7 +35,7 @@ class UninterruptedLock {
 
  private:
   std::mutex mutex_;
-  sigset_t before_{};  // the holder's
+  std::optional<sigset_t> before_;  // the holder's signals, if it is this that keeps them out
 };
 
 class ProcessRights {

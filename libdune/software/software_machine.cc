@@ -39,11 +39,11 @@ class SoftwareMachine final : public Machine {
   absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to, const void* from,
                           std::size_t size) override;
 
-  absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind /*kind*/) override {
-    return faults::SetTrapHandler(vector, handler);
+  absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind kind) override {
+    return faults::SetTrapHandler(vector, handler, kind);
   }
-  absl::Status SetPageFaultHandler(PageFaultHandler handler, HandlerKind /*kind*/) override {
-    return faults::SetPageFaultHandler(handler);
+  absl::Status SetPageFaultHandler(PageFaultHandler handler, HandlerKind kind) override {
+    return faults::SetPageFaultHandler(handler, kind);
   }
 
  private:

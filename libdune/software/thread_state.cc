@@ -61,6 +61,7 @@ thread_local bool has_left = false;
 // Plain data: it is reached in signal handlers.
 thread_local std::array<std::uintptr_t, kDeepest> running{};
 thread_local std::size_t running_count = 0;
+thread_local bool are_signals_held = false;
 
 }  // namespace
 
@@ -89,5 +90,8 @@ void EndHandler() {
   // 0 where a handler that changed stacks was taken for one that had been left.
   if (running_count != 0) --running_count;
 }
+
+bool AreSignalsHeld() { return are_signals_held; }
+void SetSignalsHeld(bool are_held) { are_signals_held = are_held; }
 
 }  // namespace dune::software

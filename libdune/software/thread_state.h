@@ -1,4 +1,4 @@
-// What the backend keeps for one thread: whether it has left, and the stack its handlers run on. A thread that a thread
+// What the backend keeps for one thread: whether it has left, what handlers it runs, and the stack for them. A thread that a thread
 // made is in without having been asked, and has no such stack until it calls Enter: its handlers run on its own.
 #ifndef DUNEBOX_LIBDUNE_SOFTWARE_THREAD_STATE_H_
 #define DUNEBOX_LIBDUNE_SOFTWARE_THREAD_STATE_H_
@@ -17,6 +17,10 @@ bool IsThreadIn();
 // A handler that was left by siglongjmp does not count for long: its frame is below the next one's.
 bool BeginHandler(const void* stack);
 void EndHandler();
+
+// Whether no signal comes to the calling thread until the handler that it runs has returned.
+bool AreSignalsHeld();
+void SetSignalsHeld(bool are_held);
 
 }  // namespace dune::software
 

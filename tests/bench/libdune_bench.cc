@@ -92,7 +92,7 @@ Resolution OpenByDune(dune::PageFault& fault) {
 
 class HandlerByDune {
  public:
-  HandlerByDune() { Check(dune::SetPageFaultHandler(OpenByDune)); }
+  HandlerByDune() { Check(dune::SetPageFaultHandler(OpenByDune, dune::HandlerKind::kBrief)); }
   HandlerByDune(const HandlerByDune&) = delete;
   HandlerByDune& operator=(const HandlerByDune&) = delete;
   ~HandlerByDune() { Check(dune::SetPageFaultHandler(nullptr)); }

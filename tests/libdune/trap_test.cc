@@ -64,22 +64,27 @@ class PageFaultTest : public Entered {
 // The program's handler is there before: what is installed later would take the faults away.
 TEST(BeforeEnter, WhatIsPassedOnGoesToTheProgramsOwnHandler) {
   if (CurrentBackend() != Backend::kNone) GTEST_SKIP() << "another case has entered";
-  EXPECT_EQ(WEXITSTATUS(StatusOfChild([] {
-              static void* expected = nullptr;
-              struct sigaction action {};
-              action.sa_flags = SA_SIGINFO;
-              action.sa_sigaction = [](int, siginfo_t* info, void*) {
-                _exit(info->si_addr == expected && seen.calls == 1 ? 42 : 1);
-              };
-              sigaction(SIGSEGV, &action, nullptr);
-              if (absl::IsUnavailable(Enter(WantedOptions()))) _exit(42);
-              Pages pages(1, PROT_NONE);
-              expected = pages.data();
-              guarded = {};
-              EXPECT_TRUE(SetPageFaultHandler(OpenPage).ok());
-              pages[0] = 1;
-            })),
-            42);
+  for (const HandlerKind kind : {HandlerKind::kFull, HandlerKind::kBrief}) {
+    EXPECT_EQ(WEXITSTATUS(StatusOfChild([kind] {
+                static void* expected = nullptr;
+                static std::atomic<int> heard{0};
+                signal(SIGUSR1, [](int) { ++heard; });
+                struct sigaction action {};
+                action.sa_flags = SA_SIGINFO;
+                action.sa_sigaction = [](int, siginfo_t* info, void*) {
+                  raise(SIGUSR1);  // nobody holds that back any more
+                  _exit(info->si_addr == expected && seen.calls == 1 && heard == 1 ? 42 : 1);
+                };
+                sigaction(SIGSEGV, &action, nullptr);
+                if (absl::IsUnavailable(Enter(WantedOptions()))) _exit(42);
+                Pages pages(1, PROT_NONE);
+                expected = pages.data();
+                guarded = {};
+                EXPECT_TRUE(SetPageFaultHandler(OpenPage, kind).ok());
+                pages[0] = 1;
+              })),
+              42);
+  }
 }
 
 // What the processor says: the error code's bit 0 present, 1 a write, 2 ring 3. [intel/vol3 §4.7]
@@ -258,6 +263,67 @@ TEST_F(PageFaultTest, AHandlerMayBeLeftBySiglongjmp) {
   ASSERT_TRUE(SetPageFaultHandler(OpenPage).ok());
   pages[0] = 2;
   EXPECT_EQ(pages[0], 2);
+}
+
+// In ring 0 they may come at any time.
+TEST_F(PageFaultTest, SignalsWaitForABriefHandlerOnly) {
+  Pages pages(1);
+  guarded = pages.range();
+  static std::atomic<int> heard;
+  static int heard_inside;
+  const auto before = signal(SIGUSR1, [](int) { ++heard; });
+  for (const HandlerKind kind : {HandlerKind::kFull, HandlerKind::kBrief, HandlerKind::kFull}) {
+    heard = 0;
+    ASSERT_TRUE(SetPageFaultHandler([](PageFault& fault) {
+                  raise(SIGUSR1);
+                  heard_inside = heard;
+                  return OpenPage(fault);
+                }, kind).ok());
+    ASSERT_TRUE(Current().Protect(pages.range(), Rights::kRead).ok());
+    pages[0] = 1;
+    EXPECT_EQ(heard, 1);
+    if (CurrentBackend() == Backend::kSoftware) {
+      EXPECT_EQ(heard_inside, kind == HandlerKind::kFull ? 1 : 0);
+    }
+  }
+  signal(SIGUSR1, before);
+}
+
+// A handler of signals that changes rights itself, whatever it has interrupted.
+TEST_F(PageFaultTest, SignalsMeetAHandlerThatChangesRights) {
+  static std::optional<Pages> others;
+  others.emplace(1);
+  Pages pages(1);
+  guarded = pages.range();
+  const auto before = signal(SIGUSR1, [](int) {
+    (void)Current().Protect(others->range(), Rights::kRead);
+    (void)Current().Protect(others->range(), Rights::kAll);
+  });
+  for (const HandlerKind kind : {HandlerKind::kFull, HandlerKind::kBrief}) {
+    ASSERT_TRUE(SetPageFaultHandler(OpenPage, kind).ok());
+    const int rounds = CurrentBackend() == Backend::kSoftware ? 2000 : 50;
+    seen.calls = 0;
+    std::atomic<bool> is_over{false};
+    // One for each round: a flood would leave the rounds no time.
+    std::thread sender([&is_over, to = pthread_self()] {
+      for (int sent_at = -1; !is_over; sched_yield()) {
+        if (const int calls = seen.calls; calls != sent_at) {
+          pthread_kill(to, SIGUSR1);
+          sent_at = calls;
+        }
+      }
+    });
+    for (int round = 1; round <= rounds; ++round) {
+      if (!Current().Protect(pages.range(), Rights::kRead).ok()) break;
+      pages[0] = 1;
+      if (seen.calls != round) break;
+    }
+    is_over = true;
+    sender.join();
+    EXPECT_EQ(seen.calls, rounds);
+  }
+  signal(SIGUSR1, before);
+  others.reset();
 }
 
 TEST_F(PageFaultTest, ThreadsFaultAtOnce) {

@@ -8,7 +8,9 @@
 // A handler runs with the direction flag clear and without alignment checks. It may use the whole C++ library: it runs on a
 // stack of its own (64 KiB a thread; in software, for threads that called Enter themselves), with the vector registers saved.
 // A light one (HandlerKind::kLight) has neither: only general registers, no library calls, no locks, built
-// with -mgeneral-regs-only; it is what a short trap costs least with. A handler may fault itself; four deep, then the
+// with -mgeneral-regs-only; it is what a short trap costs least with. A brief one (HandlerKind::kBrief) is a full one of which the
+// program promises that it waits for no other thread and returns, and is not left by siglongjmp: signals may be held back until
+// then, which in software spares each change of a page's rights two system calls. A handler may fault itself; four deep, then the
 // program ends as for an unhandled signal. Setting a handler is thread-safe and holds for all threads that are in. What ring 3
 // causes comes to RunUser's caller, never here.
 //
@@ -51,7 +53,7 @@ struct PageFault {
 using TrapHandler = Resolution (*)(TrapFrame& frame);
 using PageFaultHandler = Resolution (*)(PageFault& fault);
 
-enum class HandlerKind : std::uint8_t { kFull, kLight };
+enum class HandlerKind : std::uint8_t { kFull, kLight, kBrief };
 
 // For one vector, 0 to 31 but #PF, #NMI, #DF, #MC: kInvalidArgument for those. Null gives it back. kUnimplemented
 // where Capabilities::trap_vectors has not its bit.
