@@ -127,6 +127,7 @@ void AppelLi1(benchmark::State& state) {
     pages.Write(page);
     page = next_page;
   }
+  pages_of_handler = nullptr;
 }
 BENCHMARK(AppelLi1<HandlerByHand, CloseByHand>)->Name("appel_li_1/by_hand");
 BENCHMARK(AppelLi1<HandlerByDune, CloseByDune>)->Name("appel_li_1/libdune");
@@ -203,6 +204,7 @@ void DirtyByHand(benchmark::State& state) {
     mprotect(pages.at(0), pages.range().size, PROT_READ);
   }
   sigaction(SIGSEGV, &before, nullptr);
+  tracked_by_hand = nullptr;
   state.counters["told"] = static_cast<double>(told) / static_cast<double>(state.iterations());
 }
 BENCHMARK(DirtyByHand)->Name("dirty_1_percent_of_256_MiB/by_hand")->Unit(benchmark::kMicrosecond);
