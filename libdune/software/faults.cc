@@ -42,7 +42,10 @@ enum class Installed : std::uint8_t { kNothing, kOpen, kHeld };  // kHeld: no ot
 constinit std::mutex mutex;
 std::array<struct sigaction, 32> former{};
 std::array<Installed, 32> installed{};
-std::uint32_t not_brief = 0;  // bit N: vector N has a handler that is not HandlerKind::kBrief
+// Bit N: vector N has a handler that is not HandlerKind::kBrief. Set before the handler is, and cleared after it.
+std::atomic<std::uint32_t> not_brief{0};
+
+bool IsBrief(std::uint64_t vector) { return (not_brief.load(std::memory_order_acquire) >> vector & 1) == 0; }
 
 void CopyRegisters(const greg_t* registers, TrapFrame& frame) {
   const auto at = [&](int index) { return static_cast<std::uint64_t>(registers[index]); };
@@ -83,12 +86,27 @@ Rights NeededFor(Access access) {
   return Rights::kAll;
 }
 
-Resolution CallHandler(TrapFrame& frame, std::uintptr_t address) {
-  if (frame.vector != kPageFaultVector) {
-    const TrapHandler handler = trap_handlers[frame.vector].load(std::memory_order_acquire);
-    return handler == nullptr ? Resolution::kPass : handler(frame);
-  }
+// The signals that the thread was open to when this one came.
+sigset_t InterruptedMask(const ucontext_t& context) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  std::memcpy(&mask, &context.uc_sigmask, kKernelSignalSet);
+  return mask;
+}
+
+// For a handler that is not brief and was set after a signal for a brief one had come.
+void LetSignalsIn(const ucontext_t& context) {
+  const sigset_t mask = InterruptedMask(context);
+  SetSignalsHeld(false);
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+}
+
+Resolution CallHandler(TrapFrame& frame, std::uintptr_t address, const ucontext_t& context) {
+  const bool is_page_fault = frame.vector == kPageFaultVector;
+  const TrapHandler trap_handler = trap_handlers[frame.vector].load(std::memory_order_acquire);
   const PageFaultHandler handler = page_fault_handler.load(std::memory_order_acquire);
+  if (AreSignalsHeld() && !IsBrief(frame.vector)) LetSignalsIn(context);
+  if (!is_page_fault) return trap_handler == nullptr ? Resolution::kPass : trap_handler(frame);
   if (handler == nullptr) return Resolution::kPass;
   PageFault fault{.address = address,
                   .access = AccessOf(frame.error),
@@ -106,14 +124,15 @@ bool Resolve(const greg_t* registers) {
                                        NeededFor(AccessOf(error)));
 }
 
-// Whether the program can go on with the registers in `registers`.
-bool Handle(greg_t* registers) {
+// Whether the program can go on with the context's registers.
+bool Handle(ucontext_t& context) {
+  greg_t* const registers = context.uc_mcontext.gregs;
   if (Resolve(registers)) return true;
   TrapFrame frame;
   if (!IsThreadIn() || !BeginHandler(&frame)) return false;
   CopyRegisters(registers, frame);
   const Resolution resolution =
-      CallHandler(frame, static_cast<std::uintptr_t>(registers[REG_CR2]));
+      CallHandler(frame, static_cast<std::uintptr_t>(registers[REG_CR2]), context);
   EndHandler();
   if (resolution == Resolution::kPass) return false;
   CopyRegisters(frame, registers);
@@ -135,9 +154,8 @@ void PassOn(int signal, siginfo_t* info, void* context) {
     return;
   }
   // As for a handler that was called in place of ours. The context's own mask comes back with its return.
-  sigset_t mask, interrupted;
-  sigemptyset(&interrupted);
-  std::memcpy(&interrupted, &static_cast<ucontext_t*>(context)->uc_sigmask, kKernelSignalSet);
+  const sigset_t interrupted = InterruptedMask(*static_cast<ucontext_t*>(context));
+  sigset_t mask;
   sigorset(&mask, &action.sa_mask, &interrupted);
   if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, signal);
   pthread_sigmask(SIG_SETMASK, &mask, nullptr);
@@ -162,12 +180,12 @@ void OnSignal(int signal, siginfo_t* info, void* context) {
   const int saved_errno = errno;
   const bool were_held = AreSignalsHeld();
   if (how == Installed::kHeld) SetSignalsHeld(true);
-  greg_t* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
-  const auto vector = static_cast<std::uint64_t>(registers[REG_TRAPNO]);
+  ucontext_t& interrupted = *static_cast<ucontext_t*>(context);
+  const auto vector = static_cast<std::uint64_t>(interrupted.uc_mcontext.gregs[REG_TRAPNO]);
   // A positive code is the kernel's own; the vector of a signal that somebody sent is an older fault's.
   const bool is_exception =
       info->si_code > 0 && vector < kSignals.size() && kSignals[vector] == signal;
-  const bool is_handled = is_exception && Handle(registers);
+  const bool is_handled = is_exception && Handle(interrupted);
   SetSignalsHeld(were_held);
   if (!is_handled) PassOn(signal, info, context);
   errno = saved_errno;
@@ -179,13 +197,13 @@ bool IsOurs(const struct sigaction& action) {
 }
 
 // What a signal needs for the handlers that there are.
-Installed NeededFor(int signal) {
+Installed HowNeeded(int signal) {
   bool is_needed = signal == SIGSEGV && (page_fault_handler.load() != nullptr || resolver.load() != nullptr);
   bool is_brief = true;
   for (std::size_t vector = 0; vector < kSignals.size(); ++vector) {
     if (kSignals[vector] != signal) continue;
     is_needed |= trap_handlers[vector].load() != nullptr;
-    is_brief &= (not_brief >> vector & 1) == 0;
+    is_brief &= IsBrief(vector);
   }
   if (!is_needed) return Installed::kNothing;
   return is_brief ? Installed::kHeld : Installed::kOpen;
@@ -206,7 +224,7 @@ struct sigaction ActionFor(Installed how) {
 // Installs what has become needed, and gives back what is not any more. Under the lock.
 void Update(int signal) {
   const auto index = static_cast<std::size_t>(signal);
-  const Installed needed = NeededFor(signal);
+  const Installed needed = HowNeeded(signal);
   if (needed == installed[index]) return;
   if (installed[index] == Installed::kNothing) {
     sigaction(signal, nullptr, &former[index]);
@@ -224,9 +242,15 @@ void Update(int signal) {
   installed[index] = needed;
 }
 
-void NoteKind(unsigned vector, bool is_set, HandlerKind kind) {
+template <typename Handler>
+void Set(std::atomic<Handler>& place, unsigned vector, Handler handler, HandlerKind kind) {
   const std::uint32_t bit = std::uint32_t{1} << vector;
-  not_brief = is_set && kind != HandlerKind::kBrief ? not_brief | bit : not_brief & ~bit;
+  const bool is_brief = handler == nullptr || kind == HandlerKind::kBrief;
+  const std::lock_guard lock(mutex);
+  if (!is_brief) not_brief.fetch_or(bit);
+  place.store(handler, std::memory_order_release);
+  if (is_brief) not_brief.fetch_and(~bit);
+  Update(kSignals[vector]);
 }
 
 }  // namespace
@@ -241,18 +265,12 @@ absl::Status SetTrapHandler(unsigned vector, TrapHandler handler, HandlerKind ki
   if (kSignals[vector] == 0) {
     return absl::UnimplementedError("Linux does not tell a program of this vector");
   }
-  const std::lock_guard lock(mutex);
-  NoteKind(vector, handler != nullptr, kind);
-  trap_handlers[vector].store(handler, std::memory_order_release);
-  Update(kSignals[vector]);
+  Set(trap_handlers[vector], vector, handler, kind);
   return absl::OkStatus();
 }
 
 absl::Status SetPageFaultHandler(PageFaultHandler handler, HandlerKind kind) {
-  const std::lock_guard lock(mutex);
-  NoteKind(kPageFaultVector, handler != nullptr, kind);
-  page_fault_handler.store(handler, std::memory_order_release);
-  Update(SIGSEGV);
+  Set(page_fault_handler, kPageFaultVector, handler, kind);
   return absl::OkStatus();
 }
 
