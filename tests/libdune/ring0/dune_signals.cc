@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@
 #include <ctime>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dune/dune.h"
@@ -329,29 +331,66 @@ void WaitingByMask() {
   close(ends[1]);
 }
 
+// SIGALRM every 150 ms: one that comes before the call has begun is not the last.
+class Alarms {
+ public:
+  explicit Alarms(Handler handler, int flags = 0) {
+    handled = false;
+    Handle(SIGALRM, handler, flags);
+    Every(150'000);
+  }
+  ~Alarms() { Every(0); }
+  Alarms(const Alarms&) = delete;
+  Alarms& operator=(const Alarms&) = delete;
+
+  // In the handler: nothing is written down of the later ones.
+  static bool First() { return !std::exchange(handled, true); }
+
+ private:
+  static void Every(suseconds_t period) {
+    const itimerval timer{{0, period}, {0, period}};
+    Expect(setitimer(ITIMER_REAL, &timer, nullptr) == 0, "setitimer");
+  }
+  static inline bool handled;
+};
+
 void CallsThatAreInterrupted() {
-  constexpr useconds_t kSoon = 150'000;  // the call has begun by then
-  Handle(SIGALRM, [](int, siginfo_t*, void*) { Record("[alarm] "); });
+  const auto written_down = [](int, siginfo_t*, void*) {
+    if (Alarms::First()) Record("[alarm] ");
+  };
+  const auto told = [](const char* call, ssize_t result) {
+    const int error = errno;
+    Record("%s %zd errno %d ", call, result, result < 0 ? error : 0);
+  };
   int ends[2];
   Expect(pipe(ends) == 0, "pipe");
   char byte = 0;
-  ualarm(kSoon, 0);
-  Record("read %zd errno %d ", read(ends[0], &byte, 1), errno);
-  ualarm(kSoon, 0);
-  Record("sleep %d ", usleep(2'000'000));
+  {
+    const Alarms alarms(written_down);
+    told("read", read(ends[0], &byte, 1));
+  }
+  {
+    const Alarms alarms(written_down);
+    told("sleep", usleep(2'000'000));
+  }
   pollfd poll_end{ends[0], POLLIN, 0};
-  Handle(SIGALRM, [](int, siginfo_t*, void*) { Record("[alarm] "); }, SA_RESTART);
-  ualarm(kSoon, 0);
-  // Never made again.
-  Record("poll %d errno %d ", poll(&poll_end, 1, 2000), errno);
+  {
+    const Alarms alarms(written_down, SA_RESTART);
+    // Never made again.
+    told("poll", poll(&poll_end, 1, 2000));
+  }
   static int write_end = 0;
   write_end = ends[1];
-  Handle(SIGALRM, [](int, siginfo_t*, void*) { Record("[writes %zd] ", write(write_end, "x", 1)); }, SA_RESTART);
-  ualarm(kSoon, 0);
-  Record("read %zd ", read(ends[0], &byte, 1));
+  {
+    const auto writes = [](int, siginfo_t*, void*) {
+      if (Alarms::First()) Record("[writes %zd] ", write(write_end, "x", 1));
+    };
+    const Alarms alarms(writes, SA_RESTART);
+    told("read", read(ends[0], &byte, 1));
+  }
   close(ends[0]);
   Handle(SIGPIPE, Write);
-  Record("write %zd errno %d", write(ends[1], "x", 1), errno);
+  told("write", write(ends[1], "x", 1));
   close(ends[1]);
 }
 
@@ -561,6 +600,17 @@ constexpr struct {
     {"a thread that is out", ThreadThatIsOut},
 };
 
+// From its first instruction on: else it takes what is meant for others until it has blocked it.
+template <typename Body>
+std::thread WithEverythingBlocked(Body body) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  std::thread thread(std::move(body));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread;
+}
+
 std::vector<std::string> Run() {
   std::vector<std::string> records;
   for (const auto& scenario : kScenarios) {
@@ -599,10 +649,7 @@ int main() {
   bool same = Compare("in ring 0", native, Run());
   // A thread that is out, in a process that is in: the kernel calls libdune's handler all the same.
   std::atomic<bool> over{false};
-  std::thread in([&] {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  std::thread in = WithEverythingBlocked([&] {
     while (!over) usleep(10'000);
   });
   Expect(dune::Leave().ok(), "Leave");
