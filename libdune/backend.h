@@ -37,6 +37,9 @@ class PageTable::Implementation {
   virtual absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access);
   virtual absl::Status Unmap(Range range);
   virtual absl::Status Protect(Range range, Rights rights);
+  // A table that knows what it maps needs nobody's promise.
+  virtual absl::Status Claim(Range /*range*/) { return absl::OkStatus(); }
+  virtual void Disclaim(Range /*range*/) {}
   virtual absl::Status Share(Range range, Implementation& other);
   virtual absl::StatusOr<Mapping> Walk(std::uintptr_t address) const;
   virtual absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const;

@@ -91,6 +91,21 @@ absl::Status PageTable::Protect(Range range, Rights rights) {
   return table->Protect(range, rights);
 }
 
+absl::Status PageTable::Claim(Range range) {
+  Implementation* const table = implementation();
+  if (table == nullptr) return NotEntered();
+  if (absl::Status checked = CheckRange(range); !checked.ok()) return checked;
+  return table->Claim(range);
+}
+
+absl::Status PageTable::Disclaim(Range range) {
+  Implementation* const table = implementation();
+  if (table == nullptr) return NotEntered();
+  if (absl::Status checked = CheckRange(range); !checked.ok()) return checked;
+  table->Disclaim(range);
+  return absl::OkStatus();
+}
+
 absl::Status PageTable::Share(Range range, PageTable& other) {
   Implementation* const table = implementation();
   Implementation* const shared = other.implementation();

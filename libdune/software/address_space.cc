@@ -46,6 +46,10 @@ absl::Status AddressSpace::Protect(Range range, Rights rights) {
   return rights_.Protect(range, rights);
 }
 
+absl::Status AddressSpace::Claim(Range range) { return rights_.Claim(range); }
+
+void AddressSpace::Disclaim(Range range) { rights_.Disclaim(range); }
+
 bool AddressSpace::IsTracked(Range range) const {
   const std::lock_guard lock(mutex_);
   return tracked_.Covers(range);

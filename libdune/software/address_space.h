@@ -19,6 +19,8 @@ class AddressSpace final : public PageTable::Implementation {
   static absl::StatusOr<std::unique_ptr<AddressSpace>> Create(DirtyMethod method);
 
   absl::Status Protect(Range range, Rights rights) override;
+  absl::Status Claim(Range range) override;
+  void Disclaim(Range range) override;
   absl::StatusOr<Mapping> Walk(std::uintptr_t address) const override;
   absl::Status Visit(Range range, absl::FunctionRef<void(const Mapping&)> visitor) const override;
   absl::Status Track(Range range, Tracking tracking) override;

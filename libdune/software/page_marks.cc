@@ -18,7 +18,7 @@ void* MapZeros(std::size_t size) {
 PageMarks::~PageMarks() {
   if (parts_ == nullptr) return;
   for (std::size_t index = 0; index < kUserHalf / kPart; ++index) {
-    if (parts_[index] != nullptr) munmap(parts_[index], kPartPages);
+    if (parts_[index] != nullptr) munmap(parts_[index], kPartSize);
   }
   munmap(parts_, kUserHalf / kPart * sizeof(*parts_));
 }
@@ -31,7 +31,7 @@ absl::Status PageMarks::Reserve(Range range) {
   }
   for (std::uintptr_t from = range.begin; from < range.end(); from = (from / kPart + 1) * kPart) {
     PageMark*& marks = parts_[from / kPart];
-    if (marks == nullptr) marks = static_cast<PageMark*>(MapZeros(kPartPages));
+    if (marks == nullptr) marks = static_cast<PageMark*>(MapZeros(kPartSize));
     if (marks == nullptr) return absl::ResourceExhaustedError("no memory for page marks");
   }
   return absl::OkStatus();
@@ -40,16 +40,17 @@ absl::Status PageMarks::Reserve(Range range) {
 void PageMarks::Set(Range range, PageMark mark) {
   for (std::uintptr_t from = range.begin; from < range.end();) {
     const std::uintptr_t to = std::min(range.end(), (from / kPart + 1) * kPart);
-    std::memset(part(from) + from / kPageSize % kPartPages, mark, (to - from) / kPageSize);
+    std::fill_n(part(from) + from / kPageSize % kPartPages, (to - from) / kPageSize, mark);
     from = to;
   }
 }
 
 std::size_t PageMarks::CountSame(const PageMark* first, std::size_t count) {
-  constexpr std::uint64_t kEachByte = 0x0101010101010101;
-  const std::uint64_t same = kEachByte * *first;
+  constexpr std::uint64_t kEachMark = 0x0001000100010001;
+  constexpr std::size_t kAtOnce = sizeof(kEachMark) / sizeof(PageMark);
+  const std::uint64_t same = kEachMark * *first;
   std::size_t index = 0;
-  for (std::uint64_t marks = 0; index + sizeof(marks) <= count; index += sizeof(marks)) {
+  for (std::uint64_t marks = 0; index + kAtOnce <= count; index += kAtOnce) {
     std::memcpy(&marks, first + index, sizeof(marks));
     if (marks != same) break;
   }

@@ -1,5 +1,5 @@
-// One byte for each page of the user half, zero until it is set: what the backend knows of the page. It lies in
-// mappings of its own and grows by 256 KiB for each GiB of addresses that is marked, so nothing here allocates from the
+// Two bytes for each page of the user half, zero until they are set: what the backend knows of the page. They lie in
+// mappings of their own and grow by 512 KiB for each GiB of addresses that is marked, so nothing here allocates from the
 // heap and it may be used in a fault handler. Not thread-safe: its owner has the lock.
 //
 //   marks.Set(range, mark);                       // after Reserve(range)
@@ -17,7 +17,7 @@
 
 namespace dune::software {
 
-using PageMark = std::uint8_t;
+using PageMark = std::uint16_t;
 
 class PageMarks {
  public:
@@ -42,6 +42,7 @@ class PageMarks {
   static constexpr std::uintptr_t kUserHalf = std::uintptr_t{1} << 47;
   static constexpr std::size_t kPart = std::size_t{1} << 30;
   static constexpr std::size_t kPartPages = kPart / kPageSize;
+  static constexpr std::size_t kPartSize = kPartPages * sizeof(PageMark);
 
   // How many marks from `first` on are the same, at most `count`.
   static std::size_t CountSame(const PageMark* first, std::size_t count);

@@ -11,37 +11,45 @@
 namespace dune::software {
 namespace {
 
-// What is noted of a page: the program's own rights, the limit, whether it is watched, and that it is noted at all.
+// What is noted of a page: the program's own rights, the limit, whether writes are tracked (then it is watched, or was written to),
+// whether somebody claims it, and that it is noted at all.
 struct Note {
   unsigned own = 0;
   unsigned limit = PROT_READ | PROT_WRITE | PROT_EXEC;
+  bool is_tracked = false;
   bool is_watched = false;
+  bool is_claimed = false;
 
   // What the kernel is to enforce.
   constexpr int effective() const {
     return static_cast<int>(own & limit & ~(is_watched ? unsigned{PROT_WRITE} : 0u));
   }
   constexpr bool is_of_interest() const {
-    return limit != (PROT_READ | PROT_WRITE | PROT_EXEC) || is_watched;
+    return limit != (PROT_READ | PROT_WRITE | PROT_EXEC) || is_tracked || is_claimed;
   }
+  constexpr bool operator==(const Note&) const = default;
 };
 
 constexpr PageMark kUnknown = 0;
 constexpr unsigned kRightsBits = 7;
 constexpr unsigned kLimitShift = 3;
-constexpr unsigned kWatchedBit = 1 << 6;
-constexpr unsigned kKnownBit = 1 << 7;
+constexpr unsigned kTrackedBit = 1 << 6;
+constexpr unsigned kWatchedBit = 1 << 7;
+constexpr unsigned kClaimedBit = 1 << 8;
+constexpr unsigned kKnownBit = 1 << 9;
 
 constexpr PageMark Pack(Note note) {
-  return static_cast<PageMark>(note.own | note.limit << kLimitShift |
-                               (note.is_watched ? kWatchedBit : 0u) | kKnownBit);
+  return static_cast<PageMark>(note.own | note.limit << kLimitShift | (note.is_tracked ? kTrackedBit : 0u) |
+                               (note.is_watched ? kWatchedBit : 0u) | (note.is_claimed ? kClaimedBit : 0u) | kKnownBit);
 }
 
 constexpr Note Unpack(PageMark mark) {
-  return {mark & kRightsBits, mark >> kLimitShift & kRightsBits, (mark & kWatchedBit) != 0};
+  return {mark & kRightsBits, mark >> kLimitShift & kRightsBits, (mark & kTrackedBit) != 0, (mark & kWatchedBit) != 0,
+          (mark & kClaimedBit) != 0};
 }
-static_assert(Unpack(Pack({PROT_READ | PROT_WRITE, PROT_READ, true})).effective() == PROT_READ);
-static_assert(Unpack(Pack({PROT_READ, kRightsBits, false})).own == PROT_READ);
+constexpr Note kOfEach[] = {{PROT_READ | PROT_WRITE, PROT_READ, true, true, false}, {PROT_READ, kRightsBits, true, false, true}};
+static_assert(Unpack(Pack(kOfEach[0])) == kOfEach[0] && Unpack(Pack(kOfEach[1])) == kOfEach[1]);
+static_assert(kOfEach[0].effective() == PROT_READ);
 
 // To protect the pages between two that have to be, too, costs less than another system call (measured: 17 ns a page,
 // 2.6 us a call).
@@ -95,12 +103,25 @@ void UninterruptedLock::unlock() {
   if (before) pthread_sigmask(SIG_SETMASK, &*before, nullptr);
 }
 
+template <typename Change>
+void ProcessRights::ChangeNotes(Range range, Change change) {
+  marks_.ForEachRun(range, [&](Range run, PageMark mark) {
+    if (mark == kUnknown) return;
+    Note note = Unpack(mark);
+    change(note);
+    marks_.Set(run, Pack(note));
+  });
+}
+
 absl::Status ProcessRights::Learn(Range range) {
+  if (IsClaimed(range)) return absl::OkStatus();
   if (absl::Status room = marks_.Reserve(range); !room.ok()) return room;
   const bool is_mapped = maps_.Visit(range, [&](Range area, Rights rights) {
     marks_.ForEachRun(area, [&](Range run, PageMark mark) {
-      if (mark != kUnknown && Unpack(mark).effective() == static_cast<int>(rights)) return;
-      marks_.Set(run, Pack({.own = static_cast<unsigned>(rights)}));
+      const Note note = Unpack(mark);
+      if (mark != kUnknown && (note.is_claimed || note.effective() == static_cast<int>(rights))) return;
+      // Pages that are new where writes are tracked count as written to.
+      marks_.Set(run, Pack({.own = static_cast<unsigned>(rights), .is_tracked = note.is_tracked}));
     });
   });
   if (is_mapped) return absl::OkStatus();
@@ -122,6 +143,12 @@ bool ProcessRights::IsUpToDate(Range range) {
     }
   });
   return is_right;
+}
+
+bool ProcessRights::IsClaimed(Range range) {
+  bool is_claimed = true;
+  marks_.ForEachRun(range, [&](Range, PageMark mark) { return is_claimed = Unpack(mark).is_claimed; });
+  return is_claimed;
 }
 
 void ProcessRights::Forget(Range range) {
@@ -146,39 +173,42 @@ absl::Status ProcessRights::Protect(Range range, Rights rights) {
   if (rights != Rights::kAll) {
     if (absl::Status learned = Learn(range); !learned.ok()) return learned;
   }
-  marks_.ForEachRun(range, [&](Range run, PageMark mark) {
-    if (mark == kUnknown) return;
-    Note note = Unpack(mark);
-    note.limit = static_cast<unsigned>(rights);
-    marks_.Set(run, Pack(note));
-  });
+  ChangeNotes(range, [&](Note& note) { note.limit = static_cast<unsigned>(rights); });
   absl::Status applied = Apply(range);
   if (rights == Rights::kAll) Forget(range);
   return applied;
 }
 
+absl::Status ProcessRights::Claim(Range range) {
+  const std::lock_guard lock(lock_);
+  if (absl::Status learned = Learn(range); !learned.ok()) return learned;
+  ChangeNotes(range, [](Note& note) { note.is_claimed = true; });
+  return absl::OkStatus();
+}
+
+void ProcessRights::Disclaim(Range range) {
+  const std::lock_guard lock(lock_);
+  ChangeNotes(range, [](Note& note) { note.is_claimed = false; });
+  Forget(range);
+}
+
 absl::Status ProcessRights::Watch(Range range) {
   const std::lock_guard lock(lock_);
   if (absl::Status learned = Learn(range); !learned.ok()) return learned;
-  SetWatched(range, true);
+  SetTracked(range, true);
   return Apply(range);
 }
 
 absl::Status ProcessRights::Unwatch(Range range) {
   const std::lock_guard lock(lock_);
-  SetWatched(range, false);
+  SetTracked(range, false);
   absl::Status applied = Apply(range);
   Forget(range);
   return applied;
 }
 
-void ProcessRights::SetWatched(Range range, bool is_watched) {
-  marks_.ForEachRun(range, [&](Range run, PageMark mark) {
-    if (mark == kUnknown) return;
-    Note note = Unpack(mark);
-    note.is_watched = is_watched;
-    marks_.Set(run, Pack(note));
-  });
+void ProcessRights::SetTracked(Range range, bool is_tracked) {
+  ChangeNotes(range, [&](Note& note) { note.is_tracked = note.is_watched = is_tracked; });
 }
 
 std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
@@ -189,7 +219,7 @@ std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
   marks_.ForEachRun(range, [&](Range run, PageMark mark) {
     if (count == written.size()) return false;
     done = run.end();
-    if (mark == kUnknown || Unpack(mark).is_watched) return true;
+    if (const Note note = Unpack(mark); !note.is_tracked || note.is_watched) return true;
     // Neighbours can differ in what the program allows.
     if (count != 0 && written[count - 1].end() == run.begin) {
       written[count - 1].size += run.size;
@@ -210,9 +240,12 @@ std::size_t ProcessRights::TakeWritten(Range& range, std::span<Range> written) {
 }
 
 void ProcessRights::WatchAgain(Range range) {
-  SetWatched(range, true);
+  const auto set_watched = [&](bool is_watched) {
+    ChangeNotes(range, [&](Note& note) { note.is_watched = note.is_tracked && is_watched; });
+  };
+  set_watched(true);
   // What cannot be watched counts as written to for ever: that is told once too often, and nothing is missed.
-  if (!Apply(range).ok()) SetWatched(range, false);
+  if (!Apply(range).ok()) set_watched(false);
 }
 
 absl::Status ProcessRights::RewatchWritten(Range range, absl::FunctionRef<void(Range)> visitor) {

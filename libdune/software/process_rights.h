@@ -6,7 +6,7 @@
 //   rights.Protect(page, Rights::kAll);    // read and write again
 //
 // A page that no longer has the rights it was given here has been mapped anew, or changed by the program: the next limit
-// takes that for its own rights. Giving back does not look, and overrules it.
+// takes that for its own rights. Giving back does not look, and overrules it. Nor does anything look at claimed pages.
 // Thread-safe. Takes no memory from the heap and is never interrupted by a signal while it has its lock, so a handler may
 // call it and may write to watched pages, whatever was interrupted. A stack that somebody watches pages of is not one to call
 // from: its page may be closed in the middle of a call.
@@ -46,6 +46,11 @@ class ProcessRights {
   // mappings with different rights; a part of the range may have its old rights.
   absl::Status Protect(Range range, Rights rights);
 
+  // The kernel is not asked about `range` until it is disclaimed: the caller says that its mappings and the program's own
+  // rights stay what they are. kNotFound: not all of it is mapped, and nothing is claimed.
+  absl::Status Claim(Range range);
+  void Disclaim(Range range);
+
   // From now on the first write to each page is caught. Errors as above.
   absl::Status Watch(Range range);
   absl::Status Unwatch(Range range);
@@ -54,7 +59,6 @@ class ProcessRights {
   // mapped anew.
   absl::Status RewatchWritten(Range range, absl::FunctionRef<void(Range)> visitor);
   bool IsWatched(std::uintptr_t address);  // and has not been written to
-
 
   // Whether a fault came of watching alone: the access can be made now. Marks the page as written if it is a write.
   bool Resolve(std::uintptr_t address, Rights wanted);
@@ -67,9 +71,12 @@ class ProcessRights {
   // All of these under the lock.
   absl::Status Learn(Range range);   // notes the program's own rights where nothing is noted, or what is is outdated
   bool IsUpToDate(Range range);      // of what is mapped there, and watched
-  void Forget(Range range);          // of the pages that are neither limited nor watched
+  bool IsClaimed(Range range);       // all of it
+  void Forget(Range range);          // of the pages that are neither limited nor tracked nor claimed
   absl::Status Apply(Range range);   // lets the kernel know
-  void SetWatched(Range range, bool is_watched);
+  template <typename Change>
+  void ChangeNotes(Range range, Change change);  // change(Note&) for what is noted
+  void SetTracked(Range range, bool is_tracked);
   // Fills `written`, makes `range` what is still to be looked at, and says how many were found.
   std::size_t TakeWritten(Range& range, std::span<Range> written);
   void WatchAgain(Range range);

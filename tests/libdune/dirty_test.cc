@@ -4,6 +4,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -160,6 +161,31 @@ TEST_F(DirtyTest, ALimitOfRightsAndTrackingDoNotDisturbEachOther) {
   EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(1, 1)));
 }
 
+TEST_F(DirtyTest, ALimitGivenBackForgetsNothingThatWasWritten) {
+  Pages pages(4);
+  Track(pages.range());
+  pages[1] = 1;
+  ASSERT_TRUE(Current().Protect(pages.range(1, 2), Rights::kRead).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(1, 2), Rights::kAll).ok());
+  EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(1, 1)));
+  pages[1] = 2;
+  EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(1, 1)));
+}
+
+TEST_F(DirtyTest, ClaimsAndTrackingDoNotDisturbEachOther) {
+  Pages pages(4);
+  Track(pages.range(0, 2));
+  ASSERT_TRUE(Current().Claim(pages.range()).ok());
+  Track(pages.range(2, 2));
+  for (const std::size_t page : {1, 2}) pages[page] = 1;
+  ASSERT_TRUE(Current().Protect(pages.range(1, 1), Rights::kRead).ok());
+  ASSERT_TRUE(Current().Disclaim(pages.range()).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(1, 1), Rights::kAll).ok());
+  EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(1, 2)));
+  pages[1] = 2;
+  EXPECT_THAT(Harvest(pages.range()), ElementsAre(pages.range(1, 1)));
+}
+
 TEST_F(DirtyTest, ASystemCallsWriteIsToldOrFails) {
   Pages pages(2);
   Track(pages.range());
@@ -214,9 +240,9 @@ TEST_F(DirtyTest, NoWriteIsLostBetweenTwoHarvests) {
 TEST_F(DirtyTest, ThreadsWriteToTheSamePages) {
   Pages pages(64);
   Track(pages.range());
-  std::vector<std::thread> threads;
-  for (int thread = 0; thread < 4; ++thread) {
-    threads.emplace_back([&] {
+  std::array<std::thread, 4> threads;
+  for (std::thread& thread : threads) {
+    thread = std::thread([&] {
       for (std::size_t page = 0; page < 64; ++page) pages[page] = 1;
     });
   }

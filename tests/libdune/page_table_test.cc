@@ -86,6 +86,62 @@ TEST_F(ProtectTest, WhatIsMappedAnewHasRightsOfItsOwn) {
   EXPECT_TRUE(CanWrite(pages[0]));
 }
 
+TEST_F(ProtectTest, ClaimedPagesKeepTheirOwnRights) {
+  Pages pages(4);
+  ASSERT_EQ(mprotect(pages.data(2), kPageSize, PROT_READ), 0);
+  ASSERT_TRUE(Current().Protect(pages.range(1, 1), Rights::kRead).ok());
+  ASSERT_TRUE(Current().Claim(pages.range()).ok());
+  EXPECT_FALSE(CanWrite(pages[1]));
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(Current().Protect(pages.range(), Rights::kNone).ok());
+    for (std::size_t page = 0; page < 4; ++page) EXPECT_FALSE(CanRead(pages[page]));
+    ASSERT_TRUE(Current().Protect(pages.range(), Rights::kAll).ok());
+    EXPECT_TRUE(CanWrite(pages[1]));
+    EXPECT_TRUE(CanRead(pages[2]));
+    EXPECT_FALSE(CanWrite(pages[2]));
+  }
+}
+
+TEST_F(ProtectTest, WhatIsDisclaimedIsTheProgramsToChange) {
+  Pages pages(3);
+  ASSERT_TRUE(Current().Claim(pages.range()).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(0, 2), Rights::kRead).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(1, 1), Rights::kAll).ok());
+  ASSERT_TRUE(Current().Disclaim(pages.range()).ok());
+  EXPECT_FALSE(CanWrite(pages[0]));  // still limited
+  ASSERT_EQ(mprotect(pages.data(1), 2 * kPageSize, PROT_READ), 0);
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kNone).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(), Rights::kAll).ok());
+  EXPECT_TRUE(CanWrite(pages[0]));
+  EXPECT_FALSE(CanWrite(pages[1]));
+  EXPECT_FALSE(CanWrite(pages[2]));
+}
+
+TEST_F(ProtectTest, AChildHasItsParentsClaims) {
+  Pages pages(1);
+  ASSERT_TRUE(Current().Claim(pages.range()).ok());
+  EXPECT_EQ(StatusOfChild([&] {
+              const bool is_ok = Current().Protect(pages.range(), Rights::kRead).ok() && !CanWrite(pages[0]) &&
+                                 Current().Protect(pages.range(), Rights::kAll).ok();
+              pages[0] = 1;
+              _exit(is_ok ? 0 : 1);
+            }),
+            0);
+  EXPECT_TRUE(CanWrite(pages[0]));
+}
+
+TEST_F(ProtectTest, AHoleCannotBeClaimed) {
+  Pages pages(3);
+  ASSERT_EQ(munmap(pages.data(1), kPageSize), 0);
+  const absl::Status claimed = Current().Claim(pages.range());
+  EXPECT_EQ(absl::IsNotFound(claimed), CurrentBackend() == Backend::kSoftware) << claimed;
+  // Nothing of it is claimed: what is changed now is seen.
+  ASSERT_EQ(mprotect(pages.data(0), kPageSize, PROT_READ), 0);
+  ASSERT_TRUE(Current().Protect(pages.range(0, 1), Rights::kNone).ok());
+  ASSERT_TRUE(Current().Protect(pages.range(0, 1), Rights::kAll).ok());
+  EXPECT_FALSE(CanWrite(pages[0]));
+}
+
 TEST_F(ProtectTest, AHoleIsNotFoundAndNothingIsChanged) {
   Pages pages(3);
   pages[0] = 'x';

@@ -105,6 +105,14 @@ class PageTable {
   // kResourceExhausted: no room for so many different rights; a part of the range may have the old ones.
   absl::Status Protect(Range range, Rights rights);
 
+  // A promise, of a collector for its heap, say: what the process has mapped in `range`, and the rights it gave, stay as they are until
+  // Disclaim, which is to come before the memory is unmapped or changed. In software a limit then costs one system call and not
+  // two, for the kernel need not be asked what is there; of a broken promise it does not hear, and goes by the old rights. Other tables
+  // and other backends know what is mapped, and gain nothing. kNotFound (in software): nothing is mapped in a part, and
+  // nothing is claimed. kResourceExhausted.
+  absl::Status Claim(Range range);
+  absl::Status Disclaim(Range range);
+
   // Makes this table use `other`'s lower-level tables for `range`, which is of whole 1 GiB parts, in place of what it had: from then
   // on what one maps, protects, tracks or copies there is so in both. They live as long as one of the two does. What is the process's
   // there (Current(), Contents::kProcess) stays the process's: what it maps later is seen here, what is changed here is not seen there.
