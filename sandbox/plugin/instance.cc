@@ -168,8 +168,18 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   PrepareThread();
   space_.LimitData(policy_.memory_limit);
   const absl::StatusOr<PluginTable> gates = PutGates(space_);
-  if (gates.ok()) table_ = *gates;
+  if (gates.ok()) gates_ = *gates;
   return gates.status();
+}
+
+Instance::Functions Instance::GetFunctions() const {
+  const std::lock_guard lock(mutex_);
+  return functions_;
+}
+
+void Instance::SetFunctions(const Functions& functions) {
+  const std::lock_guard lock(mutex_);
+  functions_ = functions;
 }
 
 void Instance::KickAll() {
@@ -238,7 +248,7 @@ absl::StatusOr<CallResult> Instance::ResultOf(PluginThread& thread, const CallFr
   // The thread may be one whose last call has ended the instance.
   if (has_ended_.load()) return EndedStatus();
   std::uint64_t stack = thread.registers.rsp;
-  if (const StackFault fault = LayOutCall(memory_, frame, table_.return_gate, stack)) {
+  if (const StackFault fault = LayOutCall(memory_, frame, gates_.return_gate, stack)) {
     EndBySignal(thread, SIGSEGV, *fault);
     return EndedStatus();
   }
@@ -435,7 +445,7 @@ bool Instance::MustCallerStop() {
 }
 
 std::uint64_t Instance::CallbackAddress(std::size_t number) const {
-  return table_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
+  return gates_.callbacks + number * DUNEBOX_CALLBACK_SIZE;
 }
 
 // ---- memory and what else the host asks for ------------------------------------------------------

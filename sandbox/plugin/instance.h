@@ -186,7 +186,7 @@ class Instance final : public Guest, public GuestProcess {
   absl::Status Execute(const ProgramFile& file);
   absl::Status ClearWindow();
   memory::RangeSet Gates() const;
-  absl::StatusOr<std::uint64_t> FindInProgram(const std::string& name);
+  absl::StatusOr<std::uint64_t> FindInProgram(std::uint64_t names, const std::string& name);
   absl::StatusOr<std::unique_ptr<PluginThread>> BeginProgram(const loader::Program& program,
                                                              std::uint64_t& bias);
   std::optional<Ready> RunToGate(PluginThread& thread);
@@ -219,6 +219,15 @@ class Instance final : public Guest, public GuestProcess {
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
   absl::Status LoadLibrary(const std::string& path);
+
+  // What the guest's program offers to be called, by address; 0: nothing. Those of main.c, or the one of a static program.
+  struct Functions {
+    std::uint64_t open_library = 0;
+    std::uint64_t find_symbol = 0;
+    std::uint64_t last_error = 0;
+    std::uint64_t make_thread = 0;
+    std::uint64_t names = 0;  // of a static program that was loaded: where they are (guest_names.h); 0: none was
+  };
 
   // ---- calls (instance.cc)
   // Of one call, beside its deadline.
@@ -263,8 +272,10 @@ class Instance final : public Guest, public GuestProcess {
   absl::Status EndByMismatch();
   absl::Status RunCallback(PluginThread& thread, runtime::Registers& registers, std::uint64_t number);
   absl::Status EndedStatus() const;
-  // Of the engine's failure, which ends the instance.
 
+  static Functions FunctionsOf(const InstanceSnapshot& snapshot);
+  Functions GetFunctions() const;
+  void SetFunctions(const Functions& functions);
   void KickAll();
   void Enlist(PluginThread& thread);
   void Dismiss(PluginThread& thread);
@@ -279,8 +290,7 @@ class Instance final : public Guest, public GuestProcess {
   const std::shared_ptr<Arena> arena_;
   PluginKernel kernel_;
   std::unique_ptr<GuestEngine> engine_;
-  PluginTable table_{};
-  std::uint64_t names_ = 0;  // of a static program that was loaded: where they are (guest_names.h); 0: none was
+  PluginTable gates_{};  // without functions; never changes once a guest has begun
   Warden* warden_ = nullptr;
   std::atomic<pid_t> next_id_{kVirtualPid};
 
@@ -298,6 +308,7 @@ class Instance final : public Guest, public GuestProcess {
   std::optional<Failure> failure_;
   std::vector<PluginThread*> threads_;  // all of them
   unsigned running_by_themselves_ = 0;
+  Functions functions_;
   std::vector<std::shared_ptr<const Callback>> callbacks_;
 
   // The same, for who has no lock: one is added and never changed.

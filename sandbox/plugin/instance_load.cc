@@ -25,7 +25,7 @@ absl::Status Instance::Load(const std::string& path) {
       OpenProgramFile(kernel_.files(), path, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
   if (!program.ok()) return program.status();
   if (*program) return LoadProgram(**program);
-  if (names_ == 0) return LoadLibrary(path);
+  if (GetFunctions().names == 0) return LoadLibrary(path);
   return absl::FailedPreconditionError(
       absl::StrCat(path, ": this sandbox has a program, beside which nothing can be loaded"));
 }
@@ -34,11 +34,12 @@ absl::Status Instance::LoadLibrary(const std::string& path) {
   if (absl::Status status = EnsureStarted(); !status.ok()) return status;
   const absl::StatusOr<internal::Block> text = Share(path);
   if (!text.ok()) return text.status();
+  const Functions functions = GetFunctions();
   const absl::StatusOr<CallResult> handle = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, functions.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
-  const absl::StatusOr<CallResult> error = Call(table_.last_error, {});
+  const absl::StatusOr<CallResult> error = Call(functions.last_error, {});
   if (!error.ok()) return error.status();
   constexpr std::size_t kMostText = 1000;
   const hostcalls::CopyResult<std::string> message =
@@ -48,11 +49,12 @@ absl::Status Instance::LoadLibrary(const std::string& path) {
 
 absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   if (absl::Status status = EnsureStarted(); !status.ok()) return status;
-  if (names_ != 0) return FindInProgram(name);
+  const Functions functions = GetFunctions();
+  if (functions.names != 0) return FindInProgram(functions.names, name);
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, table_.find_symbol, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, functions.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

@@ -114,7 +114,7 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::MakeLentThread(PluginThr
   const absl::StatusOr<internal::Block> id = Allocate(sizeof(std::uint64_t));  // its pthread_t
   if (!id.ok()) return id.status();
   CallFrame frame;
-  for (const std::uint64_t argument : {id->address(), std::uint64_t{0}, table_.ready_gate, std::uint64_t{0}}) {
+  for (const std::uint64_t argument : {id->address(), std::uint64_t{0}, gates_.ready_gate, std::uint64_t{0}}) {
     frame.AddInteger(argument);
   }
   std::unique_ptr<PluginThread> made;
@@ -123,7 +123,7 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::MakeLentThread(PluginThr
     const Borrowed borrowed(*this, main);
     main.made = &made;
     const absl::StatusOr<CallResult> result =
-        CallOn(main, table_.make_thread, frame, DeadlineIn(policy_.load_deadline), {});
+        CallOn(main, GetFunctions().make_thread, frame, DeadlineIn(policy_.load_deadline), {});
     main.made = nullptr;
     if (!result.ok()) status = result.status();
     const bool is_made = result.ok() && static_cast<int>(result->integer) == 0 && made != nullptr;
@@ -212,10 +212,10 @@ absl::Status Instance::StartMain() {
     Dismiss(**thread);
     return NotStarted(kNotStarted);
   }
-  table_.open_library = (*table).open_library;
-  table_.find_symbol = (*table).find_symbol;
-  table_.last_error = (*table).last_error;
-  table_.make_thread = (*table).make_thread;
+  SetFunctions({.open_library = (*table).open_library,
+                .find_symbol = (*table).find_symbol,
+                .last_error = (*table).last_error,
+                .make_thread = (*table).make_thread});
   return LendThreads(*std::move(thread));
 }
 
@@ -225,9 +225,9 @@ absl::Status Instance::StartMain() {
 RangeSet Instance::Gates() const {
   RangeSet gates;
   const std::pair<std::uint64_t, std::uint64_t> places[] = {
-      {table_.ready_gate, DUNEBOX_GATE_SIZE},
-      {table_.return_gate, DUNEBOX_GATE_SIZE},
-      {table_.callbacks, DUNEBOX_MOST_CALLBACKS * DUNEBOX_CALLBACK_SIZE}};
+      {gates_.ready_gate, DUNEBOX_GATE_SIZE},
+      {gates_.return_gate, DUNEBOX_GATE_SIZE},
+      {gates_.callbacks, DUNEBOX_MOST_CALLBACKS * DUNEBOX_CALLBACK_SIZE}};
   for (const auto& [address, size] : places) {
     if (!memory_.Contains(address, size)) continue;
     gates.Add({GuestVirt{PageDown(address)}, GuestVirt{PageUp(address + size)}});
@@ -240,10 +240,11 @@ absl::Status Instance::CheckProgram(const ProgramFile& file) {
   const auto refuse = [&](absl::string_view why) {
     return absl::FailedPreconditionError(absl::StrCat(file.program.path, ": ", why));
   };
-  if (names_ != 0) return refuse("a sandbox has one program, and this one has one");
+  const Functions functions = GetFunctions();
+  if (functions.names != 0) return refuse("a sandbox has one program, and this one has one");
   if (is_started_.load()) {
     const absl::StatusOr<CallResult> loaded = CallWithin(
-        {.time = policy_.load_deadline, .budget = {}}, table_.open_library, WithArgument(0));
+        {.time = policy_.load_deadline, .budget = {}}, functions.open_library, WithArgument(0));
     if (!loaded.ok()) return loaded.status();
     if (loaded->integer != 0) {
       return refuse("a program has a sandbox to itself, and in this one a library is loaded");
@@ -319,10 +320,8 @@ absl::Status Instance::Execute(const ProgramFile& file) {
   if (!thread.ok()) return absl::Status(thread.status().code(), failed(thread.status().message()));
   const absl::StatusOr<std::uint64_t> names = PutNames(space_, file.symbols, bias);
   if (!names.ok()) return absl::Status(names.status().code(), failed(names.status().message()));
-  names_ = *names;
   const loader::ProgramSymbol* const maker = file.symbols.Find("pthread_create");
-  table_.open_library = table_.find_symbol = table_.last_error = 0;
-  table_.make_thread = maker != nullptr ? maker->address + bias : 0;
+  SetFunctions({.make_thread = maker != nullptr ? maker->address + bias : 0, .names = *names});
   Enlist(**thread);
   bool is_ready = false;
   {
@@ -345,11 +344,11 @@ absl::Status Instance::Execute(const ProgramFile& file) {
   return LendThreads(*std::move(thread));
 }
 
-absl::StatusOr<std::uint64_t> Instance::FindInProgram(const std::string& name) {
+absl::StatusOr<std::uint64_t> Instance::FindInProgram(std::uint64_t names, const std::string& name) {
   if (absl::Status status = CheckOriginalProcess(); !status.ok()) return status;
   if (has_ended_.load()) return EndedStatus();
   PrepareThread();
-  const std::optional<FoundName> found = FindName(memory_, names_, name);
+  const std::optional<FoundName> found = FindName(memory_, names, name);
   if (!found) return absl::NotFoundError(absl::StrCat("the program has no ", name));
   if (!found->is_indirect) return found->address;
   const absl::StatusOr<CallResult> address =
