@@ -35,6 +35,8 @@ class PageTable::Implementation {
   // Where the program itself has the byte, if ring 3 may use it so; a page that is copied on write is copied before it
   // is given for kWrite. kOutOfRange: it may not.
   virtual absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access);
+  // While nobody changes the table by calls of its own.
+  virtual absl::Status Look(absl::FunctionRef<absl::Status()> look) const { return look(); }
   virtual absl::Status Unmap(Range range);
   virtual absl::Status Protect(Range range, Rights rights);
   // A table that knows what it maps needs nobody's promise.

@@ -164,6 +164,11 @@ absl::Status OwnTable::MapFresh(Range where, Rights rights) {
   return absl::OkStatus();
 }
 
+absl::Status OwnTable::Look(absl::FunctionRef<absl::Status()> look) const {
+  const std::lock_guard lock(mutex_);
+  return look();
+}
+
 absl::Status OwnTable::Change(absl::FunctionRef<absl::Status()> change) {
   const std::lock_guard lock(mutex_);
   if (absl::Status changeable = CheckChangeable(); !changeable.ok()) return changeable;

@@ -39,6 +39,7 @@ class OwnTable final : public PageTable::Implementation {
   std::uint64_t root() const override { return tables_->root; }
 
   absl::StatusOr<std::byte*> FindUserByte(std::uintptr_t address, Access access) override;
+  absl::Status Look(absl::FunctionRef<absl::Status()> look) const override;
   // With the table's lock: nobody clones it meanwhile. kFailedPrecondition: it is a template.
   absl::Status Change(absl::FunctionRef<absl::Status()> change);
   // Pages of the pool.

@@ -269,7 +269,7 @@ class Ring0Machine final : public Machine {
   }
   absl::Status CopyFromUser(PageTable::Implementation& table, void* to, std::uintptr_t from,
                             std::size_t size) override {
-    return ring0::CopyFromRing3(table.root(), to, from, size);
+    return ring0::CopyFromRing3(table, to, from, size);
   }
   absl::Status CopyToUser(PageTable::Implementation& table, std::uintptr_t to, const void* from,
                           std::size_t size) override {

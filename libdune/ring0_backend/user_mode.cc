@@ -147,34 +147,44 @@ absl::Status OutOfReach(std::uintptr_t user, std::size_t size) {
 constexpr std::uint64_t kRead = 0, kWrite = bits::kWritable | bits::kCopyOnWrite;
 
 // Before anything is copied.
-absl::Status CheckReach(std::uint64_t root, std::uintptr_t user, std::size_t size, std::uint64_t rights) {
+absl::Status CheckReach(const PageTable::Implementation& table, std::uintptr_t user, std::size_t size, std::uint64_t rights) {
   if (user >= kUserEnd || size > kUserEnd - user) return OutOfReach(user, size);
-  for (std::size_t done = 0; done < size;) {
-    const std::optional<Place> place = PlaceOf(LeafAt(root, user + done), user + done, rights);
-    if (!place) return OutOfReach(user, size);
-    done += place->size;
-  }
-  return absl::OkStatus();
+  return table.Look([&]() -> absl::Status {
+    for (std::size_t done = 0; done < size;) {
+      const std::optional<Place> place = PlaceOf(LeafAt(table.root(), user + done), user + done, rights);
+      if (!place) return OutOfReach(user, size);
+      done += place->size;
+    }
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace
 
-absl::Status CopyFromRing3(std::uint64_t root, void* to, std::uintptr_t user, std::size_t size) {
-  if (absl::Status within = CheckReach(root, user, size, kRead); !within.ok()) return within;
+absl::Status CopyFromRing3(const PageTable::Implementation& table, void* to, std::uintptr_t user, std::size_t size) {
+  if (absl::Status within = CheckReach(table, user, size, kRead); !within.ok()) return within;
   for (std::size_t done = 0; done < size;) {
-    const std::optional<Place> place = PlaceOf(LeafAt(root, user + done), user + done, kRead);
-    if (!place) return OutOfReach(user, size);
-    const std::size_t part = std::min(size - done, place->size);
-    std::memcpy(static_cast<char*>(to) + done, place->memory, part);
+    char bytes[kPage];
+    std::size_t part = 0;
+    absl::Status copied = table.Look([&]() -> absl::Status {
+      const std::optional<Place> place = PlaceOf(LeafAt(table.root(), user + done), user + done, kRead);
+      if (!place) return OutOfReach(user, size);
+      part = std::min({size - done, place->size, sizeof(bytes)});
+      std::memcpy(bytes, place->memory, part);
+      return absl::OkStatus();
+    });
+    if (!copied.ok()) return copied;
+    // Written without the lock: the program's handler of a page fault may be in the way.
+    std::memcpy(static_cast<char*>(to) + done, bytes, part);
     done += part;
   }
   return absl::OkStatus();
 }
 
 absl::Status CopyToRing3(OwnTable& table, std::uintptr_t user, const void* from, std::size_t size) {
-  if (absl::Status within = CheckReach(table.root(), user, size, kWrite); !within.ok()) return within;
+  if (absl::Status within = CheckReach(table, user, size, kWrite); !within.ok()) return within;
   for (std::size_t done = 0; done < size;) {
-    // Read before the lock is held: the program's handler of a page fault may be in the way.
+    // Read before the lock is held, for the same reason.
     char bytes[kPage];
     const std::size_t wanted = std::min(size - done, sizeof(bytes));
     std::memcpy(bytes, static_cast<const char*>(from) + done, wanted);

@@ -14,8 +14,9 @@ namespace dune::ring0 {
 absl::StatusOr<Stop> RunInRing3(UserContext& context, std::uint64_t root,
                                 const RunOptions& options);
 
-// kOutOfRange where ring 3 has not the rights; nothing is copied then.
-absl::Status CopyFromRing3(std::uint64_t root, void* to, std::uintptr_t user, std::size_t size);
+// kOutOfRange where ring 3 has not the rights; nothing is copied then, unless they are taken away meanwhile. What another thread
+// unmaps may be another table's at once: each page is copied with the table's lock.
+absl::Status CopyFromRing3(const PageTable::Implementation& table, void* to, std::uintptr_t user, std::size_t size);
 // What a clone of the table has by then is as it was.
 absl::Status CopyToRing3(OwnTable& table, std::uintptr_t user, const void* from, std::size_t size);
 

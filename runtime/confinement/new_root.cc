@@ -101,9 +101,9 @@ absl::StatusOr<FileDescriptor> NewRoot::MakePlace(const std::string& path, Place
   if (is_directory) {
     if (mkdirat(parent->get(), name.c_str(), kDirectoryMode) != 0) return PlaceError(errno, path);
   } else {
-    const FileDescriptor file(
-        openat(parent->get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, kFileMode));
+    FileDescriptor file(openat(parent->get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, kFileMode));
     if (!file.valid()) return PlaceError(errno, path);
+    return file;
   }
   FileDescriptor made(Open(path, flags));
   if (!made.valid()) return PlaceError(errno, path);

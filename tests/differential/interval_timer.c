@@ -95,11 +95,13 @@ static void waits(void) {
   EXPECT(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
 
   alarms = 0;
-  struct itimerval once = {{0, 0}, {0, 20000}};
-  EXPECT(setitimer(ITIMER_REAL, &once, NULL) == 0);
+  // Again and again: on a busy machine the first can come before it sleeps.
+  set_timer(20000);
   struct timespec long_time = {5, 0}, rest = {0, 0};
   result = nanosleep(&long_time, &rest);
-  printf("nanosleep: %d, %s, rest below 5 s: %d\n", result, strerror(errno), rest.tv_sec == 4);
+  const char* error = strerror(errno);
+  set_timer(0);
+  printf("nanosleep: %d, %s, rest below 5 s: %d\n", result, error, rest.tv_sec < 5 && rest.tv_sec + rest.tv_nsec > 0);
 }
 
 static void on_user(int signal) {
