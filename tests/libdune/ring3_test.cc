@@ -202,11 +202,12 @@ TEST_F(Ring3, ASignalInterruptsIt) {
   signal(SIGALRM, [](int) { alarms = alarms + 1; });
   for (int round = 0; round < 5; ++round) {
     const int seen = alarms;
-    const itimerval once{{0, 0}, {0, 5000}};
-    setitimer(ITIMER_REAL, &once, nullptr);
+    // On a busy machine the first may come before it runs.
+    const itimerval now_and_then{{0, 5000}, {0, 5000}};
+    setitimer(ITIMER_REAL, &now_and_then, nullptr);
     context_.rip = AddressOf(ring3_spin);
     EXPECT_EQ(Run(table).reason, StopReason::kInterrupted);
-    EXPECT_EQ(alarms, seen + 1);
+    EXPECT_GT(alarms, seen);
   }
   // At every place of the way in and out no call is lost.
   const itimerval often{{0, 300}, {0, 300}};
