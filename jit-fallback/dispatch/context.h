@@ -69,6 +69,9 @@ struct Context {
   std::uint32_t must_be_initial;  // components that a bare guest has to find so and nothing clears quickly
   std::uint64_t host_gs;          // in a window: what GS base is to be outside; 0: it need not be changed
   std::uint64_t own_components;   // of the extended mask, those that are saved and loaded: TakeX87
+
+  // What of the page is left; `extended_area` is here.
+  alignas(64) std::array<std::byte, kContextPage - 0x180> extended;
 };
 
 #define JIT_ASSERT_OFFSET(field, offset) static_assert(offsetof(Context, field) == (offset))

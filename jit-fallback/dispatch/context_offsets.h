@@ -86,21 +86,21 @@
 // Where emitted code leaves to and is entered: host addresses in the thread's own memory, at this
 // distance from its Context, together with the lookup table, so that both can be made read-only to
 // the guest.
-#define JIT_POINTERS 0x4000
-#define JIT_TO_LINK 0x4000
-#define JIT_TO_LOOKUP 0x4008
-#define JIT_TO_SYSCALL 0x4010
-#define JIT_TO_EMULATE 0x4018
-#define JIT_TO_TRAP 0x4020
-#define JIT_TO_STALE 0x4028
-#define JIT_TO_EXIT_LOOKUP 0x4030
-#define JIT_TO_BUDGET 0x4038
-#define JIT_TO_RESUME 0x4040
+#define JIT_POINTERS 0x2000
+#define JIT_TO_LINK 0x2000
+#define JIT_TO_LOOKUP 0x2008
+#define JIT_TO_SYSCALL 0x2010
+#define JIT_TO_EMULATE 0x2018
+#define JIT_TO_TRAP 0x2020
+#define JIT_TO_STALE 0x2028
+#define JIT_TO_EXIT_LOOKUP 0x2030
+#define JIT_TO_BUDGET 0x2038
+#define JIT_TO_RESUME 0x2040
 
 // The lookup table of indirect targets: 64-bit host addresses, indexed by the low 16 bits of the
 // guest's. In the thread's own memory, at this distance from its Context. An entry without contents leads to the exit
 // for lookups.
-#define JIT_TABLE 0x5000
+#define JIT_TABLE 0x3000
 #define JIT_TABLE_ENTRIES 0x10000
 // How many of them there are while the table is folded (thread_context.cc): the whole consists of such pieces, and each is
 // a mapping, of which a process has 65,530 for all its threads.

@@ -41,10 +41,11 @@ extern unsigned char dunebox_guest_fs_possible, dunebox_windows_possible;
 namespace dunebox::jit {
 namespace {
 
-// Context (two pages), vector state, pointers (4 KiB), lookup tables, then the signal stack. Under
+// Context (two pages, with the vector state), pointers (4 KiB), lookup tables, then the signal stack. Under
 // isolation pku the Context's first page has the guest's key, pointers and tables have the tables'.
-constexpr std::size_t kExtendedOffset = sizeof(Context);
-constexpr std::size_t kExtendedRoom = JIT_POINTERS - kExtendedOffset;
+constexpr std::size_t kExtendedOffset = offsetof(Context, extended);
+constexpr std::size_t kExtendedRoom = sizeof(Context::extended);
+static_assert(sizeof(Context) == JIT_POINTERS);
 constexpr std::size_t kFirstTableSize = std::size_t{JIT_TABLE_ENTRIES} * sizeof(std::uint64_t);
 constexpr std::size_t kSecondTableEntries = JIT_SECOND_TABLE_ENTRIES;
 constexpr std::size_t kSignalStackOffset =

@@ -153,7 +153,7 @@ class ThreadContext {
   void ClearInitialComponents() {
     constexpr std::size_t kPresentOffset = 512;  // XSTATE_BV [intel/vol1 §13.4.2]
     const auto present =
-        *reinterpret_cast<const std::uint64_t*>(memory_ + sizeof(Context) + kPresentOffset);
+        *reinterpret_cast<const std::uint64_t*>(memory_ + offsetof(Context, extended) + kPresentOffset);
     const std::uint64_t stale = dirty_ & ~present;
     dirty_ = present;  // by the next exit these may have been written
     if (stale != 0) InitializeStale(stale);
