@@ -129,13 +129,14 @@ absl::Status ProcessRights::Learn(Range range) {
   return absl::NotFoundError("the process has nothing mapped in a part of the range");
 }
 
-// What is not watched is told of anyway, and need not be asked about.
+// What is not watched is told of anyway, and need not be asked about; of what is claimed the program has said so.
 bool ProcessRights::IsUpToDate(Range range) {
   MapsCursor cursor(maps_);
   bool is_right = true;
   marks_.ForEachRun(range, [&](Range run, PageMark mark) {
     const Note note = Unpack(mark);
-    for (std::uintptr_t from = run.begin; note.is_watched && from < run.end();) {
+    const bool is_in_doubt = note.is_watched && !note.is_claimed;
+    for (std::uintptr_t from = run.begin; is_in_doubt && from < run.end();) {
       const std::optional<Area> area = cursor.FindAtOrAbove(from);
       if (!area || area->range.begin >= run.end()) return;
       is_right &= note.effective() == static_cast<int>(area->rights);

@@ -107,7 +107,7 @@ class PageTable {
 
   // A promise, of a collector for its heap, say: what the process has mapped in `range`, and the rights it gave, stay as they are until
   // Disclaim, which is to come before the memory is unmapped or changed. In software a limit then costs one system call and not
-  // two, for the kernel need not be asked what is there; of a broken promise it does not hear, and goes by the old rights. Other tables
+  // two, for the kernel need not be asked what is there; of a broken promise nobody hears, and the old rights are gone by. Other tables
   // and other backends know what is mapped, and gain nothing. kNotFound (in software): nothing is mapped in a part, and
   // nothing is claimed. kResourceExhausted.
   absl::Status Claim(Range range);
