@@ -20,6 +20,7 @@
 #include <span>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/plugin/fixture.h"
 
 namespace dunebox {
@@ -314,7 +315,9 @@ TEST_P(Failures, OfPointersAreErrorsInThreadsThatNobodyHasPrepared) {
 
 // Whoever reads them may have a terminal that obeys them.
 TEST_P(Failures, HaveNamesWithoutControlCharacters) {
-  const std::filesystem::path directory = std::filesystem::path(testing::TempDir()) / "named\x1b[2J\nfiles";
+  // Its variants run at the same time.
+  const std::filesystem::path directory =
+      std::filesystem::path(testing::TempDir()) / absl::StrCat("named\x1b[2J\nfiles.", getpid());
   std::filesystem::create_directory(directory);
   const std::filesystem::path library = directory / "lib\x1b[31m\n.so";
   std::filesystem::copy_file(PLUGIN_CASES, library, std::filesystem::copy_options::overwrite_existing);
