@@ -44,6 +44,7 @@
 #include "runtime/host_layout.h"
 #include "runtime/jit/code_recorder.h"
 #include "runtime/jit/isolation_choice.h"
+#include "runtime/jit/prepared_file.h"
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
@@ -129,6 +130,7 @@ process::EngineKind EngineFor(EngineChoice choice) {
 const char* OptionOfJit(const SessionOptions& options) {
   const Diagnostics& diagnostics = options.diagnostics;
   if (options.jit_cache) return "--jit-cache";
+  if (options.prepared) return "--jit-prepared";
   if (diagnostics.perf_map) return "--jit-perf-map";
   if (!diagnostics.perf_dump.empty()) return "--jit-perf-dump";
   if (!diagnostics.dump.empty()) return "--jit-dump";
@@ -153,7 +155,7 @@ absl::Status CheckChoices(const SessionOptions& options) {
                          ? "not --engine=kvm"
                          : "and auto takes kvm here: say --engine=jit")));
   }
-  for (const int fd : {options.denials_fd, options.statistics_fd}) {
+  for (const int fd : {options.denials_fd, options.statistics_fd, options.code_fd}) {
     if (fd >= 0 && fcntl(fd, F_GETFD) < 0) {
       return Named(Id::kClosedDescriptor,
                    absl::InvalidArgumentError(
@@ -275,6 +277,7 @@ class Guest {
   absl::Status BeginShared(SharedPages pages, process::SessionState& session);
   // What a session opens once, before its first program, and by the caller's names: from here on
   // nothing of the host's file system is needed.
+  absl::Status OpenTranslations(const SessionOptions& options, process::SessionState& session);
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
                                                      process::EngineKind engine,
                                                      jit::Isolation isolation);
@@ -483,6 +486,27 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
   return absl::OkStatus();
 }
 
+// What the system has is used if it fits, and never asked for; what the user names has to fit.
+absl::Status Guest::OpenTranslations(const SessionOptions& options, process::SessionState& session) {
+  if (options.code_fd >= 0) {
+    absl::StatusOr<int> fd = TakeOutput(options.code_fd);
+    if (!fd.ok()) return fd.status();
+    session.code_fd = *fd;
+  }
+  if (options.prepared == kNothingPrepared) return absl::OkStatus();
+  const std::string directory = options.prepared.value_or(kPreparedDirectory);
+  if (options.prepared) {
+    const absl::Status fits = MapPrepared(directory, session.isolation).status();
+    if (!fits.ok()) return Named(Id::kNotPrepared, fits);
+  }
+  const absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, session.isolation);
+  if (!file.ok()) return options.prepared ? Named(Id::kNotPrepared, file.status()) : absl::OkStatus();
+  absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(file->get());
+  if (!fd.ok()) return fd.status();
+  session.prepared_fd = fd->release();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
                                                           process::EngineKind engine,
                                                           jit::Isolation isolation) {
@@ -513,7 +537,8 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   }
   if (engine == process::EngineKind::kJit) {
     session.isolation = isolation;
-    return session;
+    absl::Status status = OpenTranslations(options, session);
+    return status.ok() ? absl::StatusOr<process::SessionState>(std::move(session)) : status;
   }
   absl::StatusOr<int> device = options.kvm_device < 0
                                    ? kvm_api_.OpenSessionDevice()
@@ -582,7 +607,14 @@ JitOptions Guest::TranslationFor(const process::SessionState& session) {
   JitOptions options{.cache_size = CodeCacheBytes(session),
                      .isolation = session.isolation,
                      .in_place_calls = CallsInPlace(session),
-                     .measure_time = session.diagnostics.statistics};
+                     .measure_time = session.diagnostics.statistics,
+                     .code_fd = session.code_fd,
+                     .report_fd = session.report_fd};
+  if (session.prepared_fd >= 0) {
+    absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
+        jit::PreparedBlocks::Open(session.prepared_fd, JitEngine::EmitterFor(session.isolation));
+    if (blocks.ok()) options.prepared = *std::move(blocks);
+  }
   if (session.diagnostics.perf_map) {
     absl::StatusOr<std::unique_ptr<PerfMap>> map = PerfMap::Create(limits_, space_, session.report_fd);
     if (map.ok()) {

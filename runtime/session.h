@@ -36,6 +36,8 @@ struct SessionOptions {
   EngineChoice engine = EngineChoice::kAuto;
   std::optional<unsigned> jit_cache;  // MiB; refused under kvm
   std::optional<jit::Isolation> isolation;  // nothing: the best that this machine offers
+  // The directory with prepared translations, or jit::kNothingPrepared; nothing: the system's, if there is one and it fits.
+  std::optional<std::string> prepared;
   int ring = 3;  // or 0: engine kvm on virtualization hardware only
   bool posted_writes = false;  // the same, and only with ring 3
   TraceFormat trace = TraceFormat::kNone;
@@ -55,6 +57,7 @@ struct SessionOptions {
   int kvm_device = -1;         // /dev/kvm, already open; -1: by its name
   int status_fd = -1;          // where JSON lines about start and end go; -1: nowhere
   int denials_fd = -1;         // where JSON lines about denials go; -1: nowhere
+  int code_fd = -1;            // where the code goes that is to be prepared (jit::AppendGuestCode); -1: nowhere
   int statistics_fd = -1;      // where statistics go; -1: to statistics_file
   bool die_with_parent = false;
   bool dry_run = false;

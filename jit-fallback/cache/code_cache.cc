@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "hostcalls/check.h"
+#include "jit-fallback/cache/kept_blocks.h"
 #include "jit-fallback/dispatch/context_offsets.h"
 
 namespace dunebox::jit {
@@ -122,6 +123,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCo
                   .entry = emitted.entry,
                   .generation = generation_,
                   .bytes = emitted.code,
+                  .guest = block.bytes.first(std::min(std::max(std::size_t{block.length}, kKeyBytes), block.bytes.size())),
                   .exits = emitted.exits});
   }
   block_memory_.Reach(host + length);

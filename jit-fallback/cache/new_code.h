@@ -27,6 +27,7 @@ struct NewCode {
   // Counts how often the cache started over: host addresses are used again.
   std::uint32_t generation;
   std::span<const std::uint8_t> bytes;  // as emitted: exits lead nowhere yet
+  std::span<const std::uint8_t> guest;  // of a block: the guest's, and some behind them (kKeyBytes)
   std::span<const ExitSite> exits;
 };
 

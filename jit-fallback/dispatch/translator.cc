@@ -184,11 +184,22 @@ void Translator::TellOf(std::uint32_t id) {
   if (options_.on_block) made_.push_back(CopyOf(*cache_, id));
 }
 
-std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {
-  if (options_.store == nullptr) return kNone;
+std::optional<FoundBlock> Translator::FindKept(std::uint64_t pc, std::span<const std::uint8_t> bytes,
+                                               EntryKind kind) {
+  if (!keeps_copies()) return std::nullopt;
   // A stub is enough for it.
-  if (kind == EntryKind::kIndirect && cache_->Find(pc, EntryKind::kDirect) != kNone) return kNone;
-  const std::optional<BlockStore::Kept> kept = options_.store->Find(pc, bytes, kind, moved_);
+  if (kind == EntryKind::kIndirect && cache_->Find(pc, EntryKind::kDirect) != kNone) return std::nullopt;
+  std::optional<FoundBlock> found;
+  if (options_.prepared != nullptr) found = options_.prepared->Find(pc, bytes, kind, moved_);
+  if (!found && options_.store != nullptr) found = options_.store->Find(pc, bytes, kind, moved_);
+  // It was made where nothing is shown at another place.
+  const auto& map = options_.emitter.map_target;
+  const bool is_mapped = found && map && std::ranges::any_of(moved_.addresses, [&](std::uint64_t target) { return map(target) != target; });
+  return is_mapped ? std::nullopt : found;
+}
+
+std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {
+  const std::optional<FoundBlock> kept = FindKept(pc, bytes, kind);
   if (!kept) return kNone;
   if (kept->may_use_x87 && options_.is_called && !may_use_x87_.load(std::memory_order_relaxed)) AdmitX87();
   block_.pc = pc;
@@ -260,7 +271,7 @@ void Translator::AdmitX87() {
 // that is its own affair, but what a store gives to others has to be what the bytes mean that it is
 // found by: both are of one copy.
 std::span<const std::uint8_t> Translator::BytesOf(const CodeSource::Code& code) {
-  if (options_.store == nullptr) return code.bytes;
+  if (!keeps_copies()) return code.bytes;
   copied_.assign(code.bytes.begin(), code.bytes.end());
   return copied_;
 }

@@ -25,6 +25,8 @@
 #include "hostcalls/counter.h"
 #include "jit-fallback/cache/block_store.h"
 #include "jit-fallback/cache/code_cache.h"
+#include "jit-fallback/cache/kept_blocks.h"
+#include "jit-fallback/cache/prepared_blocks.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "jit-fallback/emit/emitter.h"
 
@@ -168,7 +170,7 @@ class TranslatedThread {
 struct TranslatorStatistics {
   CacheCounters cache;
   std::uint64_t entry_stubs = 0;  // blocks that only lead from an indirect jump to another block
-  std::uint64_t taken = 0;        // blocks that another translator had made
+  std::uint64_t taken = 0;        // blocks that another translator had made, or that were prepared
   std::uint64_t translate_nanoseconds = 0;          // with Options::measure_time
   std::array<std::uint64_t, kExitReasons> exits{};  // by ExitReason
 };
@@ -191,6 +193,8 @@ class Translator {
     bool is_called = false;
     // Where translations come from and go to; outlives the translator. Null: nowhere.
     BlockStore* store = nullptr;
+    // Where they come from, before the store is asked. Null: nowhere.
+    std::shared_ptr<const PreparedBlocks> prepared;
     // Told of every block that was made. Called without a lock. Null: nobody is.
     std::function<void(const MadeBlock&)> on_block;
     // Told of all code before it can run, exit stubs included. Called with the lock held.
@@ -251,7 +255,10 @@ class Translator {
   std::uint32_t MakeNow(EntryKind kind);
   // Until the next call.
   std::span<const std::uint8_t> BytesOf(const CodeSource::Code& code);
-  // The block as somebody else has translated it; kNone: nobody has, or it is not to be had so.
+  // The block as somebody else has translated it; nothing: nobody has, or it is not to be had so. In moved_.
+  std::optional<FoundBlock> FindKept(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
+  bool keeps_copies() const { return options_.store != nullptr || options_.prepared != nullptr; }
+  // The same, in the cache; kNone.
   std::uint32_t Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
   void TellOf(std::uint32_t id);
   // Preconditions: no lock is held.
@@ -272,7 +279,7 @@ class Translator {
   std::mutex mutex_;  // guards what follows, and changes of cache_
   Emitter emitter_;
   Block block_;
-  BlockStore::Moved moved_;
+  MovedCode moved_;
   std::vector<std::uint8_t> copied_;
   std::vector<MadeBlock> made_;  // not announced yet
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, taken_ = 0, translate_nanoseconds_ = 0;

@@ -17,7 +17,7 @@ void Emitter::Begin(const Block& block, std::uint64_t address) {
   recovery_.clear();
   addresses_.clear();
   lowest_address_ = highest_address_ = 0;
-  can_move_ = IsWindowed() && block.pc < kLow2GiB;
+  can_move_ = block.pc < kLow2GiB;
   rcx_ = r11_ = Spill{};
   scratch_in_slot_ = {};
   confinement_.Enter();

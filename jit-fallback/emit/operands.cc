@@ -197,6 +197,7 @@ void Emitter::EmitRipAbsolute(const Step& step, std::uint64_t target) {
   code_.Copy(bytes.first(instruction.modrm_offset));
   code_.Bytes({static_cast<std::uint8_t>((instruction.modrm & 0x38) | 4), 0x25});
   code_.Value(static_cast<std::uint32_t>(target));
+  NoteAddress(target);
   code_.Copy(bytes.subspan(instruction.modrm_offset + 5U));
   ClearIndex(instruction.encoding, instruction.rex, start + instruction.prefix_length);
 }

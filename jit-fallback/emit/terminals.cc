@@ -83,6 +83,7 @@ void Emitter::EmitLoadTarget(const Step& step) {
   }
   if (absolute && target >= kLow2GiB && !is_windowed) {
     code_.MoveImmediate(Reg::kR11, target);
+    can_move_ = false;
     if (instruction.segment == Segment::kFs) code_.Byte(kSegmentFsPrefix);
     code_.Bytes({0x4d, 0x8b, 0x1b});  // mov r11, [r11]
     return;
@@ -155,7 +156,7 @@ void Emitter::EmitSystemCall(std::uint64_t next) {
   rcx_ = r11_ = {};  // the kernel has put the flags into R11
   MarkAt(RecoveryKind::kAfterSystemCall, OffsetOf(next));
   code_.MoveImmediate(Reg::kRcx, next);
-  NoteAddress(next);
+  can_move_ = false;  // where another policy is in force it may not run so
   MarkAt(RecoveryKind::kFixed, OffsetOf(next));
   EmitExit(next);
 }

@@ -37,6 +37,8 @@ EngineDecision DecideEngine(const Check& virtualization, const Check& device,
 
 // Of translated code.
 Check CheckIsolations(const Host& host);
+// What `dunebox prepare` has left for all runs.
+Check CheckPrepared(const Host& host);
 Check CheckProtectionKeys(const Host& host);
 Check CheckLandlock(const Host& host);
 Check CheckUserNamespaces(const Host& host);

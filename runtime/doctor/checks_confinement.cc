@@ -55,6 +55,29 @@ Check CheckIsolations(const Host& host) {
   return check;
 }
 
+Check CheckPrepared(const Host& host) {
+  Check check{.name = "prepared code"};
+  std::vector<std::string> fit, unfit;
+  for (const jit::IsolationName& row : jit::kIsolationNames) {
+    const absl::StatusOr<std::uint32_t> blocks = host.prepared(row.isolation);
+    if (blocks.ok()) {
+      fit.push_back(fmt::format("{}: {} blocks", row.name, *blocks));
+    } else if (!absl::IsNotFound(blocks.status())) {
+      unfit.emplace_back(blocks.status().message());
+    }
+  }
+  if (!unfit.empty()) {
+    check.state = State::kWarning;
+    check.found = fmt::format("not used: {}", fmt::join(unfit, "; "));
+    check.advice = "programs are translated anew each time they run; as root: dunebox prepare";
+  } else if (fit.empty()) {
+    check.found = "none; what 'dunebox prepare PROG' makes lets programs start sooner";
+  } else {
+    check.found = fmt::format("{}", fmt::join(fit, ", "));
+  }
+  return check;
+}
+
 Check CheckProtectionKeys(const Host& host) {
   Check check{.name = "protection keys"};
   const int result = host.protection_key();

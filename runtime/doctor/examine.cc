@@ -13,8 +13,8 @@ Report Examine(const Host& host) {
   };
   return {.checks = {CheckKernel(host), CheckProcessor(host), CheckProcessorFeatures(host),
                      virtualization, device, CheckKvmProbe(probe), CheckJitEngine(translation),
-                     CheckIsolations(host), CheckProtectionKeys(host), CheckLandlock(host),
-                     CheckUserNamespaces(host), of(confinement::Mechanism::kMountNamespace),
+                     CheckIsolations(host), CheckPrepared(host),
+                     CheckProtectionKeys(host), CheckLandlock(host), CheckUserNamespaces(host), of(confinement::Mechanism::kMountNamespace),
                      of(confinement::Mechanism::kPidNamespace),
                      of(confinement::Mechanism::kNetworkNamespace),
                      of(confinement::Mechanism::kIpcNamespace),

@@ -14,6 +14,7 @@
 
 #include "runtime/confinement/namespaces.h"
 #include "runtime/jit/isolation_choice.h"
+#include "runtime/jit/prepared_file.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::doctor {
@@ -74,6 +75,11 @@ Host ThisHost() {
   host.probe = [api = host.kvm] { return kvm::RunProbe(*api); };
   host.translation = runtime::JitEngine::TryHost;
   host.isolation = runtime::CheckIsolation;
+  host.prepared = [](jit::Isolation isolation) -> absl::StatusOr<std::uint32_t> {
+    const auto blocks = runtime::MapPrepared(runtime::kPreparedDirectory, isolation);
+    if (!blocks.ok()) return blocks.status();
+    return (*blocks)->size();
+  };
   host.protection_key = TryProtectionKey;
   host.landlock_abi = ReadLandlockAbi;
   host.user_namespace = TryUserNamespace;

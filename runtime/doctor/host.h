@@ -42,6 +42,8 @@ struct Host {
   std::function<absl::Status()> translation;  // whether engine jit can run, really tried
   // Why translated code cannot be isolated in this way; OK when it can.
   std::function<absl::Status(jit::Isolation)> isolation;
+  // How many translations the system has prepared for it. kNotFound: none.
+  std::function<absl::StatusOr<std::uint32_t>(jit::Isolation)> prepared;
   std::function<int()> protection_key;  // 0 when one can be allocated
   std::function<int()> landlock_abi;
   std::function<int()> user_namespace;                      // 0 when one can be made

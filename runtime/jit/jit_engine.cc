@@ -118,6 +118,14 @@ JitEngine::JitEngine(memory::AddressSpace& space, jit::Isolation isolation)
       extended_layout_(jit::ExtendedLayout::OfHost(dune::x86::kExtendedFeatureMask)),
       code_pages_(space.memory()) {}
 
+jit::EmitterOptions JitEngine::EmitterFor(jit::Isolation isolation) {
+  const std::uint64_t shown = jit::ExtendedLayout::OfHost(dune::x86::kExtendedFeatureMask).mask;
+  return {.isolation = isolation,
+          .runs_in_place = RunsInPlace,
+          .check_by_loop = HasFastLoop(),
+          .hidden_components = EnabledComponents() & ~static_cast<std::uint32_t>(shown)};
+}
+
 absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
                                                              memory::AddressSpace& space) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
@@ -133,6 +141,7 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   }
   jit::Translator::Options& translation = engine->translation_;
   translation.cache_size = options.cache_size;
+  translation.emitter = EmitterFor(options.isolation);
   // Shared translations outlive the engine that has made them, and nothing is aliased there.
   if (engine->can_alias_host_pages()) {
     translation.emitter.map_target = [raw = engine.get()](std::uint64_t target) {
@@ -140,11 +149,8 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
       return aliased ? raw->alias_host_ + (target - raw->alias_.start.value) : target;
     };
   }
-  translation.emitter.isolation = options.isolation;
-  translation.emitter.check_by_loop = HasFastLoop();
   translation.emitter.counts_instructions = options.counts_instructions;
-  translation.emitter.hidden_components =
-      EnabledComponents() & ~static_cast<std::uint32_t>(engine->extended_layout_.mask);
+  translation.emitter.runs_in_place = nullptr;
   if (options.in_place_calls.any()) {
     translation.emitter.runs_in_place = [allowed = options.in_place_calls](std::int64_t number) {
       return RunsInPlace(number) && allowed.test(static_cast<std::size_t>(number));
@@ -153,16 +159,21 @@ absl::StatusOr<std::unique_ptr<JitEngine>> JitEngine::Create(JitOptions options,
   translation.measure_time = options.measure_time;
   translation.is_called = options.is_called;
   if (options.keeps_blocks) translation.store = jit::BlockStore::ForProcess(translation.emitter);
+  translation.prepared = std::move(options.prepared);
   engine->perf_map_ = std::move(options.perf_map);
   engine->perf_dump_ = std::move(options.perf_dump);
   if (engine->perf_map_ != nullptr || engine->perf_dump_ != nullptr) {
     translation.on_block = [raw = engine.get()](const jit::MadeBlock& block) { raw->TellPerf(block); };
   }
   engine->recorder_ = std::move(options.recorder);
-  if (engine->recorder_ != nullptr) {
-    engine->recorder_->Describe(translation.emitter);
-    translation.on_new_code = [recorder = engine->recorder_.get()](const jit::NewCode& code) {
-      recorder->Add(code);
+  if (engine->recorder_ != nullptr) engine->recorder_->Describe(translation.emitter);
+  if (options.code_fd >= 0) {
+    engine->code_writer_ = std::make_unique<GuestCodeWriter>(options.code_fd, options.report_fd);
+  }
+  if (engine->recorder_ != nullptr || engine->code_writer_ != nullptr) {
+    translation.on_new_code = [raw = engine.get()](const jit::NewCode& code) {
+      if (raw->recorder_ != nullptr) raw->recorder_->Add(code);
+      if (raw->code_writer_ != nullptr) raw->code_writer_->Add(code);
     };
   }
   if (options.shared != nullptr) {

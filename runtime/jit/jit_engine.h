@@ -16,12 +16,14 @@
 
 #include "absl/status/statusor.h"
 #include "hostcalls/table/table.h"
+#include "jit-fallback/cache/prepared_blocks.h"
 #include "jit-fallback/dispatch/lookup_table.h"
 #include "jit-fallback/dispatch/translator.h"
 #include "runtime/engine.h"
 #include "runtime/jit/code_cache_size.h"
 #include "runtime/jit/code_pages.h"
 #include "runtime/jit/code_recorder.h"
+#include "runtime/jit/guest_code_writer.h"
 #include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
 #include "runtime/memory/address_space.h"
@@ -51,6 +53,9 @@ struct JitOptions {
   bool counts_instructions = false;
   bool is_called = false;  // Translator::Options
   bool keeps_blocks = false;  // for others of this process (jit::BlockStore); with kSeg
+  std::shared_ptr<const jit::PreparedBlocks> prepared;  // translations made ahead; null: none
+  int code_fd = -1;    // where the guest's blocks go (jit::AppendGuestCode); -1: nowhere
+  int report_fd = -1;  // standard error, for code_fd
 };
 
 class JitEngine final : public ExecutionEngine,
@@ -60,6 +65,8 @@ class JitEngine final : public ExecutionEngine,
  public:
   // Why this host cannot run it; OK when it can.
   static absl::Status CheckHost();
+  // How translations are made here that are prepared for others: without what is one session's.
+  static jit::EmitterOptions EmitterFor(jit::Isolation isolation);
   // The same, and really makes and runs a little code.
   static absl::Status TryHost();
 
@@ -160,6 +167,7 @@ class JitEngine final : public ExecutionEngine,
   std::unique_ptr<PerfMap> perf_map_;
   std::unique_ptr<PerfDump> perf_dump_;
   std::unique_ptr<CodeRecorder> recorder_;  // called with the translator's lock held
+  std::unique_ptr<GuestCodeWriter> code_writer_;  // the same
   std::atomic<std::uint64_t> code_page_faults_{0};
   jit::Translator::Options translation_;  // for one of its own
   std::function<void()> kick_ = [] {};

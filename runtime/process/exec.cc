@@ -146,7 +146,7 @@ Errno HandOver(GuestThread& thread) {
   char* const envp[] = {nullptr};
   const SessionState& session = state.session;
   for (const int fd : {session.trace_fd, session.report_fd, session.statistics_fd,
-                       session.record_fd, session.perf_dump_fd, session.denials_fd, session.tasks_fd, session.output_fd,
+                       session.record_fd, session.prepared_fd, session.code_fd, session.perf_dump_fd, session.denials_fd, session.tasks_fd, session.output_fd,
                        session.notes_fd, session.kvm_fd, session.core_fd, session.gdb.fd}) {
     if (fd >= 0) KeepOverExec(fd);
   }

@@ -19,6 +19,8 @@ void VisitFields(Visitor&& visit, State& state) {
   visit(state.session.report_fd);
   visit(state.session.statistics_fd);
   visit(state.session.record_fd);
+  visit(state.session.prepared_fd);
+  visit(state.session.code_fd);
   visit(state.session.perf_dump_fd);
   visit(state.session.perf_dump_since);
   visit(state.session.denials_fd);

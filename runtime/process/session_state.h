@@ -48,6 +48,8 @@ struct SessionState {
   int report_fd = -1;   // reserved: standard error as it was when the session began
   int statistics_fd = -1;  // reserved, may be report_fd: where --stats goes; -1: nowhere
   int record_fd = -1;   // reserved, O_PATH: the directory of --jit-record; -1: none
+  int prepared_fd = -1;  // reserved: prepared translations (jit/prepared_file.h); -1: none
+  int code_fd = -1;      // reserved: where the guest's blocks go, to be prepared; -1: nowhere
   int perf_dump_fd = -1;  // reserved, O_PATH: the directory of --jit-perf-dump; -1: none
   std::uint64_t perf_dump_since = 0;  // PerfDump::Place::since
   int denials_fd = -1;  // reserved: where denials go as JSON lines; -1: nowhere

@@ -127,6 +127,11 @@ constexpr SettingRow kSettings[] = {
      [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.captured_output); }},
     {"code_cache",
      [](PolicyObject& object, Text text) { return ReadSize(text, object.policy.code_cache); }},
+    {"prepared_translations",
+     [](PolicyObject& object, Text text) {
+       object.policy.prepared_translations = text;
+       return !text.empty();
+     }},
     {"host_threads",
      [](PolicyObject& object, Text text) { return ReadNumber(text, object.policy.host_threads); }},
     {"plugin_threads", [](PolicyObject& object,

@@ -16,6 +16,7 @@
 #include "sandbox/cli/options.h"
 #include "sandbox/cli/policy_commands.h"
 #include "sandbox/cli/policy_learn.h"
+#include "sandbox/cli/prepare.h"
 #include "sandbox/cli/stat.h"
 #include "sandbox/oci/commands.h"
 #include "sandbox/policy/compile.h"
@@ -51,6 +52,11 @@ struct Execute {
     if (!session.ok()) return Fail(session.status());
     const StatReport report{.file = session->statistics_file, .as_json = command.as_json};
     return RunStat(*session, report, command.run.metrics_file);
+  }
+
+  int operator()(const PrepareCommand& command) const {
+    absl::StatusOr<runtime::SessionOptions> session = SessionOf(command.run);
+    return session.ok() ? RunPrepare(*session) : Fail(session.status());
   }
 
   int operator()(const ExplainCommand& command) const {

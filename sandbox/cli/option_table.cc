@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 5> kAllowed = {"all", "build", "python",
 constexpr OptionRow kHelpOption = {
     .id = OptionId::kHelp, .name = "--help", .help = "print this text"};
 
-constexpr std::array<OptionRow, 51> kRunOptions = {{
+constexpr std::array<OptionRow, 52> kRunOptions = {{
     {.id = OptionId::kPolicy,
      .name = "--engine",
      .values = kEngines,
@@ -182,6 +182,11 @@ constexpr std::array<OptionRow, 51> kRunOptions = {{
      .name = "--jit-record",
      .value_name = "DIR",
      .help = "engine jit: record all emitted code in DIR, a file for each process"},
+    {.id = OptionId::kJitPrepared,
+     .name = "--jit-prepared",
+     .value_name = "DIR",
+     .default_value = "/var/cache/dunebox",
+     .help = "engine jit: translations that 'dunebox prepare' has made; 'none': none"},
     {.id = OptionId::kPolicy,
      .name = "--time",
      .value_name = "DURATION",
@@ -403,7 +408,7 @@ constexpr auto kOciListOptions = WithOciOptions(std::array<OptionRow, 1>{{
      .help = "for people or for programs"},
 }});
 
-constexpr std::array<CommandRow, 17> kCommands = {{
+constexpr std::array<CommandRow, 18> kCommands = {{
     {.name = "run",
      .synopsis = "[OPTIONS] [--] PROG [ARGS...]",
      .summary = "Run the program PROG, unmodified, in the sandbox",
@@ -463,6 +468,23 @@ answers one by itself, so that each is seen.
 Exit status: that of 'dunebox run'.
 )",
      .options = kStatOptions,
+     .operands = Operands::kProgram},
+    {.name = "prepare",
+     .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",
+     .summary = "Run PROG, and keep the translations of its code for later runs",
+     .details =
+         R"(Takes the options of 'dunebox run', and runs PROG under engine jit. What has been translated is put
+with what is in DIR (--jit-prepared) already, for the isolation of this run and for those that DIR has
+files for. Programs that begin with the same code then start faster, whatever they are. Without PROG
+what is there is made anew, as another version of Dunebox or another processor needs.
+
+Only what the code was is taken from the run; it is translated by the command itself, so that no
+program can bring in anything of its own. Whoever can write to DIR can execute code outside of every
+sandbox: it has to belong to root or the caller, and the system's to root. DIR is made if it is not there.
+
+Exit status: that of 'dunebox run', or 125 when nothing could be kept; without PROG 0.
+)",
+     .options = kRunOptions,
      .operands = Operands::kProgram},
     {.name = "policy explain",
      .synopsis = "[OPTIONS] [--] [PROG [ARGS...]]",

@@ -29,6 +29,7 @@ enum class OptionId : unsigned char {
   kJitCache,
   kJitDump,
   kJitRecord,
+  kJitPrepared,
   kGdb,
   kBacktrace,
   kCoreFile,

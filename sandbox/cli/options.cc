@@ -178,7 +178,7 @@ std::string CheckFreeValue(OptionId id, const std::string& value) {
                        id == OptionId::kLearnLog;
   if (is_file && value.empty()) return "'' is not a file";
   if (id == OptionId::kOci && value.empty()) return "the value is empty";
-  if ((id == OptionId::kJitRecord || id == OptionId::kJitPerfDump) && value.empty()) {
+  if ((id == OptionId::kJitRecord || id == OptionId::kJitPerfDump || id == OptionId::kJitPrepared) && value.empty()) {
     return "'' is not a directory";
   }
   if (id == OptionId::kJitCache && !MebibytesFrom(value)) {
@@ -281,6 +281,9 @@ std::string Apply(const OptionRow& row, Words words, Settings& settings) {  // N
       break;
     case OptionId::kJitRecord:
       session.diagnostics.record = value;
+      break;
+    case OptionId::kJitPrepared:
+      session.prepared = value;
       break;
     case OptionId::kJsonStatusFd:
       session.status_fd = DescriptorFrom(value).value_or(-1);
@@ -398,6 +401,11 @@ Command FinishStat(const CommandRow& command, Words program, Settings&& settings
   return StatCommand{std::move(settings.run), settings.json};
 }
 
+Command FinishPrepare(const CommandRow&, Words program, Settings&& settings) {
+  TakeProgram(program, settings.run);
+  return PrepareCommand{std::move(settings.run)};
+}
+
 Command FinishExplain(const CommandRow&, Words program, Settings&& settings) {
   TakeProgram(program, settings.run);
   return ExplainCommand{std::move(settings.run), settings.format};
@@ -459,6 +467,7 @@ struct FinishRow {
 constexpr FinishRow kFinishes[] = {
     {"run", FinishRun},
     {"stat", FinishStat},
+    {"prepare", FinishPrepare},
     {"policy explain", FinishExplain},
     {"policy check", FinishCheck},
     {"policy learn", FinishLearn},

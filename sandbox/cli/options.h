@@ -34,6 +34,11 @@ struct StatCommand {
   bool as_json = false;
 };
 
+// A run whose code is translated for later ones, into session.prepared; the program may be missing.
+struct PrepareCommand {
+  RunCommand run;
+};
+
 enum class ExplainFormat : unsigned char { kText, kOciSeccomp };
 
 // The same words as RunCommand; the program may be missing.
@@ -71,7 +76,7 @@ struct UsageError {
 };
 
 using Command =
-    std::variant<RunCommand, StatCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand,
+    std::variant<RunCommand, StatCommand, PrepareCommand, ExplainCommand, LearnCommand, CheckCommand, DoctorCommand,
                  BenchCommand, oci::Command, PrintText, UsageError>;
 
 // `arguments` is argv without argv[0]. Reads what --args names.

@@ -114,6 +114,7 @@ dunebox_status dunebox_policy_destroy(dunebox_policy* policy);
  *   idle_cpu_budget      the same, of each thread of the plugin's while the host makes no call
  *   instruction_budget   number, of instructions in each call; 0: no limit
  *   memory_limit, stack, captured_output, code_cache      sizes
+ *   prepared_translations   a directory of `dunebox prepare`, or none
  *   stdout_to, stderr_to descriptors of the host's to which output goes besides; -1: none
  *   host_threads, plugin_threads, nesting, open_files     numbers
  *   readable, libraries  a path more; "" empties the list

@@ -2,13 +2,18 @@
 
 #include <cstddef>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/jit_thread.h"
+#include "runtime/jit/prepared_file.h"
 #include "sandbox/plugin/guest/gates.h"
 
 namespace dunebox::plugin {
@@ -146,18 +151,46 @@ class JitGuestEngine final : public GuestEngine {
   const std::unique_ptr<runtime::JitEngine> engine_;
 };
 
+// What sandboxes have mapped, by its directory: one mapping for all that have it at a time.
+struct MappedTranslations {
+  std::mutex mutex;  // guards what follows
+  std::map<std::string, std::weak_ptr<const jit::PreparedBlocks>> of;
+};
+
+// The default is used if it fits, and never asked for.
+absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> PreparedFor(const Policy& policy) {
+  const std::string& directory = policy.prepared_translations;
+  if (policy.instruction_budget != 0 || directory == runtime::kNothingPrepared) return nullptr;
+  static auto& mapped = *new MappedTranslations;  // threads may outlive main
+  const std::lock_guard lock(mapped.mutex);
+  std::weak_ptr<const jit::PreparedBlocks>& known = mapped.of[directory];
+  if (std::shared_ptr<const jit::PreparedBlocks> blocks = known.lock()) return blocks;
+  absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> blocks =
+      runtime::MapPrepared(directory, jit::Isolation::kSeg);
+  if (blocks.ok()) {
+    known = *blocks;
+    return blocks;
+  }
+  if (directory == runtime::kPreparedDirectory) return nullptr;
+  return absl::FailedPreconditionError(
+      absl::StrCat("prepared_translations: ", std::string(blocks.status().message())));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestEngine>> CreateJitEngine(const Policy& policy,
                                                              memory::AddressSpace& space,
                                                              std::shared_ptr<const runtime::SharedCode> shared) {
+  absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> prepared = PreparedFor(policy);
+  if (!prepared.ok()) return prepared.status();
   absl::StatusOr<std::unique_ptr<runtime::JitEngine>> engine = runtime::JitEngine::Create(
       {.cache_size = policy.code_cache,
        .isolation = jit::Isolation::kSeg,
        .shared = std::move(shared),
        .counts_instructions = policy.instruction_budget != 0,
        .is_called = true,
-       .keeps_blocks = true},
+       .keeps_blocks = true,
+       .prepared = *std::move(prepared)},
       space);
   if (!engine.ok()) return engine.status();
   return std::make_unique<JitGuestEngine>(*std::move(engine));

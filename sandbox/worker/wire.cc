@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/jit/prepared_file.h"
 #include "sandbox/plugin/shown_text.h"
 
 namespace dunebox::worker {
@@ -142,6 +143,7 @@ std::optional<StartOrder> ParseStartOrder(std::string_view bytes) {
   policy.on_denied = reader.Get<OnDenied>();
   policy.captured_output = reader.Get<std::uint64_t>();
   policy.code_cache = reader.Get<std::uint64_t>();
+  policy.prepared_translations = runtime::kNothingPrepared;  // it could not look who may write there
   policy.readable = GetTexts(reader);
   policy.libraries = GetTexts(reader);
   policy.environment = GetTexts(reader);

@@ -584,6 +584,7 @@ static void PoliciesAreRead(void) {
       {"nesting", "4"},          {"readable", "/usr/share"}, {"libraries", ""},
       {"libraries", "/usr/lib"}, {"environment", "A=b"},     {"on_denied", "error"},
       {"captured_output", "4K"}, {"code_cache", "16M"},      {"late_handlers", "guarded"},
+      {"prepared_translations", "none"},
       {"file_access", "broker"},      {"file_access", "direct"},
       {"instruction_budget", "5000000000"}, {"least_isolation", "hardware"},
   };
@@ -594,7 +595,7 @@ static void PoliciesAreRead(void) {
       {"host_threads", "-1"}, {"host_threads", "4294967296"},
       {"no_such", "1"},       {"", ""},
       {"on_denied", ""},      {"instruction_budget", "-1"},
-      {"least_isolation", "seg"},
+      {"least_isolation", "seg"}, {"prepared_translations", ""},
   };
   dunebox_policy* policy = dunebox_policy_create();
   dunebox_sandbox* sandbox = NULL;

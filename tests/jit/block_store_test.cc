@@ -3,88 +3,16 @@
 #include "jit-fallback/cache/block_store.h"
 
 #include <gtest/gtest.h>
-#include <link.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "jit-fallback/translate/block.h"
+#include "tests/jit/kept.h"
 
 namespace dunebox::jit {
 namespace {
-
-using Bytes = std::span<const std::uint8_t>;
-
-constexpr std::uint64_t kHere = 0x1230'0000, kElsewhere = 0x5678'9000, kHost = 0x7f00'0000'0000;
-constexpr std::size_t kMost = 512;
-
-EmitterOptions Windowed(bool counts_instructions = false, bool check_by_loop = false) {
-  EmitterOptions options;
-  options.isolation = Isolation::kSeg;
-  options.counts_instructions = counts_instructions;
-  options.check_by_loop = check_by_loop;
-  return options;
-}
-
-// The C library's code, as an example of all code: some hundred thousand instructions.
-Bytes SomeCode() {
-  Bytes code;
-  dl_iterate_phdr(
-      [](dl_phdr_info* object, std::size_t, void* result) {
-        for (const ElfW(Phdr) & segment : std::span(object->dlpi_phdr, object->dlpi_phnum)) {
-          const bool is_code = segment.p_type == PT_LOAD && (segment.p_flags & PF_X) != 0;
-          auto& largest = *static_cast<Bytes*>(result);
-          if (!is_code || segment.p_memsz <= largest.size()) continue;
-          largest = {reinterpret_cast<const std::uint8_t*>(object->dlpi_addr + segment.p_vaddr),
-                     segment.p_memsz};
-        }
-        return 0;
-      },
-      &code);
-  return code;
-}
-
-struct Made {
-  Block block;
-  Emitter emitter;
-
-  Made(std::uint64_t pc, Bytes bytes, EntryKind kind, const EmitterOptions& options)
-      : emitter(options) {
-    Translate(pc, bytes, {}, block);
-    emitter.Emit(block, kind, kHost);
-  }
-};
-
-void Keep(BlockStore& store, const Made& made, EntryKind kind) {
-  store.Add(made.block, kind, made.emitter, MayUseX87(made.block));
-}
-
-template <typename T, typename Same>
-bool AreEqual(std::span<const T> left, std::span<const T> right, Same same) {
-  return std::ranges::equal(left, right, same);
-}
-
-void ExpectSame(const EmittedCode& found, const EmittedCode& made, std::size_t at) {
-  EXPECT_EQ(found.entry, made.entry);
-  EXPECT_TRUE(std::ranges::equal(found.code, made.code)) << "the block at " << at;
-  EXPECT_TRUE(AreEqual(found.exits, made.exits,
-                       [](const ExitSite& left, const ExitSite& right) {
-                         return left.offset == right.offset && left.target == right.target;
-                       }))
-      << "the block at " << at;
-  EXPECT_TRUE(AreEqual(found.recovery, made.recovery,
-                       [](const Recovery& left, const Recovery& right) {
-                         return left.host == right.host && left.guest == right.guest &&
-                                left.kind == right.kind && left.in_slot == right.in_slot &&
-                                left.scratch == right.scratch && left.confined == right.confined;
-                       }))
-      << "the block at " << at;
-}
 
 class KeptBlocks : public testing::TestWithParam<EmitterOptions> {};
 
@@ -98,7 +26,7 @@ TEST_P(KeptBlocks, AreElsewhereWhatTranslatingThemThereMakes) {
       const Bytes bytes = code.subspan(at, kMost);
       const Made here(kHere + at, bytes, kind, GetParam());
       Keep(store, here, kind);
-      BlockStore::Moved moved;
+      MovedCode moved;
       if (const auto kept = store.Find(kElsewhere + at, bytes, kind, moved)) {
         ++found;
         const Made there(kElsewhere + at, bytes, kind, GetParam());
@@ -115,7 +43,10 @@ TEST_P(KeptBlocks, AreElsewhereWhatTranslatingThemThereMakes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfAnyKind, KeptBlocks,
-                         testing::Values(Windowed(), Windowed(true), Windowed(false, true)));
+                         testing::Values(Windowed(), Windowed(true), Windowed(false, true),
+                                         Isolated(Isolation::kNone), Isolated(Isolation::kPku),
+                                         Isolated(Isolation::kMask),
+                                         Isolated(Isolation::kMaskWrites)));
 
 // mov eax, 1 eight times over; ret
 std::vector<std::uint8_t> Example() {
@@ -129,7 +60,7 @@ TEST(BlockStore, FindsNothingOfWhichAByteDiffers) {
   std::vector<std::uint8_t> bytes = Example();
   BlockStore store;
   Keep(store, Made(kHere, bytes, EntryKind::kDirect, Windowed()), EntryKind::kDirect);
-  BlockStore::Moved moved;
+  MovedCode moved;
   EXPECT_TRUE(store.Find(kHere, bytes, EntryKind::kDirect, moved).has_value());
   EXPECT_FALSE(store.Find(kHere, bytes, EntryKind::kIndirect, moved).has_value());
   EXPECT_FALSE(
@@ -149,7 +80,7 @@ TEST(BlockStore, MovesNothingToWhereItsAddressesDoNotFit) {
   constexpr std::uint64_t kLimit = std::uint64_t{1} << 31;
   BlockStore store;
   Keep(store, Made(kHere, bytes, EntryKind::kDirect, Windowed()), EntryKind::kDirect);
-  BlockStore::Moved moved;
+  MovedCode moved;
   EXPECT_TRUE(store.Find(kLimit - 0x1008, bytes, EntryKind::kDirect, moved).has_value());
   EXPECT_FALSE(store.Find(kLimit - 0x1007, bytes, EntryKind::kDirect, moved).has_value());
   EXPECT_FALSE(store.Find(kLimit, bytes, EntryKind::kDirect, moved).has_value());
@@ -162,12 +93,8 @@ TEST(BlockStore, MovesNothingToWhereItsAddressesDoNotFit) {
 
 TEST(BlockStore, DoesNotKeepWhatCannotBeMoved) {
   const std::vector<std::uint8_t> bytes = Example();
-  BlockStore::Moved moved;
-  EmitterOptions plain = Windowed();
-  plain.isolation = Isolation::kNone;
+  MovedCode moved;
   BlockStore store;
-  Keep(store, Made(kHere, bytes, EntryKind::kDirect, plain), EntryKind::kDirect);
-  EXPECT_FALSE(store.Find(kHere, bytes, EntryKind::kDirect, moved).has_value());
   constexpr std::uint64_t kHigh = 0x8000'0000;
   Keep(store, Made(kHigh, bytes, EntryKind::kDirect, Windowed()), EntryKind::kDirect);
   EXPECT_FALSE(store.Find(kHere, bytes, EntryKind::kDirect, moved).has_value());
@@ -177,7 +104,7 @@ TEST(BlockStore, DoesNotKeepWhatCannotBeMoved) {
 TEST(BlockStore, LooksThroughFewBlocksThatBeginAlike) {
   std::vector<std::uint8_t> bytes = Example();
   BlockStore store;
-  BlockStore::Moved moved;
+  MovedCode moved;
   unsigned found = 0;
   constexpr unsigned kAlike = 100;
   for (unsigned i = 0; i < kAlike; ++i) {
@@ -192,7 +119,7 @@ TEST(BlockStore, LooksThroughFewBlocksThatBeginAlike) {
 TEST(BlockStore, KeepsNothingMoreWhenItIsFull) {
   std::vector<std::uint8_t> bytes = Example();
   BlockStore store;
-  BlockStore::Moved moved;
+  MovedCode moved;
   unsigned found = 0;
   constexpr unsigned kMany = 40'000;
   for (unsigned i = 0; i < kMany; ++i) {

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -68,6 +71,49 @@ TEST(CommonCode, IsAnotherWhereInstructionsAreCounted) {
   const Loaded plain = Load(policy, 5);
   ASSERT_NE(plain.instance, nullptr);
   ExpectOwnCode(*plain.instance);
+}
+
+// A directory that `dunebox prepare` has made; gone at the end.
+class PreparedDirectory {
+ public:
+  PreparedDirectory() {
+    std::string pattern = testing::TempDir() + "/prepared_XXXXXX";
+    path_ = mkdtemp(pattern.data());
+    const std::string command = std::string(DUNEBOX) + " prepare --jit-isolation=seg --jit-prepared=" + path_ + " -- true";
+    is_made_ = std::system(command.c_str()) == 0;
+  }
+  ~PreparedDirectory() { std::filesystem::remove_all(path_); }
+  PreparedDirectory(const PreparedDirectory&) = delete;
+  PreparedDirectory& operator=(const PreparedDirectory&) = delete;
+  const std::string& path() const { return path_; }
+  bool is_made() const { return is_made_; }
+
+ private:
+  std::string path_;
+  bool is_made_ = false;
+};
+
+TEST(PreparedCode, IsTakenByTheFirstSandbox) {
+  const PreparedDirectory prepared;
+  ASSERT_TRUE(prepared.is_made());
+  const Policy policy{.prepared_translations = prepared.path()};
+  const Loaded first = Load(policy, 1);
+  ASSERT_NE(first.instance, nullptr);
+  EXPECT_GT(Count(*first.instance, "blocks.taken"), 500U);
+  // Not where instructions are counted: that is other code.
+  const Policy counted{.instruction_budget = std::uint64_t{1} << 40, .prepared_translations = prepared.path()};
+  const Loaded other = Load(counted, 2);
+  ASSERT_NE(other.instance, nullptr);
+  ExpectOwnCode(*other.instance);
+}
+
+TEST(PreparedCode, ThatIsNamedAndCannotBeUsedIsAnError) {
+  const Policy policy{.prepared_translations = "/nowhere"};
+  const auto instance = Instance::Create(policy, 1, std::make_unique<plugin::HostFiles>(policy));
+  EXPECT_EQ(instance.status().code(), absl::StatusCode::kFailedPrecondition) << instance.status();
+  const Policy none{.prepared_translations = "none"};
+  const Loaded loaded = Load(none, 3);
+  ASSERT_NE(loaded.instance, nullptr);
 }
 
 TEST(CommonCode, IsNotKeptOfTheFirstSandbox) {

@@ -87,6 +87,7 @@ class DoctorTest : public ::testing::Test {
     host.probe = [] { return HardwareProbe(); };
     host.translation = [] { return absl::OkStatus(); };
     host.isolation = [](jit::Isolation) { return absl::OkStatus(); };
+    host.prepared = [](jit::Isolation) { return absl::NotFoundError("none"); };
     host.protection_key = [] { return 0; };
     host.landlock_abi = [] { return 7; };
     host.user_namespace = [] { return 0; };
@@ -149,7 +150,7 @@ TEST_F(DoctorTest, WhateverIsNotOkComesWithAdvice) {
   host.limit = [](int) { return rlimit{RLIM_INFINITY, 100}; };
   host.personality = [] { return std::uint32_t{ADDR_COMPAT_LAYOUT}; };
   for (const Check& check : Examine(host).checks) {
-    if (check.name == "default rights") continue;  // of every machine
+    if (check.name == "default rights" || check.name == "prepared code") continue;  // of every machine
     EXPECT_NE(check.state, State::kOk) << check.name << ": " << check.found;
     EXPECT_THAT(check.advice, Not(IsEmpty())) << check.name;
     EXPECT_THAT(check.found, Not(IsEmpty())) << check.name;
@@ -270,6 +271,24 @@ TEST_F(DoctorTest, TheBestIsolationIsNamedAndWhyAnotherIsNot) {
   };
   EXPECT_THAT(CheckIsolations(host).found,
               AllOf(HasSubstr("mask; offered: seg, mask"), HasSubstr("not pku: no keys")));
+}
+
+TEST_F(DoctorTest, PreparedCodeIsCountedOrItsFaultNamed) {
+  EXPECT_EQ(CheckPrepared(host).state, State::kOk);
+  EXPECT_THAT(CheckPrepared(host).found, HasSubstr("dunebox prepare PROG"));
+  host.prepared = [](jit::Isolation isolation) -> absl::StatusOr<std::uint32_t> {
+    if (isolation == jit::Isolation::kMask) return 1234;
+    return absl::NotFoundError("none");
+  };
+  EXPECT_EQ(CheckPrepared(host).found, "mask: 1234 blocks");
+  host.prepared = [](jit::Isolation isolation) -> absl::StatusOr<std::uint32_t> {
+    if (isolation == jit::Isolation::kMask) return 1234;
+    return absl::FailedPreconditionError("seg.blocks: of another version");
+  };
+  const Check unfit = CheckPrepared(host);
+  EXPECT_EQ(unfit.state, State::kWarning);
+  EXPECT_THAT(unfit.found, HasSubstr("seg.blocks: of another version"));
+  EXPECT_THAT(unfit.advice, HasSubstr("dunebox prepare"));
 }
 
 TEST_F(DoctorTest, NoIsolationIsNeverTakenUnasked) {

@@ -122,6 +122,11 @@ struct Policy {
 
   // Address space for translated code.
   std::uint64_t code_cache = std::uint64_t{32} << 20;
+  // Engine jit: the directory with translations that `dunebox prepare --jit-isolation=seg` has made, or "none". What lies
+  // there is code that runs in this process as it is: only root and the caller may be able to write to it. The default
+  // is used if it is there and fits; another that cannot be used is kFailedPrecondition. With two walls, and where
+  // instructions are counted, everything is translated anew.
+  std::string prepared_translations = "/var/cache/dunebox";
 };
 
 }  // namespace dunebox

@@ -1,0 +1,212 @@
+#include "jit-fallback/cache/prepared_blocks.h"
+
+#include <nmmintrin.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace dunebox::jit {
+namespace {
+
+constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'L', 'K', '1'};
+constexpr std::size_t kAlignment = 64;
+// A slot's block is at most so many behind the key's own: half of the slots are free.
+constexpr std::uint32_t kMostProbes = 64;
+
+constexpr std::size_t AlignUp(std::size_t value) {
+  return (value + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+[[gnu::target("sse4.2")]] std::uint32_t Crc(std::uint32_t sum, std::span<const std::byte> bytes) {
+  std::uint64_t wide = sum;
+  std::size_t at = 0;
+  for (; at + sizeof(std::uint64_t) <= bytes.size(); at += sizeof(std::uint64_t)) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data() + at, sizeof(word));
+    wide = _mm_crc32_u64(wide, word);
+  }
+  auto narrow = static_cast<std::uint32_t>(wide);
+  for (; at < bytes.size(); ++at) {
+    narrow = _mm_crc32_u8(narrow, static_cast<std::uint8_t>(bytes[at]));
+  }
+  return narrow;
+}
+
+template <typename T>
+std::uint32_t CrcOf(std::uint32_t sum, std::span<const T> array, const KeptPart& part) {
+  return Crc(sum, std::as_bytes(array.subspan(part.first, part.count)));
+}
+
+template <typename T>
+bool Has(std::span<const T> array, const KeptPart& part) {
+  return part.first <= array.size() && part.count <= array.size() - part.first;
+}
+
+}  // namespace
+
+struct PreparedBlocks::Header {
+  std::array<char, 8> magic;
+  std::uint64_t translator;
+  std::uint32_t isolation;
+  std::uint32_t checks_by_loop, counts_instructions, hidden_components;
+  std::uint32_t slots, blocks, bytes, exits, recoveries, addresses;
+  std::uint32_t zero;
+  std::uint32_t check;  // of what is above
+};
+
+namespace {
+
+template <typename Header>
+std::uint32_t HeaderCheck(const Header& header) {
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  return Crc(0, bytes.first(bytes.size() - sizeof(header.check)));
+}
+
+}  // namespace
+
+// What is not of the file's size.
+PreparedBlocks::Header PreparedBlocks::HeaderFor(const EmitterOptions& options) {
+  return {.magic = kMagic,
+          .translator = kTranslatorIdentity,
+          .isolation = static_cast<std::uint32_t>(options.isolation),
+          .checks_by_loop = options.check_by_loop ? 1U : 0U,
+          .counts_instructions = options.counts_instructions ? 1U : 0U,
+          .hidden_components = options.hidden_components};
+}
+
+std::uint32_t PreparedBlocks::CheckOf(const KeptBlock& kept, const KeptArrays& arrays) {
+  std::uint32_t sum = Crc(0, std::as_bytes(std::span(&kept, 1)));
+  sum = CrcOf(sum, arrays.bytes, kept.guest);
+  sum = CrcOf(sum, arrays.bytes, kept.host);
+  sum = CrcOf(sum, arrays.exits, kept.exits);
+  sum = CrcOf(sum, arrays.recoveries, kept.recovery);
+  return CrcOf(sum, arrays.addresses, kept.addresses);
+}
+
+bool PreparedBlocks::IsInside(const KeptBlock& kept) const {
+  return Has(arrays_.bytes, kept.guest) && Has(arrays_.bytes, kept.host) &&
+         Has(arrays_.exits, kept.exits) && Has(arrays_.recoveries, kept.recovery) &&
+         Has(arrays_.addresses, kept.addresses);
+}
+
+std::string PreparedFile(const BlockStore& store, const EmitterOptions& options) {
+  const KeptArrays arrays = store.arrays();
+  std::vector<PreparedBlocks::Block> blocks;
+  const std::uint32_t size = std::bit_ceil(std::max(store.size(), 1U) * 2);
+  std::vector<PreparedBlocks::Slot> slots(size);
+  for (std::uint32_t number = 0; number < store.size(); ++number) {
+    const std::uint64_t key = store.key(number);
+    auto at = static_cast<std::uint32_t>(key) & (size - 1);
+    std::uint32_t probes = 0;
+    while (slots[at].number != 0 && ++probes < kMostProbes) at = (at + 1) & (size - 1);
+    if (slots[at].number != 0) continue;  // it would not be found
+    const KeptBlock& kept = store.block(number);
+    blocks.push_back({.kept = kept, .check = PreparedBlocks::CheckOf(kept, arrays)});
+    slots[at] = {.tag = static_cast<std::uint32_t>(key >> 32),
+                 .number = static_cast<std::uint32_t>(blocks.size())};
+  }
+  PreparedBlocks::Header header = PreparedBlocks::HeaderFor(options);
+  header.slots = size;
+  header.blocks = static_cast<std::uint32_t>(blocks.size());
+  header.bytes = static_cast<std::uint32_t>(arrays.bytes.size());
+  header.exits = static_cast<std::uint32_t>(arrays.exits.size());
+  header.recoveries = static_cast<std::uint32_t>(arrays.recoveries.size());
+  header.addresses = static_cast<std::uint32_t>(arrays.addresses.size());
+  header.check = HeaderCheck(header);
+  std::string file;
+  const auto append = [&](auto array) {
+    const auto bytes = std::as_bytes(array);
+    file.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    file.resize(AlignUp(file.size()));
+  };
+  append(std::span(&header, 1));
+  append(std::span(slots));
+  append(std::span(blocks));
+  append(arrays.exits);
+  append(arrays.recoveries);
+  append(arrays.addresses);
+  append(arrays.bytes);
+  return file;
+}
+
+absl::StatusOr<std::unique_ptr<PreparedBlocks>> PreparedBlocks::Open(
+    int fd, const EmitterOptions& options) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0) return absl::ErrnoToStatus(errno, "cannot look at it");
+  if (status.st_size < static_cast<off_t>(sizeof(Header))) return absl::DataLossError("it is cut off");
+  const auto size = static_cast<std::size_t>(status.st_size);
+  void* const memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "cannot map it");
+  std::unique_ptr<PreparedBlocks> blocks(
+      new PreparedBlocks({static_cast<const std::byte*>(memory), size}));
+  if (absl::Status read = blocks->Read(options); !read.ok()) return read;
+  return blocks;
+}
+
+PreparedBlocks::~PreparedBlocks() {
+  munmap(const_cast<std::byte*>(file_.data()), file_.size());
+}
+
+template <typename T>
+bool PreparedBlocks::Take(std::size_t& at, std::uint32_t count, std::span<const T>& array) const {
+  const std::size_t bytes = std::size_t{count} * sizeof(T);
+  if (at > file_.size() || bytes > file_.size() - at) return false;
+  array = {reinterpret_cast<const T*>(file_.data() + at), count};
+  at = AlignUp(at + bytes);
+  return true;
+}
+
+absl::Status PreparedBlocks::Read(const EmitterOptions& options) {
+  Header header;
+  std::memcpy(&header, file_.data(), sizeof(header));
+  const Header own = HeaderFor(options);
+  if (header.magic != own.magic) return absl::DataLossError("it is no file of prepared translations");
+  if (header.check != HeaderCheck(header)) return absl::DataLossError("its first bytes are damaged");
+  if (header.translator != own.translator) {
+    return absl::FailedPreconditionError("another version of Dunebox has made it");
+  }
+  if (header.isolation != own.isolation || header.counts_instructions != own.counts_instructions) {
+    return absl::FailedPreconditionError("it is for another isolation");
+  }
+  if (header.checks_by_loop != own.checks_by_loop ||
+      header.hidden_components != own.hidden_components) {
+    return absl::FailedPreconditionError("it is for another processor");
+  }
+  std::size_t at = AlignUp(sizeof(header));
+  if (!std::has_single_bit(header.slots) || !Take(at, header.slots, slots_) ||
+      !Take(at, header.blocks, blocks_) || !Take(at, header.exits, arrays_.exits) ||
+      !Take(at, header.recoveries, arrays_.recoveries) ||
+      !Take(at, header.addresses, arrays_.addresses) || !Take(at, header.bytes, arrays_.bytes)) {
+    return absl::DataLossError("it is cut off");
+  }
+  return absl::OkStatus();
+}
+
+std::optional<FoundBlock> PreparedBlocks::Find(std::uint64_t pc,
+                                               std::span<const std::uint8_t> bytes, EntryKind kind,
+                                               MovedCode& moved) const {
+  if (bytes.size() < kKeyBytes || pc >= kLow2GiB) return std::nullopt;
+  const std::uint64_t key = KeyOf(bytes, kind);
+  const auto tag = static_cast<std::uint32_t>(key >> 32);
+  const auto mask = static_cast<std::uint32_t>(slots_.size() - 1);
+  for (std::uint32_t probe = 0; probe < kMostProbes; ++probe) {
+    const Slot& slot = slots_[(static_cast<std::uint32_t>(key) + probe) & mask];
+    if (slot.number == 0) break;
+    if (slot.tag != tag || slot.number > blocks_.size()) continue;
+    const Block& block = blocks_[slot.number - 1];
+    if (!IsInside(block.kept) || !IsAt(block.kept, arrays_, pc, bytes, kind)) continue;
+    if (block.check != CheckOf(block.kept, arrays_)) continue;
+    return MoveTo(pc, block.kept, arrays_, moved);
+  }
+  return std::nullopt;
+}
+
+}  // namespace dunebox::jit

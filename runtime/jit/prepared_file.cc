@@ -1,0 +1,70 @@
+#include "runtime/jit/prepared_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/jit/jit_engine.h"
+
+namespace dunebox::runtime {
+namespace {
+
+absl::Status Named(const std::string& path, const absl::Status& status) {
+  return {status.code(), absl::StrCat(path, ": ", std::string(status.message()))};
+}
+
+}  // namespace
+
+std::string PreparedName(jit::Isolation isolation) {
+  return absl::StrCat(std::string(jit::NameOf(isolation)), ".blocks");
+}
+
+absl::Status CheckOwner(int fd, bool or_callers) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0) return absl::ErrnoToStatus(errno, "cannot look at it");
+  if (status.st_uid != 0 && !(or_callers && status.st_uid == geteuid())) {
+    return absl::PermissionDeniedError("it belongs to somebody else");
+  }
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return absl::PermissionDeniedError("others than its owner can write to it");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileDescriptor> OpenPrepared(const std::string& directory, jit::Isolation isolation) {
+  const bool or_callers = directory != kPreparedDirectory;
+  const FileDescriptor place(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!place.valid()) return Named(directory, absl::ErrnoToStatus(errno, "cannot open it"));
+  if (absl::Status status = CheckOwner(place.get(), or_callers); !status.ok()) {
+    return Named(directory, status);
+  }
+  const std::string name = PreparedName(isolation);
+  const std::string path = absl::StrCat(directory, "/", name);
+  // A FIFO would be waited for.
+  FileDescriptor file(openat(place.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!file.valid()) return Named(path, absl::ErrnoToStatus(errno, "cannot open it"));
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return Named(path, absl::FailedPreconditionError("it is not a file"));
+  }
+  if (absl::Status owner = CheckOwner(file.get(), or_callers); !owner.ok()) return Named(path, owner);
+  return file;
+}
+
+absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> MapPrepared(
+    const std::string& directory, jit::Isolation isolation) {
+  const absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, isolation);
+  if (!file.ok()) return file.status();
+  absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
+      jit::PreparedBlocks::Open(file->get(), JitEngine::EmitterFor(isolation));
+  if (!blocks.ok()) {
+    return Named(absl::StrCat(directory, "/", PreparedName(isolation)), blocks.status());
+  }
+  return std::shared_ptr<const jit::PreparedBlocks>(*std::move(blocks));
+}
+
+}  // namespace dunebox::runtime
