@@ -7,9 +7,10 @@ namespace dunebox::runtime {
 void GuestCodeWriter::Add(const jit::NewCode& code) {
   const bool is_direct = code.kind == jit::CodeKind::kDirectBlock;
   if ((!is_direct && code.kind != jit::CodeKind::kIndirectBlock) || code.is_self_checking ||
-      code.is_single || code.guest.empty() || code.guest.size() > jit::kMostGuestCode) {
+      code.is_single || code.guest.empty() || code.guest.size() > jit::kMostGuestCode || left_ == 0) {
     return;
   }
+  --left_;
   record_.clear();
   jit::AppendGuestCode(is_direct ? jit::EntryKind::kDirect : jit::EntryKind::kIndirect, code.guest,
                        record_);

@@ -19,7 +19,11 @@ class GuestCodeWriter {
   void Add(const jit::NewCode& code);
 
  private:
+  // A program that makes code all the time fills no memory: what comes later is not what programs begin with.
+  static constexpr unsigned kMostBlocks = 1 << 18;
+
   hostcalls::UserFile file_;
+  unsigned left_ = kMostBlocks;
   std::string record_;
 };
 
