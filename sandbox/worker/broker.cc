@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <optional>
 #include <span>
@@ -107,14 +106,14 @@ std::optional<Answer> Do(Sessions& sessions, const Policy& policy, Asked& asked)
 
 }  // namespace
 
-int BrokerMain(const char* namespaces) {
+int BrokerMain(int namespaces) {
   // Of the fork server: the kernel has forgotten it if this program's rights are others.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const std::optional<Asked> first = Receive();
   const std::optional<StartOrder> order = first ? ParseStartOrder(first->bytes) : std::nullopt;
   if (!order) return 1;
   const absl::StatusOr<std::vector<std::string>> confined =
-      Confine(Role::kBroker, order->policy, std::atoi(namespaces));
+      Confine(Role::kBroker, order->policy, namespaces);
   Writer started;
   PutStatus(started, confined.status());
   if (confined.ok()) PutTexts(started, *confined);

@@ -2,7 +2,7 @@
 // sandboxes that run in the host's own process (brokered_files.h). What the host has named for one of them is for
 // that one's session alone.
 //
-//   int main(...) { ResetSignals(); return BrokerMain(namespaces); }
+//   if (fork() == 0) _exit(BrokerMain(namespaces));
 #ifndef DUNEBOX_SANDBOX_WORKER_BROKER_H_
 #define DUNEBOX_SANDBOX_WORKER_BROKER_H_
 
@@ -17,8 +17,8 @@ enum class FileRequest : std::uint32_t { kOpen, kStatus, kAccess, kReadLink, kGr
 // Replies to all but the last: an errno, struct stat, a text; an open file comes along.
 inline constexpr std::size_t kMostBrokerMessage = std::size_t{128} << 10;
 
-// `namespaces`: flags of clone(2), as a number. Returns when the host has closed its end.
-int BrokerMain(const char* namespaces);
+// `namespaces`: flags of clone(2). Returns when the host has closed its end.
+int BrokerMain(int namespaces);
 
 }  // namespace dunebox::worker
 

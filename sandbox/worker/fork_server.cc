@@ -149,7 +149,7 @@ struct Owner {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
-  const absl::StatusOr<int> program = WorkerProgram();
+  const absl::StatusOr<int> program = ExecutableOf(Program::kBroker);
   if (!program.ok()) return program.status();
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -161,12 +161,12 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
   if (!host.valid()) return Failed(errno, "pidfd_open");
   const FileDescriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return Failed(errno, "/dev/null");
-  const char* const arguments[] = {"dunebox-worker", "fork-server", nullptr};
+  const char* const arguments[] = {"dunebox-broker", nullptr};
   LaunchState state{.null = null.get(),
                     .descriptors = {theirs.get(), host.get(), *program},
                     .second_stack = nullptr,
                     .arguments = arguments,
-                    .environment = arguments + 2};
+                    .environment = arguments + 1};
   if (const int error = StartOrphan(state); error != 0) return Failed(error, "cannot start it");
   return std::shared_ptr<ForkServer>(new ForkServer(std::move(ours)));
 }
@@ -197,10 +197,17 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
 }
 
 absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const int> descriptors) {
+  std::vector<int> all;
+  if (role == Role::kWorker) {
+    const absl::StatusOr<int> program = ExecutableOf(Program::kWorker);
+    if (!program.ok()) return program.status();
+    all.push_back(*program);
+  }
+  all.insert(all.end(), descriptors.begin(), descriptors.end());
   const std::lock_guard lock(mutex_);
   ForkReply reply;
   std::vector<FileDescriptor> came;
-  if (!SendWithDescriptors(socket_.get(), ForkRequest{.role = role}, descriptors) ||
+  if (!SendWithDescriptors(socket_.get(), ForkRequest{.role = role}, all) ||
       !WaitForBytes(socket_.get(), Now() + kMostWait) ||
       !ReceiveWithDescriptors(socket_.get(), reply, came)) {
     return Failed(errno, "the fork server does not answer");

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "runtime/confinement/identity.h"
+#include "sandbox/worker/broker.h"
 #include "sandbox/worker/descriptors.h"
 #include "sandbox/worker/fork_server.h"
 
@@ -35,10 +36,12 @@ constexpr rlim_t kMostStack = rlim_t{8} << 20;
 
 constexpr int kFirstFd = 3;
 struct RoleRow {
-  const char* name;
   std::size_t descriptors;
+  // In front of them comes the executable. What has none is a fork of this process, as which it starts much sooner: it
+  // runs nobody's code but ours.
+  bool has_program;
 };
-constexpr RoleRow kRoles[] = {{"worker", kWorkerFds}, {"broker", 1}};  // as Role has them
+constexpr RoleRow kRoles[] = {{kWorkerFds, true}, {kBrokerFds, false}};  // as Role has them
 
 void LimitStack() {
   rlimit limit{};
@@ -47,8 +50,18 @@ void LimitStack() {
   setrlimit(RLIMIT_STACK, &limit);
 }
 
+// The descriptors from `first` on, above all others that there are.
+std::vector<int> CopiesOf(std::span<const FileDescriptor> descriptors, int above) {
+  std::vector<int> copies;
+  copies.reserve(descriptors.size());
+  for (const FileDescriptor& fd : descriptors) {
+    copies.push_back(fcntl(fd.get(), F_DUPFD_CLOEXEC, above));
+  }
+  return copies;
+}
+
 // In the child. Returns where something is wrong.
-void Become(Role role, const std::vector<FileDescriptor>& descriptors, int namespaces,
+void Become(Role role, std::span<const FileDescriptor> descriptors, int namespaces,
             const confinement::UserAndGroup& outside, int parent) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return;
   // The parent may have died before.
@@ -59,23 +72,22 @@ void Become(Role role, const std::vector<FileDescriptor>& descriptors, int names
     return;
   }
   LimitStack();
-  // Ours lie below those that came, and are not needed any more but for one.
-  const int first_free = kFirstFd + static_cast<int>(descriptors.size());
-  std::vector<int> copies;
-  copies.reserve(descriptors.size());
-  for (const FileDescriptor& fd : descriptors) {
-    copies.push_back(fcntl(fd.get(), F_DUPFD_CLOEXEC, first_free));
-  }
-  const int program = fcntl(kProgramFd, F_DUPFD_CLOEXEC, first_free);
+  // Ours lie where theirs are to be, and are not needed any more.
+  const bool has_program = kRoles[static_cast<std::size_t>(role)].has_program;
+  const int first_free = kFirstFd + static_cast<int>(descriptors.size()) - (has_program ? 1 : 0);
+  const std::vector<int> copies = CopiesOf(descriptors, first_free);
   int to = kFirstFd;
-  for (const int fd : copies) {
+  for (const int fd : std::span(copies).subspan(has_program ? 1 : 0)) {
     if (dup2(fd, to++) < 0) return;
   }
-  if (syscall(SYS_close_range, first_free, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return;
+  if (syscall(SYS_close_range, first_free, ~0U, has_program ? CLOSE_RANGE_CLOEXEC : 0) != 0) return;
+  if (!has_program) {
+    prctl(PR_SET_NAME, "dunebox-broker");
+    _exit(BrokerMain(namespaces));
+  }
   const std::string flags = std::to_string(namespaces);
-  const char* const arguments[] = {"dunebox-worker", kRoles[static_cast<std::size_t>(role)].name,
-                                   flags.c_str(), nullptr};
-  syscall(SYS_execveat, program, "", arguments, arguments + 3, AT_EMPTY_PATH);
+  const char* const arguments[] = {"dunebox-worker", flags.c_str(), nullptr};
+  syscall(SYS_execveat, copies.front(), "", arguments, arguments + 2, AT_EMPTY_PATH);
 }
 
 struct Started {
@@ -103,7 +115,7 @@ Started StartWith(Role role, const std::vector<FileDescriptor>& descriptors, int
   }
   Started started{.pid = pid, .pidfd = FileDescriptor(pidfd)};
   write_end = FileDescriptor();
-  // Nothing: it has been executed.
+  // Nothing: it has become what it is to be.
   ssize_t size;
   do {
     size = read(read_end.get(), &started.error, sizeof(started.error));
@@ -116,7 +128,8 @@ Started StartWith(Role role, const std::vector<FileDescriptor>& descriptors, int
 void Start(Role role, const std::vector<FileDescriptor>& descriptors, int self) {
   Started started{.error = EINVAL};
   const auto index = static_cast<std::size_t>(role);
-  if (index < std::size(kRoles) && descriptors.size() == kRoles[index].descriptors) {
+  if (index < std::size(kRoles) &&
+      descriptors.size() == kRoles[index].descriptors + (kRoles[index].has_program ? 1 : 0)) {
     for (const int namespaces : kNamespaceSets) {
       started = StartWith(role, descriptors, namespaces, self);
       if (started.error == 0) break;

@@ -1,21 +1,8 @@
-// The executable that is part of the sandbox library: fork server, worker or broker, as its first argument
-// says.
-#include <cstring>
-
-#include "sandbox/worker/broker.h"
-#include "sandbox/worker/fork_server.h"
+// The executable of workers.
+#include "sandbox/worker/reset_signals.h"
 #include "sandbox/worker/worker.h"
 
 int main(int argc, char** argv) {
   dunebox::worker::ResetSignals();
-  if (argc == 2 && std::strcmp(argv[1], "fork-server") == 0) {
-    return dunebox::worker::ForkServerMain();
-  }
-  if (argc == 3 && std::strcmp(argv[1], "worker") == 0) {
-    return dunebox::worker::WorkerMain(argv[2]);
-  }
-  if (argc == 3 && std::strcmp(argv[1], "broker") == 0) {
-    return dunebox::worker::BrokerMain(argv[2]);
-  }
-  return 2;
+  return argc == 2 ? dunebox::worker::WorkerMain(argv[1]) : 2;
 }

@@ -1,9 +1,12 @@
-// The worker's executable, as bytes.
+// An executable, as bytes from the symbol DUNEBOX_PROGRAM_SYMBOL on.
+#define CONCATENATE(name, end) name##end
+#define END_OF(name) CONCATENATE(name, _end)
+
         .section .rodata
         .balign 16
-        .globl  dunebox_worker_program, dunebox_worker_program_end
-dunebox_worker_program:
-        .incbin DUNEBOX_WORKER_PROGRAM_PATH
-dunebox_worker_program_end:
+        .globl  DUNEBOX_PROGRAM_SYMBOL, END_OF(DUNEBOX_PROGRAM_SYMBOL)
+DUNEBOX_PROGRAM_SYMBOL:
+        .incbin DUNEBOX_PROGRAM_PATH
+END_OF(DUNEBOX_PROGRAM_SYMBOL):
 
         .section .note.GNU-stack, "", @progbits

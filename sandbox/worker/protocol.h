@@ -84,15 +84,16 @@ inline constexpr int kWorkerFds = 4;
 
 // And a broker (brokered_files.h).
 inline constexpr int kBrokerFd = 3;  // a socket
+inline constexpr int kBrokerFds = 1;
 
 // What the fork server begins with.
 inline constexpr int kRequestFd = 3;  // a socket: SpawnRequest
 inline constexpr int kHostFd = 4;     // a pidfd of the host's
-inline constexpr int kProgramFd = 5;  // the executable
+inline constexpr int kProgramFd = 5;  // its executable
 
 enum class Role : std::uint32_t { kWorker, kBroker };
 struct ForkRequest {
-  // 0: start a process with the descriptors that come along. Else: end this one.
+  // 0: start a process with the descriptors that come along; in front of a worker's is its executable. Else: end this one.
   std::int32_t ended_pid = 0;
   Role role = Role::kWorker;
 };

@@ -128,15 +128,6 @@ absl::Status Start(const StartOrder& order, int namespaces, Begun& begun, Writer
 
 }  // namespace
 
-void ResetSignals() {
-  for (int signal = 1; signal <= signals::kSignalCount; ++signal) {
-    constexpr signals::KernelAction kDefault;
-    syscall(SYS_rt_sigaction, signal, &kDefault, nullptr, sizeof(kDefault.mask));
-  }
-  constexpr std::uint64_t kNone = 0;
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &kNone, nullptr, sizeof(kNone));
-}
-
 int WorkerMain(const char* namespaces) {
   // Of the fork server: the kernel has forgotten it if this program's rights are others.
   prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -7,9 +7,6 @@
 
 namespace dunebox::worker {
 
-// What a parent may have ignored or blocked.
-void ResetSignals();
-
 // `namespaces`: flags of clone(2), as a number. Returns where there is nobody to serve.
 int WorkerMain(const char* namespaces);
 

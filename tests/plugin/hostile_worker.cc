@@ -35,8 +35,8 @@
 
 #include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/snapshot_format.h"
-#include "sandbox/worker/fork_server.h"
 #include "sandbox/worker/protocol.h"
+#include "sandbox/worker/reset_signals.h"
 #include "sandbox/worker/wire.h"
 #include "sandbox/worker/worker.h"
 
@@ -445,5 +445,5 @@ Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) {
 
 int main(int argc, char** argv) {
   dunebox::worker::ResetSignals();
-  return argc == 3 ? dunebox::worker::WorkerMain(argv[2]) : dunebox::worker::ForkServerMain();
+  return argc == 2 ? dunebox::worker::WorkerMain(argv[1]) : 2;
 }

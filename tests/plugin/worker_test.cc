@@ -46,7 +46,7 @@ bool IsForkServerOf(pid_t host, pid_t server) {
   return text.find("Pid:\t" + std::to_string(host) + "\n") != std::string::npos;
 }
 
-// Those that run our executable.
+// Those that run our executables.
 std::vector<Process> All() {
   std::vector<Process> result;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
@@ -56,7 +56,8 @@ std::vector<Process> All() {
     std::string text;
     std::getline(file, text, '\0');  // empty: it has ended meanwhile
     const std::size_t end = text.rfind(')');
-    if (end == std::string::npos || text.find("dunebox-w") == std::string::npos) continue;
+    const bool is_ours = absl::StrContains(text, "dunebox-w") || absl::StrContains(text, "dunebox-b");
+    if (end == std::string::npos || !is_ours) continue;
     Process process{.pid = std::atoi(name.c_str()), .parent = 0, .state = ' '};
     if (sscanf(text.c_str() + end + 1, " %c %d", &process.state, &process.parent) == 2) {
       result.push_back(process);
@@ -140,6 +141,7 @@ TEST_F(Workers, ThatAreKilledAreFailuresUntilAReset) {
   absl::Status status;
   std::thread caller([&] { status = (*spin)(); });
   usleep(50'000);
+  ASSERT_GT(worker, 0);  // else they would be others
   ASSERT_EQ(kill(worker, SIGKILL), 0);
   caller.join();
   const Failure failure = FailureIn(status);
@@ -169,6 +171,7 @@ TEST_F(Workers, ThatAreKilledAreReplacedByTheirSnapshot) {
   ASSERT_TRUE(callback.ok() && after.ok());
   EXPECT_EQ((*next)()->UnverifiedValue(), 2);
   before->span()[0] = '\0';
+  ASSERT_GT(worker, 0);  // else they would be others
   ASSERT_EQ(kill(worker, SIGKILL), 0);
   EXPECT_TRUE(Within10Seconds([&] { return !(*next)().ok(); }));
   for (int round = 0; round < 2; ++round) {  // the second time by the new worker itself
@@ -193,6 +196,7 @@ TEST_F(Workers, OfClonesAreProcessesOfTheirOwn) {
   ASSERT_TRUE(clone.ok()) << clone.status();
   EXPECT_EQ(Of(getpid()).size(), before.size() + 1);
   EXPECT_EQ((*clone)->confinement(), sandbox->confinement());
+  ASSERT_GT(worker, 0);  // else they would be others
   ASSERT_EQ(kill(worker, SIGKILL), 0);
   EXPECT_EQ(Add(**clone), 42);
   auto second = (*clone)->Clone();
