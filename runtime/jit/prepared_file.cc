@@ -59,6 +59,7 @@ absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> MapPrepared(
     const std::string& directory, jit::Isolation isolation) {
   const absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, isolation);
   if (!file.ok()) return file.status();
+  if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;  // who reads it needs the same
   absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
       jit::PreparedBlocks::Open(file->get(), JitEngine::EmitterFor(isolation));
   if (!blocks.ok()) {

@@ -29,8 +29,9 @@ class Sample:
 class Runner:
     """Starts commands in a directory of their own, with a fixed environment and a time limit."""
 
-    def __init__(self, directory, seconds_allowed):
+    def __init__(self, directory, seconds_allowed, prepared=None):
         self.directory = directory
+        self.prepared = prepared  # where translations are kept
         self.output = os.path.join(directory, "stdout")
         self.errors = os.path.join(directory, "stderr")
         self.seconds_allowed = seconds_allowed

@@ -27,8 +27,10 @@ PEERS = {
                    by_wall_clock=True),
     "valgrind": Peer(("valgrind", "--quiet", "--tool=none"), "valgrind"),
 }
-# Each engine and isolation; "policy": what a user has who says little, with both walls.
-OURS = ("jit:none", "jit:mask-writes", "jit:mask", "jit:seg", "jit:pku", "policy", "kvm")
+# Each engine and isolation; "policy": what a user has who says little, with both walls. With PREPARED behind it
+# `dunebox prepare` has had each command before.
+PREPARED = "+prepared"
+OURS = ("jit:none", "jit:mask-writes", "jit:mask", "jit:mask" + PREPARED, "jit:seg", "jit:pku", "policy", "kvm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Way:
     name: str
     words: tuple            # before the command
     is_ours: bool = True
+    prepare: tuple = ()     # before the command once, ahead of all others
     by_wall_clock: bool = False
 
 
@@ -46,31 +49,41 @@ class Unknown(Exception):
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def find(name, dunebox, path, writable):
-    """The Way, or why it is not here: a text. `writable`: the directory a policy lets the program write to."""
+def find(name, dunebox, path, writable, prepared):
+    """The Way, or why it is not here: a text. `writable`: the directory a policy lets the program write to; `prepared`:
+    where translations are kept."""
     if name in PEERS:
         peer = PEERS[name]
         found = shutil.which(peer.words[0], path=path)
         if found is None:
             return f"{peer.words[0]} is not installed (Debian's package {peer.package})"
-        return Way(name, (found, *peer.words[1:]), False, peer.by_wall_clock)
-    if name == "policy":
-        return Way(name, (dunebox, "run", "--engine=jit", "--ro", "/", "--ro", HERE,
-                          "--ro", os.path.dirname(dunebox), "--rw", writable, "--net=host", "--"))
-    engine, _, isolation = name.partition(":")
-    if engine not in ("jit", "kvm", "auto"):
-        raise Unknown(f"no such way to run: {name}")
-    isolated = (f"--jit-isolation={isolation}",) if isolation else ()
-    return Way(name, (dunebox, "run", f"--engine={engine}", *isolated, "--allow=all", "--"))
+        return Way(name, (found, *peer.words[1:]), by_wall_clock=peer.by_wall_clock, is_ours=False)
+    plain = name.removesuffix(PREPARED)
+    if plain == "policy":
+        options = ("--engine=jit", "--ro", "/", "--ro", HERE, "--ro", os.path.dirname(dunebox), "--rw", writable,
+                   "--net=host")
+    else:
+        engine, _, isolation = plain.partition(":")
+        if engine not in ("jit", "kvm", "auto"):
+            raise Unknown(f"no such way to run: {name}")
+        isolated = (f"--jit-isolation={isolation}",) if isolation else ()
+        options = (f"--engine={engine}", *isolated, "--allow=all")
+    if plain == name:
+        nothing = ("--jit-prepared=none",) if options[0] == "--engine=jit" else ()  # the others may be kvm
+        return Way(name, (dunebox, "run", *options, *nothing, "--"))
+    kept = f"--jit-prepared={os.path.join(prepared, plain.replace(':', '-'))}"
+    return Way(name, (dunebox, "run", *options, kept, "--"), prepare=(dunebox, "prepare", *options, kept, "--"))
 
 
-def working(names, extra, dunebox, path, directory, try_out):
+def working(names, extra, dunebox, path, directory, prepared, try_out):
     """[Way] of those that run /bin/true; ([why not]). `try_out`(words) is "" or a complaint."""
     found, complaints = [], []
-    ways = [(name, find(name, dunebox, path, directory)) for name in names]
+    ways = [(name, find(name, dunebox, path, directory, prepared)) for name in names]
     ways += [(name, Way(name, tuple(words))) for name, words in extra.items()]
     for name, way in ways:
-        reason = way if isinstance(way, str) else try_out((*way.words, "/bin/true"))
+        reason = way if isinstance(way, str) else ""
+        for words in () if reason else (way.prepare, way.words):
+            reason = reason or (try_out((*words, "/bin/true")) if words else "")
         if not reason:
             found.append(way)
             continue
