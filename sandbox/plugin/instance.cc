@@ -168,8 +168,10 @@ absl::Status Instance::Start(absl::FunctionRef<absl::Status()> before_guest) {
   PrepareThread();
   space_.LimitData(policy_.memory_limit);
   const absl::StatusOr<PluginTable> gates = PutGates(space_);
-  if (gates.ok()) gates_ = *gates;
-  return gates.status();
+  if (!gates.ok()) return gates.status();
+  gates_ = *gates;
+  SetFunctions({.table = gates_});
+  return absl::OkStatus();
 }
 
 Instance::Functions Instance::GetFunctions() const {

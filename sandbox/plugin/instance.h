@@ -222,10 +222,7 @@ class Instance final : public Guest, public GuestProcess {
 
   // What the guest's program offers to be called, by address; 0: nothing. Those of main.c, or the one of a static program.
   struct Functions {
-    std::uint64_t open_library = 0;
-    std::uint64_t find_symbol = 0;
-    std::uint64_t last_error = 0;
-    std::uint64_t make_thread = 0;
+    PluginTable table{};
     std::uint64_t names = 0;  // of a static program that was loaded: where they are (guest_names.h); 0: none was
   };
 
@@ -273,7 +270,6 @@ class Instance final : public Guest, public GuestProcess {
   absl::Status RunCallback(PluginThread& thread, runtime::Registers& registers, std::uint64_t number);
   absl::Status EndedStatus() const;
 
-  static Functions FunctionsOf(const InstanceSnapshot& snapshot);
   Functions GetFunctions() const;
   void SetFunctions(const Functions& functions);
   void KickAll();
@@ -290,7 +286,7 @@ class Instance final : public Guest, public GuestProcess {
   const std::shared_ptr<Arena> arena_;
   PluginKernel kernel_;
   std::unique_ptr<GuestEngine> engine_;
-  PluginTable gates_{};  // without functions; never changes once a guest has begun
+  PluginTable gates_{};  // of which only the gates are used; never changes once a guest has begun
   Warden* warden_ = nullptr;
   std::atomic<pid_t> next_id_{kVirtualPid};
 

@@ -36,10 +36,10 @@ absl::Status Instance::LoadLibrary(const std::string& path) {
   if (!text.ok()) return text.status();
   const Functions functions = GetFunctions();
   const absl::StatusOr<CallResult> handle = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, functions.open_library, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, functions.table.open_library, WithArgument(text->address()));
   if (!handle.ok()) return handle.status();
   if (handle->integer != 0) return absl::OkStatus();
-  const absl::StatusOr<CallResult> error = Call(functions.last_error, {});
+  const absl::StatusOr<CallResult> error = Call(functions.table.last_error, {});
   if (!error.ok()) return error.status();
   constexpr std::size_t kMostText = 1000;
   const hostcalls::CopyResult<std::string> message =
@@ -54,7 +54,7 @@ absl::StatusOr<std::uint64_t> Instance::FindSymbol(const std::string& name) {
   const absl::StatusOr<internal::Block> text = Share(name);
   if (!text.ok()) return text.status();
   const absl::StatusOr<CallResult> address = CallWithin(
-      {.time = policy_.load_deadline, .budget = {}}, functions.find_symbol, WithArgument(text->address()));
+      {.time = policy_.load_deadline, .budget = {}}, functions.table.find_symbol, WithArgument(text->address()));
   if (!address.ok()) return address.status();
   if (address->integer == 0) return absl::NotFoundError(absl::StrCat("no library has ", name));
   return address->integer;

@@ -123,7 +123,7 @@ absl::StatusOr<std::unique_ptr<PluginThread>> Instance::MakeLentThread(PluginThr
     const Borrowed borrowed(*this, main);
     main.made = &made;
     const absl::StatusOr<CallResult> result =
-        CallOn(main, GetFunctions().make_thread, frame, DeadlineIn(policy_.load_deadline), {});
+        CallOn(main, GetFunctions().table.make_thread, frame, DeadlineIn(policy_.load_deadline), {});
     main.made = nullptr;
     if (!result.ok()) status = result.status();
     const bool is_made = result.ok() && static_cast<int>(result->integer) == 0 && made != nullptr;
@@ -212,10 +212,13 @@ absl::Status Instance::StartMain() {
     Dismiss(**thread);
     return NotStarted(kNotStarted);
   }
-  SetFunctions({.open_library = (*table).open_library,
-                .find_symbol = (*table).find_symbol,
-                .last_error = (*table).last_error,
-                .make_thread = (*table).make_thread});
+  // It is the guest's word: what it says of gates counts for nothing.
+  Functions functions{.table = gates_};
+  functions.table.open_library = (*table).open_library;
+  functions.table.find_symbol = (*table).find_symbol;
+  functions.table.last_error = (*table).last_error;
+  functions.table.make_thread = (*table).make_thread;
+  SetFunctions(functions);
   return LendThreads(*std::move(thread));
 }
 
@@ -244,7 +247,7 @@ absl::Status Instance::CheckProgram(const ProgramFile& file) {
   if (functions.names != 0) return refuse("a sandbox has one program, and this one has one");
   if (is_started_.load()) {
     const absl::StatusOr<CallResult> loaded = CallWithin(
-        {.time = policy_.load_deadline, .budget = {}}, functions.open_library, WithArgument(0));
+        {.time = policy_.load_deadline, .budget = {}}, functions.table.open_library, WithArgument(0));
     if (!loaded.ok()) return loaded.status();
     if (loaded->integer != 0) {
       return refuse("a program has a sandbox to itself, and in this one a library is loaded");
@@ -321,7 +324,10 @@ absl::Status Instance::Execute(const ProgramFile& file) {
   const absl::StatusOr<std::uint64_t> names = PutNames(space_, file.symbols, bias);
   if (!names.ok()) return absl::Status(names.status().code(), failed(names.status().message()));
   const loader::ProgramSymbol* const maker = file.symbols.Find("pthread_create");
-  SetFunctions({.make_thread = maker != nullptr ? maker->address + bias : 0, .names = *names});
+  Functions functions{.table = gates_, .names = *names};
+  functions.table.open_library = functions.table.find_symbol = functions.table.last_error = 0;
+  functions.table.make_thread = maker != nullptr ? maker->address + bias : 0;
+  SetFunctions(functions);
   Enlist(**thread);
   bool is_ready = false;
   {

@@ -118,11 +118,7 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
     snapshot->kernel = kernel_.Save();
     snapshot->arena = arena_->Save();
     const Functions functions = GetFunctions();
-    snapshot->table = gates_;
-    snapshot->table.open_library = functions.open_library;
-    snapshot->table.find_symbol = functions.find_symbol;
-    snapshot->table.last_error = functions.last_error;
-    snapshot->table.make_thread = functions.make_thread;
+    snapshot->table = functions.table;
     snapshot->names = functions.names;
     snapshot->next_id = next_id_.load();
     snapshot->random = random_;
@@ -135,14 +131,6 @@ absl::StatusOr<std::shared_ptr<const InstanceSnapshot>> Instance::SnapshotInto(
   // Its memory is neither what it was nor the image's.
   if (absl::IsInternal(snapshot.status())) End({.kind = Failure::Kind::kMismatch});
   return snapshot;
-}
-
-Instance::Functions Instance::FunctionsOf(const InstanceSnapshot& snapshot) {
-  return {.open_library = snapshot.table.open_library,
-          .find_symbol = snapshot.table.find_symbol,
-          .last_error = snapshot.table.last_error,
-          .make_thread = snapshot.table.make_thread,
-          .names = snapshot.names};
 }
 
 absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
@@ -168,7 +156,7 @@ absl::Status Instance::ReturnTo(const InstanceSnapshot& snapshot,
     const auto state = std::ranges::find(snapshot.threads, thread->id, &ThreadState::id);
     if (status.ok() && state != snapshot.threads.end()) status = SetState(*thread, *state);
   }
-  SetFunctions(FunctionsOf(snapshot));
+  SetFunctions({.table = snapshot.table, .names = snapshot.names});
   next_id_.store(snapshot.next_id);
   {
     const std::lock_guard lock(mutex_);
@@ -297,8 +285,7 @@ absl::Status Instance::StartFrom(const InstanceSnapshot& snapshot, PluginKernel:
   }
   arena_->Restore(snapshot.arena);
   gates_ = snapshot.table;
-  gates_.open_library = gates_.find_symbol = gates_.last_error = gates_.make_thread = 0;
-  SetFunctions(FunctionsOf(snapshot));
+  SetFunctions({.table = snapshot.table, .names = snapshot.names});
   next_id_.store(snapshot.next_id);
   SetCallbacks(snapshot.callbacks);
   is_started_.store(true, std::memory_order_release);
