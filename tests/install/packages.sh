@@ -25,6 +25,24 @@ for script in bash-completion/completions/dunebox zsh/vendor-completions/_dunebo
     fish/vendor_completions.d/dunebox.fish doc/dunebox/copyright; do
   [[ -s "$root/share/$script" ]] || { echo "$script is missing"; exit 1; }
 done
+# Prepared translations are made anew by a new version, and go when the package is purged.
+dpkg-deb --control "$work/packages/"dunebox_*.deb "$work/control"
+for script in postinst postrm; do
+  [[ -x "$work/control/$script" ]] || { echo "$script is missing"; exit 1; }
+  sed "s:/var/cache/dunebox:$work/cache:; s:dunebox prepare:& --jit-prepared=$work/cache:" "$work/control/$script" >"$work/$script"
+  chmod +x "$work/$script"
+done
+export PATH=$root/bin:$PATH
+"$work/postinst" configure
+[[ ! -e "$work/cache" ]] || { echo "postinst has made what nobody asked for"; exit 1; }
+dunebox prepare --jit-prepared="$work/cache" -- true
+rm "$work/cache/"*.blocks
+"$work/postinst" configure
+[[ -s "$(echo "$work/cache/"*.blocks)" ]] || { echo "postinst has prepared nothing"; exit 1; }
+"$work/postrm" remove
+[[ -e "$work/cache" ]] || { echo "gone although the package is not purged"; exit 1; }
+"$work/postrm" purge
+[[ ! -e "$work/cache" ]] || { echo "left behind by a purge"; exit 1; }
 # The command needs nothing, the library what it was linked with.
 [[ -z "$(dpkg-deb --field "$work/packages/"dunebox_*.deb Depends)" ]]
 [[ "$(dpkg-deb --field "$work/packages/"libdunebox0_*.deb Depends)" == *libc6* ]]
