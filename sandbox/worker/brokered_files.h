@@ -1,6 +1,6 @@
 // Files of a sandbox in this process, opened by a confined one: the broker can reach what the
 // policy lets the plugin read and nothing else, so a path that got past every check here would lead
-// nowhere. It is a process of the executable that workers are, behind the same wall (confine.h),
+// nowhere. It is a fork of the fork server, behind the same wall as workers (confine.h),
 // and other sandboxes with the same files have it, too (shared_broker.h). It is asked for when the first
 // path comes: what opens nothing has none.
 //
