@@ -44,10 +44,10 @@
 #include "runtime/host_layout.h"
 #include "runtime/jit/code_recorder.h"
 #include "runtime/jit/isolation_choice.h"
-#include "runtime/jit/prepared_file.h"
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/perf_dump.h"
 #include "runtime/jit/perf_map.h"
+#include "runtime/jit/prepared_file.h"
 #include "runtime/jit/undecoded_features.h"
 #include "runtime/kvm/kvm_engine.h"
 #include "runtime/kvm/reserving_kvm_api.h"
@@ -275,9 +275,9 @@ class Guest {
   absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
   // Takes what the session's processes share, if anything; once, before its first program.
   absl::Status BeginShared(SharedPages pages, process::SessionState& session);
+  absl::Status OpenTranslations(const SessionOptions& options, process::SessionState& session);
   // What a session opens once, before its first program, and by the caller's names: from here on
   // nothing of the host's file system is needed.
-  absl::Status OpenTranslations(const SessionOptions& options, process::SessionState& session);
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
                                                      process::EngineKind engine,
                                                      jit::Isolation isolation);

@@ -194,8 +194,9 @@ std::optional<FoundBlock> Translator::FindKept(std::uint64_t pc, std::span<const
   if (!found && options_.store != nullptr) found = options_.store->Find(pc, bytes, kind, moved_);
   // It was made where nothing is shown at another place.
   const auto& map = options_.emitter.map_target;
-  const bool is_mapped = found && map && std::ranges::any_of(moved_.addresses, [&](std::uint64_t target) { return map(target) != target; });
-  return is_mapped ? std::nullopt : found;
+  const auto is_elsewhere = [&](std::uint64_t target) { return map(target) != target; };
+  if (found && map && std::ranges::any_of(moved_.addresses, is_elsewhere)) return std::nullopt;
+  return found;
 }
 
 std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {

@@ -50,7 +50,7 @@ void LimitStack() {
   setrlimit(RLIMIT_STACK, &limit);
 }
 
-// The descriptors from `first` on, above all others that there are.
+// From `above` on, out of the way of what they are to become.
 std::vector<int> CopiesOf(std::span<const FileDescriptor> descriptors, int above) {
   std::vector<int> copies;
   copies.reserve(descriptors.size());
