@@ -51,11 +51,13 @@ absl::Status Errno(const std::string& what) { return absl::ErrnoToStatus(errno, 
 // The directory, which nobody else may write to, locked: others wait until this one is done.
 absl::StatusOr<FileDescriptor> OpenPlace(const std::string& path) {
   constexpr mode_t kMode = 0755;
-  if (mkdir(path.c_str(), kMode) != 0 && errno != EEXIST) return Errno(absl::StrCat("cannot make ", path));
+  const bool is_new = mkdir(path.c_str(), kMode) == 0;
+  if (!is_new && errno != EEXIST) return Errno(absl::StrCat("cannot make ", path));
   FileDescriptor place(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!place.valid()) return Errno(absl::StrCat("cannot open ", path));
-  const absl::Status owner =
-      runtime::CheckOwner(place.get(), /*or_callers=*/path != runtime::kPreparedDirectory);
+  const bool is_for_all = path == runtime::kPreparedDirectory;
+  if (is_new && is_for_all && fchmod(place.get(), kMode) != 0) return Errno(absl::StrCat("cannot open up ", path));
+  const absl::Status owner = runtime::CheckOwner(place.get(), /*or_callers=*/!is_for_all);
   if (!owner.ok()) return absl::Status(owner.code(), absl::StrCat(path, ": ", std::string(owner.message())));
   if (faccessat(place.get(), ".", W_OK, AT_EACCESS) != 0) return Errno(absl::StrCat("cannot write in ", path));
   return place;
@@ -72,14 +74,22 @@ absl::StatusOr<std::string> ReadFile(const FileDescriptor& place, const std::str
   return ReadAll(file.get(), name);
 }
 
+// Who can read the directory can read what is in it, whatever the caller's umask is.
+mode_t ModeIn(const FileDescriptor& place) {
+  struct stat status {};
+  fstat(place.get(), &status);
+  return (status.st_mode & (S_IRUSR | S_IRGRP | S_IROTH)) | S_IWUSR;
+}
+
 // In one piece: who has the old one open keeps it.
 absl::Status ReplaceFile(const FileDescriptor& place, const std::string& name, std::string_view bytes) {
   const std::string part = absl::StrCat(name, ".part");
   unlinkat(place.get(), part.c_str(), 0);
   const FileDescriptor file(
-      openat(place.get(), part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
+      openat(place.get(), part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file.valid()) return Errno(absl::StrCat("cannot make ", part));
   absl::Status status = WriteAll(file.get(), bytes, part);
+  if (status.ok() && fchmod(file.get(), ModeIn(place)) != 0) status = Errno(absl::StrCat("cannot open up ", part));
   if (status.ok() && renameat(place.get(), part.c_str(), place.get(), name.c_str()) != 0) {
     status = Errno(absl::StrCat("cannot rename ", part, " to ", name));
   }

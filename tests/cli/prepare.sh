@@ -48,6 +48,12 @@ cmp "$work/before" "$dir/$isolation.blocks" || fail "made anew it is another"
 "$dunebox" prepare --jit-isolation=none --jit-prepared="$dir"
 [[ -s "$dir/none.blocks" ]] || fail "no file for another isolation"
 
+# Who can read the directory can read the files, and nobody else.
+[[ "$(stat -c %a "$dir/$isolation.blocks")" == 644 ]] || fail "mode $(stat -c %a "$dir/$isolation.blocks")"
+(umask 077 && "$dunebox" prepare "${with[@]}" && "$dunebox" prepare "${with[@]:0:1}" --jit-prepared="$work/private" -- true)
+[[ "$(stat -c %a "$dir/$isolation.blocks" "$work/private" "$work/private/$isolation.blocks" | tr '\n' ' ')" == "644 700 600 " ]] ||
+  fail "modes under a umask: $(ls -lR "$dir" "$work/private")"
+
 # What it cannot use it says, and runs nothing.
 refused() { # MESSAGE ARGS...
   local message=$1 status=0
