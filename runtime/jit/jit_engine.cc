@@ -120,9 +120,10 @@ JitEngine::JitEngine(memory::AddressSpace& space, jit::Isolation isolation)
 
 jit::EmitterOptions JitEngine::EmitterFor(jit::Isolation isolation) {
   const std::uint64_t shown = jit::ExtendedLayout::OfHost(dune::x86::kExtendedFeatureMask).mask;
+  static const bool has_fast_loop = HasFastLoop();  // in a virtual machine each CPUID is an exit
   return {.isolation = isolation,
           .runs_in_place = RunsInPlace,
-          .check_by_loop = HasFastLoop(),
+          .check_by_loop = has_fast_loop,
           .hidden_components = EnabledComponents() & ~static_cast<std::uint32_t>(shown)};
 }
 
