@@ -275,10 +275,12 @@ class Guest {
   absl::Status BeginLimits(const SessionLimits& limits, process::ExecState& state);
   // Takes what the session's processes share, if anything; once, before its first program.
   absl::Status BeginShared(SharedPages pages, process::SessionState& session);
-  absl::Status OpenTranslations(const SessionOptions& options, process::SessionState& session);
+  absl::Status TakeTranslations(const SessionOptions& options, const PreparedFiles& prepared,
+                                process::SessionState& session);
   // What a session opens once, before its first program, and by the caller's names: from here on
   // nothing of the host's file system is needed.
   absl::StatusOr<process::SessionState> BeginSession(const SessionOptions& options,
+                                                     PreparedFiles prepared,
                                                      process::EngineKind engine,
                                                      jit::Isolation isolation);
   // Forgets the file system in which this process was, after it has got another one.
@@ -487,20 +489,20 @@ absl::Status Guest::OpenOutputs(const SessionOptions& options, process::SessionS
 }
 
 // What the system has is used if it fits, and never asked for; what the user names has to fit.
-absl::Status Guest::OpenTranslations(const SessionOptions& options, process::SessionState& session) {
+absl::Status Guest::TakeTranslations(const SessionOptions& options, const PreparedFiles& prepared,
+                                     process::SessionState& session) {
   if (options.code_fd >= 0) {
     absl::StatusOr<int> fd = TakeOutput(options.code_fd);
     if (!fd.ok()) return fd.status();
     session.code_fd = *fd;
   }
   if (options.prepared == kNothingPrepared) return absl::OkStatus();
-  const std::string directory = options.prepared.value_or(kPreparedDirectory);
   if (options.prepared) {
-    const absl::Status fits = MapPrepared(directory, session.isolation).status();
+    const absl::Status fits = prepared.CheckFits(session.isolation);
     if (!fits.ok()) return Named(Id::kNotPrepared, fits);
   }
-  const absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, session.isolation);
-  if (!file.ok()) return options.prepared ? Named(Id::kNotPrepared, file.status()) : absl::OkStatus();
+  const absl::StatusOr<FileDescriptor>& file = prepared.For(session.isolation);
+  if (!file.ok()) return absl::OkStatus();
   absl::StatusOr<hostcalls::ReservedFd> fd = limits_.DuplicateToReserved(file->get());
   if (!fd.ok()) return fd.status();
   session.prepared_fd = fd->release();
@@ -508,6 +510,7 @@ absl::Status Guest::OpenTranslations(const SessionOptions& options, process::Ses
 }
 
 absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& options,
+                                                          PreparedFiles prepared,  // not the program's
                                                           process::EngineKind engine,
                                                           jit::Isolation isolation) {
   process::SessionState session{.reserved = limits_.reserved(),
@@ -537,7 +540,7 @@ absl::StatusOr<process::SessionState> Guest::BeginSession(const SessionOptions& 
   }
   if (engine == process::EngineKind::kJit) {
     session.isolation = isolation;
-    absl::Status status = OpenTranslations(options, session);
+    absl::Status status = TakeTranslations(options, prepared, session);
     return status.ok() ? absl::StatusOr<process::SessionState>(std::move(session)) : status;
   }
   absl::StatusOr<int> device = options.kvm_device < 0
@@ -963,8 +966,8 @@ absl::Status EnterNamespaces(confinement::Namespaces& namespaces) {
 }
 
 // In the guardian's child: becomes the guest.
-int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespaces,
-                SharedPages pages) {
+int BecomeGuest(const SessionOptions& options, PreparedFiles prepared,
+                confinement::Namespaces& namespaces, SharedPages pages) {
   const process::EngineKind engine = EngineFor(options.engine);
   absl::StatusOr<jit::Isolation> isolation = jit::Isolation::kNone;
   if (engine == process::EngineKind::kJit) isolation = ChooseIsolation(options.isolation);
@@ -979,7 +982,7 @@ int BecomeGuest(const SessionOptions& options, confinement::Namespaces& namespac
     return Fail(kExitRuntimeError, status);
   }
   absl::StatusOr<process::SessionState> session =
-      (*guest)->BeginSession(options, engine, *isolation);
+      (*guest)->BeginSession(options, std::move(prepared), engine, *isolation);
   if (!session.ok()) return Fail(kExitRuntimeError, session.status());
   const pid_t pid = PidForCaller();
   absl::Status status = Named(Id::kNoNamespaces, EnterNamespaces(namespaces));
@@ -1076,9 +1079,11 @@ int RunSession(const SessionOptions& options) {
     monitor.is_output_full = [meter = pages->output.page.get()] { return meter->IsReached(); };
   }
   monitor.limits = limits;
+  PreparedFiles prepared(
+      options.engine == EngineChoice::kKvm ? kNothingPrepared : options.prepared.value_or(kPreparedDirectory));
   absl::StatusOr<SessionEnd> end =
       RunUnderMonitor(monitor, [&](confinement::Namespaces& namespaces) {
-        _exit(BecomeGuest(begun, namespaces, *std::move(pages)));
+        _exit(BecomeGuest(begun, std::move(prepared), namespaces, *std::move(pages)));
       });
   if (!end.ok()) return Fail(kExitRuntimeError, end.status());
   const RefusedLimits refused = RefusedBy(pages->notes.page.get());

@@ -17,6 +17,16 @@ absl::Status Named(const std::string& path, const absl::Status& status) {
   return {status.code(), absl::StrCat(path, ": ", std::string(status.message()))};
 }
 
+absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> Map(
+    const std::string& directory, const absl::StatusOr<FileDescriptor>& file, jit::Isolation isolation) {
+  if (!file.ok()) return file.status();
+  if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;  // who reads it needs the same
+  absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
+      jit::PreparedBlocks::Open(file->get(), JitEngine::EmitterFor(isolation));
+  if (blocks.ok()) return blocks;
+  return Named(absl::StrCat(directory, "/", PreparedName(isolation)), blocks.status());
+}
+
 }  // namespace
 
 std::string PreparedName(jit::Isolation isolation) {
@@ -55,16 +65,29 @@ absl::StatusOr<FileDescriptor> OpenPrepared(const std::string& directory, jit::I
   return file;
 }
 
+PreparedFiles::PreparedFiles(const std::string& directory) : directory_(directory) {
+  if (directory == kNothingPrepared) return;
+  for (const jit::IsolationName& row : jit::kIsolationNames) {
+    files_.emplace(row.isolation, OpenPrepared(directory, row.isolation));
+  }
+}
+
+const absl::StatusOr<FileDescriptor>& PreparedFiles::For(jit::Isolation isolation) const {
+  static const absl::StatusOr<FileDescriptor>& none =
+      *new absl::StatusOr<FileDescriptor>(absl::NotFoundError("nothing is prepared"));
+  const auto file = files_.find(isolation);
+  return file == files_.end() ? none : file->second;
+}
+
+absl::Status PreparedFiles::CheckFits(jit::Isolation isolation) const {
+  return Map(directory_, For(isolation), isolation).status();
+}
+
 absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> MapPrepared(
     const std::string& directory, jit::Isolation isolation) {
-  const absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, isolation);
-  if (!file.ok()) return file.status();
-  if (absl::Status status = JitEngine::CheckHost(); !status.ok()) return status;  // who reads it needs the same
   absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
-      jit::PreparedBlocks::Open(file->get(), JitEngine::EmitterFor(isolation));
-  if (!blocks.ok()) {
-    return Named(absl::StrCat(directory, "/", PreparedName(isolation)), blocks.status());
-  }
+      Map(directory, OpenPrepared(directory, isolation), isolation);
+  if (!blocks.ok()) return blocks.status();
   return std::shared_ptr<const jit::PreparedBlocks>(*std::move(blocks));
 }
 

@@ -2,10 +2,12 @@
 // for each isolation, made by `dunebox prepare`. Who can write there can execute code outside of
 // every sandbox, so it is opened only if that is nobody but root and the caller.
 //
-//   absl::StatusOr<FileDescriptor> file = OpenPrepared(directory, isolation);
+//   const PreparedFiles files(directory);     // before any namespace is entered
+//   const absl::StatusOr<FileDescriptor>& file = files.For(isolation);
 #ifndef DUNEBOX_RUNTIME_JIT_PREPARED_FILE_H_
 #define DUNEBOX_RUNTIME_JIT_PREPARED_FILE_H_
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -32,7 +34,23 @@ absl::Status CheckOwner(int fd, bool or_callers);
 // kNotFound: there is none. Messages name the file.
 absl::StatusOr<FileDescriptor> OpenPrepared(const std::string& directory, jit::Isolation isolation);
 
-// The same, mapped, and fit for translators of this process. Thread-safe.
+// Those of all isolations, for who finds out later which one is needed and cannot see any more whose they are: in a
+// user namespace root's files belong to nobody.
+class PreparedFiles {
+ public:
+  // kNothingPrepared: there are none.
+  explicit PreparedFiles(const std::string& directory);
+  // As of OpenPrepared.
+  const absl::StatusOr<FileDescriptor>& For(jit::Isolation isolation) const;
+  // The same, and whether it is for translators of this process.
+  absl::Status CheckFits(jit::Isolation isolation) const;
+
+ private:
+  const std::string directory_;
+  std::map<jit::Isolation, absl::StatusOr<FileDescriptor>> files_;
+};
+
+// One of them, mapped, and fit for translators of this process. Thread-safe.
 absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> MapPrepared(
     const std::string& directory, jit::Isolation isolation);
 

@@ -54,6 +54,23 @@ cmp "$work/before" "$dir/$isolation.blocks" || fail "made anew it is another"
 [[ "$(stat -c %a "$dir/$isolation.blocks" "$work/private" "$work/private/$isolation.blocks" | tr '\n' ' ')" == "644 700 600 " ]] ||
   fail "modes under a umask: $(ls -lR "$dir" "$work/private")"
 
+# The program finds nothing of it among its descriptors.
+"$dunebox" run --engine=jit --jit-isolation="$isolation" --jit-prepared=none -- ls /proc/self/fd >"$work/expected"
+"$dunebox" run --engine=jit "${with[@]}" -- ls /proc/self/fd >"$work/out"
+cmp "$work/expected" "$work/out" || fail "descriptors: $(tr '\n' ' ' <"$work/out")"
+
+# Another user takes what is root's.
+if [[ $EUID == 0 ]] && "$dunebox" run --jit-prepared=none -- true; then
+  chmod 755 "$work"
+  as_other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+  if "${as_other[@]}" test -x "$dunebox" && "${as_other[@]}" "$dunebox" run -- true; then
+    taken=$("${as_other[@]}" "$dunebox" run --engine=jit "${with[@]}" --stats -- true 2>&1 | sed -n 's/.*blocks.taken //p')
+    ((taken > 500)) || fail "another user takes $taken blocks"
+  else
+    echo "(another user cannot run dunebox here)"
+  fi
+fi
+
 # What it cannot use it says, and runs nothing.
 refused() { # MESSAGE ARGS...
   local message=$1 status=0
