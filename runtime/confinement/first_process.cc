@@ -140,6 +140,8 @@ absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, Mechanism
 void GiveUpEverything() {
   if (prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
       !DropCapabilities() || close_range(0, UINT_MAX, 0) != 0) {
+    errors::Say(errors::Id::kNoNamespaces,
+                absl::ErrnoToStatus(errno, "the first process cannot give up what it has"));
     _exit(1);
   }
 }
