@@ -79,23 +79,22 @@ bool BlockStore::HasRoom(const Block& block, const Emitter& emitter) const {
          addresses_.room() >= emitter.addresses().size();
 }
 
-BlockStore::Added BlockStore::Add(const Block& block, EntryKind kind, const Emitter& emitter,
-                                  bool may_use_x87) {
+void BlockStore::Add(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87) {
   const auto is_near = [&](const ExitSite& exit) { return FitsSigned32(exit.target - block.pc); };
   if (!emitter.can_move() || block.bytes.size() < kKeyBytes || block.length == 0 ||
       !std::ranges::all_of(emitter.exits(), is_near)) {
-    return Added::kNotMoved;
+    return;
   }
   const std::uint64_t key = KeyOf(block.bytes, kind);
   const std::lock_guard lock(mutex_);
-  if (!IsReserved() || !HasRoom(block, emitter)) return Added::kFull;
+  if (!IsReserved() || !HasRoom(block, emitter)) return;
   const auto [place, is_new] = index_.try_emplace(key, kNoEntry);
   unsigned others = 0;
   const KeptArrays kept = arrays();
   for (std::uint32_t number = place->second; number != kNoEntry; number = entries_[number].next) {
     // Another thread was faster, or it lies where the one that there is cannot be moved to.
     if (++others == kMostOfKey || IsAt(entries_[number].block, kept, block.pc, block.bytes, kind)) {
-      return Added::kKnown;
+      return;
     }
   }
   const auto append = [](auto& array, auto values) {
@@ -123,7 +122,6 @@ BlockStore::Added BlockStore::Add(const Block& block, EntryKind kind, const Emit
                     .next = place->second,
                     .key = key};
   place->second = entries_.Append(entry);
-  return Added::kAdded;
 }
 
 }  // namespace dunebox::jit

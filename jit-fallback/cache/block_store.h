@@ -37,15 +37,9 @@ class BlockStore {
   // the store.
   std::optional<FoundBlock> Find(std::uint64_t pc, std::span<const std::uint8_t> bytes,
                                  EntryKind kind, MovedCode& moved) const;
-  enum class Added : std::uint8_t {
-    kAdded,
-    kKnown,     // or there are many that begin alike
-    kNotMoved,  // it cannot be moved, or is too short
-    kFull,
-  };
   // What the emitter has just made of the block, if it can be moved and there is room. Not of one
   // that checks itself or is executed once. The block's bytes are a copy that no guest can change.
-  Added Add(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87);
+  void Add(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87);
 
   // All that there is; no other thread adds.
   std::uint32_t size() const { return entries_.size(); }

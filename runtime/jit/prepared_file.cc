@@ -8,13 +8,43 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "runtime/jit/jit_engine.h"
 
 namespace dunebox::runtime {
 namespace {
 
-absl::Status Named(const std::string& path, const absl::Status& status) {
-  return {status.code(), absl::StrCat(path, ": ", std::string(status.message()))};
+bool IsForCallers(const std::string& directory) { return directory != kPreparedDirectory; }
+
+std::string PathOf(const std::string& directory, jit::Isolation isolation) {
+  return absl::StrCat(directory, "/", PreparedName(isolation));
+}
+
+absl::StatusOr<FileDescriptor> OpenPlace(const std::string& directory) {
+  FileDescriptor place(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!place.valid()) return errors::Behind(directory, absl::ErrnoToStatus(errno, "cannot open it"));
+  if (absl::Status status = CheckOwner(place.get(), IsForCallers(directory)); !status.ok()) {
+    return errors::Behind(directory, status);
+  }
+  return place;
+}
+
+absl::StatusOr<FileDescriptor> OpenIn(const absl::StatusOr<FileDescriptor>& place,
+                                      const std::string& directory, jit::Isolation isolation) {
+  if (!place.ok()) return place.status();
+  const std::string path = PathOf(directory, isolation);
+  // A FIFO would be waited for.
+  FileDescriptor file(openat(place->get(), PreparedName(isolation).c_str(),
+                             O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!file.valid()) return errors::Behind(path, absl::ErrnoToStatus(errno, "cannot open it"));
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return errors::Behind(path, absl::FailedPreconditionError("it is not a file"));
+  }
+  if (absl::Status owner = CheckOwner(file.get(), IsForCallers(directory)); !owner.ok()) {
+    return errors::Behind(path, owner);
+  }
+  return file;
 }
 
 absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> Map(
@@ -24,7 +54,7 @@ absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> Map(
   absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
       jit::PreparedBlocks::Open(file->get(), JitEngine::EmitterFor(isolation));
   if (blocks.ok()) return blocks;
-  return Named(absl::StrCat(directory, "/", PreparedName(isolation)), blocks.status());
+  return errors::Behind(PathOf(directory, isolation), blocks.status());
 }
 
 }  // namespace
@@ -45,30 +75,11 @@ absl::Status CheckOwner(int fd, bool or_callers) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<FileDescriptor> OpenPrepared(const std::string& directory, jit::Isolation isolation) {
-  const bool or_callers = directory != kPreparedDirectory;
-  const FileDescriptor place(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!place.valid()) return Named(directory, absl::ErrnoToStatus(errno, "cannot open it"));
-  if (absl::Status status = CheckOwner(place.get(), or_callers); !status.ok()) {
-    return Named(directory, status);
-  }
-  const std::string name = PreparedName(isolation);
-  const std::string path = absl::StrCat(directory, "/", name);
-  // A FIFO would be waited for.
-  FileDescriptor file(openat(place.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file.valid()) return Named(path, absl::ErrnoToStatus(errno, "cannot open it"));
-  struct stat status {};
-  if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    return Named(path, absl::FailedPreconditionError("it is not a file"));
-  }
-  if (absl::Status owner = CheckOwner(file.get(), or_callers); !owner.ok()) return Named(path, owner);
-  return file;
-}
-
 PreparedFiles::PreparedFiles(const std::string& directory) : directory_(directory) {
   if (directory == kNothingPrepared) return;
+  const absl::StatusOr<FileDescriptor> place = OpenPlace(directory);
   for (const jit::IsolationName& row : jit::kIsolationNames) {
-    files_.emplace(row.isolation, OpenPrepared(directory, row.isolation));
+    files_.emplace(row.isolation, OpenIn(place, directory, row.isolation));
   }
 }
 
@@ -86,7 +97,7 @@ absl::Status PreparedFiles::CheckFits(jit::Isolation isolation) const {
 absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> MapPrepared(
     const std::string& directory, jit::Isolation isolation) {
   absl::StatusOr<std::unique_ptr<jit::PreparedBlocks>> blocks =
-      Map(directory, OpenPrepared(directory, isolation), isolation);
+      Map(directory, OpenIn(OpenPlace(directory), directory, isolation), isolation);
   if (!blocks.ok()) return blocks.status();
   return std::shared_ptr<const jit::PreparedBlocks>(*std::move(blocks));
 }

@@ -31,16 +31,13 @@ std::string PreparedName(jit::Isolation isolation);
 // caller: kPermissionDenied says why not.
 absl::Status CheckOwner(int fd, bool or_callers);
 
-// kNotFound: there is none. Messages name the file.
-absl::StatusOr<FileDescriptor> OpenPrepared(const std::string& directory, jit::Isolation isolation);
-
-// Those of all isolations, for who finds out later which one is needed and cannot see any more whose they are: in a
+// The files of all isolations, for who finds out later which one is needed and cannot see any more whose they are: in a
 // user namespace root's files belong to nobody.
 class PreparedFiles {
  public:
   // kNothingPrepared: there are none.
   explicit PreparedFiles(const std::string& directory);
-  // As of OpenPrepared.
+  // kNotFound: there is none. Messages name the file.
   const absl::StatusOr<FileDescriptor>& For(jit::Isolation isolation) const;
   // The same, and whether it is for translators of this process.
   absl::Status CheckFits(jit::Isolation isolation) const;

@@ -58,7 +58,7 @@ absl::StatusOr<FileDescriptor> OpenPlace(const std::string& path) {
   const bool is_for_all = path == runtime::kPreparedDirectory;
   if (is_new && is_for_all && fchmod(place.get(), kMode) != 0) return Errno(absl::StrCat("cannot open up ", path));
   const absl::Status owner = runtime::CheckOwner(place.get(), /*or_callers=*/!is_for_all);
-  if (!owner.ok()) return absl::Status(owner.code(), absl::StrCat(path, ": ", std::string(owner.message())));
+  if (!owner.ok()) return errors::Behind(path, owner);
   if (faccessat(place.get(), ".", W_OK, AT_EACCESS) != 0) return Errno(absl::StrCat("cannot write in ", path));
   return place;
 }
@@ -148,7 +148,7 @@ absl::Status Keep(const FileDescriptor& place, std::string_view records, jit::Is
   if (!known.ok()) return known.status();
   Collection code;
   absl::Status status = code.Add(*known);
-  if (!status.ok()) return absl::Status(status.code(), absl::StrCat(kCodeName, ": ", std::string(status.message())));
+  if (!status.ok()) return errors::Behind(kCodeName, status);
   // A process that was killed while it wrote: what is in front of that is good.
   (void)code.Add(records);
   status = ReplaceFile(place, kCodeName, code.all());

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "jit-fallback/dispatch/thread_context.h"
 #include "runtime/jit/jit_engine.h"
 #include "runtime/jit/jit_thread.h"
@@ -172,8 +172,7 @@ absl::StatusOr<std::shared_ptr<const jit::PreparedBlocks>> PreparedFor(const Pol
     return blocks;
   }
   if (directory == runtime::kPreparedDirectory) return nullptr;
-  return absl::FailedPreconditionError(
-      absl::StrCat("prepared_translations: ", std::string(blocks.status().message())));
+  return absl::FailedPreconditionError(errors::Behind("prepared_translations", blocks.status()).message());
 }
 
 }  // namespace
