@@ -183,7 +183,6 @@ constexpr Row kRows[] = {
     {kEvexMap2, 0xa0, 0xa3, kAny, kAll, kNone},
     {kEvexMap2, 0x9a, 0x9b, kF2, kAll, Bytes(16)},
     {kEvexMap2, 0xaa, 0xab, kF2, kAll, Bytes(16)},
-    {kEvexMap2, 0xc6, 0xc7, kAny, kAll, kNone},
     {kEvexMap2, 0xcb, 0xcb, kAny, kAll, kWide},
     {kEvexMap2, 0xcd, 0xcd, kAny, kAll, kWide},
     {kLegacy2, 0xc8, 0xcd, kAny, kAll, Bytes(16)},

@@ -9,6 +9,7 @@ namespace dunebox::runtime {
 
 // [intel/vol2 CPUID; amd/vol3 app. E]
 inline constexpr dune::x86::HiddenFeature kUndecodedFeatures[] = {
+    {7, 0, &dune::x86::CpuidResult::ebx, 26, "AVX512PF", "avx512pf"},
     {7, 0, &dune::x86::CpuidResult::edx, 16, "TSXLDTRK", "tsxldtrk"},
     {7, 1, &dune::x86::CpuidResult::eax, 0, "SHA512", "sha512"},
     {7, 1, &dune::x86::CpuidResult::eax, 1, "SM3", "sm3"},

@@ -58,6 +58,7 @@ TEST_F(EmulateTest, HiddenFeaturesStayHidden) {
 
 // An instruction of each, in their order.
 constexpr std::array<std::string_view, std::size(kUndecodedFeatures)> kUndecoded = {
+    "\x62\xf2\x7d\x49\xc6\x0c\x10",      // vgatherpf0dps [rax + zmm2] {k1}
     "\xf2\x0f\x01\xe8",                  // xsusldtrk
     "\xc4\xe2\x7f\xcc\xc1",              // vsha512msg1 ymm0, xmm1
     "\xc4\xe2\x70\xda\xc2",              // vsm3msg1 xmm0, xmm1, xmm2

@@ -77,6 +77,8 @@ constexpr Exception kExceptions[] = {
                                 c.theirs.meta.isa_ext == ZYDIS_ISA_EXT_KNCE ||
                                 c.theirs.meta.isa_ext == ZYDIS_ISA_EXT_KNCV);
      }},
+    {"refused: prefetches of what gathers and scatters access, of Xeon Phi only, hidden in CPUID",
+     [](const Case& c) { return c.IsRefused() && c.theirs.meta.isa_set == ZYDIS_ISA_SET_AVX512PF_512; }},
     {"refused: user interrupts, shadow stacks, SGX, TDX, TSXLDTRK and MCOMMIT, hidden in CPUID",
      [](const Case& c) {
        return c.IsRefused() &&
