@@ -43,6 +43,12 @@ bool IsTraceWrite(const Instruction& instruction) {
   return IsLegacy(instruction, 1, 0xae) && instruction.rep;
 }
 
+// CLFLUSH, CLFLUSHOPT, CLWB. XSAVEOPT and PTWRITE are of the same opcode, and prove as little.
+bool IsFlush(const Instruction& instruction) {
+  constexpr std::uint8_t kFirst = 6 << 3, kExtension = 7 << 3;
+  return IsLegacy(instruction, 1, 0xae) && (instruction.modrm & kExtension) >= kFirst;
+}
+
 // Of segments and descriptor tables (LAR, LSL, VERR, SGDT, ...). Some the kernel may do itself, where the processor refuses
 // them to programs (UMIP).
 bool IsAboutSegments(const Instruction& instruction) {
@@ -88,9 +94,9 @@ bool SurelyAccesses(const Instruction& instruction, std::span<const std::uint8_t
     case Encoding::kLegacy:
       // An x87 store whose exception is not masked stores nothing, and execution goes on: whether
       // the address has been looked at is the processor's affair (Zen 4 does).
-      // Bit strings access another place than the operand says.
+      // Bit strings access another place than the operand says. What is only flushed is not read.
       return !IsX87Store(instruction) && !IsTraceWrite(instruction) && !IsBitString(instruction) &&
-             !IsAboutSegments(instruction) &&
+             !IsAboutSegments(instruction) && !IsFlush(instruction) &&
              instruction.operation != Operation::kStringRep &&
              instruction.operation != Operation::kMaskMove &&
              instruction.operation != Operation::kXsaveFamily;

@@ -353,6 +353,56 @@ TEST_P(EmittedCode, OfEachFrequentInstruction) {
   }
 }
 
+// An instruction of each encoding whose operand is near RSP, which then moves as far as it may unseen: whether the
+// access proves where RSP is, the emitter and the checker say each for itself.
+template <typename Use>
+void ForEachThroughStack(Use use) {
+  const auto with_operand = [&](Bytes bytes, unsigned opcode, unsigned reg) {
+    const auto modrm = static_cast<std::uint8_t>(0x44 | reg << 3);
+    bytes.insert(bytes.end(), {static_cast<std::uint8_t>(opcode), modrm, 0x24, 0x98, 1, 0, 0, 0});
+    use(std::move(bytes));
+  };
+  const Bytes maps[] = {{}, {0x0f}, {0x0f, 0x38}, {0x0f, 0x3a}};
+  for (unsigned opcode = 0; opcode < 256; ++opcode) {
+    for (const Bytes& map : maps) {
+      for (const Bytes& prefix : {Bytes{}, Bytes{0x66}, Bytes{0xf2}, Bytes{0xf3}}) {
+        Bytes bytes = prefix;
+        bytes.insert(bytes.end(), map.begin(), map.end());
+        for (unsigned reg = 0; reg < 8; ++reg) with_operand(bytes, opcode, reg);
+      }
+    }
+    for (std::uint8_t map = 1; map <= 3; ++map) {
+      for (unsigned form = 0; form < 16; ++form) {  // W, L, pp
+        const auto last = static_cast<std::uint8_t>(0x78 | (form & 8) << 4 | (form & 7));
+        with_operand({0xc4, static_cast<std::uint8_t>(0xe0 | map), last}, opcode, 1);
+      }
+    }
+    for (const std::uint8_t map : {1, 2, 3, 5, 6}) {
+      for (unsigned form = 0; form < 64; ++form) {  // L'L, b, W, pp; no opmask
+        const auto second = static_cast<std::uint8_t>(0x7c | (form & 4) << 5 | (form & 3));
+        const auto third = static_cast<std::uint8_t>(0x08 | (form & 0x38) << 1);
+        with_operand({0x62, static_cast<std::uint8_t>(0xf0 | map), second, third}, opcode, 1);
+      }
+    }
+  }
+}
+
+TEST_P(EmittedCode, OfEachInstructionThroughTheStack) {
+  constexpr unsigned kMostShown = 8;
+  Random random(1);
+  unsigned wrong = 0;
+  ForEachThroughStack([&](Bytes guest) {
+    jit::Instruction instruction;
+    if (jit::Decode(guest, instruction) != jit::DecodeStatus::kOk || instruction.klass != jit::Class::kCopy) return;
+    guest.resize(instruction.length);
+    const Bytes move = jit::FromHex("48 81 ec 00 10 00 00");
+    guest.insert(guest.end(), move.begin(), move.end());
+    const std::string complaint = Check(guest, random);
+    if (!complaint.empty() && ++wrong <= kMostShown) ADD_FAILURE() << complaint;
+  });
+  EXPECT_EQ(wrong, 0U);
+}
+
 // The first few things that are wrong, each instruction's once.
 TEST_P(EmittedCode, OfRandomInstructions) {
   constexpr unsigned kMostShown = 8;

@@ -176,16 +176,18 @@ constexpr ZydisMnemonic kDwordIndexed[] = {
 constexpr ZydisMnemonic kBitStrings[] = {ZYDIS_MNEMONIC_BT, ZYDIS_MNEMONIC_BTS, ZYDIS_MNEMONIC_BTR,
                                          ZYDIS_MNEMONIC_BTC};
 
-// CMOV loads, and shifts by zero do, too.
+// CMOV loads, and shifts by zero and comparisons of empty strings do, too.
 constexpr ZydisInstructionCategory kSurelyAccessing[] = {
-    ZYDIS_CATEGORY_AVX,       ZYDIS_CATEGORY_AVX2,      ZYDIS_CATEGORY_BINARY,
-    ZYDIS_CATEGORY_BITBYTE,   ZYDIS_CATEGORY_BMI1,      ZYDIS_CATEGORY_BMI2,
-    ZYDIS_CATEGORY_BROADCAST, ZYDIS_CATEGORY_CMOV,      ZYDIS_CATEGORY_CONVERT,
-    ZYDIS_CATEGORY_DATAXFER,  ZYDIS_CATEGORY_LOGICAL,   ZYDIS_CATEGORY_LOGICAL_FP,
-    ZYDIS_CATEGORY_MMX,       ZYDIS_CATEGORY_POP,       ZYDIS_CATEGORY_PUSH,
-    ZYDIS_CATEGORY_ROTATE,    ZYDIS_CATEGORY_SEMAPHORE, ZYDIS_CATEGORY_SETCC,
-    ZYDIS_CATEGORY_SHIFT,     ZYDIS_CATEGORY_SSE,       ZYDIS_CATEGORY_VFMA,
-    ZYDIS_CATEGORY_X87_ALU,
+    ZYDIS_CATEGORY_ADOX_ADCX, ZYDIS_CATEGORY_AES, ZYDIS_CATEGORY_AVX, ZYDIS_CATEGORY_AVX2,
+    ZYDIS_CATEGORY_BINARY, ZYDIS_CATEGORY_BITBYTE, ZYDIS_CATEGORY_BMI1, ZYDIS_CATEGORY_BMI2,
+    ZYDIS_CATEGORY_BROADCAST, ZYDIS_CATEGORY_CMOV, ZYDIS_CATEGORY_CONVERT, ZYDIS_CATEGORY_DATAXFER,
+    ZYDIS_CATEGORY_FMA4, ZYDIS_CATEGORY_GFNI, ZYDIS_CATEGORY_KEYLOCKER,
+    ZYDIS_CATEGORY_KEYLOCKER_WIDE, ZYDIS_CATEGORY_KMASK, ZYDIS_CATEGORY_LOGICAL,
+    ZYDIS_CATEGORY_LOGICAL_FP, ZYDIS_CATEGORY_LZCNT, ZYDIS_CATEGORY_MMX, ZYDIS_CATEGORY_MOVDIR,
+    ZYDIS_CATEGORY_PCLMULQDQ, ZYDIS_CATEGORY_POP, ZYDIS_CATEGORY_PUSH, ZYDIS_CATEGORY_ROTATE,
+    ZYDIS_CATEGORY_SEMAPHORE, ZYDIS_CATEGORY_SETCC, ZYDIS_CATEGORY_SHA, ZYDIS_CATEGORY_SHIFT,
+    ZYDIS_CATEGORY_SSE, ZYDIS_CATEGORY_STTNI, ZYDIS_CATEGORY_VAES, ZYDIS_CATEGORY_VEX,
+    ZYDIS_CATEGORY_VFMA, ZYDIS_CATEGORY_VPCLMULQDQ, ZYDIS_CATEGORY_X87_ALU, ZYDIS_CATEGORY_XOP,
 };
 constexpr ZydisMnemonic kMaskedMoves[] = {
     ZYDIS_MNEMONIC_MASKMOVQ,   ZYDIS_MNEMONIC_MASKMOVDQU, ZYDIS_MNEMONIC_VMASKMOVDQU,
@@ -272,11 +274,15 @@ bool IsX87Store(const Instruction& instruction) {
 }
 
 bool SurelyAccesses(const Instruction& instruction) {
-  return IsIn(kSurelyAccessing, instruction.decoded.meta.category) &&
-         !IsIn(kMaskedMoves, instruction.mnemonic()) && !IsBitString(instruction) &&
-         !IsX87Store(instruction) &&
-         (instruction.decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
-          instruction.decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX);
+  const ZydisDecodedInstruction& decoded = instruction.decoded;
+  // Gathers, scatters and the like have an opmask.
+  if (decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+    return decoded.avx.mask.reg == ZYDIS_REGISTER_NONE || decoded.avx.mask.reg == ZYDIS_REGISTER_K0;
+  }
+  return (decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
+          decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) &&
+         IsIn(kSurelyAccessing, decoded.meta.category) && !IsIn(kMaskedMoves, instruction.mnemonic()) &&
+         !IsBitString(instruction) && !IsX87Store(instruction);
 }
 
 }  // namespace dunebox::checker
