@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "jit-fallback/cache/kept_blocks.h"
@@ -43,27 +44,21 @@ class BlockStore {
 
   // All that there is; no other thread adds.
   std::uint32_t size() const { return entries_.size(); }
-  const KeptBlock& block(std::uint32_t number) const { return entries_[number].block; }
+  KeptBlock block(std::uint32_t number) const;
   std::uint64_t key(std::uint32_t number) const { return entries_[number].key; }
-  KeptArrays arrays() const;
 
  private:
   struct Entry {
-    KeptBlock block;
-    std::uint32_t next;  // of the same key
+    std::uint32_t record;  // where it begins
+    std::uint32_t next;    // of the same key
     std::uint64_t key;
   };
-
-  bool IsReserved() const;
-  bool HasRoom(const Block& block, const Emitter& emitter) const;
 
   mutable std::mutex mutex_;                                 // guards index_, and adding
   absl::flat_hash_map<std::uint64_t, std::uint32_t> index_;  // by the hash of the first bytes
   StableArray<Entry> entries_;
-  StableArray<std::uint8_t> bytes_;  // the guest's, and the host's
-  StableArray<KeptExit> exits_;
-  StableArray<Recovery> recoveries_;
-  StableArray<AddressSite> addresses_;
+  StableArray<std::uint8_t> records_;
+  std::vector<std::uint8_t> record_;  // for Add
 };
 
 }  // namespace dunebox::jit

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "hostcalls/check.h"
@@ -14,6 +15,7 @@ namespace {
 constexpr std::uint32_t kBlockAlignment = 16;
 constexpr std::size_t kStubNumber = 8;  // where the number is in mov dword [link], number
 constexpr std::uint64_t kPageShift = 12;
+constexpr std::uint32_t kMostBlocks = 0x7fff'ffff;  // Link::source; there is room for fewer
 constexpr std::uint32_t kPageMask = (1U << kPageShift) - 1;
 
 constexpr std::uint32_t AlignUp(std::uint32_t value) {
@@ -86,7 +88,10 @@ void CodeCache::MakeStub(std::uint32_t number) {
 void CodeCache::LinkToStub(std::uint32_t number) {
   Link& link = links_[number];
   link.linked_to = kNone;
-  if (!std::exchange(link.has_stub, true)) MakeStub(number);
+  if (link.has_stub == 0) {
+    link.has_stub = 1;
+    MakeStub(number);
+  }
   PatchTo(link, start() + StubOf(number));
 }
 
@@ -102,11 +107,11 @@ void CodeCache::LinkTo(std::uint32_t number, std::uint32_t block) {
 std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCode& emitted) {
   const auto length = static_cast<std::uint32_t>(emitted.code.size());
   const auto exits = static_cast<std::uint32_t>(emitted.exits.size());
-  const auto recoveries = static_cast<std::uint32_t>(emitted.recovery.size());
-  constexpr std::uint32_t kLongestBlock = 0xffff;  // Recovery::host
-  DUNEBOX_CHECK(length <= kLongestBlock, "a block that is too long");
+  constexpr std::size_t kMost = 0xffff;  // Recovery::host, CodeBlock
+  DUNEBOX_CHECK(length <= kMost && block.length <= kMost && emitted.recovery.size() <= kMost,
+                "a block that is too long");
   if (next_ + length > stubs_ || blocks_.room() == 0 || links_.room() < exits ||
-      recoveries_.room() < recoveries) {
+      recoveries_.room() < emitted.recovery.size()) {
     return kNone;
   }
   const std::uint32_t host = std::exchange(next_, AlignUp(next_ + length));
@@ -128,16 +133,19 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCo
   }
   block_memory_.Reach(host + length);
   memory_.Write(host, emitted.code);
-  const std::uint32_t first_recovery = recoveries_.size();
-  recoveries_.AppendAll(emitted.recovery);
+  const Recovery* recovery = emitted.recovery.data();
+  if (!emitted.recovery_stays) {
+    recovery = &recoveries_[recoveries_.size()];
+    recoveries_.AppendAll(emitted.recovery);
+  }
   const std::uint32_t id = blocks_.Append({.pc = block.pc,
-                                           .guest_length = block.length,
+                                           .recovery = recovery,
                                            .host = host,
-                                           .host_length = length,
-                                           .entry = emitted.entry,
-                                           .first_recovery = first_recovery,
-                                           .recoveries = recoveries,
                                            .first_incoming = kNone,
+                                           .guest_length = static_cast<std::uint16_t>(block.length),
+                                           .host_length = static_cast<std::uint16_t>(length),
+                                           .entry = static_cast<std::uint16_t>(emitted.entry),
+                                           .recoveries = static_cast<std::uint16_t>(emitted.recovery.size()),
                                            .kind = kind,
                                            .dead = false});
   IndexOf(kind)[block.pc] = id;
@@ -150,10 +158,10 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCo
   for (const ExitSite& exit : emitted.exits) {
     const std::uint32_t link = links_.Append({.target = exit.target,
                                               .patch = host + exit.offset,
-                                              .source = id,
                                               .linked_to = kNone,
                                               .next_incoming = kNone,
-                                              .has_stub = false});
+                                              .source = id & kMostBlocks,
+                                              .has_stub = 0});
     const std::uint32_t target = Find(exit.target, EntryKind::kDirect);
     target == kNone || block.is_single ? LinkToStub(link) : LinkTo(link, target);
   }
@@ -278,8 +286,7 @@ std::optional<Recovered> CodeCache::Recover(std::uint64_t host) const {
   const CodeBlock& block = blocks_[id];
   const auto offset = static_cast<std::uint32_t>(host - start()) - block.host;
   const Recovery* entry = nullptr;
-  for (std::uint32_t i = 0; i < block.recoveries; ++i) {
-    const Recovery& candidate = recoveries_[block.first_recovery + i];
+  for (const Recovery& candidate : std::span(block.recovery, block.recoveries)) {
     if (candidate.host > offset) break;
     entry = &candidate;
   }

@@ -28,26 +28,28 @@ inline constexpr std::uint32_t kNone = 0xffff'ffff;
 
 struct CodeBlock {
   std::uint64_t pc;
-  std::uint32_t guest_length;
-  std::uint32_t host;  // offset in the code memory
-  std::uint32_t host_length;
-  std::uint32_t entry;  // from `host`
-  std::uint32_t first_recovery;
-  std::uint32_t recoveries;
+  const Recovery* recovery;
+  std::uint32_t host;            // offset in the code memory
   std::uint32_t first_incoming;  // links that jump here
+  std::uint16_t guest_length;
+  std::uint16_t host_length;
+  std::uint16_t entry;  // from `host`
+  std::uint16_t recoveries;
   EntryKind kind;
   bool dead;
 };
+static_assert(sizeof(CodeBlock) == 40);
 
 // A patchable jump. Its number is its exit stub's too.
 struct Link {
   std::uint64_t target;     // guest address
   std::uint32_t patch;      // of the rel32, in the code memory
-  std::uint32_t source;     // block
   std::uint32_t linked_to;  // block; kNone while it goes to its stub
   std::uint32_t next_incoming;
-  bool has_stub;
+  std::uint32_t source : 31;  // block
+  std::uint32_t has_stub : 1;
 };
+static_assert(sizeof(Link) == 24);
 
 // Where an interrupted guest stands, and where its registers are.
 struct Recovered {
@@ -86,6 +88,8 @@ class CodeCache {
   std::uint64_t StartOf(std::uint32_t block) const { return start() + blocks_[block].host; }
   const CodeBlock& block(std::uint32_t id) const { return blocks_[id]; }
   std::uint32_t size() const { return blocks_.size(); }
+  // The next link's number: those of a block that Add enters come one behind the other, in their exits' order.
+  std::uint32_t links() const { return links_.size(); }
 
   // How often it was emptied.
   std::uint32_t generation() const { return generation_; }
@@ -146,7 +150,7 @@ class CodeCache {
   std::uint32_t next_ = 0;
   StableArray<CodeBlock> blocks_;
   StableArray<Link> links_;
-  StableArray<Recovery> recoveries_;
+  StableArray<Recovery> recoveries_;  // of code that was made here
   Index direct_, indirect_;
   absl::flat_hash_map<std::uint64_t, std::vector<std::uint32_t>> pages_;  // blocks by guest page
   CacheCounters counters_;

@@ -1,16 +1,22 @@
 #include "jit-fallback/cache/kept_blocks.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "jit-fallback/emit/encoding.h"
 
 namespace dunebox::jit {
 namespace {
 
+constexpr std::size_t AlignUp(std::size_t value) {
+  return (value + KeptBlock::kAlignment - 1) / KeptBlock::kAlignment * KeptBlock::kAlignment;
+}
+
 template <typename T>
-std::span<const T> Of(std::span<const T> array, const KeptPart& part) {
-  return array.subspan(part.first, part.count);
+void Put(std::span<const T> values, std::uint8_t* place) {
+  std::ranges::copy(std::as_bytes(values), reinterpret_cast<std::byte*>(place));
 }
 
 }  // namespace
@@ -27,23 +33,41 @@ std::uint64_t KeyOf(std::span<const std::uint8_t> bytes, EntryKind kind) {
   return key;
 }
 
-bool IsAt(const KeptBlock& block, const KeptArrays& arrays, std::uint64_t pc,
-          std::span<const std::uint8_t> bytes, EntryKind kind) {
-  if (block.kind != kind || block.guest.count > bytes.size() ||
-      std::memcmp(Of(arrays.bytes, block.guest).data(), bytes.data(), block.guest.count) != 0) {
+KeptBlock::Places KeptBlock::PlacesOf(const KeptHead& head) {
+  Places places{};
+  places.exits = sizeof(KeptHead);
+  places.recoveries = places.exits + head.exits * sizeof(KeptExit);
+  places.addresses = places.recoveries + head.recoveries * sizeof(Recovery);
+  places.guest = places.addresses + head.addresses * sizeof(AddressSite);
+  places.host = places.guest + head.guest;
+  places.end = AlignUp(places.host + head.host);
+  return places;
+}
+
+std::optional<KeptBlock> KeptBlock::In(std::span<const std::uint8_t> records, std::size_t at) {
+  if (at > records.size() || records.size() - at < sizeof(KeptHead)) return std::nullopt;
+  const std::uint8_t* const record = records.data() + at;
+  const std::size_t size = PlacesOf(*reinterpret_cast<const KeptHead*>(record)).end;
+  if (records.size() - at < size) return std::nullopt;
+  return KeptBlock(record, size);
+}
+
+bool KeptBlock::IsAt(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) const {
+  if (head().kind != kind || head().guest > bytes.size() ||
+      std::memcmp(record_ + PlacesOf(head()).guest, bytes.data(), head().guest) != 0) {
     return false;
   }
   const auto at = static_cast<std::int64_t>(pc);
-  return at + block.lowest >= 0 && at + block.highest < static_cast<std::int64_t>(kLow2GiB);
+  return at + head().lowest >= 0 && at + head().highest < static_cast<std::int64_t>(kLow2GiB);
 }
 
-FoundBlock MoveTo(std::uint64_t pc, const KeptBlock& block, const KeptArrays& arrays,
-                  MovedCode& moved) {
-  const std::span code = Of(arrays.bytes, block.host);
+FoundBlock KeptBlock::MoveTo(std::uint64_t pc, MovedCode& moved) const {
+  const Places places = PlacesOf(head());
+  const auto code = At<std::uint8_t>(places.host, head().host);
   moved.code.assign(code.begin(), code.end());
-  const auto distance = static_cast<std::uint32_t>(pc - block.pc);
+  const auto distance = static_cast<std::uint32_t>(pc - head().pc);
   moved.addresses.clear();
-  for (const AddressSite& site : Of(arrays.addresses, block.addresses)) {
+  for (const AddressSite& site : At<AddressSite>(places.addresses, head().addresses)) {
     std::uint32_t value;
     std::memcpy(&value, moved.code.data() + site.offset, sizeof(value));
     value += site.is_negative ? ~distance + 1 : distance;
@@ -51,16 +75,45 @@ FoundBlock MoveTo(std::uint64_t pc, const KeptBlock& block, const KeptArrays& ar
     if (!site.is_negative) moved.addresses.push_back(value);
   }
   moved.exits.clear();
-  for (const KeptExit& exit : Of(arrays.exits, block.exits)) {
+  for (const KeptExit& exit : At<KeptExit>(places.exits, head().exits)) {
     moved.exits.push_back(
         {exit.offset, pc + static_cast<std::uint64_t>(std::int64_t{exit.distance})});
   }
-  return {.length = block.guest.count,
-          .may_use_x87 = block.may_use_x87,
+  return {.length = head().guest,
+          .may_use_x87 = head().may_use_x87,
           .emitted = {.code = moved.code,
-                      .entry = block.entry,
+                      .entry = head().entry,
                       .exits = moved.exits,
-                      .recovery = Of(arrays.recoveries, block.recovery)}};
+                      .recovery = At<Recovery>(places.recoveries, head().recoveries),
+                      .recovery_stays = true}};
+}
+
+void KeptBlock::Write(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87,
+                      std::vector<std::uint8_t>& record) {
+  const KeptHead head{.check = 0,
+                      .pc = static_cast<std::uint32_t>(block.pc),
+                      .lowest = emitter.lowest_address(),
+                      .highest = emitter.highest_address(),
+                      .entry = emitter.entry(),
+                      .exits = static_cast<std::uint16_t>(emitter.exits().size()),
+                      .recoveries = static_cast<std::uint16_t>(emitter.recovery().size()),
+                      .addresses = static_cast<std::uint16_t>(emitter.addresses().size()),
+                      .guest = static_cast<std::uint16_t>(block.length),
+                      .host = static_cast<std::uint16_t>(emitter.code().size()),
+                      .kind = kind,
+                      .may_use_x87 = may_use_x87};
+  const Places places = PlacesOf(head);
+  record.assign(places.end, 0);
+  Put(std::span(&head, 1), record.data());
+  std::uint8_t* place = record.data() + places.exits;
+  for (const ExitSite& exit : emitter.exits()) {
+    const KeptExit kept{exit.offset, static_cast<std::int32_t>(exit.target - block.pc)};
+    Put(std::span(&kept, 1), std::exchange(place, place + sizeof(kept)));
+  }
+  Put(std::span<const Recovery>(emitter.recovery()), record.data() + places.recoveries);
+  Put(std::span<const AddressSite>(emitter.addresses()), record.data() + places.addresses);
+  Put(block.bytes.first(block.length), record.data() + places.guest);
+  Put(std::span<const std::uint8_t>(emitter.code()), record.data() + places.host);
 }
 
 }  // namespace dunebox::jit

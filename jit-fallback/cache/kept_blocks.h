@@ -1,6 +1,6 @@
-// Translations that can be used again, as arrays: what BlockStore has in memory and PreparedBlocks in
-// a file. Of a guest's addresses there are only such in their code as can be moved
-// (Emitter::addresses), and none of the host's.
+// Translations that can be used again, as records: what BlockStore has in memory and PreparedBlocks in
+// a file. All of a block lies together, since it is needed together. Of a guest's addresses there are
+// only such in its code as can be moved (Emitter::addresses), and none of the host's.
 //
 // A block is found by the guest's bytes, all of which are compared, and by nothing else: whose they
 // were and where they came from does not matter, as what is found is what translating them again
@@ -10,42 +10,32 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "jit-fallback/emit/emitter.h"
+#include "jit-fallback/translate/block.h"
 
 namespace dunebox::jit {
 
-// Part of an array.
-struct KeptPart {
-  std::uint32_t first, count;
-};
-
-// Addresses of the guest's in its code are at least `lowest` and at most `highest` from the block's
-// own.
-struct KeptBlock {
-  std::uint32_t pc;  // where it was translated
+// What a record begins with. Behind it are as many exits, recoveries, addresses, bytes of the guest's
+// and of the host's as it says. Addresses of the guest's in its code are at least `lowest` and at most
+// `highest` from the block's own.
+struct KeptHead {
+  std::uint32_t check;  // in a file: CRC-32C of the record behind it
+  std::uint32_t pc;     // where it was translated
   std::int32_t lowest, highest;
-  KeptPart guest, host, exits, recovery, addresses;
   std::uint32_t entry;
+  std::uint16_t exits, recoveries, addresses, guest, host;
   EntryKind kind;
   bool may_use_x87;
-  std::uint16_t zero;
 };
-static_assert(sizeof(KeptBlock) == 60);
+static_assert(sizeof(KeptHead) == 32);
 
 struct KeptExit {
   std::uint32_t offset;
   std::int32_t distance;  // of the target, from the block
-};
-
-// What the parts of blocks are parts of. `bytes` has the guest's and the host's.
-struct KeptArrays {
-  std::span<const std::uint8_t> bytes;
-  std::span<const KeptExit> exits;
-  std::span<const Recovery> recoveries;
-  std::span<const AddressSite> addresses;
 };
 
 // A block as it would be at another address, and where that is put together.
@@ -54,22 +44,50 @@ struct MovedCode {
   std::vector<ExitSite> exits;
   std::vector<std::uint64_t> addresses;  // the guest's that the code names, but in differences
 };
-// It lies in a MovedCode, and in the arrays.
+// It lies in a MovedCode, and in the record.
 struct FoundBlock {
   std::uint32_t length;  // bytes of the guest's
   bool may_use_x87;
   EmittedCode emitted;
 };
 
+// A record, where it lies.
+class KeptBlock {
+ public:
+  // Of a record's bytes there are a multiple of these, and so they lie.
+  static constexpr std::size_t kAlignment = 4;
+
+  // The record of what the emitter has made of a block that can be moved. What its exits lead to is no
+  // further than 2 GiB from it.
+  static void Write(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87,
+                    std::vector<std::uint8_t>& record);
+  // The one that begins there; nothing: it is not all inside. Preconditions: `at` is aligned, and `records` is.
+  static std::optional<KeptBlock> In(std::span<const std::uint8_t> records, std::size_t at);
+
+  const KeptHead& head() const { return *reinterpret_cast<const KeptHead*>(record_); }
+  std::span<const std::uint8_t> record() const { return {record_, size_}; }
+  // Whether the block begins with the first of `bytes`, and can be moved to `pc`.
+  bool IsAt(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) const;
+  FoundBlock MoveTo(std::uint64_t pc, MovedCode& moved) const;
+
+ private:
+  KeptBlock(const std::uint8_t* record, std::size_t size) : record_(record), size_(size) {}
+  struct Places {
+    std::size_t exits, recoveries, addresses, guest, host, end;
+  };
+  static Places PlacesOf(const KeptHead& head);
+  template <typename T>
+  std::span<const T> At(std::size_t place, std::size_t count) const {
+    return {reinterpret_cast<const T*>(record_ + place), count};
+  }
+
+  const std::uint8_t* record_;
+  std::size_t size_;
+};
+
 // Blocks are looked for by so many bytes, of which they may have fewer; fewer there must not be.
 inline constexpr std::size_t kKeyBytes = 32;
 std::uint64_t KeyOf(std::span<const std::uint8_t> bytes, EntryKind kind);
-
-// Whether the block begins with the first of `bytes`, and can be moved to `pc`.
-bool IsAt(const KeptBlock& block, const KeptArrays& arrays, std::uint64_t pc,
-          std::span<const std::uint8_t> bytes, EntryKind kind);
-FoundBlock MoveTo(std::uint64_t pc, const KeptBlock& block, const KeptArrays& arrays,
-                  MovedCode& moved);
 
 }  // namespace dunebox::jit
 

@@ -16,7 +16,7 @@
 namespace dunebox::jit {
 namespace {
 
-constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'L', 'K', '1'};
+constexpr std::array<char, 8> kMagic = {'D', 'U', 'N', 'E', 'B', 'L', 'K', '2'};
 constexpr std::size_t kAlignment = 64;
 // A slot's block is at most so many behind the key's own: half of the slots are free.
 constexpr std::uint32_t kMostProbes = 64;
@@ -40,14 +40,8 @@ constexpr std::size_t AlignUp(std::size_t value) {
   return narrow;
 }
 
-template <typename T>
-std::uint32_t CrcOf(std::uint32_t sum, std::span<const T> array, const KeptPart& part) {
-  return Crc(sum, std::as_bytes(array.subspan(part.first, part.count)));
-}
-
-template <typename T>
-bool Has(std::span<const T> array, const KeptPart& part) {
-  return part.first <= array.size() && part.count <= array.size() - part.first;
+std::uint32_t CheckOf(const KeptBlock& kept) {
+  return Crc(0, std::as_bytes(kept.record().subspan(sizeof(KeptHead::check))));
 }
 
 }  // namespace
@@ -57,7 +51,8 @@ struct PreparedBlocks::Header {
   std::uint64_t translator;
   std::uint32_t isolation;
   std::uint32_t checks_by_loop, counts_instructions, hidden_components;
-  std::uint32_t slots, blocks, bytes, exits, recoveries, addresses;
+  std::uint32_t slots, blocks;
+  std::uint64_t bytes;  // of records
   std::uint32_t zero;
   std::uint32_t check;  // of what is above
 };
@@ -82,44 +77,30 @@ PreparedBlocks::Header PreparedBlocks::HeaderFor(const EmitterOptions& options) 
           .hidden_components = options.hidden_components};
 }
 
-std::uint32_t PreparedBlocks::CheckOf(const KeptBlock& kept, const KeptArrays& arrays) {
-  std::uint32_t sum = Crc(0, std::as_bytes(std::span(&kept, 1)));
-  sum = CrcOf(sum, arrays.bytes, kept.guest);
-  sum = CrcOf(sum, arrays.bytes, kept.host);
-  sum = CrcOf(sum, arrays.exits, kept.exits);
-  sum = CrcOf(sum, arrays.recoveries, kept.recovery);
-  return CrcOf(sum, arrays.addresses, kept.addresses);
-}
-
-bool PreparedBlocks::IsInside(const KeptBlock& kept) const {
-  return Has(arrays_.bytes, kept.guest) && Has(arrays_.bytes, kept.host) &&
-         Has(arrays_.exits, kept.exits) && Has(arrays_.recoveries, kept.recovery) &&
-         Has(arrays_.addresses, kept.addresses);
-}
-
 std::string PreparedFile(const BlockStore& store, const EmitterOptions& options) {
-  const KeptArrays arrays = store.arrays();
-  std::vector<PreparedBlocks::Block> blocks;
   const std::uint32_t size = std::bit_ceil(std::max(store.size(), 1U) * 2);
   std::vector<PreparedBlocks::Slot> slots(size);
+  std::vector<std::uint8_t> records;
+  PreparedBlocks::Header header = PreparedBlocks::HeaderFor(options);
+  header.slots = size;
   for (std::uint32_t number = 0; number < store.size(); ++number) {
     const std::uint64_t key = store.key(number);
     auto at = static_cast<std::uint32_t>(key) & (size - 1);
     std::uint32_t probes = 0;
-    while (slots[at].number != 0 && ++probes < kMostProbes) at = (at + 1) & (size - 1);
-    if (slots[at].number != 0) continue;  // it would not be found
-    const KeptBlock& kept = store.block(number);
-    blocks.push_back({.kept = kept, .check = PreparedBlocks::CheckOf(kept, arrays)});
+    while (slots[at].record != 0 && ++probes < kMostProbes) at = (at + 1) & (size - 1);
+    if (slots[at].record != 0) continue;  // it would not be found
+    ++header.blocks;
     slots[at] = {.tag = static_cast<std::uint32_t>(key >> 32),
-                 .number = static_cast<std::uint32_t>(blocks.size())};
+                 .record = static_cast<std::uint32_t>(records.size() / KeptBlock::kAlignment) + 1};
+    const KeptBlock kept = store.block(number);
+    const std::uint32_t check = CheckOf(kept);
+    const auto* const first = reinterpret_cast<const std::uint8_t*>(&check);
+    static_assert(offsetof(KeptHead, check) == 0);
+    records.insert(records.end(), first, first + sizeof(check));
+    const std::span<const std::uint8_t> rest = kept.record().subspan(sizeof(check));
+    records.insert(records.end(), rest.begin(), rest.end());
   }
-  PreparedBlocks::Header header = PreparedBlocks::HeaderFor(options);
-  header.slots = size;
-  header.blocks = static_cast<std::uint32_t>(blocks.size());
-  header.bytes = static_cast<std::uint32_t>(arrays.bytes.size());
-  header.exits = static_cast<std::uint32_t>(arrays.exits.size());
-  header.recoveries = static_cast<std::uint32_t>(arrays.recoveries.size());
-  header.addresses = static_cast<std::uint32_t>(arrays.addresses.size());
+  header.bytes = records.size();
   header.check = HeaderCheck(header);
   std::string file;
   const auto append = [&](auto array) {
@@ -129,11 +110,7 @@ std::string PreparedFile(const BlockStore& store, const EmitterOptions& options)
   };
   append(std::span(&header, 1));
   append(std::span(slots));
-  append(std::span(blocks));
-  append(arrays.exits);
-  append(arrays.recoveries);
-  append(arrays.addresses);
-  append(arrays.bytes);
+  append(std::span(records));
   return file;
 }
 
@@ -156,8 +133,8 @@ PreparedBlocks::~PreparedBlocks() {
 }
 
 template <typename T>
-bool PreparedBlocks::Take(std::size_t& at, std::uint32_t count, std::span<const T>& array) const {
-  const std::size_t bytes = std::size_t{count} * sizeof(T);
+bool PreparedBlocks::Take(std::size_t& at, std::uint64_t count, std::span<const T>& array) const {
+  const std::size_t bytes = count * sizeof(T);
   if (at > file_.size() || bytes > file_.size() - at) return false;
   array = {reinterpret_cast<const T*>(file_.data() + at), count};
   at = AlignUp(at + bytes);
@@ -182,11 +159,10 @@ absl::Status PreparedBlocks::Read(const EmitterOptions& options) {
   }
   std::size_t at = AlignUp(sizeof(header));
   if (!std::has_single_bit(header.slots) || !Take(at, header.slots, slots_) ||
-      !Take(at, header.blocks, blocks_) || !Take(at, header.exits, arrays_.exits) ||
-      !Take(at, header.recoveries, arrays_.recoveries) ||
-      !Take(at, header.addresses, arrays_.addresses) || !Take(at, header.bytes, arrays_.bytes)) {
+      !Take(at, header.bytes, records_)) {
     return absl::DataLossError("it is cut off");
   }
+  size_ = header.blocks;
   return absl::OkStatus();
 }
 
@@ -199,12 +175,12 @@ std::optional<FoundBlock> PreparedBlocks::Find(std::uint64_t pc,
   const auto mask = static_cast<std::uint32_t>(slots_.size() - 1);
   for (std::uint32_t probe = 0; probe < kMostProbes; ++probe) {
     const Slot& slot = slots_[(static_cast<std::uint32_t>(key) + probe) & mask];
-    if (slot.number == 0) break;
-    if (slot.tag != tag || slot.number > blocks_.size()) continue;
-    const Block& block = blocks_[slot.number - 1];
-    if (!IsInside(block.kept) || !IsAt(block.kept, arrays_, pc, bytes, kind)) continue;
-    if (block.check != CheckOf(block.kept, arrays_)) continue;
-    return MoveTo(pc, block.kept, arrays_, moved);
+    if (slot.record == 0) break;
+    if (slot.tag != tag) continue;
+    const std::size_t at = std::size_t{slot.record - 1} * KeptBlock::kAlignment;
+    const std::optional<KeptBlock> kept = KeptBlock::In(records_, at);
+    if (!kept || !kept->IsAt(pc, bytes, kind) || kept->head().check != CheckOf(*kept)) continue;
+    return kept->MoveTo(pc, moved);
   }
   return std::nullopt;
 }

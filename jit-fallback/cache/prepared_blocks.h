@@ -44,7 +44,7 @@ class PreparedBlocks {
   PreparedBlocks(const PreparedBlocks&) = delete;
   PreparedBlocks& operator=(const PreparedBlocks&) = delete;
 
-  std::uint32_t size() const { return static_cast<std::uint32_t>(blocks_.size()); }
+  std::uint32_t size() const { return size_; }
 
   // As of BlockStore. Thread-safe.
   std::optional<FoundBlock> Find(std::uint64_t pc, std::span<const std::uint8_t> bytes,
@@ -53,30 +53,23 @@ class PreparedBlocks {
  private:
   friend std::string PreparedFile(const BlockStore& store, const EmitterOptions& options);
   struct Header;
-  struct Block {
-    KeptBlock kept;
-    std::uint32_t check;  // CRC-32C of `kept` and of all that belongs to it
-  };
-  static_assert(sizeof(Block) == 64);
   // Open addressing: the block of a key is in the slot that the key says, or in the next that is
   // not taken.
   struct Slot {
     std::uint32_t tag;     // the key's upper half
-    std::uint32_t number;  // of the block, from 1 on; 0: there is none
+    std::uint32_t record;  // where it begins, in units of KeptBlock::kAlignment, from 1 on; 0: there is none
   };
 
   explicit PreparedBlocks(std::span<const std::byte> file) : file_(file) {}
   static Header HeaderFor(const EmitterOptions& options);
   absl::Status Read(const EmitterOptions& options);
   template <typename T>
-  bool Take(std::size_t& at, std::uint32_t count, std::span<const T>& array) const;
-  static std::uint32_t CheckOf(const KeptBlock& kept, const KeptArrays& arrays);
-  bool IsInside(const KeptBlock& kept) const;
+  bool Take(std::size_t& at, std::uint64_t count, std::span<const T>& array) const;
 
   const std::span<const std::byte> file_;
   std::span<const Slot> slots_;  // a power of two of them
-  std::span<const Block> blocks_;
-  KeptArrays arrays_;
+  std::span<const std::uint8_t> records_;
+  std::uint32_t size_ = 0;
 };
 
 }  // namespace dunebox::jit

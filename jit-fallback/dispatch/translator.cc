@@ -199,24 +199,66 @@ std::optional<FoundBlock> Translator::FindKept(std::uint64_t pc, std::span<const
   return found;
 }
 
-std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {
-  const std::optional<FoundBlock> kept = FindKept(pc, bytes, kind);
-  if (!kept) return kNone;
-  if (kept->may_use_x87 && options_.is_called && !may_use_x87_.load(std::memory_order_relaxed)) AdmitX87();
+bool Translator::WouldAdmitX87(const FoundBlock& kept) const {
+  return kept.may_use_x87 && options_.is_called && !may_use_x87_.load(std::memory_order_relaxed);
+}
+
+std::uint32_t Translator::Add(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind,
+                              const FoundBlock& kept) {
   block_.pc = pc;
-  block_.length = kept->length;
+  block_.length = kept.length;
   block_.bytes = bytes;
   block_.steps.clear();
   block_.is_self_checking = block_.is_single = false;
-  std::uint32_t id = cache_->Add(block_, kind, kept->emitted);
-  if (id == kNone) {
-    Flush();
-    id = cache_->Add(block_, kind, kept->emitted);
-  }
+  std::uint32_t link = cache_->links();
+  const std::uint32_t id = cache_->Add(block_, kind, kept.emitted);
   if (id == kNone) return kNone;
+  // If no exit leads there, it may be that a call returns there.
+  const std::uint64_t next = pc + kept.length;
+  bool goes_on = false;
+  for (const ExitSite& exit : kept.emitted.exits) {
+    goes_on |= exit.target == next;
+    ways_.push_back({exit.target, link++});
+  }
+  if (!goes_on) ways_.push_back({next, kNone});
   ++taken_;
   TellOf(id);
   return id;
+}
+
+std::uint32_t Translator::Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) {
+  ways_.clear();
+  const std::optional<FoundBlock> kept = FindKept(pc, bytes, kind);
+  if (!kept) return kNone;
+  if (WouldAdmitX87(*kept)) AdmitX87();
+  std::uint32_t id = Add(pc, bytes, kind, *kept);
+  if (id == kNone) {
+    Flush();
+    id = Add(pc, bytes, kind, *kept);
+  }
+  if (id != kNone) TakeAlong(pc, bytes);
+  return id;
+}
+
+// They are there because they were executed when they were made: this costs less than to come back for each.
+void Translator::TakeAlong(std::uint64_t start, std::span<const std::uint8_t> bytes) {
+  constexpr std::size_t kMost = 32;
+  while (!ways_.empty() && taken_along_.size() < kMost) {
+    const Way way = ways_.back();
+    ways_.pop_back();
+    if (way.target < start || way.target - start >= bytes.size()) continue;
+    const EntryKind kind = way.link == kNone ? EntryKind::kIndirect : EntryKind::kDirect;
+    std::uint32_t id = cache_->Find(way.target, kind);
+    if (id == kNone) {
+      const std::span<const std::uint8_t> rest = bytes.subspan(way.target - start);
+      const std::optional<FoundBlock> kept = FindKept(way.target, rest, kind);
+      if (!kept || WouldAdmitX87(*kept)) continue;
+      id = Add(way.target, rest, kind, *kept);
+      if (id == kNone) return;  // no room
+      taken_along_.push_back(id);
+    }
+    if (way.link != kNone) cache_->LinkTo(way.link, id);
+  }
 }
 
 std::uint32_t Translator::MakeNow(EntryKind kind) {
@@ -277,8 +319,8 @@ std::span<const std::uint8_t> Translator::BytesOf(const CodeSource::Code& code) 
   return copied_;
 }
 
-BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind,
-                                          Apply apply) {
+BlockOutcome Translator::WithBlock(TranslatedThread& thread, std::uint64_t pc, EntryKind kind,
+                                   Apply apply) {
   const auto apply_if_known = [&] {
     const std::uint32_t id = cache_->Find(pc, kind);
     if (id == kNone) return false;
@@ -302,6 +344,7 @@ BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKi
     }
     const Stopwatch stopwatch(options_.measure_time, translate_nanoseconds_);
     const std::span<const std::uint8_t> bytes = BytesOf(code);
+    taken_along_.clear();
     std::uint32_t id = code.is_watched ? Take(pc, bytes, kind) : kNone;
     if (id == kNone) {
       Translate(pc, bytes, code.is_watched ? options_.limits : kSelfCheckingLimits, block_);
@@ -312,12 +355,19 @@ BlockOutcome Translator::WithBlock(CodeSource& source, std::uint64_t pc, EntryKi
       block_.is_self_checking = !code.is_watched;
       id = Make(kind);
     }
-    // Whoever ends the watch does so before it invalidates: it has not seen this block, or will.
-    if (code.is_watched && !code.is_still_watched()) return cache_->Kill(id);
+    // Whoever ends the watch does so before it invalidates: it has not seen these blocks, or will.
+    if (code.is_watched && !code.is_still_watched()) {
+      for (const std::uint32_t taken : taken_along_) cache_->Kill(taken);
+      return cache_->Kill(id);
+    }
+    for (const std::uint32_t taken : taken_along_) {
+      const CodeBlock& block = cache_->block(taken);
+      if (block.kind == EntryKind::kIndirect) thread.context().SetTarget(block.pc, cache_->AddressOf(taken));
+    }
     apply({id, cache_->AddressOf(id), version()});
     outcome = BlockFound{};
   };
-  while (!outcome) source.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kBlock, make);
+  while (!outcome) thread.source_.WithCode(pc, kMostCodeBytes, CodeSource::Purpose::kBlock, make);
   Announce();
   return *outcome;
 }
@@ -457,7 +507,7 @@ std::optional<Stop> TranslatedThread::OnLink() {
     next_ = Resume{state.rip, found.host, found.version};
     next_kind_ = EntryKind::kDirect;
   };
-  return StopAfter(translator_->WithBlock(source_, state.rip, EntryKind::kDirect, connect));
+  return StopAfter(translator_->WithBlock(*this, state.rip, EntryKind::kDirect, connect));
 }
 
 std::optional<Stop> TranslatedThread::OnLookup() {
@@ -468,7 +518,7 @@ std::optional<Stop> TranslatedThread::OnLookup() {
     next_ = Resume{state.rip, found.host, found.version};
     next_kind_ = EntryKind::kIndirect;
   };
-  return StopAfter(translator_->WithBlock(source_, state.rip, EntryKind::kIndirect, enter));
+  return StopAfter(translator_->WithBlock(*this, state.rip, EntryKind::kIndirect, enter));
 }
 
 std::optional<Stop> TranslatedThread::OnSignal() {
@@ -655,7 +705,7 @@ Stop TranslatedThread::GoOn() {
           known = {state.rip, found.host, found.version};
         };
         const BlockOutcome outcome =
-            translator_->WithBlock(source_, state.rip, EntryKind::kDirect, remember);
+            translator_->WithBlock(*this, state.rip, EntryKind::kDirect, remember);
         if (auto stop = StopAfter(outcome)) return *stop;
         if (std::holds_alternative<CodeNotShared>(outcome)) continue;
         next_ = known;

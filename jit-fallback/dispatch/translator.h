@@ -248,7 +248,7 @@ class Translator {
   // The thread has ended; its memory stays with it if there is enough parked.
   void Retire(TranslatedThread& thread);
   // Finds or makes the block and calls `apply` while it cannot be invalidated.
-  BlockOutcome WithBlock(CodeSource& source, std::uint64_t pc, EntryKind kind, Apply apply);
+  BlockOutcome WithBlock(TranslatedThread& thread, std::uint64_t pc, EntryKind kind, Apply apply);
   // A block of the one instruction at `pc` that nobody finds again.
   BlockOutcome WithSingle(CodeSource& source, std::uint64_t pc, Apply apply);
   std::uint32_t Make(EntryKind kind);
@@ -258,8 +258,12 @@ class Translator {
   // The block as somebody else has translated it; nothing: nobody has, or it is not to be had so. In moved_.
   std::optional<FoundBlock> FindKept(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
   bool keeps_copies() const { return options_.store != nullptr || options_.prepared != nullptr; }
-  // The same, in the cache; kNone.
+  bool WouldAdmitX87(const FoundBlock& kept) const;
+  // The same, in the cache, and with it what it leads to within `bytes` (taken_along_); kNone.
   std::uint32_t Take(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind);
+  void TakeAlong(std::uint64_t start, std::span<const std::uint8_t> bytes);
+  // Where it leads to is in ways_ then. kNone: there is no room.
+  std::uint32_t Add(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind, const FoundBlock& kept);
   void TellOf(std::uint32_t id);
   // Preconditions: no lock is held.
   void Announce();
@@ -280,6 +284,12 @@ class Translator {
   Emitter emitter_;
   Block block_;
   MovedCode moved_;
+  struct Way {
+    std::uint64_t target;
+    std::uint32_t link;  // kNone: an indirect jump's
+  };
+  std::vector<Way> ways_;                   // out of what is being taken
+  std::vector<std::uint32_t> taken_along_;  // blocks
   std::vector<std::uint8_t> copied_;
   std::vector<MadeBlock> made_;  // not announced yet
   std::uint64_t entry_stubs_ = 0, entry_stub_guest_bytes_ = 0, taken_ = 0, translate_nanoseconds_ = 0;

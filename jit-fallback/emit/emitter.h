@@ -77,6 +77,7 @@ struct EmittedCode {
   std::uint32_t entry = 0;  // where the block is entered, from its first byte
   std::span<const ExitSite> exits;
   std::span<const Recovery> recovery;
+  bool recovery_stays = false;  // where it is, as long as there may be the code
 };
 
 struct EmitterOptions {

@@ -40,6 +40,9 @@ size=$(stat -c %s "$dir/$isolation.blocks")
 run -- expr 6 '*' 7 >"$work/out"
 (($(count blocks.taken) * 10 > $(count blocks) * 9)) || fail "of expr taken: $(cat "$work/stats")"
 [[ "$(cat "$work/out")" == 42 ]] || fail "expr with prepared code: $(cat "$work/out")"
+# With each block come those that it leads to and that are near.
+(((($(count entries.link_missing) + $(count entries.lookup_miss))) * 2 < $(count blocks))) ||
+  fail "came back for blocks: $(cat "$work/stats")"
 
 # The same from what is there, and for another isolation that is asked for.
 cp "$dir/$isolation.blocks" "$work/before"
