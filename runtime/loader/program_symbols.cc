@@ -179,7 +179,7 @@ absl::StatusOr<ProgramSymbols> ReadProgramSymbols(const ByteSource& source, cons
   const absl::StatusOr<std::vector<Elf64_Shdr>> sections = ReadSections(source);
   if (!sections.ok()) return sections.status();
   ProgramSymbols result;
-  for (const std::uint32_t type : {SHT_SYMTAB, SHT_DYNSYM}) {
+  for (const std::uint32_t type : {std::uint32_t{SHT_SYMTAB}, std::uint32_t{SHT_DYNSYM}}) {
     absl::Status status = AddSymbols(source, *sections, type, image, result);
     if (!status.ok()) return status;
   }

@@ -28,18 +28,19 @@ bool CodeNames::MayTellOf(const memory::Backing& file, int fd) const {
 }
 
 const CodeNames::Known& CodeNames::KnownOf(const memory::Backing& file) {
-  const auto [known, is_new] = files_.try_emplace(file.name);
-  if (!is_new || !file.name.starts_with('/')) return known->second;
+  const auto [place, is_new] = files_.try_emplace(file.name);
+  Known& known = place->second;
+  if (!is_new || !file.name.starts_with('/')) return known;
   hostcalls::WithSeparateDescriptors([&] {
     const runtime::FileDescriptor object(open(file.name.c_str(), O_PATH | O_CLOEXEC));
     if (!object.valid() || !MayTellOf(file, object.get())) return;
     const runtime::FileDescriptor readable(
         open(hostcalls::DescriptorPath(object.get()).c_str(), O_RDONLY | O_CLOEXEC));
     if (!readable.valid()) return;
-    known->second = {.symbols = loader::ReadSymbolsHere(readable.get()),
-                     .frames = loader::FindSectionHere(readable.get(), ".eh_frame")};
+    known = {.symbols = loader::ReadSymbolsHere(readable.get()),
+             .frames = loader::FindSectionHere(readable.get(), ".eh_frame")};
   });
-  return known->second;
+  return known;
 }
 
 CodeNames::Place CodeNames::PlaceOf(std::uint64_t address) const {

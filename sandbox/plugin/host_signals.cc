@@ -242,14 +242,14 @@ int SetMask(int how, const sigset_t* set, sigset_t* old) {
 bool IsNumber(int signal) { return signal > 0 && signal < NSIG; }
 
 // As `signal` does it, but for flags and mask.
-sighandler_t SetHandler(int signal, sighandler_t handler, int flags, bool blocks_itself) {
+sighandler_t SetHandler(int signal, sighandler_t handler, unsigned flags, bool blocks_itself) {
   if (!IsNumber(signal) || handler == SIG_ERR) {
     errno = EINVAL;
     return SIG_ERR;
   }
   struct sigaction action{}, old{};
   action.sa_handler = handler;
-  action.sa_flags = flags;
+  action.sa_flags = static_cast<int>(flags);
   sigemptyset(&action.sa_mask);
   if (blocks_itself) sigaddset(&action.sa_mask, signal);
   return sigaction(signal, &action, &old) == 0 ? old.sa_handler : SIG_ERR;

@@ -111,7 +111,7 @@ int StartOrphan(LaunchState& state) {
     if (child < 0) state.error = errno;
   }
   if (child > 0) {
-    while (waitpid(child, nullptr, __WCLONE) < 0 && errno == EINTR) {
+    while (waitpid(child, nullptr, static_cast<int>(__WCLONE)) < 0 && errno == EINTR) {
     }
   }
   munmap(stacks, 2 * kStack);

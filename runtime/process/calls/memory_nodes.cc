@@ -123,7 +123,7 @@ SyscallResult HandleMovePages(Caller& caller, const ArgumentValues& a) {
     done += next;
     if (!result.ok()) return result;
     // As the kernel, which counts those that it has not looked at any more.
-    if (result.value() != 0) return SyscallResult(static_cast<std::int64_t>(result.value() + (count - done)));
+    if (result.value() != 0) return SyscallResult(result.value() + static_cast<std::int64_t>(count - done));
   }
   return kSuccess;
 }
