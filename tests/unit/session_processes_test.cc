@@ -72,7 +72,7 @@ class SessionProcessesTest : public ServicesTest {
   static bool Lives(pid_t process) {
     const std::string text = [&] {
       const int fd = open(("/proc/" + std::to_string(process) + "/stat").c_str(), O_RDONLY);
-      const std::string read = ReadAll(fd);
+      std::string read = ReadAll(fd);
       close(fd);
       return read;
     }();

@@ -23,7 +23,7 @@ using policy::Rules;
 // A socket of the host's, outside the guest.
 class HostSocket {
  public:
-  HostSocket(int type, const char* address = "127.0.0.1") : fd_(socket(AF_INET, type, 0)) {
+  explicit HostSocket(int type, const char* address = "127.0.0.1") : fd_(socket(AF_INET, type, 0)) {
     sockaddr_in name{};
     name.sin_family = AF_INET;
     inet_pton(AF_INET, address, &name.sin_addr);

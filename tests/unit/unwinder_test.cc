@@ -77,6 +77,7 @@ Frame FrameFrom(const ucontext_t& context) {
 
 std::vector<std::uint64_t> Addresses(const std::vector<Frame>& frames) {
   std::vector<std::uint64_t> addresses;
+  addresses.reserve(frames.size());
   for (const Frame& frame : frames) addresses.push_back(frame.pc());
   return addresses;
 }

@@ -171,7 +171,7 @@ TEST_F(VcpuTest, ATrapFrameBecomesTheFault) {
         Vector::kAlignmentCheck, Vector::kSimdFloatingPoint}) {
     for (const Stack stack : {Stack::kTrap, Stack::kIst}) {
       ScriptTrap(vector, 0x18, 0, stack);
-      const Fault fault = RunTo<Fault>();
+      const auto fault = RunTo<Fault>();
       EXPECT_EQ(fault.vector, vector);
       EXPECT_EQ(fault.error_code, 0x18u);
       EXPECT_EQ(fault.address, 0u);
@@ -333,7 +333,7 @@ TEST_F(VcpuTest, APageFaultIsResolvedOrReportedWithItsKind) {
   namespace fault = x86::page_fault;
   // Nothing there: not present, whatever the CPU saw.
   ScriptTrap(Vector::kPageFault, fault::kUser | fault::kPresent, kCode + kPageSize + 8);
-  Fault exit = RunTo<Fault>();
+  auto exit = RunTo<Fault>();
   EXPECT_EQ(exit.vector, Vector::kPageFault);
   EXPECT_EQ(exit.address, kCode + kPageSize + 8);
   EXPECT_EQ(exit.error_code, fault::kUser);
@@ -477,7 +477,7 @@ TEST_F(VcpuTest, ANonCanonicalAddressNeverEntersTheGuest) {
     MakeSyscall();
     const int before = kvm_.runs();
     registers_.rip = registers_.rcx = rip;
-    const Fault fault = RunTo<Fault>();
+    const auto fault = RunTo<Fault>();
     EXPECT_EQ(fault.vector, Vector::kGeneralProtection) << std::hex << rip;
     EXPECT_EQ(fault.error_code, 0u);
     EXPECT_EQ(kvm_.runs(), before) << std::hex << rip;
@@ -820,7 +820,7 @@ TEST_F(VcpuTest, MemoryPastTheEndOfAFileIsDroppedAndReportedAsABusError) {
   });
   // The repaired guest faults at the exact address.
   ScriptTrap(Vector::kPageFault, x86::page_fault::kUser, kCode + kPageSize + 0x18);
-  const Fault fault = RunTo<Fault>();
+  const auto fault = RunTo<Fault>();
   EXPECT_TRUE(fault.memory_error);
   EXPECT_EQ(fault.address, kCode + kPageSize + 0x18);
   // The page that is still there stays mapped.

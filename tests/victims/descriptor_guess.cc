@@ -27,7 +27,7 @@ using victim::Expect;
 std::uint64_t Number(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
 
 // The first number that the program can have in no way.
-const std::uint64_t first_of_runtime = [] {
+const std::uint64_t kFirstOfRuntime = [] {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   return limit.rlim_max;
@@ -46,7 +46,7 @@ void Use(std::uint64_t fd) {
   const struct {
     const char* name;
     long result;
-  } kResults[] = {
+  } results[] = {
       {"read", Call(SYS_read, fd, b, 16)},
       {"write", Call(SYS_write, fd, b, 0)},
       {"fstat", Call(SYS_fstat, fd, b)},
@@ -76,7 +76,7 @@ void Use(std::uint64_t fd) {
       {"pidfd_send_signal", Call(SYS_pidfd_send_signal, fd, 0, 0, 0)},
       {"epoll_wait", Call(SYS_epoll_wait, fd, b, 1, 0)},
   };
-  for (const auto& one : kResults) Expect(one.result < 0, "%s with descriptor %lu gives %ld", one.name, fd, one.result);
+  for (const auto& one : results) Expect(one.result < 0, "%s with descriptor %lu gives %ld", one.name, fd, one.result);
 }
 
 // Every call that takes a path, with one that leads to a descriptor of the runtime's.
@@ -90,7 +90,7 @@ void Name(const char* path) {
   const struct {
     const char* name;
     long result;
-  } kResults[] = {
+  } results[] = {
       {"stat", Call(SYS_stat, p, b)},
       {"lstat", Call(SYS_lstat, p, b)},
       {"newfstatat", Call(SYS_newfstatat, at, p, b, 0)},
@@ -126,7 +126,7 @@ void Name(const char* path) {
       {"symlink", Call(SYS_symlink, other, p)},
       {"execve", Call(SYS_execve, p, 0, 0)},
   };
-  for (const auto& one : kResults) Expect(one.result == -ENOENT, "%s of %s gives %ld", one.name, path, one.result);
+  for (const auto& one : results) Expect(one.result == -ENOENT, "%s of %s gives %ld", one.name, path, one.result);
 }
 
 // Arrays that name descriptors: the runtime's are as if they were closed.
@@ -182,7 +182,7 @@ void List(const char* path) {
   }
   for (dirent* entry; (entry = readdir(folder)) != nullptr;) {
     const int fd = std::atoi(entry->d_name);
-    Expect(fd < static_cast<int>(first_of_runtime), "%s shows %s", path, entry->d_name);
+    Expect(fd < static_cast<int>(kFirstOfRuntime), "%s shows %s", path, entry->d_name);
   }
   closedir(folder);
 }
@@ -208,7 +208,7 @@ void Limits() {
   Expect(errno == EMFILE, "dup ends with %d", errno);
   Expect(count < static_cast<int>(limit.rlim_cur), "%d descriptors with a limit of %lu", count, limit.rlim_cur);
   Expect(Call(SYS_close_range, 3, 0xffffffff, 0) == 0, "close_range of all fails");
-  Expect(Call(SYS_close_range, first_of_runtime, 0xffffffff, 0) <= 0, "close_range above");
+  Expect(Call(SYS_close_range, kFirstOfRuntime, 0xffffffff, 0) <= 0, "close_range above");
   Expect(Call(SYS_close_range, 3, 0xffffffff, 4 /* CLOSE_RANGE_CLOEXEC */) <= 0, "close_range marking");
 }
 
@@ -217,13 +217,13 @@ void Limits() {
 int main(int argc, char** argv) {
   victim::Begin("descriptor_guess");
   Guess(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 65536);
-  for (std::uint64_t fd = first_of_runtime; fd < first_of_runtime + 44; ++fd) Use(fd);
-  for (const std::uint64_t fd : {first_of_runtime + 900, 8191ul, 8192ul, 20000ul, 65535ul, 1048575ul, 0x7ffffffful, 0xfffffffful, 0x80000000ul}) Use(fd);
+  for (std::uint64_t fd = kFirstOfRuntime; fd < kFirstOfRuntime + 44; ++fd) Use(fd);
+  for (const std::uint64_t fd : {kFirstOfRuntime + 900, 8191ul, 8192ul, 20000ul, 65535ul, 1048575ul, 0x7ffffffful, 0xfffffffful, 0x80000000ul}) Use(fd);
   Send();
   List("/proc/self/fd");
   List("/proc/self/fdinfo");
   List("/dev/fd");
-  const int first = static_cast<int>(first_of_runtime);
+  const int first = static_cast<int>(kFirstOfRuntime);
   for (int fd = first; fd < first + 24; ++fd) {
     for (const char* form : {"/proc/self/fd/%d", "/proc/thread-self/fd/%d", "/dev/fd/%d", "/proc/self/fdinfo/%d"}) {
       char path[64], target[64];

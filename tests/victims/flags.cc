@@ -27,12 +27,12 @@ void OverCalls() {
     struct {
       long number;
       std::uint64_t a, b;
-    } const kCalls[] = {{SYS_getpid, 0, 0},
-                        {SYS_getcwd, reinterpret_cast<std::uint64_t>(buffer) + 1, 200},
-                        {SYS_sched_yield, 0, 0},
-                        {SYS_brk, 0, 0},
-                        {100000, 0, 0}};
-    for (const auto& call : kCalls) {
+    } const calls[] = {{SYS_getpid, 0, 0},
+                       {SYS_getcwd, reinterpret_cast<std::uint64_t>(buffer) + 1, 200},
+                       {SYS_sched_yield, 0, 0},
+                       {SYS_brk, 0, 0},
+                       {100000, 0, 0}};
+    for (const auto& call : calls) {
       const Outcome outcome = Attempt({.rax = static_cast<std::uint64_t>(call.number), .rdx = flags | 0x202, .rsi = call.b, .rdi = call.a}, kOverCall);
       Expect(outcome.signal == 0, "call %ld with flags 0x%lx: signal %d", call.number, flags, outcome.signal);
       if (outcome.signal == 0) {

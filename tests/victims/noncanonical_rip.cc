@@ -38,7 +38,8 @@ void SyscallAtTheEnd(std::uint64_t end) {
     return;
   }
   std::memset(page, 0x90, 4094);
-  std::memcpy(page + 4094, "\x0f\x05", 2);
+  constexpr std::uint8_t kSyscall[] = {0x0f, 0x05};
+  std::memcpy(page + 4094, kSyscall, sizeof(kSyscall));
   for (const long number : {static_cast<long>(SYS_getpid), static_cast<long>(SYS_sched_yield), 100000l}) {
     const Outcome outcome = victim::AttemptAt({.rax = static_cast<std::uint64_t>(number)}, end - 2);
     Expect(outcome.signal == SIGSEGV, "SYSCALL before 0x%lx: signal %d at 0x%lx", end, outcome.signal, outcome.rip);

@@ -12,12 +12,12 @@ void Touch(std::uint64_t address) {
   const struct {
     const char* name;
     std::string_view code;
-  } kAccesses[] = {{"read", {"\x48\x8b\x07", 3}},           // mov (%rdi), %rax
-                   {"write", {"\x48\x89\x07", 3}},          // mov %rax, (%rdi)
-                   {"execution", {"\xff\xe7", 2}},          // jmp *%rdi
-                   {"locked add", {"\xf0\x48\x01\x07", 4}},  // lock add %rax, (%rdi)
-                   {"prefetched store", {"\x0f\x0d\x0f\x88\x07", 5}}};
-  for (const auto& access : kAccesses) {
+  } accesses[] = {{"read", {"\x48\x8b\x07", 3}},           // mov (%rdi), %rax
+                  {"write", {"\x48\x89\x07", 3}},          // mov %rax, (%rdi)
+                  {"execution", {"\xff\xe7", 2}},          // jmp *%rdi
+                  {"locked add", {"\xf0\x48\x01\x07", 4}},  // lock add %rax, (%rdi)
+                  {"prefetched store", {"\x0f\x0d\x0f\x88\x07", 5}}};
+  for (const auto& access : accesses) {
     const victim::Outcome outcome = Attempt({.rdi = address}, access.code);
     const bool canonical = (address >> 47) == 0 || (address >> 47) == 0x1ffff;
     Expect(outcome.signal == SIGSEGV, "%s of 0x%lx: signal %d", access.name, address, outcome.signal);

@@ -29,7 +29,7 @@ void Attack(std::uint64_t at, std::uint64_t length) {
   const struct {
     const char* name;
     long result;
-  } kResults[] = {
+  } results[] = {
       {"mmap, fixed", Call(SYS_mmap, at, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ul, 0)},
       {"mmap, fixed, no rights", Call(SYS_mmap, at, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, ~0ul, 0)},
       {"mmap, fixed without replacing", Call(SYS_mmap, at, length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ~0ul, 0)},
@@ -58,7 +58,7 @@ void Attack(std::uint64_t at, std::uint64_t length) {
       {"prctl PR_SET_MM", Call(SYS_prctl, 35, 7, at, 0, 0)},
       {"prctl PR_SET_VMA", Call(SYS_prctl, 0x53564d41, 0, at, length, 0)},
   };
-  for (const auto& one : kResults) {
+  for (const auto& one : results) {
     Expect(one.result < 0 && one.result >= -4095, "%s at 0x%lx, length 0x%lx, gives %ld", one.name, at, length, one.result);
   }
   for (std::uint64_t advice = 0; advice <= 26; ++advice) {

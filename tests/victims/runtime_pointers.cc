@@ -163,8 +163,8 @@ void Restore() {
   // No SA_RESTART: what blocks, ends.
   const itimerval timer{{0, 20000}, {0, 20000}};
   setitimer(ITIMER_REAL, &timer, nullptr);
-  mmap(scratch, kScratch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-  mmap(throw_away, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  (void)!mmap(scratch, kScratch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  (void)!mmap(throw_away, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   victim::Call(SYS_close_range, static_cast<std::uint64_t>(file), 4095);
   const int opened = open("scratch", O_RDWR | O_CREAT | O_TRUNC, 0600);
   if (opened != file) {

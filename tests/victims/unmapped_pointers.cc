@@ -44,6 +44,16 @@ void Prepare() {
   (void)!send(pair[0], "0123456789abcdef", 16, MSG_DONTWAIT);
 }
 
+void Try(const Case& one, std::uint64_t bad) {
+  Prepare();
+  std::memset(area, 0, 4096);
+  std::uint64_t values[6];
+  for (int i = 0; i < 6; ++i) values[i] = one.arguments[i] == kAt ? bad : one.arguments[i];
+  if (std::strstr(one.name, "getsockname") != nullptr) area[0] = 64;
+  const long result = Call(one.number, values[0], values[1], values[2], values[3], values[4], values[5]);
+  Expect(result == -EFAULT, "%s with 0x%lx gives %ld", one.name, bad, result);
+}
+
 void Cases(std::uint64_t bad, bool readable) {
   const auto f = static_cast<std::uint64_t>(file), d = static_cast<std::uint64_t>(folder), s = static_cast<std::uint64_t>(pair[1]),
              e = static_cast<std::uint64_t>(epoll), cwd = static_cast<std::uint64_t>(AT_FDCWD);
@@ -53,7 +63,7 @@ void Cases(std::uint64_t bad, bool readable) {
   message = {};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  const Case kCases[] = {
+  const Case cases[] = {
       {"read", SYS_read, {f, kAt, 16}, true},
       {"pread64", SYS_pread64, {f, kAt, 16, 0}, true},
       {"write", SYS_write, {f, kAt, 16}, false},
@@ -116,16 +126,9 @@ void Cases(std::uint64_t bad, bool readable) {
       {"mincore", SYS_mincore, {Number(area), 4096, kAt}, true},
       {"sendfile's offset", SYS_sendfile, {s, f, kAt, 4}, true},
   };
-  for (const Case& one : kCases) {
+  for (const Case& one : cases) {
     // A read-only page is good enough for what the kernel only reads.
-    if (readable && !one.writes) continue;
-    Prepare();
-    std::memset(area, 0, 4096);
-    std::uint64_t values[6];
-    for (int i = 0; i < 6; ++i) values[i] = one.arguments[i] == kAt ? bad : one.arguments[i];
-    if (std::strstr(one.name, "getsockname") != nullptr) area[0] = 64;
-    const long result = Call(one.number, values[0], values[1], values[2], values[3], values[4], values[5]);
-    Expect(result == -EFAULT, "%s with 0x%lx gives %ld", one.name, bad, result);
+    if (!readable || one.writes) Try(one, bad);
   }
 }
 
