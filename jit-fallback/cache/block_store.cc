@@ -56,15 +56,17 @@ std::optional<FoundBlock> BlockStore::Find(std::uint64_t pc, std::span<const std
 void BlockStore::Add(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87) {
   const auto is_near = [&](const ExitSite& exit) { return FitsSigned32(exit.target - block.pc); };
   if (!emitter.can_move() || block.bytes.size() < kKeyBytes || block.length == 0 ||
+      block.length > KeptBlock::kMostBytes || emitter.code().size() > KeptBlock::kMostBytes ||
       !std::ranges::all_of(emitter.exits(), is_near)) {
     return;
   }
   const std::uint64_t key = KeyOf(block.bytes, kind);
   const std::lock_guard lock(mutex_);
   if (!entries_.is_reserved() || !records_.is_reserved() || entries_.room() == 0) return;
-  const auto [place, is_new] = index_.try_emplace(key, kNoEntry);
+  const auto found = index_.find(key);
+  const std::uint32_t next = found == index_.end() ? kNoEntry : found->second;
   unsigned others = 0;
-  for (std::uint32_t number = place->second; number != kNoEntry; number = entries_[number].next) {
+  for (std::uint32_t number = next; number != kNoEntry; number = entries_[number].next) {
     // Another thread was faster, or it lies where the one that there is cannot be moved to.
     if (++others == kMostOfKey || this->block(number).IsAt(block.pc, block.bytes, kind)) return;
   }
@@ -72,7 +74,7 @@ void BlockStore::Add(const Block& block, EntryKind kind, const Emitter& emitter,
   if (records_.room() < record_.size()) return;
   const std::uint32_t record = records_.size();
   records_.AppendAll(record_);
-  place->second = entries_.Append({.record = record, .next = place->second, .key = key});
+  index_[key] = entries_.Append({.record = record, .next = next, .key = key});
 }
 
 }  // namespace dunebox::jit

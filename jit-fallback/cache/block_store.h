@@ -31,7 +31,7 @@ class BlockStore {
   // would be a fifth of a first sandbox's time, and most processes have no second.
   static BlockStore* ForProcess(const EmitterOptions& options);
 
-  static constexpr std::uint32_t kDefaultBlocks = 1 << 14;  // 8 MiB with all that belongs to them, or 11
+  static constexpr std::uint32_t kDefaultBlocks = 1 << 14;  // 8 MiB with all that belongs to them
   explicit BlockStore(std::uint32_t most_blocks = kDefaultBlocks);
 
   // The block that begins with the first of `bytes`, at `pc`. What is found lies in `moved` and in

@@ -111,7 +111,7 @@ std::uint32_t CodeCache::Add(const Block& block, EntryKind kind, const EmittedCo
   DUNEBOX_CHECK(length <= kMost && block.length <= kMost && emitted.recovery.size() <= kMost,
                 "a block that is too long");
   if (next_ + length > stubs_ || blocks_.room() == 0 || links_.room() < exits ||
-      recoveries_.room() < emitted.recovery.size()) {
+      (!emitted.recovery_stays && recoveries_.room() < emitted.recovery.size())) {
     return kNone;
   }
   const std::uint32_t host = std::exchange(next_, AlignUp(next_ + length));

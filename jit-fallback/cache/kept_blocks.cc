@@ -47,8 +47,9 @@ KeptBlock::Places KeptBlock::PlacesOf(const KeptHead& head) {
 std::optional<KeptBlock> KeptBlock::In(std::span<const std::uint8_t> records, std::size_t at) {
   if (at > records.size() || records.size() - at < sizeof(KeptHead)) return std::nullopt;
   const std::uint8_t* const record = records.data() + at;
-  const std::size_t size = PlacesOf(*reinterpret_cast<const KeptHead*>(record)).end;
-  if (records.size() - at < size) return std::nullopt;
+  const auto& head = *reinterpret_cast<const KeptHead*>(record);
+  const std::size_t size = PlacesOf(head).end;
+  if (records.size() - at < size || head.guest == 0 || head.host == 0) return std::nullopt;
   return KeptBlock(record, size);
 }
 

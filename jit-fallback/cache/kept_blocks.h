@@ -56,12 +56,13 @@ class KeptBlock {
  public:
   // Of a record's bytes there are a multiple of these, and so they lie.
   static constexpr std::size_t kAlignment = 4;
+  static constexpr std::size_t kMostBytes = 0xffff;  // of the guest's, and of the host's
 
   // The record of what the emitter has made of a block that can be moved. What its exits lead to is no
-  // further than 2 GiB from it.
+  // further than 2 GiB from it. Preconditions: it has bytes, and at most kMostBytes.
   static void Write(const Block& block, EntryKind kind, const Emitter& emitter, bool may_use_x87,
                     std::vector<std::uint8_t>& record);
-  // The one that begins there; nothing: it is not all inside. Preconditions: `at` is aligned, and `records` is.
+  // The one that begins there; nothing: it is not all inside, or is of nothing. Preconditions: `at` is aligned, and `records` is.
   static std::optional<KeptBlock> In(std::span<const std::uint8_t> records, std::size_t at);
 
   const KeptHead& head() const { return *reinterpret_cast<const KeptHead*>(record_); }

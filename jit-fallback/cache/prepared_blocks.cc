@@ -41,7 +41,8 @@ constexpr std::size_t AlignUp(std::size_t value) {
 }
 
 std::uint32_t CheckOf(const KeptBlock& kept) {
-  return Crc(0, std::as_bytes(kept.record().subspan(sizeof(KeptHead::check))));
+  constexpr std::uint32_t kStart = ~std::uint32_t{0};  // that of zeros is not zero
+  return Crc(kStart, std::as_bytes(kept.record().subspan(sizeof(KeptHead::check))));
 }
 
 }  // namespace

@@ -20,14 +20,12 @@ constexpr unsigned kRexW = 8, kRexR = 4, kRexX = 2, kRexB = 1;
 
 // ---- the instruction ----------------------------------------------------------------------------
 
-// Only one kind of processor, long gone, had prefetches by a vector index (c6, c7).
 bool IsSupported(const Instruction& instruction) {
   static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
   static const bool has_avx512f = __builtin_cpu_supports("avx512f") != 0;
   static const bool has_avx512vl = __builtin_cpu_supports("avx512vl") != 0;
-  constexpr std::uint8_t kFirstPrefetch = 0xc6, k512 = 2;
+  constexpr std::uint8_t k512 = 2;
   if (instruction.encoding != Encoding::kEvex) return has_avx2;
-  if (instruction.opcode >= kFirstPrefetch) return false;
   return instruction.vector_length == k512 ? has_avx512f : has_avx512vl;
 }
 

@@ -415,12 +415,11 @@ void JitEngine::WithCode(std::uint64_t pc, std::size_t most, Purpose purpose, Us
       use({.bytes = kInt3, .is_watched = true, .is_still_watched = [] { return true; }});
       return;
     }
-    // A block ends before a breakpoint, but for one that is not where an instruction begins.
-    jit::Instruction first;
-    if (breakpoint < pc + have &&
-        (jit::Decode(std::span(bytes).first(have), first) != jit::DecodeStatus::kOk ||
-         pc + first.length <= breakpoint)) {
-      have = breakpoint - pc;
+    // A block ends before a breakpoint, and behind its first instruction if that is in the middle of it.
+    if (breakpoint < pc + have) {
+      jit::Instruction first;
+      const bool is_one = jit::Decode(std::span(bytes).first(have), first) == jit::DecodeStatus::kOk;
+      have = std::max<std::size_t>(breakpoint - pc, is_one ? first.length : 0);
     }
     const GuestRange read{GuestVirt{pc}, GuestVirt{pc + have}};
     const auto is_still_watched = [&] { return AllProtected(map, read); };

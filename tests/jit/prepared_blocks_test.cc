@@ -164,6 +164,18 @@ TEST(PreparedBlocks, ThatAreDamagedAreNotFoundAnyMore) {
   EXPECT_GT(damaged, 0U);
 }
 
+// What a disk has that has lost what was written to it. Whatever is looked for, zeros are no block of it.
+TEST(PreparedBlocks, AreNotFoundInZeros) {
+  std::vector<Place> places;
+  const EmitterOptions options = Isolated(Isolation::kMask);
+  std::string file = FileOfSomeCode(options, 200, places);
+  const std::size_t records = file.size() / 4;  // behind the header and the slots
+  file.replace(records, file.size() - records, file.size() - records, '\0');
+  const auto blocks = Open(file, options);
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  EXPECT_LT(FindAll(**blocks, options, places), places.size() / 2);
+}
+
 TEST(PreparedBlocks, OfNothingAreAFileToo) {
   const EmitterOptions options = Isolated(Isolation::kSeg);
   const BlockStore store;
