@@ -16,7 +16,7 @@ namespace {
 // What was there may have been unmapped before the kernel found that it cannot map. Where it was not, this does nothing.
 void FillHole(void* start, std::size_t length) {
   const int error = errno;
-  mmap(start, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  (void)!mmap(start, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
   errno = error;
 }
 
