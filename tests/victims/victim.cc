@@ -83,7 +83,7 @@ std::uint64_t fs_base = 0;
 alignas(64) char alternate_stack[65536];
 
 // No stack protector here: FS may point anywhere until it is put back.
-[[gnu::no_stack_protector]] void OnSignal(int signal, siginfo_t* info, void* opaque) {
+__attribute__((no_stack_protector)) void OnSignal(int signal, siginfo_t* info, void* opaque) {
   __asm__ volatile("wrfsbase %0" ::"r"(fs_base));
   __asm__ volatile("pushfq\n\tandl $~0x44400, (%%rsp)\n\tpopfq" ::: "memory", "cc");
   const auto* context = static_cast<ucontext_t*>(opaque);
