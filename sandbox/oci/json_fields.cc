@@ -93,7 +93,7 @@ void Read(Document& document, const json& value, const std::string& place,
   if (value.size() > kMostElements) return document.Fail(place, "too many elements");
   out.clear();
   for (const auto& [name, text] : value.items()) {
-    Read(document, text, place + "." + name, out[name]);
+    Read(document, text, fmt::format("{}.{}", place, name), out[name]);
   }
 }
 
