@@ -48,14 +48,14 @@ std::optional<KeptBlock> KeptBlock::In(std::span<const std::uint8_t> records, st
   if (at > records.size() || records.size() - at < sizeof(KeptHead)) return std::nullopt;
   const std::uint8_t* const record = records.data() + at;
   const auto& head = *reinterpret_cast<const KeptHead*>(record);
-  const std::size_t size = PlacesOf(head).end;
-  if (records.size() - at < size || head.guest == 0 || head.host == 0) return std::nullopt;
-  return KeptBlock(record, size);
+  const Places places = PlacesOf(head);
+  if (records.size() - at < places.end || head.guest == 0 || head.host == 0) return std::nullopt;
+  return KeptBlock(record, places);
 }
 
 bool KeptBlock::IsAt(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) const {
   if (head().kind != kind || head().guest > bytes.size() ||
-      std::memcmp(record_ + PlacesOf(head()).guest, bytes.data(), head().guest) != 0) {
+      std::memcmp(record_ + places_.guest, bytes.data(), head().guest) != 0) {
     return false;
   }
   const auto at = static_cast<std::int64_t>(pc);
@@ -63,12 +63,11 @@ bool KeptBlock::IsAt(std::uint64_t pc, std::span<const std::uint8_t> bytes, Entr
 }
 
 FoundBlock KeptBlock::MoveTo(std::uint64_t pc, MovedCode& moved) const {
-  const Places places = PlacesOf(head());
-  const auto code = At<std::uint8_t>(places.host, head().host);
+  const auto code = At<std::uint8_t>(places_.host, head().host);
   moved.code.assign(code.begin(), code.end());
   const auto distance = static_cast<std::uint32_t>(pc - head().pc);
   moved.addresses.clear();
-  for (const AddressSite& site : At<AddressSite>(places.addresses, head().addresses)) {
+  for (const AddressSite& site : At<AddressSite>(places_.addresses, head().addresses)) {
     std::uint32_t value;
     std::memcpy(&value, moved.code.data() + site.offset, sizeof(value));
     value += site.is_negative ? ~distance + 1 : distance;
@@ -76,7 +75,7 @@ FoundBlock KeptBlock::MoveTo(std::uint64_t pc, MovedCode& moved) const {
     if (!site.is_negative) moved.addresses.push_back(value);
   }
   moved.exits.clear();
-  for (const KeptExit& exit : At<KeptExit>(places.exits, head().exits)) {
+  for (const KeptExit& exit : At<KeptExit>(places_.exits, head().exits)) {
     moved.exits.push_back(
         {exit.offset, pc + static_cast<std::uint64_t>(std::int64_t{exit.distance})});
   }
@@ -85,7 +84,7 @@ FoundBlock KeptBlock::MoveTo(std::uint64_t pc, MovedCode& moved) const {
           .emitted = {.code = moved.code,
                       .entry = head().entry,
                       .exits = moved.exits,
-                      .recovery = At<Recovery>(places.recoveries, head().recoveries),
+                      .recovery = At<Recovery>(places_.recoveries, head().recoveries),
                       .recovery_stays = true}};
 }
 

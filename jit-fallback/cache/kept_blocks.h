@@ -66,16 +66,16 @@ class KeptBlock {
   static std::optional<KeptBlock> In(std::span<const std::uint8_t> records, std::size_t at);
 
   const KeptHead& head() const { return *reinterpret_cast<const KeptHead*>(record_); }
-  std::span<const std::uint8_t> record() const { return {record_, size_}; }
+  std::span<const std::uint8_t> record() const { return {record_, places_.end}; }
   // Whether the block begins with the first of `bytes`, and can be moved to `pc`.
   bool IsAt(std::uint64_t pc, std::span<const std::uint8_t> bytes, EntryKind kind) const;
   FoundBlock MoveTo(std::uint64_t pc, MovedCode& moved) const;
 
  private:
-  KeptBlock(const std::uint8_t* record, std::size_t size) : record_(record), size_(size) {}
   struct Places {
     std::size_t exits, recoveries, addresses, guest, host, end;
   };
+  KeptBlock(const std::uint8_t* record, const Places& places) : record_(record), places_(places) {}
   static Places PlacesOf(const KeptHead& head);
   template <typename T>
   std::span<const T> At(std::size_t place, std::size_t count) const {
@@ -83,7 +83,7 @@ class KeptBlock {
   }
 
   const std::uint8_t* record_;
-  std::size_t size_;
+  Places places_;
 };
 
 // Blocks are looked for by so many bytes, of which they may have fewer; fewer there must not be.
