@@ -31,12 +31,14 @@ class Files {
   Files(const Files&) = delete;
   Files& operator=(const Files&) = delete;
 
-  // kUnavailable: who is to open them is not to be had.
+  // Begins whoever is to open them, so that the first who asks waits the less. kUnavailable: that cannot be.
+  virtual absl::Status Begin() const { return absl::OkStatus(); }
+  // The same, and waits until it is known that he can do it.
   virtual absl::Status Prepare() const { return absl::OkStatus(); }
 
   // One more file that may be read and executed, by whatever name it has on the host: one that the
-  // host has named.
-  virtual void Allow(const std::string& path) = 0;
+  // host has named. Opened, or an errno.
+  virtual hostcalls::CopyResult<OpenFile> Allow(const std::string& path) = 0;
   // The same, by the host's kernel's own name for it, of one that may be out of reach: this is it,
   // open for reading. All who open it have one position in it.
   virtual void Grant(const std::string& name, runtime::FileDescriptor file) = 0;

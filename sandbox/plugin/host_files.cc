@@ -65,13 +65,15 @@ rights::Rules FileRulesOf(const Policy& policy) {
 
 HostFiles::HostFiles(const Policy& policy) : rules_(FileRulesOf(policy)) {}
 
-void HostFiles::Allow(const std::string& path) {
+CopyResult<OpenFile> HostFiles::Allow(const std::string& path) {
   // By the name that the kernel will give for it. What is not there needs no rule.
   const std::unique_ptr<char, decltype(&std::free)> name(realpath(path.c_str(), nullptr),
                                                          &std::free);
-  if (name == nullptr) return;
-  const std::lock_guard lock(mutex_);
-  AddRule(rules_, name.get(), rights::kReadOnly);
+  if (name != nullptr) {
+    const std::lock_guard lock(mutex_);
+    AddRule(rules_, name.get(), rights::kReadOnly);
+  }
+  return Open(path, LastLink::kFollowed);
 }
 
 rights::Rules HostFiles::rules() const {

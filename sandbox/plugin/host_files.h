@@ -42,7 +42,7 @@ class HostFiles final : public Files {
  public:
   explicit HostFiles(const Policy& policy);
 
-  void Allow(const std::string& path) override;
+  hostcalls::CopyResult<OpenFile> Allow(const std::string& path) override;
   void Grant(const std::string& name, runtime::FileDescriptor file) override;
   hostcalls::CopyResult<OpenFile> Open(const std::string& path, LastLink last) const override;
   hostcalls::CopyResult<struct stat> Status(const std::string& path, LastLink last) const override;

@@ -218,7 +218,9 @@ class Instance final : public Guest, public GuestProcess {
   // ---- instance_load.cc
   // Text for the plugin.
   absl::StatusOr<internal::Block> Share(const std::string& text);
+  absl::Status LoadFile(const std::string& path);
   absl::Status LoadLibrary(const std::string& path);
+  absl::Status OrNoFiles(absl::Status status) const;
 
   // What the guest's program offers to be called, by address; 0: nothing. Those of main.c, or the one of a static program.
   struct Functions {

@@ -17,12 +17,22 @@ absl::StatusOr<internal::Block> Instance::Share(const std::string& text) {
   return block;
 }
 
+// Why something failed that may have needed a file: where nobody is to be had who would open one, that.
+absl::Status Instance::OrNoFiles(absl::Status status) const {
+  if (status.ok()) return status;
+  const absl::Status prepared = kernel_.files().Prepare();
+  return prepared.ok() ? status : prepared;
+}
+
 absl::Status Instance::Load(const std::string& path) {
-  if (absl::Status status = kernel_.files().Prepare(); !status.ok()) return status;
-  kernel_.files().Allow(path);
+  if (absl::Status status = kernel_.files().Begin(); !status.ok()) return status;
+  return OrNoFiles(LoadFile(path));
+}
+
+absl::Status Instance::LoadFile(const std::string& path) {
   const hostcalls::Window& window = memory_.window();
   const absl::StatusOr<std::optional<ProgramFile>> program =
-      OpenProgramFile(kernel_.files(), path, {GuestVirt{window.lowest}, GuestVirt{window.limit}});
+      ReadProgramFile(path, kernel_.files().Allow(path), {GuestVirt{window.lowest}, GuestVirt{window.limit}});
   if (!program.ok()) return program.status();
   if (*program) return LoadProgram(**program);
   if (GetFunctions().names == 0) return LoadLibrary(path);

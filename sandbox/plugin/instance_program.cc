@@ -171,7 +171,7 @@ absl::Status Instance::EnsureStarted() {
   if (IsCalledByThisThread()) {
     return absl::FailedPreconditionError("the plugin has just begun to start: nothing can be looked up or loaded yet");
   }
-  if (absl::Status status = kernel_.files().Prepare(); !status.ok()) return status;
+  if (absl::Status status = kernel_.files().Begin(); !status.ok()) return status;
   const std::lock_guard lock(start_mutex_);
   if (is_started_.load(std::memory_order_relaxed)) return absl::OkStatus();
   PrepareThread();
@@ -179,7 +179,7 @@ absl::Status Instance::EnsureStarted() {
   for (LentPlace& place : lent_) {
     while (!place.Take()) sched_yield();
   }
-  absl::Status status = StartMain();
+  absl::Status status = OrNoFiles(StartMain());
   if (!status.ok()) End({.kind = Failure::Kind::kTrap, .signal = SIGKILL});
   is_started_.store(true, std::memory_order_release);
   ParkAll();

@@ -16,9 +16,9 @@ absl::Status CannotBeLoaded(const std::string& path, absl::string_view why) {
 
 }  // namespace
 
-absl::StatusOr<std::optional<ProgramFile>> OpenProgramFile(const Files& files, const std::string& path,
+absl::StatusOr<std::optional<ProgramFile>> ReadProgramFile(const std::string& path,
+                                                           hostcalls::CopyResult<OpenFile> file,
                                                            const GuestRange& window) {
-  hostcalls::CopyResult<OpenFile> file = files.Open(path, LastLink::kFollowed);
   struct stat status;
   if (!file.ok() || !file->is_executable || fstat(file->host.get(), &status) != 0) return std::nullopt;
   const loader::ByteSource source =

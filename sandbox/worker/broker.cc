@@ -97,7 +97,7 @@ std::optional<Answer> Do(Sessions& sessions, const Policy& policy, Asked& asked)
     }
     case FileRequest::kGrant:
       if (!asked.descriptors.empty()) files.Grant(path, std::move(asked.descriptors.front()));
-      break;
+      return std::nullopt;
     case FileRequest::kEnd:
       break;
   }

@@ -14,7 +14,7 @@ namespace dunebox::worker {
 // Requests: a session's number, which, LastLink, access mode, and a path. The first message of all is the policy
 // (StartOrder).
 enum class FileRequest : std::uint32_t { kOpen, kStatus, kAccess, kReadLink, kGrant, kEnd };
-// Replies to all but the last: an errno, struct stat, a text; an open file comes along.
+// Replies to all but the last two: an errno, struct stat, a text; an open file comes along.
 inline constexpr std::size_t kMostBrokerMessage = std::size_t{128} << 10;
 
 // `namespaces`: flags of clone(2). Returns when the host has closed its end.

@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "hostcalls/errors/message.h"
 #include "sandbox/plugin/host_files.h"
 #include "sandbox/plugin/instance.h"
 #include "sandbox/plugin/original_process.h"
@@ -26,6 +26,11 @@ namespace rights = hostcalls::policy;
 namespace {
 
 constexpr int kMostErrno = 4095;  // [linux] MAX_ERRNO
+constexpr int kMostAttempts = 2;  // where a broker turns out to be gone, another is asked
+
+absl::Status NoBroker(const absl::Status& why) {
+  return errors::Behind("no broker for the files of the plugin, without which it can be by FileAccess::kDirect", why);
+}
 
 std::string MessageOf(std::uint64_t session, FileRequest request, const std::string& path,
                       LastLink last = LastLink::kKept, int mode = 0) {
@@ -48,13 +53,23 @@ BrokeredFiles::~BrokeredFiles() {
   line_.broker->Tell(MessageOf(line_.session, FileRequest::kEnd, ""));
 }
 
-absl::Status BrokeredFiles::Prepare() const { return Connect().status(); }
+absl::Status BrokeredFiles::Begin() const { return Connect().status(); }
+
+absl::Status BrokeredFiles::Prepare() const { return Confinement().status(); }
+
+absl::StatusOr<std::vector<std::string>> BrokeredFiles::Confinement() const {
+  absl::StatusOr<std::vector<std::string>> names = absl::UnavailableError("");
+  for (int attempt = 0; attempt < kMostAttempts && !names.ok(); ++attempt) {
+    const absl::StatusOr<Line> line = Connect();
+    if (!line.ok()) return line.status();
+    names = line->broker->Confinement();
+  }
+  return names.ok() ? names : NoBroker(names.status());
+}
 
 std::vector<std::string> BrokeredFiles::confinement() const {
-  std::vector<std::string> names;
-  if (const absl::StatusOr<Line> line = Connect(); line.ok()) {
-    for (const std::string& name : line->broker->confinement()) names.push_back(absl::StrCat("files: ", name));
-  }
+  std::vector<std::string> names = Confinement().value_or(std::vector<std::string>());
+  for (std::string& name : names) name.insert(0, "files: ");
   return names;
 }
 
@@ -81,11 +96,7 @@ absl::StatusOr<BrokeredFiles::Line> BrokeredFiles::Connect() const {
   if (line_.broker == nullptr) {
     lock.unlock();
     absl::StatusOr<std::shared_ptr<SharedBroker>> broker = SharedBroker::Get(policy_);
-    if (!broker.ok()) {
-      return absl::Status(broker.status().code(),
-                          absl::StrCat("no broker for the files of the plugin, without which it can be by "
-                                       "FileAccess::kDirect: ", broker.status().message()));
-    }
+    if (!broker.ok()) return NoBroker(broker.status());
     lock.lock();
     line_ = {.broker = *broker, .session = (*broker)->NewSession()};
   }
@@ -102,15 +113,14 @@ absl::StatusOr<BrokeredFiles::Line> BrokeredFiles::Connect() const {
 
 // With the turn, which alone changes the session.
 void BrokeredFiles::Send(const std::string& name, int file) const {
-  if (file >= 0) (void)line_.broker->Ask(MessageOf(line_.session, FileRequest::kGrant, name), file);
+  if (file >= 0) line_.broker->Give(MessageOf(line_.session, FileRequest::kGrant, name), file);
   const std::lock_guard lock(mutex_);
   sent_.insert(name);
 }
 
 CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const std::string& path,
                                                     LastLink last, int mode) const {
-  // Once more, of another, where that one turns out to be gone.
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     const absl::StatusOr<Line> line = Connect();
     if (!line.ok()) return Errno{EIO};
     SharedBroker::Answer answer = line->broker->Ask(MessageOf(line->session, request, path, last, mode), -1);
@@ -129,9 +139,16 @@ CopyResult<BrokeredFiles::Reply> BrokeredFiles::Ask(FileRequest request, const s
   return Errno{EIO};
 }
 
-void BrokeredFiles::Allow(const std::string& path) {
+CopyResult<OpenFile> BrokeredFiles::Allow(const std::string& path) {
   std::optional<plugin::NamedFile> opened = plugin::OpenForHost(path);
-  if (opened) Grant(opened->name, std::move(opened->file));
+  if (!opened || plugin::IsOfProcesses(opened->file.get())) return Errno{EACCES};
+  OpenFile file{.kind = OpenFile::Kind::kFile,
+                .host = FileDescriptor(fcntl(opened->file.get(), F_DUPFD_CLOEXEC, 0)),
+                .name = opened->name,
+                .is_executable = true};
+  if (!file.host.valid()) return Errno{errno};
+  Grant(opened->name, std::move(opened->file));
+  return file;
 }
 
 void BrokeredFiles::Grant(const std::string& name, FileDescriptor file) {

@@ -37,9 +37,10 @@ class BrokeredFiles final : public plugin::Files {
   explicit BrokeredFiles(const Policy& policy);
   ~BrokeredFiles() override;
 
+  absl::Status Begin() const override;
   absl::Status Prepare() const override;
   // Opened here, with this process's rights, since the host has named it; and sent.
-  void Allow(const std::string& path) override;
+  hostcalls::CopyResult<plugin::OpenFile> Allow(const std::string& path) override;
   void Grant(const std::string& name, runtime::FileDescriptor file) override;
   hostcalls::CopyResult<plugin::OpenFile> Open(const std::string& path,
                                                plugin::LastLink last) const override;
@@ -64,8 +65,10 @@ class BrokeredFiles final : public plugin::Files {
     std::uint64_t session = 0;
   };
 
-  // One that lives and has been sent what the host has named.
+  // One that has been begun, lives as far as is known, and has been sent what the host has named.
   absl::StatusOr<Line> Connect() const;
+  // Of one that has started.
+  absl::StatusOr<std::vector<std::string>> Confinement() const;
   // What Connect has to do is done.
   bool IsConnected() const;
   void Send(const std::string& name, int file) const;  // negative: it is not there

@@ -123,6 +123,8 @@ absl::Status Failed(int error, absl::string_view what) {
       absl::ErrnoToStatus(error, absl::StrCat("no confined process: ", what)).message());
 }
 
+absl::Status NoAnswer() { return Failed(errno, "the fork server does not answer"); }
+
 // Whose rights a fork server has.
 struct Owner {
   uid_t user = geteuid();
@@ -196,7 +198,7 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
   return launched;
 }
 
-absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const int> descriptors) {
+absl::StatusOr<std::shared_ptr<ForkServer::Begun>> ForkServer::Begin(Role role, std::span<const int> descriptors) {
   std::vector<int> all;
   if (role == Role::kWorker) {
     const absl::StatusOr<int> program = ExecutableOf(Program::kWorker);
@@ -205,26 +207,55 @@ absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const i
   }
   all.insert(all.end(), descriptors.begin(), descriptors.end());
   const std::lock_guard lock(mutex_);
+  if (!Ask(ForkRequest{.role = role}, all)) return NoAnswer();
+  owed_ = std::make_shared<Begun>();
+  return owed_;
+}
+
+absl::StatusOr<ForkServer::Child> ForkServer::Finish(Begun& begun) {
+  const std::lock_guard lock(mutex_);
+  if (owed_.get() == &begun) TakeOwed();
+  return std::move(begun.child_);
+}
+
+absl::StatusOr<ForkServer::Child> ForkServer::Start(Role role, std::span<const int> descriptors) {
+  const absl::StatusOr<std::shared_ptr<Begun>> begun = Begin(role, descriptors);
+  return begun.ok() ? Finish(**begun) : begun.status();
+}
+
+bool ForkServer::Ask(const ForkRequest& request, std::span<const int> descriptors) {
+  TakeOwed();
+  return SendWithDescriptors(socket_.get(), request, descriptors);
+}
+
+// Who keeps silent so long is not asked again: his answer would be taken for the next one's.
+bool ForkServer::Receive(ForkReply& reply, std::vector<FileDescriptor>& came) {
+  if (WaitForBytes(socket_.get(), Now() + kMostWait)) return ReceiveWithDescriptors(socket_.get(), reply, came);
+  const int error = errno;
+  shutdown(socket_.get(), SHUT_RDWR);
+  errno = error;
+  return false;
+}
+
+void ForkServer::TakeOwed() {
+  if (owed_ == nullptr) return;
+  const std::shared_ptr<Begun> begun = std::move(owed_);
   ForkReply reply;
   std::vector<FileDescriptor> came;
-  if (!SendWithDescriptors(socket_.get(), ForkRequest{.role = role}, all) ||
-      !WaitForBytes(socket_.get(), Now() + kMostWait) ||
-      !ReceiveWithDescriptors(socket_.get(), reply, came)) {
-    return Failed(errno, "the fork server does not answer");
+  if (!Receive(reply, came)) {
+    begun->child_ = NoAnswer();
+  } else if (reply.error != 0 || came.size() != 1) {
+    begun->child_ = Failed(reply.error, "cannot start a worker");
+  } else {
+    begun->child_ = Child{.pid = reply.pid, .pidfd = std::move(came.front())};
   }
-  if (reply.error != 0 || came.size() != 1) return Failed(reply.error, "cannot start a worker");
-  return Child{.pid = reply.pid, .pidfd = std::move(came.front())};
 }
 
 std::optional<int> ForkServer::End(pid_t pid) {
   const std::lock_guard lock(mutex_);
   ForkReply reply;
   std::vector<FileDescriptor> came;
-  if (!SendWithDescriptors(socket_.get(), ForkRequest{.ended_pid = pid}, {}) ||
-      !WaitForBytes(socket_.get(), Now() + kMostWait) ||
-      !ReceiveWithDescriptors(socket_.get(), reply, came) || reply.error != 0) {
-    return std::nullopt;
-  }
+  if (!Ask(ForkRequest{.ended_pid = pid}, {}) || !Receive(reply, came) || reply.error != 0) return std::nullopt;
   return reply.status;
 }
 

@@ -22,6 +22,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/file_descriptor.h"
@@ -41,6 +42,10 @@ class ForkServer {
   };
   // A process that begins with these, from number 3 on, and nothing else.
   absl::StatusOr<Child> Start(Role role, std::span<const int> descriptors);
+  // The same in two steps, between which there is time for something else. Nobody has to take the second.
+  class Begun;
+  absl::StatusOr<std::shared_ptr<Begun>> Begin(Role role, std::span<const int> descriptors);
+  absl::StatusOr<Child> Finish(Begun& begun);
   // Kills it if it lives, and says how it has ended, as of wait(2). Nothing: the server has died,
   // and the worker with it.
   std::optional<int> End(pid_t pid);
@@ -49,9 +54,20 @@ class ForkServer {
   explicit ForkServer(runtime::FileDescriptor socket) : socket_(std::move(socket)) {}
   static absl::StatusOr<std::shared_ptr<ForkServer>> Launch();
   bool IsAlive() const;
+  // With the mutex.
+  bool Ask(const ForkRequest& request, std::span<const int> descriptors);
+  bool Receive(ForkReply& reply, std::vector<runtime::FileDescriptor>& came);
+  void TakeOwed();
 
-  std::mutex mutex_;  // held for a request and its reply
+  std::mutex mutex_;  // held for a request and its reply, or for one of the two
+  std::shared_ptr<Begun> owed_;  // whose reply comes next, before anything else is asked
   const runtime::FileDescriptor socket_;
+};
+
+// Who has been asked for. Thread-safe by its fork server's mutex.
+class ForkServer::Begun {
+  friend ForkServer;
+  absl::StatusOr<Child> child_ = absl::UnavailableError("not answered");
 };
 
 // The fork server's own main function.

@@ -59,45 +59,63 @@ absl::StatusOr<std::shared_ptr<SharedBroker>> SharedBroker::Get(const Policy& po
     kept.splice(kept.begin(), kept, found);
     return found->broker;
   }
-  absl::StatusOr<std::shared_ptr<SharedBroker>> started = Start(*server, policy);
-  if (!started.ok()) return started.status();
-  kept.push_front({policy.readable, policy.libraries, *server, *started});
+  absl::StatusOr<std::shared_ptr<SharedBroker>> begun = Begin(*server, policy);
+  if (!begun.ok()) return begun.status();
+  kept.push_front({policy.readable, policy.libraries, *server, *begun});
   if (kept.size() > kMostKept) kept.pop_back();
-  return started;
-}
-
-absl::StatusOr<std::shared_ptr<SharedBroker>> SharedBroker::Start(std::shared_ptr<ForkServer> server,
-                                                                  const Policy& policy) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return DoesNotStart();
-  FileDescriptor ours(ends[0]);
-  const FileDescriptor theirs(ends[1]);
-  const int fd = theirs.get();
-  const absl::StatusOr<ForkServer::Child> child = server->Start(Role::kBroker, std::span(&fd, 1));
-  if (!child.ok()) return child.status();
-  std::shared_ptr<SharedBroker> broker(new SharedBroker(std::move(server), std::move(ours), child->pid));
-  if (absl::Status status = broker->SendPolicy(policy); !status.ok()) return status;
-  return broker;
+  return begun;
 }
 
 // Of what the policy says elsewhere it needs nothing.
-absl::Status SharedBroker::SendPolicy(const Policy& policy) {
+absl::StatusOr<std::shared_ptr<SharedBroker>> SharedBroker::Begin(std::shared_ptr<ForkServer> server,
+                                                                  const Policy& policy) {
   const std::string order =
       Serialize(StartOrder{.policy = {.readable = policy.readable, .libraries = policy.libraries}});
   if (order.size() > kMostBrokerMessage) {
     return absl::ResourceExhaustedError("a policy with more text than a broker takes");
   }
-  const Answer answer = Ask(order, -1);
-  if (answer.outcome != Answer::Outcome::kCame) return DoesNotStart();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return DoesNotStart();
+  FileDescriptor ours(ends[0]);
+  const FileDescriptor theirs(ends[1]);
+  const timeval most_wait{.tv_sec = kMostWait / kSecond, .tv_usec = 0};
+  if (setsockopt(ours.get(), SOL_SOCKET, SO_SNDTIMEO, &most_wait, sizeof(most_wait)) != 0) return DoesNotStart();
+  const int fd = theirs.get();
+  absl::StatusOr<std::shared_ptr<ForkServer::Begun>> process = server->Begin(Role::kBroker, std::span(&fd, 1));
+  if (!process.ok()) return process.status();
+  std::shared_ptr<SharedBroker> broker(new SharedBroker(std::move(server), std::move(ours), *std::move(process)));
+  // Where that is not possible any more its start tells why.
+  (void)SendBytes(broker->socket_.get(), std::as_bytes(std::span(order)), {});
+  return broker;
+}
+
+// Its answer to the policy.
+SharedBroker::Answer::Outcome SharedBroker::Start(std::uint64_t limit) {
+  const Answer answer = Receive(limit);
+  if (answer.outcome == Answer::Outcome::kNone) return answer.outcome;
   Reader reader(answer.bytes);
   const std::optional<absl::Status> status = GetStatus(reader);
-  if (!status) return DoesNotStart();
-  if (status->ok()) confinement_ = GetTexts(reader);
-  return *status;
+  if (status && status->ok()) {
+    started_ = GetTexts(reader);
+    return Answer::Outcome::kCame;
+  }
+  const absl::Status process = server_->Finish(*process_).status();
+  started_ = status ? *status : process.ok() ? DoesNotStart() : process;
+  return Answer::Outcome::kIsGone;
+}
+
+absl::StatusOr<std::vector<std::string>> SharedBroker::Confinement() {
+  const std::uint64_t limit = Now() + kMostWait;
+  const Turns::Turn turn(turns_, [&] { return plugin::Instance::MustCallerStop() || Now() >= limit; });
+  if (!turn.is_mine()) return absl::DeadlineExceededError("others ask it");
+  if (!started_ && Start(limit) != Answer::Outcome::kCame) Abandon();
+  return started_ ? *started_ : DoesNotStart();
 }
 
 SharedBroker::~SharedBroker() {
-  if (plugin::IsOriginalProcess()) (void)server_->End(pid_);
+  if (!plugin::IsOriginalProcess()) return;
+  const absl::StatusOr<ForkServer::Child> child = server_->Finish(*process_);
+  if (child.ok()) (void)server_->End(child->pid);
 }
 
 bool SharedBroker::HasEnded() const {
@@ -116,7 +134,6 @@ SharedBroker::Answer SharedBroker::Receive(std::uint64_t limit) {
   room_.resize(kMostBrokerMessage);
   const ssize_t size = ReceiveBytes(socket_.get(), std::as_writable_bytes(std::span(room_)), answer.files);
   if (size > 0) {
-    is_owed_ = false;
     answer.outcome = Answer::Outcome::kCame;
     answer.bytes.assign(room_, 0, static_cast<std::size_t>(size));
   } else {
@@ -127,6 +144,10 @@ SharedBroker::Answer SharedBroker::Receive(std::uint64_t limit) {
 
 // An answer that nobody has waited for would be the next question's.
 SharedBroker::Answer SharedBroker::Converse(const std::string& question, int fd, std::uint64_t limit) {
+  if (!started_) {
+    const Answer::Outcome outcome = Start(limit);
+    if (outcome != Answer::Outcome::kCame) return {.outcome = outcome};
+  }
   if (is_owed_) {
     const Answer not_wanted = Receive(std::min(limit, Now() + kMostOwed));
     if (not_wanted.outcome != Answer::Outcome::kCame) {
@@ -136,7 +157,9 @@ SharedBroker::Answer SharedBroker::Converse(const std::string& question, int fd,
   }
   is_owed_ = SendBytes(socket_.get(), std::as_bytes(std::span(question)), std::span(&fd, fd >= 0 ? 1 : 0));
   if (!is_owed_) return {.outcome = Answer::Outcome::kIsGone};
-  return Receive(limit);
+  Answer answer = Receive(limit);
+  is_owed_ = answer.outcome != Answer::Outcome::kCame;
+  return answer;
 }
 
 SharedBroker::Answer SharedBroker::Ask(const std::string& question, int fd) {
@@ -151,6 +174,10 @@ SharedBroker::Answer SharedBroker::Ask(const std::string& question, int fd) {
 
 void SharedBroker::Tell(const std::string& message) {
   (void)SendBytes(socket_.get(), std::as_bytes(std::span(message)), {}, MSG_DONTWAIT);
+}
+
+void SharedBroker::Give(const std::string& message, int fd) {
+  if (!SendBytes(socket_.get(), std::as_bytes(std::span(message)), std::span(&fd, 1))) Abandon();
 }
 
 }  // namespace dunebox::worker

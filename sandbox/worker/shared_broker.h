@@ -10,11 +10,10 @@
 #ifndef DUNEBOX_SANDBOX_WORKER_SHARED_BROKER_H_
 #define DUNEBOX_SANDBOX_WORKER_SHARED_BROKER_H_
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,8 +27,8 @@ namespace dunebox::worker {
 
 class SharedBroker {
  public:
-  // The one that opens what `policy` names; it is started where there is none. kUnavailable: this machine cannot
-  // confine a process so, or not start one. Thread-safe, as everything here.
+  // The one that opens what `policy` names; where there is none, one is begun, and what it is asked meanwhile waits.
+  // kUnavailable: none can be begun. Thread-safe, as everything here.
   static absl::StatusOr<std::shared_ptr<SharedBroker>> Get(const Policy& policy);
   ~SharedBroker();
   SharedBroker(const SharedBroker&) = delete;
@@ -50,33 +49,36 @@ class SharedBroker {
   Answer Ask(const std::string& question, int fd);
   // What has no answer. That it comes is not certain.
   void Tell(const std::string& message);
+  // The same with a descriptor, and it comes before whatever is asked later, unless the broker is gone.
+  void Give(const std::string& message, int fd);
 
   bool is_gone() const { return is_gone_.load(std::memory_order_acquire); }
   // The same, or it has ended and nobody has asked it since.
   bool HasEnded() const;
   std::uint64_t NewSession() { return next_session_.fetch_add(1, std::memory_order_relaxed); }
-  // What the kernel keeps it in: "seccomp", ...
-  const std::vector<std::string>& confinement() const { return confinement_; }
+  // What the kernel keeps it in: "seccomp", ...; or why there is none. Waits until it has started.
+  absl::StatusOr<std::vector<std::string>> Confinement();
 
  private:
-  SharedBroker(std::shared_ptr<ForkServer> server, runtime::FileDescriptor socket, pid_t pid)
-      : server_(std::move(server)), socket_(std::move(socket)), pid_(pid) {}
-  static absl::StatusOr<std::shared_ptr<SharedBroker>> Start(std::shared_ptr<ForkServer> server,
+  SharedBroker(std::shared_ptr<ForkServer> server, runtime::FileDescriptor socket,
+               std::shared_ptr<ForkServer::Begun> process)
+      : server_(std::move(server)), socket_(std::move(socket)), process_(std::move(process)) {}
+  static absl::StatusOr<std::shared_ptr<SharedBroker>> Begin(std::shared_ptr<ForkServer> server,
                                                              const Policy& policy);
-  absl::Status SendPolicy(const Policy& policy);
   // With the turn.
+  Answer::Outcome Start(std::uint64_t limit);
   Answer Converse(const std::string& question, int fd, std::uint64_t limit);
   Answer Receive(std::uint64_t limit);
   void Abandon();
 
   const std::shared_ptr<ForkServer> server_;
   const runtime::FileDescriptor socket_;
-  const pid_t pid_;
-  std::vector<std::string> confinement_;
+  const std::shared_ptr<ForkServer::Begun> process_;
   std::atomic<bool> is_gone_{false};
   std::atomic<std::uint64_t> next_session_{1};
 
   Turns turns_;           // whoever has the turn has what follows
+  std::optional<absl::StatusOr<std::vector<std::string>>> started_;  // what it is kept in. Nothing: it has not said yet
   bool is_owed_ = false;  // the last question's answer has not come yet
   std::string room_;      // for an answer
 };

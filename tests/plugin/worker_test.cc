@@ -6,6 +6,7 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -467,6 +468,28 @@ TEST_P(Brokers, AreNotOfAForkedChild) {
 
 // It is said, and nothing opens the files instead.
 TEST_P(Brokers, ThatCannotBeHadAreRefusals) { EXPECT_EQ(RunSelf(kWithoutPrograms), 0); }
+
+// Nor where that is known only when the plugin's first file is asked for.
+TEST_P(Brokers, ThatDoNotComeToLifeAreRefusals) {
+  Policy policy = Brokered();
+  policy.readable.push_back("/usr/lib/os-release");
+  auto fresh = Sandbox::Create(policy), another = Sandbox::Create(policy);
+  ASSERT_TRUE(fresh.ok() && another.ok());
+  rlimit usual{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const auto limit_fork_server = [](const rlimit& limit) {
+    for (const pid_t pid : Of(getpid())) {
+      if (!IsForkServerOf(getpid(), pid)) continue;
+      EXPECT_EQ(prlimit(pid, RLIMIT_NOFILE, &limit, nullptr), 0);
+    }
+  };
+  limit_fork_server({.rlim_cur = 4, .rlim_max = usual.rlim_max});  // fewer than it has already
+  const absl::Status refused = (*fresh)->Load(PLUGIN_CASES);
+  limit_fork_server(usual);
+  EXPECT_TRUE(absl::IsUnavailable(refused) && absl::StrContains(refused.message(), "FileAccess::kDirect")) << refused;
+  const absl::Status loaded = (*another)->Load(PLUGIN_CASES);
+  EXPECT_TRUE(loaded.ok()) << loaded;
+}
 
 // A host that has given up its rights has given up its broker's.
 TEST_P(Brokers, HaveNoMoreRightsThanTheHost) {
