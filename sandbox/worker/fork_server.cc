@@ -34,7 +34,7 @@ constexpr std::uint64_t kMostWait = 20'000'000'000;  // nanoseconds, for an answ
 // What the two children share with the caller, who waits for them.
 struct LaunchState {
   int null;
-  std::array<int, 3> descriptors;  // kRequestFd and so on
+  std::array<int, 4> descriptors;  // kRequestFd and so on
   std::byte* second_stack;
   const char* const* arguments;
   const char* const* environment;
@@ -151,7 +151,7 @@ struct Owner {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
-  const absl::StatusOr<int> program = ExecutableOf(Program::kBroker);
+  const absl::StatusOr<Executable> program = ExecutableOf(Program::kBroker);
   if (!program.ok()) return program.status();
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -163,12 +163,13 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Launch() {
   if (!host.valid()) return Failed(errno, "pidfd_open");
   const FileDescriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return Failed(errno, "/dev/null");
-  const char* const arguments[] = {"dunebox-broker", nullptr};
+  const std::string image = std::to_string(kImageFd);
+  const char* const arguments[] = {"dunebox-broker", image.c_str(), nullptr};
   LaunchState state{.null = null.get(),
-                    .descriptors = {theirs.get(), host.get(), *program},
+                    .descriptors = {theirs.get(), host.get(), program->loader, program->image},
                     .second_stack = nullptr,
                     .arguments = arguments,
-                    .environment = arguments + 1};
+                    .environment = arguments + 2};
   if (const int error = StartOrphan(state); error != 0) return Failed(error, "cannot start it");
   return std::shared_ptr<ForkServer>(new ForkServer(std::move(ours)));
 }
@@ -199,13 +200,13 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Get() {
 }
 
 absl::StatusOr<std::shared_ptr<ForkServer::Begun>> ForkServer::Begin(Role role, std::span<const int> descriptors) {
-  std::vector<int> all;
+  std::vector<int> all(descriptors.begin(), descriptors.end());
   if (role == Role::kWorker) {
-    const absl::StatusOr<int> program = ExecutableOf(Program::kWorker);
+    const absl::StatusOr<Executable> program = ExecutableOf(Program::kWorker);
     if (!program.ok()) return program.status();
-    all.push_back(*program);
+    all.insert(all.begin(), program->loader);
+    all.push_back(program->image);
   }
-  all.insert(all.end(), descriptors.begin(), descriptors.end());
   const std::lock_guard lock(mutex_);
   if (!Ask(ForkRequest{.role = role}, all)) return NoAnswer();
   owed_ = std::make_shared<Begun>();

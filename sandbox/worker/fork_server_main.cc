@@ -36,12 +36,13 @@ constexpr rlim_t kMostStack = rlim_t{8} << 20;
 
 constexpr int kFirstFd = 3;
 struct RoleRow {
-  std::size_t descriptors;
-  // In front of them comes the executable. What has none is a fork of this process, as which it starts much sooner: it
-  // runs nobody's code but ours.
+  std::size_t descriptors;  // that come along
+  // With what is executed in front of them. What has nothing is a fork of this process, as which it starts much sooner:
+  // it runs nobody's code but ours.
   bool has_program;
 };
-constexpr RoleRow kRoles[] = {{kWorkerFds, true}, {kBrokerFds, false}};  // as Role has them
+constexpr RoleRow kRoles[] = {{1 + kWorkerFds + 1, true}, {kBrokerFds, false}};  // as Role has them
+static_assert(kWorkerImageFd == kFirstFd + kWorkerFds);
 
 void LimitStack() {
   rlimit limit{};
@@ -86,8 +87,9 @@ void Become(Role role, std::span<const FileDescriptor> descriptors, int namespac
     _exit(BrokerMain(namespaces));
   }
   const std::string flags = std::to_string(namespaces);
-  const char* const arguments[] = {"dunebox-worker", flags.c_str(), nullptr};
-  syscall(SYS_execveat, copies.front(), "", arguments, arguments + 2, AT_EMPTY_PATH);
+  const std::string image = std::to_string(kWorkerImageFd);
+  const char* const arguments[] = {"dunebox-worker", flags.c_str(), image.c_str(), nullptr};
+  syscall(SYS_execveat, copies.front(), "", arguments, arguments + 3, AT_EMPTY_PATH);
 }
 
 struct Started {
@@ -128,8 +130,7 @@ Started StartWith(Role role, const std::vector<FileDescriptor>& descriptors, int
 void Start(Role role, const std::vector<FileDescriptor>& descriptors, int self) {
   Started started{.error = EINVAL};
   const auto index = static_cast<std::size_t>(role);
-  if (index < std::size(kRoles) &&
-      descriptors.size() == kRoles[index].descriptors + (kRoles[index].has_program ? 1 : 0)) {
+  if (index < std::size(kRoles) && descriptors.size() == kRoles[index].descriptors) {
     for (const int namespaces : kNamespaceSets) {
       started = StartWith(role, descriptors, namespaces, self);
       if (started.error == 0) break;

@@ -4,5 +4,6 @@
 
 int main(int argc, char** argv) {
   dunebox::worker::ResetSignals();
-  return argc == 2 ? dunebox::worker::WorkerMain(argv[1]) : 2;
+  // Behind it comes the loader's.
+  return argc == 3 ? dunebox::worker::WorkerMain(argv[1]) : 2;
 }

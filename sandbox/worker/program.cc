@@ -6,12 +6,16 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/file_descriptor.h"
+#include "sandbox/worker/file_behind.h"
 
 extern "C" {
+extern const std::byte dunebox_program_loader[], dunebox_program_loader_end[];
 extern const std::byte dunebox_worker_program[], dunebox_worker_program_end[];
 extern const std::byte dunebox_broker_program[], dunebox_broker_program_end[];
 }
@@ -43,19 +47,36 @@ absl::StatusOr<runtime::FileDescriptor> MakeFile(const char* name, std::span<con
   return file;
 }
 
+// At its beginning: where it lies in the host's file, or else in a copy.
+absl::StatusOr<runtime::FileDescriptor> OpenImage(const char* name, std::span<const std::byte> bytes) {
+  std::optional<FileBehind> found = OpenFileBehind(bytes);
+  absl::StatusOr<runtime::FileDescriptor> file = found ? std::move(found->file) : MakeFile(name, bytes);
+  const auto begin = static_cast<off_t>(found ? found->offset : 0);
+  if (file.ok() && lseek(file->get(), begin, SEEK_SET) != begin) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot read the executable ", name));
+  }
+  return file;
+}
+
 }  // namespace
 
-absl::StatusOr<int> ExecutableOf(Program program) {
+absl::StatusOr<Executable> ExecutableOf(Program program) {
   using File = absl::StatusOr<runtime::FileDescriptor>;
-  const auto number = [](const File& file) { return file.ok() ? absl::StatusOr<int>(file->get()) : file.status(); };
+  static const File& loader =
+      *new File(MakeFile("dunebox-loader", {dunebox_program_loader, dunebox_program_loader_end}));
+  if (!loader.ok()) return loader.status();
+  const auto with = [](const File& image) -> absl::StatusOr<Executable> {
+    if (!image.ok()) return image.status();
+    return Executable{.loader = loader->get(), .image = image->get()};
+  };
   if (program == Program::kBroker) {
     static const File& broker =
-        *new File(MakeFile("dunebox-broker", {dunebox_broker_program, dunebox_broker_program_end}));
-    return number(broker);
+        *new File(OpenImage("dunebox-broker", {dunebox_broker_program, dunebox_broker_program_end}));
+    return with(broker);
   }
   static const File& worker =
-      *new File(MakeFile("dunebox-worker", {dunebox_worker_program, dunebox_worker_program_end}));
-  return number(worker);
+      *new File(OpenImage("dunebox-worker", {dunebox_worker_program, dunebox_worker_program_end}));
+  return with(worker);
 }
 
 }  // namespace dunebox::worker

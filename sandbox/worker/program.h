@@ -1,8 +1,10 @@
-// The executables that are part of this library, each as a file to be executed: so they always fit to it,
-// nothing has to be found or installed, and nobody can put others in their place. They lie in memfds
-// that are sealed against every change.
+// The executables that are part of this library: so they always fit to it, nothing has to be found or installed, and
+// nobody can put others in their place. What is executed is a small loader (program_loader.cc) in a memfd that is
+// sealed against every change. It maps the executable from the file that this process has it from; where that
+// cannot be had any more (the host has been replaced on the disk, sees other files by now, or lies on an overlay whose
+// numbers are not those of its files), from a sealed copy.
 //
-//   absl::StatusOr<int> program = ExecutableOf(Program::kBroker);
+//   absl::StatusOr<Executable> program = ExecutableOf(Program::kBroker);
 #ifndef DUNEBOX_SANDBOX_WORKER_PROGRAM_H_
 #define DUNEBOX_SANDBOX_WORKER_PROGRAM_H_
 
@@ -17,9 +19,13 @@ enum class Program : std::uint8_t {
   kWorker,  // with the engines
 };
 
-// A descriptor that stays open as long as the process. kUnavailable: this machine has no memfds
-// that can be executed.
-absl::StatusOr<int> ExecutableOf(Program program);
+// Descriptors that stay open as long as the process.
+struct Executable {
+  int loader;  // to be executed, with the number of the other as the last argument
+  int image;
+};
+// kUnavailable: this machine has no memfds that can be executed.
+absl::StatusOr<Executable> ExecutableOf(Program program);
 
 }  // namespace dunebox::worker
 

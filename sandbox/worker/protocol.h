@@ -81,19 +81,22 @@ inline constexpr int kArenaFd = 4;     // memory that host and plugin share
 inline constexpr int kDoorbellFd = 5;  // an eventfd: the worker speaks first in a slot of its own
 inline constexpr int kFilesFd = 6;     // a socket on which the host sends files
 inline constexpr int kWorkerFds = 4;
+inline constexpr int kWorkerImageFd = 7;  // until it is mapped
 
 // And a broker (brokered_files.h).
 inline constexpr int kBrokerFd = 3;  // a socket
 inline constexpr int kBrokerFds = 1;
 
 // What the fork server begins with.
-inline constexpr int kRequestFd = 3;  // a socket: SpawnRequest
+inline constexpr int kRequestFd = 3;  // a socket: ForkRequest
 inline constexpr int kHostFd = 4;     // a pidfd of the host's
-inline constexpr int kProgramFd = 5;  // its executable
+inline constexpr int kProgramFd = 5;  // what is executed (Executable::loader)
+inline constexpr int kImageFd = 6;    // and what that maps
 
 enum class Role : std::uint32_t { kWorker, kBroker };
 struct ForkRequest {
-  // 0: start a process with the descriptors that come along; in front of a worker's is its executable. Else: end this one.
+  // 0: start a process with the descriptors that come along; in front of a worker's is what is executed, behind them
+  // what that maps. Else: end this one.
   std::int32_t ended_pid = 0;
   Role role = Role::kWorker;
 };

@@ -261,6 +261,7 @@ TEST_F(Workers, AreNoChildrenThatTheHostWouldSee) {
 }
 
 constexpr char kAsHost[] = "host", kWithoutPrograms[] = "without-programs", kAsAnotherUser[] = "as-another-user";
+constexpr char kFromElsewhere[] = "from-elsewhere";
 
 TEST_F(Workers, DieWithTheHost) {
   int ends[2];
@@ -441,10 +442,10 @@ TEST_P(Brokers, ThatAreGoneAreReplaced) {
 }
 
 // How this program, told so, has ended.
-int RunSelf(const char* as, const char* argument = nullptr) {
+int RunSelf(const char* as, const char* argument = nullptr, const char* executable = "/proc/self/exe") {
   const pid_t child = fork();
   if (child == 0) {
-    execl("/proc/self/exe", "worker_test", as, argument, nullptr);
+    execl(executable, "worker_test", as, argument, nullptr);
     _exit(127);
   }
   int status = 0;
@@ -489,6 +490,14 @@ TEST_P(Brokers, ThatDoNotComeToLifeAreRefusals) {
   EXPECT_TRUE(absl::IsUnavailable(refused) && absl::StrContains(refused.message(), "FileAccess::kDirect")) << refused;
   const absl::Status loaded = (*another)->Load(PLUGIN_CASES);
   EXPECT_TRUE(loaded.ok()) << loaded;
+}
+
+// A host whose own file is gone, or is another by now, has the executables still.
+TEST_P(Brokers, NeedNoFileOfTheHosts) {
+  const std::string self = testing::TempDir() + "dunebox-host-" + std::to_string(getpid());
+  std::filesystem::copy_file("/proc/self/exe", self, std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(RunSelf(kFromElsewhere, self.c_str(), self.c_str()), 0);
+  std::filesystem::remove(self);
 }
 
 // A host that has given up its rights has given up its broker's.
@@ -555,6 +564,21 @@ int LoadWithoutPrograms() {
          (direct.ok() ? 0 : 1);
 }
 
+// The process of Brokers.NeedNoFileOfTheHosts: brokers and workers of executables that lie in its memory alone.
+int LoadFromElsewhere(const char* self) {
+  std::filesystem::remove(self);
+  std::ofstream(self) << "no executable";
+  for (const Demand demand : {Demand::kOneWall, Demand::kTwoWalls}) {
+    auto sandbox = Sandbox::Create({.demand = demand});
+    const absl::Status status = sandbox.ok() ? (*sandbox)->Load(PLUGIN_CASES) : sandbox.status();
+    if (!status.ok()) {
+      std::cerr << status << '\n';
+      return 1;
+    }
+  }
+  return 0;
+}
+
 // The process of Brokers.HaveNoMoreRightsThanTheHost.
 int BecomeAnotherUser(const std::string& directory) {
   const std::string secret = directory + "/secret";
@@ -580,6 +604,7 @@ int BecomeAnotherUser(const std::string& directory) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == dunebox::kAsHost) return dunebox::BeHost(std::atoi(argv[2]));
   if (argc == 2 && std::string(argv[1]) == dunebox::kWithoutPrograms) return dunebox::LoadWithoutPrograms();
+  if (argc == 3 && std::string(argv[1]) == dunebox::kFromElsewhere) return dunebox::LoadFromElsewhere(argv[2]);
   if (argc == 3 && std::string(argv[1]) == dunebox::kAsAnotherUser) return dunebox::BecomeAnotherUser(argv[2]);
   testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
