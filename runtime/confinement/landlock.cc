@@ -6,9 +6,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <iterator>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -223,13 +225,32 @@ bool Opens(const LandlockProbe& probe) {
   return FileDescriptor(open(probe.path.c_str(), probe.flags, 0600)).valid();
 }
 
-std::vector<LandlockProbe> WhatOpens() {
+bool IsBelow(std::string_view path, std::string_view directory) {
+  return path.starts_with(directory) &&
+         (path.size() == directory.size() || directory.ends_with('/') || path[directory.size()] == '/');
+}
+
+// What the rules let it open by name tells nothing.
+bool IsLetTo(const LandlockProbe& probe, const LandlockNeeds& needs) {
+  const bool writes = (probe.flags & O_ACCMODE) != O_RDONLY;
+  const auto names_it = [&](const hostcalls::policy::PathRule& rule) {
+    return (rule.rights & (writes ? kWriteFile : kReadFile)) != 0 && !(writes && rule.itself_alone) &&
+           IsBelow(probe.path, rule.path);
+  };
+  const auto has_it = [&](const std::string& directory) { return IsBelow(probe.path, directory); };
+  return IsPermissive(needs.rules) || std::ranges::any_of(needs.rules.paths, names_it) ||
+         std::ranges::any_of(needs.output_directories, has_it);
+}
+
+// A file is made only where nothing that is read will tell: on a disk that takes its time.
+std::vector<LandlockProbe> WhatOpens(const LandlockNeeds& needs) {
   std::vector<LandlockProbe> result;
   for (const int flags : kProbeFlags) {
     for (const char* const path : kProbePaths) {
       LandlockProbe probe{.path = path, .flags = flags};
-      if (Opens(probe)) result.push_back(std::move(probe));
+      if (!IsLetTo(probe, needs) && Opens(probe)) result.push_back(std::move(probe));
     }
+    if (!result.empty()) break;
   }
   return result;
 }
@@ -268,7 +289,7 @@ absl::StatusOr<LandlockProbe> RestrictWithLandlock(int version, const LandlockNe
     if ((attributes.network & right) == 0) continue;
     if (absl::Status status = AllowPorts(*ruleset, right, *ports); !status.ok()) return status;
   }
-  const std::vector<LandlockProbe> opens = WhatOpens();
+  const std::vector<LandlockProbe> opens = WhatOpens(needs);
   if (absl::Status status = ruleset->Restrict(); !status.ok()) return status;
   for (const LandlockProbe& probe : opens) {
     if (IsDenied(probe)) return probe;
