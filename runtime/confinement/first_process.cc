@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -95,36 +96,35 @@ constexpr Namespace kJoined[] = {
     {Mechanism::kUtsNamespace, CLONE_NEWUTS},
 };
 
-bool IsWanted(const Plan& plan, Mechanism mechanism) {
-  return mechanism != Mechanism::kNetworkNamespace || plan.own_network;
-}
-
 // In the first process. `had` has user and pid namespace already.
 absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, MechanismSet& had) {
   if (had.Has(Mechanism::kUserNamespace)) {
     // As root of the namespace: some file systems can be mounted by nobody else.
     if (absl::Status status = MapCaller(caller, {.uid = 0, .gid = 0}); !status.ok()) return status;
   }
+  std::optional<OwnNetwork> network;
+  if (plan.own_network) network.emplace();
   for (const Namespace& row : kJoined) {
-    if (!IsWanted(plan, row.mechanism)) continue;
+    if (row.mechanism == Mechanism::kNetworkNamespace) continue;
     if (unshare(row.flag) == 0) {
       had.Add(row.mechanism);
     } else if (row.mechanism == Mechanism::kMountNamespace) {
       return absl::ErrnoToStatus(errno, "cannot make a mount namespace");
     }
   }
-  if (had.Has(Mechanism::kNetworkNamespace)) {
-    if (absl::Status status = RaiseLoopback(); !status.ok()) return status;
-  }
   const std::string& name = plan.identity.hostname;
   if (had.Has(Mechanism::kUtsNamespace) && !name.empty() &&
       sethostname(name.data(), name.size()) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot take the host name ", name));
   }
-  return errors::Named(errors::Id::kNoView,
-                       BuildMountView(plan.mounts, had.Has(Mechanism::kPidNamespace)
-                                                       ? ProcSource::kOwnNamespace
-                                                       : ProcSource::kHost));
+  const ProcSource processes = had.Has(Mechanism::kPidNamespace) ? ProcSource::kOwnNamespace : ProcSource::kHost;
+  if (absl::Status status = BuildMountView(plan.mounts, processes); !status.ok()) {
+    return errors::Named(errors::Id::kNoView, status);
+  }
+  if (!network) return absl::OkStatus();
+  const absl::StatusOr<bool> entered = network->Enter();
+  if (entered.value_or(false)) had.Add(Mechanism::kNetworkNamespace);
+  return entered.status();
 }
 
 [[noreturn]] void BuryOrphans() {
