@@ -96,14 +96,28 @@ constexpr Namespace kJoined[] = {
     {Mechanism::kUtsNamespace, CLONE_NEWUTS},
 };
 
+// The numbers of a new pid namespace: 1 is the first process's, and 2 is to be the program's, whatever threads were there
+// in between. [proc_sys_kernel(5), ns_last_pid]
+class Numbers {
+ public:
+  Numbers() : last_(open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC)) {}
+  bool can_rewind() const { return last_.valid(); }
+  bool Rewind() const { return write(last_.get(), "1", 1) == 1; }
+
+ private:
+  FileDescriptor last_;
+};
+
 // In the first process. `had` has user and pid namespace already.
 absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, MechanismSet& had) {
   if (had.Has(Mechanism::kUserNamespace)) {
     // As root of the namespace: some file systems can be mounted by nobody else.
     if (absl::Status status = MapCaller(caller, {.uid = 0, .gid = 0}); !status.ok()) return status;
   }
+  const Numbers numbers;
+  const bool has_numbers = had.Has(Mechanism::kPidNamespace);
   std::optional<OwnNetwork> network;
-  if (plan.own_network) network.emplace();
+  if (plan.own_network) network.emplace(numbers.can_rewind() || !has_numbers);
   for (const Namespace& row : kJoined) {
     if (row.mechanism == Mechanism::kNetworkNamespace) continue;
     if (unshare(row.flag) == 0) {
@@ -117,13 +131,16 @@ absl::Status PutTogether(const Plan& plan, const UserAndGroup& caller, Mechanism
       sethostname(name.data(), name.size()) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot take the host name ", name));
   }
-  const ProcSource processes = had.Has(Mechanism::kPidNamespace) ? ProcSource::kOwnNamespace : ProcSource::kHost;
+  const ProcSource processes = has_numbers ? ProcSource::kOwnNamespace : ProcSource::kHost;
   if (absl::Status status = BuildMountView(plan.mounts, processes); !status.ok()) {
     return errors::Named(errors::Id::kNoView, status);
   }
   if (!network) return absl::OkStatus();
   const absl::StatusOr<bool> entered = network->Enter();
   if (entered.value_or(false)) had.Add(Mechanism::kNetworkNamespace);
+  if (has_numbers && network->had_thread() && !numbers.Rewind()) {
+    return absl::ErrnoToStatus(errno, "cannot give the program its process number");
+  }
   return entered.status();
 }
 

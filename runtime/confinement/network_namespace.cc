@@ -27,7 +27,8 @@ bool RaiseLoopback(const FileDescriptor& any_socket) {
 
 }  // namespace
 
-OwnNetwork::OwnNetwork() : has_thread_(pthread_create(&thread_, nullptr, Make, this) == 0) {}
+OwnNetwork::OwnNetwork(bool may_have_thread)
+    : had_thread_(may_have_thread && pthread_create(&thread_, nullptr, Make, this) == 0) {}
 
 OwnNetwork::~OwnNetwork() { Join(); }
 
