@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -240,7 +241,7 @@ bool ForkServer::Receive(ForkReply& reply, std::vector<FileDescriptor>& came) {
 
 void ForkServer::TakeOwed() {
   if (owed_ == nullptr) return;
-  const std::shared_ptr<Begun> begun = std::move(owed_);
+  const std::shared_ptr<Begun> begun = std::exchange(owed_, nullptr);
   ForkReply reply;
   std::vector<FileDescriptor> came;
   if (!Receive(reply, came)) {

@@ -93,7 +93,7 @@ struct Image {
 Image MapFrom(int fd, std::uint64_t begin) {
   Elf64_Ehdr header;
   Read(fd, &header, sizeof(header), begin);
-  Elf64_Phdr segments[kMostSegments];
+  Elf64_Phdr segments[kMostSegments] = {};
   if (header.e_type != ET_DYN || header.e_phnum > kMostSegments) Fail();
   Read(fd, segments, header.e_phnum * sizeof(Elf64_Phdr), begin + header.e_phoff);
   Image image{};

@@ -473,7 +473,7 @@ TEST_P(Brokers, ThatCannotBeHadAreRefusals) { EXPECT_EQ(RunSelf(kWithoutPrograms
 // Nor where that is known only when the plugin's first file is asked for.
 TEST_P(Brokers, ThatDoNotComeToLifeAreRefusals) {
   Policy policy = Brokered();
-  policy.readable.push_back("/usr/lib/os-release");
+  policy.readable.emplace_back("/usr/lib/os-release");
   auto fresh = Sandbox::Create(policy), another = Sandbox::Create(policy);
   ASSERT_TRUE(fresh.ok() && another.ok());
   rlimit usual{};
