@@ -42,7 +42,8 @@ class ForkServer {
   };
   // A process that begins with these, from number 3 on, and nothing else.
   absl::StatusOr<Child> Start(Role role, std::span<const int> descriptors);
-  // The same in two steps, between which there is time for something else. Nobody has to take the second.
+  // The same in two steps, between which there is time for something else. Nobody has to take the second; who takes it
+  // again has the number alone.
   class Begun;
   absl::StatusOr<std::shared_ptr<Begun>> Begin(Role role, std::span<const int> descriptors);
   absl::StatusOr<Child> Finish(Begun& begun);

@@ -4,6 +4,5 @@
 
 int main(int argc, char** argv) {
   dunebox::worker::ResetSignals();
-  // Behind it comes the loader's.
-  return argc == 3 ? dunebox::worker::WorkerMain(argv[1]) : 2;
+  return dunebox::worker::WorkerMain(argc, argv);
 }

@@ -108,7 +108,7 @@ absl::StatusOr<std::vector<std::string>> SharedBroker::Confinement() {
   const std::uint64_t limit = Now() + kMostWait;
   const Turns::Turn turn(turns_, [&] { return plugin::Instance::MustCallerStop() || Now() >= limit; });
   if (!turn.is_mine()) return absl::DeadlineExceededError("others ask it");
-  if (!started_ && Start(limit) != Answer::Outcome::kCame) Abandon();
+  if (!started_ && Start(limit) != Answer::Outcome::kCame && !plugin::Instance::MustCallerStop()) Abandon();
   return started_ ? *started_ : DoesNotStart();
 }
 

@@ -128,7 +128,8 @@ absl::Status Start(const StartOrder& order, int namespaces, Begun& begun, Writer
 
 }  // namespace
 
-int WorkerMain(const char* namespaces) {
+int WorkerMain(int argc, const char* const* argv) {
+  if (argc != 3) return 2;
   // Of the fork server: the kernel has forgotten it if this program's rights are others.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   absl::StatusOr<SharedMemory> control = SharedMemory::Map(runtime::FileDescriptor(kControlFd));
@@ -144,7 +145,7 @@ int WorkerMain(const char* namespaces) {
   static Begun& begun = *new Begun;
   static const StartOrder& kept = *new StartOrder(*order);
   Writer answer, reply;
-  const absl::Status started = Start(kept, std::atoi(namespaces), begun, answer);
+  const absl::Status started = Start(kept, std::atoi(argv[1]), begun, answer);
   PutStatus(reply, started);
   if (started.ok()) reply.PutBytes(answer.bytes());
   manager.Send(Operation::kDone, reply.bytes());

@@ -445,5 +445,5 @@ Taken SnapshotIntoOrLie(plugin::Instance* instance, ImageFile image) {
 
 int main(int argc, char** argv) {
   dunebox::worker::ResetSignals();
-  return argc == 2 ? dunebox::worker::WorkerMain(argv[1]) : 2;
+  return dunebox::worker::WorkerMain(argc, argv);
 }
