@@ -91,7 +91,7 @@ struct Image {
 };
 
 Image MapFrom(int fd, std::uint64_t begin) {
-  Elf64_Ehdr header;
+  Elf64_Ehdr header{};
   Read(fd, &header, sizeof(header), begin);
   Elf64_Phdr segments[kMostSegments] = {};
   if (header.e_type != ET_DYN || header.e_phnum > kMostSegments) Fail();
