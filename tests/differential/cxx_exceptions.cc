@@ -54,7 +54,7 @@ int main() {
   }
   std::printf("sum %ld, alive %d\n", sum, Counted::alive);
   try {
-    std::vector<int>().at(3);
+    (void)std::vector<int>().at(3);
   } catch (const std::out_of_range&) {
     std::printf("out of range\n");
   }

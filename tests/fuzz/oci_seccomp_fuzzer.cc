@@ -20,7 +20,6 @@ namespace {
 using hostcalls::policy::ArgumentCondition;
 using hostcalls::policy::CallAction;
 using hostcalls::policy::CallRule;
-using hostcalls::policy::Comparison;
 
 constexpr std::string_view kName = "p.json";
 

@@ -125,7 +125,7 @@ struct Base {
 template <int kNumber>
 struct Derived : Base {
   long Step(long value) override {
-    if (value % 97 == kNumber) throw kNumber;
+    if (value % 97 == kNumber) throw int{kNumber};
     return value * 3 + kNumber;
   }
 };
