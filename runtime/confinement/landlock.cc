@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <iterator>
 #include <memory>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -225,19 +224,14 @@ bool Opens(const LandlockProbe& probe) {
   return FileDescriptor(open(probe.path.c_str(), probe.flags, 0600)).valid();
 }
 
-bool IsBelow(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) &&
-         (path.size() == directory.size() || directory.ends_with('/') || path[directory.size()] == '/');
-}
-
 // What the rules let it open by name tells nothing.
 bool IsLetTo(const LandlockProbe& probe, const LandlockNeeds& needs) {
   const bool writes = (probe.flags & O_ACCMODE) != O_RDONLY;
   const auto names_it = [&](const hostcalls::policy::PathRule& rule) {
     return (rule.rights & (writes ? kWriteFile : kReadFile)) != 0 && !(writes && rule.itself_alone) &&
-           IsBelow(probe.path, rule.path);
+           IsIn(probe.path, rule.path);
   };
-  const auto has_it = [&](const std::string& directory) { return IsBelow(probe.path, directory); };
+  const auto has_it = [&](const std::string& directory) { return IsIn(probe.path, directory); };
   return IsPermissive(needs.rules) || std::ranges::any_of(needs.rules.paths, names_it) ||
          std::ranges::any_of(needs.output_directories, has_it);
 }

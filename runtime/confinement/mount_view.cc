@@ -159,11 +159,6 @@ absl::Status Add(NewRoot& root, const Mount& mount, ProcSource proc) {
   return absl::InternalError("a kind of mount that nobody knows");
 }
 
-bool IsIn(std::string_view path, std::string_view tree) {
-  if (tree == "/") return true;
-  return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
-}
-
 bool IsProc(const Mount& mount) { return mount.kind == MountKind::kProc; }
 bool IsWholeRoot(const Mount& mount) {
   return mount.kind == MountKind::kBind && mount.target == "/";

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace dunebox::confinement {
@@ -46,6 +47,12 @@ struct Mount {
   bool executable = true;  // may programs of it be executed or mapped PROT_EXEC?
   std::uint64_t size = 0;  // with kTmpfs, and of /dev/shm: bytes; 0: the kernel's default
 };
+
+// Of absolute paths: is it the tree's own, or below it?
+inline bool IsIn(std::string_view path, std::string_view tree) {
+  if (tree == "/") return true;
+  return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
+}
 
 struct Identity {
   std::optional<std::uint32_t> uid, gid;  // as the program sees itself
