@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "runtime/maps_line.h"
 #include "runtime/text_file.h"
 
 namespace dunebox::runtime {
@@ -48,15 +49,10 @@ absl::Status Reexecute() {
 }  // namespace
 
 std::optional<std::string> MappingInUserHalf(std::string_view maps) {
-  for (absl::string_view line : absl::StrSplit(absl::string_view(maps.data(), maps.size()), '\n')) {
-    std::uint64_t start = 0;
-    const std::size_t dash = line.find('-');
-    if (dash == absl::string_view::npos || !absl::SimpleHexAtoi(line.substr(0, dash), &start)) {
-      continue;
-    }
-    if (start < kUserHalfEnd) return std::string(line);
-  }
-  return std::nullopt;
+  const std::vector<MapsLine> lines = ParseMaps(maps);
+  const auto lies_there = [](const MapsLine& line) { return line.start < kUserHalfEnd; };
+  const auto found = std::ranges::find_if(lines, lies_there);
+  return found != lines.end() ? std::optional<std::string>(found->text) : std::nullopt;
 }
 
 absl::Status EnsureUserHalfIsFree() {

@@ -9,12 +9,9 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
-#include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "runtime/maps_line.h"
 #include "runtime/process/clock_code.h"
 #include "runtime/text_file.h"
 
@@ -22,27 +19,6 @@ namespace dunebox::process {
 namespace {
 
 constexpr std::uint32_t kNoSystemCall = ~std::uint32_t{0};
-
-struct MapsLine {
-  std::uint64_t start = 0;
-  std::uint64_t end = 0;
-  absl::string_view name;
-};
-
-std::optional<MapsLine> ParseMapsLine(absl::string_view line) {
-  const std::pair<absl::string_view, absl::string_view> parts =
-      absl::StrSplit(line, absl::MaxSplits(' ', 1));
-  const std::pair<absl::string_view, absl::string_view> bounds =
-      absl::StrSplit(parts.first, absl::MaxSplits('-', 1));
-  MapsLine result;
-  if (!absl::SimpleHexAtoi(bounds.first, &result.start) ||
-      !absl::SimpleHexAtoi(bounds.second, &result.end)) {
-    return std::nullopt;
-  }
-  const std::size_t name = line.rfind(' ');
-  if (name != absl::string_view::npos) result.name = line.substr(name + 1);
-  return result;
-}
 
 // Functions of the vDSO that have to be system calls in the copy: getcpu reads what the host kernel
 // put into the CPU for it, which the guest's virtual CPU does not have; the others read clock data.
@@ -145,13 +121,11 @@ absl::Status CopyCode(const HostVdso& host, GuestVirt code, bool has_clock_data,
 
 std::optional<HostVdso> FindHostVdso(std::string_view maps) {
   HostVdso found;
-  for (absl::string_view text : absl::StrSplit(absl::string_view(maps.data(), maps.size()), '\n')) {
-    const std::optional<MapsLine> line = ParseMapsLine(text);
-    if (!line) continue;
-    if (line->name == "[vvar]") found.data = line->start;
-    if (line->name == "[vdso]") {
-      found.code = line->start;
-      found.end = line->end;
+  for (const runtime::MapsLine& line : runtime::ParseMaps(maps)) {
+    if (line.name == "[vvar]") found.data = line.start;
+    if (line.name == "[vdso]") {
+      found.code = line.start;
+      found.end = line.end;
     }
   }
   const bool known = found.data != 0 && found.code > found.data && found.end > found.code;

@@ -138,7 +138,7 @@ std::string ProgramPath(const Policy& policy, const Surroundings& surroundings,
 std::string StartDirectory(const Surroundings& surroundings, const confinement::Plan& plan) {
   const confinement::Mount* innermost = nullptr;
   for (const confinement::Mount& mount : plan.mounts) {
-    if (!IsIn(surroundings.directory, mount.target)) continue;
+    if (!confinement::IsIn(surroundings.directory, mount.target)) continue;
     if (innermost == nullptr || mount.target.size() > innermost->target.size()) innermost = &mount;
   }
   const bool is_in_place = innermost != nullptr &&

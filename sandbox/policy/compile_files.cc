@@ -19,6 +19,7 @@
 namespace dunebox::policy {
 namespace {
 
+using confinement::IsIn;
 using confinement::Mount;
 using confinement::MountKind;
 using hostcalls::policy::FileRights;
@@ -345,11 +346,6 @@ std::string AbsolutePath(const std::string& path, const Surroundings& surroundin
     return Normal(absl::StrCat(ValueOf(surroundings, "HOME"), "/", path.substr(1)));
   }
   return Normal(absl::StrCat(surroundings.directory, "/", path));
-}
-
-bool IsIn(std::string_view path, std::string_view tree) {
-  if (tree == "/") return true;
-  return path.starts_with(tree) && (path.size() == tree.size() || path[tree.size()] == '/');
 }
 
 absl::Status CompileFiles(const Policy& policy, const Surroundings& surroundings,

@@ -28,8 +28,6 @@ absl::Status CompileCalls(const Policy& policy, hostcalls::policy::Rules& rules)
 
 // Absolute, without "." and "..": as the words say, no link is followed. "~/" is the caller's home.
 std::string AbsolutePath(const std::string& path, const Surroundings& surroundings);
-// Is `path` the tree's root or below it? Both absolute and normal.
-bool IsIn(std::string_view path, std::string_view tree);
 
 }  // namespace dunebox::policy
 

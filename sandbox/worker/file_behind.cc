@@ -2,46 +2,25 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-#include <utility>
+#include <algorithm>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
+#include "runtime/maps_line.h"
 #include "runtime/text_file.h"
 
 namespace dunebox::worker {
-namespace {
-
-// Two numbers in hexadecimal digits with a sign between them.
-bool ReadPair(absl::string_view text, char sign, std::uint64_t& first, std::uint64_t& second) {
-  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits(sign, 1));
-  return absl::SimpleHexAtoi(parts.first, &first) && absl::SimpleHexAtoi(parts.second, &second);
-}
-
-}  // namespace
-
 std::optional<FileMapping> FileMappingAt(std::string_view maps, std::uint64_t address, std::uint64_t size) {
-  for (const absl::string_view line : absl::StrSplit(absl::string_view(maps.data(), maps.size()), '\n')) {
-    // Addresses, rights, offset, device, inode; behind spaces the path, which may have some, too.
-    const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::MaxSplits(' ', 5));
-    std::uint64_t start = 0, end = 0;
-    if (fields.size() != 6 || !ReadPair(fields[0], '-', start, end) || address < start || address >= end) continue;
-    FileMapping found{};
-    std::uint64_t major_number = 0, minor_number = 0;
-    const absl::string_view path = absl::StripLeadingAsciiWhitespace(fields[5]);
-    if (size > end - address || fields[1].size() != 4 || fields[1][1] != '-' ||
-        !absl::SimpleHexAtoi(fields[2], &found.offset) || !ReadPair(fields[3], ':', major_number, minor_number) ||
-        !absl::SimpleAtoi(fields[4], &found.inode) || path.empty() || path.front() != '/') {
-      return std::nullopt;
-    }
-    found.offset += address - start;
-    found.device = makedev(static_cast<unsigned>(major_number), static_cast<unsigned>(minor_number));
-    found.path = std::string(path);
-    return found;
-  }
-  return std::nullopt;
+  const std::vector<runtime::MapsLine> lines = runtime::ParseMaps(maps);
+  const auto found = std::ranges::find_if(
+      lines, [&](const runtime::MapsLine& line) { return line.start <= address && address < line.end; });
+  const bool is_file_to_be_read = found != lines.end() && size <= found->end - address && found->rights[1] == '-' &&
+                                  found->name.starts_with('/');
+  if (!is_file_to_be_read) return std::nullopt;
+  return FileMapping{.offset = found->offset + (address - found->start),
+                     .device = found->device,
+                     .inode = found->inode,
+                     .path = std::string(found->name)};
 }
 
 std::optional<FileBehind> OpenFileBehind(std::span<const std::byte> bytes) {
