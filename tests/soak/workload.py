@@ -1,4 +1,4 @@
-"""What a soak runs inside: rounds of unlike things, until standard input ends; a line after each round.
+"""What a soak runs inside: a round of unlike things for each line of standard input, which is answered by a line.
 
 Nothing is kept from one round to the next, so whatever grows is somebody else's.
 """
@@ -34,8 +34,16 @@ def executions():
 
 
 def threads():
+    # All of them live at the same time, in every round: what is kept for as many threads as there were is kept from the
+    # first round on.
     found = []
-    several = [threading.Thread(target=lambda i=i: found.append(sum(range(i)))) for i in range(16)]
+    all_are_there = threading.Barrier(16)
+
+    def run(number):
+        all_are_there.wait()
+        found.append(sum(range(number)))
+
+    several = [threading.Thread(target=run, args=(number,)) for number in range(16)]
     for thread in several:
         thread.start()
     for thread in several:
@@ -85,7 +93,7 @@ def forks():
 
 def main():
     rounds = 0
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    while sys.stdin.readline():
         for work in (programs, executions, threads, memory, signals, sockets, forks):
             work()
         rounds += 1
