@@ -1,8 +1,8 @@
 // Files of a sandbox in this process, opened by a confined one: the broker can reach what the
 // policy lets the plugin read and nothing else, so a path that got past every check here would lead
 // nowhere. It is a fork of the fork server, behind the same wall as workers (confine.h),
-// and other sandboxes with the same files have it, too (shared_broker.h). It is asked for when the first
-// path comes: what opens nothing has none.
+// and other sandboxes with the same files have it, too (shared_broker.h). It is begun with a sandbox that is made to load
+// something, else when the first path comes: a clone that opens nothing has none.
 //
 // What comes back is checked again: a descriptor has to be of a regular file or a directory, open
 // for reading alone, of a name that the policy permits, and not of procfs. In the place of a broker that is gone another
