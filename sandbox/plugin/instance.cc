@@ -126,6 +126,8 @@ absl::StatusOr<std::unique_ptr<Instance>> Instance::Create(
     absl::FunctionRef<absl::Status()> before_guest) {
   absl::StatusOr<std::unique_ptr<Instance>> instance = Reserve(policy, random, std::move(files));
   if (!instance.ok()) return instance.status();
+  // Whoever opens its files starts meanwhile. Where that cannot be, `Load` tells why.
+  (void)(*instance)->kernel_.files().Begin();
   if (absl::Status status = (*instance)->Start(before_guest); !status.ok()) return status;
   return instance;
 }

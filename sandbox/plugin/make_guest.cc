@@ -46,10 +46,7 @@ absl::Status CheckRoom(const Policy& policy, const std::string& path, const Inst
 
 absl::StatusOr<std::unique_ptr<Guest>> MakeGuest(const Policy& policy, std::uint64_t random) {
   if (policy.demand == Demand::kTwoWalls) return worker::RemoteGuest::Create(policy, random);
-  std::unique_ptr<Files> files = MakeFiles(policy);
-  // Whoever opens them starts meanwhile. Where that cannot be, `Load` tells why.
-  (void)files->Begin();
-  return Instance::Create(policy, random, std::move(files));
+  return Instance::Create(policy, random, MakeFiles(policy));
 }
 
 absl::StatusOr<std::unique_ptr<Guest>> CloneGuest(const Policy& policy,
